@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := .sightline/plates
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Make .venv with everything pinned (minutes the first time, a moment when nothing changed)
+	@$(PYTHON) laptop/setup_environment.py dev $(VENV)
+
+.PHONY: setup-submit
+setup-submit: ## Make .venv for compiling and submitting only (no torch)
+	@$(PYTHON) laptop/setup_environment.py submit $(VENV)
+
+.PHONY: annotate-setup
+annotate-setup: ## Make .venv-annotate with the labelme program (brings Qt)
+	@$(PYTHON) laptop/setup_environment.py annotate .venv-annotate
+
+.PHONY: demo
+demo: setup ## Make a small licence-plate dataset and run the whole pipeline on it
+	@test -d $(DEMO) || $(RUN) pipeline.py sample $(DEMO) --images 120
+	@$(RUN) pipeline.py publish $(DEMO) --category plates --version v0.1.0
+	@$(RUN) pipeline.py local --category plates --epochs 14
+
+.PHONY: test
+test: setup ## Run all tests
+	@$(RUN) -m pytest
+
+.PHONY: lint
+lint: setup ## Check style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+.PHONY: format
+format: setup ## Format the code
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+.PHONY: bench
+bench: setup ## Run every benchmark; each prints both sides (about half an hour)
+	@for benchmark in benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(RUN) $$benchmark || exit 1; done
+
+.PHONY: compile
+compile: ## Write pipeline.yaml for the Kubeflow UI (make setup-submit is enough)
+	@test -x $(RUN) || $(MAKE) setup
+	@$(RUN) pipeline.py compile -o pipeline.yaml
+
+.PHONY: lock
+lock: setup ## Resolve setup.cfg into the locks in docker/requirements
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH docker/requirements/lock.sh
+
+.PHONY: clean
+clean: ## Remove the virtual environments and caches (not .sightline, which holds data and models)
+	@rm -rf .venv .venv-annotate .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The commands that people type on a laptop: python pipeline.py --help."""

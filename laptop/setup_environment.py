@@ -1,0 +1,125 @@
+"""Make a virtual environment from a lock: `python3.11 laptop/setup_environment.py LOCK VENV`. Needs Python and pip alone.
+
+Everything is pinned, so nothing is resolved. torch comes in a build for the machine: the CPU build where there is no
+NVIDIA GPU, the CUDA build with its libraries where there is one.
+"""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "docker" / "requirements"
+UV = "uv==0.13.8"
+TORCH = "2.13.0"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+STAMP = "sightline-lock"
+
+
+class SetupError(Exception):
+    """What went wrong, and what to do."""
+
+
+def main(arguments: list[str]) -> int:
+    """Make or update the environment; does nothing when the lock has not changed."""
+    lock, folder = REQUIREMENTS / f"{arguments[0]}.txt", Path(arguments[1])
+    digest = hashlib.sha256(lock.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    stamp = folder / STAMP
+    if stamp.is_file() and stamp.read_text() == digest:
+        return 0
+    try:
+        _require_python()
+        print(f"setting up {folder} from {lock.name} (a few minutes, once)", flush=True)
+        # From scratch, so that nothing of an older lock or of an interrupted set-up stays.
+        venv.create(folder, with_pip=True, clear=True, symlinks=True)
+        _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
+        installer = _Installer(folder)
+        if _wants_torch(lock):
+            installer.install_torch()
+        installer.install("-r", str(lock))
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    stamp.write_text(digest)
+    print(f"{folder} is ready", flush=True)
+    return 0
+
+
+class _Installer:
+    """uv in the new environment, with the wheel folders that pip is told of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            # Built in seconds; the few compiled ops that our configs need are supplied on plain PyTorch.
+            "MMCV_WITH_OPS": "0",
+            "UV_NO_PROGRESS": "1",
+        }
+        links = _find_links(folder)
+        if links and "UV_FIND_LINKS" not in os.environ:
+            self.environment["UV_FIND_LINKS"] = ",".join(links)
+
+    def install(self, *what: str, check: bool = True, links: bool = True) -> bool:
+        command = [str(self.folder / "bin" / "uv"), "pip", "install", "--quiet", "--no-deps"]
+        environment = self.environment if links else {**self.environment, "UV_FIND_LINKS": ""}
+        return _run([*command, "--python", str(self.folder / "bin" / "python"), *what], environment, check)
+
+    def install_torch(self) -> None:
+        """The build that fits the machine; only Linux on x86-64 has a CPU build and a CUDA build to choose from."""
+        if platform.system() != "Linux" or platform.machine() != "x86_64":
+            self.install(f"torch=={TORCH}")
+        elif _has_gpu():
+            self._install_cuda()
+        elif not (
+            self.install(f"torch=={TORCH}+cpu", check=False)
+            or self.install(f"torch=={TORCH}+cpu", "--index", TORCH_CPU_INDEX, check=False)
+        ):
+            print("no CPU build of torch is in reach; installing the CUDA build (several GB)", flush=True)
+            self._install_cuda()
+
+    def _install_cuda(self) -> None:
+        # A CPU wheel in one of the folders would count as a newer build of the same version.
+        self.install(f"torch=={TORCH}", "-r", str(REQUIREMENTS / "cuda.txt"), links=False)
+
+
+def _require_python() -> None:
+    if sys.version_info[:2] != (3, 11):
+        raise SetupError(
+            f"Python 3.11 is needed, this is {platform.python_version()}. Run: make setup PYTHON=python3.11"
+        )
+
+
+def _wants_torch(lock: Path) -> bool:
+    return any(line.startswith("onedl-mmengine==") for line in lock.read_text().splitlines())
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists()
+
+
+def _find_links(folder: Path) -> list[str]:
+    """Wheel folders from pip's configuration, which uv does not read."""
+    asked = [str(folder / "bin" / "python"), "-m", "pip", "config", "list"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    found = []
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        if key.rpartition(".")[2] == "find-links":
+            found += value.strip("'\"").replace("\\n", " ").split()
+    return list(dict.fromkeys(found))
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None, check: bool = True) -> bool:
+    done = subprocess.run(command, env=environment, capture_output=not check, text=True, check=False)
+    if check and done.returncode != 0:
+        raise SetupError(
+            f"`{' '.join(command)}` failed; its output is above. Check the network and run make setup again."
+        )
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
