@@ -1,0 +1,81 @@
+"""Dataset versions as steps read them: pulled once to the volume, then shared by every step and run."""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from sightline.database import connect, find_version, list_versions, newest_version
+from sightline.dataset_repo import DatasetRepo
+from sightline.errors import SightlineError
+from sightline.references import DatasetReference, read_reference
+from sightline.settings import Settings, settings
+from sightline.shards import unpack
+from sightline.versions import make_tag
+
+log = logging.getLogger(__name__)
+
+
+class NoSuchDatasetError(SightlineError):
+    """The dataset version is not published."""
+
+
+def find_dataset(place: Settings, category: str, version: str) -> DatasetReference:
+    """The published dataset version; an empty version means the newest.
+
+    Raises:
+        NoSuchDatasetError: it is not published; names those that are.
+    """
+    database = connect(place.database_url.get_secret_value())
+    database.migrate()
+    found = (
+        find_version(database, category, "dataset", version)
+        if version
+        else newest_version(database, category, "dataset")
+    )
+    if found is None or found.status != "published":
+        published = [row.version for row in list_versions(database, category, "dataset")]
+        raise NoSuchDatasetError(
+            f"There is no published dataset version {version or '(newest)'} of {category}. "
+            f"Published: {', '.join(published) or 'none'}. The record step makes one from an annotation version."
+        )
+    return DatasetReference(category, found.version, str(found.tag), str(found.commit), str(found.digest))
+
+
+def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
+    """The folder of a dataset version on the volume, with its images unpacked; pulled when it is not there yet."""
+    name = f"{dataset.category}-{dataset.version}-{dataset.digest.removesuffix('.dir')[:16]}"
+    target = place.volume / "datasets" / name
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with DatasetRepo.of(place).working_copy(make_tag(dataset.category, "dataset", dataset.version)) as copy:
+        folder = copy.place("datasets", dataset.category)
+        if copy.digest(folder) != dataset.digest:
+            raise SightlineError(
+                f"The tag {dataset.tag} holds {copy.digest(folder)}, not {dataset.digest} as the reference says. "
+                "Somebody moved the tag: restore it, or record a new version."
+            )
+        private = Path(tempfile.mkdtemp(prefix=".pulling-", dir=target.parent))
+        try:
+            unpack(copy.pull(folder), private)
+            with contextlib.suppress(OSError):  # another step pulled the same version meanwhile
+                private.rename(target)
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+    log.info("pulled %s %s to %s", dataset.category, dataset.version, target)
+    return target
+
+
+def given_dataset(reference: str | None, category: str, version: str) -> DatasetReference:
+    """The dataset version that a step was given: a reference's file, or the version itself.
+
+    Args:
+        reference: path of the reference's file, or None.
+        category: used with `version`.
+        version: empty for the newest.
+    """
+    if reference is not None:
+        return DatasetReference.from_json(read_reference(Path(reference)))
+    return find_dataset(settings(), category, version)

@@ -1,0 +1,64 @@
+"""Model bundles as steps read them: fetched once to the volume, verified before use."""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from sightline.bundle import Bundle, read_bundle
+from sightline.references import ModelReference, read_reference
+from sightline.settings import Settings, settings
+from sightline.storage import fetch
+
+log = logging.getLogger(__name__)
+
+
+def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bundle]:
+    """The folder of a model bundle and its verified description.
+
+    Args:
+        place: where the volume is.
+        uri: gs://, file:// or a plain path.
+        sha256: the manifest's digest; empty when unknown (then only the bundle's own digests are checked).
+
+    Raises:
+        SightlineError: there is no such bundle, or a file does not match its digest.
+    """
+    models = place.volume / "models"
+    if sha256 and (models / sha256).is_dir():
+        return models / sha256, read_bundle(models / sha256, sha256)
+    # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
+    models.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(prefix=".fetching-", dir=models))
+    try:
+        arrived = fetch(uri, private / "bundle")
+        digest = read_bundle(arrived, sha256 or None).sha256
+        with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
+            arrived.rename(models / digest)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    return models / digest, read_bundle(models / digest, digest)
+
+
+def given_model(reference: str | None, uri: str = "", category: str = "") -> ModelReference | None:
+    """The model that a step was given: a reference's file, or a bundle's URI, or none.
+
+    Args:
+        reference: path of the reference's file, or None.
+        uri: a bundle's URI.
+        category: what the model is for, when only the URI is known.
+    """
+    if reference is not None:
+        return ModelReference.from_json(read_reference(Path(reference)))
+    if not uri:
+        return None
+    _, bundle = fetch_bundle(settings(), uri)
+    facts = bundle.facts
+    return ModelReference(
+        uri=uri,
+        sha256=bundle.sha256,
+        category=str(facts.get("category", category)),
+        dataset_version=str(facts.get("dataset_version", "")),
+        config=str(facts.get("config", "")),
+    )

@@ -1,0 +1,120 @@
+"""The small JSON that a KFP artifact holds: a reference to what lies in our storage, readable in the UI as it is."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from sightline.errors import SightlineError
+
+Fact = str | int | float | None
+
+
+class BadReferenceError(SightlineError):
+    """A reference's file is missing, or is not what it should be."""
+
+
+class ArtifactLike(Protocol):
+    """What is used of a KFP artifact; its `uri` is never set: the launcher refuses one outside the pipeline root."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+def write_reference(artifact: ArtifactLike, reference: Mapping[str, Fact]) -> None:
+    """Write one line of JSON to the artifact's file, and the same facts to its metadata.
+
+    Args:
+        artifact: its parent folders are made.
+        reference: the most telling key first. A number that JSON has no word for (NaN, infinity) is written as null;
+            metadata, which KFP lets hold strings and numbers only, leaves a null out.
+    """
+    facts = {name: None if _not_finite(value) else value for name, value in reference.items()}
+    path = Path(artifact.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    artifact.metadata.update({name: value for name, value in facts.items() if value is not None})
+
+
+def _not_finite(value: Fact) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def read_reference(path: Path | str) -> dict[str, Any]:
+    """The facts in an artifact's file.
+
+    Raises:
+        BadReferenceError: no such file, or not a JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadReferenceError(
+            f"The reference {path} cannot be read ({error.strerror}). Run the step before it again."
+        ) from None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise BadReferenceError(
+            f"The file {path} is not a reference (one JSON object). Run the step that wrote it again."
+        )
+    return content
+
+
+class _Reference:
+    """Reads and writes the fields of a dataclass, with the kind of thing it refers to."""
+
+    KIND = ""
+
+    def to_json(self) -> dict[str, Fact]:
+        """The fields, and `kind`."""
+        return {**asdict(self), "kind": self.KIND}  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`; unknown keys are ignored, so that newer writers can be read.
+
+        Raises:
+            BadReferenceError: a reference to something else, or a fact is missing.
+        """
+        if content.get("kind") != cls.KIND:
+            raise BadReferenceError(
+                f"This is a reference to a {content.get('kind')!r}, not to a {cls.KIND!r}: {dict(content)}"
+            )
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        try:
+            return cls(**{name: value for name, value in content.items() if name in known})
+        except TypeError as error:
+            raise BadReferenceError(f"The reference to a {cls.KIND} is incomplete ({error}): {dict(content)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetReference(_Reference):
+    """A published dataset version: its tag and commit in the dataset repository, and DVC's digest of its content."""
+
+    category: str
+    version: str
+    tag: str
+    commit: str
+    digest: str
+
+    KIND = "dataset"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference(_Reference):
+    """A model bundle: where it lies, its manifest's sha256, what it was trained on, and how good it was."""
+
+    uri: str
+    sha256: str
+    category: str
+    dataset_version: str
+    config: str
+    metric_name: str | None = None
+    metric_value: float | None = None
+    last_uri: str | None = None
+    last_sha256: str | None = None
+
+    KIND = "model"

@@ -1,0 +1,112 @@
+"""The snapshot step: what a run uses, settled before any other step starts."""
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sightline.dataset_repo import DatasetRepo
+from sightline.datasets import find_dataset
+from sightline.errors import SightlineError
+from sightline.outside import images_digest, models_digest
+from sightline.settings import settings
+from sightline.snapshot import freeze
+from sightline.step_record import write_run_facts
+from sightline.storage import ObjectExistsError, open_storage
+from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
+
+log = logging.getLogger(__name__)
+
+
+class Frozen(NamedTuple):
+    """What the snapshot step hands to the others; texts that a run has no use for are empty."""
+
+    record_code: str
+    train_code: str
+    evaluate_code: str
+    test_code: str
+    annotation_version: str
+    annotation_commit: str
+    dataset_version: str
+    images_digest: str
+    models_digest: str
+    code_digest: str
+
+
+def start_run(
+    category: str,
+    annotation_version: str,
+    dataset_version: str,
+    parameters: Mapping[str, Any],
+    needs_annotations: bool,
+    needs_dataset: bool,
+    images: str = "",
+    models: Sequence[str] = (),
+) -> Frozen:
+    """Freeze the helper code, turn "the newest version" into a version and a commit, and digest what lies elsewhere.
+
+    Args:
+        category: what the run works on.
+        annotation_version: empty for the newest; looked up when `needs_annotations`.
+        dataset_version: empty for the newest; looked up when `needs_dataset`.
+        parameters: `config` (empty when nothing is trained) and whatever else the run's record should hold.
+        images: folder or prefix of the test images, when they are no dataset's.
+        models: URIs of bundles that this run does not train.
+
+    Raises:
+        SightlineError: broken live code, or no such config, category or version.
+    """
+    check_category(category)
+    place = settings()
+    config = parameters.get("config", "")
+    steps = ("record", "train", "evaluate", "test") if config else ("record", "evaluate", "test")
+    frozen = freeze(place.volume, config, category, steps)
+    with contextlib.suppress(ObjectExistsError):
+        open_storage(place.storage).write_bytes(f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True)
+    commit = ""
+    if needs_annotations:
+        annotation_version, commit = _annotation(DatasetRepo.of(place), category, annotation_version)
+    if needs_dataset:
+        dataset_version = find_dataset(place, category, dataset_version).version
+    write_run_facts(
+        place,
+        frozen.code_digest,
+        {**parameters, "annotation_version": annotation_version, "dataset_version": dataset_version},
+    )
+    log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, commit[:12])
+    return Frozen(
+        record_code=str(frozen.releases["record"]),
+        train_code=str(frozen.releases.get("train", "")),
+        evaluate_code=str(frozen.releases["evaluate"]),
+        test_code=str(frozen.releases["test"]),
+        annotation_version=annotation_version,
+        annotation_commit=commit,
+        dataset_version=dataset_version,
+        images_digest=images_digest(images),
+        models_digest=models_digest(models),
+        code_digest=frozen.code_digest,
+    )
+
+
+def _annotation(repo: DatasetRepo, category: str, version: str) -> tuple[str, str]:
+    tags = repo.tags()
+    published = [tag for tag in map(_parsed, tags) if tag and tag.kind == "annotation"]
+    versions = [tag.version for tag in published if tag.category == category]
+    if not versions:
+        categories = sorted({tag.category for tag in published})
+        raise SightlineError(
+            f"No annotation version of {category!r} is published (published categories: {', '.join(categories) or 'none'}). "
+            f"Publish a folder first: python pipeline.py publish FOLDER --category {category} --version v0.1.0"
+        )
+    chosen = version or str(newest_version(versions))
+    if chosen not in versions:
+        raise SightlineError(
+            f"There is no annotation version {chosen} of {category}. Published: {', '.join(sorted(versions))}."
+        )
+    return chosen, tags[make_tag(category, "annotation", chosen)]
+
+
+def _parsed(tag: str) -> Tag | None:
+    with contextlib.suppress(BadNameError):  # a tag that people made for themselves
+        return parse_tag(tag)
+    return None

@@ -1,0 +1,231 @@
+"""Freeze the helper code that a run uses: one release per step, found by import statements and named by digest.
+
+`code/` on the volume is the live copy that people edit; `releases/<step>-<digest>/` is what a step runs from.
+"""
+
+import ast
+import gzip
+import hashlib
+import io
+import logging
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.errors import SightlineError, nearest
+
+log = logging.getLogger(__name__)
+
+STEPS = ("record", "train", "evaluate", "test")
+DIGEST_LENGTH = 16
+PACKAGE = "sightline"
+Module = tuple[str, ...]
+"""A module's dotted name, in parts."""
+
+JUNK_NAMES = {"__pycache__", ".ipynb_checkpoints"}
+JUNK_ENDINGS = (".pyc", ".swp", ".tmp", "~")
+
+
+class BrokenCodeError(SightlineError):
+    """The live code cannot be used: a syntax error, or a config that does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a run uses.
+
+    Attributes:
+        releases: step -> folder of its frozen code.
+        code_digest: of the whole live copy.
+        tarball: the whole live copy as tar.gz; the same bytes for the same files.
+    """
+
+    releases: Mapping[str, Path]
+    code_digest: str
+    tarball: bytes
+
+
+def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEPS) -> Snapshot:
+    """Copy what each step can import to a release of its own; a release that exists is reused.
+
+    Args:
+        volume: the persistent volume; its `code/` is the live copy.
+        config: name of a model config in `code/configs/` (with or without .py).
+        category: names the optional recipe `code/configs/categories/<category>.yaml`.
+
+    Raises:
+        BrokenCodeError: a file has a syntax error (file and line), or the config does not exist.
+    """
+    live = volume / "code"
+    if not (live / PACKAGE / "__init__.py").is_file():
+        raise BrokenCodeError(f"There is no helper code at {live}: copy the folder shared_volume/ there first.")
+    releases = volume / "releases"
+    releases.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(prefix=".freezing-", dir=releases))
+    try:
+        # Everything below looks at this copy, so an edit in between cannot mix old and new.
+        copy = private / "live"
+        _copy(live, copy, _files(live))
+        _check_syntax(copy, live)
+        files = sorted(_files(copy))
+        imports = {file: tuple(_imports(copy, file)) for file in files if file.suffix == ".py"}
+        closures = {step: sorted(_closure(copy, step, imports, config, category)) for step in steps}
+        frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
+        return Snapshot(frozen, _digest(copy, files), _tarball(copy, files))
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _closure(root: Path, step: str, imports: Mapping[Path, Iterable[Module]], config: str, category: str) -> set[Path]:
+    """The files that a step can reach, relative to the root."""
+    files = set(_unit(root, (PACKAGE, step)))
+    waiting = list(files)
+    while waiting:
+        for module in imports.get(waiting.pop(), ()):
+            new = set(_unit(root, module)) - files
+            files |= new
+            waiting += new
+    files.add(Path(PACKAGE, "__init__.py"))
+    if step == "record":
+        recipe = Path("configs", "categories", f"{category}.yaml")
+        files |= {recipe} if (root / recipe).is_file() else set()
+    if step == "train":
+        files |= _config_chain(root, config)
+    return files
+
+
+def _unit(root: Path, module: Module) -> Iterator[Path]:
+    """A module's file, or the whole folder of the package below `sightline/` that it lies in."""
+    if module[0] != PACKAGE or len(module) < 2:
+        return
+    place = root / PACKAGE / module[1]
+    if place.is_dir():
+        yield from (path.relative_to(root) for path in place.rglob("*") if path.is_file())
+    elif place.with_suffix(".py").is_file():
+        yield place.with_suffix(".py").relative_to(root)
+
+
+def _imports(root: Path, file: Path) -> Iterator[Module]:
+    """The modules of our package that a file's import statements name."""
+    package = file.parent.parts
+    for node in _running_nodes(ast.parse((root / file).read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            yield module
+            yield from ((*module, alias.name) for alias in node.names)
+
+
+def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`, which never run."""
+    yield node
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children: Iterable[ast.AST] = node.orelse
+    else:
+        children = ast.iter_child_nodes(node)
+    for child in children:
+        yield from _running_nodes(child)
+
+
+def _config_chain(root: Path, config: str) -> set[Path]:
+    """A model config and those it inherits by `_base_`."""
+    first = Path(os.path.normpath(Path("configs", f"{config.removesuffix('.py')}.py")))
+    if first.parts[0] != "configs" or not (root / first).is_file():
+        known = [path.stem for path in (root / "configs").glob("*.py")]
+        raise BrokenCodeError(
+            f"There is no config {config!r} in the helper code's folder configs.{nearest(config, known)}"
+        )
+    chain: set[Path] = set()
+    waiting = [first]
+    while waiting:
+        file = waiting.pop()
+        if file in chain:
+            continue
+        chain.add(file)
+        for base in _bases(root / file):
+            path = Path(os.path.normpath(file.parent / base))
+            if path.parts[0] != "configs" or not (root / path).is_file():
+                raise BrokenCodeError(
+                    f"{file} inherits {base!r}, and there is no such file in configs. Correct its _base_."
+                )
+            waiting.append(path)
+    return chain
+
+
+def _bases(config: Path) -> list[str]:
+    for node in ast.parse(config.read_bytes()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
+            bases = ast.literal_eval(node.value)
+            return [bases] if isinstance(bases, str) else list(bases)
+    return []
+
+
+def _release(releases: Path, step: str, root: Path, files: list[Path], private: Path) -> Path:
+    release = releases / f"{step}-{_digest(root, files)}"
+    if not release.is_dir():
+        _copy(root, private / step, files)
+        try:
+            (private / step).rename(release)
+        except OSError:  # another run made the same release meanwhile
+            if not release.is_dir():
+                raise
+    return release
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder but what editors and Python leave there, relative to it."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name not in JUNK_NAMES and not name.startswith(".")]
+        found += [
+            Path(place, name).relative_to(folder)
+            for name in names
+            if not name.startswith(".") and not name.endswith(JUNK_ENDINGS)
+        ]
+    return found
+
+
+def _copy(source: Path, target: Path, files: Iterable[Path]) -> None:
+    for file in files:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, target / file)
+
+
+def _check_syntax(root: Path, shown_as: Path) -> None:
+    for file in sorted(root.rglob("*.py")):
+        try:
+            compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None) or 1
+            reason = getattr(error, "msg", str(error))
+            raise BrokenCodeError(
+                f"{shown_as / file.relative_to(root)}, line {line}: {reason}. Correct the live code and run again."
+            ) from None
+
+
+def _digest(root: Path, files: Iterable[Path]) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{file.as_posix()}\0{hashlib.sha256((root / file).read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()[:DIGEST_LENGTH]
+
+
+def _tarball(root: Path, files: Iterable[Path]) -> bytes:
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as archive,
+    ):
+        for file in files:
+            content = (root / file).read_bytes()
+            entry = tarfile.TarInfo(file.as_posix())
+            entry.size = len(content)
+            entry.mode = 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

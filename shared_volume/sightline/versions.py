@@ -1,0 +1,143 @@
+"""The grammar of versions, categories and tags: `v1.2.3`, `desk`, `desk_ann_v1.2.3`, `desk_train_v1.2.3`."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sightline.errors import SightlineError, nearest
+
+Kind = Literal["annotation", "dataset"]
+Part = Literal["major", "minor", "patch"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LONGEST_CATEGORY = 100  # characters; the database's column
+LARGEST_NUMBER = 999_999_999  # of a version's three, so that it fits every integer column and tool
+
+_TAG_WORDS: dict[Kind, str] = {"annotation": "ann", "dataset": "train"}
+_KINDS_BY_WORD: dict[str, Kind] = {word: kind for kind, word in _TAG_WORDS.items()}
+_NUMBER = r"(0|[1-9][0-9]*)"
+_VERSION = re.compile(rf"v{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
+_CATEGORY = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_TAG = re.compile(r"(?P<category>.+)_(?P<word>ann|train)_(?P<version>v[0-9.]+)")
+
+
+class BadNameError(SightlineError):
+    """A version, category or tag that the grammar does not allow."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """A semantic version; orders by its numbers, prints as `v1.2.3`."""
+
+    major: int
+    minor: int
+    patch: int
+
+    def __str__(self) -> str:
+        return f"v{self.major}.{self.minor}.{self.patch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What a tag of the dataset repository names; prints as the tag."""
+
+    category: str
+    kind: Kind
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.category}_{_TAG_WORDS[self.kind]}_{self.version}"
+
+
+def parse_version(text: str) -> Version:
+    """The version that `text` writes.
+
+    Raises:
+        BadNameError: not of the form `v1.2.3`; names the version that was probably meant.
+    """
+    match = _VERSION.fullmatch(text)
+    numbers = [int(number) for number in match.groups()] if match else []
+    if not numbers or max(numbers) > LARGEST_NUMBER:
+        raise BadNameError(
+            f"{text!r} is not a version.{_meant(text)} Write it as v1.2.3: three numbers, no leading zeros."
+        )
+    return Version(*numbers)
+
+
+def next_version(version: str | Version, part: Part = "patch") -> str:
+    """The version after this one: `v1.2.3` gives `v1.2.4`, or `v1.3.0` or `v2.0.0` when told which part to raise.
+
+    Raises:
+        BadNameError: `version` is not of the form `v1.2.3`.
+    """
+    now = parse_version(version) if isinstance(version, str) else version
+    following = {
+        "major": Version(now.major + 1, 0, 0),
+        "minor": Version(now.major, now.minor + 1, 0),
+        "patch": Version(now.major, now.minor, now.patch + 1),
+    }
+    return str(following[part])
+
+
+def newest_version(versions: Iterable[str]) -> str | None:
+    """The highest of these versions by number (v0.10.0 is above v0.9.0), or None when there are none."""
+    return max(versions, key=parse_version, default=None)
+
+
+def check_category(category: str) -> str:
+    """The category, unchanged.
+
+    Raises:
+        BadNameError: not small letters, digits, `_` and `-`, starting with a letter or a digit, at most 100 long.
+    """
+    if not _CATEGORY.fullmatch(category) or len(category) > LONGEST_CATEGORY:
+        close = re.sub(r"[^a-z0-9_-]+", "-", category.lower()).strip("-_")[:LONGEST_CATEGORY]
+        hint = f" Did you mean {close!r}?" if close else ""
+        raise BadNameError(
+            f"{category!r} is not a category name.{hint} Use small letters, digits, '_' and '-', starting with a letter "
+            f"or a digit, {LONGEST_CATEGORY} characters at most."
+        )
+    return category
+
+
+def check_kind(kind: str) -> Kind:
+    """The kind of version, unchanged.
+
+    Raises:
+        BadNameError: neither 'annotation' nor 'dataset'.
+    """
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise BadNameError(f"{kind!r} is not a kind of version.{nearest(kind, KINDS)}")
+
+
+def make_tag(category: str, kind: Kind, version: str | Version) -> str:
+    """The tag of a version: `desk`, 'annotation', `v1.2.3` gives `desk_ann_v1.2.3`.
+
+    Raises:
+        BadNameError: a part that the grammar does not allow.
+    """
+    return str(Tag(check_category(category), check_kind(kind), str(parse_version(str(version)))))
+
+
+def parse_tag(tag: str) -> Tag:
+    """What a tag names; the inverse of `make_tag`.
+
+    Raises:
+        BadNameError: not of the form `<category>_ann_v1.2.3` or `<category>_train_v1.2.3`.
+    """
+    match = _TAG.fullmatch(tag)
+    if not match:
+        raise BadNameError(f"{tag!r} is not a tag of a version. Tags read desk_ann_v1.2.3 or desk_train_v1.2.3.")
+    version = str(parse_version(match["version"]))
+    return Tag(check_category(match["category"]), _KINDS_BY_WORD[match["word"]], version)
+
+
+def _meant(text: str) -> str:
+    """A hint for `1.2.3`, `V1.2`, `v01.2.3`, …, or nothing."""
+    numbers = re.findall(r"[0-9]+", text)
+    if not re.fullmatch(r"\s*[vV]?[0-9]+(\.[0-9]+){0,2}\s*", text) or max(map(int, numbers)) > LARGEST_NUMBER:
+        return ""
+    return f" Did you mean '{Version(*[int(number) for number in [*numbers, '0', '0'][:3]])}'?"
