@@ -1,0 +1,190 @@
+"""The tables. A change here needs a new migration in `migrations/versions/`; a test compares the two."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, DateTime, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+# InnoDB indexes at most 3072 bytes, four for each character: the longest unique columns are made to that measure.
+LONGEST_URI = 768
+LONGEST_PATH = 700
+LONGEST_NAME = 255
+
+# On MySQL names are told apart by every byte (case, accents), as file names and Git tags are; SQLite does so anyway.
+_OPTIONS = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+TABLE_OPTIONS = {f"{dialect}_{name}": value for dialect in ("mysql", "mariadb") for name, value in _OPTIONS.items()}
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment, to the microsecond: aware in Python, UTC in the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        precise = mysql.DATETIME(fsp=6) if dialect.name in ("mysql", "mariadb") else DateTime()
+        return dialect.type_descriptor(precise)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value else None
+
+
+class Number(TypeDecorator[float]):
+    """A double whose NaN and infinities are NULL, since MySQL has none."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        return None if value is None or not math.isfinite(value) else float(value)
+
+
+# What people and programs write at length; MySQL's TEXT would end at 64 kB.
+LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+
+
+class Base(DeclarativeBase):
+    """The tables' common ground."""
+
+    __table_args__: Any = TABLE_OPTIONS
+
+
+class Version(Base):
+    """An annotation or dataset version: claimed (pending), then published."""
+
+    __tablename__ = "versions"
+    __table_args__ = (UniqueConstraint("category", "kind", "version", name="uq_versions"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    category: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(16))
+    version: Mapped[str] = mapped_column(String(40))
+    tag: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
+    commit: Mapped[str | None] = mapped_column(String(64))
+    digest: Mapped[str | None] = mapped_column(String(128))
+    status: Mapped[str] = mapped_column(String(16))
+    owner: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcTime)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id", name="fk_versions_parent"))
+    recipe: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    image_count: Mapped[int | None] = mapped_column(Integer)
+    annotation_count: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    published_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class Image(Base):
+    """One image of a version."""
+
+    __tablename__ = "images"
+    __table_args__ = (UniqueConstraint("version_id", "name", name="uq_images"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_images_version"))
+    name: Mapped[str] = mapped_column(String(LONGEST_PATH))
+    split: Mapped[str | None] = mapped_column(String(16))
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    bytes: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(String(64))
+    annotation_count: Mapped[int] = mapped_column(Integer)
+
+
+class Finding(Base):
+    """Something found wrong in a version's files, and what was done about it."""
+
+    __tablename__ = "findings"
+    __table_args__ = (Index("ix_findings_version", "version_id"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_findings_version"))
+    code: Mapped[str] = mapped_column(String(64))
+    file: Mapped[str] = mapped_column(String(LONGEST_PATH))
+    shape_index: Mapped[int | None] = mapped_column(Integer)
+    message: Mapped[str] = mapped_column(LongText)
+    outcome: Mapped[str] = mapped_column(String(64))
+
+
+class Run(Base):
+    """One run of the pipeline."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    category: Mapped[str] = mapped_column(String(100))
+    code_digest: Mapped[str] = mapped_column(String(128))
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(16))
+    started_at: Mapped[datetime] = mapped_column(UtcTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class Step(Base):
+    """One step of a run, as it recorded itself."""
+
+    __tablename__ = "steps"
+    __table_args__ = (UniqueConstraint("run_id", "step", name="uq_steps"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", name="fk_steps_run"))
+    step: Mapped[str] = mapped_column(String(64))
+    code: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(LongText)
+    started_at: Mapped[datetime] = mapped_column(UtcTime)
+    heartbeat_at: Mapped[datetime] = mapped_column(UtcTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class Model(Base):
+    """A model bundle in storage."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("uri", name="uq_models"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    uri: Mapped[str] = mapped_column(String(LONGEST_URI))
+    sha256: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16))
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", name="fk_models_run"))
+    version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id", name="fk_models_version"))
+    config: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class Evaluation(Base):
+    """One model scored on one split of a dataset version, in one run."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        UniqueConstraint("run_id", "model_id", "version_id", "split", name="uq_evaluations"),
+        TABLE_OPTIONS,
+    )
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", name="fk_evaluations_run"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id", name="fk_evaluations_model"))
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_evaluations_version"))
+    split: Mapped[str] = mapped_column(String(16))
+    selected: Mapped[bool] = mapped_column(Boolean)
+
+
+class MetricValue(Base):
+    """One score of an evaluation; an empty class name is all classes together."""
+
+    __tablename__ = "metric_values"
+    __table_args__ = (UniqueConstraint("evaluation_id", "class_name", "name", name="uq_metric_values"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id", name="fk_metric_values_evaluation"))
+    class_name: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    name: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    value: Mapped[float | None] = mapped_column(Number)
