@@ -1,0 +1,1 @@
+"""Detectors on mmdet: missing operators, configs, transforms, inference. Needs torch."""

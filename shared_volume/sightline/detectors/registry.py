@@ -1,0 +1,33 @@
+"""Everything a config may name by `type`, registered once."""
+
+import contextlib
+import importlib
+import io
+import warnings
+from functools import cache
+
+from sightline.detectors.ops import supply_missing_ops
+
+MODULES = (
+    "mmdet.datasets",
+    "mmdet.engine",
+    "mmdet.evaluation",
+    "mmdet.models",
+    "mmdet.visualization",
+    "sightline.detectors.transforms",
+    "sightline.detectors.coco_metric",
+)
+
+
+@cache
+def register() -> None:
+    """Make mmdet's and our own modules known by name, mmdet's first. Call before building anything from a config."""
+    supply_missing_ops()
+    # mmdet prints and warns about optional packages that no config of ours needs.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for module in MODULES:
+            importlib.import_module(module)
+        from mmengine.registry import init_default_scope
+
+        init_default_scope("mmdet")
