@@ -1,0 +1,17 @@
+"""100 epochs of AdamW in batches of 8: one-stage detectors from scratch, on a GPU."""
+
+train_batch_size = 8
+num_workers = 2
+max_epochs = 100
+val_interval = 5
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, bypass_duplicate=True),
+    clip_grad=dict(max_norm=35, norm_type=2),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=100, T_max=100, convert_to_iter_based=True),
+]

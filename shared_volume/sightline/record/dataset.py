@@ -1,0 +1,139 @@
+"""The record step: from a published annotation version to a published dataset version."""
+
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from sightline.database import Database, FindingRow, ImageRow, VersionRecord, find_version, list_versions
+from sightline.dataset_repo import DatasetRepo
+from sightline.datasets import pull_dataset
+from sightline.errors import SightlineError
+from sightline.publication import Content, Services, publish
+from sightline.record.build import DatasetSummary, build_dataset, write_json
+from sightline.record.recipe import Recipe, read_recipe
+from sightline.record.report import render_data_report
+from sightline.references import DatasetReference
+from sightline.settings import settings
+from sightline.step_record import record_step, results_prefix
+from sightline.storage import open_storage
+from sightline.versions import make_tag, next_version
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The dataset version, and the report's HTML."""
+
+    dataset: DatasetReference
+    report: str
+
+
+def record_dataset(code: str, category: str, annotation_version: str, annotation_commit: str) -> Recorded:
+    """Validate an annotation version, convert it to COCO, split it, and publish the result as a dataset version.
+
+    The dataset version is called like the annotation version, or the next free one when that is taken by another recipe.
+    The same annotations and recipe give the version that is there already.
+
+    Args:
+        code: this step's frozen helper code; the category's recipe lies in it.
+        category: what the annotations are of.
+        annotation_version: a published annotation version.
+        annotation_commit: the commit that its tag must name.
+
+    Raises:
+        SightlineError: the version is not published or was moved, or nothing usable is in it.
+    """
+    place = settings()
+    with record_step(place, "record", Path(code).name, category) as step:
+        recipe_file = Path(code, "configs", "categories", f"{category}.yaml")
+        recipe = read_recipe(recipe_file if recipe_file.is_file() else None)
+        services = Services(DatasetRepo.of(place), open_storage(place.storage), step.database)
+        annotations = _published(step.database, category, annotation_version)
+        with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
+            _require_commit(services.repo, annotations, annotation_commit)
+            source = copy.pull(copy.place("annotations", category))
+            private = Path(tempfile.mkdtemp(prefix="record-", dir=place.volume / "work"))
+            try:
+                dataset = _publish(services, category, annotations, source, recipe, private)
+            finally:
+                shutil.rmtree(private, ignore_errors=True)
+        dataset_dir = pull_dataset(place, dataset)
+        report = render_data_report(
+            dataset_dir,
+            {
+                "category": category,
+                "dataset version": dataset.version,
+                "annotation version": annotation_version,
+                "code": Path(code).name,
+            },
+        )
+        prefix = f"{results_prefix(category, dataset.version, step.run)}/record"
+        services.storage.write_bytes(f"{prefix}/report.html", report.encode())
+        return Recorded(dataset, report)
+
+
+def _publish(
+    services: Services, category: str, annotations: VersionRecord, source: Path, recipe: Recipe, private: Path
+) -> DatasetReference:
+    """Build once; the content says whether it is published already, and only then is it given a version."""
+    facts = {"category": category, "version": "", "annotation_version": annotations.version}
+    built = private / "dataset"
+    summary = build_dataset(source, built, recipe, facts)
+    versions = list_versions(services.database, category, "dataset")
+    for row in versions:
+        if row.recipe and row.recipe.get("content") == summary.digest:
+            log.info("dataset version %s has the same content already", row.version)
+            return _reference(row)
+    version = annotations.version
+    while version in {row.version for row in versions}:
+        version = next_version(version)
+    recorded = {"content": summary.digest, "annotation_version": annotations.version, **recipe.model_dump(mode="json")}
+
+    def fill(target: Path) -> Content:
+        shutil.copytree(built, target, dirs_exist_ok=True)
+        description = target / "dataset.json"
+        write_json(description, orjson.loads(description.read_bytes()) | {"version": version})
+        return Content(_image_rows(summary), _finding_rows(summary), recorded)
+
+    return _reference(publish(services, category, "dataset", version, fill, parent_id=annotations.id).record)
+
+
+def _reference(row: VersionRecord) -> DatasetReference:
+    return DatasetReference(row.category, row.version, str(row.tag), str(row.commit), str(row.digest))
+
+
+def _image_rows(summary: DatasetSummary) -> list[ImageRow]:
+    return [
+        ImageRow(row.name, row.split, row.width, row.height, row.size, row.sha256, row.annotations)
+        for row in summary.images
+    ]
+
+
+def _finding_rows(summary: DatasetSummary) -> list[FindingRow]:
+    return [FindingRow(**finding.to_json()) for finding in summary.findings]
+
+
+def _published(database: Database, category: str, version: str) -> VersionRecord:
+    found = find_version(database, category, "annotation", version)
+    if found is None or found.status != "published":
+        raise SightlineError(
+            f"The annotation version {version} of {category} is not published in this database. "
+            "Publish it again with the same content: python pipeline.py publish."
+        )
+    return found
+
+
+def _require_commit(repo: DatasetRepo, annotations: VersionRecord, commit: str) -> None:
+    """The tag still names what was published, and what the run's snapshot saw."""
+    named = repo.tags()[str(annotations.tag)]
+    for wanted in (commit, annotations.commit):
+        if wanted and named != wanted:
+            raise SightlineError(
+                f"The tag {annotations.tag} was moved: it names {named[:12]}, not {wanted[:12]}. "
+                "Restore the tag; published versions never change."
+            )
