@@ -1,0 +1,1 @@
+"""The snapshot step's KFP component."""

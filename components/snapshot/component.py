@@ -1,0 +1,70 @@
+"""Freeze what a run uses."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("data"), install_kfp_package=False)
+def snapshot(
+    category: str,
+    annotation_version: str,
+    dataset_version: str,
+    config: str,
+    overrides: dict,
+    epochs: int,
+    select_by: str,
+    record_follows: bool,
+    dataset_follows: bool,
+    test_images: str,
+    candidate_models: list,
+    model: str,
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Frozen",
+    record_code=str,
+    train_code=str,
+    evaluate_code=str,
+    test_code=str,
+    annotation_version=str,
+    annotation_commit=str,
+    dataset_version=str,
+    images_digest=str,
+    models_digest=str,
+    code_digest=str,
+):
+    """Freeze the live helper code per step, and name what the other steps read: versions, commits, digests.
+
+    Args:
+        category: what the run works on.
+        annotation_version: empty for the newest.
+        dataset_version: used when nothing is recorded; empty for the newest.
+        config: the model config whose files belong to the train step's code.
+        overrides: for the run's record in SQL, like the next two.
+        epochs: see train.
+        select_by: see train and evaluate.
+        record_follows: whether the run records, so that an annotation version is needed.
+        dataset_follows: whether the run reads a dataset version that it does not record itself.
+        test_images: folder or prefix of images to test on.
+        candidate_models: bundles to compare with the trained one.
+        model: a bundle to test when this run selects none.
+    """
+    import os
+    import sys
+
+    sys.path.insert(0, os.path.join(os.environ.get("SIGHTLINE_VOLUME", "/shared_volume"), "code"))
+    from sightline.run_start import start_run
+
+    parameters = {"config": config, "overrides": overrides, "epochs": epochs, "select_by": select_by}
+    models = [*candidate_models, model]
+    return start_run(
+        category,
+        annotation_version,
+        dataset_version,
+        parameters,
+        record_follows,
+        dataset_follows,
+        test_images,
+        models,
+    )

@@ -1,0 +1,130 @@
+"""How the steps hang together: the whole pipeline, or any part of it whose missing inputs have become parameters."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from kfp import dsl
+
+from components import evaluate, record, snapshot, test, train
+
+STEPS = ("record", "train", "evaluate", "test")
+"""In the order they run; snapshot always runs before them."""
+
+
+def wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
+    """Declare the tasks of the chosen steps inside a pipeline function.
+
+    Args:
+        steps: some of STEPS.
+        given: the pipeline function's parameters by name.
+    """
+    frozen = snapshot(
+        category=given["category"],
+        annotation_version=given.get("annotation_version", ""),
+        dataset_version=given.get("dataset_version", ""),
+        config=given.get("config", ""),
+        overrides=given.get("overrides", {}),
+        epochs=given.get("epochs", 0),
+        select_by=given.get("select_by", ""),
+        record_follows="record" in steps,
+        dataset_follows="record" not in steps and _reads_dataset(steps),
+        test_images=given.get("test_images", ""),
+        candidate_models=given.get("candidate_models", []),
+        model=given.get("model", ""),
+    )
+    # The only step whose inputs do not name what it reads: the live code and the newest tags.
+    frozen.set_caching_options(enable_caching=False)
+    common = {"category": given["category"]}
+    dataset: dict[str, Any] = {}
+    if "record" in steps:
+        recorded = record(
+            code=frozen.outputs["record_code"],
+            annotation_version=frozen.outputs["annotation_version"],
+            annotation_commit=frozen.outputs["annotation_commit"],
+            **common,
+        )
+        dataset = {"dataset": recorded.outputs["dataset"]}
+    elif _reads_dataset(steps):
+        dataset = {"dataset_version": frozen.outputs["dataset_version"]}
+    model: dict[str, Any] = {}
+    if "train" in steps:
+        trained = train(
+            code=frozen.outputs["train_code"],
+            **_pick(given, "config", "overrides", "epochs", "select_by", "device"),
+            **common,
+            **dataset,
+        )
+        model = {"model": trained.outputs["model"]}
+    if "evaluate" in steps:
+        evaluated = evaluate(
+            code=frozen.outputs["evaluate_code"],
+            candidates=given["candidate_models"],
+            candidates_digest=frozen.outputs["models_digest"],
+            split=given["evaluation_split"],
+            **_pick(given, "select_by", "device"),
+            **common,
+            **dataset,
+            **model,
+        )
+        model = {"model": evaluated.outputs["selected_model"]}
+    if "test" in steps:
+        test(
+            code=frozen.outputs["test_code"],
+            images=given["test_images"],
+            images_digest=frozen.outputs["images_digest"],
+            **_pick(given, "score_threshold", "device"),
+            **common,
+            **dataset,
+            **(model or {"model_uri": given["model"], "model_digest": frozen.outputs["models_digest"]}),
+        )
+
+
+def partial_pipeline(whole: Callable[..., Any], steps: Collection[str]) -> Any:
+    """A pipeline of some of the steps; what an omitted step would have given is a parameter of it.
+
+    Args:
+        whole: the pipeline function of all steps, whose parameters and defaults are kept as far as they are needed.
+        steps: some of STEPS.
+    """
+    needed = _needed_parameters(steps)
+    parameters = [item for name, item in inspect.signature(whole).parameters.items() if name in needed]
+    extra = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str, default="")
+        for name in ("dataset_version", "model")
+        if name in needed
+    ]
+
+    signature = inspect.Signature(parameters + extra)
+
+    def part(*values: Any) -> None:
+        wire(steps, dict(zip(signature.parameters, values, strict=True)))
+
+    part.__signature__ = signature  # type: ignore[attr-defined]
+    part.__doc__ = f"Some of the steps of Sightline: {', '.join(steps)}."
+    return dsl.pipeline(name=f"sightline-{'-'.join(steps)}", display_name="Sightline: " + ", ".join(steps))(part)
+
+
+def _needed_parameters(steps: Collection[str]) -> set[str]:
+    needed = {"category"}
+    if "record" in steps:
+        needed.add("annotation_version")
+    elif _reads_dataset(steps):
+        needed.add("dataset_version")
+    if "train" in steps:
+        needed |= {"config", "overrides", "epochs", "select_by", "device"}
+    if "evaluate" in steps:
+        needed |= {"select_by", "candidate_models", "evaluation_split", "device"}
+    if "test" in steps:
+        needed |= {"test_images", "score_threshold", "device"}
+        if not {"train", "evaluate"} & set(steps):
+            needed.add("model")
+    return needed
+
+
+def _reads_dataset(steps: Collection[str]) -> bool:
+    return bool({"train", "evaluate", "test"} & set(steps))
+
+
+def _pick(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: given[name] for name in names}

@@ -1,0 +1,276 @@
+"""`pipeline.py local`: run the pipeline here, show how it goes, and leave last_run.json."""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from laptop.kfp_tasks import Task, run_pipeline
+from laptop.workspace import Workspace
+
+REPORTS = {
+    "record": "data_report",
+    "train": "training_report",
+    "evaluate": "evaluation_report",
+    "test": "test_report",
+}
+"""Step -> the artifact that is its report."""
+
+HEADLINES = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "segm_mAP", "segm_mAP_50", "segm_mAP_75")
+INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
+SECONDS_BETWEEN_LOOKS = 0.25
+MOST_REASON_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to run; the fields but `steps` are the pipeline's parameters."""
+
+    steps: tuple[str, ...]
+    category: str
+    annotation_version: str
+    config: str
+    overrides: Mapping[str, Any]
+    epochs: int
+    select_by: str
+    evaluation_split: str
+    candidate_models: list[str]
+    test_images: str
+    score_threshold: float
+    device: str
+    dataset_version: str
+    model: str
+
+
+def run_locally(workspace: Workspace, request: Request) -> int:
+    """Run the chosen steps. Returns the exit status: 0, or 1 when a step failed.
+
+    Raises:
+        SightlineError: a step was left out and what it would have given is not among the options.
+    """
+    _require_inputs(request)
+    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
+    # The file is named because sys.stdout is the log while the pipeline runs.
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    log = workspace.folder / "logs" / f"{run}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    console.print(f"Sightline run {run}: {request.category}, log in {_shown(log)}")
+    pipeline = _pipeline(request.steps)
+    arguments = arguments_of(pipeline, request)
+    with log.open("w", encoding="utf-8", buffering=1) as file, _display(console) as display:
+        tasks = run_pipeline(pipeline, arguments, _kfp_folder(workspace), file, display)
+    result = _result(workspace, run, request, tasks)
+    _write_json(workspace.folder / "last_run.json", result)
+    if not any(task.state == "done" for name, task in tasks.items() if name != "snapshot"):
+        _forget(workspace, run, tasks)
+    failed = next((task.name for task in tasks.values() if task.state == "failed"), None)
+    if failed:
+        reason = "\n".join(_reason(log))
+        print(f"error: the step {failed} failed. Its whole log: {_shown(log)}\n{reason}", file=sys.stderr)
+        return 1
+    _print_result(console, workspace, result)
+    return 0
+
+
+def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
+    """A request's values for the parameters that a pipeline of its steps has."""
+    arguments = {name: getattr(request, name) for name in pipeline.component_spec.inputs or {}}
+    if request.model and "candidate_models" in arguments:
+        # Evaluate takes the model of an omitted train step as the first candidate.
+        arguments["candidate_models"] = [request.model, *request.candidate_models]
+    return arguments
+
+
+def _require_inputs(request: Request) -> None:
+    from sightline.errors import SightlineError
+
+    steps = set(request.steps) - {"snapshot"}
+    if not steps:
+        raise SightlineError("--steps names nothing but snapshot. Add record, train, evaluate or test.")
+    reads_dataset = {"train", "evaluate"} & steps or ("test" in steps and not request.test_images)
+    if "record" not in steps and reads_dataset and not request.dataset_version:
+        raise SightlineError(
+            "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
+        )
+    if "record" in steps and request.dataset_version:
+        raise SightlineError(
+            f"--dataset-version {request.dataset_version} is for runs without record, which makes a dataset version of its "
+            "own. Leave the option out, or record out of --steps."
+        )
+    if "train" in steps and request.model:
+        raise SightlineError(
+            "--model is for runs without train, which makes a model of its own. Compare a further model with "
+            "--candidate URI, or leave train out of --steps."
+        )
+    if "train" not in steps:
+        if "evaluate" in steps and not (request.model or request.candidate_models):
+            raise SightlineError("The step train is left out: say which model to evaluate with --model URI.")
+        if "test" in steps and "evaluate" not in steps and not request.model:
+            raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
+
+
+def _pipeline(steps: tuple[str, ...]) -> Any:
+    from components.wiring import STEPS, partial_pipeline
+    from pipeline import sightline
+
+    chosen = tuple(step for step in STEPS if step in steps)
+    return sightline if chosen == STEPS else partial_pipeline(sightline.pipeline_func, chosen)
+
+
+def _kfp_folder(workspace: Workspace) -> Path:
+    """Results are reused within one installation only: another bucket or database knows nothing of them."""
+    places = "\0".join(os.environ[name] for name in INSTALLATION)
+    return workspace.folder / "kfp" / hashlib.sha256(places.encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _display(console: Console) -> Iterator[Any]:
+    """A line per finished step, and a bar while a step tells how far it is."""
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console, transient=True) as bars:
+        path = Path(folder, "progress.json")
+        os.environ["SIGHTLINE_PROGRESS"] = str(path)
+        bar = bars.add_task("", visible=False, total=1, note="")
+        stopped = threading.Event()
+        watcher = threading.Thread(target=_follow, args=(path, bars, bar, stopped), daemon=True)
+        watcher.start()
+
+        def on_change(task: Task) -> None:
+            path.unlink(missing_ok=True)
+            # Without a total the bar pulses: the step loads its libraries and has not told yet how much there is to do.
+            bars.reset(bar, description=f"{task.name:<10}", total=None, visible=task.state == "running", note="")
+            if task.state != "running":
+                bars.console.print(f"  {task.name:<10} {task.state:<7} {task.seconds:7.1f} s")
+
+        try:
+            yield on_change
+        finally:
+            stopped.set()
+            watcher.join()
+
+
+def _follow(path: Path, bars: Progress, bar: Any, stopped: threading.Event) -> None:
+    while not stopped.wait(SECONDS_BETWEEN_LOOKS):
+        with contextlib.suppress(OSError, ValueError):
+            seen = json.loads(path.read_text())
+            bars.update(bar, visible=True, total=seen["total"], completed=seen["done"], note=_note(seen))
+
+
+def _note(seen: Mapping[str, Any]) -> str:
+    parts = [f"{seen['done'] / max(seen['total'], 1):4.0%}"]
+    if "epochs" in seen:
+        parts.append(f"epoch {seen['epoch']}/{seen['epochs']}")
+    if "loss" in seen:
+        parts.append(f"loss {seen['loss']:.3f}")
+    if seen.get("seconds_left"):
+        minutes, seconds = divmod(round(seen["seconds_left"]), 60)
+        parts.append(f"{minutes}:{seconds:02d} left")
+    return ", ".join(parts)
+
+
+def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """What last_run.json holds."""
+    outputs = {name: task.outputs for name, task in tasks.items()}
+    frozen = outputs.get("snapshot", {})
+    dataset = _reference(outputs.get("record", {}).get("dataset"))
+    model = _reference(outputs.get("evaluate", {}).get("selected_model") or outputs.get("train", {}).get("model"))
+    scores = outputs.get("evaluate", {}).get("scores")
+    return {
+        "run": run,
+        "category": request.category,
+        "annotation_version": frozen.get("annotation_version") or None,
+        "dataset_version": dataset.get("version") or frozen.get("dataset_version") or None,
+        "code_digest": frozen.get("code_digest"),
+        "model": {"uri": model.get("uri"), "sha256": model.get("sha256")},
+        "metrics": {
+            name: value for name, value in (scores.metadata if scores else {}).items() if name != "display_name"
+        },
+        "reports": _keep_reports(workspace, request.category, outputs),
+        "steps": {name: {"state": task.state, "seconds": round(task.seconds, 2)} for name, task in tasks.items()},
+    }
+
+
+def _reference(artifact: Any) -> dict[str, Any]:
+    return json.loads(Path(artifact.path).read_text()) if artifact else {}
+
+
+def _keep_reports(workspace: Workspace, category: str, outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Copy the newest reports to where a person finds them."""
+    kept = {}
+    for step, artifact in REPORTS.items():
+        report = outputs.get(step, {}).get(artifact)
+        if report is None:
+            continue
+        path = workspace.folder / "reports" / category / f"{step}.html"
+        content = Path(report.path).read_bytes()
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        kept[step] = str(path)
+    return kept
+
+
+def _forget(workspace: Workspace, run: str, tasks: Mapping[str, Task]) -> None:
+    """Nothing new was made: leave no trace of a run that has none, but its log."""
+    (workspace.volume / "runs" / f"{run}.json").unlink(missing_ok=True)
+    outputs = _kfp_folder(workspace) / "outputs"
+    for folder in outputs.glob("*/snapshot"):
+        if len(list(folder.parent.iterdir())) == 1:
+            shutil.rmtree(folder.parent)
+
+
+def _reason(log: Path) -> list[str]:
+    """The last error in a log, or its last lines."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [index for index, line in enumerate(lines) if line.startswith("sightline.") and "Error: " in line]
+    if errors:
+        return [lines[errors[-1]].partition(": ")[2]]
+    return lines[-MOST_REASON_LINES:]
+
+
+def _print_result(console: Console, workspace: Workspace, result: Mapping[str, Any]) -> None:
+    metrics = result["metrics"]
+    if metrics:
+        table = Table(title=f"{result['category']} {result['dataset_version']}: scores of the selected model")
+        table.add_column("metric")
+        table.add_column("value", justify="right")
+        for name in HEADLINES:
+            if metrics.get(name) is not None:
+                table.add_row(name, f"{metrics[name]:.3f}")
+        console.print(table)
+    if result["model"]["uri"]:
+        console.print(f"model: {result['model']['uri']}", soft_wrap=True)
+    for step, path in result["reports"].items():
+        console.print(f"{step + ' report:':<17} {_shown(Path(path))}", soft_wrap=True)
+    console.print(f"all of this as JSON: {_shown(workspace.folder / 'last_run.json')}", soft_wrap=True)
+
+
+def _shown(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    temporary.replace(path)
