@@ -1,0 +1,120 @@
+"""What `pipeline.py local` adds to each step: the step through kfp.local, and the same library call in a bare process.
+
+At most 2 seconds a step.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LIMIT = 2.0  # seconds a step
+
+BARE = {
+    "snapshot": """
+from sightline.run_start import start_run
+parameters = {"config": "mask_rcnn_r18_small", "overrides": {}, "epochs": 1, "select_by": "bbox_mAP"}
+result = start_run("plates", "", "", parameters, True, False)._asdict()
+""",
+    "record": """
+from sightline.record import record_dataset
+result = record_dataset(state["record_code"], "plates", state["annotation_version"], state["annotation_commit"]).dataset.to_json()
+""",
+    "train": """
+from pathlib import Path
+from sightline.datasets import find_dataset
+from sightline.settings import settings
+from sightline.train import train_model
+dataset = find_dataset(settings(), "plates", "")
+result = {"model": train_model(Path(state["train_code"]), dataset, "mask_rcnn_r18_small", {}, 1).model.to_json()}
+""",
+    "evaluate": """
+from sightline.datasets import find_dataset
+from sightline.evaluate import evaluate_models
+from sightline.references import ModelReference
+from sightline.settings import settings
+model = ModelReference.from_json(state["model"])
+dataset = find_dataset(settings(), "plates", "")
+result = {"selected": evaluate_models("evaluate", dataset, model, [], "test", "bbox_mAP").selected.to_json()}
+""",
+    "test": """
+from sightline.datasets import find_dataset
+from sightline.references import ModelReference
+from sightline.settings import settings
+from sightline.test import test_model
+model = ModelReference.from_json(state["selected"])
+dataset = find_dataset(settings(), "plates", "")
+result = test_model("test", "plates", model, dataset, "", 0.3).reference
+""",
+}
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        photographs, ours, bare = Path(folder, "plates"), Path(folder, "ours"), Path(folder, "bare")
+        pipeline("sample", str(photographs), "--images", "24", "--labels", "board")
+        for workspace in (ours, bare):
+            pipeline(
+                "--workspace",
+                str(workspace),
+                "publish",
+                str(photographs),
+                "--category",
+                "plates",
+                "--version",
+                "v0.1.0",
+            )
+        began = time.monotonic()
+        pipeline("--workspace", str(ours), "local", "--category", "plates", "--epochs", "1")
+        whole = time.monotonic() - began
+        through_local = {
+            step: facts["seconds"] for step, facts in json.loads((ours / "last_run.json").read_text())["steps"].items()
+        }
+        alone = bare_steps(bare)
+    print(f"{'step':<10} {'local':>8} {'bare':>8} {'added':>8}")
+    for step, seconds in alone.items():
+        print(f"{step:<10} {through_local[step]:8.2f} {seconds:8.2f} {through_local[step] - seconds:+8.2f}")
+    rest = whole - sum(through_local.values())
+    print(f"around the steps: {rest:.2f} s")
+    added = (whole - sum(alone.values())) / len(alone)
+    print(f"added in all, per step: {added:+.2f} s (limit {LIMIT:+.0f} s)")
+    return 0 if added <= LIMIT else 1
+
+
+def pipeline(*arguments: str) -> None:
+    subprocess.run([sys.executable, str(REPOSITORY / "pipeline.py"), *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def bare_steps(workspace: Path) -> dict[str, float]:
+    """Each step's library call in a process of its own."""
+    environment = os.environ | {
+        "SIGHTLINE_STORAGE": (workspace / "storage").as_uri(),
+        "SIGHTLINE_DATABASE_URL": f"sqlite:///{workspace / 'sightline.db'}",
+        "SIGHTLINE_DATASET_REPO": str(workspace / "dataset.git"),
+        "SIGHTLINE_VOLUME": str(workspace / "volume"),
+        "SIGHTLINE_RUN": "bare",
+        "PYTHONPATH": str(REPOSITORY / "shared_volume"),
+    }
+    seconds: dict[str, float] = {}
+    state: dict[str, object] = {}
+    for step, script in BARE.items():
+        whole = f"import json, sys\nstate = json.loads(sys.argv[1])\n{script}\nprint(json.dumps(result))"
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", whole, json.dumps(state)],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        seconds[step] = time.monotonic() - began
+        state |= json.loads(done.stdout.splitlines()[-1])
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

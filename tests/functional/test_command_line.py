@@ -1,0 +1,251 @@
+"""`python pipeline.py …` as a user types it: a process of its own for every command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workspace import REPOSITORY, run_pipeline
+
+COMMANDS = ("publish", "local", "compile", "annotate", "sample")
+HEAVY = {"kfp", "torch", "numpy", "pydantic", "rich", "sqlalchemy", "dvc", "google", "mmengine", "mmdet"}
+
+Done = subprocess.CompletedProcess[str]
+
+
+def refusal(done: Done) -> str:
+    """What a command that must fail said, once it is clear that it failed as it should."""
+    assert done.returncode not in (0, None), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.count("error:") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that holds the annotation version v0.1.0 of plates."""
+    folder = tmp_path_factory.mktemp("published")
+    workspace = folder / "workspace"
+    for command in (
+        ("sample", str(folder / "plates"), "--images", "3", "--labels", "board"),
+        ("publish", str(folder / "plates"), "--category", "plates", "--version", "v0.1.0"),
+    ):
+        done = run_pipeline(*command, "--workspace", str(workspace))
+        assert done.returncode == 0, done.stderr
+    return workspace
+
+
+# --help
+
+
+def test_help_lists_every_command():
+    done = run_pipeline("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f"\n    {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_names_its_options(command):
+    done = run_pipeline(command, "--help")
+    assert done.returncode == 0
+    assert f"usage: pipeline.py {command}" in done.stdout
+    assert "--workspace DIR" in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    """What keeps it fast; benchmarks/startup.py has the time."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", REPOSITORY / "pipeline.py", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "argparse" in imported, "importtime said nothing"
+    assert not imported & HEAVY
+
+
+# compile
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("compiled") / "new" / "pipeline.yaml"
+    done = run_pipeline("compile", "-o", str(output))
+    assert done.returncode == 0, done.stderr
+    assert str(output) in done.stdout
+    return output
+
+
+def test_kfp_loads_the_compiled_pipeline_again(compiled):
+    from kfp import components
+
+    loaded = components.load_component_from_file(str(compiled))
+    assert loaded.name == "sightline"
+    assert {"category", "config", "overrides", "candidate_models"} <= set(loaded.component_spec.inputs)
+
+
+def test_a_run_can_be_started_without_filling_in_anything(compiled):
+    """A parameter without a default blocks the Kubeflow UI's form."""
+    specification = yaml.safe_load(compiled.read_text())
+    parameters = specification["root"]["inputDefinitions"]["parameters"]
+    assert len(parameters) > 5
+    assert [name for name, parameter in parameters.items() if "defaultValue" not in parameter] == []
+
+
+def test_every_step_is_one_task_of_the_compiled_pipeline(compiled):
+    tasks = yaml.safe_load(compiled.read_text())["root"]["dag"]["tasks"]
+    assert set(tasks) == {"snapshot", "record", "train", "evaluate", "test"}
+    assert "enableCache" not in tasks["snapshot"].get("cachingOptions", {})
+    assert all(tasks[step]["cachingOptions"]["enableCache"] for step in set(tasks) - {"snapshot"})
+
+
+def test_compiling_twice_gives_the_same_bytes(compiled, tmp_path):
+    again = tmp_path / "again.yaml"
+    assert run_pipeline("compile", "-o", str(again), environment={"PYTHONHASHSEED": "7"}).returncode == 0
+    assert again.read_bytes() == compiled.read_bytes()
+
+
+def test_kfp_compiles_the_pipeline_too(compiled, tmp_path):
+    output = tmp_path / "pipeline.yaml"
+    command = [Path(sys.executable).with_name("kfp"), "dsl", "compile", "--py", "pipeline.py", "--output", output]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes() == compiled.read_bytes()
+
+
+def test_the_compiled_pipeline_tells_nothing_of_its_machine(tmp_path):
+    planted = {
+        "HOME": "/home/planted-home",
+        "USER": "planted-user",
+        "SIGHTLINE_DATABASE_URL": "mysql+pymysql://planted-user:planted-password@planted-host/planted",
+        "SIGHTLINE_STORAGE": "gs://planted-bucket",
+        "SIGHTLINE_DATASET_REPO": "https://planted-token@planted-host/planted.git",
+        "AWS_SECRET_ACCESS_KEY": "planted-key",
+    }
+    output = tmp_path / "pipeline.yaml"
+    done = run_pipeline("compile", "-o", str(output), environment=planted)
+    assert done.returncode == 0, done.stderr
+    text = output.read_text()
+    assert "planted" not in text
+    for place in (tmp_path, REPOSITORY, Path.cwd(), Path.home(), sys.prefix, os.uname().nodename):
+        assert str(place) not in text
+    # Images hold everything that a step imports.
+    assert "pip install" not in text
+    assert "pip3 install" not in text
+
+
+def test_the_compiled_pipeline_names_the_images_that_were_asked_for(tmp_path):
+    output = tmp_path / "pipeline.yaml"
+    run_pipeline("compile", "-o", str(output), "--registry", "example.org/team", "--tag", "v7")
+    executors = yaml.safe_load(output.read_text())["deploymentSpec"]["executors"]
+    images = {name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items()}
+    assert images == {
+        "snapshot": "example.org/team/sightline-data:v7",
+        "record": "example.org/team/sightline-data:v7",
+        "train": "example.org/team/sightline-train:v7",
+        "evaluate": "example.org/team/sightline-train:v7",
+        "test": "example.org/team/sightline-train:v7",
+    }
+
+
+# What a user can get wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "COMMAND"),
+        (("trian",), "'trian'"),
+        (("publish", "somewhere", "--category", "desk"), "--version"),
+        (("local",), "--category"),
+        (("local", "--category", "desk", "--epochs", "0"), "--epochs: must be 1 or more"),
+        (("local", "--category", "desk", "--epochs", "many"), "--epochs: 'many' is not a whole number"),
+        (("local", "--category", "desk", "--split", "all"), "--split"),
+        (("local", "--category", "desk", "--steps", "record,trian"), "trian is not among snapshot, record, train"),
+        (("local", "--category", "desk", "--steps", ","), "nothing is not among snapshot, record, train"),
+        (("local", "--category", "desk", "--steps", "snapshot"), "Add record, train, evaluate or test"),
+        (("local", "--category", "desk", "--set", "epochs"), "--set 'epochs' is not KEY=VALUE"),
+        (("local", "--category", "desk", "--set", "=3"), "--set '=3' is not KEY=VALUE"),
+        (("local", "--category", "desk", "--steps", "train"), "--dataset-version"),
+        (("local", "--category", "desk", "--steps", "evaluate", "--dataset-version", "v0.1.0"), "--model URI"),
+        (("local", "--category", "desk", "--steps", "test", "--dataset-version", "v0.1.0"), "--model URI"),
+        (("local", "--category", "desk", "--steps", "test", "--model", "file:///m"), "--dataset-version"),
+        (("local", "--category", "desk", "--model", "file:///m"), "--candidate URI"),
+        (
+            ("local", "--category", "desk", "--dataset-version", "v0.1.0"),
+            "--dataset-version v0.1.0 is for runs without",
+        ),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, tuple) else "",
+)
+def test_a_wrong_command_says_what_is_wrong_and_starts_nothing(tmp_path, arguments, said):
+    done = run_pipeline("--workspace", str(tmp_path / "workspace"), *arguments)
+    assert said in refusal(done)
+    assert not list(tmp_path.rglob("*.log"))
+
+
+def test_steps_without_their_predecessors_ask_for_what_those_would_have_given(tmp_path):
+    done = run_pipeline("--workspace", str(tmp_path), "local", "--category", "desk", "--steps", "evaluate")
+    message = refusal(done)
+    assert "The step record is left out" in message
+    assert "--dataset-version" in message
+
+
+def test_publishing_a_folder_that_is_not_there_names_it(tmp_path):
+    missing = tmp_path / "photographs"
+    done = run_pipeline(
+        "--workspace", str(tmp_path), "publish", str(missing), "--category", "desk", "--version", "v0.1.0"
+    )
+    assert str(missing) in refusal(done)
+
+
+def test_a_malformed_version_names_the_one_that_was_meant(tmp_path):
+    done = run_pipeline(
+        "--workspace", str(tmp_path), "publish", str(tmp_path), "--category", "desk", "--version", "0.1.0"
+    )
+    assert "v0.1.0" in refusal(done)
+
+
+def test_sample_data_never_overwrites(tmp_path):
+    (tmp_path / "mine.jpg").write_bytes(b"mine")
+    assert f"{tmp_path} is not empty" in refusal(run_pipeline("sample", str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--category", "plate"), ("'plate'", "published categories: plates", "publish FOLDER --category plate")),
+        (("--category", "plates", "--annotation-version", "v0.2.0"), ("no annotation version v0.2.0", "v0.1.0")),
+        (("--category", "plates", "--config", "mask_rcnn_r18_smal"), ("Did you mean 'mask_rcnn_r18_small'?",)),
+        (("--category", "plates", "--steps", "train", "--dataset-version", "v0.1.0"), ("plates", "dataset version")),
+    ],
+    ids=["category", "annotation version", "config", "dataset version"],
+)
+def test_what_is_not_there_fails_the_first_step_and_names_what_is(published, arguments, said):
+    done = run_pipeline("--workspace", str(published), "local", *arguments)
+    message = refusal(done)
+    assert "the step snapshot failed" in message
+    assert ".log" in message
+    for part in said:
+        assert part in message
+
+
+def test_publishing_the_same_again_does_nothing_and_publishing_something_else_is_refused(published, tmp_path):
+    def publish(folder: Path) -> Done:
+        return run_pipeline(
+            "--workspace", str(published), "publish", str(folder), "--category", "plates", "--version", "v0.1.0"
+        )
+
+    again = publish(published.parent / "plates")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "nothing to do" in again.stdout
+    run_pipeline("sample", str(tmp_path / "others"), "--images", "2", "--seed", "9")
+    message = refusal(publish(tmp_path / "others"))
+    assert "already published with other content" in message
+    assert "v0.1.1" in message

@@ -1,0 +1,240 @@
+"""`pipeline.py local` from photographs to reports: what it writes, and what a second run does again."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.workspace import REPOSITORY
+
+TRACKED = ("pipeline.py", "laptop", "components", "shared_volume")
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A checkout whose files a test may edit, and its workspace."""
+
+    checkout: Path
+    workspace: Path
+
+    def pipeline(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
+        return subprocess.run(
+            [sys.executable, "pipeline.py", "--workspace", str(self.workspace), *arguments],
+            cwd=self.checkout,
+            env=clean | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def local(self, *arguments: str, **settings: str) -> dict:
+        done = self.pipeline("local", "--category", "plates", "--epochs", "1", *arguments, **settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return self.last_run()
+
+    def last_run(self) -> dict:
+        return json.loads((self.workspace / "last_run.json").read_text())
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.checkout / "shared_volume" / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def everything_kept(self) -> dict[str, object]:
+        """All stored files with their times, all tags, and the number of rows in every table."""
+        storage = {
+            str(path.relative_to(self.workspace)): path.stat().st_mtime_ns
+            for folder in (
+                "storage",
+                "dataset.git",
+                "volume/releases",
+                "volume/datasets",
+                "volume/models",
+                "volume/runs",
+            )
+            for path in (self.workspace / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        with sqlite3.connect(self.workspace / "sightline.db") as database:
+            tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            rows = {name: database.execute(f'SELECT COUNT(*) FROM "{name}"').fetchone()[0] for name in tables}
+        return {"files": storage, "rows": rows}
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    folder = tmp_path_factory.mktemp("laptop")
+    for name in TRACKED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / "checkout" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (folder / "checkout").mkdir(exist_ok=True)
+            shutil.copy(source, folder / "checkout" / name)
+    made = Laptop(folder / "checkout", folder / "workspace")
+    for arguments in (
+        ("sample", str(folder / "plates"), "--images", "24", "--labels", "board"),
+        ("publish", str(folder / "plates"), "--category", "plates", "--version", "v0.1.0"),
+    ):
+        done = made.pipeline(*arguments)
+        assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.fixture(scope="module")
+def first(laptop: Laptop) -> dict:
+    return laptop.local()
+
+
+def states(run: dict) -> dict[str, str]:
+    return {step: facts["state"] for step, facts in run["steps"].items()}
+
+
+def test_a_run_ends_with_a_scored_model_and_four_reports(laptop: Laptop, first: dict) -> None:
+    assert states(first) == dict.fromkeys(("snapshot", "record", "train", "evaluate", "test"), "done")
+    assert (first["annotation_version"], first["dataset_version"]) == ("v0.1.0", "v0.1.0")
+    assert {"bbox_mAP", "bbox_mAP_50", "segm_mAP"} <= first["metrics"].keys()
+    assert all(0 <= value <= 1 for value in first["metrics"].values())
+    assert first["reports"].keys() == {"record", "train", "evaluate", "test"}
+    for path in first["reports"].values():
+        assert Path(path).read_text().startswith("<!")
+    selected = Path(first["model"]["uri"].removeprefix("file://"))
+    assert (selected / "model.safetensors").is_file()
+    with sqlite3.connect(laptop.workspace / "sightline.db") as database:
+        stored = dict(
+            database.execute(
+                "SELECT name, value FROM metric_values JOIN evaluations ON evaluations.id = evaluation_id "
+                "WHERE class_name = '' AND selected AND run_id = ?",
+                (first["run"],),
+            )
+        )
+        assert {name: stored[name] for name in first["metrics"]} == pytest.approx(first["metrics"])
+        (digest,) = database.execute("SELECT code_digest FROM runs WHERE id = ?", (first["run"],)).fetchone()
+        assert digest == first["code_digest"]
+        ended = database.execute("SELECT step, state FROM steps WHERE run_id = ?", (first["run"],)).fetchall()
+    assert sorted(ended) == [(step, "done") for step in ("evaluate", "record", "test", "train")]
+    assert (laptop.workspace / "storage" / "code" / f"{digest}.tar.gz").is_file()
+
+
+def test_a_second_run_with_nothing_changed_writes_nothing_new(laptop: Laptop, first: dict) -> None:
+    before = laptop.everything_kept()
+    second = laptop.local()
+    assert states(second) == {"snapshot": "done"} | dict.fromkeys(("record", "train", "evaluate", "test"), "reused")
+    assert laptop.everything_kept() == before
+    for same in ("code_digest", "model", "metrics", "reports"):
+        assert second[same] == first[same]
+
+
+def test_an_edit_reaches_the_next_run_and_costs_only_what_it_touches(laptop: Laptop, first: dict) -> None:
+    line = "register()\n        dataset_dir = pull_dataset(place, dataset)\n        truth"
+    laptop.edit(
+        "sightline/evaluate/compare.py", line, line.replace("\n", '\n        log.info("edited on the volume")\n', 1)
+    )
+    run = laptop.local()
+    assert states(run) == {
+        "snapshot": "done",
+        "record": "reused",
+        "train": "reused",
+        "evaluate": "done",
+        "test": "done",
+    }
+    assert run["code_digest"] != first["code_digest"]
+    assert run["metrics"] == first["metrics"]
+    assert "edited on the volume" in (laptop.workspace / "logs" / f"{run['run']}.log").read_text()
+
+
+def test_a_file_that_no_step_imports_re_runs_nothing(laptop: Laptop, first: dict) -> None:
+    laptop.local()
+    (laptop.checkout / "shared_volume" / "sightline" / "nobody_imports_this.py").write_text("ANSWER = 42\n")
+    run = laptop.local()
+    assert set(states(run).values()) == {"done", "reused"}
+    assert [step for step, state in states(run).items() if state == "done"] == ["snapshot"]
+
+
+def test_a_changed_config_value_trains_again(laptop: Laptop, first: dict) -> None:
+    laptop.edit("configs/_base_/schedule_30_epochs.py", "lr=1e-3", "lr=2e-3")
+    run = laptop.local()
+    assert states(run)["record"] == "reused"
+    assert states(run)["train"] == "done"
+    assert run["model"]["sha256"] != first["model"]["sha256"]
+
+
+def test_part_of_the_steps_takes_what_the_others_gave_as_options(laptop: Laptop, first: dict, tmp_path: Path) -> None:
+    images = tmp_path / "unseen"
+    images.mkdir()
+    for path in sorted((laptop.checkout.parent / "plates").glob("*.jpg"))[:2]:
+        shutil.copy(path, images)
+    done = laptop.pipeline(
+        "local", "--category", "plates", "--steps", "test", "--model", first["model"]["uri"], "--images", str(images)
+    )
+    assert done.returncode == 0, done.stderr
+    run = laptop.last_run()
+    assert states(run) == {"snapshot": "done", "test": "done"}
+    drawn = list((laptop.workspace / "storage" / "results").glob(f"plates/*/{run['run']}/test/images/*.jpg"))
+    assert len(drawn) == 2
+    shutil.copy(sorted((laptop.checkout.parent / "plates").glob("*.jpg"))[2], images)
+    again = laptop.pipeline(
+        "local", "--category", "plates", "--steps", "test", "--model", first["model"]["uri"], "--images", str(images)
+    )
+    assert again.returncode == 0, again.stderr
+    assert states(laptop.last_run())["test"] == "done"
+    done = laptop.pipeline(
+        "local",
+        "--category",
+        "plates",
+        "--steps",
+        "evaluate",
+        "--dataset-version",
+        "v0.1.0",
+        "--candidate",
+        first["model"]["uri"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert laptop.last_run()["metrics"] == pytest.approx(first["metrics"])
+
+
+def test_a_step_that_fails_is_named_with_its_reason(laptop: Laptop, first: dict) -> None:
+    done = laptop.pipeline("local", "--category", "plates", "--set", "optim_wraper.optimizer.lr=1")
+    assert done.returncode == 1
+    assert "the step train failed" in done.stderr
+    assert "optim_wrapper" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert states(laptop.last_run())["train"] == "failed"
+
+
+def test_a_syntax_error_in_the_live_code_fails_the_snapshot(laptop: Laptop, first: dict) -> None:
+    broken = laptop.checkout / "shared_volume" / "sightline" / "broken.py"
+    broken.write_text("def half(:\n")
+    try:
+        done = laptop.pipeline("local", "--category", "plates")
+    finally:
+        broken.unlink()
+    assert done.returncode == 1
+    assert "the step snapshot failed" in done.stderr
+    assert "sightline/broken.py, line 1" in done.stderr
+
+
+def test_mariadb_and_cloud_storage_give_the_same_scores(
+    laptop: Laptop, first: dict, tmp_path: Path, mariadb_url: str, bucket: str
+) -> None:
+    pytest.importorskip("gcsfs")
+    elsewhere = Laptop(REPOSITORY, tmp_path / "workspace")
+    settings = {
+        "SIGHTLINE_STORAGE": f"gs://{bucket}",
+        "SIGHTLINE_DATABASE_URL": mariadb_url,
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+    }
+    plates = laptop.checkout.parent / "plates"
+    done = elsewhere.pipeline("publish", str(plates), "--category", "plates", "--version", "v0.1.0", **settings)
+    assert done.returncode == 0, done.stderr
+    run = elsewhere.local(**settings)
+    assert run["metrics"] == pytest.approx(first["metrics"], abs=1e-9)
+    assert run["model"]["uri"].startswith("gs://")

@@ -1,0 +1,312 @@
+"""Publishing an annotation version: what it leaves, what it never touches, and what bad input gets."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sightline.database import VersionTakenError, connect
+from sightline.dataset_repo import DatasetRepo
+from sightline.errors import SightlineError
+from sightline.publication import Content, Services, publish
+from sightline.publish import publish_annotations
+from sightline.settings import settings
+from sightline.storage import open_storage
+from tests.functional.conftest import free_port
+from tests.installed import Installed, install
+from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme
+
+BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
+
+
+def with_times(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {name: (data, (folder / name).stat().st_mtime_ns) for name, data in files_in(folder).items()}
+
+
+@BOTH
+def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    published = publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert published.outcome.new
+    assert installed.tags() == ["desk_ann_v0.1.0"]
+    clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
+    assert files_in(clone / "annotations" / "desk") == files_in(folder)
+
+
+@BOTH
+def test_a_published_version_has_its_rows(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    row = publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.record
+    assert (row.tag, row.status, row.image_count, row.annotation_count) == ("desk_ann_v0.1.0", "published", 4, 6)
+    assert f"{row.commit}\trefs/heads/main" in installed.refs()
+    images = {image.pop("name"): image for image in installed.rows("images")["images"]}
+    assert sorted(images) == sorted(NAMES)
+    for index, name in enumerate(NAMES):
+        data = (folder / name).read_bytes()
+        assert images[name]["bytes"] == len(data)
+        assert images[name]["sha256"] == hashlib.sha256(data).hexdigest()
+        assert images[name]["annotation_count"] == 1 + index % 2
+        assert (images[name]["width"], images[name]["height"], images[name]["split"]) == (WIDTH, HEIGHT, None)
+
+
+@BOTH
+def test_every_file_is_an_object_on_the_remote(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    stored = set(installed.stored())
+    for data in files_in(folder).values():
+        digest = hashlib.md5(data).hexdigest()
+        assert f"dvc/annotations/files/md5/{digest[:2]}/{digest[2:]}" in stored
+
+
+@BOTH
+def test_the_same_content_again_writes_nothing(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    first = publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    before = installed.state()
+    again = publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert not again.outcome.new
+    assert again.outcome.record == first.outcome.record
+    assert installed.state() == before
+
+
+@BOTH
+def test_a_version_never_changes_and_the_refusal_names_the_next(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    before = installed.state()
+    annotate(folder, "e.png", [box()])
+    with pytest.raises(VersionTakenError, match=r"v0\.1\.0 is already published .* publish as v0\.1\.1"):
+        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert installed.state() == before
+    assert publish_annotations(installed.place, folder, "desk", "v0.1.1").outcome.record.image_count == 5
+    assert installed.tags() == ["desk_ann_v0.1.0", "desk_ann_v0.1.1"]
+
+
+def test_the_users_folder_stays_as_it_is(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    before = with_times(folder)
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert with_times(folder) == before
+    assert installed.left_behind() == []
+
+
+def test_an_earlier_version_can_still_be_pulled_after_later_ones(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    first = files_in(folder)
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    (folder / "a.png").unlink()
+    (folder / "a.json").unlink()
+    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    publish_annotations(installed.place, make_labelme(tmp_path / "plates", ["p.png"]), "plates", "v1.0.0")
+    assert files_in(installed.clone_and_pull("desk_ann_v0.1.0", "old") / "annotations" / "desk") == first
+
+
+def test_an_image_embedded_in_the_json_is_dropped_and_paths_are_made_portable(installed, tmp_path):
+    folder = tmp_path / "desk"
+    document = annotate(folder, "images/a.png", [box()])
+    content = json.loads(document.read_text()) | {"imageData": "QUJD", "imagePath": "..\\images\\a.png"}
+    document.unlink()
+    (folder / "json").mkdir()
+    # A byte order mark, as Windows programs write it.
+    (folder / "json" / "a.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    pulled = installed.clone_and_pull("desk_ann_v0.1.0", "clone") / "annotations" / "desk"
+    assert json.loads((pulled / "json" / "a.json").read_text()) == content | {
+        "imageData": None,
+        "imagePath": "../images/a.png",
+    }
+    assert (pulled / "images" / "a.png").read_bytes() == (folder / "images" / "a.png").read_bytes()
+
+
+def test_an_image_without_json_is_left_out_and_counted(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    make_image(folder / "later.png")
+    published = publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert (published.left_out, published.outcome.record.image_count) == (1, 4)
+
+
+def test_an_installation_may_lie_in_a_folder_with_a_space(tmp_path, monkeypatch):
+    installed = install(tmp_path / "my office", monkeypatch)
+    publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
+    assert files_in(clone / "annotations" / "desk") == files_in(tmp_path / "desk")
+
+
+def test_a_path_that_dvc_cannot_write_down_is_refused(tmp_path, monkeypatch):
+    installed = install(tmp_path / "büro", monkeypatch)
+    with pytest.raises(SightlineError, match=r"SIGHTLINE_STORAGE is file:///.*büro/storage: .* ASCII"):
+        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    assert nothing_is_there(installed)
+
+
+def test_two_new_categories_at_the_same_time_both_arrive(installed, tmp_path):
+    """The second is published while the first is being built, so the first's push is overtaken."""
+    place = installed.place
+    database = connect(place.database_url.get_secret_value())
+    database.migrate()
+    services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
+
+    def build(target: Path) -> Content:
+        publish_annotations(place, make_labelme(tmp_path / "plates", ["p.png"]), "plates", "v0.1.0")
+        make_labelme(target, ["d.png"])
+        return Content(images=())
+
+    publish(services, "desk", "annotation", "v0.1.0", build)
+    assert installed.tags() == ["desk_ann_v0.1.0", "plates_ann_v0.1.0"]
+    clone = installed.clone_and_pull("main", "clone")
+    assert sorted(files_in(clone / "annotations" / "desk")) == ["d.json", "d.png"]
+    assert sorted(files_in(clone / "annotations" / "plates")) == ["p.json", "p.png"]
+
+
+def cut_json(folder: Path) -> None:
+    path = folder / "kitchen" / "c.json"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def remove_image(folder: Path) -> None:
+    (folder / "kitchen" / "c.png").unlink()
+
+
+def truncate_image(folder: Path) -> None:
+    path = folder / "kitchen" / "c.png"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def enlarge_image(folder: Path) -> None:
+    # 400 million pixels in a few kB: decoding them first would be the mistake.
+    Image.new("1", (20_000, 20_000)).save(folder / "kitchen" / "c.png")
+
+
+def add_foreign_json(folder: Path) -> None:
+    (folder / "notes.json").write_text('{"by": "hand"}')
+
+
+def empty_every_shape_list(folder: Path) -> None:
+    for path in folder.rglob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"shapes": []}))
+
+
+def remove_every_json(folder: Path) -> None:
+    for path in folder.rglob("*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (cut_json, r"kitchen/c\.json: not JSON, or cut off"),
+        (remove_image, r"kitchen/c\.json: kitchen/c\.png: there is no such image"),
+        (truncate_image, r"kitchen/c\.png: .*cut off or damaged"),
+        (enlarge_image, r"kitchen/c\.png: .*more than the limit of 150,000,000"),
+        (add_foreign_json, r"notes\.json: JSON, but not labelme's"),
+        (empty_every_shape_list, r"no image has a shape drawn on it"),
+        (remove_every_json, r"there is no JSON file"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_and_nothing_is_written(installed, tmp_path, spoil, says):
+    folder = make_labelme(tmp_path / "desk")
+    spoil(folder)
+    before = with_times(folder)
+    with pytest.raises(SightlineError, match=says):
+        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert with_times(folder) == before
+    assert nothing_is_there(installed)
+
+
+@pytest.mark.parametrize(
+    ("category", "version", "says"),
+    [
+        ("desk", "0.1.0", r"'0\.1\.0' is not a version. Did you mean 'v0\.1\.0'"),
+        ("desk", "v0.1", r"is not a version"),
+        ("desk", "../v0.1.0", r"is not a version"),
+        ("My Desk", "v0.1.0", r"is not a category name. Did you mean 'my-desk'"),
+        ("../desk", "v0.1.0", r"is not a category name"),
+        ("", "v0.1.0", r"is not a category name"),
+    ],
+)
+def test_a_malformed_name_is_refused_and_nothing_is_written(installed, tmp_path, category, version, says):
+    with pytest.raises(SightlineError, match=says):
+        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), category, version)
+    assert nothing_is_there(installed)
+
+
+def test_a_folder_that_does_not_exist_is_named(installed, tmp_path):
+    with pytest.raises(SightlineError, match=r"absent: there is no such folder"):
+        publish_annotations(installed.place, tmp_path / "absent", "desk", "v0.1.0")
+    assert nothing_is_there(installed)
+
+
+def test_at_most_ten_bad_files_are_listed_and_the_rest_counted(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk", [f"{index:02}.png" for index in range(13)])
+    for path in folder.glob("*.png"):
+        path.unlink()
+    with pytest.raises(SightlineError, match=r"13 of the JSON files(?s:.*)00\.json(?s:.*)and 3 more") as refused:
+        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert "10.json" not in str(refused.value)
+
+
+def test_an_unreachable_database_is_named_with_the_time_spent_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
+    port = free_port()
+    secret = f"mysql+pymysql://cv:hush@127.0.0.1:{port}/sightline"
+    installed = install(tmp_path, monkeypatch, database=secret)
+    with pytest.raises(
+        SightlineError, match=rf"127\.0\.0\.1:{port}/sightline could not be reached: tried for"
+    ) as refused:
+        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    assert "hush" not in str(refused.value)
+    assert installed.stored() == {}
+    assert not (tmp_path / "dataset.git").exists()
+    assert installed.left_behind() == []
+
+
+def test_an_unreachable_bucket_is_named_with_the_time_spent_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "2")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
+    installed = install(tmp_path, monkeypatch, storage="gs://nobody/there")
+    with pytest.raises(SightlineError, match=r"gs://nobody/there.* could not be reached: .* for \d+ s"):
+        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    assert (installed.refs(), installed.published(), installed.left_behind()) == ([], [], [])
+
+
+def test_a_bucket_that_does_not_exist_is_named(tmp_path, monkeypatch, gcs_emulator):
+    installed = install(tmp_path, monkeypatch, storage="gs://nobody/there")
+    with pytest.raises(SightlineError, match=r"no bucket gs://nobody"):
+        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    assert (installed.refs(), installed.published(), installed.left_behind()) == ([], [], [])
+
+
+def test_a_repository_out_of_reach_is_named_without_its_password(tmp_path, monkeypatch):
+    installed = install(tmp_path, monkeypatch)
+    monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://cv:hush@127.0.0.1:{free_port()}/dataset.git")
+    settings.cache_clear()
+    with pytest.raises(SightlineError, match=r"git .* failed .*127\.0\.0\.1.*SIGHTLINE_DATASET_REPO") as refused:
+        publish_annotations(settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    assert "hush" not in str(refused.value)
+    assert (installed.stored(), installed.published(), installed.left_behind()) == ({}, [], [])
+
+
+def test_after_a_failed_attempt_the_same_command_publishes(tmp_path, monkeypatch):
+    installed = install(tmp_path, monkeypatch)
+    folder = make_labelme(tmp_path / "desk")
+    (tmp_path / "storage").write_text("a file where the storage's folder should be")
+    with pytest.raises(SightlineError):
+        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert (installed.refs(), installed.published(), installed.left_behind()) == ([], [], [])
+    (tmp_path / "storage").unlink()
+    assert publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.new
+    assert installed.published() == [("desk", "annotation", "v0.1.0")]
+
+
+def nothing_is_there(installed: Installed) -> bool:
+    """Neither files nor tags nor rows nor leftovers."""
+    assert installed.stored() == {}
+    assert not Path(installed.place.dataset_repo).exists() or installed.refs() == []
+    assert list(itertools.chain(*installed.rows().values())) == []
+    assert installed.left_behind() == []
+    return True

@@ -1,0 +1,188 @@
+"""Charts: what they say, in numbers that a reader would look at."""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from sightline.report.charts import (
+    Series,
+    bar_chart,
+    confusion_chart,
+    grouped_bar_chart,
+    histogram,
+    line_chart,
+    nice_ticks,
+    precision_recall_chart,
+)
+from sightline.report.colours import PALETTE, colour, rgb
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+def drawing(chart: str) -> ElementTree.Element:
+    """The chart's SVG as a tree; it has to be well-formed."""
+    return ElementTree.fromstring(re.search(r"<svg.*</svg>", chart, re.DOTALL)[0])
+
+
+def texts(chart: str) -> list[str]:
+    return [element.text or element[0].tail or "" for element in drawing(chart).iter("text")]
+
+
+def tooltips(chart: str) -> list[str]:
+    return [element.text or "" for element in drawing(chart).iter("title")]
+
+
+def every_number(chart: str) -> list[float]:
+    places = {"x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "height"}
+    return [float(value) for element in drawing(chart).iter() for name, value in element.items() if name in places]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "about", "whole", "expected"),
+    [
+        (0, 1, 5, False, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 1, 4, False, [0, 0.25, 0.5, 0.75, 1]),
+        (1, 30, 6, True, [5, 10, 15, 20, 25, 30]),
+        (0, 3, 6, True, [0, 1, 2, 3]),
+        (0, 0.00031, 3, False, [0, 0.0002]),
+        (-1, 1, 4, False, [-1, -0.5, 0, 0.5, 1]),
+    ],
+)
+def test_ticks_are_round_and_within_the_limits(low, high, about, whole, expected):
+    assert nice_ticks(low, high, about, whole) == pytest.approx(expected)
+
+
+def test_a_line_chart_names_its_curves_axes_and_values():
+    chart = line_chart(
+        "Scores", [Series("box AP", [1, 2], [0.1, 0.4]), Series("mask AP", [1, 2], [0.2, 0.5])], "epoch", "score"
+    )
+    assert "Scores" in chart
+    assert {"epoch", "score"} <= set(texts(chart))
+    assert "box AP: 0.400 at 2" in tooltips(chart)
+    legend = re.search(r'<ul class="legend">.*?</ul>', chart)[0]
+    assert "box AP" in legend and "mask AP" in legend
+
+
+def test_a_higher_value_is_drawn_higher_and_within_the_chart():
+    chart = line_chart("Loss", [Series("loss", [1, 2, 3], [2.0, 1.0, 3.0])], "iteration", "loss")
+    first, second, third = (float(dot.get("cy")) for dot in drawing(chart).iter("circle"))
+    assert third < first < second
+    width, height = (float(value) for value in drawing(chart).get("viewBox").split()[2:])
+    assert all(0 <= value <= max(width, height) for value in every_number(chart))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_break_the_line_and_nothing_else(bad):
+    chart = line_chart("Loss", [Series("loss", [1, 2, 3, 4], [1.0, bad, 0.5, 0.4])], "iteration", "loss")
+    assert drawing(chart).find("path").get("d").count("M") == 2
+    assert "nan" not in chart and "inf" not in chart
+
+
+def test_a_long_curve_is_averaged_down_and_keeps_its_course():
+    chart = line_chart("Loss", [Series("loss", range(50_000), np.linspace(5, 1, 50_000))], "iteration", "loss")
+    assert len(chart) < 20_000
+    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", drawing(chart).find("path").get("d"))]
+    assert heights == sorted(heights)
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [
+        line_chart("Nothing", [], "x", "y"),
+        line_chart("Nothing", [Series("loss", [1], [math.nan])], "x", "y"),
+        histogram("Nothing", [], "x", "y"),
+        grouped_bar_chart("Nothing", [], {}, "x"),
+        bar_chart("Nothing", ["a"], [0], "x"),
+        confusion_chart("Nothing", ["a"], np.zeros((1, 1))),
+        precision_recall_chart("Nothing", {}, []),
+    ],
+)
+def test_a_chart_without_values_says_so(chart):
+    assert "No values" in chart
+
+
+@pytest.mark.parametrize(
+    "chart",
+    [
+        line_chart("One", [Series("loss", [1], [0.0])], "x", "y"),
+        line_chart("Flat", [Series("loss", [1, 2], [0.0, 0.0])], "x", "y"),
+        histogram("One", [5.0], "x", "y"),
+        histogram("Same", [0.0, 0.0], "x", "y"),
+        histogram("Counts", [3, 3, 3], "x", "y", whole=True),
+    ],
+)
+def test_a_single_value_still_has_a_scale(chart):
+    assert all(math.isfinite(value) for value in every_number(chart))
+
+
+def test_bars_are_as_long_as_their_values_and_carry_them():
+    chart = bar_chart("Objects", ["plate", "digit"], [10, 40], "objects")
+    plate, digit = (float(bar.get("width")) for bar in drawing(chart).iter("rect"))
+    assert digit == pytest.approx(4 * plate, rel=0.01)
+    assert {"plate", "digit", "10", "40"} <= set(texts(chart))
+
+
+def test_grouped_bars_tell_label_group_and_value():
+    chart = grouped_bar_chart("Objects", ["plate"], {"train": [7], "val": [math.nan]}, "objects")
+    assert "plate, train: 7" in tooltips(chart)
+    assert "plate, val: –" in tooltips(chart)
+
+
+def test_a_histogram_counts_every_value_once():
+    chart = histogram("Sizes", [1, 1, 2, 9], "side", "objects", bins=4)
+    assert sum(int(told.split(": ")[1]) for told in tooltips(chart)) == 4
+
+
+def test_a_histogram_of_counts_has_a_bar_per_number():
+    chart = histogram("Objects per image", [0, 1, 1, 3], "objects", "images", whole=True)
+    assert tooltips(chart) == ["0: 1", "1: 2", "3: 1"]
+
+
+def test_precision_recall_leaves_out_what_is_not_defined():
+    chart = precision_recall_chart("PR", {"plate": ([0, 0.5, 1], [1.0, 0.8, -1], 0.75)}, [3])
+    assert "plate (0.750): 0.800 at 0.500" in tooltips(chart)
+    assert not any("-1" in told for told in tooltips(chart))
+    assert colour(3) in chart
+
+
+def test_the_confusion_matrix_shows_its_counts_and_tells_right_from_wrong():
+    chart = confusion_chart("Confusion", ["plate", "background"], np.array([[8, 2], [0, 0]]))
+    assert {"8", "2", "plate", "background"} <= set(texts(chart))
+    kinds = {cell.get("class"): cell[0].text for cell in drawing(chart).iter("rect") if len(cell)}
+    assert kinds == {
+        "right-cell": "truth plate, found as plate: 8 (80% of the row)",
+        "wrong-cell": "truth plate, found as background: 2 (20% of the row)",
+    }
+
+
+def test_a_large_confusion_matrix_scrolls_in_its_own_box_with_cells_that_can_be_read():
+    labels = [f"class {index}" for index in range(40)]
+    chart = confusion_chart("Confusion", labels, np.eye(40))
+    assert 'class="scroll"' in chart
+    cells = [cell for cell in drawing(chart).iter("rect") if cell.get("class") == "right-cell"]
+    assert min(float(cell.get("width")) for cell in cells) > 25
+
+
+def test_hostile_names_are_shown_as_text():
+    charts = [
+        line_chart(
+            HOSTILE, [Series(HOSTILE, [1, 2], [1, 2]), Series("b", [1, 2], [1, 2])], HOSTILE, HOSTILE, note=HOSTILE
+        ),
+        grouped_bar_chart(HOSTILE, [HOSTILE], {HOSTILE: [1]}, HOSTILE),
+        confusion_chart(HOSTILE, [HOSTILE, "b"], np.ones((2, 2))),
+        precision_recall_chart(HOSTILE, {HOSTILE: ([0, 1], [1, 1], 1.0)}, [0]),
+    ]
+    for chart in charts:
+        assert "<script" not in chart
+        assert 'alert("' not in chart
+        drawing(chart)
+
+
+def test_colours_differ_and_never_change_with_the_number_of_classes():
+    many = [colour(index) for index in range(80)]
+    assert len(set(many)) == 80
+    assert tuple(many[: len(PALETTE)]) == PALETTE
+    assert rgb("#3b82f6") == (59, 130, 246)

@@ -1,0 +1,206 @@
+import base64
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as rle_of
+
+from sightline.coco import (
+    CocoError,
+    MaskError,
+    circle_outline,
+    clip_polygon,
+    mask_region,
+    merge_regions,
+    polygon_area,
+    polygon_box,
+    polygon_region,
+    read_coco,
+    rectangle_outline,
+    write_coco,
+)
+
+SQUARE = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
+
+
+@pytest.mark.parametrize(
+    ("points", "area", "box"),
+    [
+        pytest.param(SQUARE, 100, (0, 0, 10, 10), id="square"),
+        pytest.param(SQUARE[::-1], 100, (0, 0, 10, 10), id="the other way round"),
+        pytest.param(SQUARE[:3], 50, (0, 0, 10, 10), id="triangle"),
+        pytest.param(SQUARE + [0.25, 1e7], 100, (0.25, 1e7, 10, 10), id="far from the origin"),
+        pytest.param(np.array([[0.0, 0], [5, 5], [9, 9]]), 0, (0, 0, 9, 9), id="a line"),
+        pytest.param(np.array([[0.0, 0], [4, 0], [4, 4], [2, 1], [0, 4]]), 10, (0, 0, 4, 4), id="not convex"),
+        pytest.param(SQUARE[:2], 0, (0, 0, 10, 0), id="two points"),
+    ],
+)
+def test_areas_and_boxes_come_from_the_vertices(points, area, box):
+    assert polygon_area(points) == area
+    assert polygon_box(points) == box
+
+
+@pytest.mark.parametrize("corners", [[(1, 2), (5, 8)], [(5, 8), (1, 2)], [(1, 8), (5, 2)], [(5, 2), (1, 8)]])
+def test_a_rectangles_corners_come_in_any_order(corners):
+    outline = rectangle_outline(np.array(corners, dtype=float))
+    assert outline.tolist() == [[1, 2], [5, 2], [5, 8], [1, 8]]
+
+
+def test_a_rectangle_of_four_points_keeps_them():
+    turned = np.array([[5.0, 0], [10, 5], [5, 10], [0, 5]])
+    assert polygon_area(rectangle_outline(turned)) == 50
+
+
+@pytest.mark.parametrize("radius", [0.5, 3, 40, 900])
+def test_a_circles_polygon_has_its_box_and_its_area(radius):
+    outline = circle_outline(np.array([[100.0, 50], [100 + radius * 0.6, 50 - radius * 0.8]]))
+    assert polygon_box(outline) == pytest.approx((100 - radius, 50 - radius, 2 * radius, 2 * radius), abs=2e-3)
+    distance = np.hypot(*(outline + np.roll(outline, -1, 0) - [200, 100]).T) / 2
+    assert distance.min() > radius - 0.052
+    assert polygon_area(outline) == pytest.approx(math.pi * radius**2, rel=0.03)
+
+
+WIDTH, HEIGHT = 100, 60
+
+
+@pytest.mark.parametrize(
+    ("points", "boxes"),
+    [
+        pytest.param([[10, 10], [20, 10], [20, 20]], [(10, 10, 10, 10)], id="inside"),
+        pytest.param([[0, 0], [100, 0], [100, 60], [0, 60]], [(0, 0, 100, 60)], id="the whole image"),
+        pytest.param([[-10, 10], [20, 10], [20, 20], [-10, 20]], [(0, 10, 20, 10)], id="over the left border"),
+        pytest.param([[90, 50], [120, 50], [120, 80], [90, 80]], [(90, 50, 10, 10)], id="over a corner"),
+        pytest.param([[-50, -50], [200, -50], [200, 200], [-50, 200]], [(0, 0, 100, 60)], id="around the image"),
+        pytest.param([[-30, 10], [-10, 10], [-10, 20]], [], id="outside"),
+        pytest.param([[-30, 10], [0, 10], [0, 20]], [], id="touching from outside"),
+        pytest.param([[-30, 10], [0, 15], [-30, 20]], [], id="touching in a point"),
+        pytest.param([[150, 30], [50, 90], [150, 150]], [], id="its box overlaps, it does not"),
+        pytest.param(
+            [[-10, 5], [30, 5], [30, 10], [-5, 10], [-5, 20], [30, 20], [30, 30], [-10, 30]],
+            [(0, 5, 30, 5), (0, 20, 30, 10)],
+            id="a bracket falls into two",
+        ),
+        pytest.param(
+            [[-9, -9], [50, -9], [50, 5], [40, 5], [40, -5], [-5, -5], [-5, 40], [5, 40], [5, 50], [-9, 50]],
+            [(0, 40, 5, 10), (40, 0, 10, 5)],
+            id="a hook around a corner covers nothing of the corner",
+        ),
+    ],
+)
+def test_polygons_are_clipped_to_the_image(points, boxes):
+    clipped = clip_polygon(np.array(points, dtype=float), WIDTH, HEIGHT)
+    assert sorted(polygon_box(piece) for piece in clipped) == boxes
+
+
+def star(seed: int) -> np.ndarray:
+    """A polygon that does not cross itself, partly outside of the image more often than not."""
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(5, 30)
+    # Less than half a turn between neighbours, or the outline could cross itself.
+    angles = (np.arange(corners) + rng.uniform(0, 0.9, corners)) * 2 * np.pi / corners
+    radii = rng.uniform(2, 80, corners)
+    centre = rng.uniform(-20, 120, 2)
+    return centre + np.column_stack([radii * np.cos(angles), radii * np.sin(angles)])
+
+
+def painted_area(outlines: list[np.ndarray], width: int, height: int) -> float:
+    """Area within the image, by painting at 8 times the size."""
+    from PIL import ImageDraw
+
+    scale, total = 8, 0
+    for outline in outlines:
+        canvas = Image.new("1", (width * scale, height * scale))
+        ImageDraw.Draw(canvas).polygon([tuple(point) for point in (outline * scale).tolist()], fill=1)
+        total += np.asarray(canvas).sum() / scale**2
+    return total
+
+
+@given(st.integers(0, 10**6))
+def test_clipping_keeps_exactly_what_lies_in_the_image(seed):
+    points = star(seed)
+    clipped = clip_polygon(points, WIDTH, HEIGHT)
+    for piece in clipped:
+        assert piece.min() >= 0
+        assert (piece.max(axis=0) <= (WIDTH, HEIGHT)).all()
+    area = sum(polygon_area(piece) for piece in clipped)
+    perimeter = np.hypot(*(points - np.roll(points, 1, 0)).T).sum()
+    assert area == pytest.approx(painted_area([points], WIDTH, HEIGHT), abs=perimeter / 8 + 1)
+
+
+@given(st.integers(0, 10**6))
+def test_clipping_is_the_same_after_mirroring(seed):
+    points = star(seed)
+    mirrored = np.column_stack([WIDTH - points[:, 0], points[:, 1]])
+    area = sum(polygon_area(piece) for piece in clip_polygon(points, WIDTH, HEIGHT))
+    assert sum(polygon_area(piece) for piece in clip_polygon(mirrored, WIDTH, HEIGHT)) == pytest.approx(area, abs=1e-6)
+
+
+def png(pixels: np.ndarray, mode: str = "L") -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8) * 255).convert(mode).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB"])
+def test_a_mask_becomes_a_run_length_encoding(mode):
+    pixels = np.array([[1, 1, 0], [0, 1, 1]])
+    region = mask_region(np.array([[10.0, 20], [12, 21]]), png(pixels, mode), WIDTH, HEIGHT)
+    decoded = rle_of.decode(region.rle)
+    assert decoded.shape == (HEIGHT, WIDTH)
+    assert np.array_equal(decoded[20:22, 10:13], pixels)
+    assert (decoded.sum(), region.area, region.box) == (4, 4, (10, 20, 3, 2))
+    assert json.loads(json.dumps(region.segmentation())) == region.rle
+
+
+@pytest.mark.parametrize(
+    ("corner", "box"), [((-2, -1), (0, 0, 2, 3)), ((98, 57), (98, 57, 2, 3)), ((200, 5), (0, 0, 0, 0))]
+)
+def test_a_mask_is_cut_at_the_image(corner, box):
+    points = np.array([corner, np.add(corner, 3)], dtype=float)
+    assert mask_region(points, png(np.ones((4, 4))), WIDTH, HEIGHT).box == box
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("???", "damaged"), (base64.b64encode(b"no png").decode(), "damaged"), (png(np.ones((9, 9))), "9 x 9")],
+)
+def test_a_damaged_mask_is_refused(text, says):
+    with pytest.raises(MaskError, match=says):
+        mask_region(np.array([[0.0, 0], [3, 3]]), text, WIDTH, HEIGHT)
+
+
+def test_polygon_parts_unite_their_boxes_and_add_their_areas():
+    merged = merge_regions([polygon_region([SQUARE]), polygon_region([SQUARE + [20, 30]])], WIDTH, HEIGHT)
+    assert (merged.box, merged.area, len(merged.outlines)) == ((0, 0, 30, 40), 200, 2)
+
+
+def test_a_mask_and_a_polygon_merge_into_one_encoding():
+    mask = mask_region(np.array([[50.0, 40], [51, 41]]), png(np.ones((2, 2))), WIDTH, HEIGHT)
+    merged = merge_regions([polygon_region([SQUARE]), mask], WIDTH, HEIGHT)
+    assert (merged.box, merged.area) == ((0, 0, 52, 42), 104)
+    assert rle_of.decode(merged.rle).sum() == 104
+
+
+def test_coco_files_read_back_and_have_the_same_bytes(tmp_path):
+    content = {"images": [], "annotations": [{"id": 1, "bbox": [0.1, 2.0, 3.0, 4.0]}], "categories": []}
+    write_coco(tmp_path / "a.json", content)
+    write_coco(tmp_path / "b.json", content)
+    assert read_coco(tmp_path / "a.json") == content
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(None, "cannot be read"), ('{"images": [', "cut off"), ("[]", "images"), ('{"images": []}', "ann")],
+)
+def test_a_file_that_is_not_coco_is_refused(tmp_path, text, says):
+    path = tmp_path / "coco.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CocoError, match=says):
+        read_coco(path)

@@ -1,0 +1,186 @@
+"""The rules of the house: which module may import which, and what no file may hold."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIBRARY = REPOSITORY / "shared_volume" / "sightline"
+
+LAYERS = {
+    "ground": {
+        "bundle",
+        "coco",
+        "deadline",
+        "detections",
+        "devices",
+        "errors",
+        "images",
+        "labelme",
+        "parent",
+        "progress",
+        "references",
+        "settings",
+        "shards",
+        "threads",
+        "versions",
+    },
+    "tools": {"detectors", "metrics", "report"},
+    "services": {
+        "database",
+        "dataset_repo",
+        "datasets",
+        "models",
+        "outside",
+        "publication",
+        "run_start",
+        "snapshot",
+        "step_record",
+        "storage",
+    },
+    "steps": {"record", "train", "evaluate", "test"},
+    "above the steps": {"publish"},
+}
+"""From the bottom up; imports go down, or sideways within a layer that is not the steps'."""
+HEIGHTS = {module: height for height, modules in enumerate(LAYERS.values()) for module in modules}
+STEPS = LAYERS["steps"]
+
+SOURCES = sorted(LIBRARY.rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Dotted names that a file imports, wherever in it the import stands."""
+    package = ("sightline", *file.relative_to(LIBRARY).parent.parts)
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def module_of(file: Path) -> str:
+    """The module or folder right below sightline/ that a file belongs to."""
+    return file.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+def reached(file: Path) -> set[str]:
+    """The other modules of the library that a file imports."""
+    names = (name.split(".") for name in imports(file))
+    return {parts[1] for parts in names if parts[0] == "sightline" and len(parts) > 1} & HEIGHTS.keys() - {
+        module_of(file)
+    }
+
+
+def tracked_files() -> list[Path]:
+    """What is in the repository, or would be after `git add`."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a Git checkout")
+    return [REPOSITORY / name for name in listed.stdout.splitlines() if (REPOSITORY / name).is_file()]
+
+
+def shown(file: Path) -> str:
+    return str(file.relative_to(REPOSITORY))
+
+
+def test_every_module_has_its_layer():
+    modules = {module_of(file) for file in SOURCES} - {"__init__"}
+    assert modules == HEIGHTS.keys(), "name a new module in LAYERS; take a removed one out"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=shown)
+def test_a_library_file_does_not_import_kfp(file):
+    assert not {name for name in imports(file) if name.partition(".")[0] in ("kfp", "kfp_kubernetes", "components")}
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if module_of(file) != "__init__"], ids=shown)
+def test_imports_only_point_down(file):
+    own = HEIGHTS[module_of(file)]
+    assert {other for other in reached(file) if HEIGHTS[other] > own} == set()
+
+
+@pytest.mark.parametrize("step", sorted(STEPS))
+def test_a_step_does_not_import_another(step):
+    """Each step runs from a release of its own, where the others are only if it needs them."""
+    for file in (LIBRARY / step).rglob("*.py"):
+        assert reached(file) & STEPS == set(), shown(file)
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "components").rglob("component.py")), ids=shown)
+def test_a_component_imports_nothing_heavy_when_the_pipeline_is_compiled(file):
+    tree = ast.parse(file.read_bytes())
+    roots = {
+        name.partition(".")[0]
+        for node in tree.body
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert roots <= {"kfp", "components", "typing"}
+
+
+def test_no_step_points_an_artifact_at_another_place():
+    """KFP's launcher refuses a URI outside the pipeline root, and the local runner does not show it."""
+    guilty = []
+    for file in [*SOURCES, *(REPOSITORY / "components").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign | ast.AugAssign)
+                else []
+            )
+            if any(isinstance(target, ast.Attribute) and target.attr == "uri" for target in targets):
+                guilty.append(f"{shown(file)}:{node.lineno}")
+    assert guilty == []
+
+
+def test_no_file_names_a_place_on_one_machine():
+    """Only tests and CI may know that data lies beside a checkout."""
+    place = re.compile(r"\.\./shared|(?<![\w.*}>~-])/work/|(?<![\w.*}>~-])/(home|Users)/\w")
+    guilty = []
+    for file in tracked_files():
+        if file.relative_to(REPOSITORY).parts[0] in ("tests", ".ci"):
+            continue
+        text = file.read_text(encoding="utf-8", errors="ignore")
+        guilty += [
+            f"{shown(file)}:{number}" for number, line in enumerate(text.splitlines(), start=1) if place.search(line)
+        ]
+    assert guilty == []
+
+
+def test_every_setting_is_in_the_readme():
+    from sightline.settings import Settings
+
+    readme = (REPOSITORY / "README.md").read_text()
+    names = {f"SIGHTLINE_{name.upper()}" for name in Settings.model_fields}
+    names |= {"SIGHTLINE_TIMEOUT", "SIGHTLINE_REGISTRY", "SIGHTLINE_TAG"}
+    assert {name for name in names if f"`{name}`" not in readme} == set()
+
+
+def test_every_config_and_every_recipe_key_is_in_the_readme():
+    from sightline.record.recipe import Recipe
+
+    readme = (REPOSITORY / "README.md").read_text()
+    wanted = {path.stem for path in (LIBRARY.parent / "configs").glob("*.py")} | Recipe.model_fields.keys()
+    assert {name for name in wanted if f"`{name}`" not in readme} == set()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/steps.md", "docs/sample-data.md"])
+def test_a_page_links_to_files_that_are_there(page):
+    file = REPOSITORY / page
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())
+    assert [link for link in links if not (file.parent / link).exists()] == []

@@ -1,0 +1,199 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from sightline import images
+from sightline.images import (
+    ImageTooLargeError,
+    MissingImageError,
+    TruncatedImageError,
+    UnreadableImageError,
+    check_whole,
+    image_size,
+    orientation,
+    read_header,
+    read_image,
+)
+
+FORMATS = ["JPEG", "PNG", "TIFF", "WEBP"]
+WIDTH, HEIGHT = 40, 24
+
+
+@pytest.fixture(params=["with OpenCV", "without OpenCV"])
+def decoder(request, monkeypatch):
+    if request.param == "without OpenCV":
+        monkeypatch.setattr(images, "cv2", None)
+    elif images.cv2 is None:
+        pytest.skip("OpenCV is not installed")
+
+
+def photograph(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def save(path, image, file_format, turned=None):
+    exif = Image.Exif()
+    if turned is not None:
+        exif[0x0112] = turned
+    image.save(path, file_format, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_an_image_is_read_as_labelme_shows_it(tmp_path, file_format, turned, decoder):
+    path = save(tmp_path / "image", photograph(), file_format, turned)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))[:, :, ::-1]
+    assert np.array_equal(read_image(path), shown)
+    assert image_size(path) == (shown.shape[1], shown.shape[0])
+    assert orientation(path) == turned
+
+
+@pytest.mark.parametrize("turned", [None, 0, 9])
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path, turned):
+    path = save(tmp_path / "image.jpg", photograph(), "JPEG", turned)
+    assert read_header(path) == images.ImageHeader(WIDTH, HEIGHT, 1, "JPEG")
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_our_header_reader_agrees_with_pillow(tmp_path, file_format):
+    for turned in (None, *range(1, 9)):
+        path = save(tmp_path / "image", photograph(), file_format, turned)
+        assert read_header(path) == images._read_header_with_pillow(path, 10**6)
+
+
+def png_with_exif_after_the_pixels(turned: int) -> bytes:
+    buffer = io.BytesIO()
+    photograph().save(buffer, "PNG")
+    exif = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, turned, 0, 0)
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    return buffer.getvalue()[:-12] + chunk + buffer.getvalue()[-12:]
+
+
+def test_exif_after_a_pngs_pixels_counts(tmp_path, decoder):
+    path = tmp_path / "image.png"
+    path.write_bytes(png_with_exif_after_the_pixels(6))
+    assert read_header(path) == images.ImageHeader(HEIGHT, WIDTH, 6, "PNG")
+    assert read_image(path).shape == (WIDTH, HEIGHT, 3)
+
+
+def test_a_large_exif_block_before_the_size_is_stepped_over(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "x" * 50_000
+    path = tmp_path / "image.jpg"
+    photograph().save(path, exif=exif)
+    assert image_size(path) == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(("with_exif", "counts"), [(True, 6), (False, 1)])
+def test_an_orientation_in_xmp_counts_only_beside_exif_as_in_labelme(tmp_path, with_exif, counts, decoder):
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[0x010E] = "a description, no orientation"
+    path = tmp_path / "image.jpg"
+    photograph().save(path, xmp=xmp, **({"exif": exif} if with_exif else {}))
+    assert orientation(path) == counts
+    assert read_image(path).shape == ((WIDTH, HEIGHT, 3) if counts == 6 else (HEIGHT, WIDTH, 3))
+
+
+@pytest.mark.parametrize("kind", ["Raw profile type exif", "Comment"])
+def test_exif_in_a_pngs_text_counts_too(tmp_path, kind, decoder):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    data = exif.tobytes()
+    text = PngInfo()
+    text.add_text(kind, f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
+    path = tmp_path / "image.png"
+    photograph().save(path, pnginfo=text)
+    assert orientation(path) == (8 if kind != "Comment" else 1)
+    assert image_size(path) == ((HEIGHT, WIDTH) if kind != "Comment" else (WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_truncated_file_is_refused(tmp_path, file_format, kept, decoder):
+    path = save(tmp_path / "image", photograph(200, 100), file_format)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises((TruncatedImageError, UnreadableImageError), match="image"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_truncation_is_seen_without_decoding_everything(tmp_path, file_format, monkeypatch):
+    path = save(tmp_path / "image", photograph(), file_format)
+    monkeypatch.setattr(images, "_decode_with_pillow", lambda *_: pytest.fail("decoded"))
+    check_whole(path, read_header(path))
+
+
+def test_bytes_after_the_end_of_a_jpeg_do_no_harm(tmp_path, decoder):
+    path = save(tmp_path / "image.jpg", photograph(), "JPEG")
+    path.write_bytes(path.read_bytes() + b"a phone's depth map")
+    assert read_image(path).shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("L", [100, 100, 100]), ("1", [255, 255, 255]), ("RGBA", [0, 0, 100]), ("I;16", [100, 100, 100])],
+)
+def test_other_kinds_of_pixels_become_three_channels(tmp_path, mode, expected, decoder):
+    fill = {"L": 100, "1": 1, "RGBA": (100, 0, 0, 7), "I;16": 100 << 8 | 77}[mode]
+    path = tmp_path / "image.png"
+    Image.new(mode, (5, 4), fill).save(path)
+    assert read_image(path).shape == (4, 5, 3)
+    assert read_image(path)[2, 2].tolist() == expected
+
+
+def bomb(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+def test_a_far_too_large_image_is_refused_before_decoding(tmp_path):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(bomb(60_000, 60_000))
+    for read in (image_size, read_image):
+        with pytest.raises(ImageTooLargeError, match="60000 x 60000"):
+            read(path)
+
+
+def test_pillows_own_limit_gives_the_same_error(tmp_path):
+    path = tmp_path / "large.gif"
+    Image.new("L", (30, 30)).save(path)
+    data = bytearray(path.read_bytes())
+    data[6:10] = struct.pack("<HH", 60_000, 60_000)
+    path.write_bytes(data)
+    with pytest.raises(ImageTooLargeError):
+        image_size(path)
+
+
+def test_the_limit_can_be_lowered(tmp_path):
+    path = save(tmp_path / "image.png", photograph(), "PNG")
+    with pytest.raises(ImageTooLargeError):
+        image_size(path, max_pixels=WIDTH * HEIGHT - 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"II*\0"])
+def test_what_is_no_image_is_refused(tmp_path, data):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableImageError, match=r"image\.jpg"):
+        read_image(path)
+
+
+def test_a_missing_image_is_named(tmp_path):
+    with pytest.raises(MissingImageError, match=r"gone\.jpg"):
+        image_size(tmp_path / "gone.jpg")
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(UnreadableImageError):
+        image_size(tmp_path)

@@ -1,0 +1,50 @@
+"""What `pipeline.py local` passes to a pipeline of some of the steps."""
+
+import pytest
+
+from components.wiring import partial_pipeline
+from laptop.local import Request, arguments_of
+from pipeline import sightline
+
+
+def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -> Request:
+    return Request(
+        steps=steps,
+        category="desk",
+        annotation_version="",
+        config="mask_rcnn_r18_small",
+        overrides={},
+        epochs=0,
+        select_by="bbox_mAP",
+        evaluation_split="test",
+        candidate_models=list(candidates),
+        test_images="",
+        score_threshold=0.3,
+        device="",
+        dataset_version="v0.1.0",
+        model=model,
+    )
+
+
+def arguments(request: Request) -> dict[str, object]:
+    return arguments_of(partial_pipeline(sightline.pipeline_func, request.steps), request)
+
+
+@pytest.mark.parametrize("steps", [("evaluate",), ("evaluate", "test")])
+def test_the_model_of_an_omitted_train_step_is_evaluated_before_the_further_candidates(steps):
+    given = arguments(request_of(*steps, model="gs://a/best", candidates=("gs://b/best",)))
+    assert given["candidate_models"] == ["gs://a/best", "gs://b/best"]
+    assert given["dataset_version"] == "v0.1.0"
+
+
+def test_a_model_that_is_only_tested_is_passed_as_it_is():
+    given = arguments(request_of("test", model="gs://a/best"))
+    assert given["model"] == "gs://a/best"
+    assert "candidate_models" not in given
+
+
+def test_an_omitted_step_takes_its_own_options_with_it():
+    assert set(arguments(request_of("record"))) == {"category", "annotation_version"}
+    assert set(arguments(request_of("train"))) == {
+        "category", "dataset_version", "config", "overrides", "epochs", "select_by", "device",
+    }  # fmt: skip

@@ -1,0 +1,82 @@
+"""setup.cfg says what is needed, the locks in docker/requirements exactly which: both must agree."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+REQUIREMENTS = REPOSITORY / "docker" / "requirements"
+
+EXTRAS = {"submit": (), "data": ("data",), "train": ("train",), "dev": ("train", "test"), "annotate": ("annotate",)}
+"""Lock -> the extras it holds besides what every command needs; as in docker/requirements/lock.sh."""
+LEFT_TO_THE_INSTALLER = {"torch"}
+HEAVY = ("torch", "onedl-mmcv", "onedl-mmengine", "onedl-mmdetection", "opencv-python-headless", "nvidia-", "triton")
+
+
+def lock_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+
+
+def locked(purpose: str) -> dict[str, str]:
+    """Distribution -> version."""
+    pins = (line.partition(";")[0].strip().partition("==") for line in lock_lines(REQUIREMENTS / f"{purpose}.txt"))
+    return {normalised(name): version for name, _, version in pins}
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.partition("[")[0].strip()).lower()
+
+
+def required(*extras: str) -> dict[str, str]:
+    """Distribution -> the version that setup.cfg pins, empty where it leaves that to the lock."""
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    wanted = [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
+    lines = [line for text in wanted for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return {normalised(name): version.strip() for name, _, version in (line.partition("==") for line in lines)}
+
+
+@pytest.mark.parametrize("path", sorted(REQUIREMENTS.glob("*.txt")), ids=lambda path: path.name)
+def test_every_line_of_a_lock_pins_one_version(path):
+    if path.name == "overrides.txt":
+        pytest.skip("not a lock: input of the resolver")
+    assert lock_lines(path)
+    assert [line for line in lock_lines(path) if not re.fullmatch(r"[\w.\[\],-]+==[\w.+!]+( ;.+)?", line)] == []
+
+
+@pytest.mark.parametrize(("purpose", "extras"), EXTRAS.items())
+def test_a_lock_holds_what_setup_cfg_asks_for_in_the_version_it_asks_for(purpose, extras):
+    pins, wanted = locked(purpose), required(*extras)
+    wanted = {name: version for name, version in wanted.items() if name not in LEFT_TO_THE_INSTALLER}
+    assert wanted.keys() - pins.keys() == set()
+    assert {name: pins[name] for name, version in wanted.items() if version} == {
+        name: version for name, version in wanted.items() if version
+    }
+
+
+@pytest.mark.parametrize("purpose", ["submit", "data", "annotate"])
+def test_what_needs_no_torch_installs_none(purpose):
+    assert [name for name in locked(purpose) if name.startswith(HEAVY)] == []
+
+
+@pytest.mark.parametrize("purpose", EXTRAS)
+def test_torch_and_its_cuda_libraries_are_left_to_the_installer(purpose):
+    assert [name for name in locked(purpose) if name == "torch" or name.startswith(("nvidia-", "cuda-"))] == []
+
+
+def test_the_installer_and_the_resolver_use_the_versions_of_setup_cfg():
+    installer = (REPOSITORY / "laptop" / "setup_environment.py").read_text()
+    pins = required("train", "test")
+    assert f'TORCH = "{pins["torch"]}"' in installer
+    assert f'UV = "uv=={pins["uv"]}"' in installer
+    assert f'"torch=={pins["torch"]}"' in (REQUIREMENTS / "lock.sh").read_text()
+    assert locked("dev")["uv"] == pins["uv"]
+
+
+def test_the_locks_agree_with_each_other_on_what_steps_hand_on():
+    """Data written by one image is read by another; a development environment is to behave like both."""
+    purposes = {purpose: locked(purpose) for purpose in ("data", "train", "dev")}
+    for name in required("data"):
+        assert len({pins[name] for pins in purposes.values()}) == 1, name

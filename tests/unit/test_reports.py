@@ -1,0 +1,454 @@
+"""The four reports and the drawn pictures: what a reader finds on the page."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter, ImageFont
+from pycocotools import mask as run_length
+
+from sightline.errors import SightlineError
+from sightline.evaluate.report import CandidateResult, ImageScore, render_evaluation_report, score_image
+from sightline.record.report import render_data_report
+from sightline.report.page import duration, number, table
+from sightline.report.pictures import Shape, Thumbnails, draw_shapes, drawable, shapes_from_coco
+from sightline.test.draw import draw_predictions
+from sightline.test.report import TestedImage, render_test_report
+from sightline.train.report import render_training_report
+
+FIVE_MB = 5_000_000
+CLASSES = ["board", "<b>digit</b>", "車牌"]
+FACTS = {"category": "desk", "dataset_version": "v0.1.0", "run": "r7 & <i>2</i>"}
+HOSTILE_FILE = '"><script>alert(1)</script>.png'
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """A page as a reader sees it, and whether every element is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        if data.strip():
+            self.text.append(data.strip())
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data.strip())
+
+    def says(self, text: str) -> bool:
+        return text in " ".join(self.text)
+
+    def tile(self, label: str) -> str:
+        return self.text[self.text.index(label) + 1]
+
+    def images(self) -> list[Image.Image]:
+        data = [address.partition("base64,")[2] for address in self.addresses if address.startswith("data:image/jpeg")]
+        return [Image.open(io.BytesIO(base64.b64decode(one))) for one in data]
+
+
+def read_page(html: str) -> Page:
+    """The parsed page, after what holds for every report: it needs no network, runs no script, and stays small."""
+    page = Page(html)
+    assert not re.findall(r"https?://(?!www\.w3\.org/)", html)
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert "url(" not in html and "@import" not in html
+    assert "script" not in page.tags
+    assert len(html.encode()) < FIVE_MB
+    return page
+
+
+def write_image(path: Path, width: int = 80, height: int = 60) -> None:
+    pixels = np.random.default_rng(width).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def annotation(number: int, image: int, category: int, x: float = 10.0, y: float = 10.0, side: float = 20.0) -> dict:
+    ring = [x, y, x + side, y, x + side, y + side, x, y + side]
+    return {
+        "id": number, "image_id": image, "category_id": category, "bbox": [x, y, side, side],
+        "area": side * side, "iscrowd": 0, "segmentation": [ring],
+    }  # fmt: skip
+
+
+def write_dataset(folder: Path, findings: list[dict] | None = None) -> Path:
+    """Two training images, one of validation, one to test; the test split lacks a class."""
+    (folder / "images").mkdir(parents=True)
+    images = {"train": [(1, "a.png"), (2, HOSTILE_FILE)], "val": [(3, "c.png")], "test": [(4, "d.png")]}
+    objects = {1: [1, 2], 2: [3, 3], 3: [1, 2, 3], 4: [1, 2]}
+    serial = 0
+    for split, members in images.items():
+        annotations = []
+        for image, name in members:
+            write_image(folder / "images" / name.replace("/", "_"))
+            for place, category in enumerate(objects[image]):
+                serial += 1
+                annotations.append(annotation(serial, image, category, x=5.0 + 22 * place))
+        coco = {
+            "info": {},
+            "images": [
+                {"id": image, "file_name": name.replace("/", "_"), "width": 80, "height": 60} for image, name in members
+            ],
+            "annotations": annotations,
+            "categories": [{"id": index + 1, "name": name} for index, name in enumerate(CLASSES)],
+        }
+        (folder / f"{split}.json").write_text(json.dumps(coco))
+    (folder / "dataset.json").write_text(json.dumps({"category": "desk", "version": "v0.1.0", "classes": CLASSES}))
+    (folder / "findings.json").write_text(json.dumps(findings or []))
+    return folder
+
+
+def finding(code: str, message: str, outcome: str, file: str = "a.json") -> dict:
+    return {"code": code, "file": file, "shape_index": 2, "message": message, "outcome": outcome}
+
+
+# --- data report
+
+
+def test_the_data_report_counts_classes_per_split(tmp_path):
+    page = read_page(render_data_report(write_dataset(tmp_path / "d"), FACTS))
+    assert page.tile("Images") == "4"
+    assert page.tile("Objects") == "9"
+    assert ["board", "3", "1", "1", "1", "1", "1", "1"] in page.rows
+    assert ["車牌", "3", "2", "1", "1", "1", "0", "0"] in page.rows
+    assert ["all", "9", "4", "2", "3", "1", "2", "1"] in page.rows
+    assert ["80 x 60", "4"] in page.rows
+    assert len(page.images()) == 4
+
+
+def test_a_class_that_a_split_lacks_is_a_visible_warning(tmp_path):
+    html = render_data_report(write_dataset(tmp_path / "d"), FACTS)
+    warnings = re.findall(r'<p class="notice warning" role="alert">(.*?)</p>', html)
+    assert len(warnings) == 1
+    assert "車牌 in test" in warnings[0]
+
+
+def test_every_finding_is_listed_with_its_reason_and_outcome(tmp_path):
+    findings = [
+        finding("outside", "it was clipped", "fixed"),
+        finding("outside", "it was clipped too", "fixed", "<u>b.json"),
+        finding("point", "a point has no area", "left out"),
+    ]
+    page = read_page(render_data_report(write_dataset(tmp_path / "d", findings), FACTS))
+    assert page.tile("Findings") == "3"
+    assert page.says("outside: 2 (2 fixed)")
+    assert ["<u>b.json", "#2", "it was clipped too", "fixed"] in page.rows
+    assert ["a.json", "#2", "a point has no area", "left out"] in page.rows
+
+
+def test_a_long_list_of_findings_is_folded_and_cut_with_its_count(tmp_path):
+    findings = [finding("outside", f"reason {index}", "fixed") for index in range(1234)]
+    page = read_page(render_data_report(write_dataset(tmp_path / "d", findings), FACTS))
+    assert "details" in page.tags
+    assert page.says("and 1\u2009034 more like these")
+    assert sum("fixed" in row for row in page.rows) == 200
+
+
+def test_a_dataset_without_findings_says_so(tmp_path):
+    assert read_page(render_data_report(write_dataset(tmp_path / "d"), FACTS)).says("Nothing was dropped")
+
+
+def test_an_empty_split_and_a_missing_image_do_not_stop_the_report(tmp_path):
+    folder = write_dataset(tmp_path / "d")
+    (folder / "images" / "a.png").unlink()
+    (folder / "val.json").write_text(json.dumps({"images": [], "annotations": []}))
+    page = read_page(render_data_report(folder, FACTS))
+    assert page.says("The split val has no image")
+    assert len(page.images()) == 2
+
+
+# --- training report
+
+
+def history(epochs: int = 3, iterations: int = 4) -> list[dict]:
+    records: list[dict] = []
+    for epoch in range(1, epochs + 1):
+        for step in range(1, iterations + 1):
+            done = (epoch - 1) * iterations + step
+            records.append(
+                {"kind": "train", "epoch": epoch, "iter": done, "loss": 2 / done, "lr": 0.001, "loss_cls": 1 / done}
+            )
+        score = [0.1, 0.6, 0.5][epoch - 1]
+        records.append({"kind": "val", "epoch": epoch, "iter": done, "bbox_mAP": score, "bbox_mAP_s": -1.0})
+    return records
+
+
+def test_the_training_report_names_the_best_epoch_and_the_time():
+    page = read_page(render_training_report(history(), FACTS | {"seconds": "184"}))
+    assert page.tile("Best bbox_mAP") == "0.600"
+    assert page.says("after epoch 2")
+    assert page.tile("Time") == "3 min 04 s"
+    assert ["2", "0.317", "0.600"] in page.rows
+    for title in ("Loss", "Its parts, smoothed", "Learning rate", "Boxes: average precision"):
+        assert page.says(title)
+
+
+def test_a_score_that_does_not_exist_is_not_drawn_as_minus_one():
+    page = read_page(render_training_report(history(), FACTS))
+    assert not page.says("bbox_mAP_s")
+    assert not page.says("-1")
+
+
+def test_a_resumed_training_counts_each_iteration_once():
+    once = history()
+    resumed = once[:8] + once[4:]
+    assert render_training_report(resumed, FACTS) == render_training_report(once, FACTS)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [{"kind": "train", "epoch": 1, "iter": 1, "loss": None, "lr": 0.1}],
+        [{"kind": "train", "epoch": 1, "iter": 1, "loss": float("nan"), "lr": 0.1}],
+        [{"kind": "val", "epoch": 1, "iter": 1, "bbox_mAP": None}],
+    ],
+)
+def test_a_training_that_came_to_nothing_still_has_a_report(records):
+    read_page(render_training_report(records, {}))
+
+
+# --- evaluation report
+
+
+def result(image: int, category: int, x: float, score: float, side: float = 20.0) -> dict:
+    return {"image_id": image, "category_id": category, "bbox": [x, 10.0, side, side], "score": score}
+
+
+def evaluation(folder: Path, **changes) -> str:
+    curve = SimpleNamespace(recall=np.linspace(0, 1, 101), precision=np.full(101, 0.9), average_precision=0.9)
+    undefined = SimpleNamespace(recall=np.linspace(0, 1, 101), precision=np.full(101, -1.0), average_precision=-1.0)
+    arguments = {
+        "dataset_dir": folder,
+        "split": "test",
+        "candidates": [
+            CandidateResult(
+                "best", "file:///best", {"bbox_mAP": 0.81, "bbox_mAP_s": -1.0}, {"board": {"bbox_mAP": 0.77}}
+            ),
+            CandidateResult("last", "file:///last", {"bbox_mAP": 0.42, "bbox_mAP_s": -1.0}, {}),
+        ],
+        "selected": "best",
+        "results": [result(4, 1, 5, 0.95), result(4, 2, 60, 0.9), result(4, 2, 27, 0.1)],
+        "curves": {"board": curve, "車牌": undefined},
+        "confusion": SimpleNamespace(labels=(*CLASSES, "background"), matrix=np.diag([31, 17, 0, 0])),
+        "facts": FACTS,
+        "select_by": "bbox_mAP",
+    }
+    return render_evaluation_report(**(arguments | changes))
+
+
+def test_the_evaluation_report_compares_the_candidates_and_stresses_the_selected(tmp_path):
+    html = evaluation(write_dataset(tmp_path / "d"))
+    page = read_page(html)
+    assert page.tile("Selected model") == "best"
+    assert page.tile("bbox_mAP") == "0.810"
+    assert ["best (selected)", "0.810", "file:///best"] in page.rows
+    assert ["last", "0.420", "file:///last"] in page.rows
+    assert ["bbox_mAP_s", "–", "–"] in page.rows
+    assert ["board", "1", "0.770"] in page.rows
+    assert re.search(r'<tr class="highlighted"><td class="short">best \(selected\)', html)
+    assert page.says("31") and page.says("board (0.900)")
+
+
+def test_each_image_is_shown_as_truth_beside_prediction_with_its_errors(tmp_path):
+    page = read_page(evaluation(write_dataset(tmp_path / "d")))
+    assert page.says("F1 0.50: 1 found, 1 missed, 1 false")
+    assert len(page.images()) == 2
+
+
+def test_an_evaluation_without_predictions_curves_or_confusion_has_a_report(tmp_path):
+    page = read_page(evaluation(write_dataset(tmp_path / "d"), results=[], curves={}, confusion=None, select_by=""))
+    assert page.says("F1 0.00: 0 found, 2 missed, 0 false")
+
+
+@pytest.mark.parametrize(
+    ("predictions", "expected"),
+    [
+        pytest.param([result(1, 1, 10, 0.9)], ImageScore(1, 0, 0), id="found"),
+        pytest.param([result(1, 2, 10, 0.9)], ImageScore(0, 1, 1), id="another class"),
+        pytest.param([result(1, 1, 10, 0.9), result(1, 1, 11, 0.8)], ImageScore(1, 0, 1), id="found twice"),
+        pytest.param([result(1, 1, 10, 0.2)], ImageScore(0, 1, 0), id="too weak to count"),
+        pytest.param([result(1, 1, 25, 0.9)], ImageScore(0, 1, 1), id="beside it"),
+    ],
+)
+def test_an_image_is_scored_by_what_was_found_missed_and_false(predictions, expected):
+    assert score_image([annotation(1, 1, 1)], predictions) == expected
+
+
+def test_an_image_with_nothing_to_find_and_nothing_found_is_perfect():
+    assert score_image([], []).f1 == 1.0
+
+
+# --- test report
+
+
+def test_the_test_report_counts_detections_and_milliseconds(tmp_path):
+    write_image(tmp_path / "a.png")
+    images = [
+        TestedImage("plates/a.png", tmp_path / "a.png", [result(1, 1, 5, 0.9), result(1, 2, 40, 0.2)], 10.0),
+        TestedImage(HOSTILE_FILE, tmp_path / "a.png", [], 30.0),
+    ]
+    page = read_page(render_test_report(images, CLASSES, FACTS))
+    assert page.tile("Images") == "2"
+    assert page.tile("Detections") == "1"
+    assert page.tile("Median per image") == "20 ms"
+    assert page.tile("95 % within") == "29 ms"
+    assert page.says("1 with nothing found")
+    assert page.says("plates/a.png 1 detection, 10 ms")
+    assert page.says(HOSTILE_FILE)
+    assert page.says("2 images of 2.")
+
+
+def test_no_image_to_test_is_said():
+    assert read_page(render_test_report([], CLASSES, {})).says("There was no image to test")
+
+
+def test_a_thousand_images_stay_under_five_megabytes(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4)).save(tmp_path / "a.png")
+    results = [result(1, 1, 5, 0.9, side=60), result(1, 2, 120, 0.8, side=100)]
+    images = [TestedImage(f"folder/{index:04d}.png", tmp_path / "a.png", results, 12.0) for index in range(1000)]
+    page = read_page(render_test_report(images, CLASSES, FACTS))
+    assert len(page.images()) == 1000
+    assert page.says("1\u2009000 images of 1\u2009000.")
+
+
+def test_a_full_page_says_how_many_images_it_shows(tmp_path, monkeypatch):
+    monkeypatch.setattr(Thumbnails.__init__, "__defaults__", (60_000,))
+    write_image(tmp_path / "noise.png", 500, 400)
+    images = [TestedImage(f"{index}.png", tmp_path / "noise.png", [], 12.0) for index in range(30)]
+    page = read_page(render_test_report(images, CLASSES, FACTS))
+    shown = len(page.images())
+    assert 1 < shown < 30
+    assert page.says(f"{shown} images of 30: as many as fit")
+
+
+# --- pictures
+
+
+def test_masks_and_boxes_are_drawn_where_they_are():
+    plain = Image.new("RGB", (200, 100))
+    ring = [120.0, 20.0, 160.0, 20.0, 160.0, 60.0, 120.0, 60.0]
+    drawn = np.asarray(draw_shapes(plain, [Shape(0, "board", (120, 20, 40, 40), [ring])]))
+    assert drawn[40, 140].tolist() == pytest.approx([59 * 0.36, 130 * 0.36, 246 * 0.36], abs=2)
+    assert drawn[40, 120].tolist() == [59, 130, 246]
+    assert drawn[:, :100].max() == 0
+
+
+@pytest.mark.parametrize("longest_side", [None, 100])
+def test_a_run_length_mask_is_drawn_like_its_polygon(longest_side):
+    plain = Image.new("RGB", (200, 100))
+    ring = [40.0, 20.0, 90.0, 30.0, 70.0, 80.0]
+    encoded = run_length.frPyObjects([ring], 100, 200)[0]
+    encoded["counts"] = encoded["counts"].decode()
+    boxed = (40, 20, 50, 60)
+    by_polygon = np.asarray(draw_shapes(plain, [Shape(0, "", boxed, [ring])], longest_side), dtype=int)
+    by_run_length = np.asarray(draw_shapes(plain, [Shape(0, "", boxed, encoded)], longest_side), dtype=int)
+    differing = (np.abs(by_polygon - by_run_length).max(axis=2) > 40).mean()
+    assert (by_run_length.sum(axis=2) > 0).mean() > 0.05
+    assert differing < 0.03
+
+
+@pytest.mark.parametrize("name", ["車牌", "Straße", "🚗", "", "a\nb", "x" * 300, "\u202e\x00"])
+def test_any_class_name_can_be_drawn(name):
+    drawn = draw_shapes(Image.new("RGB", (120, 80)), [Shape(0, name, (10, 30, 40, 30), None, 0.5)])
+    assert np.asarray(drawn).max() > 0
+
+
+def test_a_name_is_drawn_as_far_as_the_font_goes():
+    font = ImageFont.load_default(12)
+    assert drawable("Straße é 4", font) == "Strasse e 4"
+    assert drawable("車牌 AB", font) == "AB"
+    assert drawable("車牌", font) == ""
+
+
+@pytest.mark.parametrize("box", [(-20, -20, 30, 30), (110, 70, 50, 50), (10, 10, 0, 0), (-500, -500, 5, 5)])
+def test_a_box_past_the_image_is_no_error(box):
+    x, y, width, height = box
+    ring = [x, y, x + width, y, x + width, y + height]
+    draw_shapes(Image.new("RGB", (120, 80)), [Shape(0, "board", box, [ring], 0.5)], 60)
+
+
+def test_weak_results_are_not_drawn_and_the_strongest_is_on_top():
+    shapes = shapes_from_coco([result(1, 1, 5, 0.9), result(1, 2, 5, 0.6), result(1, 3, 5, 0.1)], CLASSES, 0.3)
+    assert [shape.score for shape in shapes] == [0.6, 0.9]
+
+
+@pytest.mark.parametrize(("extension", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".JPEG", "JPEG")])
+def test_predictions_are_drawn_at_full_size(tmp_path, extension, kind):
+    Image.new("RGB", (320, 200), "white").save(tmp_path / "a.png")
+    target = tmp_path / "new" / f"drawn{extension}"
+    draw_predictions(tmp_path / "a.png", [result(1, 1, 40, 0.9, 80)], CLASSES, target, 0.3)
+    with Image.open(target) as drawn:
+        assert (drawn.format, drawn.size) == (kind, (320, 200))
+        assert drawn.convert("RGB").getpixel((40, 60)) == pytest.approx((59, 130, 246), abs=60)
+
+
+def test_a_photograph_with_orientation_is_drawn_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (320, 200), "white").save(tmp_path / "turned.jpg", exif=exif)
+    draw_predictions(tmp_path / "turned.jpg", [], CLASSES, tmp_path / "drawn.png", 0.3)
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        assert drawn.size == (200, 320)
+
+
+def test_a_target_of_another_format_is_refused(tmp_path):
+    write_image(tmp_path / "a.png")
+    with pytest.raises(SightlineError, match=r"\.gif"):
+        draw_predictions(tmp_path / "a.png", [], CLASSES, tmp_path / "drawn.gif", 0.3)
+
+
+# --- the page
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (12345, "12\u2009345"),
+        (0.8317, "0.832"),
+        (1.27e-5, "1.3e-05"),
+        (0.0, "0.000"),
+        (None, "–"),
+        (float("nan"), "–"),
+        ("x", "x"),
+    ],
+)
+def test_numbers_are_shown_as_a_reader_wants_them(value, shown):
+    assert number(value) == shown
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(45.23, "45.2 s"), (184, "3 min 04 s"), (7500, "2 h 05 min")])
+def test_durations_are_shown_in_their_own_unit(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_a_table_sets_numbers_flush_right_and_scrolls_in_its_own_box():
+    html = table(["name", "count"], [["a", 1], ["b", None]])
+    assert html.lstrip().startswith('<div class="scroll">')
+    assert html.count('<td class="right">') == 2

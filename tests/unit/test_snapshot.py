@@ -1,0 +1,319 @@
+"""Freezing the helper code: what a step's release holds, and which edit makes a new one."""
+
+import ast
+import gzip
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from sightline.snapshot import STEPS, BrokenCodeError, Snapshot, freeze
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIG = "mask_rcnn_r18_small"
+
+
+def copy_live(target: Path) -> Path:
+    """A volume whose live copy is this checkout's, as plain files."""
+    junk = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(REPOSITORY / "shared_volume", target / "code", ignore=junk)
+    return target
+
+
+@pytest.fixture
+def volume(tmp_path) -> Path:
+    """A volume to edit."""
+    return copy_live(tmp_path / "volume")
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory) -> Snapshot:
+    """What the unedited live copy freezes to; names of releases tell the content, wherever they lie."""
+    return frozen(copy_live(tmp_path_factory.mktemp("untouched")))
+
+
+def frozen(volume: Path, config: str = CONFIG, category: str = "desk") -> Snapshot:
+    return freeze(volume, config, category)
+
+
+def append(volume: Path, file: str, text: str = "\n# a remark\n") -> None:
+    path = volume / "code" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        handle.write(text)
+
+
+def changed(before: Snapshot, after: Snapshot) -> set[str]:
+    """The steps that have another release."""
+    return {step for step in STEPS if before.releases[step].name != after.releases[step].name}
+
+
+def files(release: Path) -> set[str]:
+    return {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
+
+
+def parts(release: Path) -> set[str]:
+    """The modules and folders directly under sightline/."""
+    return {path.stem for path in (release / "sightline").iterdir()} - {"__init__"}
+
+
+def import_from(release: Path, statement: str) -> subprocess.CompletedProcess[str]:
+    """Run an import in an interpreter that has nothing of ours but the release."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    script = f"import sys; sys.path.insert(0, {str(release)!r}); sys.dont_write_bytecode = True\n{statement}"
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_release_holds_its_own_step_and_no_other(untouched):
+    for step, release in untouched.releases.items():
+        assert parts(release) & set(STEPS) == {step}
+
+
+@pytest.mark.parametrize(
+    ("step", "foreign"),
+    [
+        ("record", {"detectors", "metrics", "bundle", "models", "threads", "train", "publish", "snapshot"}),
+        ("train", {"labelme", "coco", "publication", "publish", "snapshot", "run_start"}),
+        ("evaluate", {"labelme", "publication", "publish", "snapshot", "run_start", "train"}),
+        ("test", {"labelme", "publication", "publish", "snapshot", "run_start", "train"}),
+    ],
+)
+def test_a_release_holds_nothing_that_the_step_has_no_use_for(untouched, step, foreign):
+    assert parts(untouched.releases[step]) & foreign == set()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_everything_that_a_release_imports_and_its_component_too_is_in_it(untouched, step):
+    release = untouched.releases[step]
+    sources = [*release.rglob("*.py"), REPOSITORY / "components" / step / "component.py"]
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sightline."):
+                path = release.joinpath(*node.module.split("."))
+                assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{source}: {node.module}"
+
+
+def test_whole_packages_are_in_so_that_plug_ins_found_at_run_time_are(volume):
+    append(volume, "sightline/metrics/dv_map.py", "NAME = 'dv_mAP'\n")
+    after = frozen(volume)
+    for step in ("train", "evaluate", "test"):
+        assert "sightline/metrics/dv_map.py" in files(after.releases[step])
+    live = {path.name for path in (volume / "code" / "sightline" / "report" / "templates").iterdir()}
+    assert live and {f"sightline/report/templates/{name}" for name in live} <= files(after.releases["record"])
+
+
+@pytest.mark.parametrize(
+    ("file", "steps"),
+    [
+        ("sightline/evaluate/compare.py", {"evaluate"}),
+        ("sightline/test/draw.py", {"test"}),
+        ("sightline/train/loop.py", {"train"}),
+        ("sightline/record/split.py", {"record"}),
+        ("sightline/coco.py", {"record"}),
+        ("sightline/detectors/inference.py", {"train", "evaluate", "test"}),
+        ("sightline/errors.py", set(STEPS)),
+        ("sightline/__init__.py", set(STEPS)),
+        ("configs/mask_rcnn_r18_small.py", {"train"}),
+        ("configs/_base_/mask_rcnn.py", {"train"}),
+        ("configs/yolox_s.py", set()),
+        ("configs/categories/desk.yaml", {"record"}),
+        ("configs/categories/plates.yaml", set()),
+        ("sightline/publish/annotations.py", set()),
+        ("sightline/snapshot.py", set()),
+        ("sightline/a_new_idea.py", set()),
+        ("sightline/experiments/later.py", set()),
+        ("notes.txt", set()),
+    ],
+)
+def test_an_edit_makes_new_releases_for_those_who_use_it_only(untouched, volume, file, steps):
+    append(volume, file)
+    after = frozen(volume)
+    assert changed(untouched, after) == steps
+    assert after.code_digest != untouched.code_digest
+
+
+def test_a_module_that_two_steps_import_renews_both_and_only_them(volume):
+    append(volume, "sightline/plates.py", "DIGITS = 4\n")
+    append(volume, "sightline/evaluate/report.py", "\nfrom sightline import plates\n")
+    # Within a function counts as well: that is how heavy modules are imported.
+    append(volume, "sightline/test/draw.py", "\ndef late():\n    from ..plates import DIGITS\n    return DIGITS\n")
+    before = frozen(volume)
+    append(volume, "sightline/plates.py")
+    assert changed(before, frozen(volume)) == {"evaluate", "test"}
+
+
+def test_an_import_for_type_checkers_only_brings_nothing_in(volume):
+    text = "\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sightline.labelme import Document\n"
+    append(volume, "sightline/evaluate/report.py", text)
+    assert "labelme" not in parts(frozen(volume).releases["evaluate"])
+
+
+def test_another_config_is_another_training_and_nothing_else(untouched, volume):
+    assert changed(untouched, frozen(volume, config="yolox_s")) == {"train"}
+
+
+def test_a_config_comes_with_those_it_inherits_and_no_others(volume):
+    append(volume, "configs/own/mine.py", "_base_ = '../mask_rcnn_r18_small.py'\n")
+    for name in ("own/mine", "own/mine.py"):
+        configs = {name for name in files(frozen(volume, config=name).releases["train"]) if name.startswith("configs/")}
+        assert configs == {
+            "configs/own/mine.py",
+            "configs/mask_rcnn_r18_small.py",
+            *(f"configs/_base_/{base}.py" for base in ("mask_rcnn", "mask_rcnn_small", "photos_320", "runtime")),
+            "configs/_base_/schedule_30_epochs.py",
+        }
+
+
+def test_a_categorys_recipe_is_in_its_own_record_release_only(volume):
+    append(volume, "configs/categories/desk.yaml", "seed: 1\n")
+    append(volume, "configs/categories/plates.yaml", "seed: 2\n")
+    releases = frozen(volume).releases
+    assert {name for name in files(releases["record"]) if name.startswith("configs/")} == {
+        "configs/categories/desk.yaml"
+    }
+    assert not any("categories" in name for step in ("train", "evaluate", "test") for name in files(releases[step]))
+
+
+def test_a_syntax_error_names_file_and_line_and_freezes_nothing(volume):
+    path = volume / "code" / "sightline" / "evaluate" / "compare.py"
+    lines = path.read_text().count("\n")
+    append(volume, "sightline/evaluate/compare.py", "def broken(:\n    pass\n")
+    with pytest.raises(BrokenCodeError, match=rf"{path}, line {lines + 1}: invalid syntax"):
+        frozen(volume)
+    assert list((volume / "releases").iterdir()) == []
+
+
+def test_a_config_that_does_not_exist_names_the_nearest(volume):
+    with pytest.raises(BrokenCodeError, match=r"'mask_rcnn_r81_small'.* Did you mean 'mask_rcnn_r18_small'"):
+        frozen(volume, config="mask_rcnn_r81_small")
+    assert list((volume / "releases").iterdir()) == []
+
+
+def test_a_base_that_does_not_exist_is_named(volume):
+    append(volume, "configs/mine.py", "_base_ = ['_base_/rumtime.py']\n")
+    with pytest.raises(BrokenCodeError, match=r"configs/mine\.py inherits '_base_/rumtime\.py', and there is no such"):
+        frozen(volume, config="mine")
+
+
+@pytest.mark.parametrize("name", ["../secrets", "/etc/passwd", "_base_/../../outside"])
+def test_a_config_outside_the_configs_folder_is_refused(volume, name):
+    (volume / "secrets.py").write_text("")
+    (volume / "code" / "outside.py").write_text("")
+    (volume / "code" / "secrets.py").write_text("")
+    with pytest.raises(BrokenCodeError, match="no config"):
+        frozen(volume, config=name)
+
+
+def test_a_base_outside_the_configs_folder_is_refused(volume):
+    (volume / "secrets.py").write_text("")
+    append(volume, "configs/mine.py", "_base_ = '../../secrets.py'\n")
+    with pytest.raises(BrokenCodeError, match=r"\.\./\.\./secrets\.py"):
+        frozen(volume, config="mine")
+
+
+def test_without_a_live_copy_the_error_says_what_to_put_where(tmp_path):
+    with pytest.raises(BrokenCodeError, match=r"no helper code at .*code: copy the folder shared_volume"):
+        frozen(tmp_path)
+
+
+def test_the_same_files_give_the_same_digests_and_bytes_wherever_they_lie(volume, tmp_path):
+    shutil.copytree(volume / "code", tmp_path / "other" / "code", copy_function=shutil.copyfile)
+    first, second = frozen(volume), frozen(tmp_path / "other")
+    assert changed(first, second) == set()
+    assert (first.code_digest, first.tarball) == (second.code_digest, second.tarball)
+    for step in STEPS:
+        assert files(first.releases[step]) == files(second.releases[step])
+
+
+def test_the_tarball_is_the_whole_live_copy(volume):
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(frozen(volume).tarball))) as archive:
+        packed = {entry.name: archive.extractfile(entry).read() for entry in archive}
+    live = volume / "code"
+    assert packed == {name: (live / name).read_bytes() for name in files(live)}
+
+
+def test_what_editors_and_python_leave_behind_counts_for_nothing(untouched, volume):
+    before = untouched
+    for junk in (
+        "sightline/evaluate/__pycache__/compare.cpython-311.pyc",
+        "sightline/evaluate/.compare.py.swp",
+        "sightline/evaluate/compare.py~",
+        "sightline/evaluate/.ipynb_checkpoints/compare-checkpoint.py",
+        ".git/HEAD",
+    ):
+        append(volume, junk, "junk(")
+    after = frozen(volume)
+    assert changed(before, after) == set()
+    assert (after.code_digest, after.tarball) == (before.code_digest, before.tarball)
+
+
+def test_a_release_that_exists_is_reused_as_it_lies(volume):
+    first = frozen(volume)
+    times = {path: path.stat().st_mtime_ns for path in (volume / "releases").rglob("*")}
+    assert frozen(volume).releases == first.releases
+    assert {path: path.stat().st_mtime_ns for path in (volume / "releases").rglob("*")} == times
+
+
+def test_a_running_release_keeps_the_old_code_after_an_edit(volume):
+    release = frozen(volume).releases["evaluate"]
+    old = (release / "sightline" / "errors.py").read_bytes()
+    append(volume, "sightline/errors.py")
+    frozen(volume)
+    assert (release / "sightline" / "errors.py").read_bytes() == old
+
+
+def test_runs_that_freeze_at_the_same_time_agree_and_leave_nothing_half_made(volume):
+    # Processes, as runs are: Python 3.11's parser is not safe in threads ("AST constructor recursion depth mismatch").
+    with ProcessPoolExecutor(6, mp_context=get_context("fork")) as pool:
+        snapshots = list(pool.map(frozen, [volume] * 6))
+    assert len({tuple(sorted(snapshot.releases.items())) for snapshot in snapshots}) == 1
+    assert {path.name for path in (volume / "releases").iterdir()} == {
+        release.name for release in snapshots[0].releases.values()
+    }
+    for step, release in snapshots[0].releases.items():
+        assert files(release) == files(freeze(volume, CONFIG, "desk", [step]).releases[step])
+
+
+def test_a_laptops_linked_live_copy_freezes_like_a_copied_one(untouched, tmp_path):
+    (tmp_path / "code").symlink_to(REPOSITORY / "shared_volume", target_is_directory=True)
+    assert changed(untouched, frozen(tmp_path)) == set()
+
+
+def test_a_step_that_reaches_outside_its_release_gets_an_import_error(untouched):
+    release = untouched.releases["evaluate"]
+    done = import_from(release, "import sightline.train")
+    assert done.returncode != 0 and "No module named 'sightline.train'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("step", "statement"),
+    [
+        ("record", "from sightline.record import record_dataset"),
+        ("evaluate", "from sightline.evaluate import evaluate_models"),
+    ],
+)
+def test_a_release_alone_is_enough_to_import_its_step(untouched, step, statement):
+    release = untouched.releases[step]
+    check = "assert all((m.__file__ or '').startswith(sys.path[0]) for n, m in sys.modules.items() if n.startswith('sightline'))"
+    done = import_from(release, f"{statement}\n{check}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_record_needs_no_torch(untouched):
+    blocked = "sys.modules |= dict.fromkeys(['torch', 'mmengine', 'mmdet', 'mmcv', 'cv2'])"
+    done = import_from(untouched.releases["record"], f"{blocked}\nimport sightline.record")
+    assert done.returncode == 0, done.stderr
