@@ -33,6 +33,7 @@ LAYERS = {
     "services": {
         "database",
         "dataset_repo",
+        "description",
         "datasets",
         "models",
         "outside",

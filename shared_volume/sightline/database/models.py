@@ -96,6 +96,24 @@ class Image(Base):
     bytes: Mapped[int] = mapped_column(Integer)
     sha256: Mapped[str] = mapped_column(String(64))
     annotation_count: Mapped[int] = mapped_column(Integer)
+    perceptual_hash: Mapped[str | None] = mapped_column(String(16))
+    labels: Mapped[dict[str, int] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class Stage(Base):
+    """What one stage of a recipe left of a dataset version's images and annotations."""
+
+    __tablename__ = "stages"
+    __table_args__ = (UniqueConstraint("version_id", "position", name="uq_stages"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_stages_version"))
+    position: Mapped[int] = mapped_column(Integer)
+    name: Mapped[str] = mapped_column(String(64))
+    images_before: Mapped[int] = mapped_column(Integer)
+    images_after: Mapped[int] = mapped_column(Integer)
+    annotations_before: Mapped[int] = mapped_column(Integer)
+    annotations_after: Mapped[int] = mapped_column(Integer)
 
 
 class Finding(Base):

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sightline.database.connection import Database, DatabaseError, record
-from sightline.database.models import Finding, Image, Version
+from sightline.database.models import Finding, Image, Stage, Version
 from sightline.errors import SightlineError
 from sightline.versions import Kind, check_category, check_kind, next_version, parse_version
 
@@ -54,7 +54,19 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One image of a version: path inside it, split (None in annotation versions), upright pixels, file's bytes."""
+    """One image of a version.
+
+    Attributes:
+        name: path inside the version, with forward slashes.
+        split: train, val or test; None in annotation versions.
+        width: of the upright image, in pixels.
+        height: likewise.
+        bytes: the file's size.
+        sha256: of the file, in hex.
+        annotation_count: shapes in an annotation version, instances in a dataset version.
+        perceptual_hash: 16 hex digits, or None where it was not computed; see `sightline.similarity`.
+        labels: label -> how many of the annotations have it.
+    """
 
     name: str
     split: str | None
@@ -63,6 +75,8 @@ class ImageRow:
     bytes: int
     sha256: str
     annotation_count: int
+    perceptual_hash: str | None = None
+    labels: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +88,17 @@ class FindingRow:
     shape_index: int | None
     message: str
     outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """How many images and annotations one stage of a recipe was given, and how many it left."""
+
+    name: str
+    images_before: int
+    images_after: int
+    annotations_before: int
+    annotations_after: int
 
 
 class VersionTakenError(SightlineError):
@@ -178,6 +203,7 @@ def publish_version(
     parent_id: int | None = None,
     images: Iterable[ImageRow] = (),
     findings: Iterable[FindingRow] = (),
+    stages: Iterable[StageRow] = (),
 ) -> VersionRecord:
     """Make a claimed version public with all its rows, in one transaction. The counts are those of `images`.
 
@@ -187,6 +213,9 @@ def publish_version(
     """
     image_rows = [asdict(image) | {"version_id": claim.version_id} for image in images]
     finding_rows = [asdict(finding) | {"version_id": claim.version_id} for finding in findings]
+    stage_rows = [
+        asdict(stage) | {"version_id": claim.version_id, "position": position} for position, stage in enumerate(stages)
+    ]
     values = {
         "tag": tag,
         "commit": commit,
@@ -209,7 +238,7 @@ def publish_version(
             if (row.status, row.owner, row.digest, row.commit) != (PUBLISHED, claim.owner, digest, commit):
                 raise _lost(claim)
             return record(VersionRecord, row)
-        for table, rows in ((Image, image_rows), (Finding, finding_rows)):
+        for table, rows in ((Image, image_rows), (Finding, finding_rows), (Stage, stage_rows)):
             if rows:
                 session.execute(insert(table).execution_options(render_nulls=True), rows)
         return record(VersionRecord, row)
@@ -261,6 +290,12 @@ def list_findings(database: Database, version_id: int) -> list[FindingRow]:
     """A published version's findings, in the order they were recorded."""
     query = select(Finding).where(Finding.version_id == version_id).order_by(Finding.id)
     return database.read(lambda session: [record(FindingRow, row) for row in session.scalars(query)])
+
+
+def list_stages(database: Database, version_id: int) -> list[StageRow]:
+    """What each stage of a dataset version's recipe did, in order."""
+    query = select(Stage).where(Stage.version_id == version_id).order_by(Stage.position)
+    return database.read(lambda session: [record(StageRow, row) for row in session.scalars(query)])
 
 
 def _read_versions(database: Database, query: Select[Version]) -> list[VersionRecord]:

@@ -1,0 +1,68 @@
+"""What a version says of itself: the rows that describe it, in a hidden file among its own files.
+
+The database can so be written again from the version alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from sightline.database import FindingRow, ImageRow, StageRow
+from sightline.errors import SightlineError
+
+FOLDER: Final = ".sightline"  # hidden: no reader of annotations looks into it
+FILE: Final = f"{FOLDER}/version.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A version's rows.
+
+    Attributes:
+        images: sorted by name.
+        findings: what was wrong in its files, and what was done about it.
+        recipe: what made it.
+        stages: what each stage of the recipe left.
+    """
+
+    images: Sequence[ImageRow]
+    findings: Sequence[FindingRow] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    stages: Sequence[StageRow] = ()
+
+
+def write_description(place: Path, content: Content) -> None:
+    """Write a version's description into its folder; same content, same bytes."""
+    path = place / FILE
+    path.parent.mkdir(exist_ok=True)
+    document = {
+        "images": [asdict(row) for row in content.images],
+        "findings": [asdict(row) for row in content.findings],
+        "recipe": dict(content.recipe),
+        "stages": [asdict(row) for row in content.stages],
+    }
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def read_description(place: Path) -> Content:
+    """The description in a version's folder.
+
+    Raises:
+        SightlineError: it is missing or damaged.
+    """
+    path = place / FILE
+    try:
+        document = orjson.loads(path.read_bytes())
+        return Content(
+            images=[ImageRow(**row) for row in document["images"]],
+            findings=[FindingRow(**row) for row in document["findings"]],
+            recipe=document["recipe"],
+            stages=[StageRow(**row) for row in document["stages"]],
+        )
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise SightlineError(
+            f"{path}: the version's description is missing or damaged ({error}). Publish it again."
+        ) from None
