@@ -19,7 +19,7 @@ resolve() { # resolve PURPOSE [EXTRA…]: torch and its CUDA libraries are left 
 resolve submit
 resolve data data
 resolve train train
-resolve dev train test
+resolve dev data train test
 resolve annotate annotate
 {
   echo "# Made by \`make lock\`: what the CUDA build of torch needs besides the train lock. Do not edit."
