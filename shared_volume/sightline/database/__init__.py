@@ -11,6 +11,7 @@ from sightline.database.connection import (
     DatabaseUnreachableError,
     connect,
 )
+from sightline.database.restore import VersionRows, remove_claim, restore_version
 from sightline.database.runs import (
     RunRecord,
     StepRecord,
@@ -67,6 +68,7 @@ __all__ = [
     "StepRecord",
     "VersionClaimedError",
     "VersionRecord",
+    "VersionRows",
     "VersionTakenError",
     "beat",
     "claim_version",
@@ -88,6 +90,8 @@ __all__ = [
     "record_model",
     "recorded_step",
     "release_claim",
+    "remove_claim",
     "renew_claim",
+    "restore_version",
     "start_step",
 ]
