@@ -7,36 +7,46 @@ import contextlib
 import json
 import logging
 import os
-import re
-import shutil
-import subprocess
-import tempfile
+import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import yaml
 
+from sightline.dvc_objects import (
+    LostObjectError,
+    fetch_objects,
+    link_files,
+    missing_objects,
+    move_objects,
+    needed_objects,
+    object_name,
+    upload_objects,
+)
 from sightline.errors import SightlineError
+from sightline.git import BRANCH, GitError, create_bare, local_repository, pushing, run_git, without_password
 from sightline.settings import Settings
 from sightline.storage import open_storage
 from sightline.storage.folder import local_path
+from sightline.workplaces import private_folder, remove_abandoned
 
 log = logging.getLogger(__name__)
 
-BRANCH = "main"
 REMOTES = ("annotations", "datasets")
-PUSH_ATTEMPTS = 5
-
-
-class GitError(SightlineError):
-    """Git ended with an error."""
+PUSH_SECONDS = 300.0  # how long a push that others overtake is tried again
+LONGEST_PUSH_PAUSE_SECONDS = 2.0
 
 
 class NoSuchTagError(SightlineError):
     """The dataset repository has no such tag."""
+
+
+class TagExistsError(SightlineError):
+    """Somebody else pushed the tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +76,15 @@ class DatasetRepo:
         repo = cls(
             settings.dataset_repo, settings.storage, settings.volume, (settings.git_user_name, settings.git_user_email)
         )
-        if not urlsplit(repo.url).scheme and ":" not in repo.url:
-            _create_bare(Path(repo.url))
+        here = local_repository(repo.url)
+        if here is not None:
+            create_bare(here)
         return repo
+
+    @property
+    def cache(self) -> Path:
+        """The objects that all working copies on the volume share."""
+        return self.volume.resolve() / "dvc-cache"
 
     def tags(self) -> dict[str, str]:
         """Every tag and the commit it names."""
@@ -86,6 +102,24 @@ class DatasetRepo:
         """
         open_storage(self.storage).exists("dvc")
 
+    def read_object(self, remote: str, digest: str) -> bytes:
+        """An object's content, from the cache or else from its remote.
+
+        Raises:
+            StorageError: it is in neither.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            return (self.cache / object_name(digest)).read_bytes()
+        return open_storage(self.storage).read_bytes(f"dvc/{remote}/{object_name(digest)}")
+
+    def listing(self, remote: str, digest: str) -> dict[str, str]:
+        """The files of a folder by its digest: path inside the folder -> DVC's digest of the file.
+
+        Raises:
+            StorageError: it is neither in the cache nor on the remote.
+        """
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(self.read_object(remote, digest))}
+
     @contextlib.contextmanager
     def working_copy(self, tag: str | None = None) -> Iterator["WorkingCopy"]:
         """A private clone, of the newest commit or at a tag, that is removed afterwards.
@@ -95,13 +129,11 @@ class DatasetRepo:
         """
         if tag is not None and tag not in (known := self.tags()):
             raise NoSuchTagError(
-                f"The dataset repository {_without_password(self.url)} has no tag {tag!r}. "
+                f"The dataset repository {without_password(self.url)} has no tag {tag!r}. "
                 f"Its tags: {', '.join(sorted(known)) or 'none yet'}. Publish it first: python pipeline.py publish."
             )
-        work = self.volume / "work"
-        work.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="repo-", dir=work))
-        try:
+        with private_folder(self.volume / "work", "repo-") as private:
+            folder = private / "repo"
             self._git(None, "clone", "--quiet", self.url, str(folder))
             if tag is not None:
                 self._git(folder, "checkout", "--quiet", tag)
@@ -110,47 +142,40 @@ class DatasetRepo:
             copy = WorkingCopy(self, folder)
             copy.configure_dvc()
             yield copy
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+
+    def remove_abandoned(self) -> int:
+        """Remove the private folders that processes left that died. Returns their number."""
+        work = self.volume / "work"
+        return remove_abandoned(work) if work.is_dir() else 0
 
     def _git(self, folder: Path | None, *arguments: str) -> str:
-        name, address = self.author
-        environment = os.environ | {
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_AUTHOR_NAME": name,
-            "GIT_AUTHOR_EMAIL": address,
-            "GIT_COMMITTER_NAME": name,
-            "GIT_COMMITTER_EMAIL": address,
-        }
-        command = ["git", *(["-C", str(folder)] if folder else []), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            reason = _without_password(done.stderr.strip() or f"exit code {done.returncode}")
-            raise GitError(
-                f"git {arguments[0]} failed for the dataset repository {_without_password(self.url)}: {reason} "
-                "Check SIGHTLINE_DATASET_REPO and the access to it."
-            )
-        return done.stdout
+        return run_git(self.url, self.author, folder, *arguments)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingCopy:
-    """A private clone of the dataset repository, with a DVC cache that all of the volume's working copies share."""
+    """A private clone of the dataset repository; its objects go into a cache that all of the volume's clones share."""
 
     repo: DatasetRepo
     folder: Path
 
-    def configure_dvc(self) -> None:
-        """Point DVC at the storage and the shared cache. The committed part says where the bytes lie, no secret."""
-        # DVC keeps its locks in /var/tmp otherwise, which a container with a read-only root file system lacks.
-        os.environ.setdefault("DVC_SITE_CACHE_DIR", str(self.repo.volume / "dvc-site"))
-        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-        from dvc.repo import Repo
+    @property
+    def _private_cache(self) -> Path:
+        return self.folder.parent / "dvc-cache"
 
+    def configure_dvc(self) -> None:
+        """Point DVC at the storage and a private cache. The committed part says where the bytes lie, no secret."""
+        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
         # Above ERROR, DVC draws no bars of its own either.
         logging.getLogger("dvc").setLevel(logging.CRITICAL)
-        if not (self.folder / ".dvc").is_dir():
-            Repo.init(str(self.folder)).close()
+        folder = self.folder / ".dvc"
+        new = not folder.is_dir()
+        folder.mkdir(exist_ok=True)
+        # DVC keeps its indexes in /var/tmp otherwise, which a container with a read-only root file system lacks; the
+        # variable would win over the file.
+        os.environ.pop("DVC_SITE_CACHE_DIR", None)
+        (folder / "config.local").write_text(f'[core]\n    site_cache_dir = "{self.folder.parent / "dvc-site"}"\n')
+        if new:
             # Else DVC keeps a list in each folder, over which two categories that are new at the same time conflict.
             (self.folder / ".gitignore").write_text("".join(f"/{remote}/?*\n!/{remote}/?*.dvc\n" for remote in REMOTES))
         with self.dvc() as dvc:
@@ -159,12 +184,10 @@ class WorkingCopy:
                 for remote in REMOTES:
                     config["remote"][remote] = {"url": remote_url(self.repo.storage, remote)}
             with dvc.config.edit("local") as config:
-                config["cache"]["dir"] = str((self.repo.volume / "dvc-cache").resolve())
+                # Of one's own, so that a `dvc add` that is killed leaves nothing half written where others look.
+                config["cache"]["dir"] = str(self._private_cache)
                 # Links cost no copy, and DVC makes linked files read-only: nobody edits the cache by accident.
-                config["cache"]["type"] = ["reflink", "hardlink", "copy"]
-                if self.repo.storage.startswith("gs://") and os.environ.get("STORAGE_EMULATOR_HOST"):
-                    for remote in REMOTES:
-                        config["remote"][remote] = {"allow_anonymous_login": True}
+                config["cache"]["type"] = ["hardlink", "copy"]
 
     @contextlib.contextmanager
     def dvc(self) -> Iterator[Any]:
@@ -177,8 +200,8 @@ class WorkingCopy:
             yield dvc
         except (DvcException, OSError) as error:
             raise SightlineError(
-                f"DVC failed on {self.repo.storage}: {_reasons(error)}. Check SIGHTLINE_STORAGE and the access to it; "
-                "running the same command again continues."
+                f"DVC failed on {self.folder}: {_reasons(error)}. Check the free space and the access to "
+                f"SIGHTLINE_VOLUME ({self.repo.volume}), then run the same command again."
             ) from error
         finally:
             dvc.close()
@@ -191,7 +214,9 @@ class WorkingCopy:
         """`dvc add` a folder, naming the remote that holds it. Returns DVC's digest of the folder."""
         pointer = _pointer(path)
         with self.dvc() as dvc:
+            dvc.scm_context.quiet = True  # else it prints which git commands to type
             dvc.add([str(path)])
+        move_objects(self._private_cache, self.repo.cache)
         document = yaml.safe_load(pointer.read_text())
         document["outs"][0]["remote"] = path.parent.name
         pointer.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -203,43 +228,112 @@ class WorkingCopy:
         return yaml.safe_load(pointer.read_text())["outs"][0]["md5"] if pointer.is_file() else None
 
     def push(self, path: Path) -> None:
-        """Upload a folder's bytes to its remote."""
-        with self.dvc() as dvc:
-            dvc.push(targets=[str(_pointer(path))], remote=path.parent.name)
+        """Upload what a folder's remote lacks of its objects.
+
+        Raises:
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        upload_objects(open_storage(self.repo.storage), path.parent.name, self.repo.cache, self.objects(path))
+
+    def verify(self, path: Path) -> None:
+        """Make sure that the remote holds every object of a folder. What has gone since `push` is uploaded once more.
+
+        Raises:
+            LostObjectError: objects have gone again.
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        storage, remote, needed = open_storage(self.repo.storage), path.parent.name, self.objects(path)
+        missing = missing_objects(storage, remote, needed)
+        if missing:
+            log.warning("%d objects have gone from the remote since they were uploaded: once more", len(missing))
+            self.push(path)
+            missing = missing_objects(storage, remote, needed)
+        if missing:
+            raise LostObjectError(
+                f"{len(missing)} of {len(needed)} objects are missing or damaged at {storage.uri(f'dvc/{remote}')} after "
+                f"two uploads, the first {missing[0]}. Find out who removes them. Nothing was published; run the same "
+                "command again."
+            )
 
     def pull(self, path: Path) -> Path:
-        """Bring a folder's bytes from its remote."""
-        self.repo.require_storage()
-        with self.dvc() as dvc:
-            dvc.pull(targets=[str(_pointer(path))], remote=path.parent.name)
+        """Bring a folder's files from the cache, and those that it lacks from the remote.
+
+        Raises:
+            LostObjectError: the remote lacks objects.
+            DamagedObjectError: an object's content is not what its name says.
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        storage, digest = open_storage(self.repo.storage), self.digest(path)
+        if digest is None:
+            raise SightlineError(f"There is no {_pointer(path).name} in {self.repo.url} at this commit.")
+        scratch = self.folder.parent / "pulled"
+        files = fetch_objects(storage, path.parent.name, digest, self.repo.cache, scratch)
+        link_files(self.repo.cache, files, path)
         return path
 
     def objects(self, path: Path) -> dict[str, int]:
         """What a pull of this folder needs from its remote: object name under `dvc/<remote>/` -> size in bytes."""
-        cache = self.repo.volume / "dvc-cache"
-        listing = cache / _object_name(self.digest(path) or "")
-        digests = {entry["md5"] for entry in json.loads(listing.read_bytes())}
-        names = [_object_name(digest) for digest in digests]
-        return {name: (cache / name).stat().st_size for name in [*names, str(listing.relative_to(cache))]}
+        return needed_objects(self.repo.cache, self.digest(path) or "")
+
+    def digest_at(self, tag: str, path: Path) -> tuple[str, str] | None:
+        """The commit of a tag and DVC's digest of the folder there, or None when there is no such tag."""
+        commit = self.repo.tags().get(tag)
+        if commit is None:
+            return None
+        git = self.repo._git
+        git(self.folder, "fetch", "--quiet", "--force", "origin", f"refs/tags/{tag}:refs/tags/{tag}")
+        pointer = git(self.folder, "show", f"{tag}:{_pointer(path).relative_to(self.folder).as_posix()}")
+        return commit, yaml.safe_load(pointer)["outs"][0]["md5"]
 
     def commit_and_tag(self, message: str, tag: str) -> str:
         """Commit everything, tag it, and push both at once. Returns the commit.
 
-        A push that another publisher overtook is replayed on the newest commit: categories are separate files.
+        A push that another publisher overtook is replayed on the newest commit.
+
+        Raises:
+            TagExistsError: somebody else pushed the tag.
+            GitError: the push was refused.
         """
         git = self.repo._git
         git(self.folder, "add", "--all")
         git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
-        for attempt in range(1, PUSH_ATTEMPTS + 1):
+        until, pause = time.monotonic() + PUSH_SECONDS, 0.1
+        while True:
+            commit = git(self.folder, "rev-parse", "HEAD").strip()
             git(self.folder, "tag", "--force", "-a", tag, "-m", message)
             try:
-                git(self.folder, "push", "--quiet", "--atomic", "origin", f"HEAD:{BRANCH}", f"refs/tags/{tag}")
-                break
-            except GitError:
-                if attempt == PUSH_ATTEMPTS or tag in self.repo.tags():
+                with pushing(self.repo.url):
+                    git(self.folder, "push", "--quiet", "--atomic", "origin", f"HEAD:{BRANCH}", f"refs/tags/{tag}")
+                return commit
+            except GitError as error:
+                there = self.repo.tags().get(tag)
+                if there == commit:  # the push arrived, only its answer did not
+                    return commit
+                if there is not None:
+                    raise TagExistsError(
+                        f"The tag {tag} was pushed by somebody else ({there[:12]}). Run the same command again."
+                    ) from error
+                if not error.overtaken or time.monotonic() > until:
                     raise
-                git(self.folder, "pull", "--quiet", "--rebase", "origin", BRANCH)
-        return git(self.folder, "rev-parse", "HEAD").strip()
+                log.info("another push to the dataset repository was faster; trying again")
+            time.sleep(pause * random.uniform(0.2, 1.0))
+            pause = min(2 * pause, LONGEST_PUSH_PAUSE_SECONDS)
+            self._replay(commit, message)
+
+    def _replay(self, commit: str, message: str) -> None:
+        """Make the commit's changes again on top of the newest commit: of two pointers of a category, ours."""
+        git = self.repo._git
+        git(self.folder, "fetch", "--quiet", "origin")
+        if not git(self.folder, "branch", "--remotes").strip():
+            return  # nothing is there yet
+        changed = git(
+            self.folder, "diff-tree", "--no-commit-id", "--name-only", "--diff-filter=AM", "--root", "-r", "-z", commit
+        )
+        git(self.folder, "reset", "--quiet", "--hard", f"origin/{BRANCH}")
+        names = [name for name in changed.split("\0") if name]
+        if names:
+            git(self.folder, "checkout", commit, "--", *names)
+        git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
 
 
 def remote_url(storage: str, remote: str) -> str:
@@ -257,20 +351,9 @@ def _require_ascii(**paths: str) -> None:
             )
 
 
-def _create_bare(path: Path) -> None:
-    if (path / "HEAD").is_file():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch", BRANCH, str(path)], check=True)
-
-
 def _pointer(path: Path) -> Path:
     """DVC's small file that stands for a folder in Git."""
     return path.with_name(f"{path.name}.dvc")
-
-
-def _object_name(digest: str) -> str:
-    return f"files/md5/{digest[:2]}/{digest[2:]}"
 
 
 def _reasons(error: BaseException) -> str:
@@ -280,8 +363,4 @@ def _reasons(error: BaseException) -> str:
         if str(cause) and str(cause) not in reasons:
             reasons.append(str(cause))
         cause = cause.__cause__
-    return _without_password("; ".join(reasons) or type(error).__name__)
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1…@", text)
+    return without_password("; ".join(reasons) or type(error).__name__)

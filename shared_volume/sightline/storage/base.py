@@ -1,13 +1,15 @@
 """What every storage promises, its errors, the rules for keys, and atomic files on this machine."""
 
+import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
 from sightline.errors import SightlineError, nearest
@@ -15,7 +17,12 @@ from sightline.errors import SightlineError, nearest
 PART = ".sightline-part"  # ends the name of what is still being written; such names are never listed
 LONGEST_KEY = 1024  # bytes, Cloud Storage's limit
 NEARBY = 10  # names in a hint
-PARALLEL = 8  # transfers at a time; Google's client keeps ten connections
+PARALLEL = 8  # transfers of large files at a time
+PARALLEL_SMALL = 32  # of small ones, which mostly wait for the service
+SMALL = 1 << 20  # bytes
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+Item = TypeVar("Item")
 
 
 class StorageError(SightlineError):
@@ -50,11 +57,13 @@ class StoredObject:
         key: its path below the storage's root, with forward slashes.
         size: in bytes.
         checksum: CRC32C of the content as Cloud Storage writes it (base64), or None where it was not asked for.
+        md5: hex digest of the content where a bucket tells it, else None.
     """
 
     key: str
     size: int
     checksum: str | None
+    md5: str | None = None
 
 
 class Storage(Protocol):
@@ -85,6 +94,15 @@ class Storage(Protocol):
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
         """Store every file of a folder under `prefix` and return their keys, sorted; what is stored already stays."""
+
+    def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
+        """Store many files (key -> file), several at a time, until one fails.
+
+        With `create_only` those that are there already are left alone, without an error.
+        """
+
+    def download_files(self, files: Mapping[str, Path]) -> None:
+        """Copy many objects (key -> new file in a folder of one's own), several at a time, until one fails."""
 
     def download_file(self, uri_or_key: str, local: Path) -> None:
         """Copy an object to the file `local`, replacing it at once when the copy is whole and verified."""
@@ -168,6 +186,16 @@ def walk(folder: Path) -> dict[str, Path]:
     return found
 
 
+def in_parallel(work: Callable[[Item], object], items: Collection[Item], workers: int = PARALLEL) -> None:
+    """Call `work` on every item, several at a time; after the first failure no other begins, and that one is raised."""
+    pool = ThreadPoolExecutor(max(1, min(workers, len(items))))
+    try:
+        for done in as_completed([pool.submit(work, item) for item in items]):
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 @contextmanager
 def replacing(target: Path, create_only: bool = False) -> Iterator[Path]:
     """A path beside `target` to write to; moved there, flushed to disk, when the block ends well.
@@ -187,6 +215,9 @@ def replacing(target: Path, create_only: bool = False) -> Iterator[Path]:
         flush(target.parent)
     except FileExistsError:
         raise ObjectExistsError(f"{target} is there already, and was to be created. Nothing was written.") from None
+    except OSError as error:
+        error.filename = error.filename or str(target)  # a write that fails names no file
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -238,5 +269,8 @@ def local_errors() -> Iterator[None]:
     except PermissionError as error:
         raise StorageDeniedError(f"No permission for {error.filename}. Check its owner and mode.") from error
     except OSError as error:
-        where = f" at {error.filename}" if error.filename else ""
-        raise StorageError(f"The file system refused{where}: {error.strerror or error}.") from error
+        full = error.errno in NO_SPACE
+        place = full and error.filename2 or error.filename  # a copy's target is what is full
+        where = f" at {place}" if place else ""
+        hint = " Free some space there, then run the same again." if full else ""
+        raise StorageError(f"The file system refused{where}: {error.strerror or error}.{hint}") from error

@@ -1,31 +1,31 @@
 """Storage in a Google Cloud Storage bucket: `gs://bucket[/prefix]`. Only this file knows Google's client."""
 
+import base64
 import http.client
-import logging
 import mimetypes
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
 from uuid import uuid4
 
 import requests
+import urllib3
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from google.cloud.storage import transfer_manager
 from google.cloud.storage.exceptions import DataCorruption
-from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
 
 from sightline.deadline import deadline_seconds
 from sightline.storage.base import (
     NEARBY,
     PARALLEL,
+    PARALLEL_SMALL,
+    SMALL,
     NoSuchObjectError,
     ObjectExistsError,
     StorageDeniedError,
@@ -35,6 +35,7 @@ from sightline.storage.base import (
     check_key,
     files_below,
     filling,
+    in_parallel,
     join_key,
     key_of,
     local_errors,
@@ -42,12 +43,11 @@ from sightline.storage.base import (
     replacing,
 )
 from sightline.storage.folder import crc32c
-
-log = logging.getLogger(__name__)
+from sightline.storage.patience import LONGEST_PAUSE_SECONDS, Patience, cause_of
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # without a byte on an open connection
-LONGEST_PAUSE_SECONDS = 8.0  # between two attempts
+PARALLEL_EMULATED = 4  # an emulator serves one request at a time, and turns away those that queue
 CHUNK = 16 << 20  # bytes of a large upload that one attempt repeats
 WRITER = "sightline-writer"  # metadata: which write made an object
 UNREACHABLE = (
@@ -55,6 +55,7 @@ UNREACHABLE = (
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
     http.client.HTTPException,
+    urllib3.exceptions.HTTPError,
     auth.TransportError,
     api.RetryError,
     api.ServerError,
@@ -69,19 +70,24 @@ class BucketStorage:
     def __init__(self, bucket: str, prefix: str = "") -> None:
         self._name, self._prefix = bucket, prefix
         self._deadline = deadline_seconds()
-        self._patience = _Patience(self._deadline)
-        silence = min(SILENCE_SECONDS, self._deadline)
+        # Half the deadline, so that a request that is never answered is repeated before it passes.
+        silence = min(SILENCE_SECONDS, self._deadline / 2)
         pause = min(LONGEST_PAUSE_SECONDS, self._deadline / 4)
+        connecting = min(CONNECT_SECONDS, silence)
+        self._patience = Patience(self._deadline, silence, connecting, pause)
         self._request = {
-            "timeout": (min(CONNECT_SECONDS, self._deadline), silence),
+            "timeout": (connecting, silence),
             "retry": Retry(predicate=self._patience, timeout=None, initial=0.2, maximum=pause),
         }
         # The client would ask for the bucket's metadata beside every first request, for traces that nobody reads.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         with self._asking(self.root):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+            self._parallel_small = PARALLEL_EMULATED if emulated else PARALLEL_SMALL
             self._client = storage.Client(project=None, credentials=AnonymousCredentials() if emulated else None)
             self._client._http.hooks["response"].append(self._patience.heard)
+            for scheme in ("https://", "http://"):
+                self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=PARALLEL_SMALL))
             self._bucket = self._client.bucket(bucket)
 
     @property
@@ -119,15 +125,22 @@ class BucketStorage:
             files = {join_key(prefix, name): path for name, path in files_below(local_dir).items()}
             stored = {found.key: found for found in self.list(prefix)}
             wanted = [key for key, path in files.items() if not _same(path, stored.get(key))]
-            with self._asking(f"{self.root}/{prefix}"):
-                transfer_manager.upload_many(
-                    [(str(files[key]), self._new_blob(key)) for key in wanted],
-                    upload_kwargs={"checksum": "auto", **self._request},
-                    raise_exception=True,
-                    worker_type=transfer_manager.THREAD,
-                    max_workers=PARALLEL,
-                )
+            self.upload_files({key: files[key] for key in wanted})
         return tuple(files)
+
+    def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
+        condition = {"if_generation_match": 0} if create_only else {}
+
+        def upload(key: str) -> None:
+            with suppress(api.PreconditionFailed):  # it is there already
+                self._new_blob(key).upload_from_filename(str(files[key]), checksum="auto", **condition, **self._request)
+            self._patience.restart()
+
+        with local_errors():
+            small = {key for key, path in files.items() if path.stat().st_size <= SMALL}
+            with self._asking(f"{self.root}/{_common_folder(files)}".rstrip("/")):
+                in_parallel(upload, small, self._parallel_small)
+                in_parallel(upload, files.keys() - small, PARALLEL)
 
     def download_file(self, uri_or_key: str, local: Path) -> None:
         key = key_of(uri_or_key, self.root)
@@ -140,16 +153,18 @@ class BucketStorage:
             raise self._missing(prefix)
         inside = len(prefix) + 1 if prefix else 0
         with local_errors(), filling(local_dir, {each.key: each.key[inside:] for each in found}) as targets:
-            uri = f"{self.root}/{prefix}"
-            with self._asking(uri):
-                transfer_manager.download_many(
-                    [(self._blob(key), str(target)) for key, target in targets.items()],
-                    download_kwargs={"checksum": "auto", **self._request},
-                    raise_exception=True,
-                    worker_type=transfer_manager.THREAD,
-                    max_workers=PARALLEL,
-                )
-            _check_sizes(uri, found, targets)
+            self.download_files(targets)
+            _check_sizes(f"{self.root}/{prefix}", found, targets)
+
+    def download_files(self, files: Mapping[str, Path]) -> None:
+        def download(key: str) -> None:
+            with self._translating(self.uri(key), key):
+                self._blob(key).download_to_filename(str(files[key]), checksum="auto", **self._request)
+            self._patience.restart()
+
+        with local_errors():
+            self._patience.restart()
+            in_parallel(download, files.keys(), self._parallel_small)
 
     def delete(self, key: str) -> None:
         with self._asking(self.uri(key)):
@@ -164,13 +179,16 @@ class BucketStorage:
             blobs = self._client.list_blobs(
                 self._bucket,
                 prefix=f"{folder}/" if folder else None,
-                fields="items(name,size,crc32c),nextPageToken",
+                fields="items(name,size,crc32c,md5Hash),nextPageToken",
                 **self._request,
             )
-            for blob in blobs:
-                if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
-                    key = blob.name[len(self._prefix) + 1 if self._prefix else 0 :]
-                    yield StoredObject(key, blob.size, blob.crc32c)
+            for page in blobs.pages:
+                self._patience.restart()
+                for blob in page:
+                    if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
+                        key = blob.name[len(self._prefix) + 1 if self._prefix else 0 :]
+                        md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
+                        yield StoredObject(key, blob.size, blob.crc32c, md5)
 
     def _object_name(self, key: str) -> str:
         return join_key(self._prefix, key)
@@ -227,9 +245,15 @@ class BucketStorage:
 
     @contextmanager
     def _asking(self, uri: str, key: str | None = None) -> Iterator[None]:
+        """An operation of its own: `_translating`, with all the patience there is."""
+        self._patience.restart()
+        with self._translating(uri, key):
+            yield
+
+    @contextmanager
+    def _translating(self, uri: str, key: str | None = None) -> Iterator[None]:
         """Turn what goes wrong on the way to `uri` into our errors; `key` when a 404 means that object."""
         started = time.monotonic()
-        self._patience.start()
         try:
             yield
         except DENIED as error:
@@ -238,7 +262,7 @@ class BucketStorage:
             host = getattr(getattr(self, "_client", None), "api_endpoint", "Google's sign-in")
             raise StorageUnreachableError(
                 f"{uri} could not be reached: {host} gave no usable answer for {time.monotonic() - started:.0f} s "
-                f"({_cause(error)}). Check the network, STORAGE_EMULATOR_HOST if set, and SIGHTLINE_TIMEOUT "
+                f"({cause_of(error)}). Check the network, STORAGE_EMULATOR_HOST if set, and SIGHTLINE_TIMEOUT "
                 f"(now {self._deadline:g} s)."
             ) from error
         except api.NotFound as error:
@@ -251,54 +275,27 @@ class BucketStorage:
         except DataCorruption as error:
             raise StorageError(f"{uri} arrived with a wrong checksum; nothing was kept. Try again.") from error
         except (api.GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
-            raise StorageError(f"Cloud Storage refused {uri}: {_cause(error)}.") from error
+            raise StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
 
     def _denied(self, uri: str, error: Exception) -> StorageDeniedError:
         if isinstance(error, auth.GoogleAuthError):
             return StorageDeniedError(
-                f"No valid Google credentials for {uri} ({_cause(error)}). Run `gcloud auth application-default login`, "
+                f"No valid Google credentials for {uri} ({cause_of(error)}). Run `gcloud auth application-default login`, "
                 f"or set GOOGLE_APPLICATION_CREDENTIALS; on a cluster bind the service account."
             )
         return StorageDeniedError(
-            f"No permission for {uri} ({_cause(error)}). Grant this account the role roles/storage.objectAdmin on "
+            f"No permission for {uri} ({cause_of(error)}). Grant this account the role roles/storage.objectAdmin on "
             f"gs://{self._name}."
         )
 
 
-class _Patience:
-    """Says whether a failed request is worth repeating: while the service has not been failing for a whole deadline.
-
-    Counted from the first failure after the last good answer, over all threads, so that a long transfer survives
-    many short faults and a thousand files do not wait for a dead service one after the other.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._failing_since: float | None = None
-        self._lock = threading.Lock()
-
-    def start(self) -> None:
-        with self._lock:
-            self._failing_since = None
-
-    def heard(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Take note of an answer (a hook of requests)."""
-        if response.status_code < 500 and response.status_code not in (408, 429):
-            self.start()
-
-    def __call__(self, error: Exception) -> bool:
-        if not DEFAULT_RETRY._predicate(error):  # Google's own list of what passes
-            return False
-        now = time.monotonic()
-        with self._lock:
-            self._failing_since = self._failing_since or now
-            failing = now - self._failing_since
-        log.warning("storage: %s; failing for %.0f s of %g s", _cause(error), failing, self._seconds)
-        return failing < self._seconds
-
-
 def _same(path: Path, stored: StoredObject | None) -> bool:
     return stored is not None and stored.size == path.stat().st_size and stored.checksum == crc32c(path)
+
+
+def _common_folder(keys: Collection[str]) -> str:
+    """The deepest folder that all the keys lie in."""
+    return os.path.commonpath([key.rpartition("/")[0] for key in keys]) if keys else ""
 
 
 def _check_sizes(uri: str, found: list[StoredObject], targets: dict[str, Path]) -> None:
@@ -308,9 +305,3 @@ def _check_sizes(uri: str, found: list[StoredObject], targets: dict[str, Path]) 
             raise StorageError(
                 f"{uri}: {each.key} arrived with {size} bytes, not {each.size}; nothing was kept. Try again."
             )
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason, in one line."""
-    text = str(getattr(error, "message", "") or error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]

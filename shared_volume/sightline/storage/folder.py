@@ -1,22 +1,25 @@
 """Storage in a folder of this machine: `file:///path`."""
 
 import base64
+import os
 import re
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from sightline.storage.base import (
     NEARBY,
-    PARALLEL,
+    PART,
     NoSuchObjectError,
     StorageError,
     StoredObject,
     check_key,
     files_below,
     filling,
+    flush,
+    in_parallel,
     join_key,
     key_of,
     local_errors,
@@ -24,8 +27,10 @@ from sightline.storage.base import (
     replacing,
     walk,
 )
+from sightline.workplaces import private_folder, remove_abandoned
 
 BLOCK = 1 << 20  # bytes read at a time
+UPLOADS = f".uploads{PART}"  # the folder of what is being uploaded; what dead processes left there is removed
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
@@ -64,15 +69,37 @@ class FolderStorage:
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
         files = files_below(local_dir)
         keys = [join_key(prefix, name) for name in files]
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            list(pool.map(self.upload_file, files.values(), keys))
+        self.upload_files(dict(zip(keys, files.values(), strict=True)))
         return tuple(keys)
+
+    def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
+        if (self._folder / UPLOADS).is_dir():
+            remove_abandoned(self._folder / UPLOADS)
+        if not files:
+            return
+        with local_errors(), private_folder(self._folder / UPLOADS, "files-") as private:
+            moves = {self._path(key): private / str(number) for number, key in enumerate(files)}
+            in_parallel(lambda pair: shutil.copyfile(*pair), list(zip(files.values(), moves.values(), strict=True)))
+            os.sync()  # once; a flush of each file takes several times as long as its copy
+            for target, part in moves.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if create_only:
+                    with suppress(FileExistsError):
+                        os.link(part, target)  # unlike a rename, a link never replaces
+                else:
+                    part.replace(target)
+            for parent in {target.parent for target in moves}:
+                flush(parent)
 
     def download_file(self, uri_or_key: str, local: Path) -> None:
         with local_errors():
             source = self._existing(self._key(uri_or_key))
             with replacing(local) as part:
                 shutil.copyfile(source, part)
+
+    def download_files(self, files: Mapping[str, Path]) -> None:
+        with local_errors():
+            in_parallel(lambda pair: shutil.copyfile(self._existing(pair[0]), pair[1]), list(files.items()))
 
     def download_folder(self, prefix: str, local_dir: Path) -> None:
         with local_errors():
