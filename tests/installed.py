@@ -58,7 +58,7 @@ class Installed:
 
     def left_behind(self) -> list[Path]:
         """Private folders that somebody forgot on the volume."""
-        places = ((self.place.volume / name) for name in ("work", "datasets"))
+        places = ((self.place.volume / name) for name in ("work", "sources", "datasets"))
         return [path for place in places for path in place.glob("*") if place.name == "work" or path.name[0] == "."]
 
     def clone_and_pull(self, tag: str, name: str) -> Path:
@@ -81,8 +81,6 @@ def install(folder: Path, environment: pytest.MonkeyPatch, storage: str = "", da
         "SIGHTLINE_DATASET_REPO": str(folder / "dataset.git"),
         "SIGHTLINE_VOLUME": str(folder / "volume"),
         "SIGHTLINE_RUN": "run-1",
-        # The library sets this one for its process when it is not set: no test may see another's.
-        "DVC_SITE_CACHE_DIR": str(folder / "dvc-site"),
     }
     for name, value in values.items():
         environment.setenv(name, value)
@@ -99,8 +97,7 @@ def run(*command: str) -> str:
 def run_dvc(folder: Path, *arguments: str) -> str:
     """The program dvc, with the environment that its users have."""
     command = [sys.executable, "-m", "dvc", "--cd", str(folder), *arguments]
-    done = subprocess.run(
-        command, env=os.environ | {"DVC_NO_ANALYTICS": "1"}, capture_output=True, text=True, check=False
-    )
+    own = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}-site"}
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"dvc {' '.join(arguments)}: {done.stderr or done.stdout}"
     return done.stdout

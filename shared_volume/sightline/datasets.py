@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 
 from sightline.database import connect, find_version, list_versions, newest_version
@@ -13,6 +11,7 @@ from sightline.references import DatasetReference, read_reference
 from sightline.settings import Settings, settings
 from sightline.shards import unpack
 from sightline.versions import make_tag
+from sightline.workplaces import private_folder, remove_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,8 @@ def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
     name = f"{dataset.category}-{dataset.version}-{dataset.digest.removesuffix('.dir')[:16]}"
     target = place.volume / "datasets" / name
     if target.is_dir():
+        remove_abandoned(target.parent)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     with DatasetRepo.of(place).working_copy(make_tag(dataset.category, "dataset", dataset.version)) as copy:
         folder = copy.place("datasets", dataset.category)
         if copy.digest(folder) != dataset.digest:
@@ -57,13 +56,10 @@ def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
                 f"The tag {dataset.tag} holds {copy.digest(folder)}, not {dataset.digest} as the reference says. "
                 "Somebody moved the tag: restore it, or record a new version."
             )
-        private = Path(tempfile.mkdtemp(prefix=".pulling-", dir=target.parent))
-        try:
+        with private_folder(target.parent, ".pulling-") as private:
             unpack(copy.pull(folder), private)
             with contextlib.suppress(OSError):  # another step pulled the same version meanwhile
                 private.rename(target)
-        finally:
-            shutil.rmtree(private, ignore_errors=True)
     log.info("pulled %s %s to %s", dataset.category, dataset.version, target)
     return target
 

@@ -55,14 +55,29 @@ def read_description(place: Path) -> Content:
     """
     path = place / FILE
     try:
-        document = orjson.loads(path.read_bytes())
+        data = path.read_bytes()
+    except OSError as error:
+        raise SightlineError(
+            f"{path}: the version's description cannot be read ({error.strerror}). Publish the version again."
+        ) from None
+    return parse_description(data, str(path))
+
+
+def parse_description(data: bytes, where: str) -> Content:
+    """The description that a file's content is; `where` names the file in messages.
+
+    Raises:
+        SightlineError: it is damaged.
+    """
+    try:
+        document = orjson.loads(data)
         return Content(
             images=[ImageRow(**row) for row in document["images"]],
             findings=[FindingRow(**row) for row in document["findings"]],
             recipe=document["recipe"],
             stages=[StageRow(**row) for row in document["stages"]],
         )
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise SightlineError(
-            f"{path}: the version's description is missing or damaged ({error}). Publish it again."
+            f"{where}: the version's description is damaged ({error}). Publish the version again."
         ) from None

@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 
 from sightline.bundle import Bundle, read_bundle
 from sightline.references import ModelReference, read_reference
 from sightline.settings import Settings, settings
 from sightline.storage import fetch
+from sightline.workplaces import private_folder
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +28,11 @@ def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bun
     if sha256 and (models / sha256).is_dir():
         return models / sha256, read_bundle(models / sha256, sha256)
     # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
-    models.mkdir(parents=True, exist_ok=True)
-    private = Path(tempfile.mkdtemp(prefix=".fetching-", dir=models))
-    try:
+    with private_folder(models, ".fetching-") as private:
         arrived = fetch(uri, private / "bundle")
         digest = read_bundle(arrived, sha256 or None).sha256
         with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
             arrived.rename(models / digest)
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
     return models / digest, read_bundle(models / digest, digest)
 
 

@@ -1,49 +1,38 @@
-"""Publishing a version, all or nothing: claim, build, push, verify, tag, rows.
+"""Publishing a version, all or nothing: the steps of PROTOCOL, in that order.
 
 A reader uses published versions only. Whatever step an attempt dies at, the next one finishes or takes over, and a
 public tag can always be pulled because the bytes are on the remote before the tag is.
 """
 
 import logging
-import os
-import secrets
 import shutil
-import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from sightline.claims import Lease, wait_for_claim
 from sightline.database import (
     Database,
-    FindingRow,
-    ImageRow,
     VersionRecord,
     VersionTakenError,
-    claim_version,
-    find_version,
+    list_versions,
     publish_version,
-    release_claim,
 )
-from sightline.dataset_repo import DatasetRepo, WorkingCopy
+from sightline.dataset_repo import DatasetRepo, TagExistsError, WorkingCopy
+from sightline.description import FILE, FOLDER, Content, read_description, write_description
 from sightline.errors import SightlineError
 from sightline.storage import Storage
 from sightline.versions import Kind, make_tag, next_version
+
+__all__ = ["PROTOCOL", "Content", "Outcome", "Services", "publish"]
 
 log = logging.getLogger(__name__)
 
 FOLDERS: dict[Kind, str] = {"annotation": "annotations", "dataset": "datasets"}
 """Kind of version -> its folder in the dataset repository, which is also its DVC remote's name."""
 
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a builder put into the version's folder: the rows that describe it."""
-
-    images: Sequence[ImageRow]
-    findings: Sequence[FindingRow] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+MOST_NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +52,58 @@ class Outcome:
     new: bool
 
 
+@dataclass(slots=True)
+class Attempt:
+    """One attempt to publish one version, as far as it has come.
+
+    Attributes:
+        copy: the private working copy that the version is built in.
+        lease: the claim, while it is ours.
+        published: the version's record, when it is published already.
+        content: what was built, and `digest` its name in DVC.
+        commit: the commit that the tag names, when it is public.
+        outcome: set when there is nothing left to do.
+    """
+
+    services: Services
+    category: str
+    kind: Kind
+    version: str
+    build: Callable[[Path], Content]
+    parent_id: int | None
+    copy: WorkingCopy
+    lease: Lease | None = None
+    published: VersionRecord | None = None
+    content: Content = Content(images=())
+    digest: str = ""
+    commit: str | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def tag(self) -> str:
+        """The version's tag."""
+        return make_tag(self.category, self.kind, self.version)
+
+    @property
+    def remote(self) -> str:
+        """The DVC remote, and the folder in the dataset repository."""
+        return FOLDERS[self.kind]
+
+    @property
+    def place(self) -> Path:
+        """The version's folder in the working copy."""
+        return self.copy.place(self.remote, self.category)
+
+    def require_claim(self) -> None:
+        """Make sure that nobody took the version over.
+
+        Raises:
+            ClaimLostError: somebody did.
+        """
+        if self.lease is not None:
+            self.lease.require()
+
+
 def publish(
     services: Services,
     category: str,
@@ -73,92 +114,182 @@ def publish(
 ) -> Outcome:
     """Publish what `build` puts into an empty folder as a version that never changes again.
 
-    The same content again writes nothing.
+    The same content again writes nothing; an attempt that was interrupted is finished. While another publisher has the
+    version this waits for it.
 
     Raises:
-        VersionTakenError: the version is published with other content.
-        SightlineError: another publisher holds the version; or Git, DVC, the storage or the database failed.
+        VersionTakenError: the version is public with other content; says what differs and which version is free.
+        SightlineError: another publisher held the version for too long; or Git, DVC, the storage or the database failed.
     """
-    database = services.database
     services.repo.require_storage()
-    published = find_version(database, category, kind, version)
-    if published is not None and published.status == "published":
-        with services.repo.working_copy() as copy:
-            _, digest = _build(copy, kind, category, build)
-        _require_same(published, digest)
-        return Outcome(published, new=False)
-    claim = claim_version(
-        database, category, kind, version, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    )
+    with services.repo.working_copy() as copy:
+        attempt = Attempt(services, category, kind, version, build, parent_id, copy)
+        try:
+            for step in PROTOCOL:
+                step(attempt)
+                if attempt.outcome is not None:
+                    break
+        except BaseException as error:
+            _give_up(attempt, error)
+            raise
+        if attempt.lease is not None:
+            attempt.lease.end()
+    assert attempt.outcome is not None, "the last step settles"
+    return attempt.outcome
+
+
+def claim(attempt: Attempt) -> None:
+    """Become the version's one publisher, or find it published."""
     try:
-        tag = make_tag(category, kind, version)
-        with services.repo.working_copy() as copy:
-            content, digest = _build(copy, kind, category, build)
-            place = copy.place(FOLDERS[kind], category)
-            commit = _commit_of_interrupted(services, tag, kind, category, digest)
-            if commit is None:
-                copy.push(place)
-                _verify(services.storage, FOLDERS[kind], copy.objects(place))
-                commit = copy.commit_and_tag(f"{category}: {kind} version {version}", tag)
-        record = publish_version(
-            database,
-            claim,
-            tag=tag,
-            commit=commit,
-            digest=digest,
-            recipe=content.recipe,
-            parent_id=parent_id,
-            images=content.images,
-            findings=content.findings,
-        )
-    except BaseException:
-        release_claim(database, claim)
-        raise
-    return Outcome(record, new=True)
+        attempt.lease = wait_for_claim(attempt.services.database, attempt.category, attempt.kind, attempt.version)
+    except VersionTakenError as taken:
+        attempt.published = taken.published
 
 
-def _build(copy: WorkingCopy, kind: Kind, category: str, build: Callable[[Path], Content]) -> tuple[Content, str]:
-    place = copy.place(FOLDERS[kind], category)
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+def build(attempt: Attempt) -> None:
+    """Put the version's files, and its description, into the private folder."""
+    shutil.rmtree(attempt.place, ignore_errors=True)
+    attempt.place.mkdir(parents=True)
     began = time.monotonic()
-    content = build(place)
-    log.info("built %d images in %.1f s", len(content.images), time.monotonic() - began)
-    return content, copy.add(place)
+    attempt.content = attempt.build(attempt.place)
+    write_description(attempt.place, attempt.content)
+    log.info("built %d images in %.1f s", len(attempt.content.images), time.monotonic() - began)
 
 
-def _commit_of_interrupted(services: Services, tag: str, kind: Kind, category: str, digest: str) -> str | None:
-    """The commit of an attempt that pushed its tag and died before its rows: same content goes on from there."""
-    commit = services.repo.tags().get(tag)
-    if commit is None:
-        return None
-    with services.repo.working_copy(tag) as copy:
-        tagged = copy.digest(copy.place(FOLDERS[kind], category))
-    if tagged != digest:
-        raise SightlineError(
-            f"The tag {tag} exists with other content ({tagged}, not {digest}). Published versions never change: "
-            f"publish as {next_version(tag.rpartition('_')[2])} instead."
+def add(attempt: Attempt) -> None:
+    """Digest the files."""
+    attempt.digest = attempt.copy.add(attempt.place)
+
+
+def compare(attempt: Attempt) -> None:
+    """Find what is public under this version's name: the same content is left, or finished, and other content refused."""
+    digest = attempt.published.digest if attempt.published else None
+    if digest is None:
+        tagged = attempt.copy.digest_at(attempt.tag, attempt.place)
+        if tagged is None:
+            return
+        attempt.commit, digest = tagged
+    if digest != attempt.digest:
+        _require_same_files(attempt, digest)
+    if attempt.published is not None:
+        attempt.outcome = Outcome(attempt.published, new=False)
+        return
+    log.info("%s is public without its rows: finishing what an interrupted attempt began", attempt.tag)
+    if digest != attempt.digest:
+        _adopt_description(attempt, digest)
+
+
+def push(attempt: Attempt) -> None:
+    """Upload what the remote does not have."""
+    attempt.copy.push(attempt.place)
+
+
+def verify(attempt: Attempt) -> None:
+    """Prove that every object is on the remote, by listing it."""
+    attempt.copy.verify(attempt.place)
+
+
+def tag(attempt: Attempt) -> None:
+    """Make commit and tag public, both at once."""
+    attempt.require_claim()
+    if attempt.commit is not None:
+        return
+    try:
+        attempt.commit = attempt.copy.commit_and_tag(
+            f"{attempt.category}: {attempt.kind} version {attempt.version}", attempt.tag
         )
-    return commit
+    except TagExistsError:
+        compare(attempt)
 
 
-def _verify(storage: Storage, remote: str, needed: Mapping[str, int]) -> None:
-    """Every object is on the remote with the right size; `dvc push` alone does not prove it."""
-    prefix = f"dvc/{remote}"
-    there = {item.key.removeprefix(f"{prefix}/"): item.size for item in storage.list(f"{prefix}/files/md5")}
-    wrong = [name for name, size in needed.items() if there.get(name) != size]
-    if wrong:
+def record(attempt: Attempt) -> None:
+    """Write all rows, in one transaction."""
+    attempt.require_claim()
+    assert attempt.lease is not None
+    assert attempt.commit is not None
+    recorded = publish_version(
+        attempt.services.database,
+        attempt.lease.claim,
+        tag=attempt.tag,
+        commit=attempt.commit,
+        digest=attempt.digest,
+        recipe=attempt.content.recipe,
+        parent_id=attempt.parent_id,
+        images=attempt.content.images,
+        findings=attempt.content.findings,
+        stages=attempt.content.stages,
+    )
+    attempt.outcome = Outcome(recorded, new=True)
+
+
+PROTOCOL: tuple[Callable[[Attempt], None], ...] = (claim, build, add, compare, push, verify, tag, record)
+"""A killed attempt may end before, in or after any of these. The order is what makes that harmless."""
+
+
+def _give_up(attempt: Attempt, error: BaseException) -> None:
+    if attempt.lease is None:
+        return
+    try:
+        attempt.lease.release()
+    except SightlineError as unreleased:
+        error.add_note(f"(The claim could not be given back, and ends by itself: {unreleased})")
+
+
+def _require_same_files(attempt: Attempt, digest: str) -> None:
+    theirs = _files(attempt.services.repo.listing(attempt.remote, digest))
+    ours = _files(attempt.services.repo.listing(attempt.remote, attempt.digest))
+    if theirs == ours:
+        return
+    free = _next_free(attempt)
+    state = "published" if attempt.published else "public, from an attempt that was interrupted before its rows,"
+    raise VersionTakenError(
+        f"{attempt.category} {attempt.version} is already {state} with other content: {_differences(theirs, ours)} "
+        f"Published versions never change: publish as {free} instead.",
+        attempt.published,
+        free,
+    )
+
+
+def _files(listing: Mapping[str, str]) -> dict[str, str]:
+    """Without the description, whose words may change from one release of this library to the next."""
+    return {name: digest for name, digest in listing.items() if name.partition("/")[0] != FOLDER}
+
+
+def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    groups = {
+        "added": sorted(ours.keys() - theirs.keys()),
+        "removed": sorted(theirs.keys() - ours.keys()),
+        "changed": sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]),
+    }
+    return "; ".join(f"{len(names)} {what}{_first(names)}" for what, names in groups.items()) + "."
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES_SHOWN} more" if len(names) > MOST_NAMES_SHOWN else ""
+    return f" ({', '.join(names[:MOST_NAMES_SHOWN])}{more})" if names else ""
+
+
+def _next_free(attempt: Attempt) -> str:
+    """The next version that is neither published nor claimed nor tagged."""
+    rows = list_versions(attempt.services.database, attempt.category, attempt.kind, pending=True)
+    taken, tags = {row.version for row in rows}, attempt.services.repo.tags()
+    free = next_version(attempt.version)
+    while free in taken or make_tag(attempt.category, attempt.kind, free) in tags:
+        free = next_version(free)
+    return free
+
+
+def _adopt_description(attempt: Attempt, digest: str) -> None:
+    """Take the public description in place of ours, so that the rows say what the files say."""
+    repo = attempt.services.repo
+    entry = repo.listing(attempt.remote, digest).get(FILE)
+    if entry is not None:
+        (attempt.place / FILE).unlink()
+        (attempt.place / FILE).write_bytes(repo.read_object(attempt.remote, entry))
+        attempt.content = read_description(attempt.place)
+    attempt.digest = attempt.copy.add(attempt.place)
+    if attempt.digest != digest:
         raise SightlineError(
-            f"{len(wrong)} of {len(needed)} objects are missing or cut short at {storage.uri(prefix)} after the upload, "
-            f"the first {wrong[0]}. Nothing was published; run the same command again."
-        )
-
-
-def _require_same(published: VersionRecord, digest: str) -> None:
-    if published.digest != digest:
-        raise VersionTakenError(
-            f"{published.category} {published.version} is already published with other content "
-            f"({published.digest}, not {digest}). Published versions never change: "
-            f"publish as {next_version(published.version)} instead.",
-            published,
+            f"{attempt.tag} holds {digest}, which cannot be made again from the same files. "
+            f"Publish as {_next_free(attempt)} instead."
         )

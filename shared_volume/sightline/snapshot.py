@@ -11,12 +11,12 @@ import logging
 import os
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import SightlineError, nearest
+from sightline.workplaces import private_folder
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEP
     Args:
         volume: the persistent volume; its `code/` is the live copy.
         config: name of a model config in `code/configs/` (with or without .py).
-        category: names the optional recipe `code/configs/categories/<category>.yaml`.
+        category: names the optional recipe `code/configs/categories/<category>.yaml`, and the folder beside it.
 
     Raises:
         BrokenCodeError: a file has a syntax error (file and line), or the config does not exist.
@@ -64,9 +64,7 @@ def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEP
     if not (live / PACKAGE / "__init__.py").is_file():
         raise BrokenCodeError(f"There is no helper code at {live}: copy the folder shared_volume/ there first.")
     releases = volume / "releases"
-    releases.mkdir(parents=True, exist_ok=True)
-    private = Path(tempfile.mkdtemp(prefix=".freezing-", dir=releases))
-    try:
+    with private_folder(releases, ".freezing-") as private:
         # Everything below looks at this copy, so an edit in between cannot mix old and new.
         copy = private / "live"
         _copy(live, copy, _files(live))
@@ -76,13 +74,13 @@ def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEP
         closures = {step: sorted(_closure(copy, step, imports, config, category)) for step in steps}
         frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
         return Snapshot(frozen, _digest(copy, files), _tarball(copy, files))
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
 
 
 def _closure(root: Path, step: str, imports: Mapping[Path, Iterable[Module]], config: str, category: str) -> set[Path]:
     """The files that a step can reach, relative to the root."""
     files = set(_unit(root, (PACKAGE, step)))
+    if step == "record":
+        files |= _category_files(root, category)
     waiting = list(files)
     while waiting:
         for module in imports.get(waiting.pop(), ()):
@@ -90,12 +88,18 @@ def _closure(root: Path, step: str, imports: Mapping[Path, Iterable[Module]], co
             files |= new
             waiting += new
     files.add(Path(PACKAGE, "__init__.py"))
-    if step == "record":
-        recipe = Path("configs", "categories", f"{category}.yaml")
-        files |= {recipe} if (root / recipe).is_file() else set()
     if step == "train":
         files |= _config_chain(root, config)
     return files
+
+
+def _category_files(root: Path, category: str) -> set[Path]:
+    """A category's recipe, and its folder with what the recipe names: split file, plug-in."""
+    place = root / "configs" / "categories"
+    files = {path for path in (place / category).rglob("*") if path.is_file()}
+    recipe = place / f"{category}.yaml"
+    files |= {recipe} if recipe.is_file() else set()
+    return {path.relative_to(root) for path in files}
 
 
 def _unit(root: Path, module: Module) -> Iterator[Path]:
