@@ -22,8 +22,9 @@ from components.wiring import wire
 def sightline(
     category: str = "plates",
     annotation_version: str = "",
+    recipe: dict = {},  # noqa: B006  # the form of the Kubeflow UI shows the default
     config: str = "mask_rcnn_r18_small",
-    overrides: dict = {},  # noqa: B006  # the form of the Kubeflow UI shows the default
+    overrides: dict = {},  # noqa: B006
     epochs: int = 0,
     select_by: str = "bbox_mAP",
     candidate_models: list = [],  # noqa: B006

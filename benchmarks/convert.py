@@ -35,21 +35,19 @@ WIDTH, HEIGHT = 640, 352
 LABELS = ("PS4-Controller", "Smart-Plug", "Smart-Switch")
 
 
-def make_files(folder: Path, count: int) -> None:
-    """Annotated images like desk_objects_92; the images are equal but for a comment, which makes their content unique."""
-    draw = random.Random(0)
-    jpeg = small_jpeg()
-    for index in range(count):
+def make_files(folder: Path, count: int, first: int = 0) -> None:
+    """Annotated images like desk_objects_92, no two alike, with numbers from `first`."""
+    for index in range(first, first + count):
+        draw = random.Random(index)
         name = f"{index:05d}"
-        comment = name.encode()
-        (folder / f"{name}.jpg").write_bytes(jpeg[:2] + b"\xff\xfe\x00\x07" + comment + jpeg[2:])
+        (folder / f"{name}.jpg").write_bytes(small_jpeg(index))
         shapes = tuple(Shape(label, make_polygon(draw)) for label in LABELS)
         write_document(folder / f"{name}.json", Document(f"{name}.jpg", HEIGHT, WIDTH, shapes))
 
 
-def small_jpeg() -> bytes:
+def small_jpeg(seed: int) -> bytes:
     """About 8 KB."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=40)

@@ -76,7 +76,7 @@ def run_ours(images: Path, work: Path) -> tuple[float, float]:
     services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
 
     def build(target: Path) -> Content:
-        pack_images(images, [path.name for path in images.iterdir()], target)
+        pack_images({path.name: path for path in images.iterdir()}, target)
         (target / "dataset.json").write_text("{}")
         return Content(images=())
 

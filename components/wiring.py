@@ -24,6 +24,7 @@ def wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
         annotation_version=given.get("annotation_version", ""),
         dataset_version=given.get("dataset_version", ""),
         config=given.get("config", ""),
+        recipe=given.get("recipe", {}),
         overrides=given.get("overrides", {}),
         epochs=given.get("epochs", 0),
         select_by=given.get("select_by", ""),
@@ -42,6 +43,7 @@ def wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
             code=frozen.outputs["record_code"],
             annotation_version=frozen.outputs["annotation_version"],
             annotation_commit=frozen.outputs["annotation_commit"],
+            recipe=given["recipe"],
             **common,
         )
         dataset = {"dataset": recorded.outputs["dataset"]}
@@ -108,7 +110,7 @@ def partial_pipeline(whole: Callable[..., Any], steps: Collection[str]) -> Any:
 def _needed_parameters(steps: Collection[str]) -> set[str]:
     needed = {"category"}
     if "record" in steps:
-        needed.add("annotation_version")
+        needed |= {"annotation_version", "recipe"}
     elif _reads_dataset(steps):
         needed.add("dataset_version")
     if "train" in steps:

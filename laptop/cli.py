@@ -10,6 +10,7 @@ from laptop.workspace import open_workspace, use_library
 
 STEPS = ("snapshot", "record", "train", "evaluate", "test")
 LABEL_SETS = ("board", "numbers", "all")
+FORMATS = ("coco", "yolo", "voc")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_workspace(parser, Path(".sightline"))
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_publish, _add_local, _add_compile, _add_annotate, _add_sample):
+    for add in (
+        _add_publish,
+        _add_local,
+        _add_versions,
+        _add_diff,
+        _add_verify,
+        _add_export,
+        _add_compile,
+        _add_annotate,
+        _add_sample,
+    ):
         add(verbs, shared)
     return parser
 
@@ -56,6 +67,19 @@ def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="images and labelme JSON files, nested or not")
     parser.add_argument("--category", required=True, help="what the annotations are of, like desk")
     parser.add_argument("--version", required=True, help="the new version, like v0.1.0")
+    parser.add_argument(
+        "--format",
+        default="auto",
+        choices=("auto", "labelme", "coco", "voc", "yolo", "cvat"),
+        help="what the folder holds (default: told by its files)",
+    )
+    parser.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="CODE=OUTCOME",
+        help="what becomes of a finding: fix, drop or fail, like missing_image=drop; wins over the category's recipe",
+    )
     parser.set_defaults(run=_publish)
 
 
@@ -63,6 +87,19 @@ def _add_local(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParse
     parser = verbs.add_parser("local", parents=[shared], help="run the pipeline on this machine")
     parser.add_argument("--category", required=True, help="what to train on, like desk")
     parser.add_argument("--annotation-version", default="", metavar="V", help="default: the newest")
+    parser.add_argument(
+        "--group-by",
+        metavar="PATTERN",
+        help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
+    )
+    parser.add_argument("--stratify", action="store_true", help="keep rare classes in every split where counts allow")
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a value of the category's recipe, like seed=3 or near_duplicates=null",
+    )
     parser.add_argument("--config", default="mask_rcnn_r18_small", help="a config in shared_volume/configs")
     parser.add_argument(
         "--set",
@@ -86,6 +123,45 @@ def _add_local(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParse
     parser.add_argument("--dataset-version", default="", metavar="V", help="when record is left out")
     parser.add_argument("--model", default="", metavar="URI", help="a model bundle, when train is left out")
     parser.set_defaults(run=_local)
+
+
+def _add_versions(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser(
+        "versions", parents=[shared], help="list annotation and dataset versions with their state"
+    )
+    parser.add_argument("--category", help="only this one's")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=_versions)
+
+
+def _add_diff(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser(
+        "diff", parents=[shared], help="say how two versions differ: images, annotations, classes"
+    )
+    parser.add_argument("before", metavar="A", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
+    parser.add_argument("after", metavar="B", help="another tag of the same kind")
+    parser.add_argument("--all", action="store_true", help="every name, not the first ten of each kind")
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    parser.set_defaults(run=_diff)
+
+
+def _add_verify(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser(
+        "verify", parents=[shared], help="prove that versions can be read; mend what a crash left"
+    )
+    parser.add_argument("version", metavar="VERSION", nargs="?", help="a tag like desk_ann_v0.1.0 (default: all)")
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended, then verify again")
+    parser.add_argument("--full", action="store_true", help="read every byte back; else sizes and listed checksums")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=_verify)
+
+
+def _add_export(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("export", parents=[shared], help="write a version as COCO, YOLO or Pascal VOC")
+    parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: named like tag and format)")
+    parser.set_defaults(run=_export)
 
 
 def _add_compile(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
@@ -116,7 +192,8 @@ def _publish(options: argparse.Namespace) -> int:
     open_workspace(options.workspace)
     from laptop.publish import publish
 
-    return publish(options.folder, options.category, options.version)
+    policy = {code: str(value) for code, value in _pairs("--policy", options.policy, "missing_image=drop").items()}
+    return publish(options.folder, options.category, options.version, options.format, policy)
 
 
 def _local(options: argparse.Namespace) -> int:
@@ -127,7 +204,8 @@ def _local(options: argparse.Namespace) -> int:
         category=options.category,
         annotation_version=options.annotation_version,
         config=options.config,
-        overrides=_overrides(options.set),
+        recipe=_recipe(options),
+        overrides=_pairs("--set", options.set, "optim_wrapper.optimizer.lr=0.002"),
         epochs=options.epochs,
         select_by=options.select_by,
         evaluation_split=options.split,
@@ -139,6 +217,34 @@ def _local(options: argparse.Namespace) -> int:
         model=options.model,
     )
     return run_locally(open_workspace(options.workspace), request)
+
+
+def _versions(options: argparse.Namespace) -> int:
+    open_workspace(options.workspace)
+    from laptop.catalogue import versions
+
+    return versions(options.category, options.json)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    open_workspace(options.workspace)
+    from laptop.catalogue import diff
+
+    return diff(options.before, options.after, options.json, options.all)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    open_workspace(options.workspace)
+    from laptop.catalogue import verify
+
+    return verify(options.version, options.repair, options.full, options.json)
+
+
+def _export(options: argparse.Namespace) -> int:
+    open_workspace(options.workspace)
+    from laptop.catalogue import export
+
+    return export(options.version, options.format, options.output or Path(f"{options.version}-{options.format}"))
 
 
 def _compile(options: argparse.Namespace) -> int:
@@ -162,18 +268,35 @@ def _sample(options: argparse.Namespace) -> int:
     return 0
 
 
-def _overrides(pairs: Sequence[str]) -> dict[str, object]:
+def _recipe(options: argparse.Namespace) -> dict[str, object]:
+    """What the options say instead of the category's recipe file."""
+    values = _pairs("--recipe", options.recipe, "seed=3")
+    if options.group_by is not None:
+        values["group_by"] = options.group_by
+    if options.stratify:
+        values["stratify"] = True
+    return {key: _without_null(value) for key, value in values.items()}
+
+
+def _without_null(value: object) -> object:
+    """KFP cannot carry null inside a dictionary; the library knows the word."""
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_null(item) for item in value]
+    return "null" if value is None else value
+
+
+def _pairs(option: str, pairs: Sequence[str], example: str) -> dict[str, object]:
     from sightline.errors import SightlineError
 
-    overrides: dict[str, object] = {}
+    values: dict[str, object] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise SightlineError(
-                f"--set {pair!r} is not KEY=VALUE. Write it like --set optim_wrapper.optimizer.lr=0.002"
-            )
-        overrides[key] = _value(value)
-    return overrides
+            raise SightlineError(f"{option} {pair!r} is not KEY=VALUE. Write it like {option} {example}")
+        values[key] = _value(value)
+    return values
 
 
 def _value(text: str) -> object:

@@ -43,6 +43,7 @@ class Request:
     steps: tuple[str, ...]
     category: str
     annotation_version: str
+    recipe: Mapping[str, Any]
     config: str
     overrides: Mapping[str, Any]
     epochs: int
@@ -111,6 +112,11 @@ def _require_inputs(request: Request) -> None:
         raise SightlineError(
             f"--dataset-version {request.dataset_version} is for runs without record, which makes a dataset version of its "
             "own. Leave the option out, or record out of --steps."
+        )
+    if "record" not in steps and request.recipe:
+        raise SightlineError(
+            f"The recipe ({', '.join(request.recipe)}) is for runs with record, and --steps leaves that out. Add it, or leave "
+            "out --recipe, --group-by and --stratify."
         )
     if "train" in steps and request.model:
         raise SightlineError(

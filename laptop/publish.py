@@ -1,22 +1,26 @@
 """`pipeline.py publish`: make an annotation version."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
-def publish(folder: Path, category: str, version: str) -> int:
-    """Publish a labelme folder as an annotation version, and say what happened."""
+def publish(folder: Path, category: str, version: str, form: str, policy: Mapping[str, str]) -> int:
+    """Publish a folder of annotations as an annotation version, and say what happened."""
     from sightline.publish import publish_annotations
+    from sightline.record.findings import summarize_findings
     from sightline.settings import settings
 
-    published = publish_annotations(settings(), folder, category, version)
+    published = publish_annotations(settings(), folder, category, version, form, policy)
     row = published.outcome.record
-    if not published.outcome.new:
+    if published.outcome.new:
+        commit = str(row.commit)[:12]
+        print(f"published {row.tag}: {row.image_count} images, {row.annotation_count} shapes, commit {commit}")
+    else:
         print(f"{category} {version} is already published with the same content: nothing to do")
-        return 0
-    print(
-        f"published {row.tag}: {row.image_count} images, {row.annotation_count} shapes, commit {str(row.commit)[:12]}"
-    )
     if published.left_out:
         print(f"left out: {published.left_out} images without a JSON file")
-    print(f"next: python pipeline.py local --category {category}")
+    if published.findings:
+        print(summarize_findings(published.findings))
+    if published.outcome.new:
+        print(f"next: python pipeline.py local --category {category}")
     return 0

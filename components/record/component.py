@@ -11,6 +11,7 @@ def record(
     category: str,
     annotation_version: str,
     annotation_commit: str,
+    recipe: dict,
     dataset: dsl.Output[dsl.Dataset],
     data_report: dsl.Output[dsl.HTML],
 ) -> None:
@@ -21,6 +22,7 @@ def record(
         category: what the annotations are of.
         annotation_version: the published annotation version.
         annotation_commit: its commit; names the content for KFP's cache.
+        recipe: keys of the category's recipe and the values that stand in for those of its file.
         dataset: reference to the dataset version.
         data_report: what is in it, and everything that was dropped or fixed.
     """
@@ -30,7 +32,7 @@ def record(
     from sightline.record import record_dataset
     from sightline.references import write_reference
 
-    recorded = record_dataset(code, category, annotation_version, annotation_commit)
+    recorded = record_dataset(code, category, annotation_version, annotation_commit, recipe)
     write_reference(dataset, recorded.dataset.to_json())
     with open(data_report.path, "w", encoding="utf-8") as file:
         file.write(recorded.report)

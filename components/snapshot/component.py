@@ -13,6 +13,7 @@ def snapshot(
     annotation_version: str,
     dataset_version: str,
     config: str,
+    recipe: dict,
     overrides: dict,
     epochs: int,
     select_by: str,
@@ -41,7 +42,8 @@ def snapshot(
         annotation_version: empty for the newest.
         dataset_version: used when nothing is recorded; empty for the newest.
         config: the model config whose files belong to the train step's code.
-        overrides: for the run's record in SQL, like the next two.
+        recipe: for the run's record in SQL, like the next three; see record.
+        overrides: see train.
         epochs: see train.
         select_by: see train and evaluate.
         record_follows: whether the run records, so that an annotation version is needed.
@@ -56,7 +58,13 @@ def snapshot(
     sys.path.insert(0, os.path.join(os.environ.get("SIGHTLINE_VOLUME", "/shared_volume"), "code"))
     from sightline.run_start import start_run
 
-    parameters = {"config": config, "overrides": overrides, "epochs": epochs, "select_by": select_by}
+    parameters = {
+        "config": config,
+        "recipe": recipe,
+        "overrides": overrides,
+        "epochs": epochs,
+        "select_by": select_by,
+    }
     models = [*candidate_models, model]
     return start_run(
         category,

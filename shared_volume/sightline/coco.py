@@ -5,10 +5,9 @@ arithmetic here gives the same bits on every machine (no BLAS, exact sums), so t
 """
 
 import base64
-import binascii
 import io
 import math
-import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,11 @@ from sightline.errors import SightlineError
 Box = tuple[float, float, float, float]
 
 _CIRCLE_TOLERANCE: Final = 0.05  # pixels between a circle and its polygon
-_LARGEST_RADIUS: Final = 1e5  # pixels
+SMALLEST_AREA: Final = 0.01  # pixels; what covers less is a line or a point
+SAME_WITHIN: Final = 0.01  # pixels between two outlines that count as one
+
+_SLIVER_AREA: Final = 1.0  # pixels; parts of a crossing polygon that a hand did not mean
+_MOST_TANGLED: Final = 2000  # vertices; taking a larger tangle apart could take all memory
 
 
 class CocoError(SightlineError):
@@ -83,9 +86,12 @@ def circle_outline(points: np.ndarray) -> np.ndarray:
     """A labelme circle (centre, a point on its edge) as a polygon within 0.05 px; its box is the circle's.
 
     Vertices are rounded to 0.001 px, because sine and cosine differ in their last bit between machines.
+
+    Args:
+        points: (2, 2); the radius is to be 100,000 pixels at most.
     """
     (x, y), (edge_x, edge_y) = points.tolist()
-    radius = min(math.hypot(edge_x - x, edge_y - y), _LARGEST_RADIUS)
+    radius = math.hypot(edge_x - x, edge_y - y)
     step = math.acos(max(0.0, 1 - _CIRCLE_TOLERANCE / radius)) if radius > _CIRCLE_TOLERANCE else math.pi / 8
     count = 4 * max(4, math.ceil(math.pi / step / 4))  # a multiple of 4 has a vertex at each of the box's sides
     angles = np.arange(count) * (2 * math.pi / count)
@@ -106,6 +112,8 @@ def clip_polygon(points: np.ndarray, width: int, height: int) -> list[np.ndarray
     pieces = [points]
     for axis, bound, inwards in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
         pieces = [part for piece in pieces for part in _cut(piece, axis, bound, inwards)]
+    # Interpolation may end a rounding error beyond a border that was cut before.
+    pieces = [np.clip(piece, 0.0, (width, height)) for piece in pieces]
     return [piece for piece in pieces if len(piece) >= 3 and polygon_area(piece) > 0]
 
 
@@ -163,6 +171,99 @@ def _join(runs: list[np.ndarray], along: int) -> list[np.ndarray]:
     return pieces
 
 
+def find_tangled(outlines: Sequence[np.ndarray]) -> list[bool]:
+    """Which of the polygons, each (N, 2) with N at least 3, touch or cross themselves; quick, many at once."""
+    import shapely
+
+    if not outlines:
+        return []
+    owners = np.repeat(np.arange(len(outlines)), [len(outline) for outline in outlines])
+    found: list[bool] = (~shapely.is_simple(shapely.linearrings(np.concatenate(outlines), indices=owners))).tolist()
+    return found
+
+
+def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
+    """Take a polygon that crosses itself apart: the same ground, covered once, by parts that do not cross.
+
+    Vertices are rounded to 0.001 px and come in an order of their own, so that every machine gives the same.
+
+    Args:
+        points: (N, 2), N at least 3, as `find_tangled` names them.
+
+    Returns:
+        None when nothing is covered twice or inside out: the polygon only touches itself, as around a hole. No parts
+        when it cannot be taken apart.
+    """
+    import shapely
+
+    if len(points) > _MOST_TANGLED:
+        return []
+    try:
+        valid = shapely.make_valid(shapely.polygons(points), method="structure", keep_collapsed=False)
+        if abs(valid.area - polygon_area(points)) <= max(SMALLEST_AREA, 1e-6 * valid.area):
+            return None
+        parts = [part for piece in shapely.get_parts(valid) for part in _without_holes(piece)]
+    except shapely.errors.GEOSException:
+        return []
+    outlines = [_in_order(np.round(shapely.get_coordinates(part.exterior)[:-1], 3)) for part in parts]
+    outlines.sort(key=lambda outline: (-polygon_area(outline), outline.tolist()))
+    return [
+        outline
+        for place, outline in enumerate(outlines)
+        if len(outline) >= 3 and polygon_area(outline) > (SMALLEST_AREA if place == 0 else _SLIVER_AREA)
+    ]
+
+
+def _without_holes(piece: Any) -> list[Any]:
+    """A polygon as polygons without holes, cut through the middle of each hole."""
+    import shapely
+
+    if piece.geom_type != "Polygon" or not len(piece.interiors):
+        return [piece] if piece.geom_type == "Polygon" else []
+    left, top, right, bottom = piece.bounds
+    hole_left, _, hole_right, _ = piece.interiors[0].bounds
+    middle = (hole_left + hole_right) / 2
+    halves = (shapely.box(left, top, middle, bottom), shapely.box(middle, top, right, bottom))
+    return [
+        part
+        for half in halves
+        for cut in shapely.get_parts(shapely.intersection(piece, half))
+        for part in _without_holes(cut)
+    ]
+
+
+def _in_order(outline: np.ndarray) -> np.ndarray:
+    """The outline from its leftmost (then topmost) vertex on, always the same way round."""
+    ahead, behind = np.roll(outline, -1, 0), outline
+    if (behind[:, 0] * ahead[:, 1] - ahead[:, 0] * behind[:, 1]).sum() < 0:
+        outline = outline[::-1]
+    return np.roll(outline, -int(np.lexsort((outline[:, 1], outline[:, 0]))[0]), 0)
+
+
+def same_region(one: Region, other: Region) -> bool:
+    """Whether two regions are the same to within a hundredth of a pixel, wherever their outlines begin."""
+    if one.rle is not None or other.rle is not None:
+        return one.rle == other.rle
+    return (
+        len(one.outlines) == len(other.outlines)
+        and all(abs(a - b) <= SAME_WITHIN for a, b in zip(one.box, other.box, strict=True))
+        and all(_same_outline(a, b) for a, b in zip(one.outlines, other.outlines, strict=True))
+    )
+
+
+def _same_outline(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape:
+        return False
+    if np.abs(one - other).max() <= SAME_WITHIN:
+        return True
+    starts = np.flatnonzero(np.abs(other - one[0]).max(axis=1) <= SAME_WITHIN)
+    return any(
+        np.abs(one - np.roll(turned, -(start if turned is other else len(other) - 1 - start), 0)).max() <= SAME_WITHIN
+        for start in starts.tolist()
+        for turned in (other, other[::-1])
+    )
+
+
 def polygon_region(outlines: Sequence[np.ndarray]) -> Region:
     """The region inside one or more outlines, each (N, 2), at least one: boxes united, areas added up."""
     if len(outlines) == 1:
@@ -186,30 +287,34 @@ def mask_region(points: np.ndarray, png: str, width: int, height: int) -> Region
     """
     from pycocotools import mask as rle_of
 
-    pixels = _decode_mask(png)
     left, top = (int(value) for value in points.min(axis=0))
     right, bottom = (int(value) for value in points.max(axis=0))
-    if pixels.shape != (bottom - top + 1, right - left + 1):
-        raise MaskError(
-            f"the mask's PNG is {pixels.shape[1]} x {pixels.shape[0]} pixels, its points make "
-            f"{right - left + 1} x {bottom - top + 1}. Draw the mask again with labelme."
-        )
+    pixels = _decode_mask(png, right - left + 1, bottom - top + 1)
     canvas = np.zeros((height, width), dtype=np.uint8, order="F")
     inner = pixels[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     canvas[max(0, top) : max(0, top) + inner.shape[0], max(0, left) : max(0, left) + inner.shape[1]] = inner
     return _rle_region(rle_of.encode(canvas))
 
 
-def _decode_mask(png: str) -> np.ndarray:
+def _decode_mask(png: str, width: int, height: int) -> np.ndarray:
     """(height, width) bool."""
     from PIL import Image
 
+    damaged = MaskError("the mask's PNG is damaged. Draw the mask again with labelme.")
     try:
-        data = base64.b64decode(png, validate=True)
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image) != 0
-    except (binascii.Error, ValueError, OSError, SyntaxError, struct.error, Image.DecompressionBombError):
-        raise MaskError("the mask's PNG is damaged. Draw the mask again with labelme.") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pillow's about large images; the size is compared before decoding
+            with Image.open(io.BytesIO(base64.b64decode(png, validate=True)), formats=("PNG",)) as image:
+                if image.size != (width, height):
+                    raise MaskError(
+                        f"the mask's PNG is {image.width} x {image.height} pixels, its points make "
+                        f"{width} x {height}. Draw the mask again with labelme."
+                    )
+                pixels = np.asarray(image) != 0
+    except MaskError:
+        raise
+    except Exception:  # pillow raises whatever a damaged file makes it
+        raise damaged from None
     return pixels if pixels.ndim == 2 else pixels.any(axis=2)
 
 
@@ -234,6 +339,15 @@ def merge_regions(regions: Sequence[Region], width: int, height: int) -> Region:
         return regions[0]
     if all(region.rle is None for region in regions):
         return polygon_region([outline for region in regions for outline in region.outlines])
+    return _encode(regions, width, height)
+
+
+def encode_region(region: Region, width: int, height: int) -> Region:
+    """The same region of a `width` x `height` image, run-length encoded; box and area are then those of whole pixels."""
+    return region if region.rle is not None else _encode([region], width, height)
+
+
+def _encode(regions: Sequence[Region], width: int, height: int) -> Region:
     from pycocotools import mask as rle_of
 
     rles: list[Any] = []
@@ -242,7 +356,65 @@ def merge_regions(regions: Sequence[Region], width: int, height: int) -> Region:
             rles.append({"size": region.rle["size"], "counts": region.rle["counts"].encode("ascii")})
         else:
             rles.extend(rle_of.frPyObjects(region.segmentation(), height, width))
-    return _rle_region(rle_of.merge(rles))
+    encoded = _rle_region(rle_of.merge(rles))
+    return encoded if encoded.area else _middle_pixel(regions[0].box, width, height)
+
+
+def _middle_pixel(box: Box, width: int, height: int) -> Region:
+    """What stands for a region so small that it lies between the pixels' centres."""
+    from pycocotools import mask as rle_of
+
+    x, y = min(int(box[0] + box[2] / 2), width - 1), min(int(box[1] + box[3] / 2), height - 1)
+    canvas = np.zeros((height, width), dtype=np.uint8, order="F")
+    canvas[y, x] = 1
+    return _rle_region(rle_of.encode(canvas))
+
+
+def parse_runs(counts: Any, pixels: int) -> list[int]:
+    """A run-length encoding's counts, as a list or COCO's compressed text, as runs that add up to `pixels`.
+
+    What was written by others is looked at here first: pycocotools reads past the end of counts that do not add up.
+
+    Raises:
+        ValueError: neither a list of whole numbers nor such text, or they do not add up.
+    """
+    if isinstance(counts, str | bytes):
+        runs = _parse_text(counts.encode() if isinstance(counts, str) else counts)
+    elif isinstance(counts, list | tuple) and all(isinstance(run, int) for run in counts):
+        runs = list(counts)
+    else:
+        raise ValueError("counts must be a list of whole numbers or COCO's text")
+    if any(run < 0 for run in runs) or sum(runs) != pixels:
+        raise ValueError(f"the run lengths add up to {sum(runs)} pixels, not to {pixels}")
+    return runs
+
+
+def _parse_text(text: bytes) -> list[int]:
+    """COCO's text: numbers in groups of five bits, from the third on as the difference to the last but one."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        group = character - 48
+        if not 0 <= group < 64 or shift > 60:
+            raise ValueError("counts is not COCO's text")
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        if group & 16:  # negative
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("counts is cut off")
+    return runs
+
+
+def runs_region(runs: Sequence[int], width: int, height: int) -> Region:
+    """The region of a `width` x `height` image that run lengths (as from `parse_runs`) cover."""
+    from pycocotools import mask as rle_of
+
+    return _rle_region(rle_of.frPyObjects({"size": [height, width], "counts": list(runs)}, height, width))
 
 
 def read_coco(path: Path) -> dict[str, Any]:

@@ -8,9 +8,9 @@ not understand, goes to pillow.
 
 import os
 import re
+import stat
 import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,8 @@ cv2: ModuleType | None = _cv2
 MAX_PIXELS: Final = 150_000_000  # a medium-format camera's; pillow itself refuses above 178,956,970
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
+# What pillow may read: its other formats are rare as photographs, and some start programs.
+_FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _UPRIGHT: Final = 1
 _ORIENTATION_TAG: Final = 0x0112
 _HEAD_BYTES: Final = 1024  # reaches the size of a JPEG without EXIF in one read
@@ -36,6 +38,8 @@ _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start
 _JPEG_SCAN: Final = 0xDA
 _JPEG_APP1: Final = 0xE1
 _JPEG_END: Final = b"\xff\xd9"
+_MOST_SEGMENTS: Final = 100_000  # of a JPEG or chunks of a PNG before the pixels; photographs have a few dozen
+_MOST_EXIF_BYTES: Final = 2**20
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_TAIL_BYTES: Final = 16384  # pixel chunks are mostly 8 KiB, sometimes more
 _PNG_OLD_EXIF: Final = b"Raw profile type"
@@ -61,6 +65,10 @@ class TruncatedImageError(ImageError):
 
 class ImageTooLargeError(ImageError):
     """The header announces more pixels than the limit."""
+
+
+class _TooManyError(Exception):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,8 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
         ImageTooLargeError: more than `max_pixels` pixels.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # Not blocking: a pipe without a writer would hang.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except (FileNotFoundError, NotADirectoryError):
         raise MissingImageError(f"{path}: there is no such image. Put it there, or remove what refers to it.") from None
     except OSError as error:
@@ -97,13 +106,17 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
             f"{path}: the image cannot be opened ({error.strerror}). Check its rights."
         ) from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UnreadableImageError(f"{path}: not a plain file. Move it out of the folder.")
         head = _pread(descriptor, _HEAD_BYTES, 0)
         header = None
         if head[:2] == b"\xff\xd8":
             header = _read_jpeg_header(descriptor, head)
         elif head[:8] == _PNG_SIGNATURE:
             header = _read_png_header(descriptor, head)
-    except OSError as error:  # a folder, a failing disk
+    except _TooManyError:
+        raise UnreadableImageError(f"{path}: its header has no end. Export the image again, or remove it.") from None
+    except OSError as error:  # a failing disk
         raise UnreadableImageError(f"{path}: the image cannot be read ({error.strerror}).") from None
     finally:
         os.close(descriptor)
@@ -135,14 +148,17 @@ def check_whole(path: Path, header: ImageHeader) -> None:
     Raises:
         TruncatedImageError: the file is cut off or damaged.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        tail = _pread(file.fileno(), len(_PNG_END), max(0, size - len(_PNG_END)))
-        if header.format == "WEBP":
-            announced = struct.unpack("<I", _pread(file.fileno(), 4, 4))[0] + 8
-            whole = announced <= size
-        else:
-            whole = tail == _PNG_END if header.format == "PNG" else header.format == "JPEG" and tail[-2:] == _JPEG_END
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            tail = _pread(file.fileno(), len(_PNG_END), max(0, size - len(_PNG_END)))
+            announced = int.from_bytes(_pread(file.fileno(), 4, 4), "little") + 8
+    except OSError as error:
+        raise TruncatedImageError(f"{path}: the image cannot be read ({error.strerror}). Copy it again.") from None
+    if header.format == "WEBP":
+        whole = announced <= size
+    else:
+        whole = tail == _PNG_END if header.format == "PNG" else header.format == "JPEG" and tail[-2:] == _JPEG_END
     if not whole:
         # Bytes may follow the end (phones append videos and depth maps), and other formats have no end mark.
         _decode_with_pillow(path, header)
@@ -172,6 +188,22 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
+def read_reduced(path: Path, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The upright image's pixels at a lower resolution, where that is quicker; errors as in `read_image`.
+
+    Args:
+        path: the image.
+        side: neither side becomes shorter than so many pixels; a smaller image stays as it is.
+        max_pixels: refuses larger ones.
+
+    Returns:
+        (height, width, 3) uint8, red green blue.
+    """
+    header = read_header(path, max_pixels)
+    pixels = _decode_with_pillow(path, header, side)
+    return pixels if header.format == "TIFF" else _turn_upright(pixels, header.orientation)
+
+
 def _pread(descriptor: int, count: int, offset: int) -> bytes:
     """`count` bytes at `offset`, fewer at the end of the file."""
     if hasattr(os, "pread"):
@@ -185,7 +217,7 @@ def _read_jpeg_header(descriptor: int, data: bytes) -> ImageHeader | None:
     start, position = 0, 2
     turned: int | None = None
     other_metadata = False
-    while True:
+    for _ in range(_MOST_SEGMENTS):
         at = position - start
         if at + 10 > len(data):
             data, start, at = _pread(descriptor, _HEAD_BYTES, position), position, 0
@@ -211,6 +243,7 @@ def _read_jpeg_header(descriptor: int, data: bytes) -> ImageHeader | None:
             elif turned is None:
                 turned = _exif_orientation(_pread(descriptor, max(0, length - 8), position + 10))
         position += 2 + length
+    raise _TooManyError
 
 
 def _read_png_header(descriptor: int, data: bytes) -> ImageHeader | None:
@@ -233,17 +266,18 @@ def _read_png_header(descriptor: int, data: bytes) -> ImageHeader | None:
 
 def _walk_png(descriptor: int, position: int, stop: bytes) -> tuple[int | None, int]:
     """Go from chunk to chunk: the orientation on the way (None: no EXIF) and where the walk ended."""
-    while True:
+    for _ in range(_MOST_SEGMENTS):
         data = _pread(descriptor, 32, position)
         kind = data[4:8]
         if len(kind) < 4 or kind == stop:
             return None, position
         length = int.from_bytes(data[:4], "big")
         if kind == b"eXIf":
-            return _exif_orientation(_pread(descriptor, length, position + 8)), position
+            return _exif_orientation(_pread(descriptor, min(length, _MOST_EXIF_BYTES), position + 8)), position
         if kind in (b"tEXt", b"zTXt", b"iTXt") and data[8:24] == _PNG_OLD_EXIF:
             return _ASK_PILLOW, position
         position += 12 + length
+    raise _TooManyError
 
 
 def _exif_orientation(exif: bytes) -> int:
@@ -298,12 +332,14 @@ def _read_header_with_pillow(path: Path, max_pixels: int) -> ImageHeader:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow warns below its own limit; ours decides
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 width, height = image.size
                 name = image.format or "unknown"
                 turned = _pillow_orientation(image)
     except Image.DecompressionBombError:
         raise _too_large(path, "its pixels", max_pixels) from None
+    except MemoryError:
+        raise
     except Exception as error:  # pillow's plug-ins raise whatever a damaged header makes them
         raise UnreadableImageError(
             f"{path}: not an image that pillow can read ({type(error).__name__}). Export it again, or remove it."
@@ -321,8 +357,8 @@ def _pillow_orientation(image) -> int:  # type: ignore[no-untyped-def]  # pillow
     return _UPRIGHT
 
 
-def _decode_with_pillow(path: Path, header: ImageHeader) -> np.ndarray:
-    """(height, width, 3) uint8 red green blue, as stored (TIFF: upright).
+def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None) -> np.ndarray:
+    """(height, width, 3) uint8 red green blue, as stored (TIFF: upright); with `side` at a lower resolution.
 
     Raises:
         TruncatedImageError: the file is cut off or damaged.
@@ -332,13 +368,19 @@ def _decode_with_pillow(path: Path, header: ImageHeader) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
+                if side is not None:
+                    image.draft(None, (side, side))  # a JPEG at a half, a quarter or an eighth costs little
                 image.load()
                 if re.match("I;16", image.mode):  # 16 bits a pixel: keep the upper 8
                     high = (np.asarray(image) >> 8).astype(np.uint8)
                     return np.repeat(high[:, :, None], 3, axis=2)
-                return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+                colours = image.convert("RGB")
+                factor = min(image.size) // side if side is not None else 1
+                return np.asarray(colours.reduce(factor) if factor > 1 else colours)
+    except MemoryError:
+        raise
+    except Exception as error:  # pillow's plug-ins raise whatever damaged pixels make them
         raise TruncatedImageError(
             f"{path}: the {header.format} file is cut off or damaged ({error}). Copy it again from its source."
         ) from None

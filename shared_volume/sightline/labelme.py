@@ -1,7 +1,11 @@
 """labelme's JSON, one document per image: read strictly, written so that labelme itself reads it again."""
 
+import base64
+import binascii
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +21,11 @@ WRITTEN_VERSION: Final = "5.5.0"  # labelme's version whose format `write_docume
 _BOM: Final = b"\xef\xbb\xbf"
 _LARGEST_COORDINATE: Final = 1e9  # pixels; far more, and areas are no longer finite
 _LARGEST_SIZE: Final = 10_000_000  # pixels a side; anything above is a damaged file
+_LARGEST_FILE: Final = 2**28  # bytes; an embedded image may be large
+_MOST_VALUES: Final = 20_000_000  # numbers, texts and lists in one file
+_LONGEST_LABEL: Final = 200  # characters
+_LARGEST_GROUP: Final = 2**53  # beyond, JSON's readers differ
+_OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class LabelmeError(SightlineError):
@@ -24,7 +33,28 @@ class LabelmeError(SightlineError):
 
 
 class ImagePathError(LabelmeError):
-    """imagePath leads out of the annotation folder."""
+    """imagePath leads out of the document's folder.
+
+    Attributes:
+        name: the file name at its end; empty when it has none.
+    """
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Why a shape cannot be understood.
+
+    Attributes:
+        reason: for a reader.
+        finite: whether its coordinates are at least numbers of a plausible size.
+    """
+
+    reason: str
+    finite: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +69,7 @@ class Shape:
         mask: of a mask: base64 of the PNG that fills the box between the two points.
         flags: the annotator's ticks.
         description: the annotator's text.
+        damage: of a shape that cannot be understood; it then has no points.
     """
 
     label: str
@@ -48,6 +79,7 @@ class Shape:
     mask: str | None = None
     flags: Mapping[str, bool] = field(default_factory=dict)
     description: str = ""
+    damage: Damage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +90,9 @@ class Document:
         image_path: of the image, relative to the document's folder, with forward slashes.
         image_height: in pixels of the upright image, None when not written down.
         image_width: likewise.
-        shapes: in the order drawn.
+        shapes: in the order drawn; a damaged one keeps its place.
         flags: the annotator's ticks for the whole image.
+        embedded: whether the document holds the image itself as well.
     """
 
     image_path: str
@@ -67,37 +100,62 @@ class Document:
     image_width: int | None
     shapes: tuple[Shape, ...]
     flags: Mapping[str, bool] = field(default_factory=dict)
+    embedded: bool = False
 
 
-def read_document(path: Path, root: Path | None = None) -> Document:
-    """Read one labelme JSON; an embedded image is skipped.
+def read_document(path: Path, image_path: str | None = None) -> Document:
+    """Read one labelme JSON. A shape that cannot be understood is handed over as such; an embedded image is skipped.
 
     Args:
         path: the JSON file.
-        root: the folder that imagePath must not leave; the document's own by default.
+        image_path: takes the place of the file's own imagePath.
 
     Raises:
-        LabelmeError: not JSON, cut off, not labelme's, wrong types, or a coordinate that is no plausible number.
-        ImagePathError: imagePath leads out of `root`.
+        LabelmeError: missing, no plain file, far too large, not JSON, cut off, or not labelme's.
+        ImagePathError: imagePath leads out of the document's folder.
     """
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # unbuffered: thousands of small files
-            data = file.read()
-    except OSError as error:
-        raise LabelmeError(f"{path}: the annotation cannot be read ({error.strerror}).") from None
-    content = _parse(path, data)
-    if not isinstance(content, dict) or "shapes" not in content or "imagePath" not in content:
-        raise LabelmeError(f"{path}: JSON, but not labelme's (no shapes and imagePath). Move it out of the folder.")
-    shapes = content["shapes"]
-    if not isinstance(shapes, list):
-        raise LabelmeError(f"{path}: shapes must be a list. Save it again with labelme.")
+    return parse_document(path, _read(path), image_path)
+
+
+def parse_document(path: Path, data: bytes, image_path: str | None = None) -> Document:
+    """Like `read_document`, of a file that is read already; `path` is only named in errors."""
+    content, _ = _parse(path, data)
     return Document(
-        image_path=_image_path(path, content["imagePath"], root),
-        image_height=_size(path, "imageHeight", content.get("imageHeight")),
-        image_width=_size(path, "imageWidth", content.get("imageWidth")),
-        shapes=tuple([_shape(path, index, shape) for index, shape in enumerate(shapes)]),
-        flags=content.get("flags") or {},
+        image_path=_image_path(path, content["imagePath"] if image_path is None else image_path),
+        image_height=_size(content.get("imageHeight")),
+        image_width=_size(content.get("imageWidth")),
+        shapes=tuple([_shape(drawn) for drawn in content["shapes"]]),
+        flags=_flags(content.get("flags")),
+        embedded=bool(content.get("imageData")),
     )
+
+
+def read_embedded_image(path: Path) -> bytes:
+    """The image file that a labelme JSON holds.
+
+    Raises:
+        LabelmeError: the JSON cannot be read, or the image in it is damaged.
+    """
+    content, _ = _parse(path, _read(path))
+    try:
+        return base64.b64decode(str(content.get("imageData")), validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise LabelmeError(f"{path}: the embedded image is damaged. Save it again with labelme.") from None
+
+
+def copy_document(source: Path, target: Path, changes: Mapping[str, Any]) -> None:
+    """Copy a labelme JSON as its annotator wrote it, but for the changed keys. Same document, same bytes.
+
+    Raises:
+        LabelmeError: `source` cannot be read.
+    """
+    content, strict = _parse(source, _read(source))
+    content |= changes
+    if strict:
+        data = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    else:  # NaN stays NaN, so that the copy's findings are the same
+        data = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    target.write_bytes(data)
 
 
 def write_document(path: Path, document: Document) -> None:
@@ -126,79 +184,135 @@ def write_document(path: Path, document: Document) -> None:
     path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def _parse(path: Path, data: bytes) -> Any:
+def _read(path: Path) -> bytes:
     try:
-        return orjson.loads(data.removeprefix(_BOM))
-    except orjson.JSONDecodeError as error:
+        descriptor = os.open(path, _OPEN_FLAGS)  # not blocking: a pipe without a writer would hang
         try:
-            json.loads(data)  # Python's json, and so labelme, writes and reads NaN, which JSON has not
-        except ValueError:
-            cut = " The file is empty." if not data.strip() else ""
-            raise LabelmeError(
-                f"{path}: not JSON, or cut off ({error.msg}).{cut} Save it again with labelme, or remove it."
-            ) from None
-        raise LabelmeError(f"{path}: a number is NaN or infinite. Draw that shape again with labelme.") from None
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise LabelmeError(f"{path}: not a plain file. Move it out of the folder.")
+            if status.st_size > _LARGEST_FILE:
+                raise LabelmeError(
+                    f"{path}: {status.st_size:,} bytes are more than the limit of {_LARGEST_FILE:,}. "
+                    "Save it again with labelme, without the image data."
+                )
+            data = os.read(descriptor, status.st_size + 1)  # one call for nearly every file; there are thousands
+            while len(data) < status.st_size and (more := os.read(descriptor, status.st_size)):
+                data += more
+            return data
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise LabelmeError(f"{path}: the annotation cannot be read ({error.strerror}).") from None
 
 
-def _image_path(path: Path, image_path: Any, root: Path | None) -> str:
+def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
+    """What a labelme JSON holds, and whether it is JSON to the letter."""
+    if len(data) > _MOST_VALUES and data.count(b",") > _MOST_VALUES:
+        raise LabelmeError(f"{path}: more than {_MOST_VALUES:,} values. Move it out of the folder.")
+    strict = True
+    try:
+        content = orjson.loads(data.removeprefix(_BOM))
+    except orjson.JSONDecodeError as error:
+        content, strict = _parse_loosely(path, data, error.msg), False
+    if not isinstance(content, dict) or "shapes" not in content or "imagePath" not in content:
+        raise LabelmeError(f"{path}: JSON, but not labelme's (no shapes and imagePath). Move it out of the folder.")
+    if not isinstance(content["shapes"], list):
+        raise LabelmeError(f"{path}: shapes must be a list. Save it again with labelme.")
+    return content, strict
+
+
+def _parse_loosely(path: Path, data: bytes, reason: str) -> Any:
+    """Python's json, and so labelme, writes and reads NaN, which JSON has not."""
+    try:
+        content = json.loads(data)
+        json.dumps(content, ensure_ascii=False).encode()  # no half characters, which no other file could hold
+    except RecursionError:
+        raise LabelmeError(f"{path}: nested too deeply for labelme's JSON. Move it out of the folder.") from None
+    except ValueError:
+        cut = " The file is empty." if not data.strip() else ""
+        raise LabelmeError(
+            f"{path}: not JSON, or cut off ({reason}).{cut} Save it again with labelme, or remove it."
+        ) from None
+    return content
+
+
+def _image_path(path: Path, image_path: Any) -> str:
     """imagePath with forward slashes and without detours, as labelme reads it on every system."""
     if not isinstance(image_path, str) or not image_path or "\0" in image_path:
         raise LabelmeError(f"{path}: imagePath must be a file name. Save it again with labelme.")
     name = image_path.replace("\\", "/")
-    if name.startswith("/") or re.match("[A-Za-z]:", name):
-        raise _leaves(path, image_path)
-    if "/" not in name and name != "..":
+    if "/" not in name and name not in ("..", ".") and name[1:2] != ":":
         return name
     parts: list[str] = []
-    allowed = len(path.parent.relative_to(root).parts) if root else 0
     for part in name.split("/"):
-        if part == ".." and parts and parts[-1] != "..":
+        if part == "..":
+            if not parts:
+                raise _leaves(path, image_path)
             parts.pop()
         elif part not in ("", "."):
             parts.append(part)
-    if parts.count("..") > allowed or not parts:
+    if not parts or name.startswith("/") or re.match("[A-Za-z]:", name):
         raise _leaves(path, image_path)
     return "/".join(parts)
 
 
 def _leaves(path: Path, image_path: str) -> ImagePathError:
+    name = re.split(r"[/\\:]", image_path)[-1]
     return ImagePathError(
-        f"{path}: imagePath {image_path!r} leads out of the annotation folder. "
-        "Put the image into the folder and correct imagePath."
+        f"{path}: imagePath {image_path[:_LONGEST_LABEL]!r} leads out of the JSON's folder. "
+        "Put the image beside the JSON and correct imagePath.",
+        "" if name in (".", "..") else name,
     )
 
 
-def _size(path: Path, key: str, value: Any) -> int | None:
-    if value is None:
-        return None
+def _size(value: Any) -> int | None:
+    """A side in pixels; None when there is no usable one, since the image itself knows better."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST_SIZE:
-        raise LabelmeError(
-            f"{path}: {key} must be a whole number of pixels, not {value!r}. Save it again with labelme."
-        )
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _LARGEST_SIZE:
+        return None
     return value
 
 
-def _shape(path: Path, index: int, shape: Any) -> Shape:
+def _flags(value: Any) -> Mapping[str, bool]:
+    return value if isinstance(value, dict) else {}
+
+
+def _shape(drawn: Any) -> Shape:
     try:
-        label = shape["label"]
-        points = _points(shape["points"])
-        group_id = shape.get("group_id")
-        mask = shape.get("mask")
-        shape_type = shape.get("shape_type") or "polygon"  # old versions wrote none
+        label = drawn["label"]
+        points = _points(drawn["points"])
+        group_id = drawn.get("group_id")
+        mask = drawn.get("mask")
+        shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
+        description = drawn.get("description")
         if not (
             isinstance(label, str)
             and isinstance(shape_type, str)
-            and (group_id is None or isinstance(group_id, int))
+            and (group_id is None or (isinstance(group_id, int) and abs(group_id) <= _LARGEST_GROUP))
             and (mask is None or isinstance(mask, str))
         ):
             raise TypeError("label, shape_type and mask must be text, group_id a whole number")
-    except KeyError as error:
-        raise LabelmeError(f"{path}: shape {index} has no {error}. Save it again with labelme.") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise LabelmeError(f"{path}: shape {index} is malformed ({error}). Draw it again with labelme.") from None
-    return Shape(label, points, shape_type, group_id, mask, shape.get("flags") or {}, shape.get("description") or "")
+        if len(label) > _LONGEST_LABEL or len(shape_type) > _LONGEST_LABEL:
+            raise TypeError(f"label and shape_type must not be longer than {_LONGEST_LABEL} characters")
+    except _NotFiniteError as error:
+        return _damaged(drawn, Damage(str(error), finite=False))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not isinstance(drawn, dict):
+            return _damaged({}, Damage("it is no object with label and points"))
+        return _damaged(drawn, Damage(f"there is no {error}" if isinstance(error, KeyError) else str(error)))
+    text = description if isinstance(description, str) else ""
+    return Shape(label, points, shape_type, group_id, mask, _flags(drawn.get("flags")), text)
+
+
+def _damaged(drawn: Mapping[str, Any], damage: Damage) -> Shape:
+    label = drawn.get("label")
+    return Shape(label[:_LONGEST_LABEL] if isinstance(label, str) else "", np.empty((0, 2)), damage=damage)
+
+
+class _NotFiniteError(ValueError):
+    pass
 
 
 def _points(points: Any) -> np.ndarray:
@@ -206,7 +320,8 @@ def _points(points: Any) -> np.ndarray:
 
     Raises:
         TypeError: not a list.
-        ValueError: not pairs of plausible numbers.
+        ValueError: not pairs of numbers.
+        _NotFiniteError: a number that is no plausible coordinate.
     """
     if not isinstance(points, list):
         raise TypeError("points must be a list")
@@ -214,11 +329,15 @@ def _points(points: Any) -> np.ndarray:
         return np.empty((0, 2))
     try:
         array = np.array(points)
-    except ValueError:
+    except (ValueError, OverflowError, RecursionError):
         raise ValueError("every point must be [x, y]") from None
-    if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "fiu":
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError("every point must be [x, y]")
+    if array.dtype == object and all(type(value) in (int, float) for value in array.ravel()):
+        raise _NotFiniteError("a coordinate is far too large")  # whole numbers beyond 64 bits
+    if array.dtype.kind not in "fiu":
         raise ValueError("every point must be [x, y], two numbers")
     array = array.astype(np.float64, copy=False)
     if not np.abs(array).max() <= _LARGEST_COORDINATE:
-        raise ValueError(f"a coordinate is not a number within ±{_LARGEST_COORDINATE:.0e}")
+        raise _NotFiniteError(f"a coordinate is no number within ±{_LARGEST_COORDINATE:.0e}")
     return array

@@ -1,16 +1,20 @@
-"""Stage 5: images into tar shards, and out of them again. 10,000 small files travel far slower than a few large ones."""
+"""A dataset version's files: a COCO file per split, and images in tar shards.
+
+10,000 small files travel far slower than a few large ones.
+"""
 
 import hashlib
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sightline.errors import SightlineError
 
+SPLITS: Final = ("train", "val", "test")  # each has its `<split>.json`
 IMAGES: Final = "images"  # the folder that the shards unpack to
 SHARD_PATTERN: Final = "images-*.tar"
 SHARD_BYTES: Final = 256 * 1024**2
@@ -35,12 +39,11 @@ def hash_image(path: Path) -> PackedImage:
         return PackedImage(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def pack_images(folder: Path, names: Iterable[str], target: Path) -> list[Path]:
+def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
     """Write images into `images-00000.tar`, …; the same images give the same bytes everywhere.
 
     Args:
-        folder: where the images lie.
-        names: relative to it, with forward slashes.
+        images: name in the dataset, with forward slashes -> where the file lies.
         target: the folder for the shards.
 
     Returns:
@@ -51,24 +54,23 @@ def pack_images(folder: Path, names: Iterable[str], target: Path) -> list[Path]:
     """
     shards: list[Path] = []
     shard: tarfile.TarFile | None = None
-    images = size = 0
+    packed = size = 0
     try:
-        for name in sorted(names):
-            path = folder / name
+        for name, path in sorted(images.items()):
             length = path.stat().st_size
-            if shard is None or images >= SHARD_IMAGES or (images and size + length > SHARD_BYTES):
+            if shard is None or packed >= SHARD_IMAGES or (packed and size + length > SHARD_BYTES):
                 if shard is not None:
                     shard.close()
                 shards.append(target / f"images-{len(shards):05d}.tar")
                 shard = tarfile.open(shards[-1], "w", format=tarfile.GNU_FORMAT, encoding="utf-8")  # noqa: SIM115
-                images = size = 0
+                packed = size = 0
             # A fresh entry has no time, owner or group of its own, unlike one made from the file.
             entry = tarfile.TarInfo(f"{IMAGES}/{name}")
             entry.size, entry.mode = length, 0o644
             with path.open("rb") as file:
                 shard.addfile(entry, file)
             shard.members.clear()  # type: ignore[attr-defined]  # they serve reading only, and would pile up in memory
-            images, size = images + 1, size + length
+            packed, size = packed + 1, size + length
     except OSError as error:
         raise PackError(
             f"{error.filename or target}: cannot be packed ({error.strerror or error}). Try again."

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from sightline.settings import settings
 from tests.installed import Installed, install
 
 TOOLS = Path(__file__).resolve().parents[3] / "shared" / "tools"
 START_SECONDS = 20
+DATABASE_PASSWORD = "canary-database-password-c4f1e8"
 EMULATOR_SETTINGS: dict[str, str] = {
     "GOOGLE_CLOUD_PROJECT": "test",
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # or each of DVC's probes waits 60 s
@@ -114,7 +116,12 @@ def mariadb_server() -> Iterator[str]:
     if started.returncode:
         shutil.rmtree(folder, ignore_errors=True)
         pytest.skip(f"MariaDB does not start here: {started.stderr.strip()[-200:]}")
-    yield started.stdout.strip().splitlines()[-1]
+    # A password that no other text holds: a test looks for it in everything that is written.
+    statement = f"ALTER USER 'sightline'@'127.0.0.1' IDENTIFIED BY '{DATABASE_PASSWORD}'"
+    root = ["mariadb", "--no-defaults", f"--socket={folder}/socket", "-uroot", "-e", statement]
+    subprocess.run(root, check=True, capture_output=True, timeout=60)
+    url = sqlalchemy.make_url(started.stdout.strip().splitlines()[-1]).set(password=DATABASE_PASSWORD)
+    yield url.render_as_string(hide_password=False)
     pid = Path(folder, "pid")
     number = int(pid.read_text()) if pid.exists() else 0
     subprocess.run([str(tool), "down", folder], capture_output=True, timeout=60, check=False)
@@ -127,8 +134,6 @@ def mariadb_server() -> Iterator[str]:
 @pytest.fixture
 def mariadb_url(mariadb_server: str) -> Iterator[str]:
     """The SQLAlchemy URL of a new, empty database on a real MariaDB."""
-    import sqlalchemy
-
     name = f"test_{os.urandom(6).hex()}"
     engine = sqlalchemy.create_engine(mariadb_server)
     with engine.begin() as connection:

@@ -10,7 +10,7 @@ import yaml
 
 from tests.workspace import REPOSITORY, run_pipeline
 
-COMMANDS = ("publish", "local", "compile", "annotate", "sample")
+COMMANDS = ("publish", "local", "versions", "diff", "verify", "export", "compile", "annotate", "sample")
 HEAVY = {"kfp", "torch", "numpy", "pydantic", "rich", "sqlalchemy", "dvc", "google", "mmengine", "mmdet"}
 
 Done = subprocess.CompletedProcess[str]
@@ -166,11 +166,23 @@ def test_the_compiled_pipeline_names_the_images_that_were_asked_for(tmp_path):
         (("local", "--category", "desk", "--epochs", "0"), "--epochs: must be 1 or more"),
         (("local", "--category", "desk", "--epochs", "many"), "--epochs: 'many' is not a whole number"),
         (("local", "--category", "desk", "--split", "all"), "--split"),
+        (("versions", "--category", "My Desk"), "Did you mean 'my-desk'?"),
+        (("diff", "desk_ann_v0.1.0"), "B"),
+        (("diff", "desk_ann_v0.1.0", "v0.2.0"), "'v0.2.0' is not a tag of a version"),
+        (("verify", "desk"), "'desk' is not a tag of a version"),
+        (("verify", "desk_ann_v0.1.0"), "There is no version desk_ann_v0.1.0"),
+        (("export", "desk_ann_v0.1.0"), "--format"),
+        (("export", "desk_ann_v0.1.0", "--format", "tfrecord"), "'tfrecord'"),
         (("local", "--category", "desk", "--steps", "record,trian"), "trian is not among snapshot, record, train"),
         (("local", "--category", "desk", "--steps", ","), "nothing is not among snapshot, record, train"),
         (("local", "--category", "desk", "--steps", "snapshot"), "Add record, train, evaluate or test"),
         (("local", "--category", "desk", "--set", "epochs"), "--set 'epochs' is not KEY=VALUE"),
         (("local", "--category", "desk", "--set", "=3"), "--set '=3' is not KEY=VALUE"),
+        (("local", "--category", "desk", "--recipe", "seed"), "--recipe 'seed' is not KEY=VALUE"),
+        (
+            ("local", "--category", "desk", "--steps", "train", "--dataset-version", "v0.1.0", "--stratify"),
+            "recipe (stratify) is for runs with record",
+        ),
         (("local", "--category", "desk", "--steps", "train"), "--dataset-version"),
         (("local", "--category", "desk", "--steps", "evaluate", "--dataset-version", "v0.1.0"), "--model URI"),
         (("local", "--category", "desk", "--steps", "test", "--dataset-version", "v0.1.0"), "--model URI"),

@@ -3,20 +3,35 @@
 import hashlib
 import itertools
 import json
+import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from PIL import Image
 
-from sightline.database import VersionTakenError, connect
+from sightline.database import (
+    ClaimLostError,
+    FindingRow,
+    VersionTakenError,
+    claim_version,
+    connect,
+    find_version,
+)
+from sightline.database.models import Finding, Version
+from sightline.database.models import Image as ImageTable
 from sightline.dataset_repo import DatasetRepo
 from sightline.errors import SightlineError
-from sightline.publication import Content, Services, publish
+from sightline.git import GitError
+from sightline.publication import Content, Outcome, Services, publish
 from sightline.publish import publish_annotations
 from sightline.settings import settings
 from sightline.storage import open_storage
+from sightline.storage.folder import UPLOADS
+from sightline.workplaces import HELD
 from tests.functional.conftest import free_port
-from tests.installed import Installed, install
+from tests.installed import Installed, install, run
 from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme
 
 BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
@@ -26,6 +41,11 @@ def with_times(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {name: (data, (folder / name).stat().st_mtime_ns) for name, data in files_in(folder).items()}
 
 
+def plain(folder: Path) -> dict[str, bytes]:
+    """The files of a version, without the description that publishing adds."""
+    return {name: data for name, data in files_in(folder).items() if not name.startswith(".sightline/")}
+
+
 @BOTH
 def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
@@ -33,7 +53,7 @@ def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
     assert published.outcome.new
     assert installed.tags() == ["desk_ann_v0.1.0"]
     clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
-    assert files_in(clone / "annotations" / "desk") == files_in(folder)
+    assert plain(clone / "annotations" / "desk") == files_in(folder)
 
 
 @BOTH
@@ -79,8 +99,10 @@ def test_a_version_never_changes_and_the_refusal_names_the_next(installed, tmp_p
     publish_annotations(installed.place, folder, "desk", "v0.1.0")
     before = installed.state()
     annotate(folder, "e.png", [box()])
-    with pytest.raises(VersionTakenError, match=r"v0\.1\.0 is already published .* publish as v0\.1\.1"):
+    (folder / "a.json").write_text((folder / "a.json").read_text().replace("plug", "socket"))
+    with pytest.raises(VersionTakenError, match=r"v0\.1\.0 is already published .* publish as v0\.1\.1") as refused:
         publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert "other content: 2 added (e.json, e.png); 0 removed; 1 changed (a.json). Published" in str(refused.value)
     assert installed.state() == before
     assert publish_annotations(installed.place, folder, "desk", "v0.1.1").outcome.record.image_count == 5
     assert installed.tags() == ["desk_ann_v0.1.0", "desk_ann_v0.1.1"]
@@ -103,23 +125,19 @@ def test_an_earlier_version_can_still_be_pulled_after_later_ones(installed, tmp_
     (folder / "a.json").unlink()
     publish_annotations(installed.place, folder, "desk", "v0.2.0")
     publish_annotations(installed.place, make_labelme(tmp_path / "plates", ["p.png"]), "plates", "v1.0.0")
-    assert files_in(installed.clone_and_pull("desk_ann_v0.1.0", "old") / "annotations" / "desk") == first
+    assert plain(installed.clone_and_pull("desk_ann_v0.1.0", "old") / "annotations" / "desk") == first
 
 
 def test_an_image_embedded_in_the_json_is_dropped_and_paths_are_made_portable(installed, tmp_path):
     folder = tmp_path / "desk"
     document = annotate(folder, "images/a.png", [box()])
-    content = json.loads(document.read_text()) | {"imageData": "QUJD", "imagePath": "..\\images\\a.png"}
+    content = json.loads(document.read_text()) | {"imageData": "QUJD", "imagePath": "images\\a.png"}
     document.unlink()
-    (folder / "json").mkdir()
     # A byte order mark, as Windows programs write it.
-    (folder / "json" / "a.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    (folder / "a.json").write_text(json.dumps(content), encoding="utf-8-sig")
     publish_annotations(installed.place, folder, "desk", "v0.1.0")
     pulled = installed.clone_and_pull("desk_ann_v0.1.0", "clone") / "annotations" / "desk"
-    assert json.loads((pulled / "json" / "a.json").read_text()) == content | {
-        "imageData": None,
-        "imagePath": "../images/a.png",
-    }
+    assert json.loads((pulled / "a.json").read_text()) == content | {"imageData": None, "imagePath": "images/a.png"}
     assert (pulled / "images" / "a.png").read_bytes() == (folder / "images" / "a.png").read_bytes()
 
 
@@ -134,7 +152,7 @@ def test_an_installation_may_lie_in_a_folder_with_a_space(tmp_path, monkeypatch)
     installed = install(tmp_path / "my office", monkeypatch)
     publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
-    assert files_in(clone / "annotations" / "desk") == files_in(tmp_path / "desk")
+    assert plain(clone / "annotations" / "desk") == files_in(tmp_path / "desk")
 
 
 def test_a_path_that_dvc_cannot_write_down_is_refused(tmp_path, monkeypatch):
@@ -144,23 +162,162 @@ def test_a_path_that_dvc_cannot_write_down_is_refused(tmp_path, monkeypatch):
     assert nothing_is_there(installed)
 
 
+def test_of_many_differences_ten_are_named_and_the_next_version_is_really_free(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.place, folder, "desk", "v0.1.1")
+    claim_version(services(installed).database, "desk", "annotation", "v0.1.2", "somebody")
+    run("git", "-C", installed.place.dataset_repo, "tag", "desk_ann_v0.1.3", "desk_ann_v0.1.0")
+    make_labelme(folder, [f"new {index:02}.png" for index in range(6)])
+    (folder / "a.png").unlink()
+    (folder / "a.json").unlink()
+    with pytest.raises(VersionTakenError) as refused:
+        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    said = str(refused.value)
+    assert "12 added (new 00.json, new 00.png, new 01.json, " in said
+    assert "new 04.png and 2 more); 2 removed (a.json, a.png); 0 changed." in said
+    assert refused.value.free == "v0.1.4"
+    assert said.endswith("publish as v0.1.4 instead.")
+
+
+def interrupt(installed: Installed, folder: Path, version: str) -> None:
+    """What an attempt leaves that dies between its tag and its rows."""
+    publish_annotations(installed.place, folder, "desk", version)
+    database = services(installed).database
+    database.write(
+        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (ImageTable, Finding, Version)]
+    )
+    assert installed.tags() == [f"desk_ann_{version}"]
+
+
+@BOTH
+def test_a_tag_without_rows_gets_them_from_the_same_content(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    interrupt(installed, folder, "v0.1.0")
+    before = installed.refs()
+    published = publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome
+    assert (published.new, published.record.image_count) == (True, 4)
+    assert installed.refs() == before
+
+
+@BOTH
+def test_a_tag_without_rows_refuses_other_content(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    interrupt(installed, folder, "v0.1.0")
+    before = installed.state()
+    annotate(folder, "e.png", [box()])
+    with pytest.raises(VersionTakenError, match=r"interrupted.*2 added \(e\.json, e\.png\).*publish as v0\.1\.1"):
+        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    assert installed.state() == before
+
+
+def test_the_rows_of_an_interrupted_attempt_are_those_that_its_files_say(installed, tmp_path):
+    """A newer release of the library may describe the same files in other words."""
+
+    def build(words: str, target: Path) -> Content:
+        make_labelme(target, ["d.png"])
+        return Content(images=(), findings=(FindingRow("code", "d.json", None, words, "fix"),))
+
+    def attempt(words: str) -> Outcome:
+        return publish(services(installed), "desk", "annotation", "v0.1.0", partial(build, words))
+
+    first = attempt("old words").record
+    services(installed).database.write(
+        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (Finding, Version)]
+    )
+    finished = attempt("new words").record
+    assert (finished.digest, finished.commit) == (first.digest, first.commit)
+    assert [row["message"] for row in installed.rows("findings")["findings"]] == ["old words"]
+    assert not attempt("newest words").new
+
+
+def test_a_claim_that_was_lost_while_building_publishes_nothing(installed, tmp_path):
+    found = services(installed)
+
+    def build(target: Path) -> Content:
+        make_labelme(target, ["d.png"])
+        holder = find_version(found.database, "desk", "annotation", "v0.1.0")
+        assert holder is not None
+        claim_version(found.database, "desk", "annotation", "v0.1.0", "another", instead_of=holder.owner)
+        return Content(images=())
+
+    with pytest.raises(ClaimLostError, match="another publisher took over"):
+        publish(found, "desk", "annotation", "v0.1.0", build)
+    assert (installed.tags(), installed.published(), installed.left_behind()) == ([], [], [])
+    assert [row["owner"] for row in installed.rows("versions")["versions"]] == ["another"]
+
+
+def test_what_a_killed_push_left_in_the_repository_is_removed(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    bare = Path(installed.place.dataset_repo)
+    quarantine = bare / "objects" / "tmp_objdir-incoming-AbCdEf"
+    quarantine.mkdir()
+    locks = [bare / "refs" / "heads" / "main.lock", bare / "packed-refs.lock"]
+    for lock in locks:
+        lock.touch()
+    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    assert [path for path in (quarantine, *locks) if path.exists()] == []
+    assert installed.tags() == ["desk_ann_v0.1.0", "desk_ann_v0.2.0"]
+
+
+def test_what_a_killed_upload_left_half_written_is_removed(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    part = tmp_path / "storage" / UPLOADS / "files-dead" / "0"
+    part.parent.mkdir()
+    part.touch()
+    part.parent.with_name(f"files-dead{HELD}").touch()
+    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    assert not part.exists()
+
+
+def test_a_push_that_the_repository_refuses_is_not_tried_again(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    hook = Path(installed.place.dataset_repo) / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho asked >> asked; echo 'only on weekdays' >&2; exit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(GitError, match="only on weekdays"):
+        publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    assert (Path(installed.place.dataset_repo) / "asked").read_text() == "asked\n"
+    assert installed.tags() == ["desk_ann_v0.1.0"]
+    assert {row["version"] for row in installed.rows("versions")["versions"]} == {"v0.1.0"}
+
+
+def test_a_repository_that_never_answers_is_given_up_at_the_deadline(installed, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://127.0.0.1:{silent.getsockname()[1]}/dataset.git")
+        settings.cache_clear()
+        with pytest.raises(GitError, match=r"git .*127\.0\.0\.1.*SIGHTLINE_DATASET_REPO"):
+            publish_annotations(settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    assert (installed.stored(), installed.published(), installed.left_behind()) == ({}, [], [])
+
+
+def services(installed: Installed) -> Services:
+    database = connect(installed.place.database_url.get_secret_value())
+    database.migrate()
+    return Services(DatasetRepo.of(installed.place), open_storage(installed.place.storage), database)
+
+
 def test_two_new_categories_at_the_same_time_both_arrive(installed, tmp_path):
     """The second is published while the first is being built, so the first's push is overtaken."""
     place = installed.place
-    database = connect(place.database_url.get_secret_value())
-    database.migrate()
-    services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
 
     def build(target: Path) -> Content:
         publish_annotations(place, make_labelme(tmp_path / "plates", ["p.png"]), "plates", "v0.1.0")
         make_labelme(target, ["d.png"])
         return Content(images=())
 
-    publish(services, "desk", "annotation", "v0.1.0", build)
+    publish(services(installed), "desk", "annotation", "v0.1.0", build)
     assert installed.tags() == ["desk_ann_v0.1.0", "plates_ann_v0.1.0"]
     clone = installed.clone_and_pull("main", "clone")
-    assert sorted(files_in(clone / "annotations" / "desk")) == ["d.json", "d.png"]
-    assert sorted(files_in(clone / "annotations" / "plates")) == ["p.json", "p.png"]
+    assert sorted(plain(clone / "annotations" / "desk")) == ["d.json", "d.png"]
+    assert sorted(plain(clone / "annotations" / "plates")) == ["p.json", "p.png"]
 
 
 def cut_json(folder: Path) -> None:
@@ -245,7 +402,7 @@ def test_at_most_ten_bad_files_are_listed_and_the_rest_counted(installed, tmp_pa
     folder = make_labelme(tmp_path / "desk", [f"{index:02}.png" for index in range(13)])
     for path in folder.glob("*.png"):
         path.unlink()
-    with pytest.raises(SightlineError, match=r"13 of the JSON files(?s:.*)00\.json(?s:.*)and 3 more") as refused:
+    with pytest.raises(SightlineError, match=r"missing_image \(13\)(?s:.*)00\.json(?s:.*)and 3 more") as refused:
         publish_annotations(installed.place, folder, "desk", "v0.1.0")
     assert "10.json" not in str(refused.value)
 

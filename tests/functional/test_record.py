@@ -1,19 +1,25 @@
 """Recording a dataset version from a published annotation version."""
 
+import hashlib
 import json
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 from pycocotools.coco import COCO
 
+from sightline.database import connect, list_findings, list_images, list_stages, list_versions
 from sightline.datasets import find_dataset, pull_dataset
+from sightline.description import FILE, read_description
 from sightline.errors import SightlineError
 from sightline.publish import publish_annotations
 from sightline.record import record_dataset
 from sightline.record.dataset import Recorded
 from sightline.settings import settings
 from sightline.shards import unpack
+from sightline.storage import open_storage
 from tests.functional.conftest import free_port
 from tests.installed import Installed, install, run
 from tests.make_labelme import annotate, box, files_in, make_labelme
@@ -74,7 +80,8 @@ def test_a_stranger_pulls_both_versions_and_gets_the_original_images(installed, 
     folder = tmp_path / "desk"
     record(code, published(installed, folder))
     at_annotations = installed.clone_and_pull("desk_ann_v0.1.0", "clone-ann")
-    assert files_in(at_annotations / "annotations" / "desk") == files_in(folder)
+    pulled = files_in(at_annotations / "annotations" / "desk")
+    assert {name: data for name, data in pulled.items() if name != FILE} == files_in(folder)
     at_dataset = installed.clone_and_pull("desk_train_v0.1.0", "clone-train")
     assert unpack(at_dataset / "datasets" / "desk", tmp_path / "unpacked") == 20
     originals = {name: data for name, data in files_in(folder).items() if name.endswith(".png")}
@@ -155,6 +162,100 @@ def test_the_recipe_renames_and_chooses_labels(installed, tmp_path, code):
     assert description["recipe"]["label_map"] == {"switch": "device"}
     assert sum(counts["per_class"]["device"] for counts in description["counts"].values()) == 9
     assert sum(counts["images"] for counts in description["counts"].values()) == 20
+
+
+MIRROR = """
+def transform(image, annotations, keep=1):
+    for one in annotations:
+        x, y, width, height = one["bbox"]
+        one["bbox"], one["segmentation"] = [image.shape[1] - x - width, y, width, height], None
+    return image[:, ::-1], annotations[:keep]
+"""
+
+
+def test_counts_recipe_and_findings_are_the_same_in_sql_dataset_and_storage(installed, tmp_path, code):
+    folder = tmp_path / "desk"
+    make_labelme(folder, NAMES)
+    annotate(folder, "office/9.png", [box(), box("dot", 5, 5, 5, 5)])
+    (folder / "office" / "8.json").unlink()
+    commit = str(publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.record.commit)
+    (code / "configs" / "categories" / "desk").mkdir()
+    (code / "configs" / "categories" / "desk" / "mirror.py").write_text(MIRROR)
+    (code / "configs" / "categories" / "desk" / "splits.csv").write_text("kitchen/0.png,test\n")
+    plugin = {"file": "mirror.py", "arguments": {"keep": 2}}
+    use_recipe(
+        code, plugin=plugin, split_file="splits.csv", label_map={"switch": "device"}, policy={"zero_area": "drop"}
+    )
+    recorded = record(code, commit)
+    database = connect(installed.place.database_url.get_secret_value())
+    annotations, dataset = (list_versions(database, "desk", kind)[0] for kind in ("annotation", "dataset"))
+    stages = [asdict(stage) for stage in list_stages(database, dataset.id)]
+    dataset_dir = pull_dataset(installed.place, recorded.dataset)
+    assert (stages[0]["images_before"], stages[-1]["images_after"]) == (19, 19)
+    assert {stage["name"]: stage["annotations_after"] for stage in stages}["plugin"] == 28
+    assert json.loads((dataset_dir / "dataset.json").read_bytes())["stages"] == stages
+    assert json.loads((dataset_dir / "statistics.json").read_bytes())["stages"] == stages
+    uploaded = open_storage(installed.place.storage).read_bytes("results/desk/v0.1.0/run-1/record/statistics.json")
+    assert uploaded == (dataset_dir / "statistics.json").read_bytes()
+    sha256 = hashlib.sha256(MIRROR.encode()).hexdigest()
+    expected = {
+        "annotation_version": "v0.1.0",
+        "classes": ["device", "plug"],
+        "code": code.name,
+        "fractions": {"train": 0.7, "val": 0.2, "test": 0.1},
+        "label_map": {"switch": "device"},
+        "plugin": {"file": "mirror.py", "function": "transform", "arguments": {"keep": 2}, "sha256": sha256},
+        "policy": {"zero_area": "drop"},
+        "seed": 0,
+        "split_file": {"file": "splits.csv", "sha256": hashlib.sha256(b"kitchen/0.png,test\n").hexdigest()},
+    }
+    assert {key: dataset.recipe[key] for key in expected} == expected
+    assert code.name not in (dataset_dir / "dataset.json").read_text()
+    found = {(row.code, row.file) for row in list_findings(database, dataset.id)}
+    published = {(row.code, row.file) for row in list_findings(database, annotations.id)}
+    assert ("image_without_json", "office/8.png") in published
+    assert published | {("zero_area", "office/9.json")} == found
+    told = json.loads((dataset_dir / "findings.json").read_bytes())
+    assert {(one["code"], one["file"]) for one in told} == found
+    assert {one["code"]: one["found_in"] for one in told}["image_without_json"] == "publish"
+    rows = list_images(database, dataset.id)
+    assert {row.name: row.split for row in rows}["kitchen/0.png"] == "test"
+    for split in ("train", "val", "test"):
+        coco = COCO(str(dataset_dir / f"{split}.json"))
+        labels = {one: coco.cats[one]["name"] for one in coco.cats}
+        for image in coco.imgs.values():
+            counted = Counter(labels[one["category_id"]] for one in coco.imgToAnns[image["id"]])
+            assert {row.name: row.labels for row in rows}[image["file_name"]] == counted
+    description = read_description(installed.clone_and_pull("desk_train_v0.1.0", "clone") / "datasets" / "desk")
+    assert [asdict(stage) for stage in description.stages] == stages
+
+
+def test_another_plugin_gives_another_version(installed, tmp_path, code):
+    commit = published(installed, tmp_path / "desk")
+    (code / "configs" / "categories" / "desk").mkdir()
+    file = code / "configs" / "categories" / "desk" / "mirror.py"
+    use_recipe(code, plugin={"file": "mirror.py"})
+    versions = []
+    for source in (MIRROR, MIRROR + "\n# looks the same\n", MIRROR):
+        file.write_text(source)
+        versions.append(record(code, commit).dataset.version)
+    assert versions == ["v0.1.0", "v0.1.1", "v0.1.0"]
+
+
+def test_a_broken_plugin_ends_without_a_version(installed, tmp_path, code):
+    commit = published(installed, tmp_path / "desk")
+    before = installed.state()
+    (code / "configs" / "categories" / "desk").mkdir()
+    (code / "configs" / "categories" / "desk" / "mirror.py").write_text(
+        "def transform(image, annotations):\n    1 / 0\n"
+    )
+    use_recipe(code, plugin={"file": "mirror.py"})
+    with pytest.raises(
+        SightlineError, match=r"(?s)plug-in mirror\.py, transform, image kitchen/0\.png: .*ZeroDivisionError"
+    ):
+        record(code, commit)
+    assert installed.state() == before
+    assert installed.left_behind() == []
 
 
 def test_a_misspelt_recipe_key_is_refused_and_nothing_is_recorded(installed, tmp_path, code):

@@ -10,6 +10,7 @@ import pytest
 from sightline.report.charts import (
     Series,
     bar_chart,
+    compared_histogram,
     confusion_chart,
     grouped_bar_chart,
     histogram,
@@ -186,3 +187,25 @@ def test_colours_differ_and_never_change_with_the_number_of_classes():
     assert len(set(many)) == 80
     assert tuple(many[: len(PALETTE)]) == PALETTE
     assert rgb("#3b82f6") == (59, 130, 246)
+
+
+@pytest.mark.parametrize(
+    ("edges", "options", "first"),
+    [
+        pytest.param([0, 10, 20], {}, "0 to 10: 3 train (75.0 %), 0 val (0.0 %)", id="even"),
+        pytest.param([0.0, 1.0, 90509.7], {"doubling": True}, "0 to 1: 3 train (75.0 %), 0 val (0.0 %)", id="doubling"),
+        pytest.param([0, 1, 2], {"whole": True}, "0: 3 train (75.0 %), 0 val (0.0 %)", id="counts"),
+    ],
+)
+def test_groups_are_compared_as_shares_of_their_own(edges, options, first):
+    chart = compared_histogram("Size", edges, {"train": [3, 1], "val": [0, 2], "test": [0, 0]}, "px", "%", **options)
+    assert tooltips(chart)[2].startswith(first)
+    outlines = [one for one in drawing(chart).iter("path") if one.get("class") == "curve"]
+    assert [one.get("stroke") for one in outlines] == list(PALETTE[:2])  # a group of nothing is not drawn
+    width, height = (float(value) for value in drawing(chart).get("viewBox").split()[2:])
+    assert all(0 <= value <= max(width, height) for value in every_number(chart))
+
+
+def test_groups_without_values_say_so():
+    assert "No values" in compared_histogram("Size", [], {"train": []}, "px", "%")
+    assert "No values" in compared_histogram("Size", [0, 1], {"train": [0]}, "px", "%")

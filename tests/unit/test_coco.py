@@ -15,6 +15,8 @@ from sightline.coco import (
     MaskError,
     circle_outline,
     clip_polygon,
+    encode_region,
+    find_tangled,
     mask_region,
     merge_regions,
     polygon_area,
@@ -22,6 +24,8 @@ from sightline.coco import (
     polygon_region,
     read_coco,
     rectangle_outline,
+    same_region,
+    untangle_polygon,
     write_coco,
 )
 
@@ -140,6 +144,108 @@ def test_clipping_is_the_same_after_mirroring(seed):
     assert sum(polygon_area(piece) for piece in clip_polygon(mirrored, WIDTH, HEIGHT)) == pytest.approx(area, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("points", "boxes", "area"),
+    [
+        pytest.param([[0, 0], [10, 10], [10, 0], [0, 10]], [(0, 0, 5, 10), (5, 0, 5, 10)], 50, id="a bow tie"),
+        pytest.param(
+            [[0, 0], [10, 0], [10, 10], [5, 10], [5, 8], [7, 8], [7, 11], [0, 11]], [(0, 0, 10, 11)], 107, id="a loop"
+        ),
+        pytest.param(
+            [[-1, 0], [40, 0], [40, 40], [0, 40], [0, -1]],
+            [(0, 0, 40, 40)],
+            1600,
+            id="a slip of the hand at the end",
+        ),
+        pytest.param(
+            [[0, 0], [30, 0], [30, 30], [0, 30], [0, 10], [20, 10], [20, 20], [-9, 20], [-9, 0]],
+            None,
+            None,
+            id="around a hole",
+        ),
+    ],
+)
+def test_a_polygon_that_crosses_itself_is_taken_apart(points, boxes, area):
+    points = np.array(points, dtype=float)
+    assert find_tangled([points, SQUARE]) == [True, False]
+    parts = untangle_polygon(points)
+    if boxes is not None:
+        assert sorted(polygon_box(part) for part in parts) == boxes
+    if area is not None:
+        assert sum(polygon_area(part) for part in parts) == area
+    assert not any(find_tangled(parts))
+    for turned in (points[::-1], np.roll(points, 2, 0)):
+        assert [part.tolist() for part in untangle_polygon(turned)] == [part.tolist() for part in parts]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(
+            [[0, 0], [10, 0], [10, 10], [0, 10], [0, 5], [3, 5], [3, 7], [6, 7], [6, 5], [3, 5], [0, 5]],
+            id="cut open around a hole",
+        ),
+        pytest.param([[0, 0], [5, 0], [5, 5], [10, 5], [10, 10], [5, 10], [5, 5], [0, 5]], id="touching in a point"),
+        pytest.param([[0, 0], [5, 0], [9, 0], [5, 0], [5, 5]], id="a spike"),
+        pytest.param([[0, 0], [5, 5], [9, 9]], id="a line"),
+    ],
+)
+def test_a_polygon_that_only_touches_itself_stays_as_it_is(points):
+    points = np.array(points, dtype=float)
+    assert find_tangled([points]) == [True]
+    assert untangle_polygon(points) is None
+
+
+def test_repeated_points_are_no_crossing():
+    assert find_tangled([SQUARE[[0, 0, 1, 1, 2, 3, 0]], SQUARE[[0, 1, 1]]])[0] is False
+
+
+def test_a_tangle_of_too_many_points_is_given_up():
+    assert untangle_polygon(np.random.default_rng(0).uniform(0, 100, (5000, 2))) == []
+
+
+@given(st.integers(0, 10**6), st.integers(4, 40))
+def test_what_was_tangled_covers_the_same_ground_once(seed, count):
+    points = np.random.default_rng(seed).integers(0, 60, (count, 2)).astype(float)
+    parts = untangle_polygon(points)
+    if not find_tangled([points])[0] or parts is None:
+        return
+    assert all(untangle_polygon(part) is None for part in parts)  # they may touch themselves, not cross
+    boxes = [polygon_box(part) for part in parts]
+    assert all(x >= 0 and y >= 0 and x + w <= 60 and y + h <= 60 for x, y, w, h in boxes)
+    assert sum(polygon_area(part) for part in parts) <= 3600
+
+
+OTHER = np.array([[0.0, 0], [10, 0], [10, 10], [0, 9.98]])
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        pytest.param(SQUARE + 0.009, True, id="a hundredth of a pixel off"),
+        pytest.param(SQUARE + 0.02, False, id="further off"),
+        pytest.param(np.roll(SQUARE, 1, 0), True, id="begun elsewhere"),
+        pytest.param(SQUARE[::-1], True, id="the other way round"),
+        pytest.param(np.roll(SQUARE[::-1], 3, 0), True, id="both"),
+        pytest.param(OTHER, False, id="one vertex off"),
+        pytest.param(SQUARE[[0, 2, 1, 3]], False, id="another order"),
+        pytest.param(SQUARE[:3], False, id="a vertex fewer"),
+    ],
+)
+def test_regions_are_the_same_within_a_hundredth_of_a_pixel(other, same):
+    assert same_region(polygon_region([SQUARE]), polygon_region([other])) is same
+
+
+def test_regions_in_parts_and_masks_are_compared_too():
+    two = polygon_region([SQUARE, SQUARE + 20])
+    assert same_region(two, polygon_region([SQUARE + 0.001, SQUARE + 20]))
+    assert not same_region(two, polygon_region([SQUARE]))
+    mask = mask_region(np.array([[1.0, 1], [2, 2]]), png(np.ones((2, 2))), 10, 10)
+    assert same_region(mask, mask)
+    assert not same_region(mask, mask_region(np.array([[1.0, 2], [2, 3]]), png(np.ones((2, 2))), 10, 10))
+    assert not same_region(mask, two)
+
+
 def png(pixels: np.ndarray, mode: str = "L") -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8) * 255).convert(mode).save(buffer, "PNG")
@@ -184,6 +290,12 @@ def test_a_mask_and_a_polygon_merge_into_one_encoding():
     merged = merge_regions([polygon_region([SQUARE]), mask], WIDTH, HEIGHT)
     assert (merged.box, merged.area) == ((0, 0, 52, 42), 104)
     assert rle_of.decode(merged.rle).sum() == 104
+
+
+def test_what_lies_between_the_pixels_centres_is_encoded_as_the_nearest_pixel():
+    small = polygon_region([np.array([[99.6, 59.6], [100, 59.6], [100, 60]])])
+    region = encode_region(small, WIDTH, HEIGHT)
+    assert (region.box, region.area) == ((99, 59, 1, 1), 1)
 
 
 def test_coco_files_read_back_and_have_the_same_bytes(tmp_path):

@@ -1,5 +1,6 @@
 """Every config that we ship: its data pipeline, a step of training, a prediction; on the CPU, at small sizes."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_a_config_trains_and_predicts(name, dataset):
         {key: [sample[key] for sample in chosen] for key in ("inputs", "data_samples")}, training=True
     )
     assert len(batch["data_samples"][0].gt_instances) >= 1
+    emptied = copy.deepcopy(batch["data_samples"])
     loss, terms = model.parse_losses(model.train()(**batch, mode="loss"))
     loss.backward()
     assert torch.isfinite(loss)
@@ -112,6 +114,14 @@ def test_a_config_trains_and_predicts(name, dataset):
     heads = [module for key, module in model.named_modules() if key.endswith(("_head", "neck", "backbone"))]
     for head in heads:
         assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in head.parameters()), head
+    # A batch of backgrounds alone, as datasets with negatives have them.
+    for sample in emptied:
+        sample.gt_instances = sample.gt_instances[:0]
+    model.zero_grad()
+    background, _ = model.parse_losses(model(batch["inputs"], emptied, mode="loss"))
+    background.backward()
+    assert torch.isfinite(background) and background > 0
+    assert all(weight.grad is None or torch.isfinite(weight.grad).all() for weight in model.parameters())
     image = np.random.default_rng(0).integers(0, 255, (90, 140, 3), dtype=np.uint8)
     detections = Detector.from_model(model, config, CLASSES).predict([image])[0]
     assert detections.boxes.shape == (len(detections), 4)

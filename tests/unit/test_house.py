@@ -26,15 +26,20 @@ LAYERS = {
         "references",
         "settings",
         "shards",
+        "similarity",
         "threads",
         "versions",
+        "workplaces",
     },
     "tools": {"detectors", "metrics", "report"},
     "services": {
+        "claims",
         "database",
         "dataset_repo",
         "description",
+        "dvc_objects",
         "datasets",
+        "git",
         "models",
         "outside",
         "publication",
@@ -44,7 +49,7 @@ LAYERS = {
         "storage",
     },
     "steps": {"record", "train", "evaluate", "test"},
-    "above the steps": {"publish"},
+    "above the steps": {"catalogue", "publish"},
 }
 """From the bottom up; imports go down, or sideways within a layer that is not the steps'."""
 HEIGHTS = {module: height for height, modules in enumerate(LAYERS.values()) for module in modules}
@@ -180,7 +185,18 @@ def test_every_config_and_every_recipe_key_is_in_the_readme():
     assert {name for name in wanted if f"`{name}`" not in readme} == set()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/steps.md", "docs/sample-data.md"])
+def test_every_finding_is_on_its_page_with_its_default_outcomes():
+    from sightline.record.findings import DEFAULTS, FIXES, PUBLISHING_DEFAULTS, Code
+
+    page = (REPOSITORY / "docs" / "findings.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page if line.startswith("| `")]
+    listed = {row[0].strip("`"): row[2:] for row in rows if len(row) == 5}
+    assert listed == {code: [PUBLISHING_DEFAULTS[code], DEFAULTS[code], FIXES.get(code, "")] for code in Code}
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
+)
 def test_a_page_links_to_files_that_are_there(page):
     file = REPOSITORY / page
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())

@@ -1,14 +1,18 @@
 import io
+import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from sightline import images
 from sightline.images import (
+    ImageError,
     ImageTooLargeError,
     MissingImageError,
     TruncatedImageError,
@@ -197,3 +201,70 @@ def test_a_missing_image_is_named(tmp_path):
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(UnreadableImageError):
         image_size(tmp_path)
+
+
+def test_a_pipe_instead_of_an_image_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "image.jpg")
+    with pytest.raises(UnreadableImageError, match="plain file"):
+        read_header(tmp_path / "image.jpg")
+
+
+def test_a_drawing_that_would_start_a_program_is_no_image(tmp_path):
+    path = tmp_path / "image.jpg"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    with pytest.raises(UnreadableImageError):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\xff\xd8" + b"\xff" * 300_000, id="padding"),
+        pytest.param(b"\xff\xd8" + b"\xff\xe2\x00\x02" * 200_000, id="empty segments"),
+        pytest.param(b"\xff\xd8" + b"\xff\xe2\x00\x00" * 200_000, id="segments without a length"),
+        pytest.param(bomb(4, 4)[:33] + b"\x00\x00\x00\x00aaaa\x00\x00\x00\x00" * 200_000, id="empty chunks"),
+    ],
+)
+def test_a_header_without_end_is_given_up(tmp_path, data):
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableImageError):
+        read_header(path)
+
+
+def sample(file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph().save(buffer, file_format, **({} if file_format in ("BMP", "GIF") else {"exif": exif}))
+    return buffer.getvalue()
+
+
+SAMPLES = {name: sample(name) for name in ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")} | {
+    "PNG with EXIF at its end": png_with_exif_after_the_pixels(6)
+}
+
+
+@settings(max_examples=int(os.environ.get("ANY_IMAGE_EXAMPLES", "300")), deadline=None)
+@given(
+    st.sampled_from(sorted(SAMPLES)),
+    st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=8)), max_size=4),
+    st.one_of(st.none(), st.integers(0, 600)),
+    st.booleans(),
+)
+def test_any_bytes_are_an_image_or_an_image_error(tmp_path_factory, name, edits, kept, decoded):
+    data = bytearray(SAMPLES[name])
+    for place, replacement in edits:
+        data[place : place + len(replacement)] = replacement
+    path = tmp_path_factory.getbasetemp() / "any image"
+    path.write_bytes(data[:kept])
+    try:
+        header = read_header(path, 10**6)
+        check_whole(path, header)
+        assert min(header.width, header.height) > 0
+        assert header.width * header.height <= 10**6
+        assert 1 <= header.orientation <= 8
+        if decoded:
+            assert read_image(path, 10**6).ndim == 3
+    except ImageError as error:
+        assert "any image: " in str(error)

@@ -1,11 +1,25 @@
+import base64
 import json
+import math
+import os
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.labelme import Document, ImagePathError, LabelmeError, Shape, read_document, write_document
+from sightline import labelme
+from sightline.labelme import (
+    Document,
+    ImagePathError,
+    LabelmeError,
+    Shape,
+    copy_document,
+    read_document,
+    read_embedded_image,
+    write_document,
+)
 
 TRIANGLE = [[0, 0], [4, 0], [4, 3.5]]
 
@@ -72,20 +86,8 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
         pytest.param([1, 2], "not labelme's", id="a list"),
         pytest.param({"images": [], "annotations": []}, "not labelme's", id="COCO"),
         pytest.param(content(shapes={}), "must be a list", id="shapes is no list"),
-        pytest.param(content(shapes=["x"]), "shape 0", id="a shape is text"),
-        pytest.param(content(shapes=[{"points": TRIANGLE}]), "no 'label'", id="no label key"),
-        pytest.param(content(shapes=[{"label": "a"}]), "no 'points'", id="no points key"),
-        pytest.param(content(shapes=[shape(), shape(label=3)]), "shape 1", id="a label is a number"),
-        pytest.param(content(shapes=[shape(points=[[1, 2, 3]])]), "two numbers", id="three coordinates"),
-        pytest.param(content(shapes=[shape(points=[[1, 2], [3]])]), r"\[x, y\]", id="a ragged list"),
-        pytest.param(content(shapes=[shape(points=[["1", "2"]])]), "two numbers", id="text for a coordinate"),
-        pytest.param(content(shapes=[shape(points=[[None, 2]])]), "two numbers", id="null for a coordinate"),
-        pytest.param(content(shapes=[shape(points="x")]), "must be a list", id="points is text"),
-        pytest.param(content(shapes=[shape(points=[[float("nan"), 2]])]), "NaN or infinite", id="NaN"),
-        pytest.param(content(shapes=[shape(points=[[float("inf"), 2]])]), "NaN or infinite", id="infinite"),
-        pytest.param(content(shapes=[shape(group_id="a")]), "group_id", id="a group is text"),
-        pytest.param(content(imageWidth="640"), "imageWidth", id="a width is text"),
-        pytest.param(content(imageHeight=1.5), "imageHeight", id="half a pixel"),
+        pytest.param("[" * 100_000, "nested too deeply", id="nested without end"),
+        pytest.param(json.dumps(content(description="half \ud83d")), "not JSON", id="half a character"),
         pytest.param(content(imagePath=None), "imagePath", id="no image path"),
         pytest.param(content(imagePath=""), "imagePath", id="an empty image path"),
         pytest.param(content(imagePath="a\0.jpg"), "imagePath", id="a zero byte in the image path"),
@@ -98,11 +100,99 @@ def test_a_damaged_document_is_refused_with_its_reason(tmp_path, text, says):
     assert "broken.json" in str(refused.value)
 
 
-@pytest.mark.parametrize("number", ["1e999", "-1e300", "2e9"])
-def test_a_number_too_large_for_a_coordinate_is_refused(tmp_path, number):
-    path = write(tmp_path / "a.json", json.dumps(content()).replace("3.5", number))
-    with pytest.raises(LabelmeError):
+@pytest.mark.parametrize(
+    ("damaged", "says", "finite"),
+    [
+        pytest.param("x", "no object", True, id="text"),
+        pytest.param(None, "no object", True, id="null"),
+        pytest.param({"points": TRIANGLE}, "no 'label'", True, id="no label key"),
+        pytest.param({"label": "a"}, "no 'points'", True, id="no points key"),
+        pytest.param(shape(label=3), "must be text", True, id="a label is a number"),
+        pytest.param(shape(label="x" * 300), "200 characters", True, id="an endless label"),
+        pytest.param(shape(points=[[1, 2, 3]]), r"\[x, y\]", True, id="three coordinates"),
+        pytest.param(shape(points=[[1, 2], [3]]), r"\[x, y\]", True, id="a ragged list"),
+        pytest.param(shape(points=[["1", "2"]]), "two numbers", True, id="text for a coordinate"),
+        pytest.param(shape(points=[[None, 2]]), "two numbers", True, id="null for a coordinate"),
+        pytest.param(shape(points="x"), "must be a list", True, id="points is text"),
+        pytest.param(shape(points=[[math.nan, 2]]), "no number", False, id="NaN"),
+        pytest.param(shape(points=[[1, 2], [math.inf, 2]]), "no number", False, id="infinite"),
+        pytest.param(shape(points=[[-1e300, 2]]), "no number", False, id="far too large"),
+        pytest.param(shape(points=[[2e9, 2]]), "no number", False, id="too large"),
+        pytest.param(shape(points=[[10**30, 2]]), "no number", False, id="a huge whole number"),
+        pytest.param(shape(group_id="a"), "group_id", True, id="a group is text"),
+        pytest.param(shape(group_id=10**30), "group_id", True, id="a huge group"),
+    ],
+)
+def test_a_damaged_shape_keeps_its_place_and_costs_no_other(tmp_path, damaged, says, finite):
+    path = write(tmp_path / "a.json", content(shapes=[shape(), damaged, shape(label="last")]))
+    first, second, third = read_document(path).shapes
+    assert (first.label, first.damage, third.label, third.damage) == ("plug", None, "last", None)
+    assert len(second.points) == 0
+    assert second.damage.finite == finite
+    assert re.search(says, second.damage.reason)
+
+
+@pytest.mark.parametrize("size", ["640", 1.5, True, 0, -3, 10**9, math.nan, [1]])
+def test_a_size_that_is_no_size_counts_as_none(tmp_path, size):
+    document = read_document(write(tmp_path / "a.json", content(imageWidth=size)))
+    assert (document.image_width, document.image_height) == (None, 10)
+
+
+@pytest.mark.parametrize("odd", [[1], "x", 3, None, {"a": [1]}])
+def test_flags_and_descriptions_of_odd_types_do_no_harm(tmp_path, odd):
+    path = write(tmp_path / "a.json", content(flags=odd, shapes=[shape(flags=odd, description=odd)]))
+    document = read_document(path)
+    write_document(tmp_path / "b.json", document)
+    (again,) = read_document(tmp_path / "b.json").shapes
+    assert isinstance(again.description, str)
+    assert again.flags == (odd if isinstance(odd, dict) else {})
+
+
+def test_a_pipe_instead_of_a_file_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(LabelmeError, match="plain file"):
+        read_document(tmp_path / "a.json")
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(3 * 2**30)  # takes no room on the disk
+    with pytest.raises(LabelmeError, match="3,221,225,472 bytes"):
+        read_document(tmp_path / "a.json")
+
+
+def test_more_values_than_memory_could_hold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(labelme, "_MOST_VALUES", 1000)
+    path = write(tmp_path / "a.json", content(shapes=[shape()] * 100))
+    with pytest.raises(LabelmeError, match="more than 1,000 values"):
         read_document(path)
+
+
+def test_ten_thousand_shapes_are_read(tmp_path):
+    assert len(read_document(write(tmp_path / "a.json", content(shapes=[shape()] * 10_000))).shapes) == 10_000
+
+
+def test_an_embedded_image_is_seen_and_can_be_had(tmp_path):
+    path = write(tmp_path / "a.json", content(imageData=base64.b64encode(b"a picture").decode()))
+    assert read_document(path).embedded
+    assert read_embedded_image(path) == b"a picture"
+    assert not read_document(write(tmp_path / "b.json", content())).embedded
+
+
+@pytest.mark.parametrize("data", ["%%%", "ä", 5, ["x"]])
+def test_a_damaged_embedded_image_is_refused(tmp_path, data):
+    with pytest.raises(LabelmeError, match="embedded image"):
+        read_embedded_image(write(tmp_path / "a.json", content(imageData=data)))
+
+
+def test_a_copy_keeps_what_the_annotator_wrote_but_for_the_changes(tmp_path):
+    odd = content(shapes=[shape(points=[[math.inf, 1]]), "x"], note={"ñ": [1, None]})
+    for name, original in (("odd", odd), ("plain", content(note="번호판"))):
+        path = write(tmp_path / f"{name}.json", original)
+        copy_document(path, tmp_path / "copy.json", {"imagePath": "b.jpg"})
+        assert json.loads((tmp_path / "copy.json").read_bytes()) == original | {"imagePath": "b.jpg"}
+        copy_document(tmp_path / "copy.json", tmp_path / "again.json", {"imagePath": "b.jpg"})
+        assert (tmp_path / "again.json").read_bytes() == (tmp_path / "copy.json").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +205,12 @@ def test_a_number_too_large_for_a_coordinate_is_refused(tmp_path, number):
         "C:\\a.jpg",
         "..\\a.jpg",
         "\\\\host\\a.jpg",
+        "//host/a.jpg",
+        "sub\\..\\..\\a.jpg",
+        "c:a.jpg",
+        "C:/a.jpg",
+        ".",
+        "sub/..",
         "..",
     ],
 )
@@ -132,13 +228,20 @@ def test_an_image_path_within_the_folder_is_read_as_labelme_does(tmp_path, image
     assert read_document(write(tmp_path / "a.json", content(imagePath=image_path))).image_path == read
 
 
-def test_images_may_lie_beside_the_documents_folder_but_not_outside_the_root(tmp_path):
-    (tmp_path / "root" / "labels").mkdir(parents=True)
-    path = write(tmp_path / "root" / "labels" / "a.json", content(imagePath="../images/a.jpg"))
-    assert read_document(path, tmp_path / "root").image_path == "../images/a.jpg"
-    write(path, content(imagePath="../../images/a.jpg"))
+@pytest.mark.parametrize(
+    ("image_path", "name"), [("../../a.jpg", "a.jpg"), ("C:\\photos\\b.png", "b.png"), ("c:d.jpg", "d.jpg"), ("..", "")]
+)
+def test_the_refusal_knows_the_files_name(tmp_path, image_path, name):
+    with pytest.raises(ImagePathError) as refused:
+        read_document(write(tmp_path / "a.json", content(imagePath=image_path)))
+    assert refused.value.name == name
+
+
+def test_another_image_path_can_stand_in(tmp_path):
+    path = write(tmp_path / "a.json", content(imagePath="/etc/passwd"))
+    assert read_document(path, "passwd.jpg").image_path == "passwd.jpg"
     with pytest.raises(ImagePathError):
-        read_document(path, tmp_path / "root")
+        read_document(path, "../passwd.jpg")
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]))

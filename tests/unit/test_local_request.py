@@ -12,6 +12,7 @@ def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -
         steps=steps,
         category="desk",
         annotation_version="",
+        recipe={},
         config="mask_rcnn_r18_small",
         overrides={},
         epochs=0,
@@ -44,7 +45,7 @@ def test_a_model_that_is_only_tested_is_passed_as_it_is():
 
 
 def test_an_omitted_step_takes_its_own_options_with_it():
-    assert set(arguments(request_of("record"))) == {"category", "annotation_version"}
+    assert set(arguments(request_of("record"))) == {"category", "annotation_version", "recipe"}
     assert set(arguments(request_of("train"))) == {
         "category", "dataset_version", "config", "overrides", "epochs", "select_by", "device",
     }  # fmt: skip

@@ -4,12 +4,9 @@ import io
 import json
 import shutil
 import tarfile
-from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
@@ -18,10 +15,10 @@ from sightline.coco import read_coco
 from sightline.errors import SightlineError
 from sightline.images import read_image
 from sightline.labelme import Document, Shape, write_document
-from sightline.record.build import NothingAnnotatedError, build_dataset, read_and_check
+from sightline.record.build import NothingAnnotatedError, build_dataset
 from sightline.record.findings import Code, Outcome, count_findings
 from sightline.record.recipe import Fractions, Recipe, RecipeError, read_recipe
-from sightline.record.split import SPLITS, EmptySplitError, split_images
+from sightline.record.split import SPLITS
 from sightline.shards import PackError, pack_images, unpack
 
 WIDTH, HEIGHT = 40, 30
@@ -85,7 +82,7 @@ def test_every_supported_shape_becomes_an_annotation(tmp_path, drawn, bbox, area
     (only,) = annotations(tmp_path / "out")
     assert only["bbox"] == bbox
     assert area is None or only["area"] == area
-    assert summary.findings == ()
+    assert {found.outcome for found in summary.findings} <= {Outcome.FIX}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +117,7 @@ def test_a_shape_that_cannot_be_used_is_dropped_and_listed(tmp_path, drawn, code
     assert (found.code, found.file, found.shape_index, found.outcome) == (code, "a.json", 0, Outcome.DROP)
     assert json.loads((tmp_path / "out" / "findings.json").read_bytes()) == [
         {"code": code, "file": "a.json", "shape_index": 0, "message": found.message, "outcome": "drop"}
+        | {"found_in": "record"}
     ]
 
 
@@ -136,7 +134,7 @@ def test_parts_of_one_label_and_group_are_one_instance(tmp_path):
         box(8, 8, 10, 11, group_id=1),
         box(5, 5, 6, 6, group_id=1, label="switch"),
         box(20, 20, 21, 21),
-        box(20, 20, 21, 21),
+        box(22, 20, 23, 21),
     ]
     annotate(tmp_path / "in", shapes=parts)
     build(tmp_path / "in", tmp_path / "out")
@@ -145,7 +143,7 @@ def test_parts_of_one_label_and_group_are_one_instance(tmp_path):
         (1, [0, 0, 10, 11], 10),
         (2, [5, 5, 1, 1], 1),
         (1, [20, 20, 1, 1], 1),
-        (1, [20, 20, 1, 1], 1),
+        (1, [22, 20, 1, 1], 1),
     ]
     assert len(found[0]["segmentation"]) == 2
 
@@ -223,7 +221,7 @@ def test_an_image_over_the_recipes_limit_is_dropped(tmp_path):
 
 
 def test_the_images_own_size_wins_over_the_jsons(tmp_path):
-    annotate(tmp_path / "in", "a", written_size=(HEIGHT, WIDTH))
+    annotate(tmp_path / "in", "a", written_size=(HEIGHT, HEIGHT))
     summary = build(tmp_path / "in", tmp_path / "out")
     (image,) = read_coco(tmp_path / "out" / "train.json")["images"]
     assert (image["width"], image["height"]) == (WIDTH, HEIGHT)
@@ -307,9 +305,11 @@ def test_images_are_sorted_by_their_own_names(tmp_path):
 
 
 def test_every_row_counts_its_annotations(tmp_path):
-    annotate(tmp_path / "in", "a", [box(group_id=1), box(group_id=1), box()])
+    parts = [box(group_id=1), box(20, 5, 25, 9, group_id=1), box(30, 5, 35, 9), box(1, 1, 3, 3, label="switch")]
+    annotate(tmp_path / "in", "a", parts)
     annotate(tmp_path / "in", "b", [], shade=1)
-    assert [row.annotations for row in build(tmp_path / "in", tmp_path / "out").images] == [2, 0]
+    rows = build(tmp_path / "in", tmp_path / "out").images
+    assert [(row.annotation_count, row.labels) for row in rows] == [(3, {"plug": 2, "switch": 1}), (0, {})]
 
 
 def contents(folder):
@@ -353,7 +353,7 @@ def test_the_digest_names_the_content_not_the_version(tmp_path):
     ],
 )
 def test_the_recipe_chooses_labels_and_their_order(tmp_path, recipe, classes, kept):
-    annotate(tmp_path / "in", shapes=[box(label="switch"), box(label="apple"), box(label="plug")])
+    annotate(tmp_path / "in", shapes=[box(label="switch"), box(1, 1, 3, 3, label="apple"), box(20, 1, 30, 9)])
     summary = build(tmp_path / "in", tmp_path / "out", Recipe(fractions=ALL_TRAIN.fractions, **recipe))
     assert summary.classes == classes
     assert len(annotations(tmp_path / "out")) == kept
@@ -394,70 +394,6 @@ def test_a_dataset_is_never_mixed_with_what_lies_there(tmp_path):
     build(tmp_path / "in", tmp_path / "out")
     with pytest.raises(SightlineError, match="not empty"):
         build(tmp_path / "in", tmp_path / "out")
-
-
-# --- the split -------------------------------------------------------------------------------------------------------
-
-
-def digests(count):
-    return {f"{index}.jpg": hashlib.sha256(str(index).encode()).hexdigest() for index in range(count)}
-
-
-def sides(split):
-    return {name: part for part in SPLITS for name in split.names(part)}
-
-
-@given(st.integers(0, 10**9), st.integers(60, 200), st.integers(1, 100))
-def test_an_added_image_never_moves_another(seed, before, added):
-    some, more = digests(before), digests(before + added)
-    try:
-        old, new = sides(split_images(some, Fractions(), seed)), sides(split_images(more, Fractions(), seed))
-    except EmptySplitError:
-        return
-    assert set(new) == set(more)
-    assert all(new[name] == side for name, side in old.items())
-
-
-def test_shares_come_out_as_asked():
-    split = split_images(digests(5000), Fractions(train=0.5, val=0.3, test=0.2), 3)
-    assert np.allclose([len(split.names(name)) / 5000 for name in SPLITS], [0.5, 0.3, 0.2], atol=0.03)
-
-
-def test_another_seed_is_another_split():
-    assert split_images(digests(100), Fractions(), 0) != split_images(digests(100), Fractions(), 1)
-
-
-def test_exact_duplicates_stay_on_one_side():
-    twice = digests(50) | {f"copy of {name}": digest for name, digest in digests(50).items()}
-    side = sides(split_images(twice, Fractions(), 0))
-    assert all(side[name] == side[f"copy of {name}"] for name in digests(50))
-
-
-def test_a_split_without_a_share_stays_empty():
-    split = split_images(digests(40), Fractions(train=0.8, val=0.2, test=0), 0)
-    assert split.test == ()
-    assert len(split.train) + len(split.val) == 40
-
-
-def test_an_empty_split_names_a_seed_that_works():
-    few = digests(6)
-    seed = next(seed for seed in range(100) if len({*sides_or_none(few, seed)}) < 3)
-    with pytest.raises(EmptySplitError, match="6 different images") as refused:
-        split_images(few, Fractions(), seed)
-    works = int(str(refused.value).split("`seed: ")[1].split("`")[0])
-    assert min(Counter(sides(split_images(few, Fractions(), works)).values()).values()) >= 1
-
-
-def sides_or_none(few, seed):
-    try:
-        return sides(split_images(few, Fractions(), seed)).values()
-    except EmptySplitError:
-        return ()
-
-
-def test_fewer_images_than_splits_says_so():
-    with pytest.raises(EmptySplitError, match="need 3 images"):
-        split_images(digests(2), Fractions(), 0)
 
 
 # --- the recipe ------------------------------------------------------------------------------------------------------
@@ -505,11 +441,11 @@ def test_a_missing_recipe_is_refused(tmp_path):
 
 def test_shards_are_bounded_in_images_and_bytes(tmp_path, monkeypatch):
     folder = annotate_many(tmp_path / "in", 7)
-    names = [f"{index:03d}.png" for index in range(7)]
+    images = {path.name: path for path in folder.glob("*.png")}
     monkeypatch.setattr(pack, "SHARD_IMAGES", 3)
-    assert [path.name for path in pack_images(folder, names, tmp_path)] == [f"images-0000{n}.tar" for n in range(3)]
+    assert [path.name for path in pack_images(images, tmp_path)] == [f"images-0000{n}.tar" for n in range(3)]
     monkeypatch.setattr(pack, "SHARD_BYTES", 1)
-    assert len(pack_images(folder, names, tmp_path)) == 7
+    assert len(pack_images(images, tmp_path)) == 7
     assert unpack(tmp_path, tmp_path / "out") == 7
 
 
@@ -552,7 +488,7 @@ def test_unpacking_does_not_follow_links_out_of_the_target(tmp_path):
 
 def test_a_shard_that_is_cut_off_is_refused(tmp_path):
     annotate(tmp_path / "in")
-    (shard,) = pack_images(tmp_path / "in", ["a.png"], tmp_path)
+    (shard,) = pack_images({"a.png": tmp_path / "in" / "a.png"}, tmp_path)
     shard.write_bytes(shard.read_bytes()[:550])
     with pytest.raises(PackError, match=r"images-00000\.tar"):
         unpack(tmp_path, tmp_path / "out")
@@ -576,28 +512,5 @@ def test_real_photographs_become_a_dataset(shared_data, tmp_path):
 
 def test_real_rectangles_over_the_border_are_cut(shared_data, tmp_path):
     summary = build(shared_data / "pavement_crack_118", tmp_path / "out", Recipe())
-    assert count_findings(summary.findings) == {"partly_outside_image": 9}
+    assert count_findings(summary.findings) == {"partly_outside_image": 9, "reversed_rectangle": 6}
     assert sum(counts["annotations"] for counts in summary.counts.values()) == 197
-
-
-def test_every_injected_defect_is_found(shared_data):
-    images, findings = read_and_check(shared_data / "derived_defects", Recipe())
-    found = {}
-    for finding in findings:
-        found.setdefault(finding.file.removesuffix(".json"), []).append(finding.code)
-    assert found == {
-        "bad_shapes": [Code.WRONG_POINTS] * 2 + [Code.CLIPPED] + [Code.ZERO_AREA] * 3 + [Code.EMPTY_LABEL],
-        "bomb": [Code.IMAGE_TOO_LARGE],
-        "exif_3": [Code.EXIF_ORIENTATION],
-        "exif_6": [Code.EXIF_ORIENTATION],
-        "exif_8": [Code.EXIF_ORIENTATION],
-        "missing_image": [Code.MISSING_IMAGE],
-        "no_size": [Code.NO_SIZE],
-        "not_json": [Code.UNREADABLE_JSON],
-        "swapped_size": [Code.WRONG_SIZE],
-        "traversal": [Code.IMAGE_OUTSIDE],
-        "truncated": [Code.TRUNCATED_IMAGE],
-    }
-    names = {image.image for image in images}
-    assert {"번호판_日本 ñ 1.jpg", "x'); DROP TABLE image_data;-- .jpg", "ok_plain.jpg", "exif_6.jpg"} <= names
-    assert all((image.width, image.height) == (640, 352) for image in images)

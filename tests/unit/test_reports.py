@@ -16,6 +16,8 @@ from pycocotools import mask as run_length
 from sightline.errors import SightlineError
 from sightline.evaluate.report import CandidateResult, ImageScore, render_evaluation_report, score_image
 from sightline.record.report import render_data_report
+from sightline.record.split import Split, Splitting
+from sightline.record.statistics import assemble_statistics, measure_split
 from sightline.report.page import duration, number, table
 from sightline.report.pictures import Shape, Thumbnails, draw_shapes, drawable, shapes_from_coco
 from sightline.test.draw import draw_predictions
@@ -145,7 +147,7 @@ def test_a_class_that_a_split_lacks_is_a_visible_warning(tmp_path):
     html = render_data_report(write_dataset(tmp_path / "d"), FACTS)
     warnings = re.findall(r'<p class="notice warning" role="alert">(.*?)</p>', html)
     assert len(warnings) == 1
-    assert "車牌 in test" in warnings[0]
+    assert "車牌 is in test" in warnings[0]
 
 
 def test_every_finding_is_listed_with_its_reason_and_outcome(tmp_path):
@@ -157,8 +159,8 @@ def test_every_finding_is_listed_with_its_reason_and_outcome(tmp_path):
     page = read_page(render_data_report(write_dataset(tmp_path / "d", findings), FACTS))
     assert page.tile("Findings") == "3"
     assert page.says("outside: 2 (2 fixed)")
-    assert ["<u>b.json", "#2", "it was clipped too", "fixed"] in page.rows
-    assert ["a.json", "#2", "a point has no area", "left out"] in page.rows
+    assert ["<u>b.json", "#2", "it was clipped too", "fixed", "record"] in page.rows
+    assert ["a.json", "#2", "a point has no area", "left out", "record"] in page.rows
 
 
 def test_a_long_list_of_findings_is_folded_and_cut_with_its_count(tmp_path):
@@ -180,6 +182,51 @@ def test_an_empty_split_and_a_missing_image_do_not_stop_the_report(tmp_path):
     page = read_page(render_data_report(folder, FACTS))
     assert page.says("The split val has no image")
     assert len(page.images()) == 2
+
+
+def test_the_report_draws_from_statistics_json(tmp_path):
+    folder = write_dataset(tmp_path / "d")
+    splits = {split: json.loads((folder / f"{split}.json").read_bytes()) for split in ("train", "val", "test")}
+    stages = [
+        {"name": "read", "images_before": 9, "images_after": 7, "annotations_before": 2000, "annotations_after": 2000},
+        {"name": "check", "images_before": 7, "images_after": 7, "annotations_before": 2000, "annotations_after": 1999},
+        {"name": "split", "images_before": 7, "images_after": 7, "annotations_before": 1999, "annotations_after": 1999},
+    ]
+    others = [{"label": "<i>cup</i>", "shapes": 5, "images": 4, "images_left_out": 3}]
+    split = Split(("a.png", HOSTILE_FILE.replace("/", "_")), ("c.png",), ("d.png",))
+    splitting = Splitting(split, (("a.png", HOSTILE_FILE.replace("/", "_")),), (), ("Over a fifth is one group.",))
+    measures = {name: measure_split(coco) for name, coco in splits.items()}
+    statistics = assemble_statistics(measures, CLASSES, stages, others, splitting)
+    statistics["splits"]["val"]["images"] = 4321  # to be seen on the page, which counts nothing itself
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    described = {"category": "desk", "version": "v0.1.0", "classes": CLASSES, "recipe": {"other_labels": "drop"}}
+    (folder / "dataset.json").write_text(json.dumps(described))
+    html = render_data_report(folder, FACTS)
+    page = read_page(html)
+    assert ["read", "9 → 7", "2\u2009000", "files that cannot be read are left out"] in page.rows
+    assert ["check", "7", "2\u2009000 → 1\u2009999", "shapes that cannot be used are left out"] in page.rows
+    assert html.count('class="highlighted"') == 3  # the two stages that left something out, and the sum of classes
+    assert ["<i>cup</i>", "5", "4", "3 images that had nothing else left out"] in page.rows
+    assert page.tile("Images") == "4\u2009324"
+    assert page.says("2 images form 1 group")
+    assert ["2", "train", f"a.png, {HOSTILE_FILE.replace('/', '_')}"] in page.rows
+    warnings = re.findall(r'<p class="notice warning" role="alert">(.*?)</p>', html)
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "Over a fifth is one group.",
+        "No object of 車牌 is in test",
+    ]
+    titles = re.findall(r"<title>([^<]*)</title>", html)
+    assert "320 to 452.5: 0 train (0.0 %), 0 val (0.0 %), 0 test (0.0 %)" not in titles
+    assert any(
+        re.match(r"\S+ to \S+: 4 train \(100.0 %\), 3 val \(100.0 %\), 2 test \(100.0 %\)", one) for one in titles
+    )
+    assert "2: 2 train (100.0 %), 0 val (0.0 %), 1 test (100.0 %)" in titles
+
+
+def test_findings_say_which_step_found_them(tmp_path):
+    findings = [finding("outside", "a", "fix") | {"found_in": "publish"}, finding("point", "b", "drop")]
+    page = read_page(render_data_report(write_dataset(tmp_path / "d", findings), FACTS))
+    assert [row[-1] for row in page.rows if row and row[0] == "a.json"] == ["publish", "record"]
 
 
 # --- training report

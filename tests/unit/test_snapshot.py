@@ -132,6 +132,8 @@ def test_whole_packages_are_in_so_that_plug_ins_found_at_run_time_are(volume):
         ("configs/yolox_s.py", set()),
         ("configs/categories/desk.yaml", {"record"}),
         ("configs/categories/plates.yaml", set()),
+        ("configs/categories/desk/brighter.py", {"record"}),
+        ("configs/categories/plates/brighter.py", set()),
         ("sightline/publish/annotations.py", set()),
         ("sightline/snapshot.py", set()),
         ("sightline/a_new_idea.py", set()),
@@ -184,6 +186,21 @@ def test_a_categorys_recipe_is_in_its_own_record_release_only(volume):
     releases = frozen(volume).releases
     assert {name for name in files(releases["record"]) if name.startswith("configs/")} == {
         "configs/categories/desk.yaml"
+    }
+    assert not any("categories" in name for step in ("train", "evaluate", "test") for name in files(releases[step]))
+
+
+def test_a_categorys_folder_comes_with_its_recipe_and_what_its_plug_in_imports(volume):
+    append(volume, "sightline/lamps.py", "WATTS = 40\n")
+    append(volume, "configs/categories/desk/nested/brighter.py", "from sightline.lamps import WATTS\n")
+    append(volume, "configs/categories/desk/splits.csv", "a.jpg,test\n")
+    append(volume, "configs/categories/desk/.splits.csv.swp", "junk")
+    releases = frozen(volume).releases
+    added = {name for name in files(releases["record"]) if name.startswith("configs/") or "lamps" in name}
+    assert added == {
+        "configs/categories/desk/nested/brighter.py",
+        "configs/categories/desk/splits.csv",
+        "sightline/lamps.py",
     }
     assert not any("categories" in name for step in ("train", "evaluate", "test") for name in files(releases[step]))
 

@@ -23,6 +23,7 @@ from sightline.models import fetch_bundle
 from sightline.progress import Progress
 from sightline.references import DatasetReference, ModelReference
 from sightline.settings import Settings, settings
+from sightline.shards import SPLITS
 from sightline.step_record import RunningStep, record_step, results_prefix
 from sightline.storage import open_storage
 
@@ -102,7 +103,7 @@ def evaluate_models(
 
 def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str, Any]:
     path = dataset_dir / f"{split}.json"
-    if split not in ("train", "val", "test"):
+    if split not in SPLITS:
         raise SightlineError(f"There is no split {split!r}.{nearest(split, ('train', 'val', 'test'))}")
     truth = json.loads(path.read_text())
     if not truth["images"]:

@@ -1,108 +1,198 @@
-"""Check a labelme folder, copy it, and publish the copy."""
+"""Check a folder of annotated images, copy it as labelme files, and publish the copy."""
 
-import codecs
 import hashlib
 import logging
 import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import orjson
-
-from sightline.database import ImageRow, connect
+from sightline.database import FindingRow, ImageRow, connect
 from sightline.dataset_repo import DatasetRepo
 from sightline.errors import SightlineError
-from sightline.images import MAX_PIXELS
+from sightline.images import MAX_PIXELS, ImageError
+from sightline.labelme import copy_document, read_embedded_image, write_document
 from sightline.publication import Content, Outcome, Services, publish
-from sightline.record.findings import Code, Finding
+from sightline.publish.sources import as_labelme
+from sightline.record.findings import Code, Finding, Policy, require_none_fails
+from sightline.record.findings import Outcome as Fate
 from sightline.record.read import Annotated, read_annotations
+from sightline.record.recipe import read_recipe
 from sightline.settings import Settings
+from sightline.similarity import perceptual_hash
 from sightline.storage import open_storage
 from sightline.versions import check_category, parse_version
+from sightline.workplaces import private_folder
 
 log = logging.getLogger(__name__)
 
-MOST_PROBLEMS_SHOWN: Final = 10
+_SIZES: Final = frozenset({Code.NO_SIZE, Code.WRONG_SIZE, Code.SWAPPED_SIZE})
+_ADVICE: Final = (
+    "Nothing was published. Mend these files or move them out of the folder, then run the same command again; or choose "
+    "another outcome under `policy` in the category's recipe, or with --policy CODE=OUTCOME."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The publication's outcome, and how many images were left out because they have no JSON."""
+    """What became of a folder.
+
+    Attributes:
+        outcome: the publication's.
+        findings: what was corrected or left out, by file.
+    """
 
     outcome: Outcome
-    left_out: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def left_out(self) -> int:
+        """How many images were left out because they have no JSON."""
+        return sum(found.code is Code.NOT_ANNOTATED and found.outcome is Fate.DROP for found in self.findings)
 
 
-def publish_annotations(place: Settings, folder: Path, category: str, version: str) -> Published:
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An annotated image to copy: where its bytes are, and what it looks like."""
+
+    annotated: Annotated
+    image: Path
+    perceptual_hash: str
+
+
+def publish_annotations(
+    place: Settings,
+    folder: Path,
+    category: str,
+    version: str,
+    form: str = "labelme",
+    policy: Mapping[str, str] | None = None,
+) -> Published:
     """Publish a folder's annotated images as an annotation version; the folder itself stays as it is.
 
-    Every JSON must have its image, whole and of a sane size. Images embedded in the JSON are dropped from the copy: the
-    files beside them are the images.
+    The copied JSON is as the annotator wrote it, without an embedded image, and with what the policy corrects about the
+    file as a whole: its image's path and size.
 
     Args:
         place: the installation.
-        folder: labelme JSON and images, nested as they like.
+        folder: annotations and images, nested as they like.
         category: what the annotations are of.
         version: like v0.1.0.
+        form: what the folder holds: labelme, coco, voc, yolo or cvat; auto tells by the files.
+        policy: what becomes of findings, {code: outcome}; it wins over the category's recipe.
 
     Raises:
-        SightlineError: a name is malformed, a file cannot be used (names the first ten), nothing is annotated, the version
-            is taken, or a service failed.
+        FindingsError: files that the policy does not let pass; names the first ten.
+        SightlineError: a name is malformed, nothing is annotated, the version is taken, or a service failed.
     """
     check_category(category)
     parse_version(version)
-    annotated, left_out = _check(folder)
-    database = connect(place.database_url.get_secret_value())
-    database.migrate()
-    services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
-    outcome = publish(services, category, "annotation", version, lambda target: _copy(folder, annotated, target))
-    return Published(outcome, left_out)
-
-
-def _check(folder: Path) -> tuple[list[Annotated], int]:
-    annotated: list[Annotated] = []
-    problems: list[Finding] = []
-    left_out = 0
-    for found in read_annotations(folder, MAX_PIXELS):
-        if isinstance(found, Annotated):
-            annotated.append(found)
-        elif found.code == Code.NOT_ANNOTATED:
-            left_out += 1
-        else:
-            problems.append(found)
-    if problems:
-        shown = "\n".join(f"  {problem.file}: {problem.message}" for problem in problems[:MOST_PROBLEMS_SHOWN])
-        more = f"\n  … and {len(problems) - MOST_PROBLEMS_SHOWN} more" if len(problems) > MOST_PROBLEMS_SHOWN else ""
-        raise SightlineError(
-            f"{len(problems)} of the JSON files in {folder} cannot be published:\n{shown}{more}\n"
-            "Nothing was published. Mend these files or move them out of the folder, then run the same command again."
+    chosen = _read_policy(place, category, policy or {})
+    with private_folder(place.volume / "sources", ".reading-") as scratch:
+        source = as_labelme(folder, form, scratch / "labelme", chosen)
+        items, found = _check(source.folder, scratch, chosen)
+        findings = sorted((*source.findings, *found), key=lambda finding: (finding.file, finding.code))
+        require_none_fails(findings, _ADVICE)
+        if not any(item.annotated.document.shapes for item in items):
+            raise SightlineError(f"{folder}: no image has a shape drawn on it. Annotate some with labelme first.")
+        database = connect(place.database_url.get_secret_value())
+        database.migrate()
+        services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
+        outcome = publish(
+            services,
+            category,
+            "annotation",
+            version,
+            lambda target: Content(
+                images=sorted(_copy(source.folder, items, target), key=lambda row: row.name),
+                findings=[FindingRow(**finding.to_json()) for finding in findings],
+            ),
         )
-    if not any(item.document.shapes for item in annotated):
-        raise SightlineError(f"{folder}: no image has a shape drawn on it. Annotate some with labelme first.")
-    return annotated, left_out
+    return Published(outcome, tuple(findings))
 
 
-def _copy(folder: Path, annotated: list[Annotated], target: Path) -> Content:
-    rows = []
-    for item in annotated:
-        image = target / item.image
+def _read_policy(place: Settings, category: str, chosen: Mapping[str, str]) -> Policy:
+    recipe = place.volume / "code" / "configs" / "categories" / f"{category}.yaml"
+    return Policy.of({**read_recipe(recipe if recipe.is_file() else None).policy, **chosen}).publishing()
+
+
+def _check(folder: Path, scratch: Path, policy: Policy) -> tuple[list[_Item], list[Finding]]:
+    """What can be published, and everything found. Images that are in a JSON only are written to `scratch`."""
+    items: list[_Item] = []
+    findings: list[Finding] = []
+    names: dict[str, str] = {}
+    for number, found in enumerate(read_annotations(folder, MAX_PIXELS, policy, write_embedded=True)):
+        if isinstance(found, Finding):
+            findings.append(found)
+            continue
+        image = folder / found.image
+        if not found.has_image:
+            image = scratch / f"embedded-{number}"
+            image.write_bytes(read_embedded_image(folder / found.file))
+        problem = _find_clash(found, names, policy)
+        looks = ""
+        if problem is None:
+            try:
+                looks = perceptual_hash(image)
+            except ImageError as error:  # damaged somewhere between its header and its end
+                message = f"{found.image}: {str(error).removeprefix(f'{image}: ')}"
+                problem = policy.finding(Code.TRUNCATED_IMAGE, found.file, None, message)
+        findings.extend([problem] if problem is not None else found.findings)
+        if problem is None:
+            items.append(_Item(found, image, looks))
+    return items, findings
+
+
+def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:
+    """Names that some systems cannot tell apart: of two files in a checkout there, one would be lost."""
+    own = (annotated.file, annotated.image)
+    for name in own:
+        other = names.get(_fold(name), name)
+        if other != name:
+            message = f"some systems cannot tell {name} from {other}. Rename one of them."
+            return policy.finding(Code.NAMES_CLASH, annotated.file, None, message)
+    names.update((_fold(name), name) for name in own)
+    return None
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _copy(folder: Path, items: Sequence[_Item], target: Path) -> Iterable[ImageRow]:
+    for item in items:
+        annotated, document = item.annotated, item.annotated.document
+        image, written = target / annotated.image, target / annotated.file
         image.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / item.image, image)
-        content = orjson.loads((folder / item.file).read_bytes().removeprefix(codecs.BOM_UTF8))
-        content |= {"imageData": None, "imagePath": item.document.image_path}
-        (target / item.file).parent.mkdir(parents=True, exist_ok=True)
-        (target / item.file).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        written.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(item.image, image)
+        if annotated.has_json:
+            copy_document(folder / annotated.file, written, _corrections(annotated))
+        else:
+            write_document(written, document)
         data = image.read_bytes()
-        rows.append(
-            ImageRow(
-                name=item.image,
-                split=None,
-                width=item.header.width,
-                height=item.header.height,
-                bytes=len(data),
-                sha256=hashlib.sha256(data).hexdigest(),
-                annotation_count=len(item.document.shapes),
-            )
+        labels = Counter(shape.label for shape in document.shapes if not shape.damage)
+        yield ImageRow(
+            name=annotated.image,
+            split=None,
+            width=annotated.header.width,
+            height=annotated.header.height,
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            annotation_count=labels.total(),
+            perceptual_hash=item.perceptual_hash,
+            labels=dict(sorted(labels.items())),
         )
-    return Content(images=rows)
+
+
+def _corrections(annotated: Annotated) -> dict[str, Any]:
+    """The keys of the JSON that the copy has otherwise."""
+    place = annotated.file.rpartition("/")[0]
+    path = annotated.image.removeprefix(f"{place}/") if place else annotated.image
+    changes: dict[str, Any] = {"imageData": None, "imagePath": path}
+    if any(found.code in _SIZES for found in annotated.findings):
+        changes |= {"imageHeight": annotated.header.height, "imageWidth": annotated.header.width}
+    return changes

@@ -1,21 +1,20 @@
-"""Stage 4: from checked images to COCO."""
+"""Stage 6: from images with instances to COCO."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sightline.coco import Region, merge_regions
-from sightline.record.check import Checked, Part
+from sightline.record.instances import DatasetImage
 from sightline.record.recipe import Recipe
 
 
-def choose_classes(images: Iterable[Checked], recipe: Recipe) -> tuple[str, ...]:
+def choose_classes(images: Iterable[DatasetImage], recipe: Recipe) -> tuple[str, ...]:
     """The classes in the order of their category ids: the recipe's, else every label that occurs, by name."""
     if recipe.classes is not None:
         return recipe.classes
-    return tuple(sorted({part.label for image in images for part in image.parts}))
+    return tuple(sorted({instance.label for image in images for instance in image.instances}))
 
 
-def convert_images(images: Sequence[Checked], classes: Sequence[str]) -> dict[str, Any]:
+def convert_images(images: Sequence[DatasetImage], classes: Sequence[str]) -> dict[str, Any]:
     """The COCO ground truth of one split.
 
     Args:
@@ -25,45 +24,24 @@ def convert_images(images: Sequence[Checked], classes: Sequence[str]) -> dict[st
     category_ids = {name: number for number, name in enumerate(classes, start=1)}
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, start=1):
-        for label, region in join_parts(image):
+        for instance in image.instances:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": category_ids[label],
-                    "bbox": list(region.box),
-                    "area": region.area,
-                    "iscrowd": 0,
-                    "segmentation": region.segmentation(),
+                    "category_id": category_ids[instance.label],
+                    "bbox": list(instance.region.box),
+                    "area": instance.region.area,
+                    "iscrowd": int(instance.crowd),
+                    "segmentation": instance.region.segmentation(),
                 }
             )
     return {
         "info": {"description": "Converted from labelme; boxes and sizes are those of the upright images."},
         "images": [
-            {"id": number, "file_name": image.image, "width": image.width, "height": image.height}
+            {"id": number, "file_name": image.name, "width": image.width, "height": image.height}
             for number, image in enumerate(images, start=1)
         ],
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in category_ids.items()],
     }
-
-
-def join_parts(image: Checked) -> list[tuple[str, Region]]:
-    """The instances on an image, in the order drawn: parts of one label and group are one instance."""
-    return [
-        (parts[0].label, merge_regions([part.region for part in parts], image.width, image.height))
-        for parts in _group_parts(image)
-    ]
-
-
-def count_instances(image: Checked) -> int:
-    """How many annotations an image gets."""
-    return len(_group_parts(image))
-
-
-def _group_parts(image: Checked) -> list[list[Part]]:
-    instances: dict[tuple[str, int] | int, list[Part]] = {}
-    for index, part in enumerate(image.parts):
-        key = index if part.group_id is None else (part.label, part.group_id)
-        instances.setdefault(key, []).append(part)
-    return list(instances.values())

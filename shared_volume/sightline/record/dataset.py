@@ -2,18 +2,28 @@
 
 import logging
 import shutil
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from sightline.database import Database, FindingRow, ImageRow, VersionRecord, find_version, list_versions
+from sightline.database import (
+    Database,
+    FindingRow,
+    VersionRecord,
+    VersionTakenError,
+    find_version,
+    list_findings,
+    list_versions,
+)
 from sightline.dataset_repo import DatasetRepo
 from sightline.datasets import pull_dataset
 from sightline.errors import SightlineError
 from sightline.publication import Content, Services, publish
-from sightline.record.build import DatasetSummary, build_dataset, write_json
+from sightline.record.build import DatasetSummary, Inputs, build_dataset, write_json
+from sightline.record.history import read_history
 from sightline.record.recipe import Recipe, read_recipe
 from sightline.record.report import render_data_report
 from sightline.references import DatasetReference
@@ -21,6 +31,7 @@ from sightline.settings import settings
 from sightline.step_record import record_step, results_prefix
 from sightline.storage import open_storage
 from sightline.versions import make_tag, next_version
+from sightline.workplaces import private_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +44,13 @@ class Recorded:
     report: str
 
 
-def record_dataset(code: str, category: str, annotation_version: str, annotation_commit: str) -> Recorded:
+def record_dataset(
+    code: str,
+    category: str,
+    annotation_version: str,
+    annotation_commit: str,
+    recipe_values: Mapping[str, Any] | None = None,
+) -> Recorded:
     """Validate an annotation version, convert it to COCO, split it, and publish the result as a dataset version.
 
     The dataset version is called like the annotation version, or the next free one when that is taken by another recipe.
@@ -44,24 +61,28 @@ def record_dataset(code: str, category: str, annotation_version: str, annotation
         category: what the annotations are of.
         annotation_version: a published annotation version.
         annotation_commit: the commit that its tag must name.
+        recipe_values: keys of the recipe and the values that stand in for the file's.
 
     Raises:
         SightlineError: the version is not published or was moved, or nothing usable is in it.
     """
     place = settings()
     with record_step(place, "record", Path(code).name, category) as step:
-        recipe_file = Path(code, "configs", "categories", f"{category}.yaml")
-        recipe = read_recipe(recipe_file if recipe_file.is_file() else None)
+        categories = Path(code, "configs", "categories")
+        recipe_file = categories / f"{category}.yaml"
+        recipe = read_recipe(recipe_file if recipe_file.is_file() else None, recipe_values)
         services = Services(DatasetRepo.of(place), open_storage(place.storage), step.database)
         annotations = _published(step.database, category, annotation_version)
         with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
             _require_commit(services.repo, annotations, annotation_commit)
             source = copy.pull(copy.place("annotations", category))
-            private = Path(tempfile.mkdtemp(prefix="record-", dir=place.volume / "work"))
-            try:
-                dataset = _publish(services, category, annotations, source, recipe, private)
-            finally:
-                shutil.rmtree(private, ignore_errors=True)
+            inputs = Inputs(
+                recipe_folder=categories / category,
+                history=read_history(step.database, annotations, recipe),
+                findings=list_findings(step.database, annotations.id),
+            )
+            with private_folder(place.volume / "work", "record-") as private:
+                dataset = _publish(services, annotations, source, recipe, inputs, private, Path(code).name)
         dataset_dir = pull_dataset(place, dataset)
         report = render_data_report(
             dataset_dir,
@@ -74,16 +95,24 @@ def record_dataset(code: str, category: str, annotation_version: str, annotation
         )
         prefix = f"{results_prefix(category, dataset.version, step.run)}/record"
         services.storage.write_bytes(f"{prefix}/report.html", report.encode())
+        services.storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
         return Recorded(dataset, report)
 
 
 def _publish(
-    services: Services, category: str, annotations: VersionRecord, source: Path, recipe: Recipe, private: Path
+    services: Services,
+    annotations: VersionRecord,
+    source: Path,
+    recipe: Recipe,
+    inputs: Inputs,
+    private: Path,
+    release: str,
 ) -> DatasetReference:
     """Build once; the content says whether it is published already, and only then is it given a version."""
+    category = annotations.category
     facts = {"category": category, "version": "", "annotation_version": annotations.version}
     built = private / "dataset"
-    summary = build_dataset(source, built, recipe, facts)
+    summary = build_dataset(source, built, recipe, facts, inputs)
     versions = list_versions(services.database, category, "dataset")
     for row in versions:
         if row.recipe and row.recipe.get("content") == summary.digest:
@@ -92,30 +121,36 @@ def _publish(
     version = annotations.version
     while version in {row.version for row in versions}:
         version = next_version(version)
-    recorded = {"content": summary.digest, "annotation_version": annotations.version, **recipe.model_dump(mode="json")}
+    recorded = {
+        "content": summary.digest,
+        "annotation_version": annotations.version,
+        "code": release,
+        **summary.recipe,
+        "classes": list(summary.classes),
+    }
 
     def fill(target: Path) -> Content:
         shutil.copytree(built, target, dirs_exist_ok=True)
         description = target / "dataset.json"
         write_json(description, orjson.loads(description.read_bytes()) | {"version": version})
-        return Content(_image_rows(summary), _finding_rows(summary), recorded)
+        return Content(summary.images, _finding_rows(summary, inputs), recorded, summary.stages)
 
-    return _reference(publish(services, category, "dataset", version, fill, parent_id=annotations.id).record)
+    while True:
+        try:
+            return _reference(publish(services, category, "dataset", version, fill, parent_id=annotations.id).record)
+        except VersionTakenError as taken:  # by another recipe's attempt, at the same time or interrupted
+            log.info("%s", taken)
+            version = taken.free
 
 
 def _reference(row: VersionRecord) -> DatasetReference:
     return DatasetReference(row.category, row.version, str(row.tag), str(row.commit), str(row.digest))
 
 
-def _image_rows(summary: DatasetSummary) -> list[ImageRow]:
-    return [
-        ImageRow(row.name, row.split, row.width, row.height, row.size, row.sha256, row.annotations)
-        for row in summary.images
-    ]
-
-
-def _finding_rows(summary: DatasetSummary) -> list[FindingRow]:
-    return [FindingRow(**finding.to_json()) for finding in summary.findings]
+def _finding_rows(summary: DatasetSummary, inputs: Inputs) -> list[FindingRow]:
+    """The annotation version's findings, then what this dataset adds to them."""
+    own = [FindingRow(**finding.to_json()) for finding in summary.findings]
+    return list(dict.fromkeys([*inputs.findings, *own]))
 
 
 def _published(database: Database, category: str, version: str) -> VersionRecord:

@@ -1,76 +1,261 @@
-"""What can be wrong with annotations, and what happens then."""
+"""What can be wrong with annotations, what may become of it, and what a category's policy chooses."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
+
+from sightline.errors import SightlineError, nearest
+
+MOST_SHOWN: Final = 10  # failing findings in one message
+FEW_SHOWN: Final = 3  # findings of one code in a summary
+_ADVICE: Final = (
+    "Nothing was written. Mend these files, or choose another outcome under `policy` in the category's recipe."
+)
+
+
+class PolicyError(SightlineError, ValueError):
+    """A policy that cannot be followed."""
+
+
+class FindingsError(SightlineError):
+    """Findings that the policy does not let pass."""
 
 
 class Outcome(StrEnum):
     """What happened because of a finding."""
 
-    FIX = "fix"  # used, after a correction
-    DROP = "drop"  # left out
-    FAIL = "fail"  # no dataset at all
+    FIX = "fix"  # used, after a correction where one is needed
+    DROP = "drop"  # left out: the shape; for a finding about the whole file, the image
+    FAIL = "fail"  # nothing is published
 
 
 class Code(StrEnum):
     """Everything that can be found."""
 
+    BAD_NAME = "unusable_file_name"
+    NAMES_CLASH = "names_differ_by_case_only"
+    UNREADABLE_SOURCE = "unreadable_source"
+    BROKEN_ANNOTATION = "broken_annotation"
+    NOT_IMPORTED = "not_imported"
+    TURNED_SHAPES = "shapes_turned_upright"
     UNREADABLE_JSON = "unreadable_json"
     IMAGE_OUTSIDE = "image_outside_folder"
     MISSING_IMAGE = "missing_image"
+    EMBEDDED_ONLY = "embedded_image_only"
     UNREADABLE_IMAGE = "unreadable_image"
     TRUNCATED_IMAGE = "truncated_image"
     IMAGE_TOO_LARGE = "image_too_large"
+    WRONG_EXTENSION = "wrong_extension"
     IMAGE_TWICE = "image_annotated_twice"
     NOT_ANNOTATED = "image_without_json"
     NOTHING_LEFT = "nothing_left"
     NO_SIZE = "no_size_in_json"
     WRONG_SIZE = "wrong_size_in_json"
+    SWAPPED_SIZE = "swapped_size_in_json"
     EXIF_ORIENTATION = "exif_orientation"
+    MALFORMED_SHAPE = "malformed_shape"
+    NON_FINITE = "non_finite_coordinates"
     EMPTY_LABEL = "empty_label"
     LABEL_NOT_VALID = "label_not_valid"
+    LABEL_TYPO = "label_typo"
+    RARE_LABEL = "rare_label"
     UNSUPPORTED_SHAPE = "unsupported_shape"
     WRONG_POINTS = "wrong_number_of_points"
+    REVERSED_RECTANGLE = "reversed_rectangle"
     ZERO_AREA = "zero_area"
+    SELF_CROSSING = "self_crossing"
     OUTSIDE = "outside_image"
     CLIPPED = "partly_outside_image"
     BAD_MASK = "bad_mask"
+    DUPLICATE_SHAPE = "duplicate_shape"
+    CONFLICTING_LABELS = "conflicting_labels"
+    SIMILAR_TO_SEVERAL = "similar_to_several_splits"
+    LISTED_APART = "similar_images_listed_apart"
+    LISTED_UNKNOWN = "listed_image_unknown"
+    ONLY_OTHER_LABELS = "only_other_labels"
+    LEFT_OUT_BY_PLUGIN = "left_out_by_plugin"
+    AREA_BELOW = "area_below_minimum"
+    SIDE_BELOW = "side_below_minimum"
+    ASPECT_ABOVE = "aspect_above_maximum"
+    NO_OBJECT_LEFT = "no_object_left"
+    IMAGE_BELOW = "image_below_minimum"
 
 
-OUTCOMES: Final[dict[Code, Outcome]] = dict.fromkeys(Code, Outcome.DROP) | {
-    Code.NO_SIZE: Outcome.FIX,
-    Code.WRONG_SIZE: Outcome.FIX,
-    Code.EXIF_ORIENTATION: Outcome.FIX,
-    Code.CLIPPED: Outcome.FIX,
+# What can be corrected, and how, when the policy says `fix`.
+FIXES: Final[dict[Code, str]] = {
+    Code.TURNED_SHAPES: "shapes drawn on the image as stored are turned with it",
+    Code.IMAGE_OUTSIDE: "an image of that name beside the JSON is used instead",
+    Code.EMBEDDED_ONLY: "the embedded image is written out as a file",
+    Code.WRONG_EXTENSION: "the image is read by its content",
+    Code.NOT_ANNOTATED: "kept as a background, with an empty annotation",
+    Code.NOTHING_LEFT: "kept as a background",
+    Code.NO_SIZE: "the image's own size is used",
+    Code.WRONG_SIZE: "the image's own size is used",
+    Code.SWAPPED_SIZE: "the image's own size is used",
+    Code.EXIF_ORIENTATION: "the image is turned upright",
+    Code.LABEL_TYPO: "renamed to the known label",
+    Code.RARE_LABEL: "kept as a class of its own",
+    Code.REVERSED_RECTANGLE: "the corners are put in order",
+    Code.SELF_CROSSING: "taken apart into parts that do not cross",
+    Code.CLIPPED: "cut at the image's border",
+    Code.DUPLICATE_SHAPE: "the second is left out",
+    Code.CONFLICTING_LABELS: "both are kept",
+    Code.SIMILAR_TO_SEVERAL: "it goes where the image published first is",
+    Code.LISTED_APART: "each stays where the split file lists it",
 }
+
+ALLOWED: Final[dict[Code, frozenset[Outcome]]] = {
+    code: frozenset(Outcome) - (frozenset() if code in FIXES else {Outcome.FIX}) for code in Code
+} | dict.fromkeys((Code.SIMILAR_TO_SEVERAL, Code.LISTED_APART), frozenset({Outcome.FIX, Outcome.FAIL}))
+
+DEFAULTS: Final[dict[Code, Outcome]] = (
+    dict.fromkeys(Code, Outcome.DROP)
+    | dict.fromkeys(FIXES, Outcome.FIX)
+    | dict.fromkeys(
+        # A correction that only the user can ask for.
+        (Code.IMAGE_OUTSIDE, Code.NOT_ANNOTATED, Code.NOTHING_LEFT, Code.LABEL_TYPO, Code.DUPLICATE_SHAPE),
+        Outcome.DROP,
+    )
+)
+
+# While publishing, the files are still at hand to be mended: months of labelling must not vanish into a count.
+PUBLISHING_DEFAULTS: Final[dict[Code, Outcome]] = DEFAULTS | dict.fromkeys(
+    (
+        Code.BAD_NAME,
+        Code.NAMES_CLASH,
+        Code.UNREADABLE_SOURCE,
+        Code.UNREADABLE_JSON,
+        Code.IMAGE_OUTSIDE,
+        Code.MISSING_IMAGE,
+        Code.UNREADABLE_IMAGE,
+        Code.TRUNCATED_IMAGE,
+        Code.IMAGE_TOO_LARGE,
+        Code.IMAGE_TWICE,
+    ),
+    Outcome.FAIL,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about an annotation that was fixed or left out.
+    """Something about an annotation that was fixed or left out, or that lets nothing be made at all.
 
     Attributes:
         code: what it is.
         file: the JSON (or, without one, the image), relative to the annotation folder.
         shape_index: which of its shapes, from 0; None for the whole file.
         message: what is wrong and what to do, for a reader.
+        outcome: what became of it.
     """
 
     code: Code
     file: str
     shape_index: int | None
     message: str
-
-    @property
-    def outcome(self) -> Outcome:
-        return OUTCOMES[self.code]
+    outcome: Outcome
 
     def to_json(self) -> dict[str, Any]:
         """As in findings.json."""
         return asdict(self) | {"code": str(self.code), "outcome": str(self.outcome)}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What becomes of each code: what was chosen, else the default.
+
+    Attributes:
+        chosen: by the recipe or on the command line.
+        defaults: of every code.
+    """
+
+    chosen: Mapping[Code, Outcome] = field(default_factory=dict)
+    defaults: Mapping[Code, Outcome] = field(default_factory=lambda: DEFAULTS)
+
+    @classmethod
+    def of(cls, chosen: Mapping[str, str]) -> Self:
+        """The policy of `{code: outcome}` as a recipe writes it.
+
+        Raises:
+            PolicyError: a code or an outcome that does not exist (names the nearest), or one that this code cannot have.
+        """
+        return cls({_code(code): _outcome(code, outcome) for code, outcome in chosen.items()} if chosen else {})
+
+    def publishing(self) -> Self:
+        """The same choices over the defaults of publishing."""
+        return replace(self, defaults=PUBLISHING_DEFAULTS)
+
+    def outcome(self, code: Code) -> Outcome:
+        """What becomes of a code."""
+        return self.chosen.get(code) or self.defaults[code]
+
+    def finding(self, code: Code, file: str, shape_index: int | None, message: str) -> Finding:
+        """A finding with the outcome that the policy gives it."""
+        return Finding(code, file, shape_index, message, self.outcome(code))
+
+
+def _code(text: str) -> Code:
+    try:
+        return Code(text)
+    except ValueError:
+        raise PolicyError(f"policy: there is no finding {text!r}.{nearest(str(text), map(str, Code))}") from None
+
+
+def _outcome(code: str, text: str) -> Outcome:
+    allowed = ALLOWED[Code(code)]
+    choices = ", ".join(outcome for outcome in Outcome if outcome in allowed)
+    if text not in list(Outcome):
+        raise PolicyError(f"policy: {code}: {text!r} is no outcome. Choose one of {choices}.")
+    if text not in allowed:
+        raise PolicyError(f"policy: {code}: cannot be {text!r}. Choose one of {choices}.")
+    return Outcome(text)
+
+
+def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> None:
+    """Let nothing pass that the policy makes fail.
+
+    Args:
+        findings: all there are.
+        advice: what to do about those that fail.
+
+    Raises:
+        FindingsError: lists the first ten such findings and counts the others.
+    """
+    failing = [finding for finding in findings if finding.outcome is Outcome.FAIL]
+    if failing:
+        codes = ", ".join(f"{code} ({count})" for code, count in count_findings(failing).items())
+        raise FindingsError(f"{len(failing)} findings forbid it, {codes}:\n{list_findings(failing)}\n{advice}")
+
+
+def list_findings(findings: Sequence[Finding]) -> str:
+    """The first ten findings, one a line, and how many more there are."""
+    lines = [f"  {describe_finding(finding)}" for finding in findings[:MOST_SHOWN]]
+    if len(findings) > MOST_SHOWN:
+        lines.append(f"  … and {len(findings) - MOST_SHOWN} more")
+    return "\n".join(lines)
+
+
+def summarize_findings(findings: Sequence[Finding]) -> str:
+    """A line for each code and outcome with its count, and under it the first findings."""
+    lines = []
+    groups = Counter((finding.code, finding.outcome) for finding in findings)
+    for (code, outcome), count in sorted(groups.items()):
+        lines.append(f"{count} x {code}: {outcome}" + (f" ({FIXES[code]})" if outcome is Outcome.FIX else ""))
+        own = [finding for finding in findings if (finding.code, finding.outcome) == (code, outcome)]
+        lines += [f"  {finding.file}" + _shape_of(finding) for finding in own[:FEW_SHOWN]]
+        if count > FEW_SHOWN:
+            lines.append(f"  … and {count - FEW_SHOWN} more")
+    return "\n".join(lines)
+
+
+def describe_finding(finding: Finding) -> str:
+    """One line: file, shape, sentence and code."""
+    return f"{finding.file}{_shape_of(finding)}: {finding.message} ({finding.code})"
+
+
+def _shape_of(finding: Finding) -> str:
+    return "" if finding.shape_index is None else f", shape {finding.shape_index}"
 
 
 def count_findings(findings: Iterable[Finding]) -> dict[str, int]:

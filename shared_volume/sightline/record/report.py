@@ -1,16 +1,17 @@
-"""The data report: what a dataset version holds, and everything that was dropped or fixed on the way."""
+"""The data report: what a dataset version holds, and everything that was left out, dropped or fixed on the way."""
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from markupsafe import Markup
 
-from sightline.report.charts import bar_chart, grouped_bar_chart, histogram
+from sightline.record.statistics import assemble_statistics, measure_split
+from sightline.report.charts import bar_chart, compared_histogram, grouped_bar_chart
 from sightline.report.page import (
     Picture,
     Tile,
@@ -27,98 +28,103 @@ from sightline.report.page import (
     tiles,
 )
 from sightline.report.pictures import Thumbnails, shapes_from_coco, try_open
+from sightline.shards import SPLITS
 
-SPLITS = ("train", "val", "test")
 SAMPLES_PER_SPLIT = 12
 MOST_CHARTED_CLASSES = 30
 MOST_LISTED_SIZES = 8
 MOST_LISTED_FINDINGS = 200  # of one code
-SMALL_SIDE, LARGE_SIDE = 32, 96  # pixels; COCO calls objects small below 32x32 and large above 96x96
+GROUPS_SHOWN = 3  # of images that look alike, with pictures
+PICTURES_OF_A_GROUP = 5
+
+ARROW: Final = "\u2192"
+
+STAGES: Final = {
+    "read": "files that cannot be read are left out",
+    "classes": "labels that were not chosen are left out",
+    "check": "shapes that cannot be used are left out",
+    "groups": "parts of one group become one object",
+    "labels": "rare labels that look misspelt",
+    "plugin": "the recipe's own function",
+    "objects": "objects too small or too long are left out",
+    "images": "images too small or empty are left out",
+    "split": "train, val and test are assigned",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _SplitSummary:
-    """One split, as far as the page shows it.
+    """One split, as far as the page shows more of it than statistics.json tells.
 
     Attributes:
-        objects: class -> number of objects.
-        images_with: class -> number of images that have at least one.
         sizes: (width, height) -> number of images.
-        areas: of every object, in pixels.
-        objects_per_image: for every image.
         samples: images to show with their annotations.
     """
 
-    objects: Counter[str]
-    images_with: Counter[str]
     sizes: Counter[tuple[int, int]]
-    areas: np.ndarray
-    objects_per_image: np.ndarray
     samples: list[tuple[dict[str, Any], list[dict[str, Any]]]]
-
-    @property
-    def images(self) -> int:
-        return len(self.objects_per_image)
 
 
 def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
     """The page for one dataset version.
 
     Args:
-        dataset_dir: holds dataset.json, the splits' COCO files, findings.json and images/.
+        dataset_dir: holds dataset.json, the splits' COCO files, statistics.json, findings.json and images/.
         facts: what made it, name -> value, for the page's head.
 
     Returns:
         One self-contained HTML document, under 5 MB.
     """
     dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
-    classes = dataset["classes"]
-    splits = {
-        split: _summarize(json.loads((dataset_dir / f"{split}.json").read_bytes()), classes)
-        for split in SPLITS
-        if (dataset_dir / f"{split}.json").is_file()
-    }
-    findings_file = dataset_dir / "findings.json"
-    findings = json.loads(findings_file.read_bytes()) if findings_file.is_file() else []
+    splits, measures = {}, {}
+    for split in SPLITS:
+        if (dataset_dir / f"{split}.json").is_file():
+            coco = json.loads((dataset_dir / f"{split}.json").read_bytes())
+            splits[split] = _summarize(coco)
+            measures[split] = measure_split(coco)
+    statistics = _read(dataset_dir / "statistics.json", None) or assemble_statistics(measures, dataset["classes"])
+    findings = _read(dataset_dir / "findings.json", [])
     blocks = [
-        _headline(splits, classes, findings),
-        *_missing_classes(splits, classes),
-        _classes_section(splits, classes),
-        _sizes_section(splits),
-        _samples_section(splits, classes, dataset_dir),
+        _headline(statistics, findings),
+        *[notice(warning) for warning in statistics["warnings"]],
+        *_stages_section(statistics, dataset.get("recipe", {})),
+        _classes_section(statistics),
+        _sizes_section(statistics, splits),
+        *_alike_section(statistics, dataset_dir),
+        _samples_section(splits, dataset["classes"], dataset_dir),
         _findings_section(findings),
     ]
     return render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
 
 
-def _summarize(coco: Mapping[str, Any], classes: Sequence[str]) -> _SplitSummary:
-    annotations_of: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    for annotation in coco["annotations"]:
-        annotations_of[annotation["image_id"]].append(annotation)
+def _read(path: Path, otherwise: Any) -> Any:
+    return json.loads(path.read_bytes()) if path.is_file() else otherwise
+
+
+def _summarize(coco: Mapping[str, Any]) -> _SplitSummary:
     images = coco["images"]
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int))
+    annotations_of: dict[int, list[dict[str, Any]]] = {images[index]["id"]: [] for index in chosen}
+    for annotation in coco["annotations"]:
+        if annotation["image_id"] in annotations_of:
+            annotations_of[annotation["image_id"]].append(annotation)
     return _SplitSummary(
-        objects=Counter(classes[one["category_id"] - 1] for one in coco["annotations"]),
-        images_with=Counter(
-            classes[category - 1] for own in annotations_of.values() for category in {one["category_id"] for one in own}
-        ),
         sizes=Counter((image["width"], image["height"]) for image in images),
-        areas=np.array([one["area"] for one in coco["annotations"]], dtype=float),
-        objects_per_image=np.array([len(own) for own in annotations_of.values()], dtype=int),
         samples=[(images[index], annotations_of[images[index]["id"]]) for index in chosen],
     )
 
 
-def _headline(
-    splits: Mapping[str, _SplitSummary], classes: Sequence[str], findings: Sequence[Mapping[str, Any]]
-) -> Markup:
-    images = sum(split.images for split in splits.values())
-    objects = sum(split.objects.total() for split in splits.values())
+def _headline(statistics: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Markup:
+    splits = statistics["splits"]
+    images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
+    without = sum(one["images_without_objects"] for one in splits.values())
     outcomes = Counter(finding["outcome"] for finding in findings)
+    per_image = f"{objects / images:.1f} per image" if images else ""
+    also = [f"{number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count]
     return tiles(
-        Tile("Images", images, " / ".join(f"{number(split.images)}\u00a0{name}" for name, split in splits.items())),
-        Tile("Objects", objects, f"{objects / images:.1f} per image" if images else ""),
-        Tile("Classes", len(classes)),
+        Tile("Images", images, " / ".join(f"{number(one['images'])}\u00a0{name}" for name, one in splits.items())),
+        Tile("Objects", objects, ", ".join([per_image, *also])),
+        Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
         Tile(
             "Findings",
             len(findings),
@@ -127,92 +133,92 @@ def _headline(
     )
 
 
-def _missing_classes(splits: Mapping[str, _SplitSummary], classes: Sequence[str]) -> list[Markup]:
-    warnings = []
-    for name, split in splits.items():
-        missing = [label for label in classes if not split.objects[label]]
-        if missing and split.images:
-            warnings.append(
-                notice(
-                    f"No object of {', '.join(missing)} in {name}: "
-                    f"{'it cannot be learnt' if name == 'train' else 'its scores there say nothing about it'}. "
-                    "Add images, or split with another seed."
-                )
-            )
-        elif not split.images:
-            warnings.append(notice(f"The split {name} has no image."))
-    return warnings
-
-
-def _classes_section(splits: Mapping[str, _SplitSummary], classes: Sequence[str]) -> Markup:
-    ranked = sorted(classes, key=lambda label: -sum(split.objects[label] for split in splits.values()))
-    shown = ranked[:MOST_CHARTED_CLASSES]
+def _stages_section(statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Markup]:
+    stages = statistics["stages"]
+    if not stages:
+        return []
     rows = [
-        [label, sum(split.objects[label] for split in splits.values())]
-        + [value for split in splits.values() for value in (split.objects[label], split.images_with[label])]
+        [one["name"], _change(one, "images"), _change(one, "annotations"), STAGES.get(one["name"], "")]
+        for one in stages
+    ]
+    changed = {index for index, row in enumerate(rows) if ARROW in row[1] + row[2]}
+    blocks = [table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
+    others = statistics["other_labels"]
+    if others:
+        dropped = recipe.get("other_labels") == "drop"
+        blocks.append(Markup("<h3>Labels that were not chosen</h3>"))
+        blocks.append(
+            table(
+                ["label", "shapes left out", "on images", "what became of the images"],
+                [[one["label"], one["shapes"], one["images"], _became(one, dropped)] for one in others],
+            )
+        )
+    intro = "What each stage of the recipe was given and what it left. Annotations are shapes up to the check, then objects."
+    return [section("Stages", *blocks, intro=intro)]
+
+
+def _change(stage: Mapping[str, Any], what: str) -> str:
+    before, after = stage[f"{what}_before"], stage[f"{what}_after"]
+    return number(after) if before == after else f"{number(before)} {ARROW} {number(after)}"
+
+
+def _became(label: Mapping[str, Any], dropped: bool) -> str:
+    if not dropped:
+        return "they stay, as background where nothing else is on them"
+    return f"{counted(label['images_left_out'], 'image')} that had nothing else left out"
+
+
+def _classes_section(statistics: Mapping[str, Any]) -> Markup:
+    histogram = statistics["histograms"]["class"]
+    classes, splits = histogram["labels"], statistics["splits"]
+    objects = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["objects"].items()}
+    images = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["images"].items()}
+    all_of = {label: sum(own[label] for own in objects.values()) for label in classes}
+    shown = sorted(classes, key=lambda label: -all_of[label])[:MOST_CHARTED_CLASSES]
+    rows: list[list[object]] = [
+        [label, all_of[label], *[own[label] for split in splits for own in (objects[split], images[split])]]
         for label in classes
     ]
-    total = [sum(row[column] for row in rows) for column in (1, *range(2, len(splits) * 2 + 2, 2))]
-    rows.append(
-        [
-            "all",
-            total[0],
-            *[
-                value
-                for count, split in zip(total[1:], splits.values(), strict=True)
-                for value in (count, split.images)
-            ],
-        ]
-    )
+    total = [value for one in splits.values() for value in (one["objects"], one["images"])]
+    rows.append(["all", sum(all_of.values()), *total])
     columns = ["class", "objects", *[f"{name} {what}" for name in splits for what in ("objects", "images")]]
+    cut = f"The {len(shown)} most frequent of {len(classes)} classes; the table has all."
     return section(
         "Classes",
         grid(
             grouped_bar_chart(
                 "Objects per class and split",
                 shown,
-                {name: [split.objects[label] for label in shown] for name, split in splits.items()},
+                {name: [own[label] for label in shown] for name, own in objects.items()},
                 "objects",
-                note=f"The {len(shown)} most frequent of {len(classes)} classes; the table has all."
-                if len(shown) < len(classes)
-                else "",
+                note=cut if len(shown) < len(classes) else "",
             ),
             grouped_bar_chart(
                 "Share of each class in its split",
                 shown,
-                {name: _shares(split, shown) for name, split in splits.items()},
+                {
+                    name: [100 * own[label] / max(splits[name]["objects"], 1) for label in shown]
+                    for name, own in objects.items()
+                },
                 "% of the split's objects",
             ),
-            bar_chart("Images per split", list(splits), [split.images for split in splits.values()], "images"),
+            bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
         ),
         table(columns, rows, highlighted={len(rows) - 1}),
     )
 
 
-def _shares(split: _SplitSummary, labels: Sequence[str]) -> list[float]:
-    return [100 * split.objects[label] / max(split.objects.total(), 1) for label in labels]
-
-
-def _sizes_section(splits: Mapping[str, _SplitSummary]) -> Markup:
-    areas = np.concatenate([split.areas for split in splits.values()]) if splits else np.zeros(0)
-    sides = np.sqrt(areas)
-    small, large = int((sides < SMALL_SIDE).sum()), int((sides > LARGE_SIDE).sum())
-    per_image = np.concatenate([split.objects_per_image for split in splits.values()]) if splits else np.zeros(0)
+def _sizes_section(statistics: Mapping[str, Any], splits: Mapping[str, _SplitSummary]) -> Markup:
     sizes = sum((split.sizes for split in splits.values()), Counter[tuple[int, int]]())
     listed = sizes.most_common(MOST_LISTED_SIZES)
     rest = len(sizes) - len(listed)
+    objects, images = "% of the split's objects", "% of the split's images"
     return section(
         "Sizes",
         grid(
-            histogram(
-                "Object size",
-                sides,
-                "square root of the area, px",
-                "objects",
-                note=f"{number(small)} small (below {SMALL_SIDE} px), {number(len(sides) - small - large)} medium, "
-                f"{number(large)} large (above {LARGE_SIDE} px).",
-            ),
-            histogram("Objects per image", per_image, "objects", "images", whole=True),
+            _histogram(statistics, "area", "Object area", "square pixels", objects),
+            _histogram(statistics, "side", "Object side", "shorter side of the box, pixels", objects),
+            _histogram(statistics, "objects_per_image", "Objects per image", "objects", images),
             Markup("{}{}").format(
                 Markup("<h3>Image sizes</h3>"),
                 table(
@@ -222,7 +228,56 @@ def _sizes_section(splits: Mapping[str, _SplitSummary]) -> Markup:
             )
             + (Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()),
         ),
+        intro="Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json.",
     )
+
+
+def _histogram(statistics: Mapping[str, Any], name: str, title: str, x_label: str, y_label: str) -> Markup:
+    one = statistics["histograms"][name]
+    return compared_histogram(
+        title,
+        one["edges"],
+        one["counts"],
+        x_label,
+        y_label,
+        doubling=one["scale"] == "doubling",
+        whole=one["scale"] == "whole",
+    )
+
+
+def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Markup]:
+    alike = statistics["alike"]
+    if not alike["groups"]:
+        return []
+    rows = [[one["size"], one["split"], _named(one)] for one in alike["largest"]]
+    thumbnails = Thumbnails(GROUPS_SHOWN * PICTURES_OF_A_GROUP)
+    blocks = []
+    for one in alike["largest"][:GROUPS_SHOWN]:
+        pictures = []
+        for name in one["names"][:PICTURES_OF_A_GROUP]:
+            picture = try_open(dataset_dir / "images" / name)
+            uri = thumbnails.add(picture, []) if picture else None
+            if uri:
+                pictures.append(Picture(name, one["split"], ((uri, "image"),)))
+        if pictures:
+            blocks += [
+                Markup("<h3>{} of {}</h3>").format(len(pictures), counted(one["size"], "image")),
+                gallery(pictures),
+            ]
+    return [
+        section(
+            "Images that belong together",
+            *blocks,
+            details("The largest groups", table(["images", "split", "names"], rows)),
+            intro=f"{counted(alike['images'], 'image')} form {counted(alike['groups'], 'group')} that look alike or were "
+            "grouped by name; each group is in one split, so that no score profits from it.",
+        )
+    ]
+
+
+def _named(group: Mapping[str, Any]) -> str:
+    rest = group["size"] - len(group["names"])
+    return ", ".join(group["names"]) + (f" and {rest} more" if rest else "")
 
 
 def _samples_section(splits: Mapping[str, _SplitSummary], classes: Sequence[str], dataset_dir: Path) -> Markup:
@@ -236,7 +291,8 @@ def _samples_section(splits: Mapping[str, _SplitSummary], classes: Sequence[str]
             if uri:
                 note = f"{image['width']} x {image['height']}, {counted(len(annotations), 'object')}"
                 pictures.append(Picture(image["file_name"], note, ((uri, "annotated"),)))
-        blocks.append(Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), counted(split.images, "image")))
+        images = counted(split.sizes.total(), "image")
+        blocks.append(Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images))
         blocks.append(gallery(pictures))
     return section("Samples", *blocks)
 
@@ -251,7 +307,8 @@ def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
     return section(
         "Findings",
         *[_findings_of(code, own, unfolded=len(ranked) == 1) for code, own in ranked],
-        intro="What was wrong in the annotations, why, and what became of it.",
+        intro="What was wrong in the annotations or unwanted by the recipe, why, and what became of it; by publishing the "
+        "annotations, or by recording this dataset.",
     )
 
 
@@ -259,12 +316,18 @@ def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: boo
     outcomes = Counter(finding["outcome"] for finding in findings)
     summary = f"{code}: {number(len(findings))} ({', '.join(f'{number(count)} {outcome}' for outcome, count in outcomes.most_common())})"
     rows = [
-        [finding["file"], _shape(finding.get("shape_index")), finding["message"], finding["outcome"]]
+        [
+            finding["file"],
+            _shape(finding.get("shape_index")),
+            finding["message"],
+            finding["outcome"],
+            finding.get("found_in", "record"),
+        ]
         for finding in findings[:MOST_LISTED_FINDINGS]
     ]
     rest = len(findings) - len(rows)
     more = [Markup('<p class="muted small">and {} more like these</p>').format(number(rest))] if rest else []
-    return details(summary, table(["file", "shape", "reason", "outcome"], rows), *more, unfolded=unfolded)
+    return details(summary, table(["file", "shape", "reason", "outcome", "found by"], rows), *more, unfolded=unfolded)
 
 
 def _shape(index: object) -> str:

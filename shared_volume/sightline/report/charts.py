@@ -24,6 +24,7 @@ MOST_HOVERED = 60  # points of a curve that get a tooltip of their own
 NARROWEST_CELL = 30  # a confusion matrix with smaller cells scrolls instead
 WIDEST_CELL = 64
 SLANT = 0.72  # of a slanted label's length, how far it reaches up and to the side
+FEWEST_TICKS = 4  # of a logarithmic axis, if round values allow
 FEW = 8  # counts up to this are shown from 0 on, so that a single bar does not fill the chart
 
 
@@ -198,6 +199,81 @@ def histogram(
     return _chart(title, parts, HEIGHT, Markup(), note)
 
 
+def compared_histogram(
+    title: str,
+    edges: Sequence[float],
+    counts: Mapping[str, Sequence[int]],
+    x_label: str,
+    y_label: str,
+    *,
+    doubling: bool = False,
+    whole: bool = False,
+    note: str = "",
+) -> Markup:
+    """How several groups (such as splits) spread over the same bins, each as a share of its own total.
+
+    Args:
+        edges: of the bins, one more than there are bins; a bin goes up to, and without, the next edge.
+        counts: group -> how many of it lie in each bin.
+        doubling: the axis is logarithmic.
+        whole: the values are counts, and a bin of one value is named by it.
+    """
+    totals = {group: sum(own) for group, own in counts.items()}
+    if len(edges) < 2 or not any(totals.values()):
+        return _no_data(title)
+    shares = {group: [100 * count / max(totals[group], 1) for count in own] for group, own in counts.items()}
+    y_ticks = _covering_ticks(0, max(max(own) for own in shares.values()))
+    places = [math.log2(max(edge, 0.5)) if doubling else edge - (0.5 if whole else 0) for edge in edges]
+    tick_at = _powers_of_ten(edges) if doubling else nice_ticks(edges[0], edges[-1] - whole, 6, whole=whole)
+    axes = _Axes(tick_at, y_ticks, (places[0], places[-1]), (0, y_ticks[-1]))
+    shown_at = [(math.log2(tick) if doubling else tick, tick) for tick in tick_at]
+    parts = [_frame(axes, x_label, y_label, shown_at)]
+    for index, (group, own) in enumerate(shares.items()):
+        if totals[group]:
+            parts.extend(_steps(group, places, own, axes, colour(index)))
+    for index, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        span = _tick(low) if whole and high == low + 1 else f"{_tick(round(low, 1))} to {_tick(round(high, 1))}"
+        told = ", ".join(
+            f"{number(own[index])} {group} ({shares[group][index]:.1f} %)" for group, own in counts.items()
+        )
+        left, right = axes.x(places[index]), axes.x(places[index + 1])
+        width = round(right - left, 1)
+        parts.append(
+            _tag(
+                "rect",
+                _tag("title", f"{span}: {told}"),
+                class_="hover",
+                x=left,
+                y=TOP,
+                width=width,
+                height=HEIGHT - BOTTOM - TOP,
+            )
+        )
+    return _chart(title, parts, HEIGHT, legend(list(counts)), note)
+
+
+def _powers_of_ten(edges: Sequence[float]) -> list[float]:
+    """Round values on a logarithmic axis; with few decades also those between."""
+    low, high = max(edges[0], 0.5), edges[-1]
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        values = [factor * 10.0**power for power in range(-1, 13) for factor in factors]
+        ticks = [value for value in values if low <= value <= high]
+        if len(ticks) >= FEWEST_TICKS:
+            break
+    return ticks or [low]
+
+
+def _steps(group: str, places: Sequence[float], shares: Sequence[float], axes: _Axes, stroke: str) -> Iterable[Markup]:
+    """A histogram's outline, its area tinted."""
+    outline = [f"M{axes.x(places[0]):g} {axes.y(0):g}"]
+    for low, high, share in zip(places[:-1], places[1:], shares, strict=True):
+        outline.append(f"L{axes.x(low):g} {axes.y(share):g}L{axes.x(high):g} {axes.y(share):g}")
+    outline.append(f"L{axes.x(places[-1]):g} {axes.y(0):g}")
+    path = "".join(outline)
+    yield _tag("path", d=path, fill=stroke, fill_opacity=0.13)
+    yield _tag("path", _tag("title", group), class_="curve", d=path, stroke=stroke)
+
+
 def confusion_chart(title: str, labels: Sequence[str], matrix: np.ndarray, note: str = "") -> Markup:
     """How often an object of one class was found as which: a row per true class, a column per predicted one.
 
@@ -316,8 +392,8 @@ def _curve(series: Series, x: np.ndarray, y: np.ndarray, axes: _Axes, stroke: st
     return line + Markup().join(dots)
 
 
-def _frame(axes: _Axes, x_label: str, y_label: str) -> Markup:
-    """Grid, ticks and axis titles."""
+def _frame(axes: _Axes, x_label: str, y_label: str, shown_at: Sequence[tuple[float, float]] | None = None) -> Markup:
+    """Grid, ticks and axis titles. On an axis that is not even, `shown_at` tells where each tick's value lies."""
     floor = HEIGHT - BOTTOM
     parts = []
     for tick in axes.y_ticks:
@@ -325,8 +401,8 @@ def _frame(axes: _Axes, x_label: str, y_label: str) -> Markup:
         parts.append(_tag("line", class_="gridline", x1=axes.left, x2=WIDTH - RIGHT, y1=at, y2=at))
         parts.append(_text(_tick(tick), axes.left - 6, at + 4, "end"))
     parts.append(_tag("line", class_="axis", x1=axes.left, x2=WIDTH - RIGHT, y1=floor, y2=floor))
-    for tick in axes.x_ticks:
-        at = axes.x(tick)
+    for place, tick in shown_at or [(tick, tick) for tick in axes.x_ticks]:
+        at = axes.x(place)
         parts.append(_tag("line", class_="axis", x1=at, x2=at, y1=floor, y2=floor + 4))
         parts.append(_text(_tick(tick), min(at, WIDTH - len(_tick(tick)) * CHARACTER / 2 - 1), floor + 17, "middle"))
     parts.append(_text(x_label, (axes.left + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle"))

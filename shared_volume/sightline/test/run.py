@@ -2,9 +2,7 @@
 
 import json
 import logging
-import shutil
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from sightline.step_record import record_step, results_prefix
 from sightline.storage import fetch, open_storage
 from sightline.test.draw import draw_predictions
 from sightline.test.report import TestedImage, render_test_report
+from sightline.workplaces import private_folder
 
 log = logging.getLogger(__name__)
 
@@ -74,22 +73,13 @@ def test_model(
         if model is None:
             raise SightlineError("There is no model to test. Name a bundle's URI.")
         register()
-        private = Path(tempfile.mkdtemp(prefix="test-", dir=_work(place)))
-        try:
+        with private_folder(place.volume / "work", "test-") as private:
             chosen = _images(place, dataset, images, private)
             folder, bundle = fetch_bundle(place, model.uri, model.sha256)
             detector = load_detector(folder, str(choose_device(device)), bundle.sha256)
             tested = _run(detector, chosen, private / "drawn", score_threshold)
             prefix = f"{results_prefix(category, model.dataset_version or 'given', step.run)}/test"
             return _deliver(place, prefix, model, detector, chosen, tested, private, score_threshold, code, step.run)
-        finally:
-            shutil.rmtree(private, ignore_errors=True)
-
-
-def _work(place: Settings) -> Path:
-    work = place.volume / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    return work
 
 
 def _images(place: Settings, dataset: DatasetReference | None, images: str, private: Path) -> TestImages:

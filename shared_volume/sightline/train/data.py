@@ -77,8 +77,9 @@ class SeededDataset(Dataset[Any]):
 def train_loader(config: Config, dataset_dir: Path, classes: tuple[str, ...], seed: int) -> DataLoader[Any]:
     """Batches of the train split as the config's pipeline makes them."""
     wrapper = config.get("train_dataset_wrapper")
+    # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
     dataset = DATASETS.build(
-        _coco_dataset(dataset_dir, "train", classes, config.train_pipeline) | {"filter_cfg": {"filter_empty_gt": True}}
+        _coco_dataset(dataset_dir, "train", classes, config.train_pipeline) | {"filter_cfg": {"filter_empty_gt": False}}
     )
     if wrapper:
         dataset = DATASETS.build({**wrapper, "dataset": dataset})

@@ -1,0 +1,210 @@
+"""A version's objects against one listing of the remote: all there, of the right size, and of the right content."""
+
+import contextlib
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import BinaryIO, Final
+
+from sightline.catalogue.objects import Objects
+from sightline.catalogue.problems import Problem, Trouble, counted, some_names
+from sightline.database import ImageRow
+from sightline.dvc_objects import LISTING_ENDING, object_name
+from sightline.errors import SightlineError
+from sightline.shards import IMAGES, SHARD_PATTERN
+from sightline.storage import StoredObject
+from sightline.storage.base import PARALLEL
+from sightline.storage.folder import BLOCK
+from sightline.workplaces import private_folder
+
+IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
+LISTING_NAME: Final = "its list of files"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What an object's content is.
+
+    Attributes:
+        md5: of the whole, in hex.
+        sha256: likewise.
+        members: of a shard: image name -> sha256.
+    """
+
+    md5: str
+    sha256: str
+    members: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One DVC remote as one listing showed it.
+
+    Attributes:
+        objects: the remote.
+        there: digest -> what lies there.
+        read: what was read back so far, by digest.
+    """
+
+    objects: Objects
+    there: Mapping[str, StoredObject]
+    read: dict[str, ReadBack]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A version's folder as it should be.
+
+    Attributes:
+        digest: of its listing.
+        listing: path inside the version -> digest.
+        sizes: path inside the version -> bytes, where that is known.
+        total: bytes of all files together, or None when that is not known.
+    """
+
+    digest: str
+    listing: Mapping[str, str]
+    sizes: Mapping[str, int]
+    total: int | None
+
+
+def check_listing(remote: Remote, digest: str) -> tuple[dict[str, str] | None, list[Problem]]:
+    """The version's files, or None when nobody knows them any more; and what is wrong with the listing on the remote."""
+    stored = remote.there.get(digest)
+    try:
+        listing = remote.objects.listing(digest)
+    except SightlineError:
+        trouble = Trouble.OBJECTS_MISSING if stored is None else Trouble.OBJECTS_DAMAGED
+        return None, _problems(remote, trouble, {LISTING_NAME: digest})
+    if stored is None:
+        return listing, _problems(remote, Trouble.OBJECTS_MISSING, {LISTING_NAME: digest})
+    if stored.size != len(remote.objects.read(digest)):
+        return listing, _problems(remote, Trouble.OBJECTS_CUT, {LISTING_NAME: digest})
+    if not _content_as_listed(digest, stored):
+        return listing, _problems(remote, Trouble.OBJECTS_DAMAGED, {LISTING_NAME: digest})
+    return listing, []
+
+
+def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
+    """Every file's object is on the remote, whole; with `full` every byte of it is read back.
+
+    Without `full`, and where the remote's listing tells no md5, only a change of a file's size is noticed.
+    """
+    missing, cut, damaged = {}, {}, {}
+    for name, digest in folder.listing.items():
+        stored = remote.there.get(digest)
+        if stored is None:
+            missing[name] = digest
+        elif name in folder.sizes and stored.size != folder.sizes[name]:
+            cut[name] = digest
+        elif not _content_as_listed(digest, stored):
+            damaged[name] = digest
+    bad = missing.keys() | cut.keys() | damaged.keys()
+    rest = {name: digest for name, digest in folder.listing.items() if name not in bad}
+    if full:
+        read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
+    elif not bad and folder.total not in (None, _total(remote, folder)):
+        rest = {name: digest for name, digest in rest.items() if _is_suspect(remote, folder, name)}
+        read_back(remote, rest.values())
+    for name, digest in rest.items():
+        if digest in remote.read and remote.read[digest].md5 != digest:
+            damaged[name] = digest
+    found = ((Trouble.OBJECTS_MISSING, missing), (Trouble.OBJECTS_CUT, cut), (Trouble.OBJECTS_DAMAGED, damaged))
+    return [problem for trouble, files in found for problem in _problems(remote, trouble, files)]
+
+
+def check_images(remote: Remote, folder: Folder, images: Iterable[ImageRow]) -> list[Problem]:
+    """Whether the images' content, as far as it was read back, is what their rows say."""
+    content: dict[str, str] = {}
+    for name, digest in folder.listing.items():
+        if digest in remote.read and remote.read[digest].md5 == digest:
+            content[name] = remote.read[digest].sha256
+            content.update(remote.read[digest].members)
+    names = sorted(image.name for image in images if content.get(image.name, image.sha256) != image.sha256)
+    if not names:
+        return []
+    message = f"the sha256 of {counted(len(names), 'image')} is not that of the content: {some_names(names)}"
+    remedy = "publish the images again as a new version"
+    return [Problem(Trouble.IMAGES_DIFFER, message, remedy, False, tuple(names))]
+
+
+def read_back(remote: Remote, digests: Iterable[str], shards: frozenset[str] = frozenset()) -> None:
+    """Read objects from the remote that were not read yet, and note what they contain."""
+    wanted = sorted(set(digests) - remote.read.keys())
+    objects = remote.objects
+    with private_folder(objects.cache.parent / "work", "verify-") as private, ThreadPoolExecutor(PARALLEL) as pool:
+
+        def read(digest: str) -> ReadBack:
+            key = objects.key(digest)
+            if remote.there[digest].size <= IN_MEMORY:
+                return _look_at(io.BytesIO(objects.storage.read_bytes(key)), digest in shards)
+            path = private / digest
+            objects.storage.download_file(key, path)
+            with path.open("rb") as file:
+                found = _look_at(file, digest in shards)
+            path.unlink()
+            return found
+
+        remote.read.update(zip(wanted, pool.map(read, wanted), strict=True))
+
+
+def _look_at(file: BinaryIO, is_shard: bool) -> ReadBack:
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    while block := file.read(BLOCK):
+        md5.update(block)
+        sha256.update(block)
+    members = {}
+    if is_shard:
+        file.seek(0)
+        with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=file, encoding="utf-8") as shard:
+            for entry in shard:
+                if (content := shard.extractfile(entry)) is not None:
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+                    members[entry.name.removeprefix(f"{IMAGES}/")] = digest
+    return ReadBack(md5.hexdigest(), sha256.hexdigest(), members)
+
+
+def _content_as_listed(digest: str, stored: StoredObject) -> bool:
+    """Whether the md5 that the remote's listing tells, if it does, is the object's own."""
+    return stored.md5 is None or stored.md5 == digest.removesuffix(LISTING_ENDING)
+
+
+def _total(remote: Remote, folder: Folder) -> int:
+    return sum(remote.there[digest].size for digest in folder.listing.values())
+
+
+def _is_suspect(remote: Remote, folder: Folder, name: str) -> bool:
+    """Whether nothing tells that the object has its right size."""
+    digest = folder.listing[name]
+    copy = remote.objects.cache / object_name(digest)
+    return name not in folder.sizes and not (copy.is_file() and copy.stat().st_size == remote.there[digest].size)
+
+
+def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> list[Problem]:
+    """One problem for the files that this machine's cache has whole, one for those that it has not."""
+    what = {
+        Trouble.OBJECTS_MISSING: "missing on the remote",
+        Trouble.OBJECTS_CUT: "of a wrong size on the remote",
+        Trouble.OBJECTS_DAMAGED: "on the remote with other content",
+    }[trouble]
+    where = remote.objects.storage.uri(f"dvc/{remote.objects.remote}")
+    saved = {name for name, digest in files.items() if remote.objects.cached(digest) is not None}
+    problems = []
+    for repairable, remedy in (
+        (True, "--repair uploads this again: the DVC cache of this volume has it"),
+        (
+            False,
+            "the DVC cache of this volume does not have this: run verify --repair where it was published; otherwise it is "
+            "lost, so publish these files in a new version",
+        ),
+    ):
+        names = sorted(name for name in files if (name in saved) == repairable)
+        if names:
+            message = f"{counted(len(names), 'file')} {what} ({where}): {some_names(names)}"
+            digests = tuple(sorted({files[name] for name in names}))
+            problems.append(Problem(trouble, message, remedy, repairable, tuple(names), digests))
+    return problems

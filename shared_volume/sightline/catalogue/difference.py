@@ -1,0 +1,221 @@
+"""What one version has that another has not: images, annotations, splits, class counts."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sightline.catalogue.installation import Installation, open_installation, published_row
+from sightline.catalogue.matching import match_instances
+from sightline.catalogue.objects import Objects
+from sightline.catalogue.reading import Instances, annotation_files, read_instances
+from sightline.database import ImageRow, VersionRecord, list_images
+from sightline.errors import SightlineError
+from sightline.settings import Settings
+from sightline.versions import parse_tag
+
+LISTS: Final = (
+    "images_added",
+    "images_removed",
+    "images_changed",
+    "images_renamed",
+    "images_moved",
+    "annotations_added",
+    "annotations_removed",
+    "annotations_changed",
+)
+
+
+class DifferentKindsError(SightlineError):
+    """An annotation version cannot be compared with a dataset version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """An image whose bytes lie under another name."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An image that went to another split."""
+
+    image: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An annotation that only one of the versions has."""
+
+    image: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An annotation that both versions have, not alike.
+
+    Attributes:
+        image: the image's name in the second version.
+        before: its label in the first version.
+        after: its label in the second.
+        redrawn: whether its geometry differs.
+    """
+
+    image: str
+    before: str
+    after: str
+    redrawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """How many annotations of one class each version has."""
+
+    label: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How the version `after` differs from `before`; every list is sorted.
+
+    Attributes:
+        images_changed: other bytes under the same name.
+        images_moved: to another split; of dataset versions only.
+        annotations_changed: moved, redrawn, or with another label, group, flag or description.
+        class_counts: of every class, also of those whose counts are equal.
+    """
+
+    before: str
+    after: str
+    images_added: tuple[str, ...]
+    images_removed: tuple[str, ...]
+    images_changed: tuple[str, ...]
+    images_renamed: tuple[Renamed, ...]
+    images_moved: tuple[Moved, ...]
+    annotations_added: tuple[Annotation, ...]
+    annotations_removed: tuple[Annotation, ...]
+    annotations_changed: tuple[Changed, ...]
+    class_counts: tuple[ClassCount, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with the counts first."""
+        document = asdict(self)
+        counts = {name: len(document[name]) for name in LISTS}
+        return {"before": self.before, "after": self.after, "counts": counts} | document
+
+
+def compare_versions(place: Settings, before: str, after: str) -> Difference:
+    """Compare two published versions of one kind, by their rows and by those annotation files that differ.
+
+    Args:
+        place: the installation.
+        before: a tag.
+        after: another tag of the same kind, of any category.
+
+    Raises:
+        DifferentKindsError: one is an annotation version, the other a dataset version.
+        SightlineError: one is not published, or a file of it is nowhere to be had.
+    """
+    kinds = parse_tag(before).kind, parse_tag(after).kind
+    if kinds[0] != kinds[1]:
+        raise DifferentKindsError(
+            f"{before} is of the kind {kinds[0]}, {after} of the kind {kinds[1]}. Compare two annotation versions "
+            "(…_ann_…) or two dataset versions (…_train_…); python pipeline.py versions lists them."
+        )
+    installation = open_installation(place)
+    rows = installation.rows()
+    first, second = published_row(rows, before), published_row(rows, after)
+    old, new = _side(installation, first), _side(installation, second)
+    common = _rename(old, new)
+    added, removed, changed = _compare_annotations(old, new, common)
+    counts_before, counts_after = _count_classes(old), _count_classes(new)
+    return Difference(
+        before=before,
+        after=after,
+        images_added=tuple(sorted(new.images.keys() - set(common.values()))),
+        images_removed=tuple(sorted(old.images.keys() - common.keys())),
+        images_changed=tuple(
+            sorted(name for was, name in common.items() if old.images[was].sha256 != new.images[name].sha256)
+        ),
+        images_renamed=tuple(Renamed(was, name) for was, name in sorted(common.items()) if was != name),
+        images_moved=tuple(
+            Moved(name, str(old.images[was].split), str(new.images[name].split))
+            for was, name in sorted(common.items(), key=lambda pair: pair[1])
+            if old.images[was].split != new.images[name].split
+        ),
+        annotations_added=tuple(added),
+        annotations_removed=tuple(removed),
+        annotations_changed=tuple(changed),
+        class_counts=tuple(
+            ClassCount(label, counts_before[label], counts_after[label])
+            for label in sorted(counts_before.keys() | counts_after.keys())
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two versions: its image rows by name, and its annotation files' digests by name."""
+
+    images: Mapping[str, ImageRow]
+    files: Mapping[str, str]
+    objects: Objects
+    kind: str
+
+    def read(self, files: Mapping[str, str]) -> Instances:
+        return read_instances(self.objects, files, self.kind)
+
+
+def _side(installation: Installation, row: VersionRecord) -> _Side:
+    objects = installation.objects(row.kind)  # type: ignore[arg-type]  # the column is a text
+    images = {image.name: image for image in list_images(installation.database, row.id)}
+    return _Side(images, annotation_files(objects.listing(str(row.digest)), row.kind), objects, row.kind)
+
+
+def _rename(old: _Side, new: _Side) -> dict[str, str]:
+    """Name in the first version -> name in the second, of images that are in both; by name, else by content."""
+    common = {name: name for name in old.images if name in new.images}
+    appeared: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(new.images.keys() - common.keys(), reverse=True):
+        appeared[new.images[name].sha256].append(name)
+    for name in sorted(old.images.keys() - common.keys()):
+        if same := appeared[old.images[name].sha256]:
+            common[name] = same.pop()
+    return common
+
+
+def _compare_annotations(
+    old: _Side, new: _Side, common: Mapping[str, str]
+) -> tuple[list[Annotation], list[Annotation], list[Changed]]:
+    """What was added, removed and changed, by the image's name in the second version (else in the first)."""
+    before = old.read(_differing(old.files, new.files))
+    after = new.read(_differing(new.files, old.files))
+    before = {common.get(image, image): instances for image, instances in before.items()}
+    added, removed, changed = [], [], []
+    for image in sorted(before.keys() | after.keys()):
+        matched = match_instances(before.get(image, ()), after.get(image, ()))
+        added += [Annotation(image, one.label) for one in matched.added]
+        removed += [Annotation(image, one.label) for one in matched.removed]
+        changed += [Changed(image, a.label, b.label, a.outline != b.outline) for a, b in matched.changed]
+    return added, removed, changed
+
+
+def _differing(mine: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in mine.items() if other.get(name) != digest}
+
+
+def _count_classes(side: _Side) -> Counter[str]:
+    """Annotations per class: from the rows, or from every annotation where older rows do not say."""
+    counts: Counter[str] = Counter()
+    for image in side.images.values():
+        if image.labels is None:
+            return Counter(one.label for found in side.read(side.files).values() for one in found)
+        counts.update(image.labels)
+    return counts

@@ -1,0 +1,145 @@
+"""What Git says of every version: tags, commits, dates and DVC's pointers, read from one bare clone."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from sightline.dataset_repo import DatasetRepo
+from sightline.git import GitError, pushing, run_git
+from sightline.publication import FOLDERS
+from sightline.versions import BadNameError, Kind, Tag, parse_tag
+from sightline.workplaces import private_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """DVC's small file that stands for a version's folder in Git.
+
+    Attributes:
+        digest: of the folder's listing, as DVC writes it (`….dir`).
+        size: of all files together in bytes, or None when it is not written down.
+    """
+
+    digest: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A version's tag.
+
+    Attributes:
+        tag: what it names.
+        commit: where it points.
+        target: the object that the reference itself holds: the commit, or an annotated tag.
+        date: when it was made.
+        pointer: at that commit, or None when there is none.
+    """
+
+    tag: Tag
+    commit: str
+    target: str
+    date: datetime
+    pointer: Pointer | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A private bare clone of the dataset repository, and the tags in it by name."""
+
+    repo: DatasetRepo
+    folder: Path
+    tagged: Mapping[str, Tagged]
+
+    def pointer_at(self, commit: str, kind: Kind, category: str) -> Pointer | None:
+        """The pointer of a category at a commit, or None when the repository lacks either."""
+        return _read_pointers(self.folder, [_place(commit, kind, category)])[0]
+
+    def push_tag(self, tag: str, commit: str, message: str) -> None:
+        """Make the remote's tag name a commit, unless somebody else changed the tag since this clone was made.
+
+        Raises:
+            GitError: the push was refused.
+        """
+        seen = self.tagged[tag].target if tag in self.tagged else ""
+        name = f"refs/tags/{tag}"
+        _git(self.repo, self.folder, "tag", "--force", "-a", tag, "-m", message, commit)
+        with pushing(self.repo.url):
+            lease = f"--force-with-lease={name}:{seen}"
+            _git(self.repo, self.folder, "push", "--quiet", lease, "origin", f"{name}:{name}")
+
+
+@contextlib.contextmanager
+def open_history(repo: DatasetRepo) -> Iterator[History]:
+    """Clone the repository's history, no files, and read every version's tag; the clone is removed afterwards.
+
+    Raises:
+        GitError: the repository is out of reach.
+    """
+    repo.remove_abandoned()
+    with private_folder(repo.volume / "work", "history-") as private:
+        folder = private / "bare.git"
+        _git(repo, None, "clone", "--quiet", "--bare", repo.url, str(folder))
+        yield History(repo, folder, _read_tags(repo, folder))
+
+
+def _git(repo: DatasetRepo, folder: Path | None, *arguments: str) -> str:
+    return run_git(repo.url, repo.author, folder, *arguments)
+
+
+def _read_tags(repo: DatasetRepo, folder: Path) -> dict[str, Tagged]:
+    """Tags of versions by name; others are none of our business."""
+    form = "%(refname:strip=2)%09%(objectname)%09%(*objectname)%09%(creatordate:unix)"
+    found = []
+    for line in _git(repo, folder, "for-each-ref", f"--format={form}", "refs/tags").splitlines():
+        name, target, peeled, seconds = line.split("\t")
+        try:
+            found.append((parse_tag(name), target, peeled or target, datetime.fromtimestamp(int(seconds), UTC)))
+        except (BadNameError, ValueError):
+            continue
+    pointers = _read_pointers(folder, [_place(commit, tag.kind, tag.category) for tag, _, commit, _ in found])
+    return {
+        str(tag): Tagged(tag, commit, target, date, pointer)
+        for (tag, target, commit, date), pointer in zip(found, pointers, strict=True)
+    }
+
+
+def _place(commit: str, kind: Kind, category: str) -> str:
+    return f"{commit}:{FOLDERS[kind]}/{category}.dvc"
+
+
+def _read_pointers(folder: Path, places: Sequence[str]) -> list[Pointer | None]:
+    """The pointers at `commit:path`, by one process for all of them."""
+    done = subprocess.run(
+        ["git", "-C", str(folder), "cat-file", "--batch"],
+        input="".join(f"{place}\n" for place in places).encode(),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise GitError(f"git cat-file failed in {folder}: {done.stderr.decode(errors='replace').strip()} Try again.")
+    pointers: list[Pointer | None] = []
+    rest = done.stdout
+    while rest:
+        head, _, rest = rest.partition(b"\n")
+        if not head[head.rfind(b" ") + 1 :].isdigit():  # "… missing" or "… ambiguous"
+            pointers.append(None)
+            continue
+        size = int(head[head.rfind(b" ") + 1 :])
+        pointers.append(_parse_pointer(rest[:size]))
+        rest = rest[size + 1 :]
+    return pointers
+
+
+def _parse_pointer(text: bytes) -> Pointer | None:
+    try:
+        out = yaml.safe_load(text)["outs"][0]
+        size = out.get("size")
+        return Pointer(str(out["md5"]), size if isinstance(size, int) else None)
+    except (yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError):
+        return None

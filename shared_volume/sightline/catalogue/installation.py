@@ -1,0 +1,78 @@
+"""The three places that a version lives in, opened together."""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+from sightline.catalogue.objects import Objects
+from sightline.database import Database, VersionRecord, connect, list_versions
+from sightline.dataset_repo import DatasetRepo
+from sightline.errors import SightlineError, nearest
+from sightline.publication import FOLDERS
+from sightline.settings import Settings
+from sightline.storage import Storage, open_storage
+from sightline.versions import Kind, make_tag, parse_tag
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An open installation."""
+
+    place: Settings
+    repo: DatasetRepo
+    storage: Storage
+    database: Database
+
+    def objects(self, kind: Kind) -> Objects:
+        """The DVC remote of a kind of version."""
+        return Objects(self.storage, FOLDERS[kind], self.place.volume / "dvc-cache")
+
+    def rows(self) -> Mapping[str, VersionRecord]:
+        """Every version's record, published or pending, by the tag that it has or would have."""
+        return {tag_of(row): row for row in list_versions(self.database, pending=True)}
+
+
+def settled_rows(
+    before: Mapping[str, VersionRecord], after: Mapping[str, VersionRecord], tags: Container[str]
+) -> dict[str, VersionRecord]:
+    """Rows that agree with tags read in between: without versions that were published while the tags were read.
+
+    A version's tag is there before its rows: only what is published already when the tags are read must have one.
+
+    Args:
+        before: the rows before the tags were read.
+        after: the rows afterwards.
+        tags: the names of the tags.
+    """
+    settled = {name for name, row in before.items() if row.status == "published"}
+    return {name: row for name, row in after.items() if row.status != "published" or name in settled or name in tags}
+
+
+def open_installation(place: Settings) -> Installation:
+    """Open what the settings name, and bring the database's tables up to date.
+
+    Raises:
+        SightlineError: one of them is malformed or out of reach.
+    """
+    database = connect(place.database_url.get_secret_value())
+    database.migrate()
+    return Installation(place, DatasetRepo.of(place), open_storage(place.storage), database)
+
+
+def tag_of(row: VersionRecord) -> str:
+    """The tag that a version has, or will have once it is published."""
+    return make_tag(row.category, row.kind, row.version)  # type: ignore[arg-type]  # the column is a text
+
+
+def published_row(rows: Mapping[str, VersionRecord], tag: str) -> VersionRecord:
+    """The record of a published version.
+
+    Raises:
+        SightlineError: not a tag, or not that of a published version; names what is.
+    """
+    parse_tag(tag)
+    row = rows.get(tag)
+    if row is None or row.status != "published" or row.digest is None:
+        known = [name for name, other in rows.items() if other.status == "published"]
+        hint = nearest(tag, known) or " None is published yet: python pipeline.py publish."
+        raise SightlineError(f"{tag} is not published in this database.{hint} All: python pipeline.py versions")
+    return row

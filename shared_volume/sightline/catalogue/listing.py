@@ -1,0 +1,122 @@
+"""Every version that SQL or Git knows, with its state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sightline.catalogue.installation import open_installation, settled_rows
+from sightline.claims import is_dead
+from sightline.database import VersionRecord
+from sightline.settings import Settings
+from sightline.versions import BadNameError, Kind, Tag, check_category, parse_tag, parse_version
+
+
+class State(StrEnum):
+    """How far a version got."""
+
+    PUBLISHED = "published"
+    PENDING = "pending"  # somebody claimed it; nothing of it is public
+    INTERRUPTED = "interrupted"  # its tag is public, its rows are missing
+    LOST = "lost"  # its rows are published, its tag is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One version.
+
+    Attributes:
+        tag: which it has, or will have.
+        category: what it is of.
+        kind: annotation or dataset.
+        version: like v0.1.0.
+        state: how far it got.
+        owner: of a pending version: who claimed it; empty when that attempt gave up.
+        lease_until: of a pending version: until when nobody else may take it over.
+        images: how many, when it is recorded.
+        annotations: likewise.
+        parent: a dataset version's annotation version, as a tag.
+        commit: the tag's, or the recorded one.
+        date: of publication, UTC.
+    """
+
+    tag: str
+    category: str
+    kind: Kind
+    version: str
+    state: State
+    owner: str | None = None
+    lease_until: datetime | None = None
+    images: int | None = None
+    annotations: int | None = None
+    parent: str | None = None
+    commit: str | None = None
+    date: datetime | None = None
+
+
+def list_catalogue(place: Settings, category: str | None = None) -> tuple[Listed, ...]:
+    """Every version, oldest first within category and kind.
+
+    Args:
+        place: the installation.
+        category: only this one's.
+
+    Raises:
+        SightlineError: database or dataset repository are out of reach.
+    """
+    if category is not None:
+        check_category(category)
+    installation = open_installation(place)
+    before = installation.rows()
+    commits = installation.repo.tags()
+    rows = settled_rows(before, installation.rows(), commits)
+    tags = {str(tag): tag for name in (*rows, *commits) if (tag := _tag(name)) is not None}
+    parents = {row.id: name for name, row in rows.items()}
+    listed = [
+        _list_one(tag, rows.get(name), commits.get(name), parents)
+        for name, tag in tags.items()
+        if category in (None, tag.category)
+    ]
+    return tuple(sorted(listed, key=lambda one: (one.category, one.kind, parse_version(one.version))))
+
+
+def state_of(row: VersionRecord | None, tagged: bool) -> State:
+    """The state that follows from a version's record and from whether its tag is there."""
+    if row is not None and row.status == "published":
+        return State.PUBLISHED if tagged else State.LOST
+    return State.INTERRUPTED if tagged and not is_held(row) else State.PENDING
+
+
+def is_held(row: VersionRecord | None) -> bool:
+    """Whether somebody is publishing the version right now: its lease has not run out, nor is its owner known dead."""
+    return (
+        row is not None
+        and row.status == "pending"
+        and row.lease_until is not None
+        and row.lease_until > datetime.now(UTC)
+        and not is_dead(row.owner)
+    )
+
+
+def _tag(name: str) -> Tag | None:
+    try:
+        return parse_tag(name)
+    except BadNameError:
+        return None
+
+
+def _list_one(tag: Tag, row: VersionRecord | None, commit: str | None, parents: Mapping[int, str]) -> Listed:
+    state = state_of(row, commit is not None)
+    known = Listed(str(tag), tag.category, tag.kind, tag.version, state, commit=commit)
+    if row is None:
+        return known
+    if row.status != "published":
+        return replace(known, owner=row.owner, lease_until=row.lease_until)
+    return replace(
+        known,
+        images=row.image_count,
+        annotations=row.annotation_count,
+        parent=parents.get(row.parent_id) if row.parent_id is not None else None,
+        commit=commit or row.commit,
+        date=row.published_at,
+    )

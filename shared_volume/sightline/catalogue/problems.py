@@ -1,0 +1,62 @@
+"""What can be wrong with a version, in words that say where and what to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+NAMES_SHOWN: Final = 10
+
+
+class Trouble(StrEnum):
+    """Kinds of problems, in the order in which they are mended: bytes first, then the tag, then the rows."""
+
+    OBJECTS_MISSING = "objects-missing"
+    OBJECTS_CUT = "objects-cut"
+    OBJECTS_DAMAGED = "objects-damaged"
+    IMAGES_DIFFER = "images-differ"
+    TAG_MISSING = "tag-missing"
+    TAG_MOVED = "tag-moved"
+    POINTER_MISSING = "pointer-missing"
+    ROWS_MISSING = "rows-missing"
+    ROWS_DIFFER = "rows-differ"
+    PARENT_MISSING = "parent-missing"
+    CLAIM_EXPIRED = "claim-expired"
+
+
+OBJECTS: Final = frozenset({Trouble.OBJECTS_MISSING, Trouble.OBJECTS_CUT, Trouble.OBJECTS_DAMAGED})
+
+PUBLISHING: Final = frozenset({Trouble.TAG_MISSING, Trouble.TAG_MOVED, Trouble.ROWS_MISSING})
+"""Mending one of these makes a version public again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a version.
+
+    Attributes:
+        trouble: its kind.
+        message: what is wrong and where.
+        remedy: what to do, or what `--repair` does.
+        repairable: whether `--repair` mends it.
+        files: paths inside the version that it concerns.
+        digests: of the objects that it concerns.
+    """
+
+    trouble: Trouble
+    message: str
+    remedy: str
+    repairable: bool
+    files: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f", … and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

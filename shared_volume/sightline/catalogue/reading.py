@@ -1,0 +1,114 @@
+"""The annotations of a version, read from its listing and objects alone: no image is fetched."""
+
+import math
+import posixpath
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from sightline.catalogue.matching import Corners, Instance
+from sightline.catalogue.objects import Objects
+from sightline.errors import SightlineError
+from sightline.labelme import ImagePathError, Shape, parse_document
+
+SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
+
+Instances = dict[str, list[Instance]]
+"""Image name -> its annotations."""
+
+
+class UnreadableVersionError(SightlineError):
+    """A version whose annotations are not what its kind of version holds."""
+
+
+def annotation_files(listing: Mapping[str, str], kind: str) -> dict[str, str]:
+    """Those of a version's files that hold annotations: name -> digest."""
+    if kind == "dataset":
+        return {name: listing[name] for name in SPLIT_FILES if name in listing}
+    return {name: digest for name, digest in listing.items() if name.lower().endswith(".json") and not _hidden(name)}
+
+
+def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Instances:
+    """The annotations in some of a version's files, by image.
+
+    Args:
+        objects: the remote that holds them.
+        files: name -> digest.
+        kind: annotation (labelme JSON) or dataset (COCO).
+
+    Raises:
+        UnreadableVersionError: a file is not what it should be.
+        StorageError: a file is neither on the remote nor in the cache.
+    """
+    content = objects.read_all(files.values())
+    instances: Instances = defaultdict(list)
+    for name, digest in sorted(files.items()):
+        read = _read_coco if kind == "dataset" else _read_labelme
+        for image, found in read(name, content[digest]).items():
+            instances[image].extend(found)
+    return dict(instances)
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _read_labelme(name: str, data: bytes) -> Instances:
+    """One document's shapes, without those that nobody can understand: they are not counted anywhere."""
+    path = Path(name)
+    try:
+        document = parse_document(path, data)
+        image = document.image_path
+    except ImagePathError as error:  # early versions kept images in other folders of the version
+        document = parse_document(path, data, error.name)
+        image = str(orjson.loads(data)["imagePath"])
+    image = posixpath.normpath(posixpath.join(posixpath.dirname(name), image))
+    return {image: [_from_shape(shape) for shape in document.shapes if shape.damage is None]}
+
+
+def _from_shape(shape: Shape) -> Instance:
+    outline = (shape.shape_type, shape.points.tobytes(), shape.mask)
+    notes = (shape.group_id, _frozen(shape.flags), shape.description)
+    return Instance(shape.label, outline, _corners(shape), notes)
+
+
+def _corners(shape: Shape) -> Corners:
+    if not len(shape.points):
+        return 0.0, 0.0, 0.0, 0.0
+    (left, top), (right, bottom) = shape.points.min(axis=0).tolist(), shape.points.max(axis=0).tolist()
+    if shape.shape_type == "circle" and len(shape.points) == 2:
+        (x, y), edge = shape.points.tolist()
+        radius = math.dist((x, y), edge)
+        return x - radius, y - radius, x + radius, y + radius
+    return left, top, right, bottom
+
+
+def _read_coco(name: str, data: bytes) -> Instances:
+    try:
+        content = orjson.loads(data)
+        images = {image["id"]: image["file_name"] for image in content["images"]}
+        labels = {category["id"]: category["name"] for category in content["categories"]}
+        instances: Instances = {image: [] for image in images.values()}
+        for annotation in content["annotations"]:
+            label = labels[annotation["category_id"]]
+            instances[images[annotation["image_id"]]].append(_from_annotation(label, annotation))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableVersionError(
+            f"{name}: not a COCO file as the record step writes it ({type(error).__name__}: {error}). Record the version "
+            "again under the next number."
+        ) from None
+    return instances
+
+
+def _from_annotation(label: str, annotation: Mapping[str, Any]) -> Instance:
+    x, y, width, height = annotation["bbox"]
+    outline = (tuple(annotation["bbox"]), _frozen(annotation["segmentation"]))
+    return Instance(label, outline, (x, y, x + width, y + height), annotation.get("iscrowd", 0))
+
+
+def _frozen(value: Any) -> Hashable:
+    """JSON content as one text, equal for equal content."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -1,0 +1,135 @@
+"""Finishing what a crash left: bytes from this volume's cache, tags from rows, rows from a version's own description."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sightline.catalogue.history import History, open_history
+from sightline.catalogue.installation import Installation, open_installation
+from sightline.catalogue.problems import OBJECTS, Problem, Trouble, counted
+from sightline.catalogue.rows import parent_of, read_content
+from sightline.catalogue.verification import Checked, Verification
+from sightline.claims import is_dead, name_owner
+from sightline.database import VersionRows, find_version, remove_claim, restore_version
+from sightline.errors import SightlineError
+from sightline.settings import Settings
+from sightline.versions import Tag, parse_tag
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What was done about one problem.
+
+    Attributes:
+        tag: the version's.
+        trouble: the problem's kind.
+        message: what was done, or why it could not be.
+        done: whether it could.
+    """
+
+    tag: str
+    trouble: Trouble
+    message: str
+    done: bool
+
+
+def repair_versions(place: Settings, found: Verification) -> tuple[Deed, ...]:
+    """Mend what a verification found and what can be mended; nothing is deleted but dead claims. Verify again afterwards.
+
+    Args:
+        place: the installation.
+        found: what `verify_versions` returned a moment ago.
+
+    Raises:
+        SightlineError: one of the three places is out of reach.
+    """
+    installation = open_installation(place)
+    deeds = []
+    with open_history(installation.repo) as history:
+        for version in found.versions:
+            deeds += _mend(installation, history, version)
+    return tuple(deeds)
+
+
+def _mend(installation: Installation, history: History, version: Checked) -> list[Deed]:
+    deeds: list[Deed] = []
+    menders: set[Callable[..., str]] = set()
+    for problem in version.problems:
+        mender = _MENDERS.get(problem.trouble, _mend_objects)
+        if not problem.repairable or (mender in menders and problem.trouble not in OBJECTS):
+            continue
+        menders.add(mender)
+        try:
+            message = mender(installation, history, parse_tag(version.tag), problem)
+            deeds.append(Deed(version.tag, problem.trouble, message, True))
+        except SightlineError as error:
+            deeds.append(Deed(version.tag, problem.trouble, str(error), False))
+            break  # what follows needs this
+    return deeds
+
+
+def _mend_objects(installation: Installation, _history: History, tag: Tag, problem: Problem) -> str:
+    objects = installation.objects(tag.kind)
+    files = {objects.key(digest): path for digest in problem.digests if (path := objects.cached(digest)) is not None}
+    installation.storage.upload_files(files)
+    return f"uploaded {counted(len(files), 'file')} from {objects.cache}"
+
+
+def _mend_tag(installation: Installation, history: History, tag: Tag, _problem: Problem) -> str:
+    row = find_version(installation.database, tag.category, tag.kind, tag.version)
+    if row is None or row.commit is None:
+        raise SightlineError(f"{tag} has no published row any more. Type: python pipeline.py verify {tag}")
+    history.push_tag(str(tag), row.commit, f"{tag.category}: {tag.kind} version {tag.version}")
+    return f"made the tag name {row.commit[:12]} again"
+
+
+def _mend_rows(installation: Installation, history: History, tag: Tag, _problem: Problem) -> str:
+    """Write a version's rows from its description; a commit that the repository has and a recorded date stay."""
+    row = find_version(installation.database, tag.category, tag.kind, tag.version)
+    tagged = history.tagged.get(str(tag))
+    commit = row.commit if row is not None and row.commit is not None else ""
+    pointer = history.pointer_at(commit, tag.kind, tag.category) if commit else None
+    if pointer is None and tagged is not None:
+        commit, pointer = tagged.commit, tagged.pointer
+    date = row.published_at if row is not None else None
+    if date is None and tagged is not None:
+        date = tagged.date
+    if pointer is None or date is None:
+        raise SightlineError(f"Git has no commit of {tag} any more. Type: python pipeline.py verify {tag}")
+    objects = installation.objects(tag.kind)
+    content = read_content(objects, objects.listing(pointer.digest))
+    if content is None:
+        raise SightlineError(f"The description of {tag} cannot be read. Type: python pipeline.py verify {tag}")
+    _, parent = parent_of(tag, content.recipe, installation.rows())
+    rows = VersionRows(
+        tag=tag,
+        commit=commit,
+        digest=pointer.digest,
+        published_at=date,
+        parent_id=parent.id if parent is not None else row.parent_id if row is not None else None,
+        recipe=dict(content.recipe),
+        images=tuple(content.images),
+        findings=tuple(content.findings),
+        stages=tuple(content.stages),
+    )
+    dead = row.owner if row is not None and is_dead(row.owner) else None
+    restore_version(installation.database, rows, name_owner(), dead)
+    return f"wrote the rows: {counted(len(rows.images), 'image')}, {counted(len(rows.findings), 'finding')}"
+
+
+def _mend_claim(installation: Installation, _history: History, tag: Tag, _problem: Problem) -> str:
+    row = find_version(installation.database, tag.category, tag.kind, tag.version)
+    removed = row is not None and remove_claim(installation.database, row, is_dead(row.owner))
+    return "removed the claim" if removed else "left the claim: somebody holds it again"
+
+
+_MENDERS: dict[Trouble, Callable[[Installation, History, Tag, Problem], str]] = {
+    Trouble.TAG_MISSING: _mend_tag,
+    Trouble.TAG_MOVED: _mend_tag,
+    Trouble.ROWS_MISSING: _mend_rows,
+    Trouble.ROWS_DIFFER: _mend_rows,
+    Trouble.PARENT_MISSING: _mend_rows,
+    Trouble.CLAIM_EXPIRED: _mend_claim,
+}

@@ -1,0 +1,114 @@
+"""A version's rows against what the version says of itself."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from sightline.catalogue.objects import Objects
+from sightline.catalogue.problems import Problem, Trouble, counted, some_names
+from sightline.database import Database, ImageRow, VersionRecord, list_findings, list_images, list_stages
+from sightline.description import FILE, Content, parse_description
+from sightline.errors import SightlineError
+from sightline.versions import Tag, make_tag
+
+
+def read_content(objects: Objects, listing: Mapping[str, str]) -> Content | None:
+    """A version's description, or None where it has none (versions of early installations) or it cannot be had."""
+    if FILE not in listing:
+        return None
+    try:
+        return parse_description(objects.read(listing[FILE]), FILE)
+    except SightlineError:
+        return None
+
+
+def read_rows(database: Database, version: VersionRecord) -> Content:
+    """What the database says of a published version."""
+    return Content(
+        images=list_images(database, version.id),
+        findings=list_findings(database, version.id),
+        recipe=version.recipe or {},
+        stages=list_stages(database, version.id),
+    )
+
+
+def missing_rows(content: Content | None) -> Problem:
+    """The problem of a version whose tag is public and whose rows are not there."""
+    remedy = (
+        "--repair writes them from the version's own description"
+        if content is not None
+        else f"it has no readable {FILE} to write them from: restore the database, or publish the same files as a new version"
+    )
+    message = "its tag is public, but the database has no rows of it"
+    return Problem(Trouble.ROWS_MISSING, message, remedy, content is not None)
+
+
+def check_rows(version: VersionRecord, digest: str, recorded: Content, content: Content | None) -> list[Problem]:
+    """Whether a published version's rows agree with each other and with its description.
+
+    Args:
+        version: the version's record.
+        digest: DVC's, as the tag's pointer has it.
+        recorded: the rows.
+        content: the description.
+    """
+    wrong, files = [], []
+    if version.digest != digest:
+        wrong.append(f"the digest is {version.digest}, at the tag it is {digest}")
+    counts = (len(recorded.images), sum(image.annotation_count for image in recorded.images))
+    if counts != (version.image_count, version.annotation_count):
+        wrong.append(
+            f"the version says {version.image_count} images and {version.annotation_count} annotations, its image rows "
+            f"{counts[0]} and {counts[1]}"
+        )
+    if content is not None:
+        files = _differing_images(recorded.images, content.images)
+        if files:
+            wrong.append(f"{counted(len(files), 'image')}: {some_names(files)}")
+        if Counter(recorded.findings) != Counter(content.findings):
+            wrong.append(f"{len(recorded.findings)} findings instead of {len(content.findings)}, or others")
+        if list(recorded.stages) != list(content.stages):
+            wrong.append("the stages")
+        if dict(recorded.recipe) != dict(content.recipe):
+            wrong.append("the recipe")
+    if not wrong:
+        return []
+    remedy = (
+        "--repair writes them again from the version's own description"
+        if content is not None
+        else f"restore the database from a backup: the version has no {FILE} to write them from"
+    )
+    message = f"the rows are not those that were published: {'; '.join(wrong)}"
+    return [Problem(Trouble.ROWS_DIFFER, message, remedy, content is not None, tuple(files))]
+
+
+def parent_of(
+    tag: Tag, recipe: Mapping[str, object], rows: Mapping[str, VersionRecord]
+) -> tuple[str, VersionRecord | None]:
+    """The tag of the annotation version that a dataset was made from (empty when there is none), and its published row."""
+    version = recipe.get("annotation_version")
+    if tag.kind != "dataset" or not version:
+        return "", None
+    name = make_tag(tag.category, "annotation", str(version))
+    row = rows.get(name)
+    return name, row if row is not None and row.status == "published" else None
+
+
+def check_parent(
+    tag: Tag, version: VersionRecord, recipe: Mapping[str, object], rows: Mapping[str, VersionRecord]
+) -> list[Problem]:
+    """Whether a dataset version's row names the annotation version that it was made from."""
+    name, parent = parent_of(tag, recipe, rows)
+    if not name or (parent is not None and version.parent_id == parent.id):
+        return []
+    if parent is None:
+        message = f"its annotation version {name} has no published rows"
+    else:
+        message = f"its row does not name its annotation version {name}"
+    return [Problem(Trouble.PARENT_MISSING, message, f"--repair mends {name} first, then this row", True)]
+
+
+def _differing_images(recorded: Sequence[ImageRow], described: Sequence[ImageRow]) -> list[str]:
+    if list(recorded) == list(described):
+        return []
+    one, other = ({image.name: image for image in images} for images in (recorded, described))
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

@@ -1,0 +1,232 @@
+"""Proof that every version can be read: the remote, Git and SQL say the same of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sightline.catalogue.contents import Folder, Remote, check_images, check_listing, check_objects
+from sightline.catalogue.history import History, Tagged, open_history
+from sightline.catalogue.installation import Installation, open_installation, settled_rows
+from sightline.catalogue.listing import State, is_held, state_of
+from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
+from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
+from sightline.database import VersionRecord
+from sightline.description import Content
+from sightline.errors import SightlineError, nearest
+from sightline.publication import FOLDERS
+from sightline.settings import Settings
+from sightline.storage import StoredObject
+from sightline.versions import KINDS, Kind, Tag, parse_tag, parse_version
+
+OBJECT_FOLDER: Final = "files/md5/"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found out about one version.
+
+    Attributes:
+        tag: which it has, or will have.
+        state: how far it got; a version that somebody is publishing right now is left alone.
+        images: by its rows, or None without.
+        objects: how many files on the remote it needs, or None when nobody knows.
+        problems: empty when all is well.
+    """
+
+    tag: str
+    state: State
+    images: int | None
+    objects: int | None
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found out about an installation, or about one version of it.
+
+    Attributes:
+        versions: by category, annotation versions first, oldest first.
+        unneeded_objects: on the remotes, for no version; None when that was not looked at or cannot be told. Somebody
+            may be uploading them.
+        unneeded_bytes: their size.
+        abandoned_folders: private work folders on this volume that dead processes left; they were removed.
+    """
+
+    versions: tuple[Checked, ...]
+    unneeded_objects: int | None = None
+    unneeded_bytes: int = 0
+    abandoned_folders: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(version.problems for version in self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What the three places say, each asked once."""
+
+    installation: Installation
+    history: History
+    rows: Mapping[str, VersionRecord]
+    remotes: Mapping[Kind, Remote]
+
+
+def verify_versions(place: Settings, tag: str | None = None, full: bool = False) -> Verification:
+    """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
+
+    Args:
+        place: the installation.
+        tag: of one version.
+        full: read every object back and compare its content; without it sizes are compared, and the md5 where the
+            remote's listing tells it (Cloud Storage does).
+
+    Raises:
+        SightlineError: no such version, or one of the three places is out of reach.
+    """
+    asked = parse_tag(tag) if tag is not None else None
+    installation = open_installation(place)
+    abandoned = installation.repo.remove_abandoned()
+    before = installation.rows()
+    with open_history(installation.repo) as history:
+        rows = settled_rows(before, installation.rows(), history.tagged)
+        tags = _choose(asked, [*rows, *history.tagged])
+        remotes = {kind: _list_remote(installation, kind) for kind in KINDS if asked is None or asked.kind == kind}
+        evidence = _Evidence(installation, history, rows, remotes)
+        needed: dict[Kind, set[str] | None] = {kind: set() for kind in remotes}
+        versions = tuple(_check(evidence, one, full, needed) for one in tags)
+    unneeded, size = _unneeded(remotes, needed) if asked is None else (None, 0)
+    return Verification(versions, unneeded, size, abandoned)
+
+
+def _choose(asked: Tag | None, known: list[str]) -> list[Tag]:
+    tags = sorted(
+        {parse_tag(name) for name in known}, key=lambda tag: (tag.category, tag.kind, parse_version(tag.version))
+    )
+    if asked is None:
+        return tags
+    if asked not in tags:
+        raise SightlineError(
+            f"There is no version {asked}, neither in the database nor in Git.{nearest(str(asked), known)} "
+            "All: python pipeline.py versions"
+        )
+    return [asked]
+
+
+def _list_remote(installation: Installation, kind: Kind) -> Remote:
+    prefix = f"dvc/{FOLDERS[kind]}"
+    start = len(f"{prefix}/{OBJECT_FOLDER}")
+    there: dict[str, StoredObject] = {}
+    for item in installation.storage.list(prefix):
+        there[item.key[start:].replace("/", "", 1)] = item
+    return Remote(installation.objects(kind), there, {})
+
+
+def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str] | None]) -> Checked:
+    """Everything about one version; adds the objects that it needs to `needed`, None when nobody knows them."""
+    row, tagged = evidence.rows.get(str(tag)), evidence.history.tagged.get(str(tag))
+    state = state_of(row, tagged is not None)
+    if state == State.PENDING:
+        return Checked(str(tag), state, None, None, tuple(_check_claim(row)))
+    published = row if row is not None and row.status == "published" else None
+    digest = _digest(published, tagged)
+    if digest is None:
+        return Checked(str(tag), state, None, None, (_no_pointer(tag),))
+    remote = evidence.remotes[tag.kind]
+    listing, problems = check_listing(remote, digest)
+    known = needed[tag.kind]
+    if listing is None:
+        needed[tag.kind] = None
+    elif known is not None:
+        known.update(listing.values(), [digest])
+    content = read_content(remote.objects, listing or {})
+    recorded = read_rows(evidence.installation.database, published) if published is not None else None
+    images = (content or recorded or Content(images=())).images
+    if listing is not None:
+        sizes = {image.name: image.bytes for image in images} if tag.kind == "annotation" else {}
+        folder = Folder(digest, listing, sizes, _total(tagged, digest))
+        problems += check_objects(remote, folder, full)
+        problems += check_images(remote, folder, images)
+    if published is None or recorded is None:
+        problems.append(missing_rows(content))
+    else:
+        problems += _check_tag(evidence.history, published, tagged)
+        problems += check_rows(published, digest, recorded, content)
+        problems += check_parent(tag, published, (content or recorded).recipe, evidence.rows)
+    return Checked(str(tag), state, len(images), len(listing) + 1 if listing else None, _agree(problems))
+
+
+def _digest(published: VersionRecord | None, tagged: Tagged | None) -> str | None:
+    """Of the version's listing: as the tag says where the row does not contradict the tag, else as the row says."""
+    pointer = tagged.pointer if tagged is not None else None
+    if published is None or (tagged is not None and pointer is not None and tagged.commit == published.commit):
+        return pointer.digest if pointer is not None else None
+    return published.digest
+
+
+def _total(tagged: Tagged | None, digest: str) -> int | None:
+    pointer = tagged.pointer if tagged is not None else None
+    return pointer.size if pointer is not None and pointer.digest == digest else None
+
+
+def _check_tag(history: History, published: VersionRecord, tagged: Tagged | None) -> list[Problem]:
+    """Whether the tag of a published version is there and names its commit."""
+    if tagged is not None and tagged.commit == published.commit:
+        return []
+    commit = str(published.commit)
+    pointer = history.pointer_at(commit, published.kind, published.category)  # type: ignore[arg-type]
+    mends = pointer is not None and pointer.digest == published.digest
+    if not mends and tagged is not None and tagged.pointer is not None and tagged.pointer.digest == published.digest:
+        message = f"its row names the commit {commit[:12]}, which Git has not; its tag has the same content"
+        return [Problem(Trouble.ROWS_DIFFER, message, f"--repair writes {tagged.commit[:12]} into the row", True)]
+    trouble = Trouble.TAG_MISSING if tagged is None else Trouble.TAG_MOVED
+    found = "is gone from Git" if tagged is None else f"was moved: it names {tagged.commit[:12]}, not {commit[:12]}"
+    remedy = (
+        f"--repair makes it name {commit[:12]} again"
+        if mends
+        else f"the repository has no commit {commit[:12]} with this content any more: push that commit from a clone that "
+        "has it, or publish the same content as a new version"
+    )
+    return [Problem(trouble, f"its tag {found}", remedy, mends)]
+
+
+def _check_claim(row: VersionRecord | None) -> list[Problem]:
+    """Nothing while somebody is at work; a claim that nobody will finish is a problem."""
+    if row is None or is_held(row):
+        return []
+    until = f"{row.lease_until:%Y-%m-%d %H:%M:%S} UTC" if row.lease_until is not None else "no time"
+    message = f"the claim of {row.owner or 'nobody'} is abandoned: held until {until}, nothing was published"
+    return [Problem(Trouble.CLAIM_EXPIRED, message, "--repair removes the claim; or publish the version again", True)]
+
+
+def _no_pointer(tag: Tag) -> Problem:
+    place = f"{FOLDERS[tag.kind]}/{tag.category}.dvc"
+    message = f"the commit of its tag has no readable {place}, and there are no rows of it"
+    return Problem(
+        Trouble.POINTER_MISSING, message, f"it was not published by Sightline: git push --delete origin {tag}", False
+    )
+
+
+def _agree(problems: list[Problem]) -> tuple[Problem, ...]:
+    """The problems in the order in which they are mended; nothing is made public again whose bytes are lost."""
+    lost = any(problem.trouble in OBJECTS and not problem.repairable for problem in problems)
+    order = list(Trouble)
+    return tuple(
+        replace(problem, repairable=False, remedy="only once all of its files are on the remote again")
+        if lost and problem.repairable and problem.trouble in PUBLISHING
+        else problem
+        for problem in sorted(problems, key=lambda problem: order.index(problem.trouble))
+    )
+
+
+def _unneeded(remotes: Mapping[Kind, Remote], needed: Mapping[Kind, set[str] | None]) -> tuple[int | None, int]:
+    """How many objects no version needs, and their bytes."""
+    count = size = 0
+    for kind, remote in remotes.items():
+        used = needed[kind]
+        if used is None:
+            return None, 0
+        spare = [item.size for digest, item in remote.there.items() if digest not in used]
+        count, size = count + len(spare), size + sum(spare)
+    return count, size
