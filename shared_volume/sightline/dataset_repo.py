@@ -4,7 +4,6 @@ Layout: `annotations/<category>.dvc` and `datasets/<category>.dvc`, each naming 
 """
 
 import contextlib
-import json
 import logging
 import os
 import random
@@ -24,11 +23,11 @@ from sightline.dvc_objects import (
     missing_objects,
     move_objects,
     needed_objects,
-    object_name,
     upload_objects,
 )
 from sightline.errors import SightlineError
 from sightline.git import BRANCH, GitError, create_bare, local_repository, pushing, run_git, without_password
+from sightline.objects import Objects
 from sightline.settings import Settings
 from sightline.storage import open_storage
 from sightline.storage.folder import local_path
@@ -102,23 +101,9 @@ class DatasetRepo:
         """
         open_storage(self.storage).exists("dvc")
 
-    def read_object(self, remote: str, digest: str) -> bytes:
-        """An object's content, from the cache or else from its remote.
-
-        Raises:
-            StorageError: it is in neither.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            return (self.cache / object_name(digest)).read_bytes()
-        return open_storage(self.storage).read_bytes(f"dvc/{remote}/{object_name(digest)}")
-
-    def listing(self, remote: str, digest: str) -> dict[str, str]:
-        """The files of a folder by its digest: path inside the folder -> DVC's digest of the file.
-
-        Raises:
-            StorageError: it is neither in the cache nor on the remote.
-        """
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(self.read_object(remote, digest))}
+    def objects(self, remote: str) -> Objects:
+        """What a remote holds, object by object."""
+        return Objects(open_storage(self.storage), remote, self.cache)
 
     @contextlib.contextmanager
     def working_copy(self, tag: str | None = None) -> Iterator["WorkingCopy"]:

@@ -57,22 +57,30 @@ def needed_objects(cache: Path, digest: str) -> dict[str, int]:
 
 
 def read_listing(path: Path) -> dict[str, str]:
-    """A folder's files: path inside the folder -> object name.
+    """A folder's files: path inside the folder -> object name; raises like `parse_listing`."""
+    return {name: object_name(digest) for name, digest in parse_listing(path.read_bytes(), str(path)).items()}
+
+
+def parse_listing(data: bytes, where: str) -> dict[str, str]:
+    """The files that a listing lists: path inside the folder -> digest.
+
+    Args:
+        data: the listing's content.
+        where: it lies, for messages.
 
     Raises:
         DamagedObjectError: not a listing, or it names a file outside the folder.
     """
     try:
-        entries = json.loads(path.read_bytes())
-        files = {str(entry["relpath"]): object_name(str(entry["md5"])) for entry in entries}
+        files = {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(data)}
     except (ValueError, KeyError, TypeError):
         raise DamagedObjectError(
-            f"{path} is not a listing of files as DVC writes them. Remove it and try again."
+            f"{where} is not a listing of files as DVC writes them. Remove it and try again."
         ) from None
     for name in files:
         if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise DamagedObjectError(
-                f"{path} lists {name!r}, which lies outside the version's folder. Nothing was read."
+                f"{where} lists {name!r}, which lies outside the version's folder. Nothing was read."
             )
     return files
 
@@ -175,7 +183,7 @@ def _is_right(name: str, size: int, stored: StoredObject | None) -> bool:
 
 def _require_whole(cache: Path, names: Collection[str]) -> None:
     def check(name: str) -> None:
-        if not _is_whole(cache / name, name):
+        if not is_whole(cache / name, name):
             (cache / name).unlink(missing_ok=True)
             raise DamagedObjectError(
                 f"{cache / name} is damaged: its content is not what its name says. The disk may be full or failing. "
@@ -190,7 +198,7 @@ def _fetch(storage: Storage, remote: str, names: Collection[str], cache: Path, s
     lacking: list[str] = []
 
     def look(name: str) -> None:
-        if not _is_whole(cache / name, name):
+        if not is_whole(cache / name, name):
             lacking.append(name)
 
     in_parallel(look, names)
@@ -216,7 +224,7 @@ def _adopt(parts: Mapping[str, Path], cache: Path) -> list[str]:
     damaged: list[str] = []
 
     def adopt(name: str) -> None:
-        if _is_whole(parts[name], name):
+        if is_whole(parts[name], name):
             parts[name].chmod(READ_ONLY)
             _move(parts[name], cache / name)
         else:
@@ -238,7 +246,8 @@ def _lost(storage: Storage, remote: str, names: Collection[str]) -> LostObjectEr
     )
 
 
-def _is_whole(path: Path, name: str) -> bool:
+def is_whole(path: Path, name: str) -> bool:
+    """Whether there is such a file, with the content that the object's name says."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == _md5_in(name)

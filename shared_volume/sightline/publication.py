@@ -236,8 +236,8 @@ def _give_up(attempt: Attempt, error: BaseException) -> None:
 
 
 def _require_same_files(attempt: Attempt, digest: str) -> None:
-    theirs = _files(attempt.services.repo.listing(attempt.remote, digest))
-    ours = _files(attempt.services.repo.listing(attempt.remote, attempt.digest))
+    objects = attempt.services.repo.objects(attempt.remote)
+    theirs, ours = _files(objects.listing(digest)), _files(objects.listing(attempt.digest))
     if theirs == ours:
         return
     free = _next_free(attempt)
@@ -281,11 +281,11 @@ def _next_free(attempt: Attempt) -> str:
 
 def _adopt_description(attempt: Attempt, digest: str) -> None:
     """Take the public description in place of ours, so that the rows say what the files say."""
-    repo = attempt.services.repo
-    entry = repo.listing(attempt.remote, digest).get(FILE)
+    objects = attempt.services.repo.objects(attempt.remote)
+    entry = objects.listing(digest).get(FILE)
     if entry is not None:
         (attempt.place / FILE).unlink()
-        (attempt.place / FILE).write_bytes(repo.read_object(attempt.remote, entry))
+        (attempt.place / FILE).write_bytes(objects.read(entry))
         attempt.content = read_description(attempt.place)
     attempt.digest = attempt.copy.add(attempt.place)
     if attempt.digest != digest:

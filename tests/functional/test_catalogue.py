@@ -41,10 +41,10 @@ def splits(installed: Installed, tag: str) -> dict[str, str]:
     """Image -> split, as a dataset version's own files say."""
     repo = DatasetRepo.of(installed.place)
     digest = next(row["digest"] for row in installed.rows("versions")["versions"] if row["tag"] == tag)
-    listing = repo.listing("datasets", digest)
+    listing = repo.objects("datasets").listing(digest)
     found = {}
     for split in ("train", "val", "test"):
-        content = json.loads(repo.read_object("datasets", listing[f"{split}.json"]))
+        content = json.loads(repo.objects("datasets").read(listing[f"{split}.json"]))
         found |= {image["file_name"]: split for image in content["images"]}
     return found
 

@@ -41,6 +41,7 @@ LAYERS = {
         "datasets",
         "git",
         "models",
+        "objects",
         "outside",
         "publication",
         "run_start",

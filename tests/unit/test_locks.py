@@ -9,7 +9,13 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUIREMENTS = REPOSITORY / "docker" / "requirements"
 
-EXTRAS = {"submit": (), "data": ("data",), "train": ("train",), "dev": ("data", "train", "test"), "annotate": ("annotate",)}
+EXTRAS = {
+    "submit": (),
+    "data": ("data",),
+    "train": ("train",),
+    "dev": ("data", "train", "test"),
+    "annotate": ("annotate",),
+}
 """Lock -> the extras it holds besides what every command needs; as in docker/requirements/lock.sh."""
 LEFT_TO_THE_INSTALLER = {"torch"}
 HEAVY = ("torch", "onedl-mmcv", "onedl-mmengine", "onedl-mmdetection", "opencv-python-headless", "nvidia-", "triton")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import BinaryIO, Final
 
-from sightline.catalogue.objects import Objects
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
 from sightline.database import ImageRow
 from sightline.dvc_objects import LISTING_ENDING, object_name
 from sightline.errors import SightlineError
+from sightline.objects import Objects
 from sightline.shards import IMAGES, SHARD_PATTERN
 from sightline.storage import StoredObject
 from sightline.storage.base import PARALLEL

@@ -3,10 +3,10 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
-from sightline.catalogue.objects import Objects
 from sightline.database import Database, VersionRecord, connect, list_versions
 from sightline.dataset_repo import DatasetRepo
 from sightline.errors import SightlineError, nearest
+from sightline.objects import Objects
 from sightline.publication import FOLDERS
 from sightline.settings import Settings
 from sightline.storage import Storage, open_storage
@@ -24,7 +24,7 @@ class Installation:
 
     def objects(self, kind: Kind) -> Objects:
         """The DVC remote of a kind of version."""
-        return Objects(self.storage, FOLDERS[kind], self.place.volume / "dvc-cache")
+        return self.repo.objects(FOLDERS[kind])
 
     def rows(self) -> Mapping[str, VersionRecord]:
         """Every version's record, published or pending, by the tag that it has or would have."""

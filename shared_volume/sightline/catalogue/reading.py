@@ -10,9 +10,9 @@ from typing import Any, Final
 import orjson
 
 from sightline.catalogue.matching import Corners, Instance
-from sightline.catalogue.objects import Objects
 from sightline.errors import SightlineError
 from sightline.labelme import ImagePathError, Shape, parse_document
+from sightline.objects import Objects
 
 SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
 

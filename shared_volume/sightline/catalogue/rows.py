@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from sightline.catalogue.objects import Objects
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
 from sightline.database import Database, ImageRow, VersionRecord, list_findings, list_images, list_stages
 from sightline.description import FILE, Content, parse_description
 from sightline.errors import SightlineError
+from sightline.objects import Objects
 from sightline.versions import Tag, make_tag
 
 

@@ -1,14 +1,13 @@
 """A version's files one by one: DVC's objects on the remote, each fetched once into the cache that DVC uses too."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
-from sightline.dvc_objects import LISTING_ENDING, READ_ONLY, DamagedObjectError, object_name
+from sightline.dvc_objects import LISTING_ENDING, READ_ONLY, DamagedObjectError, is_whole, object_name, parse_listing
 from sightline.storage import Storage
 from sightline.storage.base import PARALLEL_SMALL, replacing
 
@@ -34,7 +33,7 @@ class Objects:
     def cached(self, digest: str) -> Path | None:
         """The object's whole copy in the cache, or None."""
         path = self.cache / object_name(digest)
-        return path if path.is_file() and md5_of(path) == digest.removesuffix(LISTING_ENDING) else None
+        return path if is_whole(path, object_name(digest)) else None
 
     def read(self, digest: str) -> bytes:
         """An object's content, from the cache or else from the remote.
@@ -45,8 +44,10 @@ class Objects:
         """
         wanted = digest.removesuffix(LISTING_ENDING)
         path = self.cache / object_name(digest)
-        if path.is_file() and _md5(data := path.read_bytes()) == wanted:
-            return data
+        with contextlib.suppress(FileNotFoundError):
+            data = path.read_bytes()
+            if _md5(data) == wanted:
+                return data
         data = self.storage.read_bytes(self.key(digest))
         if _md5(data) != wanted:
             raise DamagedObjectError(
@@ -66,23 +67,7 @@ class Objects:
 
     def listing(self, digest: str) -> dict[str, str]:
         """A version's files: path inside the version -> digest; raises like `read`."""
-        try:
-            return {entry["relpath"]: entry["md5"] for entry in orjson.loads(self.read(digest))}
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise DamagedObjectError(
-                f"{self.storage.uri(self.key(digest))} is not a listing of files, as DVC writes them. "
-                "Publish the version again under the next number."
-            ) from None
-
-
-def md5_of(path: Path) -> str:
-    """The hex md5 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, _new_md5).hexdigest()
-
-
-def _new_md5() -> "hashlib._Hash":
-    return hashlib.md5(usedforsecurity=False)
+        return parse_listing(self.read(digest), self.storage.uri(self.key(digest)))
 
 
 def _md5(data: bytes) -> str:
