@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +207,7 @@ def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str
         "annotation_version": frozen.get("annotation_version") or None,
         "dataset_version": dataset.get("version") or frozen.get("dataset_version") or None,
         "code_digest": frozen.get("code_digest"),
+        **_told_by_record(dataset),
         "model": {"uri": model.get("uri"), "sha256": model.get("sha256")},
         "metrics": {
             name: value for name, value in (scores.metadata if scores else {}).items() if name != "display_name"
@@ -213,6 +215,25 @@ def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str
         "reports": _keep_reports(workspace, request.category, outputs),
         "steps": {name: {"state": task.state, "seconds": round(task.seconds, 2)} for name, task in tasks.items()},
     }
+
+
+def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """How many findings had which outcome, and the warnings, of the dataset version that record gave."""
+    told: dict[str, Any] = {"findings": {}, "warnings": []}
+    if not dataset:
+        return told
+    from sightline.datasets import pull_dataset
+    from sightline.errors import SightlineError
+    from sightline.references import DatasetReference
+    from sightline.settings import settings
+
+    # Whatever is wrong there, a step that failed of it has said so already.
+    with contextlib.suppress(SightlineError, OSError):
+        folder = pull_dataset(settings(), DatasetReference.from_json(dataset))
+        told["warnings"] = json.loads((folder / "statistics.json").read_bytes())["warnings"]
+        findings = json.loads((folder / "findings.json").read_bytes())
+        told["findings"] = dict(Counter(finding["outcome"] for finding in findings).most_common())
+    return told
 
 
 def _reference(artifact: Any) -> dict[str, Any]:
@@ -265,6 +286,12 @@ def _print_result(console: Console, workspace: Workspace, result: Mapping[str, A
         console.print(table)
     if result["model"]["uri"]:
         console.print(f"model: {result['model']['uri']}", soft_wrap=True)
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", soft_wrap=True)
+    if result["findings"]:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result["findings"].items())
+        total = sum(result["findings"].values())
+        console.print(f"{total} findings in the annotations ({outcomes}): each is in the record report")
     for step, path in result["reports"].items():
         console.print(f"{step + ' report:':<17} {_shown(Path(path))}", soft_wrap=True)
     console.print(f"all of this as JSON: {_shown(workspace.folder / 'last_run.json')}", soft_wrap=True)

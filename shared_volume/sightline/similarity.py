@@ -20,6 +20,7 @@ HASH_BITS: Final = 63
 _GRID: Final = 32  # the picture is averaged to so many cells each way
 _FREQUENCIES: Final = 8  # so many are kept each way, the constant one not among the bits
 _READ_SIDE: Final = 256  # pixels: decoding stops at this resolution where the format allows
+_BAND: Final = 256  # rows
 _LEVELS: Final = 256  # steps of a grey level that a cell's mean is kept in
 _COSINE_SCALE: Final = 2**14
 _RED, _GREEN, _BLUE = 299, 587, 114  # thousandths of the luminance
@@ -34,7 +35,7 @@ def perceptual_hash(path: Path, max_pixels: int = MAX_PIXELS) -> str:
         ImageError: missing, unreadable, cut off, or more than `max_pixels` pixels.
     """
     pixels = read_reduced(path, _READ_SIDE, max_pixels)
-    cells = _average(_grey(pixels))
+    cells = _average(pixels)
     if int(cells.max()) - int(cells.min()) < _LEVELS:
         drawn = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).digest()
         return f"{int.from_bytes(drawn[:8], 'big') >> 1:016x}"
@@ -84,17 +85,21 @@ def parse_hashes(hashes: Sequence[str]) -> np.ndarray:
     return np.array([int(one, 16) for one in hashes], dtype=np.uint64)
 
 
+def _average(pixels: np.ndarray) -> np.ndarray:
+    """(height, width, 3) as the mean grey of each of the 32 x 32 cells, in 1/256 levels, int64.
+
+    Border pixels count by their part in a cell. The picture is taken band by band: whole, its greys would take several
+    times the memory of its pixels.
+    """
+    height, width, _ = pixels.shape
+    bands = [_sum_cells(_grey(pixels[top : top + _BAND]).T).T for top in range(0, height, _BAND)]
+    return (_sum_cells(np.concatenate(bands)) * _LEVELS) // (height * width)
+
+
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    """(height, width, 3) red green blue as (height, width) grey levels, rounded down."""
+    """(height, width, 3) red green blue as (height, width) grey levels, rounded down, int64."""
     red, green, blue = (pixels[:, :, channel].astype(np.uint32) for channel in range(3))
-    return (_RED * red + _GREEN * green + _BLUE * blue) // 1000
-
-
-def _average(grey: np.ndarray) -> np.ndarray:
-    """The mean of each of the 32 x 32 cells in 1/256 grey levels, int64; border pixels count by their part in a cell."""
-    height, width = grey.shape
-    sums = _sum_cells(_sum_cells(grey.astype(np.int64)).T).T
-    return (sums * _LEVELS) // (height * width)
+    return ((_RED * red + _GREEN * green + _BLUE * blue) // 1000).astype(np.int64)
 
 
 def _sum_cells(rows: np.ndarray) -> np.ndarray:

@@ -290,6 +290,18 @@ def list_images(database: Database, version_id: int) -> list[ImageRow]:
     return database.read(lambda session: [ImageRow(*row) for row in session.execute(query)])
 
 
+def known_hashes(database: Database, category: str) -> dict[str, str]:
+    """The perceptual hashes of all images in a category's published annotation versions, by their files' sha256."""
+    query = (
+        select(Image.sha256, Image.perceptual_hash)
+        .join(Version, Version.id == Image.version_id)
+        .where(Version.category == category, Version.kind == "annotation", Version.status == PUBLISHED)
+        .where(Image.perceptual_hash.is_not(None))
+        .distinct()
+    )
+    return database.read(lambda session: {sha256: str(looks) for sha256, looks in session.execute(query)})
+
+
 def list_findings(database: Database, version_id: int) -> list[FindingRow]:
     """A published version's findings, in the order they were recorded."""
     query = select(Finding).where(Finding.version_id == version_id).order_by(Finding.id)

@@ -2,15 +2,17 @@
 
 import hashlib
 import logging
+import os
 import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.database import FindingRow, ImageRow, connect
+from sightline.database import FindingRow, ImageRow, connect, known_hashes
 from sightline.dataset_repo import DatasetRepo
 from sightline.errors import SightlineError
 from sightline.images import MAX_PIXELS, ImageError
@@ -22,6 +24,7 @@ from sightline.record.findings import Outcome as Fate
 from sightline.record.read import Annotated, read_annotations
 from sightline.record.recipe import read_recipe
 from sightline.settings import Settings
+from sightline.shards import hash_image
 from sightline.similarity import perceptual_hash
 from sightline.storage import open_storage
 from sightline.versions import check_category, parse_version
@@ -93,13 +96,13 @@ def publish_annotations(
     chosen = _read_policy(place, category, policy or {})
     with private_folder(place.volume / "sources", ".reading-") as scratch:
         source = as_labelme(folder, form, scratch / "labelme", chosen)
-        items, found = _check(source.folder, scratch, chosen)
+        database = connect(place.database_url.get_secret_value())
+        database.migrate()
+        items, found = _check(source.folder, scratch, chosen, known_hashes(database, category))
         findings = sorted((*source.findings, *found), key=lambda finding: (finding.file, finding.code))
         require_none_fails(findings, _ADVICE)
         if not any(item.annotated.document.shapes for item in items):
             raise SightlineError(f"{folder}: no image has a shape drawn on it. Annotate some with labelme first.")
-        database = connect(place.database_url.get_secret_value())
-        database.migrate()
         services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
         outcome = publish(
             services,
@@ -119,9 +122,16 @@ def _read_policy(place: Settings, category: str, chosen: Mapping[str, str]) -> P
     return Policy.of({**read_recipe(recipe if recipe.is_file() else None).policy, **chosen}).publishing()
 
 
-def _check(folder: Path, scratch: Path, policy: Policy) -> tuple[list[_Item], list[Finding]]:
-    """What can be published, and everything found. Images that are in a JSON only are written to `scratch`."""
-    items: list[_Item] = []
+def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]) -> tuple[list[_Item], list[Finding]]:
+    """What can be published, and everything found. Images that are in a JSON only are written to `scratch`.
+
+    Args:
+        folder: labelme JSON and images.
+        scratch: a private folder.
+        policy: what becomes of findings.
+        known: sha256 of images that were published before -> their perceptual hash.
+    """
+    read: list[tuple[Annotated, Path]] = []
     findings: list[Finding] = []
     names: dict[str, str] = {}
     for number, found in enumerate(read_annotations(folder, MAX_PIXELS, policy, write_embedded=True)):
@@ -132,18 +142,30 @@ def _check(folder: Path, scratch: Path, policy: Policy) -> tuple[list[_Item], li
         if not found.has_image:
             image = scratch / f"embedded-{number}"
             image.write_bytes(read_embedded_image(folder / found.file))
-        problem = _find_clash(found, names, policy)
-        looks = ""
-        if problem is None:
-            try:
-                looks = perceptual_hash(image)
-            except ImageError as error:  # damaged somewhere between its header and its end
-                message = f"{found.image}: {str(error).removeprefix(f'{image}: ')}"
-                problem = policy.finding(Code.TRUNCATED_IMAGE, found.file, None, message)
-        findings.extend([problem] if problem is not None else found.findings)
-        if problem is None:
-            items.append(_Item(found, image, looks))
+        clash = _find_clash(found, names, policy)
+        if clash is None:
+            read.append((found, image))
+        else:
+            findings.append(clash)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = list(pool.map(lambda pair: _look(pair[1], known), read))
+    items: list[_Item] = []
+    for (found, image), look in zip(read, looks, strict=True):
+        if isinstance(look, str):
+            findings.extend(found.findings)
+            items.append(_Item(found, image, look))
+        else:
+            message = f"{found.image}: {str(look).removeprefix(f'{image}: ')}"
+            findings.append(policy.finding(Code.TRUNCATED_IMAGE, found.file, None, message))
     return items, findings
+
+
+def _look(image: Path, known: Mapping[str, str]) -> str | ImageError:
+    """The image's perceptual hash; or, of one that is damaged somewhere between its header and its end, the error."""
+    try:
+        return known.get(hash_image(image).sha256) or perceptual_hash(image)
+    except ImageError as error:
+        return error
 
 
 def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:
