@@ -124,9 +124,7 @@ class DatasetRepo:
                 self._git(folder, "checkout", "--quiet", tag)
             elif not self._git(folder, "branch", "--remotes").strip():
                 self._git(folder, "checkout", "--quiet", "-b", BRANCH)
-            copy = WorkingCopy(self, folder)
-            copy.configure_dvc()
-            yield copy
+            yield WorkingCopy(self, folder)
 
     def remove_abandoned(self) -> int:
         """Remove the private folders that processes left that died. Returns their number."""
@@ -148,7 +146,7 @@ class WorkingCopy:
     def _private_cache(self) -> Path:
         return self.folder.parent / "dvc-cache"
 
-    def configure_dvc(self) -> None:
+    def _configure_dvc(self) -> None:
         """Point DVC at the storage and a private cache. The committed part says where the bytes lie, no secret."""
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
         # Above ERROR, DVC draws no bars of its own either.
@@ -197,6 +195,7 @@ class WorkingCopy:
 
     def add(self, path: Path) -> str:
         """`dvc add` a folder, naming the remote that holds it. Returns DVC's digest of the folder."""
+        self._configure_dvc()
         pointer = _pointer(path)
         with self.dvc() as dvc:
             dvc.scm_context.quiet = True  # else it prints which git commands to type

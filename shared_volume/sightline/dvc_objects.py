@@ -236,13 +236,11 @@ def _adopt(parts: Mapping[str, Path], cache: Path) -> list[str]:
 
 def _lost(storage: Storage, remote: str, names: Collection[str]) -> LostObjectError | None:
     gone = sorted(set(names) - _stored(storage, remote, names).keys())
-    return (
-        gone
-        and LostObjectError(
-            f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
-            f"{storage.uri(_key(remote, gone[0]))}. {_REPAIR}"
-        )
-        or None
+    if not gone:
+        return None
+    return LostObjectError(
+        f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
+        f"{storage.uri(_key(remote, gone[0]))}. {_REPAIR}"
     )
 
 

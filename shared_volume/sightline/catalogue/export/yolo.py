@@ -9,6 +9,7 @@ import yaml
 
 from sightline.catalogue.export.content import FlatNames, Losses, Part, copy_upright
 from sightline.catalogue.export.outlines import instance_outlines, is_box, join_outlines
+from sightline.shards import SPLITS
 
 
 def write_yolo_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:
@@ -67,7 +68,7 @@ def _write_yaml(parts: Sequence[Part], target: Path, losses: Losses) -> None:
             losses.add(
                 f"sets that Ultralytics asks for and that have no images ({needed}; data.yaml names {filled[0]} there)"
             )
-    content = {name: content[name] for name in ("train", "val", "test") if name in content}
+    content = {name: content[name] for name in SPLITS if name in content}
     content["names"] = {index: category["name"] for index, category in enumerate(parts[0].coco["categories"])}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
     (target / "data.yaml").write_text(text, encoding="utf-8")
