@@ -32,6 +32,23 @@ def sightline(
     test_images: str = "",
     score_threshold: float = 0.3,
     device: str = "",
+    on_out_of_memory: str = "shrink",
+    record_cpu: str = "2",
+    record_memory: str = "2Gi",
+    train_cpu: str = "2",
+    train_memory: str = "4Gi",
+    train_gpus: str = "0",
+    evaluate_cpu: str = "2",
+    evaluate_memory: str = "4Gi",
+    evaluate_gpus: str = "0",
+    test_cpu: str = "2",
+    test_memory: str = "4Gi",
+    test_gpus: str = "0",
+    node_selector: dict = {},  # noqa: B006
+    tolerations: list = [],  # noqa: B006
 ) -> None:
-    """Snapshot, record, train, evaluate, test. Empty texts and zeros mean: the newest, the config's own, a GPU if any."""
+    """Snapshot, record, train, evaluate, test. Empty texts and zeros mean: the newest, the config's own, a GPU if any.
+
+    Sizes are limits as Kubernetes writes them; they, node_selector and tolerations mean nothing outside a cluster.
+    """
     wire(("record", "train", "evaluate", "test"), locals())

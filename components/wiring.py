@@ -7,6 +7,7 @@ from typing import Any
 from kfp import dsl
 
 from components import evaluate, record, snapshot, test, train
+from components.cluster import place, resource_parameters
 
 STEPS = ("record", "train", "evaluate", "test")
 """In the order they run; snapshot always runs before them."""
@@ -36,50 +37,45 @@ def wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
     )
     # The only step whose inputs do not name what it reads: the live code and the newest tags.
     frozen.set_caching_options(enable_caching=False)
-    common = {"category": given["category"]}
-    dataset: dict[str, Any] = {}
+    place(frozen, "snapshot", given)
+    dataset = frozen.outputs["dataset_reference"]
+    model: dict[str, Any] = {}
     if "record" in steps:
         recorded = record(
             code=frozen.outputs["record_code"],
             annotation_version=frozen.outputs["annotation_version"],
             annotation_commit=frozen.outputs["annotation_commit"],
-            recipe=given["recipe"],
-            **common,
+            **_pick(given, "category", "recipe"),
         )
-        dataset = {"dataset": recorded.outputs["dataset"]}
-    elif _reads_dataset(steps):
-        dataset = {"dataset_version": frozen.outputs["dataset_version"]}
-    model: dict[str, Any] = {}
+        dataset = place(recorded, "record", given).outputs["dataset_reference"]
     if "train" in steps:
         trained = train(
             code=frozen.outputs["train_code"],
-            **_pick(given, "config", "overrides", "epochs", "select_by", "device"),
-            **common,
-            **dataset,
+            dataset=dataset,
+            **_pick(given, "config", "overrides", "epochs", "select_by", "device", "on_out_of_memory"),
         )
-        model = {"model": trained.outputs["model"]}
+        model = {"model": place(trained, "train", given).outputs["model_reference"]}
     if "evaluate" in steps:
         evaluated = evaluate(
             code=frozen.outputs["evaluate_code"],
             candidates=given["candidate_models"],
             candidates_digest=frozen.outputs["models_digest"],
             split=given["evaluation_split"],
+            dataset=dataset,
             **_pick(given, "select_by", "device"),
-            **common,
-            **dataset,
             **model,
         )
-        model = {"model": evaluated.outputs["selected_model"]}
+        model = {"model": place(evaluated, "evaluate", given).outputs["selected_reference"]}
     if "test" in steps:
-        test(
+        tested = test(
             code=frozen.outputs["test_code"],
             images=given["test_images"],
             images_digest=frozen.outputs["images_digest"],
-            **_pick(given, "score_threshold", "device"),
-            **common,
-            **dataset,
+            dataset=dataset,
+            **_pick(given, "category", "score_threshold", "device"),
             **(model or {"model_uri": given["model"], "model_digest": frozen.outputs["models_digest"]}),
         )
+        place(tested, "test", given)
 
 
 def partial_pipeline(whole: Callable[..., Any], steps: Collection[str]) -> Any:
@@ -108,13 +104,15 @@ def partial_pipeline(whole: Callable[..., Any], steps: Collection[str]) -> Any:
 
 
 def _needed_parameters(steps: Collection[str]) -> set[str]:
-    needed = {"category"}
+    needed = {"category", "node_selector", "tolerations"}
+    for step in steps:
+        needed.update(resource_parameters(step))
     if "record" in steps:
         needed |= {"annotation_version", "recipe"}
     elif _reads_dataset(steps):
         needed.add("dataset_version")
     if "train" in steps:
-        needed |= {"config", "overrides", "epochs", "select_by", "device"}
+        needed |= {"config", "overrides", "epochs", "select_by", "device", "on_out_of_memory"}
     if "evaluate" in steps:
         needed |= {"select_by", "candidate_models", "evaluation_split", "device"}
     if "test" in steps:

@@ -56,6 +56,8 @@ def run_pipeline(
     with _watched(tasks, on_change), warnings.catch_warnings(), contextlib.redirect_stdout(log):
         # "You may be attempting to run a task that uses a custom image": yes, that is what this runner is for.
         warnings.simplefilter("ignore", RuntimeWarning)
+        # "settings [...] have no effect in the current local runner": sizes and retries are meant for a cluster.
+        warnings.filterwarnings("ignore", message=".*have no effect in the current local runner")
         try:
             pipeline(**arguments)
         except RuntimeError:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,9 @@ def run_locally(workspace: Workspace, request: Request) -> int:
 
 
 def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
-    """A request's values for the parameters that a pipeline of its steps has."""
-    arguments = {name: getattr(request, name) for name in pipeline.component_spec.inputs or {}}
+    """A request's values for the parameters that a pipeline of its steps has; sizes of pods keep their defaults."""
+    known = {field.name for field in fields(Request)}
+    arguments = {name: getattr(request, name) for name in pipeline.component_spec.inputs or {} if name in known}
     if request.model and "candidate_models" in arguments:
         # Evaluate takes the model of an omitted train step as the first candidate.
         arguments["candidate_models"] = [request.model, *request.candidate_models]

@@ -1,5 +1,7 @@
 """Score candidate models and select one."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.images import image
@@ -8,50 +10,44 @@ from components.images import image
 @dsl.component(base_image=image("train"), install_kfp_package=False)
 def evaluate(
     code: str,
-    category: str,
     candidates: list,
     candidates_digest: str,
     split: str,
     select_by: str,
     device: str,
+    dataset: str,
     selected_model: dsl.Output[dsl.Model],
     scores: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     evaluation_report: dsl.Output[dsl.HTML],
-    dataset: dsl.Input[dsl.Dataset] = None,
-    dataset_version: str = "",
-    model: dsl.Input[dsl.Model] = None,
-) -> None:
+    model: str = "",
+) -> NamedTuple("Evaluated", selected_reference=str):  # type: ignore[valid-type]
     """Compare the trained model's best and last bundles, and bundles given by URI, on one split.
 
     Args:
         code: this step's frozen helper code.
-        category: what the dataset is of.
         candidates: URIs of further model bundles.
         candidates_digest: of what lies there, for the cache.
         split: train, val or test.
         select_by: metric that decides which candidate is selected.
         device: cpu, cuda, …; empty for a GPU when there is one.
+        dataset: reference to the dataset version.
         selected_model: reference to the selected bundle.
         scores: the selected model's COCO metrics.
         confusion_matrix: of the selected model, boxes at IoU 0.5.
         evaluation_report: scores, curves, confusion, best and worst images.
-        dataset: reference to the dataset version.
-        dataset_version: the version instead of a reference, when this run did not record it.
-        model: reference to a trained model.
+        model: reference to a trained model; empty when this run trained none.
     """
     import json
     import sys
     from pathlib import Path
 
     sys.path.insert(0, code)
-    from sightline.datasets import given_dataset
     from sightline.evaluate import evaluate_models
-    from sightline.models import given_model
-    from sightline.references import write_reference
+    from sightline.references import DatasetReference, ModelReference, write_reference
 
-    given = given_dataset(dataset.path if dataset else None, category, dataset_version)
-    trained = given_model(model.path if model else None)
+    given = DatasetReference.from_text(dataset)
+    trained = ModelReference.from_text(model) if model else None
     result = evaluate_models(Path(code).name, given, trained, candidates, split, select_by, device)
     write_reference(selected_model, result.selected.to_json())
     for name, value in result.headline.items():
@@ -61,3 +57,4 @@ def evaluate(
     for metrics in (scores, confusion_matrix):
         Path(metrics.path).write_text(json.dumps(metrics.metadata), encoding="utf-8")
     Path(evaluation_report.path).write_text(result.report, encoding="utf-8")
+    return (result.selected.to_text(),)

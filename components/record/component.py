@@ -1,5 +1,7 @@
 """Turn an annotation version into a dataset version."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.images import image
@@ -14,8 +16,8 @@ def record(
     recipe: dict,
     dataset: dsl.Output[dsl.Dataset],
     data_report: dsl.Output[dsl.HTML],
-) -> None:
-    """Validate, convert to COCO, split and publish.
+) -> NamedTuple("Recorded", dataset_reference=str):  # type: ignore[valid-type]
+    """Validate, convert to COCO, split and publish. Gives the dataset version as one line of JSON.
 
     Args:
         code: this step's frozen helper code.
@@ -36,3 +38,4 @@ def record(
     write_reference(dataset, recorded.dataset.to_json())
     with open(data_report.path, "w", encoding="utf-8") as file:
         file.write(recorded.report)
+    return (recorded.dataset.to_text(),)

@@ -31,6 +31,7 @@ def snapshot(
     annotation_version=str,
     annotation_commit=str,
     dataset_version=str,
+    dataset_reference=str,
     images_digest=str,
     models_digest=str,
     code_digest=str,
@@ -55,7 +56,12 @@ def snapshot(
     import os
     import sys
 
-    sys.path.insert(0, os.path.join(os.environ.get("SIGHTLINE_VOLUME", "/shared_volume"), "code"))
+    live = os.path.join(os.environ.get("SIGHTLINE_VOLUME", "/shared_volume"), "code")
+    # Resolved once: `sync` may put another copy in its place while this one is being imported.
+    code = os.path.realpath(live)
+    if not os.path.isdir(code):
+        raise RuntimeError(f"There is no helper code at {live}. Put it there with: python pipeline.py sync")
+    sys.path.insert(0, code)
     from sightline.run_start import start_run
 
     parameters = {

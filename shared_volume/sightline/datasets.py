@@ -7,8 +7,8 @@ from pathlib import Path
 from sightline.database import connect, find_version, list_versions, newest_version
 from sightline.dataset_repo import DatasetRepo
 from sightline.errors import SightlineError
-from sightline.references import DatasetReference, read_reference
-from sightline.settings import Settings, settings
+from sightline.references import DatasetReference
+from sightline.settings import Settings
 from sightline.shards import unpack
 from sightline.versions import make_tag
 from sightline.workplaces import private_folder, remove_abandoned
@@ -62,16 +62,3 @@ def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
                 private.rename(target)
     log.info("pulled %s %s to %s", dataset.category, dataset.version, target)
     return target
-
-
-def given_dataset(reference: str | None, category: str, version: str) -> DatasetReference:
-    """The dataset version that a step was given: a reference's file, or the version itself.
-
-    Args:
-        reference: path of the reference's file, or None.
-        category: used with `version`.
-        version: empty for the newest.
-    """
-    if reference is not None:
-        return DatasetReference.from_json(read_reference(Path(reference)))
-    return find_dataset(settings(), category, version)

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from sightline.bundle import Bundle, read_bundle
-from sightline.references import ModelReference, read_reference
+from sightline.references import ModelReference
 from sightline.settings import Settings, settings
 from sightline.storage import fetch
 from sightline.workplaces import private_folder
@@ -36,16 +36,16 @@ def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bun
     return models / digest, read_bundle(models / digest, digest)
 
 
-def given_model(reference: str | None, uri: str = "", category: str = "") -> ModelReference | None:
-    """The model that a step was given: a reference's file, or a bundle's URI, or none.
+def given_model(reference: str, uri: str = "", category: str = "") -> ModelReference | None:
+    """The model that a step was given: a reference, or a bundle's URI, or none.
 
     Args:
-        reference: path of the reference's file, or None.
+        reference: as `ModelReference.to_text` writes it, or empty.
         uri: a bundle's URI.
         category: what the model is for, when only the URI is known.
     """
-    if reference is not None:
-        return ModelReference.from_json(read_reference(Path(reference)))
+    if reference:
+        return ModelReference.from_text(reference)
     if not uri:
         return None
     _, bundle = fetch_bundle(settings(), uri)

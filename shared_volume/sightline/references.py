@@ -1,4 +1,8 @@
-"""The small JSON that a KFP artifact holds: a reference to what lies in our storage, readable in the UI as it is."""
+"""The small JSON that steps hand on: a reference to what lies in our storage.
+
+As a parameter it is what KFP's cache sees of a step's input: an artifact would be seen by its id, which changes when the
+step that made it runs again, whatever it gives. As an artifact's file it is readable in the UI.
+"""
 
 import json
 import math
@@ -31,34 +35,33 @@ def write_reference(artifact: ArtifactLike, reference: Mapping[str, Fact]) -> No
         reference: the most telling key first. A number that JSON has no word for (NaN, infinity) is written as null;
             metadata, which KFP lets hold strings and numbers only, leaves a null out.
     """
-    facts = {name: None if _not_finite(value) else value for name, value in reference.items()}
+    facts = _with_nulls(reference)
     path = Path(artifact.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     artifact.metadata.update({name: value for name, value in facts.items() if value is not None})
 
 
-def _not_finite(value: Fact) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _with_nulls(reference: Mapping[str, Fact]) -> dict[str, Fact]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in reference.items()
+    }
 
 
-def read_reference(path: Path | str) -> dict[str, Any]:
-    """The facts in an artifact's file.
+def read_reference(text: str) -> dict[str, Any]:
+    """The facts of a reference that a step was given as one line of JSON.
 
     Raises:
-        BadReferenceError: no such file, or not a JSON object.
+        BadReferenceError: not a JSON object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadReferenceError(
-            f"The reference {path} cannot be read ({error.strerror}). Run the step before it again."
-        ) from None
+        content = json.loads(text)
     except ValueError:
         content = None
     if not isinstance(content, dict):
         raise BadReferenceError(
-            f"The file {path} is not a reference (one JSON object). Run the step that wrote it again."
+            f"This is not a reference (one JSON object): {text[:100]!r}. Run the step that should have given it again."
         )
     return content
 
@@ -67,6 +70,19 @@ class _Reference:
     """Reads and writes the fields of a dataclass, with the kind of thing it refers to."""
 
     KIND = ""
+
+    def to_text(self) -> str:
+        """One line of JSON, the same for the same facts."""
+        return json.dumps(_with_nulls(self.to_json()), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The inverse of `to_text`.
+
+        Raises:
+            BadReferenceError: not a reference to this kind of thing.
+        """
+        return cls.from_json(read_reference(text))
 
     def to_json(self) -> dict[str, Fact]:
         """The fields, and `kind`."""

@@ -28,6 +28,7 @@ class Frozen(NamedTuple):
     annotation_version: str
     annotation_commit: str
     dataset_version: str
+    dataset_reference: str
     images_digest: str
     models_digest: str
     code_digest: str
@@ -63,11 +64,12 @@ def start_run(
     frozen = freeze(place.volume, config, category, steps)
     with contextlib.suppress(ObjectExistsError):
         open_storage(place.storage).write_bytes(f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True)
-    commit = ""
+    commit = reference = ""
     if needs_annotations:
         annotation_version, commit = _annotation(DatasetRepo.of(place), category, annotation_version)
     if needs_dataset:
-        dataset_version = find_dataset(place, category, dataset_version).version
+        dataset = find_dataset(place, category, dataset_version)
+        dataset_version, reference = dataset.version, dataset.to_text()
     write_run_facts(
         place,
         frozen.code_digest,
@@ -82,6 +84,7 @@ def start_run(
         annotation_version=annotation_version,
         annotation_commit=commit,
         dataset_version=dataset_version,
+        dataset_reference=reference,
         images_digest=images_digest(images),
         models_digest=models_digest(models),
         code_digest=frozen.code_digest,

@@ -85,6 +85,7 @@ def train_model(
     epochs: int = 0,
     select_by: str = "bbox_mAP",
     device: str = "",
+    on_out_of_memory: str = "shrink",
 ) -> Trained:
     """Fit the configured detector on a dataset version, from the newest checkpoint of the same inputs if there is one.
 

@@ -1,0 +1,132 @@
+"""What every task gets on Kubernetes: the claim, settings and secrets by reference, resources, retries, a user."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+VOLUME = "/shared_volume"
+RUN_LABEL = "metadata.labels['pipeline/runid']"
+USER = 1001
+"""The images' user and group; a number, since a cluster that wants non-root users cannot check a name."""
+
+SETTINGS = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATASET_REPO")
+OPTIONAL_SETTINGS = (
+    "SIGHTLINE_TIMEOUT",
+    "SIGHTLINE_GIT_USER_NAME",
+    "SIGHTLINE_GIT_USER_EMAIL",
+    "SIGHTLINE_KEEP_RELEASES",
+    "SIGHTLINE_KEEP_DAYS",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_PROJECT",
+    "STORAGE_EMULATOR_HOST",
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT",
+)
+"""Keys of the ConfigMap; each becomes the environment variable of its name."""
+DATABASE_KEY = "url"
+GIT_FOLDER = "/var/secrets/git"
+STORAGE_FOLDER = "/var/secrets/gcs"
+
+HOUR = 3600
+LONGEST_SECONDS = {"snapshot": HOUR, "record": 12 * HOUR, "train": 168 * HOUR, "evaluate": 24 * HOUR, "test": 24 * HOUR}
+MODEL_STEPS = ("train", "evaluate", "test")
+RETRIES = 5
+CPU_REQUEST = "250m"
+"""Below any sensible limit: a node with other work takes the pod all the same."""
+SNAPSHOT_RESOURCES = {"cpu": "1", "memory": "1Gi"}
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Names that belong to one installation on a cluster, from SIGHTLINE_<NAME> when the pipeline is compiled.
+
+    Attributes:
+        claim: the PersistentVolumeClaim of the shared volume.
+        config_map: holds SETTINGS and any of OPTIONAL_SETTINGS.
+        database_secret: holds the database's URL under DATABASE_KEY.
+        git_secret: optional on the cluster; username and password, or ssh-privatekey.
+        storage_secret: optional on the cluster; a service account's key.json.
+        shared_memory: size of /dev/shm of the steps that load data in several processes; it counts as their memory.
+        pull_secret: the registry's, when it is private; empty for none.
+    """
+
+    claim: str
+    config_map: str
+    database_secret: str
+    git_secret: str
+    storage_secret: str
+    shared_memory: str
+    pull_secret: str
+
+
+DEFAULTS = Installation(
+    claim="sightline-volume",
+    config_map="sightline-config",
+    database_secret="sightline-database",
+    git_secret="sightline-git",
+    storage_secret="sightline-gcs",
+    shared_memory="1Gi",
+    pull_secret="",
+)
+
+
+def installation() -> Installation:
+    """The names that the environment gives, or the defaults."""
+    names = Installation.__dataclass_fields__
+    return Installation(
+        **{name: os.environ.get(f"SIGHTLINE_{name.upper()}", getattr(DEFAULTS, name)) for name in names}
+    )
+
+
+def resource_parameters(step: str) -> tuple[str, ...]:
+    """Names of the pipeline parameters that size a step."""
+    kinds = () if step == "snapshot" else ("cpu", "memory", "gpus") if step in MODEL_STEPS else ("cpu", "memory")
+    return tuple(f"{step}_{kind}" for kind in kinds)
+
+
+def place(task: PipelineTask, step: str, given: Mapping[str, Any]) -> PipelineTask:
+    """Prepare a task for Kubernetes; kfp's local runners leave all of this aside.
+
+    Args:
+        task: the step's task.
+        step: its name.
+        given: the pipeline's parameters by name; those of `resource_parameters`, `node_selector` and `tolerations` are used.
+    """
+    names = installation()
+    # The task's own name: KFP looks up who produced an input by it.
+    task.set_display_name(step)
+    # Repeats a task whose pod was lost; KFP's stock settings repeat no task that failed by itself.
+    task.set_retry(RETRIES, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="10m")
+    kubernetes.set_timeout(task, LONGEST_SECONDS[step])
+    _size(task, step, given)
+    kubernetes.add_node_selector_json(task, given["node_selector"])
+    kubernetes.add_toleration_json(task, given["tolerations"])
+    # With a tag like latest, Kubernetes would ask the registry at every start, also where the image was loaded by hand.
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    if names.pull_secret:
+        kubernetes.set_image_pull_secrets(task, [names.pull_secret])
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.mount_pvc(task, pvc_name=names.claim, mount_path=VOLUME)
+    if step in MODEL_STEPS:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=names.shared_memory)
+    _give_settings(task, names)
+    return task
+
+
+def _size(task: PipelineTask, step: str, given: Mapping[str, Any]) -> None:
+    sizes = SNAPSHOT_RESOURCES if step == "snapshot" else {kind: given[f"{step}_{kind}"] for kind in ("cpu", "memory")}
+    task.set_cpu_request(CPU_REQUEST).set_cpu_limit(sizes["cpu"]).set_memory_limit(sizes["memory"])
+    if step in MODEL_STEPS:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(given[f"{step}_gpus"])
+
+
+def _give_settings(task: PipelineTask, names: Installation) -> None:
+    kubernetes.use_field_path_as_env(task, env_name="SIGHTLINE_RUN", field_path=RUN_LABEL)
+    kubernetes.use_config_map_as_env(task, names.config_map, {name: name for name in SETTINGS})
+    kubernetes.use_config_map_as_env(task, names.config_map, {name: name for name in OPTIONAL_SETTINGS}, optional=True)
+    kubernetes.use_secret_as_env(task, names.database_secret, {DATABASE_KEY: "SIGHTLINE_DATABASE_URL"})
+    kubernetes.use_secret_as_volume(task, names.git_secret, GIT_FOLDER, optional=True)
+    kubernetes.use_secret_as_volume(task, names.storage_secret, STORAGE_FOLDER, optional=True)
