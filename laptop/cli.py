@@ -1,14 +1,13 @@
 """Parse the command line and start the command. Imports little: --help answers at once."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from laptop.options import EXAMPLE_OVERRIDE, STEPS, add_pipeline_options, pairs_of, positive, recipe_of, steps
 from laptop.workspace import open_workspace, use_library
 
-STEPS = ("snapshot", "record", "train", "evaluate", "test")
 LABEL_SETS = ("board", "numbers", "all")
 FORMATS = ("coco", "yolo", "voc")
 
@@ -85,43 +84,8 @@ def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
 
 def _add_local(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("local", parents=[shared], help="run the pipeline on this machine")
-    parser.add_argument("--category", required=True, help="what to train on, like desk")
-    parser.add_argument("--annotation-version", default="", metavar="V", help="default: the newest")
-    parser.add_argument(
-        "--group-by",
-        metavar="PATTERN",
-        help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
-    )
-    parser.add_argument("--stratify", action="store_true", help="keep rare classes in every split where counts allow")
-    parser.add_argument(
-        "--recipe",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a value of the category's recipe, like seed=3 or near_duplicates=null",
-    )
-    parser.add_argument("--config", default="mask_rcnn_r18_small", help="a config in shared_volume/configs")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a value of the config, like optim_wrapper.optimizer.lr=0.002; +KEY=VALUE adds one",
-    )
-    parser.add_argument("--epochs", type=_positive, default=0, help="training length (default: the config's)")
-    parser.add_argument("--select-by", default="bbox_mAP", metavar="METRIC", help="what the best model is best at")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="what evaluate scores on")
-    parser.add_argument(
-        "--candidate", action="append", default=[], metavar="URI", help="a further model bundle for evaluate to compare"
-    )
-    parser.add_argument("--images", default="", metavar="PLACE", help="test on this folder or gs:// prefix instead")
-    parser.add_argument(
-        "--score-threshold", type=float, default=0.3, metavar="S", help="what test draws (default: 0.3)"
-    )
-    parser.add_argument("--device", default="", help="cpu, cuda, … (default: a GPU when there is one)")
-    parser.add_argument("--steps", type=_steps, default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}")
-    parser.add_argument("--dataset-version", default="", metavar="V", help="when record is left out")
-    parser.add_argument("--model", default="", metavar="URI", help="a model bundle, when train is left out")
+    add_pipeline_options(parser)
+    parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}")
     parser.set_defaults(run=_local)
 
 
@@ -182,7 +146,7 @@ def _add_annotate(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPa
 def _add_sample(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("sample", parents=[shared], help="make a small licence-plate dataset")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="a new or empty folder")
-    parser.add_argument("--images", type=_positive, default=120, help="default: 120")
+    parser.add_argument("--images", type=positive, default=120, help="default: 120")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--labels", choices=LABEL_SETS, default="numbers", help="how fine (default: numbers)")
     parser.set_defaults(run=_sample)
@@ -192,7 +156,7 @@ def _publish(options: argparse.Namespace) -> int:
     open_workspace(options.workspace)
     from laptop.publish import publish
 
-    policy = {code: str(value) for code, value in _pairs("--policy", options.policy, "missing_image=drop").items()}
+    policy = {code: str(value) for code, value in pairs_of("--policy", options.policy, "missing_image=drop").items()}
     return publish(options.folder, options.category, options.version, options.format, policy)
 
 
@@ -204,8 +168,8 @@ def _local(options: argparse.Namespace) -> int:
         category=options.category,
         annotation_version=options.annotation_version,
         config=options.config,
-        recipe=_recipe(options),
-        overrides=_pairs("--set", options.set, "optim_wrapper.optimizer.lr=0.002"),
+        recipe=recipe_of(options),
+        overrides=pairs_of("--set", options.set, EXAMPLE_OVERRIDE),
         epochs=options.epochs,
         select_by=options.select_by,
         evaluation_split=options.split,
@@ -266,64 +230,3 @@ def _sample(options: argparse.Namespace) -> int:
     make_plates(options.folder, options.images, options.seed, options.labels)
     print(f"{options.images} licence-plate photographs with labelme JSON in {options.folder}")
     return 0
-
-
-def _recipe(options: argparse.Namespace) -> dict[str, object]:
-    """What the options say instead of the category's recipe file."""
-    values = _pairs("--recipe", options.recipe, "seed=3")
-    if options.group_by is not None:
-        values["group_by"] = options.group_by
-    if options.stratify:
-        values["stratify"] = True
-    return {key: _without_null(value) for key, value in values.items()}
-
-
-def _without_null(value: object) -> object:
-    """KFP cannot carry null inside a dictionary; the library knows the word."""
-    if isinstance(value, dict):
-        return {key: _without_null(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_null(item) for item in value]
-    return "null" if value is None else value
-
-
-def _pairs(option: str, pairs: Sequence[str], example: str) -> dict[str, object]:
-    from sightline.errors import SightlineError
-
-    values: dict[str, object] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise SightlineError(f"{option} {pair!r} is not KEY=VALUE. Write it like {option} {example}")
-        values[key] = _value(value)
-    return values
-
-
-def _value(text: str) -> object:
-    """Numbers, true/false/null, lists and objects as JSON or Python writes them; anything else is a text."""
-    import ast
-
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def _steps(text: str) -> tuple[str, ...]:
-    chosen = [step.strip() for step in text.split(",") if step.strip()]
-    unknown = [step for step in chosen if step not in STEPS]
-    if unknown or not chosen:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is not among {', '.join(STEPS)}")
-    return tuple(chosen)
