@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
 from laptop.options import EXAMPLE_OVERRIDE, STEPS, add_pipeline_options, pairs_of, positive, recipe_of, steps
 from laptop.workspace import open_workspace, use_library
 
@@ -131,8 +132,14 @@ def _add_export(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPars
 def _add_compile(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("compile", parents=[shared], help="write the pipeline's YAML for the Kubeflow UI")
     parser.add_argument("-o", "--output", type=Path, default=Path("pipeline.yaml"), help="default: pipeline.yaml")
-    parser.add_argument("--registry", help="where the images lie, like europe-docker.pkg.dev/project/repo")
-    parser.add_argument("--tag", help="the images' tag (default: latest)")
+    parser.add_argument(
+        "--steps",
+        type=steps,
+        default=STEPS,
+        metavar="A,B",
+        help="some steps only, like train,evaluate,test; what the others would have given becomes a parameter",
+    )
+    add_installation_options(parser)
     parser.set_defaults(run=_compile)
 
 
@@ -212,9 +219,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _compile(options: argparse.Namespace) -> int:
-    from laptop.compiling import compile_pipeline
-
-    return compile_pipeline(options.output, options.registry, options.tag)
+    apply_installation(options)
+    return compile_pipeline(options.output, options.steps)
 
 
 def _annotate(options: argparse.Namespace) -> int:

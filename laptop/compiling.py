@@ -1,27 +1,111 @@
 """Write the pipeline as YAML."""
 
+import argparse
+import json
 import os
+import tempfile
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+INSTALLATION = {
+    "registry": "where the images lie, like europe-docker.pkg.dev/project/repo (default: sightline)",
+    "tag": "the images' tag (default: latest)",
+    "digests": "file with the images' digests, as `make push` writes it: pins their very bytes",
+    "claim": "PersistentVolumeClaim of the shared volume (default: sightline-volume)",
+    "config_map": "ConfigMap with the settings (default: sightline-config)",
+    "database_secret": "Secret whose key url is the database's URL (default: sightline-database)",
+    "git_secret": "Secret for the dataset repository, if it needs one (default: sightline-git)",
+    "storage_secret": "Secret with a service account's key.json, if storage needs one (default: sightline-gcs)",
+    "pull_secret": "Secret of a private registry",
+    "shared_memory": "size of /dev/shm while models run, part of their memory (default: 1Gi)",
+}
+"""What belongs to an installation on a cluster: option and SIGHTLINE_<NAME> -> help."""
+METAVARS = {"digests": "FILE", "shared_memory": "SIZE"}
 
 
-def compile_pipeline(output: Path, registry: str | None, tag: str | None) -> int:
-    """Compile the pipeline for the Kubeflow UI.
+def add_installation_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name an installation's images, claim, ConfigMap and Secrets."""
+    for name, explanation in INSTALLATION.items():
+        metavar = METAVARS.get(name, "NAME")
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=explanation)
+
+
+def apply_installation(options: argparse.Namespace) -> None:
+    """Hand the options to the components, which read them when they are imported and when a pipeline is compiled.
+
+    Raises:
+        SightlineError: the file of digests cannot be used.
+    """
+    for name in INSTALLATION:
+        value = getattr(options, name)
+        if value is not None:
+            os.environ[f"SIGHTLINE_{name.upper()}"] = value
+    digests = os.environ.get("SIGHTLINE_DIGESTS")
+    if digests:
+        _require_digests(Path(digests))
+
+
+def compiled(steps: Collection[str]) -> bytes:
+    """The YAML of the pipeline of these steps; the same bytes for the same steps and installation.
 
     Args:
-        output: the YAML file to write.
-        registry: where the images lie; None for SIGHTLINE_REGISTRY or the default.
-        tag: the images' tag; None for SIGHTLINE_TAG or the default.
+        steps: some of snapshot (always in), record, train, evaluate, test.
+
+    Raises:
+        SightlineError: no step but snapshot.
     """
-    # The components read the images' names when they are declared, so this comes before the import.
-    if registry:
-        os.environ["SIGHTLINE_REGISTRY"] = registry
-    if tag:
-        os.environ["SIGHTLINE_TAG"] = tag
     from kfp import compiler
 
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.yaml")
+        compiler.Compiler().compile(pipeline_of(steps), str(path))
+        return path.read_bytes()
+
+
+def pipeline_of(steps: Collection[str]) -> Any:
+    """The pipeline of these steps; what an omitted step would have given is a parameter of it."""
+    require_work(steps)
+    from components.wiring import STEPS, partial_pipeline
     from pipeline import sightline
 
+    chosen = tuple(step for step in STEPS if step in steps)
+    return sightline if chosen == STEPS else partial_pipeline(sightline.pipeline_func, chosen)
+
+
+def require_work(steps: Collection[str]) -> None:
+    """Refuse a choice of steps that leaves nothing to do.
+
+    Raises:
+        SightlineError: no step but snapshot.
+    """
+    from sightline.errors import SightlineError
+
+    if not set(steps) - {"snapshot"}:
+        raise SightlineError("--steps names nothing but snapshot. Add record, train, evaluate or test.")
+
+
+def compile_pipeline(output: Path, steps: Collection[str]) -> int:
+    """Write the YAML for the Kubeflow UI, whole or not at all."""
+    content = compiled(steps)
     output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(sightline, str(output))
-    print(f"{output}: upload it in the Kubeflow UI, or run it here with: python pipeline.py local --category …")
+    temporary = output.with_name(f"{output.name}.new")
+    temporary.write_bytes(content)
+    temporary.replace(output)
+    print(f"{output}: upload it in the Kubeflow UI, or start a run of it with: python pipeline.py submit --category …")
     return 0
+
+
+def _require_digests(path: Path) -> None:
+    from sightline.errors import SightlineError
+
+    try:
+        known = json.loads(path.read_text())
+        whole = all(str(known[target]).startswith("sha256:") for target in ("data", "train"))
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise SightlineError(
+            f"{path} does not hold the images' digests ({{'data': 'sha256:…', 'train': 'sha256:…'}}). "
+            "`make push` writes such a file; without --digests the tag names the images."
+        )

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from laptop.compiling import pipeline_of, require_work
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.workspace import Workspace
 
@@ -72,7 +73,7 @@ def run_locally(workspace: Workspace, request: Request) -> int:
     log = workspace.folder / "logs" / f"{run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     console.print(f"Sightline run {run}: {request.category}, log in {_shown(log)}")
-    pipeline = _pipeline(request.steps)
+    pipeline = pipeline_of(request.steps)
     arguments = arguments_of(pipeline, request)
     with log.open("w", encoding="utf-8", buffering=1) as file, _display(console) as display:
         tasks = run_pipeline(pipeline, arguments, _kfp_folder(workspace), file, display)
@@ -103,8 +104,7 @@ def _require_inputs(request: Request) -> None:
     from sightline.errors import SightlineError
 
     steps = set(request.steps) - {"snapshot"}
-    if not steps:
-        raise SightlineError("--steps names nothing but snapshot. Add record, train, evaluate or test.")
+    require_work(steps)
     reads_dataset = {"train", "evaluate"} & steps or ("test" in steps and not request.test_images)
     if "record" not in steps and reads_dataset and not request.dataset_version:
         raise SightlineError(
@@ -130,14 +130,6 @@ def _require_inputs(request: Request) -> None:
             raise SightlineError("The step train is left out: say which model to evaluate with --model URI.")
         if "test" in steps and "evaluate" not in steps and not request.model:
             raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
-
-
-def _pipeline(steps: tuple[str, ...]) -> Any:
-    from components.wiring import STEPS, partial_pipeline
-    from pipeline import sightline
-
-    chosen = tuple(step for step in STEPS if step in steps)
-    return sightline if chosen == STEPS else partial_pipeline(sightline.pipeline_func, chosen)
 
 
 def _kfp_folder(workspace: Workspace) -> Path:
