@@ -1,12 +1,10 @@
 """`python pipeline.py …` as a user types it: a process of its own for every command."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.workspace import REPOSITORY, run_pipeline
 
@@ -67,90 +65,6 @@ def test_help_imports_nothing_heavy():
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "argparse" in imported, "importtime said nothing"
     assert not imported & HEAVY
-
-
-# compile
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("compiled") / "new" / "pipeline.yaml"
-    done = run_pipeline("compile", "-o", str(output))
-    assert done.returncode == 0, done.stderr
-    assert str(output) in done.stdout
-    return output
-
-
-def test_kfp_loads_the_compiled_pipeline_again(compiled):
-    from kfp import components
-
-    loaded = components.load_component_from_file(str(compiled))
-    assert loaded.name == "sightline"
-    assert {"category", "config", "overrides", "candidate_models"} <= set(loaded.component_spec.inputs)
-
-
-def test_a_run_can_be_started_without_filling_in_anything(compiled):
-    """A parameter without a default blocks the Kubeflow UI's form."""
-    specification = yaml.safe_load(compiled.read_text())
-    parameters = specification["root"]["inputDefinitions"]["parameters"]
-    assert len(parameters) > 5
-    assert [name for name, parameter in parameters.items() if "defaultValue" not in parameter] == []
-
-
-def test_every_step_is_one_task_of_the_compiled_pipeline(compiled):
-    tasks = yaml.safe_load(compiled.read_text())["root"]["dag"]["tasks"]
-    assert set(tasks) == {"snapshot", "record", "train", "evaluate", "test"}
-    assert "enableCache" not in tasks["snapshot"].get("cachingOptions", {})
-    assert all(tasks[step]["cachingOptions"]["enableCache"] for step in set(tasks) - {"snapshot"})
-
-
-def test_compiling_twice_gives_the_same_bytes(compiled, tmp_path):
-    again = tmp_path / "again.yaml"
-    assert run_pipeline("compile", "-o", str(again), environment={"PYTHONHASHSEED": "7"}).returncode == 0
-    assert again.read_bytes() == compiled.read_bytes()
-
-
-def test_kfp_compiles_the_pipeline_too(compiled, tmp_path):
-    output = tmp_path / "pipeline.yaml"
-    command = [Path(sys.executable).with_name("kfp"), "dsl", "compile", "--py", "pipeline.py", "--output", output]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert output.read_bytes() == compiled.read_bytes()
-
-
-def test_the_compiled_pipeline_tells_nothing_of_its_machine(tmp_path):
-    planted = {
-        "HOME": "/home/planted-home",
-        "USER": "planted-user",
-        "SIGHTLINE_DATABASE_URL": "mysql+pymysql://planted-user:planted-password@planted-host/planted",
-        "SIGHTLINE_STORAGE": "gs://planted-bucket",
-        "SIGHTLINE_DATASET_REPO": "https://planted-token@planted-host/planted.git",
-        "AWS_SECRET_ACCESS_KEY": "planted-key",
-    }
-    output = tmp_path / "pipeline.yaml"
-    done = run_pipeline("compile", "-o", str(output), environment=planted)
-    assert done.returncode == 0, done.stderr
-    text = output.read_text()
-    assert "planted" not in text
-    for place in (tmp_path, REPOSITORY, Path.cwd(), Path.home(), sys.prefix, os.uname().nodename):
-        assert str(place) not in text
-    # Images hold everything that a step imports.
-    assert "pip install" not in text
-    assert "pip3 install" not in text
-
-
-def test_the_compiled_pipeline_names_the_images_that_were_asked_for(tmp_path):
-    output = tmp_path / "pipeline.yaml"
-    run_pipeline("compile", "-o", str(output), "--registry", "example.org/team", "--tag", "v7")
-    executors = yaml.safe_load(output.read_text())["deploymentSpec"]["executors"]
-    images = {name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items()}
-    assert images == {
-        "snapshot": "example.org/team/sightline-data:v7",
-        "record": "example.org/team/sightline-data:v7",
-        "train": "example.org/team/sightline-train:v7",
-        "evaluate": "example.org/team/sightline-train:v7",
-        "test": "example.org/team/sightline-train:v7",
-    }
 
 
 # What a user can get wrong
