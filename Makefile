@@ -4,6 +4,16 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := .sightline/plates
+TARGETS := data train
+REGISTRY ?= $(or $(SIGHTLINE_REGISTRY),sightline)
+TAG ?= $(or $(SIGHTLINE_TAG),latest)
+TORCH ?= cpu
+MMCV_OPS ?= 1
+BUILD_train = --build-arg TORCH=$(TORCH) --build-arg MMCV_OPS=$(MMCV_OPS)
+# Where the code is from, for the images' labels; a remote's URL may hold a password, which stays out.
+SOURCE ?= $(shell git remote get-url origin 2>/dev/null | sed -E 's|//[^/@]*@|//|')
+VERSION ?= $(shell sed -n 's/^version = //p' setup.cfg)
+REVISION ?= $(shell git describe --always --abbrev=40 --exclude '*' --dirty 2>/dev/null)
 
 .PHONY: help
 help: ## Show this help
@@ -50,6 +60,27 @@ bench: setup ## Run every benchmark; each prints both sides (about half an hour)
 compile: ## Write pipeline.yaml for the Kubeflow UI (make setup-submit is enough)
 	@test -x $(RUN) || $(MAKE) setup
 	@$(RUN) pipeline.py compile -o pipeline.yaml
+
+.PHONY: images
+images: ## Build the images: make images REGISTRY=eu.gcr.io/team TAG=v1 [TORCH=cu130] [MMCV_OPS=0]
+	@$(foreach target,$(TARGETS),docker build --file docker/Dockerfile --target $(target) \
+	  --tag $(REGISTRY)/sightline-$(target):$(TAG) $(BUILD_$(target)) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) . &&) true
+	@for target in $(TARGETS); do \
+	  image=$(REGISTRY)/sightline-$$target:$(TAG); \
+	  docker image inspect --format '{{.Size}}' $$image | awk -v image=$$image '{printf "%s  %d MB\n", image, $$1 / 1e6}'; \
+	done
+
+.PHONY: push
+push: ## Push the images of the same REGISTRY and TAG; their digests are then in image-digests.json
+	@for target in $(TARGETS); do docker push --quiet $(REGISTRY)/sightline-$$target:$(TAG) || exit 1; done
+	@separator='{'; for target in $(TARGETS); do \
+	  name=$(REGISTRY)/sightline-$$target; \
+	  digest=$$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' $$name:$(TAG) | sed -n "s|^$$name@||p"); \
+	  test -n "$$digest" || { echo "error: $$name:$(TAG) has no digest in that registry" >&2; exit 1; }; \
+	  printf '%s"%s": "%s"' "$$separator" $$target "$$digest"; separator=', '; \
+	done > image-digests.json; echo '}' >> image-digests.json
+	@cat image-digests.json
 
 .PHONY: lock
 lock: setup ## Resolve setup.cfg into the locks in docker/requirements
