@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from sightline import publication
-from tests.functional.conftest import EMULATOR_SETTINGS
+from tests.services import EMULATOR_SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What a publisher imports sooner or later.

@@ -22,10 +22,10 @@ from sightline.record import record_dataset
 from sightline.settings import settings
 from sightline.shards import unpack
 from sightline.storage import open_storage
-from tests.functional.conftest import make_bucket
 from tests.installed import Installed, install, run
 from tests.make_labelme import annotate, box
 from tests.publishers import Kill, all_kills, result_of, run_publisher, start_honest_publisher
+from tests.services import make_bucket
 
 KILLS = all_kills()
 AT_EVERY_STEP = pytest.mark.parametrize("kill", KILLS, ids=str)

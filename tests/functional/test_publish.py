@@ -30,9 +30,9 @@ from sightline.settings import settings
 from sightline.storage import open_storage
 from sightline.storage.folder import UPLOADS
 from sightline.workplaces import HELD
-from tests.functional.conftest import free_port
 from tests.installed import Installed, install, run
 from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme
+from tests.services import free_port
 
 BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
 

@@ -20,9 +20,9 @@ from sightline.record.dataset import Recorded
 from sightline.settings import settings
 from sightline.shards import unpack
 from sightline.storage import open_storage
-from tests.functional.conftest import free_port
 from tests.installed import Installed, install, run
 from tests.make_labelme import annotate, box, files_in, make_labelme
+from tests.services import free_port
 
 BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
 NAMES = [f"{room}/{index}.png" for room in ("kitchen", "office") for index in range(10)]
