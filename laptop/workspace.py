@@ -45,10 +45,13 @@ def use_library() -> None:
 
 
 def _link_code(volume: Path) -> None:
-    """On a laptop the live copy is the checkout itself; a real folder there belongs to somebody and stays."""
+    """On a laptop the live copy is the checkout itself.
+
+    What `sync` put there (a relative link) and a real folder belong to an installation that others use, and stay.
+    """
     volume.mkdir(parents=True, exist_ok=True)
     code = volume / "code"
-    if code.is_symlink() and code.resolve() != LIBRARY:
+    if code.is_symlink() and code.readlink().is_absolute() and code.resolve() != LIBRARY:
         code.unlink()
     if not code.exists():
         code.symlink_to(LIBRARY, target_is_directory=True)
