@@ -21,12 +21,14 @@ LAYERS = {
         "errors",
         "images",
         "labelme",
+        "memory",
         "parent",
         "progress",
         "references",
         "settings",
         "shards",
         "similarity",
+        "supervise",
         "threads",
         "versions",
         "workplaces",
@@ -50,7 +52,7 @@ LAYERS = {
         "storage",
     },
     "steps": {"record", "train", "evaluate", "test"},
-    "above the steps": {"catalogue", "publish"},
+    "above the steps": {"catalogue", "publish", "trial"},
 }
 """From the bottom up; imports go down, or sideways within a layer that is not the steps'."""
 HEIGHTS = {module: height for height, modules in enumerate(LAYERS.values()) for module in modules}
