@@ -26,7 +26,7 @@ PACKAGE = "sightline"
 Module = tuple[str, ...]
 """A module's dotted name, in parts."""
 
-JUNK_NAMES = {"__pycache__", ".ipynb_checkpoints"}
+JUNK_NAMES = ("__pycache__", ".ipynb_checkpoints")
 JUNK_ENDINGS = (".pyc", ".swp", ".tmp", "~")
 
 
@@ -67,13 +67,15 @@ def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEP
     with private_folder(releases, ".freezing-") as private:
         # Everything below looks at this copy, so an edit in between cannot mix old and new.
         copy = private / "live"
-        _copy(live, copy, _files(live))
-        _check_syntax(copy, live)
-        files = sorted(_files(copy))
+        _copy(live, copy, list_files(live))
+        files = sorted(list_files(copy))
+        for file in files:
+            if file.suffix == ".py":
+                check_syntax((copy / file).read_bytes(), live / file)
         imports = {file: tuple(_imports(copy, file)) for file in files if file.suffix == ".py"}
         closures = {step: sorted(_closure(copy, step, imports, config, category)) for step in steps}
         frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
-        return Snapshot(frozen, _digest(copy, files), _tarball(copy, files))
+        return Snapshot(frozen, digest_files(copy, files), _tarball(copy, files))
 
 
 def _closure(root: Path, step: str, imports: Mapping[Path, Iterable[Module]], config: str, category: str) -> set[Path]:
@@ -171,7 +173,7 @@ def _bases(config: Path) -> list[str]:
 
 
 def _release(releases: Path, step: str, root: Path, files: list[Path], private: Path) -> Path:
-    release = releases / f"{step}-{_digest(root, files)}"
+    release = releases / f"{step}-{digest_files(root, files)}"
     if not release.is_dir():
         _copy(root, private / step, files)
         try:
@@ -182,16 +184,13 @@ def _release(releases: Path, step: str, root: Path, files: list[Path], private: 
     return release
 
 
-def _files(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """All files below a folder but what editors and Python leave there, relative to it."""
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in JUNK_NAMES and not name.startswith(".")]
-        found += [
-            Path(place, name).relative_to(folder)
-            for name in names
-            if not name.startswith(".") and not name.endswith(JUNK_ENDINGS)
-        ]
+        paths = [Path(place, name) for name in names if not name.startswith(".") and not name.endswith(JUNK_ENDINGS)]
+        found += [path.relative_to(folder) for path in paths if path.is_file()]
     return found
 
 
@@ -201,22 +200,30 @@ def _copy(source: Path, target: Path, files: Iterable[Path]) -> None:
         shutil.copyfile(source / file, target / file)
 
 
-def _check_syntax(root: Path, shown_as: Path) -> None:
-    for file in sorted(root.rglob("*.py")):
-        try:
-            compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None) or 1
-            reason = getattr(error, "msg", str(error))
-            raise BrokenCodeError(
-                f"{shown_as / file.relative_to(root)}, line {line}: {reason}. Correct the live code and run again."
-            ) from None
+def check_syntax(content: bytes, shown_as: Path, then: str = "Correct the live code and run again.") -> None:
+    """Refuse Python that cannot be compiled.
+
+    Raises:
+        BrokenCodeError: names the file and the line.
+    """
+    try:
+        compile(content, str(shown_as), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        reason = getattr(error, "msg", str(error))
+        raise BrokenCodeError(f"{shown_as}, line {line}: {reason}. {then}") from None
 
 
-def _digest(root: Path, files: Iterable[Path]) -> str:
+def digest_files(root: Path, files: Iterable[Path]) -> str:
+    """The digest of some files: of their names and contents."""
+    return digest_contents({file: hashlib.sha256((root / file).read_bytes()).hexdigest() for file in files})
+
+
+def digest_contents(contents: Mapping[Path, str]) -> str:
+    """The digest of helper code whose files' contents have these SHA-256 sums."""
     whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{file.as_posix()}\0{hashlib.sha256((root / file).read_bytes()).hexdigest()}\n".encode())
+    for file in sorted(contents):
+        whole.update(f"{file.as_posix()}\0{contents[file]}\n".encode())
     return whole.hexdigest()[:DIGEST_LENGTH]
 
 
