@@ -1,0 +1,173 @@
+"""Put helper code on the volume, and tell what lies there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from laptop.volume.doors import Channel, Door
+from laptop.volume.local_code import ChangedWhileSentError, LocalCode, digest_of, origin_of, read_code
+from sightline.errors import SightlineError
+from sightline.snapshot import JUNK_ENDINGS, JUNK_NAMES
+
+SHOWN_NAMES = 10
+LARGE = 2_000_000  # bytes; whoever sends more wants to see how far it is
+
+
+class EditedError(SightlineError):
+    """The live copy holds what no sync brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCopy:
+    """The live copy on the volume.
+
+    Attributes:
+        files: path -> SHA-256 of the content; empty when there is none.
+        record: what the sync that brought it wrote down: who, when, commit, dirty, digest, files. None: no sync did.
+        copy: its folder in `copies/`; "" for a folder that lies elsewhere.
+    """
+
+    files: Mapping[str, str]
+    record: Mapping[str, Any] | None
+    copy: str
+
+    def edited(self) -> list[str]:
+        """The files that differ from what the last sync brought; none when no sync did."""
+        return _differing(self.record["files"], self.files) if self.record else []
+
+
+def sync(source: Path, door: Door, force: bool) -> str:
+    """Make a volume's live copy equal to a folder. Returns a line that says what happened.
+
+    Args:
+        source: the helper code here.
+        door: the way to the volume.
+        force: replace also what somebody edited on the volume; it stays among the kept copies.
+
+    Raises:
+        BrokenCodeError: a syntax error here; nothing was sent.
+        EditedError: somebody edited files on the volume; names them.
+        HeldError: another sync is at work; says whose.
+        LostError: the connection broke; the live copy is the old or the new one.
+    """
+    code = read_code(source)
+    origin = origin_of(source)
+    with door.open() as channel:
+        channel.say(_request(door, sync=True, who=origin["who"]))
+        live = _live(channel.hear())
+        if live.files == code.files and live.record and not live.edited():
+            channel.say({"files": {}})
+            return f"code_digest {code.digest}: {door.name} has it already, nothing sent"
+        edited = [path for path in live.edited() if live.files.get(path) != code.files.get(path)]
+        if edited and not force:
+            raise EditedError(
+                f"Edited on the volume ({_synced(live.record)}): {_names(edited)}. Take these edits over into "
+                f"{source}, or replace them with --force (the edited copy is kept on the volume)."
+            )
+        changed = [path for path, sha256 in code.files.items() if live.files.get(path) != sha256]
+        record = {**origin, "digest": code.digest, "files": code.files}
+        channel.say({"files": code.files, "sent": {path: code.sizes[path] for path in changed}, "record": record})
+        _send(channel, code, changed)
+        done = channel.hear()
+    _check(done, source)
+    return _told(code, changed, len(live.files.keys() - code.files.keys()), door, done)
+
+
+def show_status(source: Path, door: Door) -> str:
+    """Say what lies on a volume: its digest, whether it is the same as here, who synced it, and whether it was edited."""
+    with door.open() as channel:
+        channel.say(_request(door, sync=False))
+        live = _live(channel.hear())
+    if not live.files:
+        return f"{door.name} holds no helper code yet: python pipeline.py sync"
+    code = read_code(source)
+    lines = [f"code_digest {digest_of(live.files)} on {door.name}"]
+    if live.files == code.files:
+        lines.append("same as here")
+    else:
+        lines.append(f"here code_digest {code.digest}:")
+        lines += _listed(
+            "changed", [path for path in code.files if live.files.get(path, code.files[path]) != code.files[path]]
+        )
+        lines += _listed("only here", code.files.keys() - live.files.keys())
+        lines += _listed("only on the volume", live.files.keys() - code.files.keys())
+    lines.append(_synced(live.record))
+    if live.record:
+        lines.append(f"edited since: {_names(live.edited())}" if live.edited() else "not edited since")
+    return "\n".join(lines)
+
+
+def _request(door: Door, **more: object) -> dict[str, object]:
+    return {"volume": door.volume, "junk": [JUNK_NAMES, JUNK_ENDINGS], **more}
+
+
+def _live(message: Mapping[str, Any]) -> LiveCopy:
+    files = {path: sha256 for path, (sha256, _) in message["files"].items()}
+    return LiveCopy(files, message["record"], message["copy"])
+
+
+def _send(channel: Channel, code: LocalCode, paths: list[str]) -> None:
+    total = sum(code.sizes[path] for path in paths)
+    columns = ("sending", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=total < LARGE) as progress:
+        task = progress.add_task("", total=total)
+        for path in paths:
+            for piece in code.read(path):
+                channel.send(piece)
+                progress.advance(task, len(piece))
+
+
+def _check(done: Mapping[str, Any], source: Path) -> None:
+    if differ := done.get("differ"):
+        raise ChangedWhileSentError(
+            f"{_names(differ)}: changed in {source} while it was sent. Nothing was replaced: sync again."
+        )
+    if touched := done.get("touched"):
+        raise EditedError(
+            f"Edited on the volume while this sync ran: {_names(touched)}. Nothing was replaced: sync again."
+        )
+
+
+def _told(code: LocalCode, changed: list[str], deleted: int, door: Door, done: Mapping[str, Any]) -> str:
+    size = decimal(sum(code.sizes[path] for path in changed))
+    said = [f"code_digest {code.digest}: {len(changed)} of {len(code.files)} files, {size}, to {door.name}"]
+    if deleted:
+        said[0] += f"; {deleted} deleted"
+    if done["foreign"] or done["late"]:
+        kept = f"is kept as copies/{done['kept']}" if done["kept"] else "still lies where it was linked from"
+        said.append(f"what lay there was not what a sync had brought; it {kept}")
+    if done["late"]:
+        said.append(
+            f"edited on the volume at the very moment of the switch, so not in the new copy: {_names(done['late'])}"
+        )
+    if done["gap"]:
+        said.append("the volume's file system cannot let two names change places: for a moment there was no code on it")
+    return "\n  ".join(said)
+
+
+def _synced(record: Mapping[str, Any] | None) -> str:
+    if not record:
+        return "brought by no sync"
+    commit = f"commit {record['commit'][:12]}" if record["commit"] else "no commit"
+    dirty = " with uncommitted changes" if record["dirty"] else ""
+    when = datetime.fromisoformat(record["when"]).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"synced by {record['who']} on {when} from {commit}{dirty}"
+
+
+def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+
+def _names(paths: list[str]) -> str:
+    more = f" and {len(paths) - SHOWN_NAMES} more" if len(paths) > SHOWN_NAMES else ""
+    return ", ".join(paths[:SHOWN_NAMES]) + more
+
+
+def _listed(title: str, paths: Any) -> list[str]:
+    return [f"  {title}: {path}" for path in sorted(paths)]
