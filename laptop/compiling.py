@@ -24,11 +24,11 @@ INSTALLATION = {
 METAVARS = {"digests": "FILE", "shared_memory": "SIZE"}
 
 
-def add_installation_options(parser: argparse.ArgumentParser) -> None:
-    """The options that name an installation's images, claim, ConfigMap and Secrets."""
-    for name, explanation in INSTALLATION.items():
+def add_installation_options(parser: argparse.ArgumentParser, names: Collection[str] = tuple(INSTALLATION)) -> None:
+    """The options that name an installation's images, claim, ConfigMap and Secrets, or some of them."""
+    for name in names:
         metavar = METAVARS.get(name, "NAME")
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=explanation)
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=INSTALLATION[name])
 
 
 def apply_installation(options: argparse.Namespace) -> None:
@@ -38,7 +38,7 @@ def apply_installation(options: argparse.Namespace) -> None:
         SightlineError: the file of digests cannot be used.
     """
     for name in INSTALLATION:
-        value = getattr(options, name)
+        value = getattr(options, name, None)
         if value is not None:
             os.environ[f"SIGHTLINE_{name.upper()}"] = value
     digests = os.environ.get("SIGHTLINE_DIGESTS")

@@ -25,15 +25,17 @@ class Task:
 
 
 def run_pipeline(
+    runner: Any,
     pipeline: Any,
     arguments: dict[str, Any],
     folder: Path,
     log: TextIO,
     on_change: Callable[[Task], None],
 ) -> dict[str, Task]:
-    """Run a pipeline with the SubprocessRunner; what was run before with the same inputs and code is reused.
+    """Run a pipeline; what was run before with the same inputs and code is reused.
 
     Args:
+        runner: one of kfp.local's.
         pipeline: a function made by `dsl.pipeline`.
         arguments: its parameters.
         folder: keeps outputs and the cache.
@@ -47,7 +49,7 @@ def run_pipeline(
 
     tasks: dict[str, Task] = {}
     local.init(
-        local.SubprocessRunner(use_venv=False),
+        runner,
         pipeline_root=str(folder / "outputs"),
         raise_on_error=True,
         enable_caching=True,

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -31,6 +30,9 @@ REPORTS = {
     "test": "test_report",
 }
 """Step -> the artifact that is its report."""
+
+IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
+"""Image -> the steps that run in it."""
 
 HEADLINES = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "segm_mAP", "segm_mAP_50", "segm_mAP_75")
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
@@ -59,11 +61,12 @@ class Request:
     model: str
 
 
-def run_locally(workspace: Workspace, request: Request) -> int:
-    """Run the chosen steps. Returns the exit status: 0, or 1 when a step failed.
+def run_locally(workspace: Workspace, request: Request, in_containers: bool = False) -> int:
+    """Run the chosen steps, as processes or in their images. Returns the exit status: 0, or 1 when a step failed.
 
     Raises:
-        SightlineError: a step was left out and what it would have given is not among the options.
+        SightlineError: a step was left out and what it would have given is not among the options; or the containers
+            cannot run here.
     """
     _require_inputs(request)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -75,8 +78,12 @@ def run_locally(workspace: Workspace, request: Request) -> int:
     console.print(f"Sightline run {run}: {request.category}, log in {_shown(log)}")
     pipeline = pipeline_of(request.steps)
     arguments = arguments_of(pipeline, request)
-    with log.open("w", encoding="utf-8", buffering=1) as file, _display(console) as display:
-        tasks = run_pipeline(pipeline, arguments, _kfp_folder(workspace), file, display)
+    with (
+        log.open("w", encoding="utf-8", buffering=1) as file,
+        _display(console, log.with_suffix(".progress")) as display,
+        _runner(workspace, run, request, in_containers) as runner,
+    ):
+        tasks = run_pipeline(runner, pipeline, arguments, _kfp_folder(workspace), file, display)
     result = _result(workspace, run, request, tasks)
     _write_json(workspace.folder / "last_run.json", result)
     if not any(task.state == "done" for name, task in tasks.items() if name != "snapshot"):
@@ -132,6 +139,24 @@ def _require_inputs(request: Request) -> None:
             raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
 
 
+@contextlib.contextmanager
+def _runner(workspace: Workspace, run: str, request: Request, in_containers: bool) -> Iterator[Any]:
+    from kfp import local
+
+    if not in_containers:
+        yield local.SubprocessRunner(use_venv=False)
+        return
+    from components.images import image
+    from laptop.containers import containers
+
+    (_kfp_folder(workspace) / "outputs").mkdir(parents=True, exist_ok=True)
+    steps = {"snapshot", *request.steps}
+    targets = [target for target, users in IMAGES.items() if steps & users]
+    places = [request.test_images, request.model, *request.candidate_models]
+    with containers(workspace, run, [image(target) for target in targets], places) as runner:
+        yield runner
+
+
 def _kfp_folder(workspace: Workspace) -> Path:
     """Results are reused within one installation only: another bucket or database knows nothing of them."""
     places = "\0".join(os.environ[name] for name in INSTALLATION)
@@ -139,15 +164,14 @@ def _kfp_folder(workspace: Workspace) -> Path:
 
 
 @contextlib.contextmanager
-def _display(console: Console) -> Iterator[Any]:
-    """A line per finished step, and a bar while a step tells how far it is."""
+def _display(console: Console, path: Path) -> Iterator[Any]:
+    """A line per finished step, and a bar while a step tells in the file how far it is."""
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console, transient=True) as bars:
-        path = Path(folder, "progress.json")
+    with Progress(*columns, console=console, transient=True) as bars:
         os.environ["SIGHTLINE_PROGRESS"] = str(path)
         bar = bars.add_task("", visible=False, total=1, note="")
         stopped = threading.Event()
@@ -166,6 +190,7 @@ def _display(console: Console) -> Iterator[Any]:
         finally:
             stopped.set()
             watcher.join()
+            path.unlink(missing_ok=True)
 
 
 def _follow(path: Path, bars: Progress, bar: Any, stopped: threading.Event) -> None:

@@ -1,0 +1,267 @@
+"""`local --runner docker`: the steps in their real images, as on a cluster: non-root, no capabilities, read-only root.
+
+The volume is mounted where the claim would be. Everything else that the settings name as a folder or file of this
+machine is mounted at its own path, so that a setting means the same inside.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+from unittest import mock
+from urllib.parse import unquote, urlsplit
+
+from laptop.workspace import Workspace
+from sightline.errors import SightlineError
+
+IMAGE_USER = 1001
+"""User and group of the images, as docker/Dockerfile gives them."""
+VOLUME = "/shared_volume"
+TEMPORARY_SIZE = "8g"
+SHARED_MEMORY = "2g"
+STOP_SECONDS = 5
+WORKSPACE_LABEL = "sightline.workspace"
+RUN_LABEL = "sightline.run"
+
+PASSED_ON = (
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_PROJECT",
+    "STORAGE_EMULATOR_HOST",
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT",
+    "OMP_NUM_THREADS",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
+"""Settings of the libraries that a step uses; all of ours, SIGHTLINE_…, go along as well."""
+KEPT_OUTSIDE = ("SIGHTLINE_PARENT", "SIGHTLINE_VOLUME", "SIGHTLINE_REGISTRY", "SIGHTLINE_TAG", "SIGHTLINE_DIGESTS")
+"""Of this process (a container sees no process of ours), or about the images."""
+
+
+@contextlib.contextmanager
+def containers(workspace: Workspace, run: str, images: Sequence[str], places: Sequence[str]) -> Iterator[Any]:
+    """A DockerRunner whose containers end with this process, or are removed by the workspace's next run.
+
+    Args:
+        workspace: mounted, with what the settings name.
+        run: labels the containers.
+        images: that the pipeline needs.
+        places: paths and URIs among the pipeline's parameters; those that are on this machine are mounted to be read.
+
+    Raises:
+        SightlineError: no container engine answers, or an image is not there.
+    """
+    from kfp import local
+    from kfp.local import docker_task_handler
+
+    engine = _engine()
+    try:
+        _require_images(engine, images)
+        with _alive(workspace, run):
+            _remove_orphans(engine, workspace)
+            user = _share_with_images(workspace)
+            runner = local.DockerRunner(
+                mounts=_mounts(workspace, places),
+                environment=_environment(),
+                user=f"{user[0]}:{user[1]}",
+                labels={WORKSPACE_LABEL: str(workspace.folder), RUN_LABEL: run},
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                read_only=True,
+                tmpfs={"/tmp": f"rw,exec,mode=1777,size={TEMPORARY_SIZE}"},
+                shm_size=SHARED_MEMORY,
+                # A database or an emulator on this machine listens on its loopback address.
+                network_mode="host",
+                **_gpus(engine),
+            )
+            with mock.patch.object(docker_task_handler, "run_docker_container", _run_container):
+                yield runner
+    finally:
+        engine.close()
+
+
+def _engine() -> Any:
+    from docker.client import DockerClient
+    from docker.errors import DockerException
+
+    try:
+        engine = DockerClient.from_env()
+        engine.ping()
+    except DockerException as error:
+        raise SightlineError(
+            f"No container engine answers at {os.environ.get('DOCKER_HOST') or 'its usual socket'} "
+            f"({str(error).splitlines()[0]}). Start Docker, set DOCKER_HOST, or leave out --runner docker."
+        ) from None
+    return engine
+
+
+def _require_images(engine: Any, images: Sequence[str]) -> None:
+    from docker.errors import ImageNotFound
+
+    for image in images:
+        try:
+            engine.images.get(image)
+        except ImageNotFound:
+            raise SightlineError(
+                f"The image {image} is not on this machine. Build it with `make images` (REGISTRY and TAG as for --registry "
+                f"and --tag), or fetch it: docker pull {image}"
+            ) from None
+
+
+@contextlib.contextmanager
+def _alive(workspace: Workspace, run: str) -> Iterator[None]:
+    """Hold the run's lock file for as long as this process lives; the system lets go of it however that ends."""
+    path = _lock_file(workspace, run)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock_file(workspace: Workspace, run: str) -> Path:
+    return workspace.folder / "logs" / f"{run}.running"
+
+
+def _remove_orphans(engine: Any, workspace: Workspace) -> None:
+    """Remove the containers of runs of this workspace whose process is gone, a killed one's for example."""
+    from docker.errors import DockerException
+
+    for container in engine.containers.list(all=True, filters={"label": f"{WORKSPACE_LABEL}={workspace.folder}"}):
+        path = _lock_file(workspace, container.labels.get(RUN_LABEL, ""))
+        if not _held(path):
+            # Another run may be removing it at the same time.
+            with contextlib.suppress(DockerException):
+                container.remove(force=True)
+            path.unlink(missing_ok=True)
+
+
+def _held(path: Path) -> bool:
+    try:
+        file: TextIO = path.open()
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _share_with_images(workspace: Workspace) -> tuple[int, int]:
+    """The user and group that the containers run as, with the right to write what is mounted.
+
+    For root that is the images' own user, as on a cluster, who is given the folders. Anybody else's containers run as
+    that person: what they write is hers, to edit and to remove, and only root could give files away.
+    """
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    for folder in _writable(workspace):
+        _give(folder)
+    repository = _repository()
+    if repository and repository.is_dir():
+        # Git refuses a repository whose top folder belongs to another than who runs it; inside, it is told to trust all.
+        os.chown(repository, 0, IMAGE_USER)
+        repository.chmod(0o775)
+    return IMAGE_USER, IMAGE_USER
+
+
+def _give(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        # A running process may remove its files meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            os.chown(path, IMAGE_USER, IMAGE_USER, follow_symlinks=False)
+
+
+def _mounts(workspace: Workspace, places: Sequence[str]) -> list[Any]:
+    writable = _writable(workspace)
+    code = (workspace.volume / "code").resolve()
+    read = [code, *filter(None, map(_path_of, [*places, os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")]))]
+    inside = [path for path in read if any(path.is_relative_to(folder) for folder in writable)]
+    return [
+        _bind(workspace.volume, VOLUME),
+        *(_bind(folder, str(folder)) for folder in writable),
+        # The live copy, and what only has to be read.
+        *(
+            _bind(path, str(path), read_only=True)
+            for path in dict.fromkeys(read)
+            if path not in inside and path.exists()
+        ),
+    ]
+
+
+def _bind(source: Path, target: str, read_only: bool = False) -> Any:
+    from docker.types import Mount
+
+    return Mount(target, str(source), type="bind", read_only=read_only)
+
+
+def _writable(workspace: Workspace) -> list[Path]:
+    """The workspace, and what the settings put elsewhere on this machine; a folder in another one of them is left out."""
+    folders = {workspace.folder, workspace.volume.resolve()}
+    storage = _path_of(os.environ["SIGHTLINE_STORAGE"])
+    repository = _repository()
+    database = urlsplit(os.environ["SIGHTLINE_DATABASE_URL"])
+    if storage:
+        folders.add(storage)
+    if repository:
+        folders.add(repository)
+    if database.scheme.partition("+")[0] == "sqlite":
+        # SQLite makes its journal beside the file.
+        folders.add(Path(database.path.removeprefix("/")).resolve().parent)
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    return sorted(folder for folder in folders if not any(folder.is_relative_to(other) for other in folders - {folder}))
+
+
+def _repository() -> Path | None:
+    from sightline.git import local_repository
+
+    found = local_repository(os.environ["SIGHTLINE_DATASET_REPO"])
+    return found.resolve() if found else None
+
+
+def _path_of(place: str) -> Path | None:
+    """Where a path or file:// URI is on this machine; None for one elsewhere, or none at all."""
+    parts = urlsplit(place)
+    if not place or parts.scheme not in ("", "file"):
+        return None
+    return Path(unquote(parts.path) if parts.scheme else place).resolve()
+
+
+def _environment() -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if name.startswith("SIGHTLINE_")}
+    passed = {
+        name: os.environ[name] for spelling in PASSED_ON for name in (spelling, spelling.lower()) if name in os.environ
+    }
+    kept = {name: value for name, value in ours.items() if name not in KEPT_OUTSIDE}
+    return {**kept, **passed, "SIGHTLINE_VOLUME": VOLUME}
+
+
+def _gpus(engine: Any) -> dict[str, Any]:
+    """All GPUs, where the engine can hand them to a container."""
+    from docker.types import DeviceRequest
+
+    if "nvidia" not in engine.info().get("Runtimes", {}):
+        return {}
+    return {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]}
+
+
+def _run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **settings: Any) -> int:
+    """Run one container, its output to this process's; gone when this returns, whatever happened.
+
+    In place of kfp's own: that lets the engine remove the container when it ends, takes one that was removed before it
+    could be asked for having succeeded, and leaves it running on Ctrl-C.
+    """
+    container = client.containers.create(image=image, command=command, volumes=volumes, **settings)
+    try:
+        container.start()
+        for piece in container.logs(stream=True, follow=True):
+            print(piece.decode(errors="replace"), end="")
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)
