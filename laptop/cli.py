@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
+from laptop.kubeflow.cli import add_commands
 from laptop.options import EXAMPLE_OVERRIDE, STEPS, add_pipeline_options, pairs_of, positive, recipe_of, steps
+from laptop.volume.cli import add_sync
 from laptop.workspace import open_workspace, use_library
 
 LABEL_SETS = ("board", "numbers", "all")
@@ -47,8 +49,10 @@ def _parser() -> argparse.ArgumentParser:
         _add_compile,
         _add_annotate,
         _add_sample,
+        add_sync,
     ):
         add(verbs, shared)
+    add_commands(verbs, shared)
     return parser
 
 
@@ -87,6 +91,13 @@ def _add_local(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParse
     parser = verbs.add_parser("local", parents=[shared], help="run the pipeline on this machine")
     add_pipeline_options(parser)
     parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}")
+    parser.add_argument(
+        "--runner",
+        choices=("process", "docker"),
+        default="process",
+        help="run the steps as processes, or in the images of `make images` (default: process)",
+    )
+    add_installation_options(parser, ("registry", "tag", "digests"))
     parser.set_defaults(run=_local)
 
 
@@ -168,6 +179,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _local(options: argparse.Namespace) -> int:
+    apply_installation(options)
     from laptop.local import Request, run_locally
 
     request = Request(
@@ -187,7 +199,7 @@ def _local(options: argparse.Namespace) -> int:
         dataset_version=options.dataset_version,
         model=options.model,
     )
-    return run_locally(open_workspace(options.workspace), request)
+    return run_locally(open_workspace(options.workspace), request, in_containers=options.runner == "docker")
 
 
 def _versions(options: argparse.Namespace) -> int:
