@@ -43,7 +43,9 @@ def install_torch(build: str) -> None:
         return
     locked = _locked_cuda()
     if build != locked:
-        sys.exit(f"error: TORCH={build} is neither cpu nor {locked}, for which docker/requirements/cuda.txt has the pins.")
+        sys.exit(
+            f"error: TORCH={build} is neither cpu nor {locked}, for which docker/requirements/cuda.txt has the pins."
+        )
     # ===, because == would take a CPU wheel in the wheelhouse for the newer build of the same version.
     if not _install(f"torch=={TORCH}+{build}", check=False):
         _install(f"torch==={TORCH}")
