@@ -6,11 +6,26 @@ from collections.abc import Sequence
 
 STEPS = ("snapshot", "record", "train", "evaluate", "test")
 EXAMPLE_OVERRIDE = "optim_wrapper.optimizer.lr=0.002"
+PARAMETERS = {
+    "category": "category",
+    "annotation_version": "annotation_version",
+    "config": "config",
+    "epochs": "epochs",
+    "select_by": "select_by",
+    "split": "evaluation_split",
+    "candidate": "candidate_models",
+    "images": "test_images",
+    "score_threshold": "score_threshold",
+    "device": "device",
+    "dataset_version": "dataset_version",
+    "model": "model",
+}
+"""Option -> the parameter of the pipeline that takes it as it is."""
 
 
-def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
+def add_pipeline_options(parser: argparse.ArgumentParser, category_required: bool = True) -> None:
     """The options that are parameters of the pipeline, whole or in part."""
-    parser.add_argument("--category", required=True, help="what to train on, like desk")
+    parser.add_argument("--category", required=category_required, help="what to train on, like desk")
     parser.add_argument("--annotation-version", default="", metavar="V", help="default: the newest")
     parser.add_argument(
         "--group-by",

@@ -1,0 +1,65 @@
+"""Who and where, from options and the environment. Secrets can always come from a file."""
+
+import argparse
+import os
+from pathlib import Path
+
+from laptop.kubeflow.connect import Access
+from sightline.errors import SightlineError
+
+HIDDEN = "its value is not shown"
+
+
+def access_of(options: argparse.Namespace) -> Access:
+    """What the options say, else the environment.
+
+    Raises:
+        SightlineError: a file of a secret cannot be used.
+    """
+    environment = os.environ
+    ca = options.ca or environment.get("KF_PIPELINES_CA") or environment.get("SSL_CERT_FILE")
+    return Access(
+        host=_address(options.host or environment.get("KF_PIPELINES_ENDPOINT") or environment.get("KFP_ENDPOINT", "")),
+        ui=_address(options.ui or environment.get("KF_PIPELINES_UI_ENDPOINT", "")),
+        namespace=options.kfp_namespace or environment.get("KFP_NAMESPACE", ""),
+        token=_token(options),
+        cookies=_cookies(options.cookies or environment.get("KF_PIPELINES_COOKIES", "")),
+        ca=Path(ca) if ca else None,
+    )
+
+
+def _address(text: str) -> str:
+    text = text.strip().rstrip("/").partition("/#")[0]
+    return text if not text or "://" in text else f"https://{text}"
+
+
+def _token(options: argparse.Namespace) -> str:
+    if options.token_file:
+        return _line("--token-file", _read("--token-file", options.token_file))
+    return _line("--token", options.token or os.environ.get("KF_PIPELINES_TOKEN", ""))
+
+
+def _cookies(text: str) -> str:
+    if text and ("=" not in text or Path(text).is_file()):
+        text = _read("--cookies", Path(text))
+    cookies = "; ".join(part.strip() for part in text.replace("\n", ";").split(";") if part.strip())
+    cookies = _line("--cookies", cookies.removeprefix("Cookie:").strip())
+    if any("=" not in part for part in cookies.split(";") if part):
+        raise SightlineError(f"--cookies holds something that is not NAME=VALUE; {HIDDEN}.")
+    return cookies
+
+
+def _read(option: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        where = path if option == "--token-file" else "what it names"
+        raise SightlineError(f"{option}: {where} is no file that can be read as text.") from None
+
+
+def _line(option: str, text: str) -> str:
+    """A header takes one line of Latin letters; Python's own error would show the secret."""
+    text = text.strip()
+    if not text.isascii() or not text.isprintable():
+        raise SightlineError(f"{option} holds more than one line, or other signs than ASCII; {HIDDEN}.")
+    return text

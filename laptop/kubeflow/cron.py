@@ -1,0 +1,176 @@
+"""Cron as Kubeflow reads it: six fields, seconds first, in the one time zone of the installation.
+
+Kubeflow's cron library (robfig/cron 1.2) takes a line of five fields for seconds to month, so a five-field line never
+reaches it, and knows no CRON_TZ= before the fields: another time zone is turned into the server's.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import product
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sightline.errors import SightlineError
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+FIELDS = (
+    ("second", 0, 59, ()),
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of month", 1, 31, ()),
+    ("month", 1, 12, MONTHS),
+    ("day of week", 0, 6, DAYS),
+)
+SHORTHANDS = {
+    "@hourly": "0 0 * * * *",
+    "@daily": "0 0 0 * * *",
+    "@midnight": "0 0 0 * * *",
+    "@weekly": "0 0 0 * * 0",
+    "@monthly": "0 0 0 1 * *",
+    "@yearly": "0 0 0 1 1 *",
+    "@annually": "0 0 0 1 1 *",
+}
+YEARS = 5  # a line that does not fire within them never will, but for some 29th of February
+MINUTES = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Six fields, as written and as the numbers they stand for."""
+
+    fields: tuple[str, ...]
+    numbers: tuple[frozenset[int], ...]
+
+    def __str__(self) -> str:
+        return " ".join(self.fields)
+
+    def every(self, field: int) -> bool:
+        """Whether the field leaves its days, months or hours open."""
+        return self.fields[field][0] in "*?"
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first firing after a moment, in the moment's time zone; None when there is none for years."""
+        seconds, minutes, hours = (sorted(numbers) for numbers in self.numbers[:3])
+        for offset in range(366 * YEARS):
+            day = (moment + timedelta(days=offset)).date()
+            if not self._fires_on(day.day, day.month, (day.weekday() + 1) % 7):
+                continue
+            for hour, minute, second in product(hours, minutes, seconds):
+                found = datetime(day.year, day.month, day.day, hour, minute, second, tzinfo=moment.tzinfo)
+                if found > moment:
+                    return found
+        return None
+
+    def _fires_on(self, day: int, month: int, weekday: int) -> bool:
+        by_day, by_weekday = day in self.numbers[3], weekday in self.numbers[5]
+        both = by_day and by_weekday if self.every(3) or self.every(5) else by_day or by_weekday
+        return month in self.numbers[4] and both
+
+
+def read_cron(text: str) -> Cron:
+    """Read five fields (from minutes on), six (from seconds on), or a word like @daily.
+
+    Raises:
+        SightlineError: it is none of these, a field is out of its range, or it never fires.
+    """
+    fields = tuple(SHORTHANDS.get(text.strip().lower(), text).split())
+    if len(fields) == 5:
+        fields = ("0", *fields)
+    if len(fields) != 6:
+        raise SightlineError(
+            f"--cron {text!r} has {len(fields)} fields. Write five, 'minute hour day month weekday' like '0 2 * * *', or "
+            "six with seconds before them. A time zone goes into --time-zone."
+        )
+    numbers = tuple(_numbers(text, field, *kind) for field, kind in zip(fields, FIELDS, strict=True))
+    cron = Cron(fields, numbers)
+    if cron.next_after(datetime.now(UTC)) is None:
+        raise SightlineError(f"--cron {text!r} never fires: no month has such a day.")
+    return cron
+
+
+def zone_of(option: str, name: str) -> ZoneInfo:
+    """The time zone of that name.
+
+    Raises:
+        SightlineError: there is none.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise SightlineError(f"{option} {name} is no time zone. Write it like Europe/Berlin or UTC.") from None
+
+
+def next_change(here: tzinfo, there: tzinfo, now: datetime) -> datetime | None:
+    """The day on which the two zones' clocks come to differ by another amount; None when not within a year."""
+    first = _minutes_between(here, there, now)
+    days = (now + timedelta(days=number) for number in range(1, 367))
+    return next((day for day in days if _minutes_between(here, there, day) != first), None)
+
+
+def convert(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> Cron:
+    """The same firings by the other zone's clock, as the two stand now.
+
+    Raises:
+        SightlineError: six fields cannot say it.
+    """
+    shift = _minutes_between(here, there, now)
+    if not shift:
+        return cron
+    moments = [hour * 60 + minute + shift for hour, minute in product(cron.numbers[2], cron.numbers[1])]
+    days = {moment // MINUTES for moment in moments}
+    hours = {moment % MINUTES // 60 for moment in moments}
+    minutes = {moment % 60 for moment in moments}
+    dated = not (cron.every(3) and cron.every(4))
+    weekly = not cron.every(5)
+    whole = len(hours) * len(minutes) == len({moment % MINUTES for moment in moments})
+    if not whole or (days != {0} and (dated or (weekly and len(days) > 1))):
+        raise SightlineError(
+            f"'{cron}' in {here} cannot be written for a server whose clock is {there}. Choose hours that fall on the same "
+            f"day there, or write --cron for {there} and leave out --time-zone."
+        )
+    fields = list(cron.fields)
+    fields[1], fields[2] = _written(minutes, 60), _written(hours, 24)
+    if weekly and days != {0}:
+        fields[5] = _written({(day + next(iter(days))) % 7 for day in cron.numbers[5]}, 7)
+    return read_cron(" ".join(fields))
+
+
+def _minutes_between(here: tzinfo, there: tzinfo, moment: datetime) -> int:
+    """What to add to a time of day here to have it there."""
+    offsets = [moment.astimezone(zone).utcoffset() or timedelta() for zone in (here, there)]
+    return round((offsets[1] - offsets[0]).total_seconds() / 60)
+
+
+def _written(numbers: Collection[int], whole: int) -> str:
+    return "*" if len(numbers) == whole else ",".join(str(number) for number in sorted(numbers))
+
+
+def _numbers(line: str, field: str, name: str, low: int, high: int, names: Collection[str]) -> frozenset[int]:
+    try:
+        return frozenset(number for part in field.split(",") for number in _range(part, low, high, tuple(names)))
+    except ValueError:
+        words = f", or {names[0].upper()} to {names[-1].upper()}" if isinstance(names, tuple) and names else ""
+        raise SightlineError(
+            f"--cron {line!r}: {field!r} is no {name}. It takes {low} to {high}{words}; also *, 1-5, */15, 1,15."
+        ) from None
+
+
+def _range(part: str, low: int, high: int, names: tuple[str, ...]) -> Iterator[int]:
+    """The numbers of `*`, `5`, `mon`, `1-5` or one of these with `/step`; ValueError for anything else."""
+    span, slash, step = part.partition("/")
+    first, dash, last = span.partition("-")
+    if span in ("*", "?"):
+        start, end = low, high
+    else:
+        start = _number(first, low, names)
+        end = _number(last, low, names) if dash else (high if slash else start)
+    stride = int(step) if slash else 1
+    if not low <= start <= end <= high or stride < 1:
+        raise ValueError(part)
+    return iter(range(start, end + 1, stride))
+
+
+def _number(text: str, low: int, names: tuple[str, ...]) -> int:
+    lower = text.lower()
+    return names.index(lower) + low if lower in names else int(text)

@@ -1,0 +1,195 @@
+"""`pipeline.py logs`: what the steps of a run printed."""
+
+import argparse
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from laptop.kubeflow.access import access_of
+from laptop.kubeflow.connect import Access, Server, ServerError, connect
+from laptop.kubeflow.sql import Records, open_records
+from sightline.deadline import deadline_seconds
+from sightline.errors import SightlineError
+
+SECONDS_BETWEEN_LOOKS = 2.0
+NODE_NAME = "workflows.argoproj.io/node-name"
+CONTAINER = "main"
+ENDED = ("Succeeded", "Failed")
+LATEST = "latest"
+WHOLE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def logs(options: argparse.Namespace) -> int:
+    """Print the logs of a run's pods, or say where they are when the pods are gone. Returns the exit status."""
+    access = access_of(options)
+    server, problem = _server(access)
+    records = open_records(options.workspace)
+    run_id = find_run_id(options.which, server, records, problem)
+    namespace = server.pods if server else access.namespace or "kubeflow"
+    cluster = _cluster()
+    pods = _pods(cluster, namespace, run_id, options.step)
+    if not pods:
+        return _gone(run_id, options.step, server, records)
+    for pod in pods:
+        print(f"== {_step_of(pod)}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
+        for line in _lines(cluster, pod, options.follow):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    return 0
+
+
+def find_run_id(which: str, server: Server | None, records: Records, problem: str) -> str:
+    """The one run whose id begins so, or the newest for `latest`.
+
+    Raises:
+        SightlineError: none, or several.
+    """
+    if WHOLE_ID.fullmatch(which):
+        return which
+    if server is None and records.database is None:
+        raise SightlineError(
+            f"{which} is no whole run id, and runs cannot be looked up. {problem} SQL: {records.missing}."
+        )
+    found = list(dict.fromkeys(_matching(which, server, records)))
+    if which == LATEST and found:
+        return found[0]
+    if len(found) != 1:
+        what = f"begins several runs: {', '.join(found[:5])}. Give more of it" if found else "begins no run's id"
+        raise SightlineError(f"{which} {what}. `python pipeline.py runs` lists runs.")
+    return found[0]
+
+
+def _matching(which: str, server: Server | None, records: Records) -> Iterator[str]:
+    begins = "" if which == LATEST else which
+    if server is not None:
+        place = {"namespace": server.namespace} if server.namespace else {}
+        method = server.api("runs").run_service_list_runs
+        for run in server.list(method, "runs", sort_by="created_at desc", **place):
+            if run.run_id.startswith(begins):
+                yield run.run_id
+                if which == LATEST:
+                    return
+    elif records.database is not None:
+        from sightline.database import list_runs
+
+        yield from (run.id for run in list_runs(records.database) if run.id.startswith(begins))
+
+
+def _server(access: Access) -> tuple[Server | None, str]:
+    try:
+        return connect(access), ""
+    except ServerError as error:
+        return None, str(error)
+
+
+def _cluster() -> Any:
+    """A client of the Kubernetes API, as kubectl would reach it.
+
+    Raises:
+        SightlineError: nothing says where it is.
+    """
+    from kubernetes import client, config
+
+    try:
+        config.load_config()
+    except (config.ConfigException, OSError) as error:
+        raise SightlineError(
+            f"Logs come from the cluster's pods, and nothing says how to reach it ({error}). Set KUBECONFIG, as for kubectl."
+        ) from None
+    return client.CoreV1Api()
+
+
+def _pods(cluster: Any, namespace: str, run_id: str, step: str | None) -> list[Any]:
+    """The pods that ran our steps, in the order they were made; a step that was tried again has several."""
+    with _telling(namespace):
+        timeout = deadline_seconds()
+        found = cluster.list_namespaced_pod(
+            namespace, label_selector=f"pipeline/runid={run_id}", _request_timeout=timeout
+        ).items
+    steps = [pod for pod in found if _step_of(pod)]
+    chosen = [pod for pod in steps if step in (None, _step_of(pod))]
+    if step and steps and not chosen:
+        names = ", ".join(dict.fromkeys(_step_of(pod) for pod in steps))
+        print(f"no pod of {step} in this run; there are pods of {names}", file=sys.stderr)
+    return sorted(chosen, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.name))
+
+
+@contextlib.contextmanager
+def _telling(namespace: str) -> Iterator[None]:
+    import urllib3
+    from kubernetes.client import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if error.status in (401, 403):
+            raise SightlineError(
+                f"Kubernetes does not let this account read pods and their logs in {namespace} ({error.status}). Log in as "
+                "kubectl does, name the namespace with --kfp-namespace, or read the log in the UI."
+            ) from None
+        raise SightlineError(f"Kubernetes refuses ({error.status}): {error.reason}.") from None
+    except urllib3.exceptions.HTTPError as error:
+        raise SightlineError(
+            f"Kubernetes cannot be reached ({type(error).__name__}). Check the cluster that KUBECONFIG names."
+        ) from None
+
+
+def _step_of(pod: Any) -> str:
+    """The step of an executor's pod, from a node name like wf(0).root(0).train(0).executor(0); empty for a driver's."""
+    names = [re.sub(r"\(\d+\)$", "", part) for part in (pod.metadata.annotations or {}).get(NODE_NAME, "").split(".")]
+    return names[-2] if len(names) > 2 and names[-1] == "executor" else ""
+
+
+def _lines(cluster: Any, pod: Any, follow: bool) -> Iterator[str]:
+    """The log so far, or to the end of the pod."""
+    name, namespace = pod.metadata.name, pod.metadata.namespace
+    told = ""
+    while pod.status.phase == "Pending":
+        waits = _waits_for(pod)
+        if waits != told:
+            told = waits
+            print(f"   waiting: {waits}", file=sys.stderr)
+        if not follow:
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        with _telling(namespace):
+            pod = cluster.read_namespaced_pod(name, namespace, _request_timeout=deadline_seconds())
+    with _telling(namespace):
+        answer = cluster.read_namespaced_pod_log(
+            name, namespace, container=CONTAINER, follow=follow, _preload_content=False
+        )
+        for line in answer:
+            yield line.decode("utf-8", errors="replace")
+
+
+def _waits_for(pod: Any) -> str:
+    """Why a pod has not started, in Kubernetes' words."""
+    states = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
+    for each in states:
+        waiting = each.state.waiting if each.state else None
+        if waiting and waiting.reason not in ("PodInitializing", "ContainerCreating"):
+            return f"{waiting.reason}: {waiting.message or 'no message'}"
+    for condition in pod.status.conditions or ():
+        if condition.status == "False" and condition.message:
+            return f"{condition.reason}: {condition.message}"
+    return "its containers are being made"
+
+
+def _gone(run_id: str, step: str | None, server: Server | None, records: Records) -> int:
+    """Say where the log is now, and the reason that SQL kept."""
+    print(f"the pods of run {run_id[:8]} are gone (Kubernetes removes them some time after the end)", file=sys.stderr)
+    where = server.link(run_id) if server else "the run's page in the UI"
+    print(f"Kubeflow keeps each log as the step's artifact executor-logs: {where}", file=sys.stderr)
+    if records.database is None:
+        print(f"SQL could tell how the steps ended, but: {records.missing}", file=sys.stderr)
+        return 1
+    from sightline.database import list_steps
+
+    for each in list_steps(records.database, run_id):
+        if step in (None, each.step):
+            state = "lost" if each.lost() else each.state
+            print(f"{each.step}: {state}{': ' + each.reason if each.reason else ''}")
+    return 1

@@ -1,0 +1,170 @@
+"""`pipeline.py schedule`: runs that start by themselves."""
+
+import argparse
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from laptop.kubeflow.access import access_of
+from laptop.kubeflow.connect import Server, connect
+from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
+from laptop.kubeflow.package import package_of
+from laptop.kubeflow.parameters import arguments_of
+from laptop.kubeflow.submit import prepare
+from sightline.errors import SightlineError
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SHORTEST_SECONDS = 60
+MOST_AT_ONCE = 10  # Kubeflow refuses more
+WIDE = 160  # columns, where the output is no terminal
+
+
+def schedule(options: argparse.Namespace) -> int:
+    """Do what the action says. Returns the exit status."""
+    if options.action == "create":
+        return _create(options)
+    if options.action == "list":
+        return _list(connect(access_of(options)))
+    if not options.which:
+        raise SightlineError(
+            f"Say which: python pipeline.py schedule {options.action} NAME. `schedule list` has names."
+        )
+    server = connect(access_of(options))
+    for found in _named(server, options.which):
+        _act(server, options.action, found)
+        done = {"pause": "paused", "resume": "resumed", "delete": "deleted"}[options.action]
+        print(f"schedule {found.display_name}: {done}")
+    return 0
+
+
+def _create(options: argparse.Namespace) -> int:
+    trigger, told = _trigger(options)
+    _require_sense(options)
+    package = package_of(options)
+    arguments = arguments_of(options, package)
+    server = connect(access_of(options))
+    name = options.name or options.experiment or str(arguments.get("category") or package.name)
+    there = [each for each in _schedules(server) if each.display_name == name]
+    if there and not options.replace:
+        raise SightlineError(
+            f"There is a schedule {name} already ({_when(there[0])}). Replace it with --replace, or give another --name."
+        )
+    version, experiment, experiment_id = prepare(server, package, options, arguments)
+    server.ask(
+        server.api("recurring_runs").recurring_run_service_create_recurring_run,
+        recurring_run={
+            "display_name": name,
+            "experiment_id": experiment_id,
+            "pipeline_version_reference": version.reference(),
+            "runtime_config": {"parameters": arguments},
+            "trigger": trigger,
+            "mode": "ENABLE",
+            "max_concurrency": options.max_concurrency,
+            "no_catchup": not options.catchup,
+        },
+    )
+    for old in there:
+        _act(server, "delete", old)
+    print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
+    print(f"each firing runs {package.version}; to change that: schedule … --replace")
+    return 0
+
+
+def _require_sense(options: argparse.Namespace) -> None:
+    if options.annotation_version or "annotation_version" in {
+        text.partition("=")[0] for text in options.param or () if not text.endswith("=")
+    }:
+        raise SightlineError(
+            "A schedule trains on the newest annotation version at each firing: leave the annotation version out, or run "
+            "that one once with submit."
+        )
+    if options.max_concurrency > MOST_AT_ONCE:
+        raise SightlineError(f"--max-concurrency is at most {MOST_AT_ONCE}, Kubeflow's limit.")
+
+
+def _trigger(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """When to fire, as the server takes it and in words."""
+    if options.every:
+        if options.time_zone:
+            raise SightlineError("--time-zone goes with --cron; an interval has no time of day.")
+        seconds = _seconds(options.every)
+        return {"periodic_schedule": {"interval_second": seconds}}, f"every {options.every} ({seconds} s)"
+    if not options.cron:
+        raise SightlineError("Say when: --cron '0 2 * * *' (with --time-zone Europe/Berlin), or --every 6h.")
+    cron, now = read_cron(options.cron), datetime.now(UTC)
+    there = zone_of("--server-time-zone", options.server_time_zone)
+    here = zone_of("--time-zone", options.time_zone) if options.time_zone else there
+    sent = convert(cron, here, there, now)
+    following = sent.next_after(now.astimezone(there))
+    words = f"cron '{sent}' by the server's clock ({there})"
+    if following:
+        words += f", first at {following.astimezone(here):%Y-%m-%d %H:%M} {here}"
+    change = next_change(here, there, now)
+    if change and sent is not cron:
+        print(
+            f"warning: Kubeflow keeps one time zone for all schedules, here {there}. From {change:%Y-%m-%d} on, when clocks "
+            f"change, this fires at another time in {here}. To avoid that, have CRON_SCHEDULE_TIMEZONE={here} set for the "
+            f"installation (ConfigMap pipeline-install-config, key cronScheduleTimezone) and say --server-time-zone {here}.",
+            file=sys.stderr,
+        )
+    return {"cron_schedule": {"cron": str(sent)}}, words
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([smhd])", text.strip().lower())
+    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    if seconds < SHORTEST_SECONDS:
+        raise SightlineError(f"--every {text!r} is no interval of at least a minute. Write it like 90m, 6h or 1d.")
+    return seconds
+
+
+def _schedules(server: Server) -> list[Any]:
+    method = server.api("recurring_runs").recurring_run_service_list_recurring_runs
+    place = {"namespace": server.namespace} if server.namespace else {}
+    return list(server.list(method, "recurring_runs", sort_by="", **place))
+
+
+def _named(server: Server, name: str) -> list[Any]:
+    everything = _schedules(server)
+    found = [each for each in everything if name in (each.display_name, each.recurring_run_id)]
+    if not found:
+        names = ", ".join(sorted({each.display_name for each in everything}))
+        raise SightlineError(f"There is no schedule {name}. There {'are ' + names if names else 'is none at all'}.")
+    return found
+
+
+def _act(server: Server, action: str, found: Any) -> None:
+    word = {"pause": "disable", "resume": "enable", "delete": "delete"}[action]
+    method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
+    server.ask(method, recurring_run_id=found.recurring_run_id)
+
+
+def _list(server: Server) -> int:
+    found = _schedules(server)
+    if not found:
+        print("no schedules yet\nnext: python pipeline.py schedule --category desk --cron '0 2 * * *'")
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for title in ("schedule", "state", "when (server's clock)", "at once", "catch up", "made (UTC)"):
+        table.add_column(title, overflow="fold")
+    for each in sorted(found, key=lambda one: one.display_name):
+        state = "paused" if each.status == "DISABLED" else "on"
+        catch_up = "no" if each.no_catchup else "yes"
+        made = f"{each.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(each.display_name, state, _when(each), str(each.max_concurrency), catch_up, made)
+    console = Console(file=sys.stdout, highlight=False)
+    Console(file=sys.stdout, highlight=False, width=console.width if console.is_terminal else WIDE).print(table)
+    return 0
+
+
+def _when(found: Any) -> str:
+    trigger = found.trigger
+    if trigger and trigger.cron_schedule:
+        return str(trigger.cron_schedule.cron)
+    seconds = int(trigger.periodic_schedule.interval_second) if trigger and trigger.periodic_schedule else 0
+    unit = next((name for name in "dhm" if seconds and seconds % UNITS[name] == 0), "s")
+    return f"every {seconds // UNITS[unit]}{unit}"

@@ -1,0 +1,46 @@
+"""`pipeline.py submit`: start a run on the cluster."""
+
+import argparse
+from datetime import UTC, datetime
+from typing import Any
+
+from laptop.kubeflow.access import access_of
+from laptop.kubeflow.connect import Server, connect
+from laptop.kubeflow.package import Package, package_of
+from laptop.kubeflow.parameters import arguments_of
+from laptop.kubeflow.sql import open_records
+from laptop.kubeflow.upload import Version, ensure_experiment, ensure_version
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Upload what is not there yet, start the run, and follow it when asked. Returns the exit status."""
+    package = package_of(options)
+    arguments = arguments_of(options, package)
+    server = connect(access_of(options))
+    version, experiment, experiment_id = prepare(server, package, options, arguments)
+    name = options.name or f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    run = server.ask(
+        server.api("runs").run_service_create_run,
+        run={
+            "experiment_id": experiment_id,
+            "display_name": name,
+            "pipeline_version_reference": version.reference(),
+            "runtime_config": {"parameters": arguments},
+        },
+    )
+    print(f"run {run.run_id}: {name}, in the experiment {experiment}\n{server.link(run.run_id)}")
+    if not options.wait:
+        return 0
+    from laptop.kubeflow.follow import follow
+
+    return follow(server, run.run_id, open_records(options.workspace))
+
+
+def prepare(
+    server: Server, package: Package, options: argparse.Namespace, arguments: dict[str, Any]
+) -> tuple[Version, str, str]:
+    """The pipeline's version, and the experiment's name and id; both are on the server afterwards."""
+    version = ensure_version(server, package)
+    print(f"pipeline {package.name}, {package.version}: {'uploaded' if version.made else 'there already'}")
+    experiment = options.experiment or str(arguments.get("category") or package.name)
+    return version, experiment, ensure_experiment(server, experiment)

@@ -1,0 +1,143 @@
+"""What a run needs on the server: the pipeline's version and the experiment, each made once and then found again."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laptop.kubeflow.connect import Server, ServerError
+from laptop.kubeflow.package import Package, write_package
+from sightline.errors import SightlineError
+
+EQUALS = 1  # kfp's number for it in a filter
+TAKEN = 409
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a pipeline on the server; `made` says whether it was uploaded just now."""
+
+    pipeline_id: str
+    id: str
+    name: str
+    made: bool
+
+    def reference(self) -> dict[str, str]:
+        """How a run names it."""
+        return {"pipeline_id": self.pipeline_id, "pipeline_version_id": self.id}
+
+
+def ensure_version(server: Server, package: Package) -> Version:
+    """The version with these very bytes: found by its digest, else uploaded.
+
+    The first upload makes pipeline and version at once, and the server names that version like the pipeline. So the
+    digest stands in the description too, where the next submit finds it.
+    """
+    pipeline_id = _find_pipeline(server, package.name)
+    if pipeline_id is None:
+        try:
+            pipeline_id = _upload(
+                server, package, "upload_pipeline", name=package.name, **_namespace(server)
+            ).pipeline_id
+            return _require_version(server, pipeline_id, package, made=True)
+        except ServerError as error:
+            if error.status != TAKEN:
+                raise
+        # Somebody else made it in between.
+        pipeline_id = _find_pipeline(server, package.name)
+        if pipeline_id is None:
+            raise SightlineError(
+                f"The server has a pipeline {package.name} that we may not see, likely another user's. Ask for access."
+            )
+    found = _find_version(server, pipeline_id, package)
+    if found is not None:
+        return found
+    try:
+        made = _upload(server, package, "upload_pipeline_version", name=package.version, pipelineid=pipeline_id)
+        return Version(pipeline_id, made.pipeline_version_id, made.display_name, made=True)
+    except ServerError as error:
+        if error.status != TAKEN:
+            raise
+    return _require_version(server, pipeline_id, package, made=False)
+
+
+def ensure_experiment(server: Server, name: str) -> str:
+    """The id of the experiment of that name, which is made when there is none.
+
+    Raises:
+        SightlineError: it is archived.
+    """
+    experiments = server.api("experiments")
+    found = _find_experiment(server, name)
+    if found is None:
+        try:
+            body = {"display_name": name, "namespace": server.namespace}
+            return str(server.ask(experiments.experiment_service_create_experiment, experiment=body).experiment_id)
+        except ServerError as error:
+            found = _find_experiment(server, name) if error.status == TAKEN else None
+            if found is None:
+                raise
+    if found.storage_state == "ARCHIVED":
+        raise SightlineError(
+            f"The experiment {name} is archived. Restore it in the UI, or name another with --experiment."
+        )
+    return str(found.experiment_id)
+
+
+def _find_experiment(server: Server, name: str) -> Any:
+    answer = server.ask(
+        server.api("experiments").experiment_service_list_experiments, filter=_named(name), namespace=server.namespace
+    )
+    return next(iter(answer.experiments or ()), None)
+
+
+def _find_pipeline(server: Server, name: str) -> str | None:
+    """The user's own pipeline of that name, else one that all users share."""
+    pipelines = server.api("pipelines")
+    for place in ({"namespace": server.namespace}, {}) if server.namespace else ({},):
+        answer = server.ask(pipelines.pipeline_service_list_pipelines, filter=_named(name), **place)
+        if answer.pipelines:
+            return str(answer.pipelines[0].pipeline_id)
+    return None
+
+
+def _find_version(server: Server, pipeline_id: str, package: Package) -> Version | None:
+    versions = server.list(
+        server.api("pipelines").pipeline_service_list_pipeline_versions,
+        "pipeline_versions",
+        pipeline_id=pipeline_id,
+        sort_by="",
+    )
+    for each in versions:
+        if each.display_name == package.version or package.version in (each.description or "").split():
+            return Version(pipeline_id, each.pipeline_version_id, each.display_name, made=False)
+    return None
+
+
+def _require_version(server: Server, pipeline_id: str, package: Package, made: bool) -> Version:
+    found = _find_version(server, pipeline_id, package)
+    if found is None:
+        raise SightlineError(
+            f"The server took the pipeline {package.name} but does not list its version. Run the same command again."
+        )
+    return Version(pipeline_id, found.id, found.name, made)
+
+
+def _upload(server: Server, package: Package, method: str, **values: str) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_package(package, Path(folder))
+        return server.ask(
+            getattr(server.api("pipeline_uploads"), method),
+            uploadfile=str(path),
+            description=f"{package.version} of pipeline.py",
+            **values,
+        )
+
+
+def _namespace(server: Server) -> dict[str, str]:
+    return {"namespace": server.namespace} if server.namespace else {}
+
+
+def _named(name: str) -> str:
+    return json.dumps({"predicates": [{"operation": EQUALS, "key": "display_name", "stringValue": name}]})
