@@ -308,9 +308,10 @@ class KfpServer:
 
     def terminate_run(self, _: Request, run_id: str) -> Any:
         run = self.runs[run_id]
-        if run["state"] == "PENDING":  # it has begun since the last look
+        for steps in run["_plan"]:  # it has come that far since somebody last looked
             self._enter(run, "RUNNING")
-        run["_steps"] = (run["_plan"] or [run["_steps"]])[0] or ()
+            run["_steps"] = steps or ()
+            nodes_of(run_id, run["_workflow"], run["_steps"], "RUNNING", run["_seen"])
         run["_plan"] = []
         self._enter(run, "CANCELING")
         return {}
