@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,14 +129,21 @@ def mariadb_server() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def mariadb_url(mariadb_server: str) -> Iterator[str]:
-    """The SQLAlchemy URL of a new, empty database on a real MariaDB."""
+@contextmanager
+def new_database(server: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a new, empty database on a server, dropped afterwards."""
     name = f"test_{os.urandom(6).hex()}"
-    engine = sqlalchemy.create_engine(mariadb_server)
+    engine = sqlalchemy.create_engine(server)
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
-    yield sqlalchemy.make_url(mariadb_server).set(database=name).render_as_string(hide_password=False)
+    yield sqlalchemy.make_url(server).set(database=name).render_as_string(hide_password=False)
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text(f"DROP DATABASE {name}"))
     engine.dispose()
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a new, empty database on a real MariaDB."""
+    with new_database(mariadb_server) as url:
+        yield url

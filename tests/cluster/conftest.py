@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.kube import cluster, kube
 from tests.services import bucket, find_tool, gcs_emulator, mariadb_server, mariadb_url
 from tests.workspace import REPOSITORY
 
-__all__ = ["bucket", "gcs_emulator", "mariadb_server", "mariadb_url"]
+__all__ = ["bucket", "cluster", "gcs_emulator", "kube", "mariadb_server", "mariadb_url"]
 """Fixtures, which pytest finds by being here."""
 
 KEPT = Path("/var/tmp/sightline-tests")

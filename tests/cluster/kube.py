@@ -53,9 +53,8 @@ class Kube:
         """One object as it is now."""
         return json.loads(self.run("get", kind, name, "-o", "json").stdout)
 
-    def pods(self, **labels: str) -> list[dict[str, Any]]:
-        """Pods with these labels (`__` stands for `/`, `_` for `-`: app_kubernetes_io is written out)."""
-        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+    def pods(self, selector: str) -> list[dict[str, Any]]:
+        """Pods with these labels, written name=value,name=value."""
         return json.loads(self.run("get", "pods", "-l", selector, "-o", "json").stdout)["items"]
 
     def logs(self, name: str, container: str = "") -> str:
@@ -110,7 +109,9 @@ def new_namespace(config: Path) -> Iterator[Kube]:
 
 def remove_namespace(config: Path, name: str) -> None:
     """Delete a namespace and wait until all in it is gone."""
-    Kube(config).run("delete", "namespace", name, "--ignore-not-found", "--grace-period=1", "--timeout=120s", check=False)
+    Kube(config).run(
+        "delete", "namespace", name, "--ignore-not-found", "--grace-period=1", "--timeout=120s", check=False
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,110 @@
+"""The manifests of one node, applied to the test cluster in a namespace of their own."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.kube import Kube, new_namespace
+from tests.workspace import REPOSITORY
+
+MANIFESTS = REPOSITORY / "manifests"
+HELPER = "deployment/sightline-helper"
+HOST_NETWORK = json.dumps([{"op": "add", "path": "/spec/template/spec/hostNetwork", "value": True}])
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """An installation on the cluster."""
+
+    kube: Kube
+    database_url: str
+
+    def helper(self, *command: str, check: bool = True) -> str:
+        """What a command prints in the helper's pod."""
+        return self.kube.run("exec", HELPER, "--", *command, check=check).stdout
+
+    def helper_pod(self) -> str:
+        """The name of the helper's pod, once it runs."""
+
+        def running() -> str:
+            pods = self.kube.pods("app.kubernetes.io/name=sightline-helper")
+            return next((pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"), "")
+
+        return self.kube.wait(running, 120, "the helper's pod")
+
+
+def overlay_of_ours(
+    folder: Path, namespace: str, overlay: str, config: Mapping[str, str] | None = None, mysql: bool = False
+) -> Path:
+    """A kustomization on top of an overlay: our images, this namespace, and the machine's network for what needs a database.
+
+    The tests' services listen on the machine itself, which has no service DNS. MySQL's image is in no reach: without `mysql`
+    its pod is left out.
+    """
+    patches: list[dict[str, Any]] = [
+        {"target": {"kind": "Job"}, "patch": HOST_NETWORK},
+        {"target": {"kind": "Deployment", "name": "sightline-helper"}, "patch": HOST_NETWORK},
+    ]
+    if config is not None:
+        data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sightline-config"}, "data": dict(config)}
+        patches.append({"patch": yaml.safe_dump(data)})
+    if not mysql and overlay == "kind":
+        gone = {
+            "$patch": "delete",
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "sightline-mysql"},
+        }
+        patches.append({"patch": yaml.safe_dump(gone)})
+    folder.mkdir(parents=True, exist_ok=True)
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": namespace,
+        # kustomize takes no absolute path, and follows no link on the way.
+        "resources": [os.path.relpath(MANIFESTS / "overlays" / overlay, folder.resolve())],
+        "images": [{"name": f"sightline/sightline-{target}", "newTag": "test"} for target in ("data", "train")],
+        "patches": patches,
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder
+
+
+def database_secret(url: str) -> dict[str, Any]:
+    """The Secret that a user makes by hand."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "sightline-database"},
+        "stringData": {"url": url},
+    }
+
+
+@contextmanager
+def deployed(
+    cluster: Path, folder: Path, database_url: str, config: Mapping[str, str] | None = None, ready: bool = True
+) -> Iterator[Deployed]:
+    """The overlay for one node in a new namespace, ready to work: jobs completed, helper running.
+
+    Args:
+        cluster: the KUBECONFIG.
+        folder: for the test's kustomization.
+        database_url: goes into the Secret.
+        config: keys of the ConfigMap that are added to or replaced in the overlay's.
+        ready: whether to wait.
+    """
+    with new_namespace(cluster) as kube:
+        kube.apply(database_secret(database_url))
+        kube.run("apply", "-k", str(overlay_of_ours(folder, kube.namespace, "kind", config)))
+        installation = Deployed(kube, database_url)
+        if ready:
+            kube.wait_for_job("sightline-init")
+            kube.wait_for_job("sightline-migrate")
+            installation.helper_pod()
+        yield installation
