@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,15 @@ def record_step(place: Settings, step: str, code: str, category: str) -> Iterato
     log.info("done")
 
 
-def write_run_facts(place: Settings, code_digest: str, parameters: Mapping[str, Any]) -> None:
-    """Leave on the volume what the snapshot step knows of a run, for the first step that works to record."""
+def write_run_facts(
+    place: Settings, code_digest: str, parameters: Mapping[str, Any], releases: Sequence[str] = ()
+) -> None:
+    """Leave on the volume what the snapshot step knows of a run: for the first step that works to record, and for those
+    who remove old releases, the names of its own."""
     path = _facts_path(place.volume, place.run or UNNAMED)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"code_digest": code_digest, "parameters": dict(parameters)}))
+    facts = {"code_digest": code_digest, "parameters": dict(parameters), "releases": list(releases)}
+    path.write_text(json.dumps(facts))
 
 
 def results_prefix(category: str, dataset_version: str, run: str) -> str:
