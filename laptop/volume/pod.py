@@ -122,6 +122,8 @@ class PodDoor:
         import websocket
         from kubernetes.client import ApiException
 
+        # A kubeconfig that leaves out the check of certificates has said so; kubectl is silent about it, too.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         host = self._client.configuration.host
         try:
             yield
@@ -182,7 +184,7 @@ def _refusal(error: Any, host: str, namespace: str) -> SightlineError:
         return SightlineError(f"The cluster at {host} does not accept this login: {reason}. Log in again and repeat.")
     if error.status == 403 or "403" in reason:
         return SightlineError(
-            f"The cluster does not allow it: {reason}. Sync needs to list pods and to create pods/exec in {namespace}."
+            f"The cluster does not allow it: {reason}. Sync needs to list pods and to get and create pods/exec in {namespace}."
         )
     return LostError(f"The cluster at {host} did not do it: {reason}.")
 

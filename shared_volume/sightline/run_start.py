@@ -5,11 +5,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sightline.database import connect, list_steps
 from sightline.dataset_repo import DatasetRepo
 from sightline.datasets import find_dataset
 from sightline.errors import SightlineError
 from sightline.outside import images_digest, models_digest
-from sightline.settings import settings
+from sightline.releases import remove_old_releases
+from sightline.settings import Settings, settings
 from sightline.snapshot import freeze
 from sightline.step_record import write_run_facts
 from sightline.storage import ObjectExistsError, open_storage
@@ -74,7 +76,9 @@ def start_run(
         place,
         frozen.code_digest,
         {**parameters, "annotation_version": annotation_version, "dataset_version": dataset_version},
+        [release.name for release in frozen.releases.values()],
     )
+    _remove_old_releases(place)
     log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, commit[:12])
     return Frozen(
         record_code=str(frozen.releases["record"]),
@@ -89,6 +93,22 @@ def start_run(
         models_digest=models_digest(models),
         code_digest=frozen.code_digest,
     )
+
+
+def _remove_old_releases(place: Settings) -> None:
+    """Tidy the volume up. What cannot be done now is done by a later run: nothing of it is worth failing for."""
+    database = connect(place.database_url.get_secret_value())
+    try:
+        remove_old_releases(
+            place.volume,
+            place.keep_releases,
+            place.keep_days,
+            lambda run, since: any(step.heartbeat_at > since for step in list_steps(database, run)),
+        )
+    except (SightlineError, OSError) as error:
+        log.warning("old releases stay for now: %s", error)
+    finally:
+        database.close()
 
 
 def _annotation(repo: DatasetRepo, category: str, version: str) -> tuple[str, str]:

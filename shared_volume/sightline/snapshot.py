@@ -4,6 +4,7 @@
 """
 
 import ast
+import contextlib
 import gzip
 import hashlib
 import io
@@ -11,11 +12,13 @@ import logging
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import SightlineError, nearest
+from sightline.releases import take_release
 from sightline.workplaces import private_folder
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,15 @@ DIGEST_LENGTH = 16
 PACKAGE = "sightline"
 Module = tuple[str, ...]
 """A module's dotted name, in parts."""
+Stamp = tuple[int, int, int]
+"""A file's time of change, size and number: when they stay, nobody has written to it."""
+
+QUIET_NANOSECONDS = 200_000_000
+"""An editor empties a file and fills it again, and saves several files, within less."""
+PAUSE_SECONDS = 0.1
+EDITED_SECONDS = 15.0
+ABSENT_SECONDS = 1.0
+"""Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code."""
 
 JUNK_NAMES = ("__pycache__", ".ipynb_checkpoints")
 JUNK_ENDINGS = (".pyc", ".swp", ".tmp", "~")
@@ -60,22 +72,66 @@ def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEP
     Raises:
         BrokenCodeError: a file has a syntax error (file and line), or the config does not exist.
     """
-    live = volume / "code"
-    if not (live / PACKAGE / "__init__.py").is_file():
-        raise BrokenCodeError(f"There is no helper code at {live}: copy the folder shared_volume/ there first.")
     releases = volume / "releases"
     with private_folder(releases, ".freezing-") as private:
         # Everything below looks at this copy, so an edit in between cannot mix old and new.
         copy = private / "live"
-        _copy(live, copy, list_files(live))
+        _copy_live(volume / "code", copy)
         files = sorted(list_files(copy))
         for file in files:
             if file.suffix == ".py":
-                check_syntax((copy / file).read_bytes(), live / file)
+                check_syntax((copy / file).read_bytes(), volume / "code" / file)
         imports = {file: tuple(_imports(copy, file)) for file in files if file.suffix == ".py"}
         closures = {step: sorted(_closure(copy, step, imports, config, category)) for step in steps}
         frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
         return Snapshot(frozen, digest_files(copy, files), _tarball(copy, files))
+
+
+def _copy_live(code: Path, target: Path) -> None:
+    """Copy the live copy as it is at one moment: never half of an edit, nor half one sync and half another.
+
+    `code` is usually a link that a sync points at another folder: it is followed once. A folder that somebody is
+    writing to is looked at again until it has been quiet for a moment.
+    """
+    began = time.monotonic()
+    before: Mapping[Path, Stamp] = {}
+    live = code.resolve()
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # edited, or an old copy that was removed just now
+            before = _stamps(live)
+            if _is_quiet(before, target.parent):
+                _copy(live, target, before)
+                if _stamps(live) == before and (target / PACKAGE / "__init__.py").is_file():
+                    return
+        shutil.rmtree(target, ignore_errors=True)
+        there = (live / PACKAGE / "__init__.py").is_file()
+        waited = time.monotonic() - began
+        if not there and waited > ABSENT_SECONDS:
+            raise BrokenCodeError(f"There is no helper code at {code}. Put it there: python pipeline.py sync")
+        if waited > EDITED_SECONDS:
+            newest = max(before, key=lambda file: before[file], default=Path())
+            raise BrokenCodeError(
+                f"The helper code at {code} has been written to for {EDITED_SECONDS:.0f} s, at last {newest}. Run again "
+                "when the edit is through; what programs write all the time belongs elsewhere."
+            )
+        time.sleep(PAUSE_SECONDS)
+        live = live if there else code.resolve()
+
+
+def _stamps(folder: Path) -> dict[Path, Stamp]:
+    stamps = {}
+    for file in list_files(folder):
+        found = (folder / file).stat()
+        stamps[file] = (found.st_mtime_ns, found.st_size, found.st_ino)
+    return stamps
+
+
+def _is_quiet(stamps: Mapping[Path, Stamp], private: Path) -> bool:
+    """Whether nothing was written a moment ago, by the clock of the file system that tells the files' times."""
+    clock = private / ".clock"
+    clock.touch()
+    now = clock.stat().st_mtime_ns
+    return all(abs(now - written) > QUIET_NANOSECONDS for written, *_ in stamps.values())
 
 
 def _closure(root: Path, step: str, imports: Mapping[Path, Iterable[Module]], config: str, category: str) -> set[Path]:
@@ -174,7 +230,7 @@ def _bases(config: Path) -> list[str]:
 
 def _release(releases: Path, step: str, root: Path, files: list[Path], private: Path) -> Path:
     release = releases / f"{step}-{digest_files(root, files)}"
-    if not release.is_dir():
+    if not take_release(release):
         _copy(root, private / step, files)
         try:
             (private / step).rename(release)

@@ -46,6 +46,7 @@ LAYERS = {
         "objects",
         "outside",
         "publication",
+        "releases",
         "run_start",
         "snapshot",
         "step_record",
