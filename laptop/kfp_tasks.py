@@ -80,6 +80,8 @@ def _watched(tasks: dict[str, Task], on_change: Callable[[Task], None]) -> Itera
         task = tasks[task_name] = Task(task_name)
         on_change(task)
         began = time.monotonic()
+        # On a cluster a pod that was lost is made again. Here none is lost, and what failed would fail again.
+        kwargs["task_spec"].ClearField("retry_policy")
         try:
             outputs, status = execute(task_name, *args, **kwargs)
         except BaseException:
