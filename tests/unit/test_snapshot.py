@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from sightline.snapshot import STEPS, BrokenCodeError, Snapshot, freeze
+from sightline.snapshot import STEPS, BrokenCodeError, Snapshot, digest_files, freeze, list_files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "mask_rcnn_r18_small"
@@ -243,7 +244,7 @@ def test_a_base_outside_the_configs_folder_is_refused(volume):
 
 
 def test_without_a_live_copy_the_error_says_what_to_put_where(tmp_path):
-    with pytest.raises(BrokenCodeError, match=r"no helper code at .*code: copy the folder shared_volume"):
+    with pytest.raises(BrokenCodeError, match=r"no helper code at .*code\. Put it there: python pipeline\.py sync"):
         frozen(tmp_path)
 
 
@@ -279,10 +280,13 @@ def test_what_editors_and_python_leave_behind_counts_for_nothing(untouched, volu
 
 
 def test_a_release_that_exists_is_reused_as_it_lies(volume):
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (volume / "releases").rglob("*") if path.is_file()}
+
     first = frozen(volume)
-    times = {path: path.stat().st_mtime_ns for path in (volume / "releases").rglob("*")}
+    before = times()
     assert frozen(volume).releases == first.releases
-    assert {path: path.stat().st_mtime_ns for path in (volume / "releases").rglob("*")} == times
+    assert times() == before
 
 
 def test_a_running_release_keeps_the_old_code_after_an_edit(volume):
@@ -298,9 +302,8 @@ def test_runs_that_freeze_at_the_same_time_agree_and_leave_nothing_half_made(vol
     with ProcessPoolExecutor(6, mp_context=get_context("fork")) as pool:
         snapshots = list(pool.map(frozen, [volume] * 6))
     assert len({tuple(sorted(snapshot.releases.items())) for snapshot in snapshots}) == 1
-    assert {path.name for path in (volume / "releases").iterdir()} == {
-        release.name for release in snapshots[0].releases.values()
-    }
+    made = {path.name for path in (volume / "releases").iterdir()} - {".lock"}
+    assert made == {release.name for release in snapshots[0].releases.values()}
     for step, release in snapshots[0].releases.items():
         assert files(release) == files(freeze(volume, CONFIG, "desk", [step]).releases[step])
 
@@ -308,6 +311,93 @@ def test_runs_that_freeze_at_the_same_time_agree_and_leave_nothing_half_made(vol
 def test_a_laptops_linked_live_copy_freezes_like_a_copied_one(untouched, tmp_path):
     (tmp_path / "code").symlink_to(REPOSITORY / "shared_volume", target_is_directory=True)
     assert changed(untouched, frozen(tmp_path)) == set()
+
+
+# What somebody does to the live copy in the middle of its being copied.
+
+
+def edit_in_place(volume: Path) -> None:
+    append(volume, "sightline/errors.py")
+    append(volume, "sightline/versions.py")
+
+
+def add_and_remove(volume: Path) -> None:
+    append(volume, "sightline/publish/new.py", "")
+    (volume / "code" / "notes.txt").unlink()
+
+
+def switch(volume: Path) -> None:
+    (volume / "link").symlink_to("copies/new")
+    (volume / "link").replace(volume / "code")
+
+
+def switch_and_remove_the_old_copy(volume: Path) -> None:
+    switch(volume)
+    shutil.rmtree(volume / "copies" / "old")
+
+
+@pytest.mark.parametrize(
+    ("happens", "expected"),
+    [
+        (edit_in_place, "as it is now"),
+        (add_and_remove, "as it is now"),
+        (switch, "old"),
+        (switch_and_remove_the_old_copy, "new"),
+    ],
+)
+def test_what_happens_while_the_live_copy_is_copied_is_in_the_snapshot_as_a_whole_or_not_at_all(
+    volume, monkeypatch, happens, expected
+):
+    append(volume, "notes.txt")
+    copies = volume / "copies"
+    copies.mkdir()
+    (volume / "code").rename(copies / "old")
+    shutil.copytree(copies / "old", copies / "new")
+    for file in ("errors.py", "versions.py"):
+        (copies / "new" / "sightline" / file).write_text("NEW = True\n")
+    (volume / "code").symlink_to("copies/old")
+    states = {name: digest_files(copies / name, list_files(copies / name)) for name in ("old", "new")}
+    plain_copyfile, copied = shutil.copyfile, 0
+
+    def copyfile(source: Path, target: Path) -> None:
+        nonlocal copied
+        copied += 1
+        if copied == 40:
+            happens(volume)
+        plain_copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    found = frozen(volume).code_digest
+    states["as it is now"] = digest_files(volume / "code", list_files(volume / "code"))
+    assert found == states[expected]
+
+
+def test_a_file_that_an_editor_has_emptied_to_fill_it_again_is_waited_for(volume):
+    file = volume / "code" / "sightline" / "errors.py"
+    whole, expected = file.read_text(), frozen(volume).code_digest
+    file.write_text("")
+    filling = threading.Timer(0.15, file.write_text, (whole,))
+    filling.start()
+    assert frozen(volume).code_digest == expected
+    filling.join()
+
+
+def test_code_that_is_written_to_all_the_time_is_refused_by_name(volume, monkeypatch):
+    monkeypatch.setattr("sightline.snapshot.EDITED_SECONDS", 1.0)
+    stopped = threading.Event()
+
+    def write() -> None:
+        while not stopped.wait(0.02):
+            append(volume, "sightline/train/losses.log", "0.7\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with pytest.raises(BrokenCodeError, match=r"written to for 1 s, at last sightline/train/losses\.log"):
+            frozen(volume)
+    finally:
+        stopped.set()
+        writer.join()
 
 
 def test_a_step_that_reaches_outside_its_release_gets_an_import_error(untouched):
