@@ -10,12 +10,14 @@ import os
 import signal
 import threading
 import time
+from functools import cache
 
 VARIABLE = "SIGHTLINE_PARENT"
 SECONDS_BETWEEN = 0.5
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+@cache
 def die_with_parent() -> None:
     """Watch the process that SIGHTLINE_PARENT names, where it is set, and kill this one as soon as that is gone."""
     parent = os.environ.get(VARIABLE)

@@ -3,38 +3,64 @@
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sightline.database import (
     Database,
+    StepRecord,
     connect,
+    end_step,
     find_model,
+    find_step,
     find_version,
     record_evaluation,
+    record_event,
     record_model,
     recorded_step,
+    start_step,
 )
 from sightline.database.scores import ModelKind, Values
 from sightline.errors import SightlineError
+from sightline.memory import OutOfMemoryError, explained, oom_kills
 from sightline.parent import die_with_parent
 from sightline.references import DatasetReference
-from sightline.settings import Settings
+from sightline.settings import Settings, settings
 
 log = logging.getLogger(__name__)
 
 UNNAMED = "unnamed"
 """The run of a step that was started by hand, without SIGHTLINE_RUN."""
 
+OUT_OF_MEMORY = "out of memory"
+"""The kind of event."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunningStep:
-    """The running step's door to SQL."""
+    """The running step's door to SQL.
+
+    Attributes:
+        run: the run's id.
+        name: the step's name.
+        before: its record from before this process started it; None the first time.
+    """
 
     database: Database
     run: str
+    name: str
+    before: StepRecord | None
+
+    def record_event(self, kind: str, message: str, iteration: int | None = None, at: datetime | None = None) -> None:
+        """Record something that happened; an event that cannot be written is logged and left out."""
+        try:
+            record_event(self.database, self.run, self.name, kind, message, iteration=iteration, at=at)
+        except SightlineError as error:
+            log.warning("not recorded (%s): %s", message, error)
 
     def record_model(self, kind: ModelKind, uri: str, sha256: str, dataset: DatasetReference, config: str) -> int:
         """Record a model bundle; one that is recorded already stays as it is. Returns its row's id."""
@@ -76,7 +102,9 @@ class RunningStep:
 
 
 @contextlib.contextmanager
-def record_step(place: Settings, step: str, code: str, category: str) -> Iterator[RunningStep]:
+def record_step(
+    place: Settings, step: str, code: str, category: str, *, watched: bool = False, goes_on: bool = False
+) -> Iterator[RunningStep]:
     """Record a step as running, with a heartbeat, then as done, or as failed with the reason.
 
     Args:
@@ -84,7 +112,13 @@ def record_step(place: Settings, step: str, code: str, category: str) -> Iterato
         step: the step's name.
         code: the step's release.
         category: what the run works on.
+        watched: this process has a parent (`sightline.supervise`) that decides what happens when memory runs out.
+        goes_on: the parent started it again.
+
+    Raises:
+        OutOfMemoryError: `watched`, and memory ran out; the record still says that the step runs.
     """
+    kills = oom_kills()
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {step} %(message)s", force=True)
     database = connect(place.database_url.get_secret_value())
@@ -100,9 +134,56 @@ def record_step(place: Settings, step: str, code: str, category: str) -> Iterato
         code=code,
         code_digest=facts.get("code_digest", ""),
         parameters=facts.get("parameters", {}),
-    ):
-        yield RunningStep(database, run)
+        attempt=_attempt(),
+        goes_on=goes_on,
+        left_to_others=OutOfMemoryError if watched else (),
+    ) as before:
+        try:
+            yield RunningStep(database, run, step, before)
+        except Exception as error:
+            known = explained(error, kills) if watched else error
+            if known is error:
+                raise
+            log.warning("%s: %s", type(error).__name__, error)
+            raise known from None
     log.info("done")
+
+
+def record_failure(given: Mapping[str, Any]) -> None:
+    """Record a step as failed that could not do so itself.
+
+    Args:
+        given: step (`name`), `code`, `category`, `reason`, and what `stopped` it when memory ran out, or None.
+    """
+    place, step = settings(), given["name"]
+    database = connect(place.database_url.get_secret_value())
+    database.migrate()
+    run = place.run or UNNAMED
+    found = find_step(database, run, step)
+    if found is None or found.attempt != _attempt():
+        facts = _run_facts(place.volume, run)
+        start_step(
+            database,
+            run,
+            step,
+            category=given["category"],
+            code=given["code"],
+            code_digest=facts.get("code_digest", ""),
+            parameters=facts.get("parameters", {}),
+            attempt=_attempt(),
+        )
+    elif found.state == "failed":
+        return  # with more to say than its parent knows
+    if stopped := given["stopped"]:
+        at = datetime.fromisoformat(stopped["at"])
+        record_event(database, run, step, OUT_OF_MEMORY, given["reason"], at=at)
+    end_step(database, run, step, "failed", given["reason"])
+
+
+def _attempt() -> int:
+    """Which pod of its task this is; KFP counts them from 0."""
+    text = os.environ.get("KFP_RETRY_INDEX", "")
+    return int(text) if text.isdecimal() else 0
 
 
 def write_run_facts(

@@ -1,19 +1,28 @@
 """How many threads numerical libraries use, and how they wait. Must be set before torch is imported."""
 
+import contextlib
 import os
+from pathlib import Path
+
+CGROUPS = "/sys/fs/cgroup"
 
 
 def available_cores() -> int:
-    """Cores that this process may use; a container's CPU limit counts (cgroup v2)."""
+    """Cores that this process may use; a container's CPU limit counts."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as limit:  # noqa: PTH123
-            quota, period = limit.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return cores
+    limit = _cpu_limit()
+    return min(cores, max(1, int(limit))) if limit else cores
+
+
+def _cpu_limit() -> float:
+    """How many cores' time the container gets; 0 without a limit. Of either version of cgroups."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path(CGROUPS, "cpu.max").read_text().split()
+        return 0 if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (Path(CGROUPS, "cpu", f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return max(0, int(quota) / int(period))  # -1 is no limit
+    return 0
 
 
 def set_thread_environment() -> None:

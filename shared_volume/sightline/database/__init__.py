@@ -13,13 +13,16 @@ from sightline.database.connection import (
 )
 from sightline.database.restore import VersionRows, remove_claim, restore_version
 from sightline.database.runs import (
+    EventRecord,
     RunRecord,
     StepRecord,
     beat,
     end_step,
     find_run,
+    find_step,
     list_runs,
     list_steps,
+    record_event,
     recorded_step,
     start_step,
 )
@@ -61,6 +64,7 @@ __all__ = [
     "DatabaseError",
     "DatabaseUnreachableError",
     "EvaluationRecord",
+    "EventRecord",
     "FindingRow",
     "ImageRow",
     "ModelRecord",
@@ -77,6 +81,7 @@ __all__ = [
     "end_step",
     "find_model",
     "find_run",
+    "find_step",
     "find_version",
     "known_hashes",
     "list_evaluations",
@@ -89,6 +94,7 @@ __all__ = [
     "newest_version",
     "publish_version",
     "record_evaluation",
+    "record_event",
     "record_model",
     "recorded_step",
     "release_claim",

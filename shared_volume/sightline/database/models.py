@@ -160,6 +160,22 @@ class Step(Base):
     started_at: Mapped[datetime] = mapped_column(UtcTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+
+
+class StepEvent(Base):
+    """Something that happened to a step: it ran out of memory, started again, resumed after its pod was lost."""
+
+    __tablename__ = "step_events"
+    __table_args__ = (UniqueConstraint("step_id", "at", "kind", name="uq_step_events"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    step_id: Mapped[int] = mapped_column(ForeignKey("steps.id", name="fk_step_events_step"))
+    at: Mapped[datetime] = mapped_column(UtcTime)
+    attempt: Mapped[int] = mapped_column(Integer)
+    kind: Mapped[str] = mapped_column(String(32))
+    iteration: Mapped[int | None] = mapped_column(Integer)
+    message: Mapped[str] = mapped_column(LongText)
 
 
 class Model(Base):

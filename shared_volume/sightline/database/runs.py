@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from sightline.database.connection import Database, record
-from sightline.database.models import Run, Step
+from sightline.database.models import Run, Step, StepEvent
 from sightline.database.upsert import upsert
 from sightline.errors import SightlineError
 
@@ -38,8 +39,26 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Something that happened to a step: when, in which attempt, what kind of thing, after which training iteration."""
+
+    at: datetime
+    attempt: int
+    kind: str
+    iteration: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step of a run; `code` names the release that it ran from, `reason` says why it failed."""
+    """A step of a run.
+
+    Attributes:
+        code: names the release that it ran from.
+        reason: why it failed.
+        attempt: the newest; a pod that was lost is followed by another attempt. Counts from 0.
+        events: what happened to it in all its attempts, in order.
+    """
 
     run_id: str
     step: str
@@ -49,6 +68,8 @@ class StepRecord:
     started_at: datetime
     heartbeat_at: datetime
     ended_at: datetime | None
+    attempt: int
+    events: tuple[EventRecord, ...]
 
     def lost(self, now: datetime | None = None) -> bool:
         """Whether it says that it runs but has given no sign of life for three minutes."""
@@ -64,17 +85,22 @@ def start_step(
     code: str,
     code_digest: str,
     parameters: Mapping[str, Any],
-) -> None:
-    """Record that a step starts (again), and its run if this is the run's first.
+    attempt: int = 0,
+    goes_on: bool = False,
+) -> StepRecord | None:
+    """Record that a step starts (again), and its run if this is the run's first. Returns its record from before.
 
     Args:
         code: the name of the release that the step runs from.
         code_digest: digest of the whole live copy, the run's.
         parameters: the run's; JSON, no secrets.
+        attempt: which pod it is, from 0.
+        goes_on: the same attempt in a new process; the time of its start stays.
     """
     now = datetime.now(UTC)
 
-    def start(session: Session) -> None:
+    def start(session: Session) -> StepRecord | None:
+        before = _step_records(session, run_id, step)
         upsert(
             session,
             Run,
@@ -95,10 +121,44 @@ def start_step(
             "started_at": now,
             "heartbeat_at": now,
             "ended_at": None,
+            "attempt": attempt,
         }
-        upsert(session, Step, {"run_id": run_id, "step": step}, begun)
+        at_first = {"started_at": begun.pop("started_at")} if goes_on else {}
+        upsert(session, Step, {"run_id": run_id, "step": step}, begun, at_first)
+        return before[0] if before else None
 
-    database.write(start)
+    return database.write(start)
+
+
+def record_event(
+    database: Database,
+    run_id: str,
+    step: str,
+    kind: str,
+    message: str,
+    *,
+    iteration: int | None = None,
+    at: datetime | None = None,
+) -> None:
+    """Record something that happened to a step that has started; the same event is recorded once.
+
+    Args:
+        kind: in a word or two, like `out of memory`.
+        message: one sentence.
+        iteration: the training iteration after which it happened.
+        at: when; now by default.
+
+    Raises:
+        SightlineError: the step never started.
+    """
+    moment = at or datetime.now(UTC)
+
+    def write(session: Session) -> None:
+        row = _started(session, run_id, step)
+        values = {"attempt": row.attempt, "iteration": iteration, "message": message}
+        upsert(session, StepEvent, {"step_id": row.id, "at": moment, "kind": kind}, values)
+
+    database.write(write)
 
 
 def beat(database: Database, run_id: str, step: str) -> None:
@@ -121,9 +181,7 @@ def end_step(database: Database, run_id: str, step: str, state: Literal["done", 
     now = datetime.now(UTC)
 
     def end(session: Session) -> None:
-        row = session.scalar(select(Step).where(Step.run_id == run_id, Step.step == step))
-        if row is None:
-            raise SightlineError(f"Step {step} of run {run_id} ended but was never started. Call start_step first.")
+        row = _started(session, run_id, step)
         row.state, row.reason, row.ended_at, row.heartbeat_at = state, reason[:LONGEST_REASON], now, now
         session.flush()
         states = set(session.scalars(select(Step.state).where(Step.run_id == run_id)))
@@ -144,13 +202,29 @@ def recorded_step(
     code: str,
     code_digest: str,
     parameters: Mapping[str, Any],
+    attempt: int = 0,
+    goes_on: bool = False,
+    left_to_others: type[BaseException] | tuple[()] = (),
     beat_seconds: float = BEAT_SECONDS,
-) -> Iterator[None]:
+) -> Iterator[StepRecord | None]:
     """Record the block as a step: its start, its heartbeat while it runs, and its end with the reason of a failure.
 
-    A heartbeat that cannot be written is logged and left out: the work goes on.
+    Yields the step's record from before. A heartbeat that cannot be written is logged and left out: the work goes on.
+
+    Args:
+        left_to_others: errors after which the step goes on in another process, or is ended by it.
     """
-    start_step(database, run_id, step, category=category, code=code, code_digest=code_digest, parameters=parameters)
+    before = start_step(
+        database,
+        run_id,
+        step,
+        category=category,
+        code=code,
+        code_digest=code_digest,
+        parameters=parameters,
+        attempt=attempt,
+        goes_on=goes_on,
+    )
     ended = threading.Event()
 
     def keep_beating() -> None:
@@ -163,13 +237,16 @@ def recorded_step(
     thread = threading.Thread(target=keep_beating, name=f"heartbeat-{step}", daemon=True)
     thread.start()
     try:
-        yield
+        yield before
+    except left_to_others:
+        ended.set()
+        raise
     except BaseException as error:
         ended.set()
         try:
             end_step(database, run_id, step, "failed", f"{type(error).__name__}: {error}")
         except SightlineError as unrecorded:
-            error.add_note(f"(The failure could not be recorded: {unrecorded})")
+            log.error("the failure could not be recorded: %s", unrecorded)
         raise
     ended.set()
     end_step(database, run_id, step, "done")
@@ -194,6 +271,28 @@ def list_runs(database: Database, category: str | None = None) -> list[RunRecord
 
 
 def list_steps(database: Database, run_id: str) -> list[StepRecord]:
-    """A run's steps in the order they started."""
+    """A run's steps with their events, in the order they started."""
+    return database.read(lambda session: _step_records(session, run_id))
+
+
+def find_step(database: Database, run_id: str, step: str) -> StepRecord | None:
+    """One step's record, or None."""
+    found = database.read(lambda session: _step_records(session, run_id, step))
+    return found[0] if found else None
+
+
+def _step_records(session: Session, run_id: str, step: str | None = None) -> list[StepRecord]:
     query = select(Step).where(Step.run_id == run_id).order_by(Step.started_at, Step.id)
-    return database.read(lambda session: [record(StepRecord, row) for row in session.scalars(query)])
+    rows = session.scalars(query if step is None else query.where(Step.step == step)).all()
+    happened = select(StepEvent).where(StepEvent.step_id.in_([row.id for row in rows]))
+    events = defaultdict(list)
+    for row in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):
+        events[row.step_id].append(record(EventRecord, row))
+    return [record(StepRecord, row, events=tuple(events[row.id])) for row in rows]
+
+
+def _started(session: Session, run_id: str, step: str) -> Step:
+    row = session.scalar(select(Step).where(Step.run_id == run_id, Step.step == step))
+    if row is None:
+        raise SightlineError(f"The step {step} of run {run_id} never started: there is no row to change.")
+    return row

@@ -1,4 +1,4 @@
-"""The evaluate step: candidates in, scores of each and the selected one out."""
+"""Evaluation itself: candidates in, scores of each and the selected one out."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from sightline.devices import choose_device
 from sightline.errors import SightlineError, nearest
 from sightline.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.images import read_image
-from sightline.metrics import Confusion, Scores, confusion_matrix, precision_recall, score_results
+from sightline.metrics import Scores, confusion_matrix, precision_recall, score_results
 from sightline.models import fetch_bundle
 from sightline.progress import Progress
 from sightline.references import DatasetReference, ModelReference
@@ -55,50 +55,30 @@ class Scored:
     scores: Scores
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """What evaluation leaves: the selected model, its finite overall metrics, its confusion, and the report's HTML."""
-
-    selected: ModelReference
-    headline: Mapping[str, float]
-    confusion: Confusion
-    report: str
-
-
-def evaluate_models(
-    code: str,
-    dataset: DatasetReference,
-    trained: ModelReference | None,
-    uris: Sequence[str],
-    split: str,
-    select_by: str,
-    device: str = "",
-) -> Evaluated:
-    """Score the best and the last bundle of a training, and bundles given by URI, on one split; select one.
+def evaluate(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Evaluate as `evaluate_models` was asked to, in a process that may be killed.
 
     Args:
-        code: name of this step's release.
-        dataset: the dataset version whose split is used.
-        trained: what the train step left, or None.
-        uris: further bundles.
-        split: train, val or test.
-        select_by: the metric (bbox_mAP, segm_mAP_50, …) that the selected candidate is best at.
-        device: cpu, cuda, …; empty for a GPU when there is one.
+        given: its arguments, references as JSON.
 
-    Raises:
-        SightlineError: no candidate, an unknown split or metric, an empty split, or classes that are not the dataset's.
+    Returns:
+        `selected` (a reference as JSON), `headline`, the confusion's `labels` and `matrix`, and `report`.
     """
-    place = settings()
-    with record_step(place, "evaluate", code, dataset.category) as step:
+    place, code = settings(), given["code"]
+    dataset = DatasetReference.from_json(given["dataset"])
+    trained = ModelReference.from_json(given["trained"]) if given["trained"] else None
+    with record_step(place, "evaluate", code, dataset.category, watched=True) as step:
         register()
         dataset_dir = pull_dataset(place, dataset)
-        truth = _truth(dataset_dir, split, dataset)
-        candidates = _candidates(place, trained, uris)
+        truth = _truth(dataset_dir, given["split"], dataset)
+        candidates = _candidates(place, trained, given["uris"])
         for candidate in candidates:
             _require_classes(candidate, truth, dataset)
-        scored = _score_all(candidates, truth, dataset_dir, str(choose_device(device)))
-        best = _select(scored, select_by)
-        return _deliver(place, step, code, dataset, dataset_dir, truth, split, scored, best, select_by)
+        scored = _score_all(candidates, truth, dataset_dir, str(choose_device(given["device"])))
+        best = _select(scored, given["select_by"])
+        return _deliver(
+            place, step, code, dataset, dataset_dir, truth, given["split"], scored, best, given["select_by"]
+        )
 
 
 def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str, Any]:
@@ -184,7 +164,7 @@ def _deliver(
     scored: Sequence[Scored],
     best: Scored,
     select_by: str,
-) -> Evaluated:
+) -> dict[str, Any]:
     """Upload the selected bundle and the predictions, record every value, render the report."""
     storage = open_storage(place.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/evaluate"
@@ -230,7 +210,13 @@ def _deliver(
         metric_name=select_by,
         metric_value=best.scores.values[select_by],
     )
-    return Evaluated(selected, _finite(best.scores.values), confusion, report)
+    return {
+        "selected": selected.to_json(),
+        "headline": _finite(best.scores.values),
+        "labels": list(confusion.labels),
+        "matrix": confusion.matrix.tolist(),
+        "report": report,
+    }
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""The test step: what a model finds on images, drawn, as COCO results, and how long it takes."""
+"""Testing itself: what a model finds on images, drawn, as COCO results, and how long it takes."""
 
 import json
 import logging
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
-    """What testing leaves: facts for the reference (where the predictions lie, …), and the report's HTML."""
-
-    reference: dict[str, Any]
-    report: str
-
-
-@dataclass(frozen=True, slots=True)
 class TestImages:
     """Images to test on; names are relative to the folder."""
 
@@ -45,41 +38,30 @@ class TestImages:
     described_as: str
 
 
-def test_model(
-    code: str,
-    category: str,
-    model: ModelReference | None,
-    dataset: DatasetReference | None,
-    images: str,
-    score_threshold: float,
-    device: str = "",
-) -> Tested:
-    """Find objects on the test split, or on any folder or storage prefix of images; no annotation is needed.
+def test(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Test as `test_model` was asked to, in a process that may be killed.
 
     Args:
-        code: name of this step's release.
-        category: what the run works on.
-        model: the bundle to use.
-        dataset: the dataset version whose test split is used when `images` is empty.
-        images: a path, file:// or gs:// prefix.
-        score_threshold: detections below it are not drawn; the predictions file holds all.
-        device: cpu, cuda, …; empty for a GPU when there is one.
+        given: its arguments, references as JSON.
 
-    Raises:
-        SightlineError: no model, no images, or one that cannot be read.
+    Returns:
+        `reference` and `report`.
     """
-    place = settings()
-    with record_step(place, "test", code, category) as step:
-        if model is None:
+    place, code, category = settings(), given["code"], given["category"]
+    with record_step(place, "test", code, category, watched=True) as step:
+        if given["model"] is None:
             raise SightlineError("There is no model to test. Name a bundle's URI.")
+        model = ModelReference.from_json(given["model"])
+        dataset = DatasetReference.from_json(given["dataset"]) if given["dataset"] else None
+        threshold = given["score_threshold"]
         register()
         with private_folder(place.volume / "work", "test-") as private:
-            chosen = _images(place, dataset, images, private)
+            chosen = _images(place, dataset, given["images"], private)
             folder, bundle = fetch_bundle(place, model.uri, model.sha256)
-            detector = load_detector(folder, str(choose_device(device)), bundle.sha256)
-            tested = _run(detector, chosen, private / "drawn", score_threshold)
+            detector = load_detector(folder, str(choose_device(given["device"])), bundle.sha256)
+            tested = _run(detector, chosen, private / "drawn", threshold)
             prefix = f"{results_prefix(category, model.dataset_version or 'given', step.run)}/test"
-            return _deliver(place, prefix, model, detector, chosen, tested, private, score_threshold, code, step.run)
+            return _deliver(place, prefix, model, detector, chosen, tested, private, threshold, code, step.run)
 
 
 def _images(place: Settings, dataset: DatasetReference | None, images: str, private: Path) -> TestImages:
@@ -134,7 +116,7 @@ def _deliver(
     score_threshold: float,
     code: str,
     run: str,
-) -> Tested:
+) -> dict[str, Any]:
     storage = open_storage(place.storage)
     storage.upload_folder(private / "drawn", f"{prefix}/images")
     predictions = {
@@ -161,4 +143,4 @@ def _deliver(
         "milliseconds_per_image": round(statistics.median(times), 2),
         "model_sha256": model.sha256,
     }
-    return Tested(reference, report)
+    return {"reference": reference, "report": report}

@@ -1,13 +1,12 @@
-"""The train step: from a dataset version and a config to two model bundles and a report."""
+"""Training itself: from a dataset version and a config to two model bundles and a report."""
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,105 +20,86 @@ from sightline.detectors.registry import register
 from sightline.devices import choose_device
 from sightline.errors import SightlineError, nearest
 from sightline.metrics import score_results
-from sightline.references import DatasetReference, ModelReference
+from sightline.references import ModelReference
 from sightline.settings import Settings, settings
-from sightline.step_record import RunningStep, record_step, results_prefix
+from sightline.step_record import OUT_OF_MEMORY, RunningStep, record_step, results_prefix
 from sightline.storage import open_storage
+from sightline.supervise import tell_began
 from sightline.train.bundles import Candidate, write_candidate
 from sightline.train.checkpoints import load_plain
 from sightline.train.data import split_loader, train_loader
-from sightline.train.history import History
+from sightline.train.events import Events
+from sightline.train.history import History, last_iteration
 from sightline.train.loop import LoopOptions, ResumableTrainLoop
+from sightline.train.micro_batches import halve, read_micro_batches, shown_as_parts
 from sightline.train.report import render_training_report
+from sightline.train.request import TrainingRequest
 
 log = logging.getLogger(__name__)
 
-KEY_LENGTH = 16
 
-
-@dataclass(frozen=True, slots=True)
-class TrainingRequest:
-    """What is trained on what; everything that can change the result.
-
-    Attributes:
-        code: the step's release folder; its configs/ holds the config.
-        config: name of the model config.
-        overrides: dotted config keys and their values.
-        epochs: 0 for the config's own.
-        select_by: the validation metric that decides which epoch is best.
-    """
-
-    code: Path
-    dataset: DatasetReference
-    config: str
-    overrides: Mapping[str, Any]
-    epochs: int
-    select_by: str
-
-    def key(self) -> str:
-        """Names the work folder: equal for equal inputs, so that a repeated attempt finds its checkpoints."""
-        parts = [
-            self.code.name,
-            self.dataset.digest,
-            self.config,
-            json.dumps(dict(self.overrides), sort_keys=True),
-            str(self.epochs),
-            self.select_by,
-        ]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:KEY_LENGTH]
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What training leaves: a reference to its best bundle (naming the last one too) and the report's HTML."""
-
-    model: ModelReference
-    report: str
-
-
-def train_model(
-    code: Path,
-    dataset: DatasetReference,
-    config: str,
-    overrides: Mapping[str, Any],
-    epochs: int = 0,
-    select_by: str = "bbox_mAP",
-    device: str = "",
-    on_out_of_memory: str = "shrink",
-) -> Trained:
-    """Fit the configured detector on a dataset version, from the newest checkpoint of the same inputs if there is one.
+def train(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Train as `train_model` was asked to, in a process that may be killed.
 
     Args:
-        code: this step's frozen helper code.
-        dataset: what to train on.
-        config: name of a config in code/configs.
-        overrides: dotted config keys and values that replace the config's.
-        epochs: training length; 0 for the config's own.
-        select_by: validation metric (bbox_mAP, segm_mAP_50, …) that decides which epoch is best.
-        device: cpu, cuda, cuda:1, …; empty for a GPU when there is one.
+        given: a TrainingRequest's JSON; `device`; and what `stopped` the process before this one, or None.
 
-    Raises:
-        SightlineError: the config, an override, the dataset or the device cannot be used.
+    Returns:
+        `model`, the reference as JSON, and `report`.
     """
-    request = TrainingRequest(code, dataset, config, overrides, epochs, select_by)
-    place = settings()
-    with record_step(place, "train", code.name, dataset.category) as step:
+    request, stopped = TrainingRequest.from_json(given), given["stopped"]
+    dataset, place = request.dataset, settings()
+    with record_step(place, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
         register()
         dataset_dir = pull_dataset(place, dataset)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
-        resolved = load_config(code / "configs" / f"{config.removesuffix('.py')}.py", overrides, classes)
-        if epochs:
-            set_epochs(resolved, epochs)
+        file = request.code / "configs" / f"{request.config.removesuffix('.py')}.py"
+        config = load_config(file, request.overrides, classes)
+        if request.epochs:
+            set_epochs(config, request.epochs)
+        device = choose_device(given["device"])
         folder = place.volume / "work" / f"train-{request.key()}"
         with _only_one_at_a_time(folder):
-            loop, seconds = fit(resolved, dataset_dir, classes, folder, select_by, choose_device(device))
-            return _deliver(place, request, resolved, dataset_dir, classes, loop, seconds, step)
+            events = Events(folder, step, restarted=bool(stopped))
+            images = _fit_into_memory(config, folder, stopped, device, events)
+            tell_began()
+            loop, seconds = fit(config, dataset_dir, classes, folder, request.select_by, device, images, events)
+            return _deliver(place, request, config, dataset_dir, classes, loop, seconds, step, events)
+
+
+def _fit_into_memory(
+    config: Config, folder: Path, stopped: Mapping[str, Any] | None, device: torch.device, events: Events
+) -> int:
+    """How many images to take at a time; `config` loads data as memory allows. Halved when memory ran out just now."""
+    found = read_micro_batches(folder, device)
+    if stopped:
+        reached = last_iteration(folder)
+        events.tell(OUT_OF_MEMORY, reached, f"training {stopped['reason']}", datetime.fromisoformat(stopped["at"]))
+        found = halve(found, config.train_batch_size, config.get("num_workers", 0), stopped, device)
+        found.write(folder)
+    if found is None:
+        return config.train_batch_size
+    if found.without_workers:
+        config.num_workers = 0
+    return min(found.images, config.train_batch_size)
 
 
 def fit(
-    config: Config, dataset_dir: Path, classes: tuple[str, ...], folder: Path, select_by: str, device: torch.device
+    config: Config,
+    dataset_dir: Path,
+    classes: tuple[str, ...],
+    folder: Path,
+    select_by: str,
+    device: torch.device,
+    images: int | None = None,
+    events: Events | None = None,
 ) -> tuple[ResumableTrainLoop, float]:
-    """Train in a work folder, from its newest checkpoint if it has one. Returns the loop, and how many seconds it took."""
+    """Train in a work folder, from its newest checkpoint if it has one. Returns the loop, and how many seconds it took.
+
+    Args:
+        images: how many of a batch are taken at a time; by default the whole batch.
+        events: where a resumption is told.
+    """
     _require_metric(select_by, dataset_dir)
     runner = _runner(config, dataset_dir, classes, folder, device)
     batches = train_loader(config, dataset_dir, classes, config.seed)
@@ -130,8 +110,9 @@ def fit(
         checkpoint_seconds=config.checkpoint_seconds,
         patience=config.early_stopping.patience,
         min_delta=config.early_stopping.min_delta,
+        images=images or config.train_batch_size,
     )
-    loop = ResumableTrainLoop(runner, batches, config.max_epochs, config.val_interval, options, history)
+    loop = ResumableTrainLoop(runner, batches, config.max_epochs, config.val_interval, options, history, events)
     runner._train_loop = loop
     began = time.monotonic()
     try:
@@ -195,7 +176,8 @@ def _deliver(
     loop: ResumableTrainLoop,
     seconds: float,
     step: RunningStep,
-) -> Trained:
+    events: Events,
+) -> dict[str, Any]:
     """Upload bundles, logs and report; record both models."""
     dataset = request.dataset
     storage = open_storage(place.storage)
@@ -223,9 +205,12 @@ def _deliver(
         written[name] = (storage.uri(f"{prefix}/{name}"), sha256)
         step.record_model(candidate.name, *written[name], dataset=dataset, config=request.config)
     history = loop.history.read()
-    report = render_training_report(history, _report_facts(facts, config, loop, seconds), request.select_by)
+    happened = events.read()
+    report = render_training_report(history, _report_facts(facts, config, loop, seconds), request.select_by, happened)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
+    if happened:
+        storage.write_bytes(f"{prefix}/logs/events.jsonl", events.path.read_bytes())
     storage.write_bytes(f"{prefix}/logs/config.py", config_text(config).encode())
     storage.upload_folder(loop.history.tensorboard, f"{prefix}/tensorboard")
     reference = ModelReference(
@@ -239,7 +224,7 @@ def _deliver(
         last_uri=written["last"][0],
         last_sha256=written["last"][1],
     )
-    return Trained(reference, report)
+    return {"model": reference.to_json(), "report": report}
 
 
 def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -252,7 +237,7 @@ def _report_facts(facts: Mapping[str, str], config: Config, loop: ResumableTrain
         | {
             "epochs": str(loop.epoch),
             "iterations": str(loop.iter),
-            "batch size": str(config.train_batch_size),
+            "batch size": shown_as_parts(config.train_batch_size, loop.options.images),
             "seed": str(config.seed),
             "best epoch": str(loop.best.epoch or loop.epoch),
             "seconds": f"{seconds:.0f}",

@@ -14,7 +14,13 @@ from sightline.progress import Progress
 
 log = logging.getLogger(__name__)
 
+FILE = "history.jsonl"
 MOST_TRAIN_LINES = 5000
+
+
+def last_iteration(folder: Path) -> int:
+    """The newest iteration on record in a work folder, checkpoint or not; 0 before the first."""
+    return max((line["iter"] for line in _lines(folder / FILE)), default=0)
 
 
 class History:
@@ -25,7 +31,7 @@ class History:
     """
 
     def __init__(self, folder: Path, iterations: int, epochs: int) -> None:
-        self.path = folder / "history.jsonl"
+        self.path = folder / FILE
         self.tensorboard = folder / "tensorboard"
         self.iterations = iterations
         self.epochs = epochs
@@ -57,9 +63,7 @@ class History:
 
     def read(self) -> list[dict[str, Any]]:
         """All whole lines written so far."""
-        if not self.path.is_file():
-            return []
-        return [json.loads(line) for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return _lines(self.path)
 
     def train(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
         """Record one iteration's losses and learning rate."""
@@ -103,3 +107,9 @@ class History:
             return 0.0
         began, first = self._started
         return (time.monotonic() - began) / (iteration - first) * (self.iterations - iteration)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -20,7 +20,9 @@ from sightline.train.checkpoints import (
     save_whole,
     set_random_states,
 )
+from sightline.train.events import Events
 from sightline.train.history import History
+from sightline.train.micro_batches import shown_as_parts, train_in_parts
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class LoopOptions:
         checkpoint_seconds: longest time between two checkpoints within an epoch.
         patience: validations without improvement before stopping early; 0 never stops.
         min_delta: what counts as an improvement.
+        images: how many of a batch are taken at a time; the whole batch, unless memory is short.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class LoopOptions:
     checkpoint_seconds: float
     patience: int
     min_delta: float
+    images: int
 
     @property
     def best_weights(self) -> Path:
@@ -82,10 +86,12 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         val_interval: int,
         options: LoopOptions,
         history: History,
+        events: Events | None = None,
     ) -> None:
         super().__init__(runner, dataloader, max_epochs=max_epochs, val_interval=val_interval)
         self.options = options
         self.history = history
+        self.events = events
         self.best = Best()
         self.resumed_at = 0
         self._batch = 0
@@ -99,6 +105,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         self._resume()
         self.history.open(self._iter)
+        self._tell_how_it_goes_on()
         self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
@@ -126,7 +133,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """One iteration, its record, and a checkpoint when the last one is old."""
         self.runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+        outputs = self._train_step(data_batch)
         rate = self.runner.optim_wrapper.get_lr()["lr"][0]
         self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
@@ -140,6 +147,26 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             )
         self.history.train(self._epoch + 1, self._iter, values | {"lr": rate})
         self._save_within_epoch()
+
+    def _train_step(self, batch: Any) -> dict[str, torch.Tensor]:
+        model, optim_wrapper = self.runner.model, self.runner.optim_wrapper
+        if len(batch["inputs"]) <= self.options.images:
+            return model.train_step(batch, optim_wrapper=optim_wrapper)
+        return train_in_parts(model, optim_wrapper, batch, self.options.images)
+
+    def _tell_how_it_goes_on(self) -> None:
+        """After a loss or a kill: from where, and how much of a batch is taken at a time."""
+        if self.events is None:
+            return
+        batch = self.dataloader.batch_size
+        if self.events.restarted:
+            how = f"goes on with a batch of {shown_as_parts(batch, self.options.images)}"
+            self.events.tell("restarted", self._iter, how + self._workers())
+        elif self.resumed_at:
+            self.events.tell("resumed", self._iter, f"goes on at its checkpoint, {self.events.after_what()}")
+
+    def _workers(self) -> str:
+        return "" if self.dataloader.num_workers else ", data loaded in the training's own process"
 
     def _remaining_batches(self, first: int) -> Any:
         batches = iter(self.dataloader)

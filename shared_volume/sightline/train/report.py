@@ -18,7 +18,10 @@ Record = Mapping[str, Any]
 
 
 def render_training_report(
-    history: Sequence[Mapping[str, object]], facts: Mapping[str, str], best_by: str | None = None
+    history: Sequence[Mapping[str, object]],
+    facts: Mapping[str, str],
+    best_by: str | None = None,
+    events: Sequence[Record] = (),
 ) -> str:
     """The page for one training.
 
@@ -27,6 +30,7 @@ def render_training_report(
             that a resumed training wrote again replaces the earlier one.
         facts: what made it, name -> value, for the page's head.
         best_by: metric that names the best epoch; by default mask mAP, or box mAP where there is none.
+        events: what happened beside training, as `at`, `kind`, `iter` and `message`.
 
     Returns:
         One self-contained HTML document.
@@ -48,9 +52,18 @@ def render_training_report(
         )
     else:
         blocks.append(section("Validation", notice("This training was never validated.", kind="info")))
+    if events:
+        blocks.append(section("Events", _event_table(events)))
     return render_page(
         "Training report", title_from(facts, ("category", "dataset version", "config"), "Training"), facts, blocks
     )
+
+
+def _event_table(events: Sequence[Record]) -> Markup:
+    rows = [
+        [str(event["at"])[:19].replace("T", " "), event["iter"], event["kind"], event["message"]] for event in events
+    ]
+    return table(["when (UTC)", "iteration", "what", "how"], rows)
 
 
 def _records(history: Sequence[Mapping[str, Any]], kind: str) -> list[Record]:

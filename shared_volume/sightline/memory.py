@@ -1,0 +1,128 @@
+"""How much memory this process may use, whether somebody was killed for it, and which errors mean that it ran out."""
+
+import contextlib
+import errno
+import os
+import re
+from pathlib import Path
+
+from sightline.errors import SightlineError
+
+CGROUPS = Path("/sys/fs/cgroup")
+SHARED_MEMORY = "/dev/shm"
+NO_LIMIT = 1 << 60
+"""Bytes; cgroup v1 says "no limit" with a number near the largest."""
+
+# What torch says when a data loading process could not put a batch where the training could read it.
+OUT_OF_SHARED_MEMORY = re.compile(
+    r"killed by signal: Bus error|unable to (allocate shared memory|(write to|resize) file </torch_)"
+    r"|No space left on device.*(/dev/shm|/torch_)|(/dev/shm|/torch_).*No space left on device",
+    re.DOTALL,
+)
+WORKER_KILLED = re.compile(r"DataLoader worker .*(killed by signal: Killed|exited unexpectedly)", re.DOTALL)
+OUT_OF_GPU_MEMORY = re.compile(r"CUDA out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|Insufficient memory")
+
+
+class OutOfMemoryError(SightlineError):
+    """A process ran out of memory, or was killed for it.
+
+    Attributes:
+        reason: what happened, to follow a subject: "was killed for memory (limit 4.0 GiB)".
+        worker: it was a process that loads data.
+        gpu: it was the GPU's memory.
+        began: the work had told that it began.
+    """
+
+    def __init__(self, reason: str, *, worker: bool = False, gpu: bool = False, began: bool = False) -> None:
+        super().__init__(f"The process {reason}.")
+        self.reason = reason
+        self.worker = worker
+        self.gpu = gpu
+        self.began = began
+
+
+def memory_limit() -> int | None:
+    """Bytes that this process's container may use; None without a limit."""
+    text = _read("memory.max", "memory.limit_in_bytes").strip()
+    return int(text) if text.isdecimal() and int(text) < NO_LIMIT else None
+
+
+def oom_kills() -> int:
+    """How many processes of this container the kernel has killed for memory."""
+    counted = re.search(r"^oom_kill (\d+)$", _read("memory.events", "memory.oom_control"), re.MULTILINE)
+    return int(counted[1]) if counted else 0
+
+
+def killed_for_memory(kills_before: int) -> str:
+    """What to say of a process that got signal 9; the kernel's count of kills at its start tells why."""
+    limit = memory_limit()
+    shown = f"limit {size(limit)}" if limit else "no limit set"
+    if oom_kills() > kills_before:
+        return f"killed for memory ({shown})"
+    return f"killed by signal 9, most likely for memory ({shown}; the container's cgroup counts no such kill)"
+
+
+def size(count: int) -> str:
+    """Bytes for people: 512 MiB, 4.0 GiB."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def explained(error: Exception, kills_before: int = 0) -> Exception:
+    """An error of memory or shared memory in our words; any other one as it is."""
+    if isinstance(error, SightlineError):
+        return error
+    text = str(error)
+    worker = "DataLoader worker" in text
+    if OUT_OF_SHARED_MEMORY.search(text):
+        return SightlineError(f"Loading data {out_of_shared_memory()}")
+    if WORKER_KILLED.search(text):
+        return OutOfMemoryError(f"lost a data loading process, {killed_for_memory(kills_before)}", worker=True)
+    if OUT_OF_GPU_MEMORY.search(text):
+        return OutOfMemoryError(f"ran out of GPU memory{_gpu_numbers(text)}", gpu=True)
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError) or no_memory or OUT_OF_MEMORY.search(text):
+        limit = memory_limit()
+        shown = f", limit {size(limit)}" if limit else ""
+        return OutOfMemoryError(f"ran out of memory ({type(error).__name__}{shown})", worker=worker)
+    return error
+
+
+def out_of_shared_memory() -> str:
+    """What happened to a process that found no room for shared memory, and its fix, to follow a subject."""
+    room = ""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(SHARED_MEMORY)
+        room = f", {size(found.f_blocks * found.f_frsize)}"
+    return (
+        f"ran out of shared memory ({SHARED_MEMORY}{room}). Compile the pipeline with --shared-memory 2Gi (or more), "
+        "or load data in the training's own process: overrides num_workers=0."
+    )
+
+
+def _gpu_numbers(text: str) -> str:
+    wanted = re.search(r"Tried to allocate ([\d.]+ \w+)", text)
+    whole = re.search(r"total capacity of ([\d.]+ \w+)", text)
+    parts = [f"tried to allocate {wanted[1]}"] if wanted else []
+    parts += [f"it has {whole[1]}"] if whole else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _read(v2: str, v1: str) -> str:
+    """A file of this process's cgroup, of either version; inside a container the root is the container's own."""
+    own = _own_cgroups()
+    roots = ((CGROUPS, own.get("", ""), v2), (CGROUPS / "memory", own.get("memory", ""), v1))
+    for root, folder, name in roots:
+        for place in (root / folder / name, root / name):
+            with contextlib.suppress(OSError):
+                return place.read_text()
+    return ""
+
+
+def _own_cgroups() -> dict[str, str]:
+    """Controller -> this process's cgroup, without its leading slash; version 2 has no controller's name."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        parts = (line.split(":", 2) for line in lines if line.count(":") >= 2)
+        return {name: path.lstrip("/") for _, names, path in parts for name in names.split(",")}
+    return {}
