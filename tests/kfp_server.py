@@ -6,6 +6,7 @@ tests/functional/test_kubeflow.py replays the recorded requests against it and c
 import json
 import re
 import ssl
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -188,7 +189,7 @@ class KfpServer:
         }
         pipeline = {"pipeline_id": _id(), **common, **_given(namespace=namespace)}
         self.pipelines[pipeline["pipeline_id"]] = pipeline
-        self._add_version({"pipeline_id": pipeline["pipeline_id"], **common, "pipeline_spec": spec})
+        self.add_version({"pipeline_id": pipeline["pipeline_id"], **common, "pipeline_spec": spec})
         return pipeline
 
     def upload_version(self, request: Request) -> Any:
@@ -196,7 +197,7 @@ class KfpServer:
         spec = _pipeline(request.body)
         if any((each["pipeline_id"], each["name"]) == (pipeline_id, name) for each in self.versions.values()):
             raise _upload_error(409, "Failed to create a pipeline version")
-        return self._add_version(
+        return self.add_version(
             {
                 "pipeline_id": pipeline_id,
                 "display_name": name,
@@ -207,7 +208,7 @@ class KfpServer:
             }
         )
 
-    def _add_version(self, version: dict[str, Any]) -> Any:
+    def add_version(self, version: dict[str, Any]) -> Any:
         version = {"pipeline_version_id": _id(), **version}
         self.versions[version["pipeline_version_id"]] = version
         return version
@@ -401,7 +402,11 @@ def serve(server: KfpServer, certificate: tuple[str, str] | None = None) -> Iter
             query = {name: values[0] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             request = Request(
-                self.command, address.path, query, dict(self.headers), _body(raw, self.headers["Content-Type"] or "")
+                self.command,
+                address.path,
+                query,
+                {name.title(): value for name, value in self.headers.items()},
+                _body(raw, self.headers["Content-Type"] or ""),
             )
             answer = server.answer(request)
             body = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
@@ -417,7 +422,13 @@ def serve(server: KfpServer, certificate: tuple[str, str] | None = None) -> Iter
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *about: Any) -> None:
+            """A client that hangs up, or does not trust us, is part of some tests."""
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(*about)
+
+    listening = Quiet(("127.0.0.1", 0), Handler)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)

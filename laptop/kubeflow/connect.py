@@ -2,13 +2,15 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from sightline.deadline import deadline_seconds
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 OLDEST = (2, 5)
 CONNECT_SECONDS = 10.0
 TOKEN_IN_POD = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105  # where Kubeflow mounts it, not a token
+NAMESPACE_IN_POD = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 PAGE = 100  # entries; servers give 200 at most
 
 
@@ -67,12 +70,25 @@ class Server:
         Raises:
             ServerError: no answer, a refusal, or something that is no answer of Kubeflow Pipelines.
         """
+        return self._ask(method, values)[0]
+
+    def ask_json(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
+        """The same as it came: the client's own record leaves out what its version does not know.
+
+        Raises:
+            ServerError: as from `ask`.
+        """
+        found: Mapping[str, Any] = json.loads(self._ask(method, values)[1])
+        return found
+
+    def _ask(self, method: Callable[..., Any], values: Mapping[str, Any]) -> tuple[Any, str]:
+        api: Any = method.__self__.api_client  # type: ignore[attr-defined]
         with _telling(self._access, self.host):
             answer = method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds()))
-        text = str(method.__self__.api_client.last_response.data)  # type: ignore[attr-defined]
-        if not text.lstrip().startswith(("{", "[")):
+        text = str(api.last_response.data)
+        if not text.lstrip().startswith("{"):
             raise ServerError(_login_page(self._access, self.host))
-        return answer
+        return answer, text
 
     def list(self, method: Callable[..., Any], field_name: str, **values: Any) -> Iterator[Any]:
         """All entries of a list, page by page."""
@@ -97,12 +113,13 @@ def connect(access: Access) -> Server:
         ServerError: it is not; the message says what to do.
     """
     _require_place(access)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the sentence says it, once
     with _telling(access, access.host or "Kubeflow Pipelines"):
         client = _client(access)
+    # One sentence instead of a warning for each try; the level of urllib3 itself is set by the client, again and again.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     server = Server(client, access)
     try:
-        health = server.ask(server.api("healthzs").healthz_service_get_healthz)
+        health = server.ask_json(server.api("healthzs").healthz_service_get_healthz)
     except ServerError as error:
         if error.status == 404:
             raise ServerError(
@@ -111,15 +128,23 @@ def connect(access: Access) -> Server:
                 404,
             ) from None
         raise
-    _require_version(server.host, health.tag_name or "")
-    if health.multi_user:
-        server.namespace = access.namespace or client.get_user_namespace() or ""
+    _require_version(server.host, str(health.get("tag_name", "")))
+    if health.get("multi_user"):
+        server.namespace = access.namespace or client.get_user_namespace() or _namespace_in_pod()
         if not server.namespace:
             raise ServerError(
                 f"{server.host} serves several users, each in a namespace. Name yours with --kfp-namespace, or once for "
                 "all with kfp.Client().set_user_namespace()."
             )
     return server
+
+
+def try_connect(access: Access) -> tuple[Server | None, str]:
+    """A server, or why there is none."""
+    try:
+        return connect(access), ""
+    except ServerError as error:
+        return None, str(error)
 
 
 def _client(access: Access) -> "kfp.Client":
@@ -130,9 +155,8 @@ def _client(access: Access) -> "kfp.Client":
 
         class Client(kfp.Client):
             def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-                """Ask once: kfp's own repeats a refused login five times and logs the whole answer."""
-                health: Any = self._healthz_api
-                return health.healthz_service_get_healthz(_request_timeout=(CONNECT_SECONDS, deadline_seconds()))
+                """Left to `connect`: kfp's own asks five times and logs the whole answers."""
+                return SimpleNamespace(multi_user=False)
 
         path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", TOKEN_IN_POD)
         in_pod = not (access.token or access.cookies) and Path(path).is_file()
@@ -150,6 +174,12 @@ def _client(access: Access) -> "kfp.Client":
             raise ServerError(
                 f"kfp's own configuration cannot be read ({type(error).__name__}). Mend or remove {place}."
             ) from None
+
+
+def _namespace_in_pod() -> str:
+    with contextlib.suppress(OSError):
+        return Path(NAMESPACE_IN_POD).read_text().strip()
+    return ""
 
 
 def _require_place(access: Access) -> None:
@@ -209,8 +239,6 @@ def _refusal(access: Access, host: str, error: Any) -> str:
 
 def _said(error: Any) -> str:
     """The server's own words, in one line."""
-    import json
-
     try:
         body = json.loads(error.body or "")
         text = str(body.get("message") or body.get("error_message") or "")
@@ -248,7 +276,7 @@ def _login(access: Access) -> str:
 
 
 def _other_login(access: Access) -> str:
-    fresh = "They may have expired: give fresh ones" if access.token or access.cookies else "Log in"
+    fresh = "That may have expired: log in anew" if access.token or access.cookies else "Log in"
     return (
         f"{fresh} with --cookies FILE (the session cookie of a browser that is logged in, like "
         "authservice_session=…) or --token-file FILE."

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 import time
@@ -9,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.connect import Access, Server, ServerError, connect
+from laptop.kubeflow.connect import Server, try_connect
+from laptop.kubeflow.find import find_run_id
 from laptop.kubeflow.sql import Records, open_records
 from sightline.deadline import deadline_seconds
 from sightline.errors import SightlineError
@@ -17,72 +19,28 @@ from sightline.errors import SightlineError
 SECONDS_BETWEEN_LOOKS = 2.0
 NODE_NAME = "workflows.argoproj.io/node-name"
 CONTAINER = "main"
-ENDED = ("Succeeded", "Failed")
-LATEST = "latest"
-WHOLE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def logs(options: argparse.Namespace) -> int:
     """Print the logs of a run's pods, or say where they are when the pods are gone. Returns the exit status."""
     access = access_of(options)
-    server, problem = _server(access)
+    server, problem = try_connect(access)
     records = open_records(options.workspace)
     run_id = find_run_id(options.which, server, records, problem)
-    namespace = server.pods if server else access.namespace or "kubeflow"
-    cluster = _cluster()
-    pods = _pods(cluster, namespace, run_id, options.step)
+    try:
+        cluster = _cluster()
+        pods = _pods(cluster, server.pods if server else access.namespace or "kubeflow", run_id, options.step)
+    except SightlineError as error:
+        return _elsewhere(str(error), run_id, options.step, server, records)
     if not pods:
-        return _gone(run_id, options.step, server, records)
+        gone = f"The pods of run {run_id[:8]} are gone: Kubernetes removes them some time after the end."
+        return _elsewhere(gone, run_id, options.step, server, records)
     for pod in pods:
         print(f"== {_step_of(pod)}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
         for line in _lines(cluster, pod, options.follow):
             sys.stdout.write(line)
             sys.stdout.flush()
     return 0
-
-
-def find_run_id(which: str, server: Server | None, records: Records, problem: str) -> str:
-    """The one run whose id begins so, or the newest for `latest`.
-
-    Raises:
-        SightlineError: none, or several.
-    """
-    if WHOLE_ID.fullmatch(which):
-        return which
-    if server is None and records.database is None:
-        raise SightlineError(
-            f"{which} is no whole run id, and runs cannot be looked up. {problem} SQL: {records.missing}."
-        )
-    found = list(dict.fromkeys(_matching(which, server, records)))
-    if which == LATEST and found:
-        return found[0]
-    if len(found) != 1:
-        what = f"begins several runs: {', '.join(found[:5])}. Give more of it" if found else "begins no run's id"
-        raise SightlineError(f"{which} {what}. `python pipeline.py runs` lists runs.")
-    return found[0]
-
-
-def _matching(which: str, server: Server | None, records: Records) -> Iterator[str]:
-    begins = "" if which == LATEST else which
-    if server is not None:
-        place = {"namespace": server.namespace} if server.namespace else {}
-        method = server.api("runs").run_service_list_runs
-        for run in server.list(method, "runs", sort_by="created_at desc", **place):
-            if run.run_id.startswith(begins):
-                yield run.run_id
-                if which == LATEST:
-                    return
-    elif records.database is not None:
-        from sightline.database import list_runs
-
-        yield from (run.id for run in list_runs(records.database) if run.id.startswith(begins))
-
-
-def _server(access: Access) -> tuple[Server | None, str]:
-    try:
-        return connect(access), ""
-    except ServerError as error:
-        return None, str(error)
 
 
 def _cluster() -> Any:
@@ -94,10 +52,11 @@ def _cluster() -> Any:
     from kubernetes import client, config
 
     try:
-        config.load_config()
-    except (config.ConfigException, OSError) as error:
+        in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
+        config.load_incluster_config() if in_cluster else config.load_kube_config()
+    except (config.ConfigException, OSError):
         raise SightlineError(
-            f"Logs come from the cluster's pods, and nothing says how to reach it ({error}). Set KUBECONFIG, as for kubectl."
+            "Logs come from the cluster's pods, and nothing here says how to reach it. Set KUBECONFIG, as for kubectl."
         ) from None
     return client.CoreV1Api()
 
@@ -178,9 +137,9 @@ def _waits_for(pod: Any) -> str:
     return "its containers are being made"
 
 
-def _gone(run_id: str, step: str | None, server: Server | None, records: Records) -> int:
+def _elsewhere(why: str, run_id: str, step: str | None, server: Server | None, records: Records) -> int:
     """Say where the log is now, and the reason that SQL kept."""
-    print(f"the pods of run {run_id[:8]} are gone (Kubernetes removes them some time after the end)", file=sys.stderr)
+    print(f"error: {why}", file=sys.stderr)
     where = server.link(run_id) if server else "the run's page in the UI"
     print(f"Kubeflow keeps each log as the step's artifact executor-logs: {where}", file=sys.stderr)
     if records.database is None:

@@ -9,17 +9,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.connect import Server, ServerError, connect
+from laptop.kubeflow.connect import Server, try_connect
+from laptop.kubeflow.find import UUID, newest_runs
 from laptop.kubeflow.sql import Records, open_records
+from laptop.kubeflow.tables import print_table
 from laptop.kubeflow.tasks import STATES, StepState, nothing_new, steps_of
 
-WIDE = 160  # columns, where the output is no terminal
 SHORT = 8  # characters of a run's id, enough to tell runs apart
-SHORTEST_REASON = 200  # characters of a reason in the table
+LONGEST_REASON = 200  # characters of a reason in the table
+MOST_EVENTS = 3  # of a step in the table, the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +30,13 @@ class StepRow:
     sql: str = ""
     seconds: float | None = None
     reason: str = ""
+    attempt: int = 0
+    events: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         states = [state for state in dict.fromkeys((self.kubeflow, self.sql)) if state]
-        return f"{self.name} {' / '.join(states)}"
+        again = f" (attempt {self.attempt + 1})" if self.attempt else ""
+        return f"{self.name} {' / '.join(states)}{again}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class RunRow:
 
 def runs(options: argparse.Namespace) -> int:
     """Print the newest runs. 1 when neither Kubeflow nor SQL can be read."""
-    server, problem = _server(options)
+    server, problem = try_connect(access_of(options))
     records = open_records(options.workspace)
     for name, missing in (("Kubeflow", problem), ("SQL", records.missing)):
         if missing:
@@ -64,24 +66,18 @@ def runs(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(row) for row in rows], default=_plain, indent=2, ensure_ascii=False))
     elif rows:
-        _print(rows)
+        titles = ("run", "name", "category", "started (UTC)", "Kubeflow", "SQL", "steps")
+        print_table(titles, map(_cells, rows))
     else:
         print(f"no runs{f' of {options.category}' if options.category else ''} yet")
     return 0
-
-
-def _server(options: argparse.Namespace) -> tuple[Server | None, str]:
-    try:
-        return connect(access_of(options)), ""
-    except ServerError as error:
-        return None, str(error)
 
 
 def _rows(server: Server | None, records: Records, category: str | None, limit: int) -> Iterator[RunRow]:
     """Newest first. Runs on a laptop are known to SQL only, runs that have not begun to Kubeflow only."""
     recorded = _recorded(records, category)
     kubeflow: list[RunRow] = []
-    for run in _listed(server):
+    for run in newest_runs(server) if server else ():
         row = _row(run, recorded.pop(run.run_id, None), records)
         if category in (None, row.category):
             kubeflow.append(row)
@@ -89,13 +85,6 @@ def _rows(server: Server | None, records: Records, category: str | None, limit: 
             break
     others = (_row(None, record, records) for record in recorded.values())
     return iter(sorted(itertools.chain(kubeflow, others), key=lambda row: row.started_at, reverse=True))
-
-
-def _listed(server: Server | None) -> Iterator[Any]:
-    if server is None:
-        return iter(())
-    place = {"namespace": server.namespace} if server.namespace else {}
-    return server.list(server.api("runs").run_service_list_runs, "runs", sort_by="created_at desc", **place)
 
 
 def _recorded(records: Records, category: str | None) -> dict[str, Any]:
@@ -116,7 +105,7 @@ def _row(run: Any, record: Any, records: Records) -> RunRow:
     state = STATES.get(run.state, str(run.state).lower()) if run else ""
     return RunRow(
         id=run.run_id if run else record.id,
-        name=run.display_name if run else "on a laptop" if record.id[:2] == "20" else "",
+        name=run.display_name if run else "",
         category=str(parameters.get("category") or (record.category if record else "")),
         started_at=run.created_at if run else record.started_at,
         kubeflow=state,
@@ -140,29 +129,26 @@ def _steps(steps: tuple[StepState, ...], record: Any, records: Records) -> tuple
                 "lost" if each.lost() else each.state,
                 known.seconds if known.seconds is not None else seconds.total_seconds(),
                 each.reason or known.reason,
+                each.attempt,
+                tuple(f"{event.kind}: {event.message}" for event in each.events),
             )
     return tuple(rows.values())
 
 
-def _print(rows: list[RunRow]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for title in ("run", "name", "category", "started (UTC)", "Kubeflow", "SQL", "steps"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        failed = [step for step in row.steps if step.reason and "failed" in (step.kubeflow, step.sql)]
-        lines = [", ".join(map(str, row.steps)), row.note]
-        lines += [f"{step.name}: {step.reason.strip().splitlines()[-1][:SHORTEST_REASON]}" for step in failed]
-        table.add_row(
-            row.id if len(row.id) < 4 * SHORT else row.id[:SHORT],
-            row.name,
-            row.category,
-            f"{row.started_at:%Y-%m-%d %H:%M}",
-            row.kubeflow or "-",
-            row.sql or "-",
-            "\n".join(line for line in lines if line),
-        )
-    console = Console(file=sys.stdout, highlight=False)
-    Console(file=sys.stdout, highlight=False, width=console.width if console.is_terminal else WIDE).print(table)
+def _cells(row: RunRow) -> tuple[str, ...]:
+    failed = [step for step in row.steps if step.reason and "failed" in (step.kubeflow, step.sql)]
+    lines = [", ".join(map(str, row.steps)), row.note]
+    lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]
+    lines += [f"{step.name}: {step.reason.strip().splitlines()[-1][:LONGEST_REASON]}" for step in failed]
+    return (
+        row.id[:SHORT] if UUID.fullmatch(row.id) else row.id,
+        row.name,
+        row.category,
+        f"{row.started_at:%Y-%m-%d %H:%M}",
+        row.kubeflow or "-",
+        row.sql or "-",
+        "\n".join(line for line in lines if line),
+    )
 
 
 def _plain(value: Any) -> object:

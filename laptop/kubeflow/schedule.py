@@ -6,21 +6,18 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.connect import Server, connect
 from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
 from laptop.kubeflow.package import package_of
 from laptop.kubeflow.parameters import arguments_of
 from laptop.kubeflow.submit import prepare
+from laptop.kubeflow.tables import print_table
 from sightline.errors import SightlineError
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SHORTEST_SECONDS = 60
 MOST_AT_ONCE = 10  # Kubeflow refuses more
-WIDE = 160  # columns, where the output is no terminal
 
 
 def schedule(options: argparse.Namespace) -> int:
@@ -148,16 +145,20 @@ def _list(server: Server) -> int:
     if not found:
         print("no schedules yet\nnext: python pipeline.py schedule --category desk --cron '0 2 * * *'")
         return 0
-    table = Table(box=None, pad_edge=False)
-    for title in ("schedule", "state", "when (server's clock)", "at once", "catch up", "made (UTC)"):
-        table.add_column(title, overflow="fold")
-    for each in sorted(found, key=lambda one: one.display_name):
-        state = "paused" if each.status == "DISABLED" else "on"
-        catch_up = "no" if each.no_catchup else "yes"
-        made = f"{each.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(each.display_name, state, _when(each), str(each.max_concurrency), catch_up, made)
-    console = Console(file=sys.stdout, highlight=False)
-    Console(file=sys.stdout, highlight=False, width=console.width if console.is_terminal else WIDE).print(table)
+    print_table(
+        ("schedule", "state", "when (server's clock)", "at once", "catch up", "made (UTC)"),
+        (
+            (
+                each.display_name,
+                "paused" if each.status == "DISABLED" else "on",
+                _when(each),
+                str(each.max_concurrency),
+                "no" if each.no_catchup else "yes",
+                f"{each.created_at:%Y-%m-%d %H:%M}",
+            )
+            for each in sorted(found, key=lambda one: str(one.display_name))
+        ),
+    )
     return 0
 
 

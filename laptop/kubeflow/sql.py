@@ -31,10 +31,11 @@ def open_records(workspace: Path) -> Records:
         return Records(None, "SIGHTLINE_DATABASE_URL is not set")
     os.environ.setdefault("SIGHTLINE_TIMEOUT", SECONDS)
     try:
-        from sightline.database import connect, list_runs
+        from sightline.database import connect, list_runs, list_steps
 
         database = connect(url)
-        list_runs(database, category="")
+        list_runs(database, category="")  # nothing, but only where the tables are those of this code
+        list_steps(database, "")
     except ImportError as error:
         return Records(None, f"{error.name} is not installed here; `make setup` installs it")
     except SightlineError as error:

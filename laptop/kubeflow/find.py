@@ -1,0 +1,54 @@
+"""The run that a user means by some of its id."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from laptop.kubeflow.connect import Server
+from laptop.kubeflow.sql import Records
+from sightline.errors import SightlineError
+
+LATEST = "latest"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def find_run_id(which: str, server: Server | None, records: Records, problem: str) -> str:
+    """The one run whose id begins so, or the newest for `latest`.
+
+    Raises:
+        SightlineError: none, or several.
+    """
+    if UUID.fullmatch(which):
+        return which
+    if server is None and records.database is None:
+        raise SightlineError(
+            f"{which} is no whole run id, and runs cannot be looked up. {problem} SQL: {records.missing}."
+        )
+    found = list(dict.fromkeys(_matching(which, server, records)))
+    if which == LATEST and found:
+        return found[0]
+    if len(found) != 1:
+        what = f"begins several runs: {', '.join(found[:5])}. Give more of it" if found else "begins no run's id"
+        raise SightlineError(f"{which} {what}. `python pipeline.py runs` lists runs.")
+    return found[0]
+
+
+def newest_runs(server: Server) -> Iterator[Any]:
+    """The server's runs, newest first."""
+    place = {"namespace": server.namespace} if server.namespace else {}
+    yield from server.list(server.api("runs").run_service_list_runs, "runs", sort_by="created_at desc", **place)
+
+
+def _matching(which: str, server: Server | None, records: Records) -> Iterator[str]:
+    begins = "" if which == LATEST else which
+    if server is not None:
+        ids: Iterator[str] = (run.run_id for run in newest_runs(server))
+    else:
+        from sightline.database import list_runs
+
+        ids = (run.id for run in list_runs(records.database)) if records.database else iter(())
+    for each in ids:
+        if each.startswith(begins):
+            yield each
+            if which == LATEST:
+                return

@@ -1,0 +1,753 @@
+"""submit, schedule and runs against a server that answers as a real Kubeflow Pipelines 2.17.0 did."""
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from laptop.cli import main
+from laptop.kubeflow import connect, follow
+from sightline.database import claim_version, end_step, publish_version, record_evaluation, record_model, start_step
+from sightline.database import connect as open_database
+from sightline.database.models import Step
+from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
+from tests.kfp_server import Answer, KfpServer, Login, Request, serve
+from tests.workspace import REPOSITORY
+
+TOKEN = "canary-token-a91f"
+COOKIE = "authservice_session=canary-cookie-77c0"
+NOW = "2026-11-21T04:55:40Z"
+OTHERS = ("KF_PIPELINES_", "KFP_", "SIGHTLINE_", "KUBE", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def all(self) -> str:
+        return self.out + self.err
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    assert main(["compile", "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def server() -> Iterator[KfpServer]:
+    with serve(KfpServer()) as running:
+        yield running
+
+
+@pytest.fixture
+def command(
+    server: KfpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run a command as a user would, where the environment names the server and nothing else."""
+    for name in [name for name in os.environ if name.startswith(OTHERS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "5")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(follow, "SECONDS_BETWEEN_LOOKS", 0.01)
+
+    def run(*arguments: str) -> Said:
+        capsys.readouterr()
+        try:
+            status = main([*arguments, "--workspace", str(tmp_path / "workspace")])
+        except SystemExit as stopped:  # argparse
+            status = int(stopped.code or 0)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        for secret in (TOKEN, COOKIE, COOKIE.partition("=")[2]):
+            assert secret not in said.out + said.err
+        return Said(status, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def submit(command: Command, compiled: Path) -> Command:
+    """Submit the compiled pipeline for the category desk."""
+    return lambda *more: command("submit", "--pipeline", str(compiled), "--category", "desk", *more)
+
+
+@pytest.fixture
+def database_url(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty database that the environment names."""
+    url = f"sqlite:///{tmp_path / 'cluster.db'}"
+    monkeypatch.setenv("SIGHTLINE_DATABASE_URL", url)
+    open_database(url).migrate()
+    return url
+
+
+def only(items: Any) -> Any:
+    (item,) = items.values() if isinstance(items, dict) else items
+    return item
+
+
+def kinds(server: KfpServer) -> list[str]:
+    """What was asked, without ids."""
+    return [re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", each) for each in server.asked()]
+
+
+def changed(compiled: Path, folder: Path) -> Path:
+    path = folder / "other.yaml"
+    path.write_bytes(compiled.read_bytes() + b"# another comment\n")
+    return path
+
+
+# uploads, versions, experiments
+
+
+def test_the_first_submit_makes_pipeline_experiment_and_run(server, submit, compiled):
+    said = submit("--epochs", "2", "--set", "optim_wrapper.optimizer.lr=0.002", "--param", "train_memory=8Gi")
+    assert said.status == 0, said.err
+    assert kinds(server) == [
+        "GET /pipelines",
+        "POST /pipelines/upload",
+        "GET /pipelines/ID/versions",
+        "GET /experiments",
+        "POST /experiments",
+        "POST /runs",
+    ]
+    upload = next(each for each in server.requests if each.path.endswith("/upload"))
+    assert upload.body == compiled.read_bytes()
+    assert only(server.pipelines)["name"] == "sightline"
+    run, version = only(server.runs), only(server.versions)
+    assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
+    assert only(server.experiments)["display_name"] == "desk"
+    assert run["experiment_id"] == only(server.experiments)["experiment_id"]
+    assert f"{server.url}/#/runs/details/{run['run_id']}" in said.out
+
+
+def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
+    submit(
+        "--epochs", "2", "--set", "a.b=0.5", "--recipe", "seed=3", "--stratify", "--split", "val", "--candidate", "gs://b/m",
+        "--score-threshold", "0.4", "--param", "train_cpu=4", "--param", 'tolerations=[{"key": "gpu"}]',
+    )  # fmt: skip
+    spec = next(iter(yaml.safe_load_all(compiled.read_bytes())))
+    parameters = only(server.runs)["runtime_config"]["parameters"]
+    assert parameters.keys() == spec["root"]["inputDefinitions"]["parameters"].keys()
+    given = {
+        "category": "desk",
+        "epochs": 2,
+        "overrides": {"a.b": 0.5},
+        "recipe": {"seed": 3, "stratify": True},
+        "evaluation_split": "val",
+        "candidate_models": ["gs://b/m"],
+        "score_threshold": 0.4,
+        "train_cpu": "4",
+        "tolerations": [{"key": "gpu"}],
+        "annotation_version": "",
+        "config": "mask_rcnn_r18_small",
+    }
+    assert {name: parameters[name] for name in given} == given
+    assert type(parameters["epochs"]) is int
+
+
+def test_a_second_submit_of_the_same_pipeline_uploads_nothing(server, submit):
+    submit()
+    first, server.requests[:] = only(server.runs), []
+    said = submit()
+    assert kinds(server) == ["GET /pipelines", "GET /pipelines/ID/versions", "GET /experiments", "POST /runs"]
+    assert "there already" in said.out
+    second = [run for run in server.runs.values() if run is not first]
+    assert only(second)["pipeline_version_reference"] == first["pipeline_version_reference"]
+    assert len(server.experiments) == 1
+
+
+def test_another_pipeline_becomes_a_version_and_each_is_found_again(server, submit, command, compiled, tmp_path):
+    submit()
+    other = changed(compiled, tmp_path)
+    for _ in range(2):
+        assert command("submit", "--pipeline", str(other), "--category", "desk").status == 0
+    submit()
+    uploads = [request for request in server.requests if "/upload" in request.path]
+    assert [str(request) for request in uploads] == ["POST /pipelines/upload", "POST /pipelines/upload_version"]
+    names = [version["name"] for version in server.versions.values()]
+    assert names[0] == "sightline"
+    assert re.fullmatch(r"digest-[0-9a-f]{12}", names[1])
+    used = [run["pipeline_version_reference"]["pipeline_version_id"] for run in server.runs.values()]
+    ids = list(server.versions)
+    assert used == [ids[0], ids[1], ids[1], ids[0]]
+
+
+def test_a_version_on_a_later_page_is_found(server, submit, command, compiled, tmp_path, monkeypatch):
+    monkeypatch.setattr(connect, "PAGE", 2)
+    command("submit", "--pipeline", str(changed(compiled, tmp_path)), "--category", "desk")
+    pipeline = only(server.pipelines)["pipeline_id"]
+    for number in range(6):
+        name = f"v{number}"
+        server.add_version({"pipeline_id": pipeline, "name": name, "display_name": name, "created_at": NOW})
+    submit()
+    submit()
+    assert len(server.asked("POST /pipelines/upload_version")) == 1
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the pipeline", "the version"])
+def test_what_somebody_else_uploads_in_between_is_used(server, submit, command, compiled, tmp_path, first):
+    if not first:
+        command("submit", "--pipeline", str(changed(compiled, tmp_path)), "--category", "desk")
+
+    def somebody_is_faster(request: Request) -> None:
+        if request.method == "POST" and "/upload" in request.path:
+            server.before = lambda _: None
+            server.answer(request)
+
+    server.before = somebody_is_faster
+    said = submit()
+    assert said.status == 0, said.err
+    assert len(server.pipelines) == 1
+    assert len(server.versions) == (1 if first else 2)
+    assert "there already" in said.out
+
+
+def test_an_archived_experiment_is_named_before_a_run_starts(server, submit):
+    submit()
+    only(server.experiments)["storage_state"] = "ARCHIVED"
+    said = submit()
+    assert said.status == 1
+    assert "The experiment desk is archived" in said.err
+    assert len(server.runs) == 1
+    assert submit("--experiment", "desk again").status == 0
+
+
+def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command):
+    said = command(
+        "submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0"
+    )
+    assert said.status == 0, said.err
+    assert only(server.pipelines)["name"] == "sightline-evaluate"
+    parameters = only(server.runs)["runtime_config"]["parameters"]
+    assert (parameters["candidate_models"], parameters["dataset_version"]) == (["gs://b/m"], "v0.1.0")
+
+
+# what is wrong is said before anything is sent
+
+SUBMIT = ("submit", "--category", "desk")
+SCHEDULE = ("schedule", "--category", "desk")
+REFUSED = {
+    "an unknown parameter": ((*SUBMIT, "--param", "train_memroy=8Gi"), "no parameter train_memroy. Did you mean train_memory?"),
+    "nothing like it": ((*SUBMIT, "--param", "zzz=1"), "It has annotation_version, candidate_models"),
+    "a text for a number": ((*SUBMIT, "--param", "epochs=many"), 'The parameter epochs is a whole number, not "many".'),
+    "a fraction for a whole number": ((*SUBMIT, "--param", "epochs=1.5"), "epochs is a whole number, not 1.5"),
+    "true for a number": ((*SUBMIT, "--param", "epochs=true"), "epochs is a whole number, not true"),
+    "a list for an object": ((*SUBMIT, "--param", "overrides=[1]"), "overrides is an object"),
+    "an object for a list": ((*SUBMIT, "--param", "tolerations={}"), "tolerations is a list"),
+    "no value": ((*SUBMIT, "--param", "epochs"), "is not NAME=VALUE"),
+    "an option that this pipeline lacks": ((*SUBMIT, "--dataset-version", "v0.1.0"), "no parameter dataset_version"),
+    "no category": (("submit",), "--category desk"),
+    "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is no compiled pipeline"),
+    "no file": (("submit", "--category", "desk", "--pipeline", "none.yaml"), "cannot be read: No such file"),
+    "no time": (SCHEDULE, "Say when"),
+    "words for cron": ((*SCHEDULE, "--cron", "every day"), "has 2 fields"),
+    "a zone in cron": ((*SCHEDULE, "--cron", "CRON_TZ=Europe/Berlin 0 0 2 * * *"), "--time-zone"),
+    "an hour 25": ((*SCHEDULE, "--cron", "0 25 * * *"), "'25' is no hour. It takes 0 to 23"),
+    "Sunday as 7": ((*SCHEDULE, "--cron", "0 2 * * 7"), "'7' is no day of week. It takes 0 to 6, or SUN to SAT"),
+    "a day that never comes": ((*SCHEDULE, "--cron", "0 2 31 2 *"), "never fires"),
+    "no zone": ((*SCHEDULE, "--cron", "0 2 * * *", "--time-zone", "Berlin"), "Berlin is no time zone"),
+    "a zone for an interval": ((*SCHEDULE, "--every", "6h", "--time-zone", "UTC"), "has no time of day"),
+    "an interval of nothing": ((*SCHEDULE, "--every", "10s"), "at least a minute"),
+    "too many at once": ((*SCHEDULE, "--every", "6h", "--max-concurrency", "11"), "at most 10"),
+    "an old annotation version": ((*SCHEDULE, "--every", "6h", "--annotation-version", "v0.1.0"), "the newest annotation"),
+    "the same by parameter": ((*SCHEDULE, "--every", "6h", "--param", "annotation_version=v1"), "the newest annotation"),
+    "which schedule": (("schedule", "pause"), "Say which"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_mistake_is_named_before_anything_is_sent(server, command, compiled, case):
+    arguments, sentence = REFUSED[case]
+    if "--pipeline" not in arguments and arguments[:2] != ("schedule", "pause"):
+        arguments = (*arguments, "--pipeline", str(compiled))
+    said = command(*arguments)
+    assert said.status == 1
+    assert sentence in said.err
+    assert server.requests == []
+
+
+# the connection
+
+
+@pytest.mark.parametrize("way", ["option", "file", "environment", "service account"])
+def test_a_token_opens_the_server(server, submit, tmp_path, monkeypatch, way):
+    server.login = Login(token=TOKEN)
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    options = {"option": ("--token", TOKEN), "file": ("--token-file", str(file))}
+    if way == "environment":
+        monkeypatch.setenv("KF_PIPELINES_TOKEN", TOKEN)
+    if way == "service account":
+        monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(file))
+    assert submit(*options.get(way, ())).status == 0
+    assert len(server.runs) == 1
+
+
+@pytest.mark.parametrize("way", ["value", "file", "a header's line in a file", "environment"])
+def test_a_session_cookie_opens_the_server(server, submit, tmp_path, monkeypatch, way):
+    server.login = Login(cookie=COOKIE, otherwise="page")
+    file = tmp_path / "cookies"
+    file.write_text(f"Cookie: other=1; {COOKIE}\n" if "line" in way else f"{COOKIE}\n")
+    if way == "environment":
+        monkeypatch.setenv("KF_PIPELINES_COOKIES", str(file))
+    options = ("--cookies", COOKIE) if way == "value" else () if way == "environment" else ("--cookies", str(file))
+    assert submit(*options).status == 0
+    assert len(server.runs) == 1
+
+
+WRONG = {
+    "no login": (Login(token=TOKEN), (), "refuses the login (sent no token and no cookies). Log in with --cookies"),
+    "an old token": (Login(token="new"), ("--token", TOKEN), "refuses the login (sent a token). That may have expired"),
+    "a right that is missing": (Login("new", "", "403"), ("--token", TOKEN), "forbids this (refused Bearer ***"),
+    "a cookie that ran out": (Login("", "new=1", "403"), ("--cookies", COOKIE), "forbids this (refused ***; sent cookies)"),
+    "a login page": (Login("", "new=1", "page"), (), "answers with a web page, likely a login"),
+    "on the way to a login page": (Login("", "new=1", "redirect"), ("--cookies", COOKIE), "likely a login"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_refused_login_gets_a_sentence_without_the_secret(server, submit, case):
+    server.login, options, sentence = WRONG[case]
+    said = submit(*options)
+    assert said.status == 1
+    assert said.err.count("error:") == 1
+    assert sentence in said.err.replace(COOKIE.partition("=")[2], "***")
+    assert server.runs == {}
+
+
+def test_a_secret_is_not_shown_by_the_errors_of_its_option(command, tmp_path):
+    two_lines = tmp_path / "token"
+    two_lines.write_text(f"{TOKEN}\nsecond")
+    for arguments, sentence in (
+        (("--token-file", str(two_lines)), "more than one line"),
+        (("--token-file", str(tmp_path / "none")), "no file that can be read"),
+        (("--cookies", TOKEN), "--cookies: what it names is no file"),
+        (("--cookies", f"{COOKIE}; {TOKEN}"), "not NAME=VALUE"),
+    ):
+        said = command("runs", *arguments)
+        assert said.status == 1
+        assert sentence in said.err
+
+
+@pytest.mark.parametrize(
+    ("tag", "accepted"),
+    [("unknown", True), ("2.17.0", True), ("v2.5.0", True), ("", True), ("2.4.1", False), ("1.8.5", False)],
+)
+def test_a_server_before_2_5_is_too_old(server, submit, tag, accepted):
+    server.tag_name = tag
+    said = submit()
+    assert (said.status == 0) is accepted
+    assert accepted or f"is version {tag}, too old: Sightline needs 2.5" in said.err
+
+
+def test_a_server_of_version_1_or_another_address_is_told(server, submit):
+    server.before = lambda _: Answer({"code": 5, "message": "Not Found"}, 404)
+    said = submit()
+    assert said.status == 1
+    assert "There is no Kubeflow Pipelines 2 at" in said.err
+
+
+def test_a_server_that_is_not_there(command, compiled, monkeypatch):
+    said = command("submit", "--category", "desk", "--pipeline", str(compiled), "--host", "http://localhost:9")
+    assert said.status == 1
+    assert re.search(r"http://localhost:9 cannot be reached \(.*Connection refused.*\)\. Check the address", said.err)
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
+    said = command("submit", "--category", "desk", "--pipeline", str(compiled))
+    assert "Nothing says where Kubeflow Pipelines is. Give --host" in said.err
+
+
+def test_a_server_that_is_silent_is_given_up(server, submit, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "0.2")
+    server.before = lambda _: __import__("time").sleep(2)
+    said = submit()
+    assert said.status == 1
+    assert "cannot be reached" in said.err
+    assert "timed out" in said.err
+
+
+def test_users_with_namespaces(server, submit):
+    server.multi_user = True
+    said = submit()
+    assert said.status == 1
+    assert "serves several users" in said.err
+    assert "--kfp-namespace" in said.err
+    said = submit("--kfp-namespace", "ann")
+    assert said.status == 0, said.err
+    assert only(server.pipelines)["namespace"] == "ann"
+    assert only(server.experiments)["namespace"] == "ann"
+    server.requests.clear()
+    assert submit("--kfp-namespace", "ann").status == 0
+    assert not server.asked("POST /pipelines")
+
+
+def test_kfps_own_configuration_is_used(server, compiled, tmp_path):
+    """Read by kfp once, when it is imported: so in a process of its own."""
+    server.multi_user, server.login = True, Login(cookie=COOKIE)
+    place = tmp_path / ".config" / "kfp" / "context.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps({"namespace": "ann", "client_authentication_cookie": COOKIE}))
+    command = [sys.executable, REPOSITORY / "pipeline.py", "submit", "--category", "desk", "--pipeline", compiled]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KF_PIPELINES_ENDPOINT": server.url}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert only(server.experiments)["namespace"] == "ann"
+    place.write_text("{no")
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"Mend or remove {place}" in done.stderr
+
+
+def test_a_private_authority_is_trusted_when_it_is_named(command, compiled, tmp_path):
+    authority, certificate = make_authority(tmp_path)
+    arguments = ("submit", "--category", "desk", "--pipeline", str(compiled))
+    with serve(KfpServer(), certificate) as server:
+        said = command(*arguments, "--host", server.url)
+        assert said.status == 1
+        assert f"The TLS certificate of {server.url} is not trusted here" in said.err
+        assert "--ca FILE" in said.err
+        assert command(*arguments, "--host", server.url, "--ca", str(authority)).status == 0
+        assert len(server.runs) == 1
+    said = command(*arguments, "--ca", str(compiled))
+    assert "is no file with certificates" in said.err
+
+
+def make_authority(folder: Path) -> tuple[Path, tuple[str, str]]:
+    """A private authority's certificate, and a certificate with its key that it signed for localhost."""
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certify(name: str, issuer: str, own: Any, signing: Any, is_authority: bool) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .public_key(own.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        )
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        return builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(signing, hashes.SHA256())
+
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    paths = [folder / name for name in ("authority.pem", "server.pem", "server.key")]
+    paths[0].write_bytes(certify("us", "us", keys[0], keys[0], True).public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(certify("localhost", "us", keys[1], keys[0], False).public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    paths[2].write_bytes(keys[1].private_bytes(*form))
+    return paths[0], (str(paths[1]), str(paths[2]))
+
+
+# --wait
+
+
+def test_a_run_is_followed_through_every_state(server, submit):
+    server.plan = [
+        None,
+        (),
+        (("snapshot", DRIVER),),
+        (("snapshot", PENDING),),
+        (("snapshot", RUNNING),),
+        (("snapshot", DONE), ("record", DRIVER)),
+        (("snapshot", DONE), ("record", REUSED), ("train", RUNNING)),
+        (("snapshot", DONE), ("record", REUSED), ("train", RUNNING)),
+        (("snapshot", DONE), ("record", REUSED), ("train", FAILED)),
+    ]
+    said = submit("--wait")
+    assert said.status == 1
+    assert [line.split()[:2] for line in said.out.splitlines() if line.startswith("  ")] == [
+        ["snapshot", "pending"],
+        ["snapshot", "running"],
+        ["snapshot", "done"],
+        ["record", "reused"],
+        ["train", "running"],
+        ["train", "failed"],
+    ]
+    assert re.search(r"snapshot   done +10 s", said.out)
+    assert "error: the step train failed" in said.err
+    assert "SIGHTLINE_DATABASE_URL is not set" in said.err
+    assert f"/#/runs/details/{only(server.runs)['run_id']}" in said.err
+
+
+def test_the_reason_of_a_failure_comes_from_sql(server, submit, database_url):
+    server.plan = [(("snapshot", DONE),), (("snapshot", DONE), ("record", FAILED))]
+    record_when_started(server, database_url, "record", "failed", "LabelmeError: a.json has no shapes")
+    said = submit("--wait")
+    assert said.status == 1
+    assert "error: the step record failed: LabelmeError: a.json has no shapes" in said.err
+
+
+def test_a_run_ends_with_its_scores_and_its_page(server, submit, database_url):
+    server.plan = [[(step, DONE) for step in ("snapshot", "record", "train", "evaluate", "test")]]
+    record_when_started(server, database_url, "evaluate", "done", scores={"bbox_mAP": 0.8125, "segm_mAP": None})
+    said = submit("--wait")
+    assert said.status == 0, said.err
+    assert re.search(r"bbox_mAP\W+0\.812", said.out)
+    assert "segm_mAP" not in said.out
+    assert said.out.splitlines()[-1] == f"{server.url}/#/runs/details/{only(server.runs)['run_id']}"
+
+
+def test_a_run_with_nothing_new_says_so(server, submit, command):
+    server.plan = [[("snapshot", DONE), *((step, REUSED) for step in ("record", "train", "evaluate", "test"))]]
+    said = submit("--wait")
+    assert said.status == 0
+    assert "nothing new: every step was reused" in said.out
+    assert "nothing new: every step reused" in command("runs").out
+    server.plan = [[("snapshot", DONE), ("record", REUSED), ("train", DONE)]]
+    assert "nothing new" not in submit("--wait").out
+
+
+def test_a_run_that_somebody_stops_is_no_success(server, submit):
+    server.plan = [(("snapshot", RUNNING),)] * 3
+
+    def stop(request: Request) -> None:
+        if server.runs and len(server.asked("GET /runs/")) == 2:
+            run = only(server.runs)
+            server.terminate_run(request, run["run_id"]) if run["state"] == "RUNNING" else None
+
+    server.before = stop
+    said = submit("--wait")
+    assert said.status == 1
+    assert "the run was stopped by somebody" in said.err
+
+
+def test_a_server_that_restarts_is_waited_for(server, submit):
+    server.plan = [(("snapshot", RUNNING),), (("snapshot", DONE), ("record", DONE))]
+    silent = iter(range(3))
+
+    def restarting(request: Request) -> Answer | None:
+        if request.path.startswith("/apis/v2beta1/runs/") and next(silent, None) is not None:
+            return Answer("<html>no healthy upstream</html>", 503, "text/html")
+        return None
+
+    server.before = restarting
+    assert submit("--wait").status == 0
+
+
+def test_ctrl_c_leaves_the_run_running(server, submit, monkeypatch):
+    server.plan = [(("snapshot", RUNNING),)] * 9
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(follow.time, "sleep", interrupt)
+    said = submit("--wait")
+    assert said.status == 130
+    assert "the run goes on" in said.err
+    assert only(server.runs)["state"] == "RUNNING"
+    assert not [request for request in server.requests if request.path.endswith(":terminate")]
+
+
+def record_when_started(
+    server: KfpServer, url: str, step: str, state: Any, reason: str = "", scores: dict[str, Any] | None = None
+) -> None:
+    """Write what a step of the run would, as soon as the server knows the run."""
+    database = open_database(url)
+
+    def record(request: Request) -> None:
+        if server.runs and request.path.startswith("/apis/v2beta1/runs/"):
+            server.before = lambda _: None
+            run = only(server.runs)["run_id"]
+            begin(url, run, step)
+            if scores is not None:
+                claim = claim_version(database, "desk", "dataset", "v0.1.0", "me")
+                version = publish_version(database, claim, tag="desk_train_v0.1.0", commit="c" * 40, digest="d" * 64).id
+                model = record_model(database, "gs://b/best", "0" * 64, "best", run_id=run)
+                record_evaluation(
+                    database,
+                    run_id=run,
+                    model_id=model.id,
+                    version_id=version,
+                    split="test",
+                    selected=True,
+                    overall=scores,
+                )
+            end_step(database, run, step, state, reason)
+
+    server.before = record
+
+
+def begin(url: str, run: str, step: str, category: str = "desk") -> None:
+    start_step(
+        open_database(url), run, step, category=category, code=f"{step}-0123", code_digest="0" * 64, parameters={}
+    )
+
+
+# schedule
+
+
+def test_a_nightly_schedule_request_by_request(server, command, compiled):
+    said = command(
+        "schedule", "--pipeline", str(compiled), "--category", "desk", "--cron", "0 2 * * *", "--name", "nightly"
+    )
+    assert said.status == 0, said.err
+    assert kinds(server) == [
+        "GET /recurringruns",
+        "GET /pipelines",
+        "POST /pipelines/upload",
+        "GET /pipelines/ID/versions",
+        "GET /experiments",
+        "POST /experiments",
+        "POST /recurringruns",
+    ]
+    body = server.requests[-1].body
+    assert body["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * *"}}
+    assert (body["mode"], body["max_concurrency"], body["no_catchup"]) == ("ENABLE", 1, True)
+    assert body["pipeline_version_reference"]["pipeline_version_id"] in server.versions
+    assert body["experiment_id"] in server.experiments
+    parameters = body["runtime_config"]["parameters"]
+    assert parameters["annotation_version"] == ""  # the newest, at each firing
+    assert parameters["category"] == "desk"
+    assert "cron '0 0 2 * * *'" in said.out
+    assert "02:00" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--every", "6h"), {"periodic_schedule": {"interval_second": "21600"}}),
+        (("--cron", "30 0 2 * * 1-5"), {"cron_schedule": {"cron": "30 0 2 * * 1-5"}}),
+        (("--cron", "@daily"), {"cron_schedule": {"cron": "0 0 0 * * *"}}),
+        (("--cron", "0 2 * * *", "--time-zone", "Asia/Kolkata"), {"cron_schedule": {"cron": "0 30 20 * * *"}}),
+        (
+            ("--cron", "0 2 * * *", "--time-zone", "Europe/Berlin", "--server-time-zone", "Europe/Berlin"),
+            {"cron_schedule": {"cron": "0 0 2 * * *"}},
+        ),
+    ],
+)
+def test_what_a_trigger_becomes(server, command, compiled, options, expected):
+    said = command("schedule", "--pipeline", str(compiled), "--category", "desk", *options)
+    assert said.status == 0, said.err
+    assert only(server.schedules)["trigger"] == expected
+    assert said.err == ""
+
+
+def test_a_zone_with_summer_time_is_warned_of(server, command, compiled):
+    zone = ("--cron", "0 2 * * *", "--time-zone", "Europe/Berlin")
+    said = command("schedule", "--pipeline", str(compiled), "--category", "desk", *zone)
+    assert only(server.schedules)["trigger"]["cron_schedule"]["cron"] in ("0 0 1 * * *", "0 0 0 * * *")
+    assert "02:00 Europe/Berlin" in said.out
+    assert "fires at another time in Europe/Berlin" in said.err
+    assert "--server-time-zone Europe/Berlin" in said.err
+
+
+def test_catchup_and_concurrency(server, command, compiled):
+    options = ("--every", "90m", "--catchup", "--max-concurrency", "3")
+    assert command("schedule", "--pipeline", str(compiled), "--category", "desk", *options).status == 0
+    schedule = only(server.schedules)
+    assert schedule["max_concurrency"] == "3"
+    assert "no_catchup" not in schedule
+
+
+def test_a_schedule_of_the_same_name_is_replaced_only_on_demand(server, command, compiled):
+    arguments = ("schedule", "--pipeline", str(compiled), "--category", "desk", "--every")
+    command(*arguments, "6h")
+    server.requests.clear()
+    said = command(*arguments, "12h")
+    assert said.status == 1
+    assert "There is a schedule desk already (every 6h). Replace it with --replace" in said.err
+    assert not server.asked("POST", "DELETE")
+    assert command(*arguments, "12h", "--replace").status == 0
+    assert only(server.schedules)["trigger"]["periodic_schedule"]["interval_second"] == "43200"
+    assert [each.split()[0] for each in server.asked("POST", "DELETE")] == ["POST", "DELETE"]
+
+
+def test_schedules_are_listed_paused_resumed_and_deleted(server, command, compiled):
+    assert "no schedules yet" in command("schedule", "list").out
+    for name, when in (("nightly", ("--cron", "0 2 * * *")), ("often", ("--every", "6h"))):
+        command("schedule", "--pipeline", str(compiled), "--category", "desk", "--name", name, *when)
+    assert command("schedule", "pause", "nightly").status == 0
+    listed = command("schedule", "list").out.splitlines()
+    assert listed[1].split()[:8] == ["nightly", "paused", "0", "0", "2", "*", "*", "*"]
+    assert listed[2].split()[:4] == ["often", "on", "every", "6h"]
+    assert command("schedule", "resume", "nightly").status == 0
+    assert {each["status"] for each in server.schedules.values()} == {"ENABLED"}
+    assert command("schedule", "delete", "nightly").status == 0
+    assert only(server.schedules)["display_name"] == "often"
+    said = command("schedule", "delete", "nightly")
+    assert said.status == 1
+    assert "There is no schedule nightly. There are often." in said.err
+
+
+# runs
+
+
+def test_runs_shows_kubeflow_and_sql_side_by_side(server, submit, command, database_url):
+    server.plan = [(("snapshot", DONE), ("record", RUNNING))] * 2
+    submit("--name", "first")
+    run = only(server.runs)["run_id"]
+    server.get_run(server.requests[-1], run)
+    for step in ("snapshot", "record"):
+        begin(database_url, run, step)
+    end_step(open_database(database_url), run, "snapshot", "done")
+    begin(database_url, "20261121-085810-9c93", "record", category="plates")
+    end_step(open_database(database_url), "20261121-085810-9c93", "record", "failed", "LabelmeError: bad")
+
+    rows = json.loads(command("runs", "--json").out)
+    assert [row["id"] for row in rows] == ["20261121-085810-9c93", run]  # newest first
+    assert (rows[1]["kubeflow"], rows[1]["sql"], rows[1]["name"]) == ("running", "running", "first")
+    states = {step["name"]: (step["kubeflow"], step["sql"]) for step in rows[1]["steps"]}
+    assert states == {"snapshot": ("done", "done"), "record": ("running", "running")}
+    assert (rows[0]["kubeflow"], rows[0]["sql"]) == ("", "failed")
+
+    stop_heart(database_url, run, "record")
+    said = command("runs")
+    assert said.err == ""
+    assert re.search(rf"{run[:8]} +first +desk .* running +lost +snapshot done, record running / lost", said.out)
+    assert "record: LabelmeError: bad" in said.out
+    only_desk = json.loads(command("runs", "--category", "desk", "--json").out)
+    assert [row["id"] for row in only_desk] == [run]
+    assert len(json.loads(command("runs", "--limit", "1", "--json").out)) == 1
+
+
+def test_runs_works_with_one_of_the_two_and_says_which_is_missing(server, submit, command, database_url, monkeypatch):
+    submit()
+    run = only(server.runs)["run_id"]
+    begin(database_url, run, "snapshot")
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://localhost:9")
+    said = command("runs")
+    assert said.status == 0
+    assert "Kubeflow is missing: Kubeflow Pipelines at http://localhost:9 cannot be reached" in said.err
+    assert run[:8] in said.out
+    monkeypatch.delenv("SIGHTLINE_DATABASE_URL")
+    said = command("runs")
+    assert said.status == 1
+    assert "SQL is missing" in said.err
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
+    monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "mysql+pymysql://me:canary-token-a91f@localhost:9/sightline")
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
+    said = command("runs")
+    assert said.status == 0
+    assert "SQL is missing: mysql at localhost:9/sightline could not be reached" in said.err
+    assert run[:8] in said.out
+
+
+def stop_heart(url: str, run: str, step: str) -> None:
+    """The step's last sign of life was long ago."""
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    open_database(url).write(
+        lambda session: session.query(Step).filter_by(run_id=run, step=step).update({"heartbeat_at": long_ago})
+    )

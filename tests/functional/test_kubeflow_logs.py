@@ -1,0 +1,150 @@
+"""logs: pods as a real Kubernetes described them, asked for over HTTP."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laptop.cli import main
+from laptop.kubeflow import logs
+from sightline.database import connect, end_step, start_step
+from tests.kfp_server import KfpServer, serve
+from tests.kube_api import serve_pods, write_kubeconfig
+
+RUN = "717dc8a3-51e4-4280-9828-8761873bf1aa"
+OTHER_RUN = "0a9ec636-89a2-41fc-af28-045ae8b9f1d2"
+SNAPSHOT = "proto-mmmrl-system-container-impl-2289288664"
+
+
+@pytest.fixture
+def pods(shared_data: Path) -> list[Any]:
+    """The executor pods of two runs: snapshot, done, and work, failed."""
+    recording = shared_data / "kfp_server_2_17" / "pods.json"
+    if not recording.is_file():
+        pytest.skip("the recorded pods are not beside this checkout")
+    return list(json.loads(recording.read_text()).values())
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KfpServer]:
+    """A server that knows the run, and an environment that names it and a database."""
+    with serve(KfpServer()) as running:
+        for run in (OTHER_RUN, RUN):
+            running.runs[run] = {"run_id": run, "experiment_id": "e", "state": "SUCCEEDED"}
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", running.url)
+        monkeypatch.setenv("SIGHTLINE_DATABASE_URL", f"sqlite:///{tmp_path / 'cluster.db'}")
+        monkeypatch.setenv("SIGHTLINE_TIMEOUT", "5")
+        connect(f"sqlite:///{tmp_path / 'cluster.db'}").migrate()
+        yield running
+
+
+def use(monkeypatch: pytest.MonkeyPatch, folder: Path, address: str) -> None:
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(folder / "none"))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION",
+        str(write_kubeconfig(folder / "kubeconfig", address)),
+    )
+
+
+@pytest.mark.parametrize("which", [RUN, "717d", "latest"])
+def test_a_steps_log_is_that_of_its_container(server, pods, monkeypatch, tmp_path, capsys, which):
+    asked: list[str] = []
+    with serve_pods(pods, {SNAPSHOT: "first line\nÜbung 2\n"}, asked=asked) as address:
+        use(monkeypatch, tmp_path, address)
+        assert main(["logs", which, "snapshot"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "first line\nÜbung 2\n"
+    assert f"== snapshot: pod {SNAPSHOT}, Succeeded" in said.err
+    assert asked[0].startswith("/api/v1/namespaces/kubeflow/pods?")
+
+
+def test_drivers_and_other_steps_are_left_out(server, pods, monkeypatch, tmp_path, capsys):
+    driver = copy.deepcopy(pods[0])
+    driver["metadata"] |= {"name": "driver"}
+    driver["metadata"]["annotations"]["workflows.argoproj.io/node-name"] = "proto-mmmrl(0).root(0).snapshot-driver(0)"
+    train = copy.deepcopy(pods[0])
+    train["metadata"] |= {"name": "train-pod", "creationTimestamp": "2026-11-21T05:00:00Z"}
+    train["metadata"]["annotations"]["workflows.argoproj.io/node-name"] = "proto-mmmrl.root.train.executor"
+    with serve_pods([train, driver, *pods], {SNAPSHOT: "snapped\n", "train-pod": "trained\n"}) as address:
+        use(monkeypatch, tmp_path, address)
+        assert main(["logs", RUN]) == 0
+        assert capsys.readouterr().out == "snapped\ntrained\n"
+        assert main(["logs", RUN, "train"]) == 0
+        assert capsys.readouterr().out == "trained\n"
+
+
+def test_a_pod_that_cannot_start_says_why_and_is_waited_for(server, pods, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(logs, "SECONDS_BETWEEN_LOOKS", 0.01)
+    waiting = pods[0]
+    done = copy.deepcopy(waiting["status"])
+    reason = {"reason": "ImagePullBackOff", "message": "no such image"}
+    waiting["status"] = {
+        "phase": "Pending",
+        "containerStatuses": [
+            {
+                "name": "main",
+                "image": "x",
+                "imageID": "",
+                "ready": False,
+                "restartCount": 0,
+                "state": {"waiting": reason},
+            }
+        ],
+    }
+    with serve_pods([waiting], {SNAPSHOT: "at last\n"}) as address:
+        use(monkeypatch, tmp_path, address)
+        assert main(["logs", RUN, "snapshot"]) == 0
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "waiting: ImagePullBackOff: no such image" in said.err
+        monkeypatch.setattr(logs.time, "sleep", lambda _: waiting.update(status=done))
+        assert main(["logs", RUN, "snapshot", "--follow"]) == 0
+        assert capsys.readouterr().out == "at last\n"
+
+
+def test_when_the_pods_are_gone_sql_tells_the_reason_and_the_ui_has_the_log(server, monkeypatch, tmp_path, capsys):
+    database = connect(f"sqlite:///{tmp_path / 'cluster.db'}")
+    for step in ("snapshot", "train"):
+        start_step(database, RUN, step, category="desk", code="x-1", code_digest="0" * 64, parameters={})
+    end_step(database, RUN, "snapshot", "done")
+    end_step(database, RUN, "train", "failed", "SightlineError: the loss is not a number")
+    with serve_pods([], {}) as address:
+        use(monkeypatch, tmp_path, address)
+        assert main(["logs", RUN]) == 1
+    said = capsys.readouterr()
+    assert said.out == "snapshot: done\ntrain: failed: SightlineError: the loss is not a number\n"
+    assert "are gone" in said.err
+    assert f"executor-logs: {server.url}/#/runs/details/{RUN}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"), [(403, "does not let this account read pods"), (500, "Kubernetes refuses (500)")]
+)
+def test_a_cluster_that_refuses_is_told_and_the_ui_named(server, monkeypatch, tmp_path, capsys, status, sentence):
+    with serve_pods([], {}, status) as address:
+        use(monkeypatch, tmp_path, address)
+        assert main(["logs", RUN]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "executor-logs" in said
+
+
+def test_a_cluster_that_is_nowhere(server, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert main(["logs", RUN]) == 1
+    assert "Set KUBECONFIG, as for kubectl" in capsys.readouterr().err
+    use(monkeypatch, tmp_path, "http://127.0.0.1:9")
+    assert main(["logs", RUN]) == 1
+    assert "Kubernetes cannot be reached" in capsys.readouterr().err
+
+
+def test_a_run_must_be_one(server, capsys):
+    twin = "717dc8a3-0000-4280-9828-8761873bf1aa"
+    server.runs[twin] = server.runs[RUN] | {"run_id": twin}
+    for which, sentence in (("717", "begins several runs: "), ("zzz", "zzz begins no run's id")):
+        assert main(["logs", which]) == 1
+        assert sentence in capsys.readouterr().err

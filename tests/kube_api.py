@@ -1,0 +1,71 @@
+"""The two questions that `logs` asks Kubernetes, answered over HTTP from pods that a real one described."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+
+@contextmanager
+def serve_pods(
+    pods: list[Any], logs: Mapping[str, str], status: int = 200, asked: list[str] | None = None
+) -> Iterator[str]:
+    """A server of these pods and their logs; the address. With a status it refuses everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            address = urlsplit(self.path)
+            query = {name: values[0] for name, values in parse_qs(address.query).items()}
+            if asked is not None:
+                asked.append(self.path)
+            name = address.path.split("/pods")[-1].strip("/")
+            if status != 200:
+                self._send(json.dumps({"kind": "Status", "code": status, "message": "refused"}), status)
+            elif name.endswith("/log"):
+                self._send(logs[name.removesuffix("/log")] if query["container"] == "main" else "not ours")
+            elif name:
+                self._send(json.dumps(next(pod for pod in pods if pod["metadata"]["name"] == name)))
+            else:
+                key, _, value = query["labelSelector"].partition("=")
+                found = [pod for pod in pods if pod["metadata"]["labels"].get(key) == value]
+                self._send(json.dumps({"kind": "PodList", "apiVersion": "v1", "items": found}))
+
+        def _send(self, text: str, code: int = 200) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.server_address[1]}"
+    finally:
+        listening.shutdown()
+        listening.server_close()
+        thread.join()
+
+
+def write_kubeconfig(path: Path, address: str) -> Path:
+    """What kubectl would need to reach the server."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": address}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "users": [{"name": "me", "user": {}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
