@@ -21,6 +21,7 @@ KEPT = Path("/var/tmp/sightline-tests")
 """The engine's data and what images are built from: a second session finds most of it done."""
 REGISTRY, TAG = "sightline", "test"
 TARGETS = ("data", "train")
+SOURCE = "https://git.example.com/team/sightline"
 SHARED_WHEELS = REPOSITORY.parent / "shared" / "wheels"
 BUILD_SECONDS = 3600
 """Without a wheel at hand the ops of mmcv are compiled."""
@@ -62,7 +63,7 @@ def images(engine: str) -> dict[str, str]:
         for wheel in known_wheels():
             shutil.copy(wheel, context / "docker" / "wheelhouse")
         revision = _run("git", "-C", str(REPOSITORY), "rev-parse", "HEAD").stdout.strip()
-        done = make_images(context, REGISTRY, TAG, REVISION=revision)
+        done = make_images(context, REGISTRY, TAG, REVISION=revision, SOURCE=SOURCE)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
         shutil.rmtree(context)
     return {target: f"{REGISTRY}/sightline-{target}:{TAG}" for target in TARGETS}
