@@ -149,10 +149,10 @@ def _sync(talk: Talk, volume: Path, junk: list[list[str]]) -> None:
     try:
         _build(talk, building, live, order["files"], order["sent"])
         built = {path: _digest(building / path, talk) for path in _files(building, junk)}
-        if built != order["files"]:
-            talk.say(differ=[path for path in sorted(order["files"]) if built.get(path) != order["files"][path]])
-        elif touched := live.touched():
+        if touched := live.touched():
             talk.say(touched=touched)
+        elif built != order["files"]:
+            talk.say(differ=[path for path in sorted(order["files"]) if built.get(path) != order["files"][path]])
         else:
             talk.say(**_make_live(volume, building, live, order["record"]))
     finally:

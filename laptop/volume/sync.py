@@ -1,6 +1,6 @@
 """Put helper code on the volume, and tell what lies there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -76,7 +76,10 @@ def sync(source: Path, door: Door, force: bool) -> str:
         _send(channel, code, changed)
         done = channel.hear()
     _check(done, source)
-    return _told(code, changed, len(live.files.keys() - code.files.keys()), door, done)
+    deleted = len(live.files.keys() - code.files.keys())
+    size = decimal(sum(code.sizes[path] for path in changed))
+    summary = f"code_digest {code.digest}: {len(changed)} of {len(code.files)} files, {size}, to {door.name}"
+    return "\n  ".join([f"{summary}; {deleted} deleted" if deleted else summary, *_remarks(live, done)])
 
 
 def show_status(source: Path, door: Door) -> str:
@@ -134,21 +137,15 @@ def _check(done: Mapping[str, Any], source: Path) -> None:
         )
 
 
-def _told(code: LocalCode, changed: list[str], deleted: int, door: Door, done: Mapping[str, Any]) -> str:
-    size = decimal(sum(code.sizes[path] for path in changed))
-    said = [f"code_digest {code.digest}: {len(changed)} of {len(code.files)} files, {size}, to {door.name}"]
-    if deleted:
-        said[0] += f"; {deleted} deleted"
+def _remarks(live: LiveCopy, done: Mapping[str, Any]) -> Iterator[str]:
     if done["foreign"] or done["late"]:
-        kept = f"is kept as copies/{done['kept']}" if done["kept"] else "still lies where it was linked from"
-        said.append(f"what lay there was not what a sync had brought; it {kept}")
+        what = "edited on the volume" if live.record else "brought by no sync"
+        kept = f"is kept as copies/{done['kept']}" if done["kept"] else "stays in the folder that code was a link to"
+        yield f"what was there before ({what}) {kept}"
     if done["late"]:
-        said.append(
-            f"edited on the volume at the very moment of the switch, so not in the new copy: {_names(done['late'])}"
-        )
+        yield f"edited at the very moment of the switch, so not in the new copy: {_names(done['late'])}"
     if done["gap"]:
-        said.append("the volume's file system cannot let two names change places: for a moment there was no code on it")
-    return "\n  ".join(said)
+        yield "the volume's file system cannot let two names change places: for a moment there was no code on it"
 
 
 def _synced(record: Mapping[str, Any] | None) -> str:
