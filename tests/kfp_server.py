@@ -82,6 +82,8 @@ class KfpServer:
 
     tag_name: str = "unknown"
     multi_user: bool = False
+    root: str = ""
+    """What stands before every path, as a proxy has it."""
     login: Login = field(default_factory=Login)
     requests: list[Request] = field(default_factory=list)
     pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class KfpServer:
         if refusal is not None:
             return refusal
         for (method, pattern), handle in ROUTES.items():
-            found = re.fullmatch(PREFIX + pattern, request.path)
+            found = re.fullmatch(re.escape(self.root) + PREFIX + pattern, request.path)
             if method == request.method and found:
                 try:
                     return Answer(handle(self, request, *found.groups()))

@@ -101,9 +101,10 @@ class Server:
                 return
 
     def link(self, run_id: str) -> str:
-        """The run's page in the UI."""
-        ui = self._access.ui or self.host
-        return f"{ui.rstrip('/')}/#/runs/details/{run_id}"
+        """The run's page in the UI, which is at the host that was named; kfp's own ways reach no pages."""
+        ui = self._access.ui or self._access.host
+        page = f"#/runs/details/{run_id}"
+        return f"{ui.rstrip('/')}/{page}" if ui else f"{page} in Kubeflow's UI (say where that is with --ui)"
 
 
 def connect(access: Access) -> Server:
@@ -161,7 +162,7 @@ def _client(access: Access) -> "kfp.Client":
         path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", TOKEN_IN_POD)
         in_pod = not (access.token or access.cookies) and Path(path).is_file()
         try:
-            return Client(
+            client = Client(
                 host=access.host or None,
                 existing_token=access.token or None,
                 cookies=access.cookies or None,
@@ -174,6 +175,8 @@ def _client(access: Access) -> "kfp.Client":
             raise ServerError(
                 f"kfp's own configuration cannot be read ({type(error).__name__}). Mend or remove {place}."
             ) from None
+    client._existing_config.host = _host_of(client)  # through kubectl's proxy kfp would ask for …/proxy//apis
+    return client
 
 
 def _namespace_in_pod() -> str:

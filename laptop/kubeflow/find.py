@@ -1,5 +1,6 @@
 """The run that a user means by some of its id."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -41,14 +42,21 @@ def newest_runs(server: Server) -> Iterator[Any]:
 
 def _matching(which: str, server: Server | None, records: Records) -> Iterator[str]:
     begins = "" if which == LATEST else which
-    if server is not None:
-        ids: Iterator[str] = (run.run_id for run in newest_runs(server))
-    else:
-        from sightline.database import list_runs
-
-        ids = (run.id for run in list_runs(records.database)) if records.database else iter(())
-    for each in ids:
+    for each in itertools.chain(_on_server(server), _in_sql(records)):
         if each.startswith(begins):
             yield each
             if which == LATEST:
                 return
+
+
+def _on_server(server: Server | None) -> Iterator[str]:
+    return (run.run_id for run in newest_runs(server)) if server else iter(())
+
+
+def _in_sql(records: Records) -> Iterator[str]:
+    """Runs on laptops are here only."""
+    if records.database is None:
+        return iter(())
+    from sightline.database import list_runs
+
+    return (run.id for run in list_runs(records.database))

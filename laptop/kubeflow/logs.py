@@ -27,6 +27,11 @@ def logs(options: argparse.Namespace) -> int:
     server, problem = try_connect(access)
     records = open_records(options.workspace)
     run_id = find_run_id(options.which, server, records, problem)
+    local = options.workspace / "logs" / f"{run_id}.log"
+    if local.is_file():
+        print(f"== the whole run on this laptop, {local}", file=sys.stderr)
+        sys.stdout.write(local.read_text(encoding="utf-8", errors="replace"))
+        return 0
     try:
         cluster = _cluster()
         pods = _pods(cluster, server.pods if server else access.namespace or "kubeflow", run_id, options.step)

@@ -8,8 +8,11 @@ import pytest
 
 from tests.workspace import REPOSITORY, run_pipeline
 
-COMMANDS = ("publish", "local", "versions", "diff", "verify", "export", "compile", "annotate", "sample")
-HEAVY = {"kfp", "torch", "numpy", "pydantic", "rich", "sqlalchemy", "dvc", "google", "mmengine", "mmdet"}
+COMMANDS = (
+    *("publish", "local", "versions", "diff", "verify", "export", "compile", "annotate", "sample"),
+    *("sync", "submit", "schedule", "runs", "logs"),
+)
+HEAVY = {"kfp", "kubernetes", "torch", "numpy", "pydantic", "rich", "sqlalchemy", "dvc", "google", "mmengine", "mmdet"}
 
 Done = subprocess.CompletedProcess[str]
 

@@ -26,6 +26,7 @@ from sightline.database import connect as open_database
 from sightline.database.models import Step
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
 from tests.kfp_server import Answer, KfpServer, Login, Request, serve
+from tests.kube_api import write_kubeconfig
 from tests.workspace import REPOSITORY
 
 TOKEN = "canary-token-a91f"
@@ -420,6 +421,27 @@ def test_kfps_own_configuration_is_used(server, compiled, tmp_path):
     assert f"Mend or remove {place}" in done.stderr
 
 
+def test_a_server_below_a_path(server, command, compiled):
+    server.root = "/pipeline"
+    said = command(
+        "submit", "--category", "desk", "--pipeline", str(compiled), "--host", f"{server.url}/pipeline/#/runs"
+    )
+    assert said.status == 0, said.err
+    assert f"{server.url}/pipeline/#/runs/details/{only(server.runs)['run_id']}" in said.out
+
+
+def test_without_a_host_kubectls_cluster_is_used(server, submit, tmp_path, monkeypatch):
+    server.root = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
+    config = str(write_kubeconfig(tmp_path / "kubeconfig", server.url))
+    monkeypatch.setenv("KUBECONFIG", config)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", config)
+    said = submit()
+    assert said.status == 0, said.err
+    assert f"#/runs/details/{only(server.runs)['run_id']} in Kubeflow's UI" in said.out
+    assert "https://ui/#/runs/details/" in submit("--ui", "https://ui").out
+
+
 def test_a_private_authority_is_trusted_when_it_is_named(command, compiled, tmp_path):
     authority, certificate = make_authority(tmp_path)
     arguments = ("submit", "--category", "desk", "--pipeline", str(compiled))
@@ -545,6 +567,21 @@ def test_a_server_that_restarts_is_waited_for(server, submit):
 
     server.before = restarting
     assert submit("--wait").status == 0
+
+
+def test_a_session_that_runs_out_ends_the_following_not_the_run(server, submit):
+    server.login = Login(cookie=COOKIE, otherwise="page")
+    server.plan = [(("snapshot", RUNNING),)] * 9
+
+    def run_out(_: Request) -> None:
+        if len(server.asked("GET /runs/")) == 3:
+            server.login = Login(cookie="session=new", otherwise="page")
+
+    server.before = run_out
+    said = submit("--wait", "--cookies", COOKIE)
+    assert said.status == 1
+    assert "likely a login" in said.err
+    assert f"The run {only(server.runs)['run_id']} goes on without us" in said.err
 
 
 def test_ctrl_c_leaves_the_run_running(server, submit, monkeypatch):

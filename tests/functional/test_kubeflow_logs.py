@@ -142,6 +142,15 @@ def test_a_cluster_that_is_nowhere(server, monkeypatch, tmp_path, capsys):
     assert "Kubernetes cannot be reached" in capsys.readouterr().err
 
 
+def test_the_log_of_a_run_on_this_laptop_is_its_file(server, tmp_path, capsys):
+    database = connect(f"sqlite:///{tmp_path / 'cluster.db'}")
+    start_step(database, "20261121-0858", "train", category="desk", code="x", code_digest="0" * 64, parameters={})
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "20261121-0858.log").write_text("all of it\n")
+    assert main(["logs", "2026", "--workspace", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "all of it\n"
+
+
 def test_a_run_must_be_one(server, capsys):
     twin = "717dc8a3-0000-4280-9828-8761873bf1aa"
     server.runs[twin] = server.runs[RUN] | {"run_id": twin}
