@@ -94,10 +94,9 @@ def _print_end(console: Console, run: Any, records: Records) -> None:
             if value is not None:
                 table.add_row(name, f"{value:.3f}")
         console.print(table)
-    elif records.missing:
-        console.print(f"scores: in the UI, step evaluate, artifact scores (not from SQL: {records.missing})")
     elif any(step.name == "evaluate" for step in steps):
-        console.print("scores: in the UI, step evaluate, artifact scores (SQL has them under the run that made them)")
+        why = f"not from SQL: {records.missing}" if records.missing else "SQL has them under the run that made them"
+        console.print(f"scores: in the UI, step evaluate, artifact scores ({why})")
 
 
 def _scores(records: Records, run_id: str) -> Mapping[str, float | None]:
