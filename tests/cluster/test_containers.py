@@ -6,8 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.workspace import REPOSITORY
 SOURCES = ("pipeline.py", "laptop", "components", "shared_volume")
 STEPS = ("snapshot", "record", "train", "evaluate", "test")
 IMAGE_USER = 1001
+SOMEBODY = 4711
 PATIENCE_SECONDS = 120
 
 
@@ -77,8 +79,13 @@ class Laptop:
 LOCAL = ("local", "--category", "plates", "--runner", "docker", "--tag", "test")
 
 
-def new_laptop(folder: Path, settings: dict[str, str] | None = None) -> Laptop:
-    """A laptop with plates v0.1.0 published."""
+PREPARATION = (
+    ("sample", "plates", "--images", "20", "--labels", "board"),
+    ("publish", "plates", "--category", "plates", "--version", "v0.1.0"),
+)
+
+
+def copy_sources(folder: Path) -> None:
     for name in SOURCES:
         source, target = REPOSITORY / name, folder / "checkout" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,14 +93,6 @@ def new_laptop(folder: Path, settings: dict[str, str] | None = None) -> Laptop:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    laptop = Laptop(folder, settings or {})
-    for arguments in (
-        ("sample", str(folder / "plates"), "--images", "20", "--labels", "board"),
-        ("publish", str(folder / "plates"), "--category", "plates", "--version", "v0.1.0"),
-    ):
-        status, output, errors = laptop.run(*arguments)
-        assert status == 0, output + errors
-    return laptop
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,12 @@ def laptop(images: dict[str, str], gcs_emulator: str, mariadb_server: str, tmp_p
     engine.dispose()
     url = sqlalchemy.make_url(mariadb_server).set(database=database).render_as_string(hide_password=False)
     settings = {"SIGHTLINE_STORAGE": f"gs://{bucket}/team", "SIGHTLINE_DATABASE_URL": url}
-    return new_laptop(tmp_path_factory.mktemp("laptop"), settings | EMULATOR_SETTINGS)
+    made = Laptop(tmp_path_factory.mktemp("laptop"), settings | EMULATOR_SETTINGS)
+    copy_sources(made.folder)
+    for arguments in PREPARATION:
+        status, output, errors = made.run(*arguments)
+        assert status == 0, output + errors
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +253,40 @@ def test_what_is_missing_is_said(laptop: Laptop, arguments, settings, message) -
     assert status == 1
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder that others can enter; pytest keeps its own for the one who runs it."""
+    with tempfile.TemporaryDirectory(prefix="sightline-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_results_of_somebody_who_is_not_root_stay_hers(images: dict[str, str], open_folder: Path) -> None:
+    """Her containers run as she does, with no help of root."""
+    socket = Path(os.environ["DOCKER_HOST"].removeprefix("unix://"))
+    if os.geteuid() != 0 or not socket.is_socket():
+        pytest.skip("needs root, to become somebody else who may use the container engine")
+    hers = Laptop(open_folder, {})
+    copy_sources(hers.folder)
+    for path in (hers.folder, *hers.folder.rglob("*")):
+        os.chown(path, SOMEBODY, SOMEBODY)
+    as_her = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", f"--groups={socket.stat().st_gid}"]
+    for arguments in (*PREPARATION, (*LOCAL, "--steps", "record")):
+        done = subprocess.run(
+            [*as_her, sys.executable, "pipeline.py", "--workspace", str(hers.workspace), *arguments],
+            cwd=hers.folder / "checkout",
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(hers.folder),
+                "USER": "her",
+                "DOCKER_HOST": os.environ["DOCKER_HOST"],
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.lstat().st_uid for path in hers.workspace.rglob("*")} == {SOMEBODY}
+    assert (hers.workspace / "reports" / "plates" / "record.html").is_file()
