@@ -92,7 +92,7 @@ class Channel:
             received = self._pipe.receive()
             if not received:
                 raise LostError(
-                    "The process beside the volume ended before it had answered"
+                    "The process beside the volume, or the connection to it, ended before it had answered"
                     f"{self._pipe.last_words()}. The live copy is whole, the old one or the new one: sync again."
                 )
             self._waiting += received

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class PodDoor:
         except ApiException as error:
             raise _refusal(error, host, self._namespace) from None
         except (urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError) as error:
-            reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+            reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2].rstrip(".")
             raise LostError(f"The cluster at {host} cannot be reached: {reason}.") from None
 
 
@@ -143,26 +144,49 @@ class _ExecPipe:
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._socket.settimeout(ANSWER_SECONDS)
+        self._output = b""
         self._complaints = b""
+        self._ended = False
 
     def send(self, data: bytes) -> None:
-        self._socket.send_binary(bytes([STDIN]) + data)
+        from websocket import WebSocketConnectionClosedException
+
+        # A process that has given up has said why: that is heard next, so what it will not read is not sent.
+        while not self._ended and self._has_frames():
+            self._take_frame()
+        if not self._ended:
+            try:
+                self._socket.send_binary(bytes([STDIN]) + data)
+            except (WebSocketConnectionClosedException, ConnectionError):
+                self._ended = True
 
     def receive(self) -> bytes:
-        from websocket import ABNF
+        while not self._output and not self._ended:
+            self._take_frame()
+        output, self._output = self._output, b""
+        return output
 
-        while True:
+    def _has_frames(self) -> bool:
+        raw = self._socket.sock
+        pending = getattr(raw, "pending", None)  # a TLS socket's
+        return bool(pending and pending()) or bool(select.select([raw], [], [], 0)[0])
+
+    def _take_frame(self) -> None:
+        from websocket import ABNF, WebSocketConnectionClosedException
+
+        try:
             code, frame = self._socket.recv_data_frame(True)
-            if code == ABNF.OPCODE_CLOSE:
-                return b""
-            if code not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or not frame.data:
-                continue
+        except (WebSocketConnectionClosedException, ConnectionError):
+            code, frame = ABNF.OPCODE_CLOSE, None
+        if code == ABNF.OPCODE_CLOSE:
+            self._ended = True
+        elif code in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data:
             channel, data = frame.data[0], frame.data[1:]
-            if channel == STDOUT and data:
-                return data
-            if channel == STDERR:
+            if channel == STDOUT:
+                self._output += data
+            elif channel == STDERR:
                 self._complaints += data
-            if channel == STATUS:
+            elif channel == STATUS:
                 self._complaints += _status_message(data)
 
     def last_words(self) -> str:

@@ -118,7 +118,9 @@ def _live(message: Mapping[str, Any]) -> LiveCopy:
 def _send(channel: Channel, code: LocalCode, paths: list[str]) -> None:
     total = sum(code.sizes[path] for path in paths)
     columns = ("sending", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=total < LARGE) as progress:
+    console = Console(stderr=True)
+    hidden = total < LARGE or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=total)
         for path in paths:
             for piece in code.read(path):
