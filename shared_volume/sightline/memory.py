@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from sightline.errors import SightlineError
@@ -69,10 +70,15 @@ def size(count: int) -> str:
 
 
 def explained(error: Exception, kills_before: int = 0) -> Exception:
-    """An error of memory or shared memory in our words; any other one as it is."""
+    """An error of memory or shared memory in our words; any other one as it is.
+
+    The errors that led to it count: torch reports a dead worker wherever the training happens to be, in the middle of
+    writing a checkpoint for instance, which then fails in its own way.
+    """
     if isinstance(error, SightlineError):
         return error
-    text = str(error)
+    chain = list(_chain(error))
+    text = "\n".join(map(str, chain))
     worker = "DataLoader worker" in text
     if OUT_OF_SHARED_MEMORY.search(text):
         return SightlineError(f"Loading data {out_of_shared_memory()}")
@@ -80,12 +86,22 @@ def explained(error: Exception, kills_before: int = 0) -> Exception:
         return OutOfMemoryError(f"lost a data loading process, {killed_for_memory(kills_before)}", worker=True)
     if OUT_OF_GPU_MEMORY.search(text):
         return OutOfMemoryError(f"ran out of GPU memory{_gpu_numbers(text)}", gpu=True)
-    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if isinstance(error, MemoryError) or no_memory or OUT_OF_MEMORY.search(text):
+    if any(map(_is_of_memory, chain)):
         limit = memory_limit()
-        shown = f", limit {size(limit)}" if limit else ""
-        return OutOfMemoryError(f"ran out of memory ({type(error).__name__}{shown})", worker=worker)
+        shown = f" (limit {size(limit)})" if limit else ""
+        return OutOfMemoryError(f"ran out of memory{shown}", worker=worker)
     return error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or no_memory or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def out_of_shared_memory() -> str:

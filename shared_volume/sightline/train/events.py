@@ -22,15 +22,24 @@ class Events:
     Args:
         folder: the work folder.
         step: where SQL hears of it.
-        restarted: this process follows one of the same attempt that ran out of memory.
+
+    Attributes:
+        restarted: how training goes on after it ran out of memory just now; empty when it did not.
     """
 
-    def __init__(self, folder: Path, step: RunningStep, restarted: bool) -> None:
+    def __init__(self, folder: Path, step: RunningStep) -> None:
         self.path = folder / FILE
         self.step = step
-        self.restarted = restarted
+        self.restarted = ""
 
-    def after_what(self) -> str:
+    def going_on(self, iteration: int) -> None:
+        """Training goes on at a checkpoint, or (after it ran out of memory) from the start."""
+        if self.restarted:
+            self.tell("restarted", iteration, self.restarted)
+        elif iteration:
+            self.tell("resumed", iteration, f"goes on at its checkpoint, {self._after_what()}")
+
+    def _after_what(self) -> str:
         """Why a checkpoint was there to go on from."""
         before = self.step.before
         if before is None:

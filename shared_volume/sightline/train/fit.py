@@ -60,7 +60,7 @@ def train(given: Mapping[str, Any]) -> dict[str, Any]:
         device = choose_device(given["device"])
         folder = place.volume / "work" / f"train-{request.key()}"
         with _only_one_at_a_time(folder):
-            events = Events(folder, step, restarted=bool(stopped))
+            events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, device, events)
             tell_began()
             loop, seconds = fit(config, dataset_dir, classes, folder, request.select_by, device, images, events)
@@ -77,6 +77,9 @@ def _fit_into_memory(
         events.tell(OUT_OF_MEMORY, reached, f"training {stopped['reason']}", datetime.fromisoformat(stopped["at"]))
         found = halve(found, config.train_batch_size, config.get("num_workers", 0), stopped, device)
         found.write(folder)
+        events.restarted = f"goes on with a batch of {shown_as_parts(config.train_batch_size, found.images)}"
+        if found.without_workers:
+            events.restarted += ", data loaded in the training's own process"
     if found is None:
         return config.train_batch_size
     if found.without_workers:

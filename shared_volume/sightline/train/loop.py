@@ -22,7 +22,7 @@ from sightline.train.checkpoints import (
 )
 from sightline.train.events import Events
 from sightline.train.history import History
-from sightline.train.micro_batches import shown_as_parts, train_in_parts
+from sightline.train.micro_batches import train_in_parts
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         self._resume()
         self.history.open(self._iter)
-        self._tell_how_it_goes_on()
+        if self.events:
+            self.events.going_on(self._iter)
         self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
@@ -153,20 +154,6 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if len(batch["inputs"]) <= self.options.images:
             return model.train_step(batch, optim_wrapper=optim_wrapper)
         return train_in_parts(model, optim_wrapper, batch, self.options.images)
-
-    def _tell_how_it_goes_on(self) -> None:
-        """After a loss or a kill: from where, and how much of a batch is taken at a time."""
-        if self.events is None:
-            return
-        batch = self.dataloader.batch_size
-        if self.events.restarted:
-            how = f"goes on with a batch of {shown_as_parts(batch, self.options.images)}"
-            self.events.tell("restarted", self._iter, how + self._workers())
-        elif self.resumed_at:
-            self.events.tell("resumed", self._iter, f"goes on at its checkpoint, {self.events.after_what()}")
-
-    def _workers(self) -> str:
-        return "" if self.dataloader.num_workers else ", data loaded in the training's own process"
 
     def _remaining_batches(self, first: int) -> Any:
         batches = iter(self.dataloader)

@@ -1,0 +1,107 @@
+"""A child process that works, and the small parent that tells how it ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline import supervise
+from sightline.errors import SightlineError
+from sightline.memory import OutOfMemoryError
+from sightline.supervise import ChildDiedError, Step, run_in_child, run_step
+from tests.workspace import REPOSITORY
+
+STEP = Step("train", "train-0", "desk")
+
+
+@pytest.fixture(autouse=True)
+def child_finds_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would have been written to SQL."""
+    found: list[Any] = []
+    monkeypatch.setattr(supervise, "_record_failure", lambda *given: found.append(given))
+    return found
+
+
+def test_a_child_answers_and_belongs_to_its_parent():
+    found = run_in_child("tests.child_work:answer", {"epochs": 3, "overrides": {"lr": 0.1}})
+    assert found["given"] == {"epochs": 3, "overrides": {"lr": 0.1}}
+    assert found["parent"] == os.getpid() == int(found["watched"])
+    assert int(found["threads"]) >= 1
+    assert found["first_to_go"] > int(Path("/proc/self/oom_score_adj").read_text())
+    assert found["path"][0] == str(REPOSITORY / "shared_volume"), "the parent's own library, not the current folder"
+
+
+@pytest.mark.parametrize(
+    ("work", "given", "error", "message"),
+    [
+        ("fail", {}, SightlineError, "The file a.json is wrong. Line 3. Correct it."),
+        ("break_down", {}, ChildDiedError, "failed: ValueError: y"),
+        ("run_out", {}, OutOfMemoryError, "The process ran out of GPU memory."),
+        ("die", {"signal": signal.SIGKILL}, OutOfMemoryError, "was killed by signal 9, most likely for memory"),
+        ("die", {"signal": signal.SIGSEGV}, ChildDiedError, "was ended by signal 11 (Segmentation fault)."),
+        ("die", {"signal": signal.SIGBUS}, ChildDiedError, "ran out of shared memory"),
+        ("leave", {}, ChildDiedError, "ended with exit status 7 and no result."),
+        ("nothing_there", {}, ChildDiedError, "AttributeError"),
+    ],
+)
+def test_how_a_child_ended_is_told_in_one_line(work, given, error, message):
+    with pytest.raises(error) as raised:
+        run_in_child(f"tests.child_work:{work}", given)
+    assert type(raised.value) is error
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("begin", [False, True], ids=["at its start", "at work"])
+def test_work_that_ran_out_of_memory_before_it_began_is_not_started_again(recorded, begin):
+    given = {"signal": signal.SIGKILL, "begin": begin}
+    with pytest.raises(OutOfMemoryError) as raised:
+        run_in_child("tests.child_work:die", given)
+    assert raised.value.began is begin
+    if not begin:
+        with pytest.raises(SightlineError, match=r"give it more memory \(train_memory\)"):
+            run_step(STEP, "tests.child_work:die", given, shrinks=True)
+        assert len(recorded) == 1
+
+
+def test_work_that_shrinks_is_started_again_until_it_fits(tmp_path, recorded):
+    found = run_step(STEP, "tests.child_work:shrink", {"path": str(tmp_path / "starts")}, shrinks=True)
+    assert found[0].startswith("was killed by signal 9")
+    assert found[1] is False
+    assert (tmp_path / "starts").read_text().split() == ["once"] * 4
+    assert recorded == []
+
+
+def test_work_that_does_not_shrink_fails_with_a_sentence_that_is_recorded(tmp_path, recorded):
+    with pytest.raises(SightlineError) as raised:
+        run_step(STEP, "tests.child_work:shrink", {"path": str(tmp_path / "starts")}, advice="or wait")
+    assert str(raised.value).endswith("give it more memory (train_memory), or wait.")
+    ((step, sentence, stopped),) = recorded
+    assert (step, sentence, stopped["gpu"]) == (STEP, str(raised.value), False)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_parent_that_ends_takes_its_child_with_it(tmp_path, number, status):
+    place = tmp_path / "child"
+    script = "import sys; from sightline.supervise import run_in_child; run_in_child('tests.child_work:sleep', {'path': sys.argv[1]})"
+    path = os.pathsep.join([str(REPOSITORY / "shared_volume"), str(REPOSITORY)])
+    parent = subprocess.Popen([sys.executable, "-c", script, str(place)], env=os.environ | {"PYTHONPATH": path})
+    until = time.monotonic() + 60
+    while not (place.is_file() and place.read_text()) and time.monotonic() < until:
+        time.sleep(0.02)
+    child = int(place.read_text())
+    parent.send_signal(number)
+    assert parent.wait(timeout=30) == status
+    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{child}").exists()
