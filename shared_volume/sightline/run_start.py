@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sightline.database import connect, list_steps
@@ -98,13 +99,13 @@ def start_run(
 def _remove_old_releases(place: Settings) -> None:
     """Tidy the volume up. What cannot be done now is done by a later run: nothing of it is worth failing for."""
     database = connect(place.database_url.get_secret_value())
+
+    def lives(run: str, since: datetime) -> bool:
+        database.migrate()
+        return any(step.heartbeat_at > since for step in list_steps(database, run))
+
     try:
-        remove_old_releases(
-            place.volume,
-            place.keep_releases,
-            place.keep_days,
-            lambda run, since: any(step.heartbeat_at > since for step in list_steps(database, run)),
-        )
+        remove_old_releases(place.volume, place.keep_releases, place.keep_days, lives)
     except (SightlineError, OSError) as error:
         log.warning("old releases stay for now: %s", error)
     finally:

@@ -81,6 +81,10 @@ NO_EXCHANGE = """
     import ctypes
     ctypes.CDLL = lambda *_, **__: object()
 """
+FULL = """
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+"""
 IMPATIENT = """
     plain_alarm = signal.alarm
     signal.alarm = lambda seconds: plain_alarm(min(seconds, 1))
@@ -361,6 +365,16 @@ def test_a_file_that_is_saved_while_it_is_sent_replaces_nothing(source, volume, 
     monkeypatch.setattr(laptop_sync, "_send", send)
     with pytest.raises(ChangedWhileSentError, match=r"sightline/part_0/module_0\.py"):
         laptop_sync.sync(source, FolderDoor(volume), force=False)
+    assert (live_digest(volume), left_behind(volume)) == (before, [])
+
+
+def test_a_volume_that_takes_no_more_is_told_and_keeps_its_code(source, volume, tmp_path):
+    synced(source, volume)
+    before = live_digest(volume)
+    (source / "large.bin").write_bytes(bytes(30_000_000))
+    done = sync(source, volume, environment=hooked(tmp_path, FULL))
+    assert done.returncode == 1
+    assert done.stderr == "error: The volume cannot be synced: File too large.\n"
     assert (live_digest(volume), left_behind(volume)) == (before, [])
 
 

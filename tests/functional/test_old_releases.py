@@ -1,0 +1,118 @@
+"""Runs start, one after the other, on a volume with old frozen code: what is removed, and what a run still uses."""
+
+import json
+import os
+import shutil
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from sightline.database import connect
+from sightline.database.models import Step
+from sightline.database.runs import start_step
+from sightline.run_start import Frozen, start_run
+from sightline.settings import settings
+from tests.installed import Installed, install
+from tests.workspace import REPOSITORY
+
+CONFIG = "mask_rcnn_r18_small"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch) -> Installed:
+    """An installation that keeps one release per step, and more for thirty days."""
+    monkeypatch.setenv("SIGHTLINE_KEEP_RELEASES", "1")
+    here = install(tmp_path, monkeypatch)
+    shutil.copytree(
+        REPOSITORY / "shared_volume", here.place.volume / "code", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return here
+
+
+def start(run: str, monkeypatch: pytest.MonkeyPatch) -> Frozen:
+    """A run's snapshot step."""
+    monkeypatch.setenv("SIGHTLINE_RUN", run)
+    settings.cache_clear()
+    return start_run("desk", "", "", {"config": CONFIG}, needs_annotations=False, needs_dataset=False)
+
+
+def edit(installed: Installed, number: int) -> None:
+    """A change that all steps see."""
+    with (installed.place.volume / "code" / "sightline" / "errors.py").open("a") as file:
+        file.write(f"\n# edit {number}\n")
+
+
+def codes(frozen: Frozen) -> set[str]:
+    return {Path(frozen.record_code).name, Path(frozen.train_code).name} | {
+        Path(frozen.evaluate_code).name,
+        Path(frozen.test_code).name,
+    }
+
+
+def let_pass(volume: Path, days: float) -> None:
+    """Make everything on the volume so many days older."""
+    for path in (*(volume / "releases").iterdir(), *(volume / "runs").iterdir()):
+        when = path.stat().st_mtime - days * 86_400
+        os.utime(path, (when, when))
+
+
+def releases(volume: Path) -> set[str]:
+    return {path.name for path in (volume / "releases").iterdir() if path.name[0] != "."}
+
+
+def beat(installed: Installed, run: str, step: str, days_ago: float) -> None:
+    """A step of the run that gave its last sign of life so many days ago."""
+    database = connect(installed.place.database_url.get_secret_value())
+    database.migrate()
+    start_step(database, run, step, category="desk", code="", code_digest="", parameters={})
+    when = datetime.now(UTC) - timedelta(days=days_ago)
+    changed = sqlalchemy.update(Step).where(Step.run_id == run).values(heartbeat_at=when)
+    database.write(lambda session: session.execute(changed))
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("days", "last_beat", "stays"),
+    [
+        pytest.param(29, None, True, id="within the age"),
+        pytest.param(31, None, False, id="older, and never recorded"),
+        pytest.param(31, 30.5, False, id="older, and silent for as long"),
+        pytest.param(90, 0.1, True, id="older, and training still"),
+    ],
+)
+def test_the_releases_of_an_earlier_run_when_another_starts(installed, monkeypatch, days, last_beat, stays):
+    volume = installed.place.volume
+    first = start("first", monkeypatch)
+    assert set(json.loads((volume / "runs" / "first.json").read_text())["releases"]) == codes(first)
+    let_pass(volume, days)
+    if last_beat is not None:
+        beat(installed, "first", "train", last_beat)
+    edit(installed, 1)
+    second = start("second", monkeypatch)
+    assert codes(first).isdisjoint(codes(second))
+    assert releases(volume) == codes(second) | (codes(first) if stays else set())
+    assert (volume / "runs" / "first.json").exists() == stays
+    assert (volume / "runs" / "second.json").exists()
+
+
+def test_the_last_releases_stay_and_are_used_again_however_old(installed, monkeypatch):
+    first = start("first", monkeypatch)
+    let_pass(installed.place.volume, 400)
+    made = (Path(first.train_code) / "sightline" / "errors.py").stat().st_mtime_ns
+    assert start("second", monkeypatch) == first
+    assert (Path(first.train_code) / "sightline" / "errors.py").stat().st_mtime_ns == made
+    assert time.time() - Path(first.train_code).stat().st_mtime < 3600
+
+
+def test_a_database_out_of_reach_removes_nothing_and_stops_nobody(installed, monkeypatch, caplog):
+    first = start("first", monkeypatch)
+    let_pass(installed.place.volume, 400)
+    edit(installed, 1)
+    monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "mysql+pymysql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
+    second = start("second", monkeypatch)
+    assert releases(installed.place.volume) == codes(first) | codes(second)
+    assert "old releases stay for now" in caplog.text
