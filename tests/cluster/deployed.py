@@ -15,7 +15,6 @@ from tests.workspace import REPOSITORY
 
 MANIFESTS = REPOSITORY / "manifests"
 HELPER = "deployment/sightline-helper"
-HOST_NETWORK = json.dumps([{"op": "add", "path": "/spec/template/spec/hostNetwork", "value": True}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +39,24 @@ class Deployed:
 
 
 def overlay_of_ours(
-    folder: Path, namespace: str, overlay: str, config: Mapping[str, str] | None = None, mysql: bool = False
+    folder: Path, namespace: str, overlay: str, config: Mapping[str, str] | None = None, idle: bool = False
 ) -> Path:
     """A kustomization on top of an overlay: our images, this namespace, and the machine's network for what needs a database.
 
-    The tests' services listen on the machine itself, which has no service DNS. MySQL's image is in no reach: without `mysql`
-    its pod is left out.
+    The tests' services listen on the machine itself, which has no service DNS; MySQL's image is in no reach, so its pod is
+    left out.
+
+    Args:
+        folder: where the kustomization is written.
+        namespace: where it is applied.
+        overlay: kind or gke.
+        config: keys of the ConfigMap that are added or replaced.
+        idle: everything is there, MySQL too, but no pod is started.
     """
-    patches: list[dict[str, Any]] = [
-        {"target": {"kind": "Job"}, "patch": HOST_NETWORK},
-        {"target": {"kind": "Deployment", "name": "sightline-helper"}, "patch": HOST_NETWORK},
-    ]
+    patches = _asleep(overlay) if idle else _at_work(overlay)
     if config is not None:
         data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sightline-config"}, "data": dict(config)}
         patches.append({"patch": yaml.safe_dump(data)})
-    if not mysql and overlay == "kind":
-        gone = {
-            "$patch": "delete",
-            "apiVersion": "apps/v1",
-            "kind": "StatefulSet",
-            "metadata": {"name": "sightline-mysql"},
-        }
-        patches.append({"patch": yaml.safe_dump(gone)})
     folder.mkdir(parents=True, exist_ok=True)
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -74,6 +69,30 @@ def overlay_of_ours(
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return folder
+
+
+def _at_work(overlay: str) -> list[dict[str, Any]]:
+    no_mysql = {
+        "$patch": "delete",
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "sightline-mysql"},
+    }
+    return [
+        _patch("Job", "/spec/template/spec/hostNetwork", True),
+        _patch("Deployment", "/spec/template/spec/hostNetwork", True, "sightline-helper"),
+        *([{"patch": yaml.safe_dump(no_mysql)}] if overlay == "kind" else []),
+    ]
+
+
+def _asleep(overlay: str) -> list[dict[str, Any]]:
+    kinds = ("Deployment", "StatefulSet") if overlay == "kind" else ("Deployment",)
+    return [_patch("Job", "/spec/parallelism", 0), *(_patch(kind, "/spec/replicas", 0) for kind in kinds)]
+
+
+def _patch(kind: str, path: str, value: Any, name: str = "") -> dict[str, Any]:
+    target = {"kind": kind, **({"name": name} if name else {})}
+    return {"target": target, "patch": json.dumps([{"op": "add", "path": path, "value": value}])}
 
 
 def database_secret(url: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -108,10 +109,11 @@ def new_namespace(config: Path) -> Iterator[Kube]:
 
 
 def remove_namespace(config: Path, name: str) -> None:
-    """Delete a namespace and wait until all in it is gone."""
-    Kube(config).run(
-        "delete", "namespace", name, "--ignore-not-found", "--grace-period=1", "--timeout=120s", check=False
-    )
+    """Delete a namespace and wait until all in it is gone, without the half minute that pods may take to end."""
+    here = Kube(config, name)
+    here.run("delete", "deployments,statefulsets,jobs", "--all", "--wait=false", check=False)
+    here.run("delete", "pods", "--all", "--grace-period=1", check=False)
+    here.run("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", check=False)
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +177,5 @@ def _is_test_cluster(config: Path) -> bool:
 
 
 def _listens(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
