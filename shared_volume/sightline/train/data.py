@@ -7,6 +7,7 @@ the samples that an unbroken run sees.
 import hashlib
 import random
 from collections.abc import Iterator
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.parent import die_with_direct_parent
@@ -111,7 +113,20 @@ def _loader(config: Config, dataset: Any, batch_size: int, sampler: SeededSample
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=pseudo_collate,
-        worker_init_fn=die_with_direct_parent,
+        worker_init_fn=_start_worker,
         # Its own generator: otherwise every pass draws from the generator that the model uses.
         generator=torch.Generator(),
     )
+
+
+def _start_worker(number: int) -> None:
+    """Runs in each data loading process before its first sample."""
+    die_with_direct_parent()
+
+    def send_error(queue: Any, error: Exception, ticket_and_batch: Any) -> None:
+        caught = ExceptionWrapper((type(error), error, error.__traceback__), f"in DataLoader worker process {number}")
+        queue.put((ticket_and_batch[0], caught))
+
+    # A batch that cannot be sent (no room in shared memory) is dropped with a line on stderr, and the training would wait
+    # for it for good.
+    Queue._on_queue_feeder_error = send_error  # type: ignore[attr-defined]
