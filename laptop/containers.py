@@ -155,15 +155,23 @@ def _held(path: Path) -> bool:
 def _share_with_images(workspace: Workspace) -> tuple[int, int]:
     """The user and group that the containers run as, with the right to write what is mounted.
 
-    For root that is the images' own user, as on a cluster, who is given the folders. Anybody else's containers run as
+    For root that is the images' own user, as on a cluster, who is given the workspace. Anybody else's containers run as
     that person: what they write is hers, to edit and to remove, and only root could give files away.
+
+    Raises:
+        SightlineError: a folder that is not the workspace's, and so is not given away, cannot be written by that user.
     """
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
+    _give(workspace.folder)
     for folder in _writable(workspace):
-        _give(folder)
+        if folder != workspace.folder and folder.stat().st_uid != IMAGE_USER:
+            raise SightlineError(
+                f"The steps' containers run as user {IMAGE_USER} and cannot write {folder}, which a setting names. "
+                f"If that folder is for nothing else: chown -R {IMAGE_USER}:{IMAGE_USER} {folder}"
+            )
     repository = _repository()
-    if repository and repository.is_dir():
+    if repository and repository.is_relative_to(workspace.folder) and repository.is_dir():
         # Git refuses a repository whose top folder belongs to another than who runs it; inside, it is told to trust all.
         os.chown(repository, 0, IMAGE_USER)
         repository.chmod(0o775)
@@ -257,11 +265,16 @@ def _run_container(client: Any, image: str, command: list[str], volumes: dict[st
     In place of kfp's own: that lets the engine remove the container when it ends, takes one that was removed before it
     could be asked for having succeeded, and leaves it running on Ctrl-C.
     """
-    container = client.containers.create(image=image, command=command, volumes=volumes, **settings)
+    from docker.errors import APIError
+
     try:
-        container.start()
-        for piece in container.logs(stream=True, follow=True):
-            print(piece.decode(errors="replace"), end="")
-        return int(container.wait()["StatusCode"])
-    finally:
-        container.remove(force=True)
+        container = client.containers.create(image=image, command=command, volumes=volumes, **settings)
+        try:
+            container.start()
+            for piece in container.logs(stream=True, follow=True):
+                print(piece.decode(errors="replace"), end="")
+            return int(container.wait()["StatusCode"])
+        finally:
+            container.remove(force=True)
+    except APIError as error:
+        raise SightlineError(f"The container engine does not run {image}: {error.explanation}") from None

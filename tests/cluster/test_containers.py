@@ -246,6 +246,13 @@ def test_the_container_of_a_killed_run_is_removed_by_the_next(laptop: Laptop, fi
     [
         pytest.param(("--tag", "never-built"), {}, "`make images`", id="no such image"),
         pytest.param((), {"DOCKER_HOST": "unix:///nowhere/docker.sock"}, "No container engine answers", id="no engine"),
+        pytest.param(
+            (),
+            {"SIGHTLINE_DATABASE_URL": "sqlite:////var/tmp/sightline-test.db"},
+            "chown -R 1001:1001 /var/tmp",
+            id="a folder that is not the workspace's",
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root's containers run as somebody else"),
+        ),
     ],
 )
 def test_what_is_missing_is_said(laptop: Laptop, arguments, settings, message) -> None:
