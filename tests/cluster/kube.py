@@ -134,7 +134,7 @@ def cluster(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     # Not pytest's folder: the kubelet's mounts must not be in the way when that is cleared away.
     folder = tempfile.mkdtemp(prefix="sightline-kubernetes-")
     environment = os.environ | {
-        "DOCKER_HOST": engine,
+        "DOCKER_HOST": engine or "unix:///var/run/docker.sock",
         "DOCKER_BUILDKIT": "0",
         "KUBERNETES_PORT": str(free_port()),
         "ETCD_PORT": str(free_port()),
