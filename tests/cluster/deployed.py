@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.cluster.kube import Kube, new_namespace
@@ -15,6 +18,8 @@ from tests.workspace import REPOSITORY
 
 MANIFESTS = REPOSITORY / "manifests"
 HELPER = "deployment/sightline-helper"
+OLDEST_KUBECTL = 21
+"""Minor version; the first with kustomize 4, which knows components."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,16 @@ class Deployed:
         return self.kube.wait(running, 120, "the helper's pod")
 
 
+def require_kustomize() -> None:
+    """Skip where kubectl's kustomize is older than the manifests' syntax, as Debian's kubectl 1.20 is."""
+    told = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, check=True).stdout
+    version = json.loads(told)["clientVersion"]
+    if int(re.sub(r"\D.*", "", version["minor"])) < OLDEST_KUBECTL:
+        pytest.skip(
+            f"kubectl {version['gitVersion']} cannot read the manifests: 1.{OLDEST_KUBECTL} is the oldest that can"
+        )
+
+
 def overlay_of_ours(
     folder: Path, namespace: str, overlay: str, config: Mapping[str, str] | None = None, idle: bool = False
 ) -> Path:
@@ -53,6 +68,7 @@ def overlay_of_ours(
         config: keys of the ConfigMap that are added or replaced.
         idle: everything is there, MySQL too, but no pod is started.
     """
+    require_kustomize()
     patches = _asleep(overlay) if idle else _at_work(overlay)
     if config is not None:
         data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sightline-config"}, "data": dict(config)}

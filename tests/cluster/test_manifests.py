@@ -2,7 +2,6 @@
 
 import base64
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import sqlalchemy
 import yaml
 
 from sightline.database.migrations import HEAD
-from tests.cluster.deployed import MANIFESTS, Deployed, database_secret, deployed, overlay_of_ours
+from tests.cluster.deployed import MANIFESTS, Deployed, database_secret, deployed, overlay_of_ours, require_kustomize
 from tests.cluster.kube import Kube, new_namespace, remove_namespace
 from tests.services import new_database
 
@@ -21,12 +20,8 @@ SEEDED = "copies/from-image"
 
 @pytest.fixture(autouse=True, scope="module")
 def kustomize(cluster: Path) -> None:
-    """A kubectl that understands the manifests (kustomize 4 or newer, which is kubectl 1.22)."""
-    done = subprocess.run(
-        ["kubectl", "kustomize", str(MANIFESTS / "images")], capture_output=True, text=True, check=False
-    )
-    if "invalid Kustomization" in done.stderr and "Component" in done.stderr:
-        pytest.skip(f"this kubectl's kustomize is too old for the manifests: {done.stderr.strip()}")
+    """A kubectl that understands the manifests; the cluster's tool may have to install one first."""
+    require_kustomize()
 
 
 @pytest.fixture(scope="module")
