@@ -207,7 +207,7 @@ def _recorded_frame() -> dict[str, Any]:
 
 
 def _resources(given: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Limits and requests, with the run's parameters in them; an accelerator of which there are none is no limit."""
+    """Limits and requests, with the run's parameters in them; of no accelerators the limit is 0, which any node can meet."""
 
     def text(key: str) -> str:
         return PARAMETER.sub(lambda match: str(inputs[match.group(1)]), str(given.get(key, "")))
@@ -216,7 +216,7 @@ def _resources(given: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str,
     accelerator = given.get("accelerator", {})
     if accelerator:
         count = PARAMETER.sub(lambda match: str(inputs[match.group(1)]), str(accelerator["resourceCount"]))
-        limits |= {accelerator["resourceType"]: count} if count != "0" else {}
+        limits[accelerator["resourceType"]] = count
     requests = {"cpu": text("resourceCpuRequest"), "memory": text("resourceMemoryRequest")}
     return {
         "limits": {name: value for name, value in limits.items() if value},

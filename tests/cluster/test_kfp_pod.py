@@ -56,7 +56,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> CompiledPipeline:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
     command = [sys.executable, "pipeline.py", "compile", "-o", str(path), "--registry=sightline", "--tag=test"]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
-    return CompiledPipeline.load(path, category="plates", recipe={"seed": 3})
+    return CompiledPipeline.load(path, category="plates", recipe={"seed": 3}, epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +163,99 @@ def test_a_step_that_fails_says_why_and_ends_in_failure(
     assert failed.phase == "Failed"
     assert "There is no annotation version v9.9.9 of plates. Published: v0.1.0." in failed.log
     assert failed.parameters == {}
+
+
+def test_the_steps_with_models_run_to_the_end_as_well(
+    installation: Deployed, pipeline: CompiledPipeline, done: dict[str, Outcome], storage: str
+) -> None:
+    outcomes = dict(done)
+    for task in ("train", "evaluate", "test"):
+        outcomes[task] = run_task(installation.kube, pipeline, task, outcomes, RUN)
+        assert outcomes[task].phase == "Succeeded", outcomes[task].log
+    trained, selected = (
+        json.loads(outcomes[task].parameters[name])
+        for task, name in (("train", "model_reference"), ("evaluate", "selected_reference"))
+    )
+    kept = {item.key for item in open_storage(storage).list("results")}
+    prefix = f"results/plates/{trained['dataset_version']}/{RUN}"
+    assert trained["uri"] == f"{storage}/{prefix}/train/best"
+    assert selected["uri"] == f"{storage}/{prefix}/evaluate/selected"
+    assert {f"{prefix}/train/last/model.safetensors", f"{prefix}/evaluate/selected/manifest.json"} <= kept
+    assert any(key.startswith(f"{prefix}/test/images/") for key in kept)
+    for task, report in (("train", "training_report"), ("evaluate", "evaluation_report"), ("test", "test_report")):
+        assert outcomes[task].artifacts[report].lstrip().lower().startswith(b"<!doctype html")
+    scores = json.loads(outcomes["evaluate"].artifacts["scores"])
+    statement = (
+        "SELECT name, value FROM metric_values JOIN evaluations ON evaluations.id = evaluation_id "
+        f"WHERE class_name = '' AND selected AND run_id = '{RUN}'"
+    )
+    stored = dict(rows(installation, statement))
+    assert {name: stored[name] for name in ("bbox_mAP", "segm_mAP")} == pytest.approx(
+        {name: scores[name] for name in ("bbox_mAP", "segm_mAP")}
+    )
+    states = rows(installation, f"SELECT step, state, attempt FROM steps WHERE run_id = '{RUN}' ORDER BY id")
+    assert states == [(step, "done", 0) for step in ("record", "train", "evaluate", "test")]
+    shared_memory = outcomes["train"].pod["spec"]["volumes"]
+    assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}} in shared_memory
+
+
+# Live code. These edit what lies on the claim, so they come last.
+
+
+def append(installation: Deployed, file: str, text: str) -> None:
+    """Edit a file of the live copy where it lies, as a notebook that mounts the claim would."""
+    script = "import sys; open(sys.argv[1], 'a').write(sys.argv[2])"
+    installation.helper("python", "-c", script, f"/shared_volume/code/{file}", text)
+
+
+def hashed_inputs(pipeline: CompiledPipeline, task: str, outcomes: dict[str, Outcome]) -> str:
+    """What KFP's cache key holds of a task that can change from run to run: every value that its executor is given."""
+    return json.dumps(pipeline.inputs(task, outcomes), sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def after_an_edit_of_evaluate(installation: Deployed, pipeline: CompiledPipeline, done: dict[str, Outcome]) -> Outcome:
+    append(installation, "sightline/evaluate/report.py", "\n# edited on the claim\n")
+    frozen = run_task(installation.kube, pipeline, "snapshot")
+    assert frozen.phase == "Succeeded", frozen.log
+    return frozen
+
+
+def test_an_edit_on_the_claim_leaves_the_cache_keys_of_the_steps_that_it_does_not_touch(
+    pipeline: CompiledPipeline, done: dict[str, Outcome], after_an_edit_of_evaluate: Outcome
+) -> None:
+    now = {**done, "snapshot": after_an_edit_of_evaluate}
+    before, after = done["snapshot"].parameters, after_an_edit_of_evaluate.parameters
+    assert before["code_digest"] != after["code_digest"]
+    for task in ("record", "train"):
+        # Record keeps its key, so KFP gives what it gave before, and train keeps its own.
+        assert hashed_inputs(pipeline, task, done) == hashed_inputs(pipeline, task, now)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"code_digest", "evaluate_code"}
+
+
+def test_an_edit_is_seen_by_the_next_run_and_not_by_one_that_goes_on(
+    installation: Deployed, pipeline: CompiledPipeline, done: dict[str, Outcome], after_an_edit_of_evaluate: Outcome
+) -> None:
+    started = {"snapshot": after_an_edit_of_evaluate}
+    append(installation, "sightline/record/dataset.py", '\nlogging.getLogger("edit").warning("edited meanwhile")\n')
+    going_on = run_task(installation.kube, pipeline, "record", started)
+    assert going_on.phase == "Succeeded", going_on.log
+    assert "edited meanwhile" not in going_on.log
+    later = {"snapshot": run_task(installation.kube, pipeline, "snapshot")}
+    assert later["snapshot"].parameters["record_code"] != started["snapshot"].parameters["record_code"]
+    seen = run_task(installation.kube, pipeline, "record", later)
+    assert seen.phase == "Succeeded", seen.log
+    assert "edited meanwhile" in seen.log
+    # It gave the same dataset version again, so train, whose inputs are the same bytes, would not run again.
+    assert hashed_inputs(pipeline, "train", {**later, "record": seen}) == hashed_inputs(pipeline, "train", done)
+
+
+def test_a_syntax_error_on_the_claim_ends_snapshot_with_file_and_line(
+    installation: Deployed, pipeline: CompiledPipeline, done: dict[str, Outcome]
+) -> None:
+    installation.helper("python", "-c", "open('/shared_volume/code/sightline/half.py', 'w').write('x = (\\n')")
+    failed = run_task(installation.kube, pipeline, "snapshot")
+    installation.helper("rm", "/shared_volume/code/sightline/half.py")
+    assert failed.phase == "Failed"
+    assert "sightline/half.py, line 1" in failed.log.strip().splitlines()[-1]
