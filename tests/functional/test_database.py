@@ -36,6 +36,7 @@ from sightline.database import (
     end_step,
     find_model,
     find_run,
+    find_step,
     find_version,
     list_evaluations,
     list_findings,
@@ -46,6 +47,7 @@ from sightline.database import (
     newest_version,
     publish_version,
     record_evaluation,
+    record_event,
     record_model,
     recorded_step,
     release_claim,
@@ -54,6 +56,7 @@ from sightline.database import (
 )
 from sightline.database.migrations import FOLDER, HEAD
 from sightline.database.models import Base, Image, MetricValue, Version
+from sightline.errors import SightlineError
 from sightline.versions import Kind
 
 # Names that a careless collation takes for one.
@@ -296,6 +299,47 @@ def test_a_step_that_starts_again_forgets_its_failure(database: Database) -> Non
     assert again.started_at == first.started_at
 
 
+def test_what_happens_to_a_step_is_kept_through_its_attempts(database: Database) -> None:
+    with pytest.raises(SightlineError, match="never started"):
+        record_event(database, "run-1", "train", "resumed", "too early")
+    assert start_step(database, "run-1", "train", **RUN) is None
+    (first,) = list_steps(database, "run-1")
+    killed = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    for _ in range(2):  # repeated after a lost answer
+        record_event(database, "run-1", "train", "out of memory", "was killed", iteration=12, at=killed)
+    again = start_step(database, "run-1", "train", **RUN, goes_on=True)
+    record_event(database, "run-1", "train", "restarted", "4 as 2 x 2", iteration=10)
+    assert again is not None
+    assert (again.state, len(again.events)) == ("running", 1)
+    assert list_steps(database, "run-1")[0].started_at == first.started_at
+
+    before = start_step(database, "run-1", "train", **RUN, attempt=1)
+    record_event(database, "run-1", "train", "resumed", "after attempt 0 was lost")
+    assert before is not None
+    assert (before.state, before.attempt) == ("running", 0)
+    found = find_step(database, "run-1", "train")
+    assert found is not None
+    assert (found.attempt, found.started_at > first.started_at) == (1, True)
+    assert [(event.attempt, event.kind, event.iteration) for event in found.events] == [
+        (0, "out of memory", 12),
+        (0, "restarted", 10),
+        (1, "resumed", None),
+    ]
+    assert (found.events[0].at, found.events[0].message) == (killed, "was killed")
+    assert list_steps(database, "run-1") == [found]
+    assert find_step(database, "run-1", "evaluate") is None
+
+
+def test_an_error_that_is_left_to_others_leaves_the_step_running(database: Database) -> None:
+    with (
+        pytest.raises(KeyError),
+        recorded_step(database, "run-1", "train", **RUN, left_to_others=KeyError) as before,
+    ):
+        raise KeyError
+    assert before is None
+    assert list_steps(database, "run-1")[0].state == "running"
+
+
 def test_a_step_without_heartbeat_is_lost(database: Database) -> None:
     start_step(database, "run-1", "train", **RUN)
     (step,) = list_steps(database, "run-1")
@@ -446,6 +490,33 @@ def test_a_migration_killed_halfway_is_finished_by_the_next(url: str) -> None:
     database.migrate()
     assert publish(database, "v0.1.0").version == "v0.1.0"
     assert set(sqlalchemy.inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+
+
+def test_steps_from_before_there_were_attempts_are_first_attempts(url: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    database = connect(url)
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    with database.engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+    old = sqlalchemy.text(
+        "INSERT INTO steps (run_id, step, code, state, reason, started_at, heartbeat_at) "
+        "VALUES ('run-1', :step, 'train-0', 'done', '', '2026-01-02 03:04:05', '2026-01-02 03:04:05')"
+    )
+    with database.engine.begin() as connection:
+        run = "INSERT INTO runs VALUES ('run-1', 'desk', 'e', '{}', 'done', '2026-01-02 03:04:05', NULL)"
+        connection.execute(sqlalchemy.text(run))
+        connection.execute(old, {"step": "record"})
+    database.migrate()
+    with database.engine.begin() as connection:
+        connection.execute(old, {"step": "train"})  # by a run that started before the upgrade
+    assert [(each.step, each.attempt, each.events) for each in list_steps(database, "run-1")] == [
+        ("record", 0, ()),
+        ("train", 0, ()),
+    ]
 
 
 def test_tables_of_a_newer_sightline_are_left_alone(database: Database, caplog: pytest.LogCaptureFixture) -> None:

@@ -255,6 +255,14 @@ def test_the_training_report_names_the_best_epoch_and_the_time():
         assert page.says(title)
 
 
+def test_the_training_report_tells_what_happened_beside_training():
+    message = "training was killed for memory (limit 4.0 GiB)"
+    event = {"at": "2026-01-02T03:04:05.678+00:00", "kind": "out of memory", "iter": 12, "message": message}
+    page = read_page(render_training_report(history(), FACTS, events=[event]))
+    assert ["2026-01-02 03:04:05", "12", "out of memory", message] in page.rows
+    assert not read_page(render_training_report(history(), FACTS)).says("Events")
+
+
 def test_a_score_that_does_not_exist_is_not_drawn_as_minus_one():
     page = read_page(render_training_report(history(), FACTS))
     assert not page.says("bbox_mAP_s")
