@@ -14,6 +14,11 @@ SHARED_MEMORY = "/dev/shm"
 NO_LIMIT = 1 << 60
 """Bytes; cgroup v1 says "no limit" with a number near the largest."""
 
+LEAST_LEFT = 0.03  # share of the limit
+LEAST_LEFT_BYTES = 64 * 2**20
+"""A process that fills memory takes some 50 MiB between two looks."""
+FILE_CACHE = re.compile(r"^(?:in)?active_file (\d+)$", re.MULTILINE)
+
 # What torch says when a data loading process could not put a batch where the training could read it.
 OUT_OF_SHARED_MEMORY = re.compile(
     r"killed by signal: Bus error|unable to (allocate shared memory|(write to|resize) file </torch_)"
@@ -53,6 +58,24 @@ def oom_kills() -> int:
     """How many processes of this container the kernel has killed for memory."""
     counted = re.search(r"^oom_kill (\d+)$", _read("memory.events", "memory.oom_control"), re.MULTILINE)
     return int(counted[1]) if counted else 0
+
+
+def kernel_kills_all() -> bool:
+    """Whether the kernel ends the whole container when memory runs out, and not its largest process.
+
+    cgroup v2 does where memory.oom.group is set, as Kubernetes sets it from 1.28 on: nobody is left to go on.
+    """
+    return _read("memory.oom.group", "").strip() == "1"
+
+
+def nearly_out_of_memory() -> bool:
+    """Whether this container's limit (cgroup v2) is all but reached; what the kernel can take back does not count."""
+    limit = memory_limit()
+    if limit is None:
+        return False
+    used = int(_read("memory.current", "") or 0)
+    taken_back = sum(map(int, FILE_CACHE.findall(_read("memory.stat", ""))))
+    return limit - (used - taken_back) < max(limit * LEAST_LEFT, LEAST_LEFT_BYTES)
 
 
 def killed_for_memory(kills_before: int) -> str:

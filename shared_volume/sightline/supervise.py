@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +23,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from sightline.errors import SightlineError
-from sightline.memory import OutOfMemoryError, killed_for_memory, oom_kills, out_of_shared_memory
+from sightline.memory import (
+    OutOfMemoryError,
+    kernel_kills_all,
+    killed_for_memory,
+    memory_limit,
+    nearly_out_of_memory,
+    oom_kills,
+    out_of_shared_memory,
+    size,
+)
 from sightline.parent import VARIABLE as PARENT
 from sightline.parent import die_with_direct_parent, die_with_parent
 from sightline.threads import set_thread_environment
@@ -33,6 +43,7 @@ LIBRARY = Path(__file__).resolve().parents[1]
 RECORD_FAILURE = "sightline.step_record:record_failure"
 INTERRUPTED_SECONDS = 10.0
 """How long a child may take, after Ctrl-C, to record that it was interrupted."""
+SECONDS_BETWEEN_LOOKS = 0.02
 FIRST_TO_GO = 300
 """Added to the child's oom_score_adj: the kernel takes it before its parent and KFP's launcher."""
 
@@ -100,7 +111,7 @@ def run_in_child(work: str, request: Mapping[str, Any]) -> Any:
         question.seek(0)
         child = _start(work, question.fileno(), answer.fileno())
         try:
-            status = _wait(child)
+            status, stopped_short = _wait(child)
         finally:
             if child.poll() is None:
                 child.kill()
@@ -110,6 +121,9 @@ def run_in_child(work: str, request: Mapping[str, Any]) -> Any:
         for line in answer.read().splitlines():
             with contextlib.suppress(ValueError):  # cut off by the kill
                 told |= json.loads(line)
+    if stopped_short:
+        reason = f"was stopped just below the memory limit ({size(memory_limit() or 0)})"
+        told |= {"out_of_memory": {"reason": reason, "worker": False, "gpu": False}}
     return _result(told, status, kills)
 
 
@@ -145,8 +159,11 @@ def _start(work: str, question: int, answer: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """The child's exit status. A request to end goes on to the child first."""
+def _wait(child: subprocess.Popen[bytes]) -> tuple[int, bool]:
+    """The child's exit status, and whether it was stopped short of the memory limit.
+
+    A request to end goes on to the child first.
+    """
     stopped = False
 
     def forward(number: int, _frame: Any) -> None:
@@ -156,6 +173,7 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
 
     with _handling(signal.SIGTERM, forward):
         try:
+            stopped_short = _guard(child) if kernel_kills_all() else False
             status = child.wait()
         except KeyboardInterrupt:  # the terminal has told the child as well
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -163,7 +181,17 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
             raise
     if stopped:
         os.kill(os.getpid(), signal.SIGTERM)
-    return status
+    return status, stopped_short
+
+
+def _guard(child: subprocess.Popen[bytes]) -> bool:
+    """Kill the child before the kernel would kill this process with it. Returns whether that was necessary."""
+    while child.poll() is None:
+        if nearly_out_of_memory():
+            child.kill()
+            return True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return False
 
 
 @contextlib.contextmanager

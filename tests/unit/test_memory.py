@@ -8,7 +8,16 @@ import torch
 
 from sightline import memory, threads
 from sightline.errors import SightlineError
-from sightline.memory import OutOfMemoryError, explained, killed_for_memory, memory_limit, oom_kills, size
+from sightline.memory import (
+    OutOfMemoryError,
+    explained,
+    kernel_kills_all,
+    killed_for_memory,
+    memory_limit,
+    nearly_out_of_memory,
+    oom_kills,
+    size,
+)
 
 V2 = {"memory.max": "4294967296\n", "memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"}
 V1 = {
@@ -34,6 +43,36 @@ def test_the_limit_and_the_kills_of_a_container(tmp_path, monkeypatch, files, li
     write(tmp_path, files)
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
     assert (memory_limit(), oom_kills()) == (limit, kills)
+
+
+@pytest.mark.parametrize(
+    ("files", "everything"),
+    [({"memory.oom.group": "1\n"}, True), ({"memory.oom.group": "0\n"}, False), (V1, False), ({}, False)],
+    ids=["v2, Kubernetes from 1.28 on", "v2 before", "v1", "no cgroups"],
+)
+def test_whether_the_kernel_kills_the_whole_container(tmp_path, monkeypatch, files, everything):
+    write(tmp_path, files)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    assert kernel_kills_all() is everything
+
+
+@pytest.mark.parametrize(
+    ("used_mib", "cached_mib", "nearly"),
+    [(2000, 0, False), (3960, 0, False), (3980, 0, True), (4096, 0, True), (4096, 2000, False), (4096, 100, True)],
+)
+def test_memory_is_nearly_used_up_when_only_what_cannot_be_taken_back_is_left(
+    tmp_path, monkeypatch, used_mib, cached_mib, nearly
+):
+    stat = f"anon 5\ninactive_file {cached_mib * 2**19}\nactive_file {cached_mib * 2**19}\nworkingset_active_file 7\n"
+    write(tmp_path, V2 | {"memory.current": f"{used_mib * 2**20}\n", "memory.stat": stat})
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    assert nearly_out_of_memory() is nearly
+
+
+def test_without_a_limit_memory_is_never_nearly_used_up(tmp_path, monkeypatch):
+    write(tmp_path, UNLIMITED | {"memory.current": f"{2**40}\n"})
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    assert nearly_out_of_memory() is False
 
 
 def test_a_kill_says_what_the_kernel_counted(tmp_path, monkeypatch):

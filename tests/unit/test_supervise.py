@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sightline import supervise
+from sightline import memory, supervise
 from sightline.errors import SightlineError
 from sightline.memory import OutOfMemoryError
 from sightline.supervise import ChildDiedError, Step, run_in_child, run_step
@@ -105,3 +106,24 @@ def test_a_parent_that_ends_takes_its_child_with_it(tmp_path, number, status):
     while Path(f"/proc/{child}").exists() and time.monotonic() < until:
         time.sleep(0.02)
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_where_the_kernel_would_kill_the_parent_too_the_child_is_stopped_before(tmp_path, monkeypatch):
+    """The container's files are made up: a container of cgroup v2 is nothing that a test can count on."""
+    files = {"memory.oom.group": "1", "memory.max": str(2**30), "memory.current": str(2**29), "memory.stat": ""}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    assert run_in_child("tests.child_work:answer", {})["given"] == {}, "plenty of memory: nobody is stopped"
+
+    def fill() -> None:
+        while not (tmp_path / "pid").is_file():
+            time.sleep(0.01)
+        (tmp_path / "memory.current").write_text(str(2**30 - 2**20))
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    with pytest.raises(OutOfMemoryError, match=r"was stopped just below the memory limit \(1\.0 GiB\)"):
+        run_in_child("tests.child_work:sleep", {"path": str(tmp_path / "pid")})
+    filling.join()
+    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
