@@ -196,6 +196,7 @@ def _local(options: argparse.Namespace) -> int:
         test_images=options.images,
         score_threshold=options.score_threshold,
         device=options.device,
+        on_out_of_memory=options.on_out_of_memory,
         dataset_version=options.dataset_version,
         model=options.model,
     )

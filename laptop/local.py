@@ -57,6 +57,7 @@ class Request:
     test_images: str
     score_threshold: float
     device: str
+    on_out_of_memory: str
     dataset_version: str
     model: str
 

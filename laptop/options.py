@@ -17,6 +17,7 @@ PARAMETERS = {
     "images": "test_images",
     "score_threshold": "score_threshold",
     "device": "device",
+    "on_out_of_memory": "on_out_of_memory",
     "dataset_version": "dataset_version",
     "model": "model",
 }
@@ -59,6 +60,12 @@ def add_pipeline_options(parser: argparse.ArgumentParser, category_required: boo
         "--score-threshold", type=float, default=0.3, metavar="S", help="what test draws (default: 0.3)"
     )
     parser.add_argument("--device", default="", help="cpu, cuda, … (default: a GPU when there is one)")
+    parser.add_argument(
+        "--on-out-of-memory",
+        default="shrink",
+        choices=("shrink", "fail"),
+        help="training goes on with smaller parts of each batch (default), or fails",
+    )
     parser.add_argument("--dataset-version", default="", metavar="V", help="when record is left out")
     parser.add_argument("--model", default="", metavar="URI", help="a model bundle, when train is left out")
 

@@ -22,6 +22,7 @@ def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -
         test_images="",
         score_threshold=0.3,
         device="",
+        on_out_of_memory="fail",
         dataset_version="v0.1.0",
         model=model,
     )
@@ -48,4 +49,9 @@ def test_an_omitted_step_takes_its_own_options_with_it():
     assert set(arguments(request_of("record"))) == {"category", "annotation_version", "recipe"}
     assert set(arguments(request_of("train"))) == {
         "category", "dataset_version", "config", "overrides", "epochs", "select_by", "device",
+        "on_out_of_memory",
     }  # fmt: skip
+
+
+def test_what_to_do_about_memory_reaches_the_training():
+    assert arguments(request_of("train"))["on_out_of_memory"] == "fail"
