@@ -133,10 +133,17 @@ def _require_metric(select_by: str, dataset_dir: Path) -> None:
         )
 
 
+class _QuietRunner(Runner):
+    """mmengine's Runner, but for its look at the machine: it calls a compiler, and complains where there is none."""
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Nothing: the log would not show it anyway."""
+
+
 def _runner(config: Config, dataset_dir: Path, classes: tuple[str, ...], folder: Path, device: torch.device) -> Runner:
     validation = split_loader(config, dataset_dir, "val", classes)
     validates = len(validation.dataset) > 0  # type: ignore[arg-type]
-    runner = Runner(
+    runner = _QuietRunner(
         model=config.model,
         work_dir=str(folder / "mmengine"),
         train_dataloader={},  # the loop brings its own; mmengine wants all three named
