@@ -38,8 +38,8 @@ demo: setup ## Make a small licence-plate dataset and run the whole pipeline on 
 	@$(RUN) pipeline.py local --category plates --epochs 14
 
 .PHONY: test
-test: setup ## Run all tests
-	@$(RUN) -m pytest
+test: setup ## Run all tests, several at a time
+	@$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: lint
 lint: setup ## Check style and types
