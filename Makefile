@@ -38,8 +38,10 @@ demo: setup ## Make a small licence-plate dataset and run the whole pipeline on 
 	@$(RUN) pipeline.py local --category plates --epochs 14
 
 .PHONY: test
-test: setup ## Run all tests, several at a time
-	@$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+test: setup ## Run all tests
+	@# One engine and one Kubernetes: one at a time. The others make what they need, file by file.
+	@$(RUN) -m pytest tests/cluster
+	@$(RUN) -m pytest tests/functional tests/unit -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: setup ## Check style and types

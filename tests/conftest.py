@@ -13,10 +13,3 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the folder of real photographs is not beside this checkout")
     return SHARED_DATA
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `-n`: a file's tests stay together, as its fixtures do; and those of the one engine and the one Kubernetes."""
-    for item in items:
-        together = "cluster" if item.path.parent.name == "cluster" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
