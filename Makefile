@@ -7,6 +7,10 @@ DEMO := .sightline/plates
 TARGETS := data train
 REGISTRY ?= $(or $(SIGHTLINE_REGISTRY),sightline)
 TAG ?= $(or $(SIGHTLINE_TAG),latest)
+# Tests of one file share what they made, so files go side by side; those of one engine and one Kubernetes mostly wait.
+CORES := $(shell nproc 2>/dev/null || echo 2)
+SIDE_BY_SIDE = -n $(shell echo $$(($(CORES) > 4 ? 4 : $(CORES)))) --no-loadscope-reorder
+SIDE_BY_SIDE_WITH_CLUSTER = -n $(shell echo $$(($(CORES) > 4 ? 5 : $(CORES) + 1))) --no-loadscope-reorder
 TORCH ?= cpu
 MMCV_OPS ?= 1
 BUILD_train = --build-arg TORCH=$(TORCH) --build-arg MMCV_OPS=$(MMCV_OPS)
@@ -38,10 +42,25 @@ demo: setup ## Make a small licence-plate dataset and run the whole pipeline on 
 	@$(RUN) pipeline.py local --category plates --epochs 14
 
 .PHONY: test
-test: setup ## Run all tests
-	@# One engine and one Kubernetes: one at a time. The others make what they need, file by file.
-	@$(RUN) -m pytest tests/cluster
-	@$(RUN) -m pytest tests/functional tests/unit -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: setup ## Run a test of every promise, and all that are quick (minutes)
+	@$(RUN) -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+
+.PHONY: test-rest
+test-rest: setup ## Run what `make test` leaves out, and try more examples of what it tries few of
+	@$(RUN) -m pytest -m "slow or hypothesis" --hypothesis-profile full $(SIDE_BY_SIDE_WITH_CLUSTER) $(PYTEST_ARGS)
+
+.PHONY: test-all
+test-all: setup ## Run all tests (about half an hour on two cores; docs/development.md says what some need)
+	@$(RUN) -m pytest --hypothesis-profile full $(SIDE_BY_SIDE_WITH_CLUSTER) $(PYTEST_ARGS)
+
+.PHONY: test-times
+test-times: setup ## Run all tests, print each one's seconds, and say which should be marked slow
+	@$(RUN) -m pytest --times .pytest_cache/times.json $(SIDE_BY_SIDE_WITH_CLUSTER) $(PYTEST_ARGS) || echo "some failed"
+	@$(RUN) tests/propose_markers.py .pytest_cache/times.json
+
+.PHONY: test-broken
+test-broken: setup ## Break each promise of tests/promises.yaml on a copy and see `make test` notice
+	@$(RUN) tests/break_promises.py
 
 .PHONY: lint
 lint: setup ## Check style and types

@@ -64,6 +64,8 @@ class _Installer:
 
     def install(self, *what: str, check: bool = True, links: bool = True) -> bool:
         command = [str(self.folder / "bin" / "uv"), "pip", "install", "--quiet", "--no-deps"]
+        # Once, and on all cores: else each first import compiles, and where Python may not write, every import does.
+        command.append("--compile-bytecode")
         environment = self.environment if links else {**self.environment, "UV_FIND_LINKS": ""}
         return _run([*command, "--python", str(self.folder / "bin" / "python"), *what], environment, check)
 

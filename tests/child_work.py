@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,4 +63,4 @@ def shrink(given: Mapping[str, Any]) -> list[Any]:
 def sleep(given: Mapping[str, Any]) -> None:
     """Tell who one is, and never end."""
     Path(given["path"]).write_text(str(os.getpid()))
-    time.sleep(600)
+    signal.pause()

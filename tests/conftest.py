@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+pytest_plugins = ["tests.tiers"]
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real annotated photographs that lie beside the checkout on some machines."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("the folder of real photographs is not beside this checkout")
-    return SHARED_DATA
+def data_dir() -> Path:
+    """Real annotated photographs, and what a real Kubeflow Pipelines server said."""
+    return Path(__file__).with_name("data")

@@ -15,6 +15,9 @@ from sightline.database.models import Base
 from sightline.settings import Settings, settings
 from sightline.storage import open_storage
 
+BOTH = pytest.mark.parametrize("installed", ["files", pytest.param("cloud", marks=pytest.mark.slow)], indirect=True)
+"""For the fixture `installed`: files with SQLite, and the Cloud Storage emulator with MariaDB."""
+
 
 @dataclass(frozen=True)
 class Installed:

@@ -5,68 +5,70 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.kube import cluster, kube
-from tests.services import bucket, find_tool, gcs_emulator, mariadb_server, mariadb_url
+from tests.services import bucket, gcs_emulator, mariadb_server, mariadb_url
 from tests.workspace import REPOSITORY
 
 __all__ = ["bucket", "cluster", "gcs_emulator", "kube", "mariadb_server", "mariadb_url"]
 """Fixtures, which pytest finds by being here."""
 
-KEPT = Path("/var/tmp/sightline-tests")
-"""The engine's data and what images are built from: a second session finds most of it done."""
-REGISTRY, TAG = "sightline", "test"
+REGISTRY = "sightline"
+TAG = f"test-{os.urandom(4).hex()}"
+KEPT_TAG = "test-cache"
+"""Keeps the layers for the next session, which builds under a tag of its own."""
 TARGETS = ("data", "train")
 SOURCE = "https://git.example.com/team/sightline"
-SHARED_WHEELS = REPOSITORY.parent / "shared" / "wheels"
 BUILD_SECONDS = 3600
 """Without a wheel at hand the ops of mmcv are compiled."""
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[str]:
-    """DOCKER_HOST of a container engine, set for the session: one that runs, or one of our own."""
+    """DOCKER_HOST of the container engine that SIGHTLINE_TEST_DOCKER_HOST names, set for the session.
+
+    Whatever engine the person at this machine uses is left alone.
+    """
+    host = os.environ.get("SIGHTLINE_TEST_DOCKER_HOST", "")
+    if not host:
+        pytest.skip("no container engine for tests: set SIGHTLINE_TEST_DOCKER_HOST (docs/development.md)")
+    if shutil.which("docker") is None:
+        pytest.skip("the program docker is not installed (Debian: apt install docker.io)")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DOCKER_BUILDKIT", "0")
-        if _answers():
-            yield os.environ.get("DOCKER_HOST", "")
-            return
-        tool, base = find_tool("container-engine"), find_tool("base-image")
-        if os.geteuid() != 0:
-            pytest.skip("a container engine of our own needs root, and none runs")
-        started = _run(str(tool), "up", str(KEPT / "engine"))
-        if started.returncode:
-            pytest.skip(f"no container engine starts here: {started.stderr.strip()[-200:]}")
-        host = started.stdout.split("DOCKER_HOST=")[1].split()[0]
         environment.setenv("DOCKER_HOST", host)
-        try:
-            made = _run(str(base), str(KEPT / "base"))
-            assert made.returncode == 0, made.stderr
-            yield host
-        finally:
-            _run(str(tool), "down", str(KEPT / "engine"))
+        environment.delenv("DOCKER_CONTEXT", raising=False)
+        answer = _run("docker", "info")
+        assert answer.returncode == 0, f"SIGHTLINE_TEST_DOCKER_HOST={host} does not answer: {answer.stderr}"
+        yield host
 
 
 @pytest.fixture(scope="session")
-def images(engine: str) -> dict[str, str]:
+def images(engine: str) -> Iterator[dict[str, str]]:
     """Target -> reference of the image that `make images` builds of this checkout."""
-    KEPT.mkdir(parents=True, exist_ok=True)
-    context = KEPT / "context"
-    # Two sessions beside each other: the second finds the layers of the first.
-    with (KEPT / "images.lock").open("w") as lock:
+    with tempfile.TemporaryDirectory(prefix="sightline-context-") as folder, _lock().open("w") as lock:
+        # Two sessions beside each other: the second finds the layers of the first.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        context = Path(folder)
         copy_context(context)
-        for wheel in known_wheels():
-            shutil.copy(wheel, context / "docker" / "wheelhouse")
+        add_wheels(context)
         revision = _run("git", "-C", str(REPOSITORY), "rev-parse", "HEAD").stdout.strip()
         done = make_images(context, REGISTRY, TAG, REVISION=revision, SOURCE=SOURCE)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-        shutil.rmtree(context)
-    return {target: f"{REGISTRY}/sightline-{target}:{TAG}" for target in TARGETS}
+    built = {target: f"{REGISTRY}/sightline-{target}:{TAG}" for target in TARGETS}
+    for target, image in built.items():
+        _run("docker", "tag", image, f"{REGISTRY}/sightline-{target}:{KEPT_TAG}")
+    yield built
+    _run("docker", "image", "rm", "--force", *built.values())
+
+
+def _lock() -> Path:
+    return Path(tempfile.gettempdir(), f"sightline-test-images-{os.geteuid()}.lock")
 
 
 def make_images(
@@ -89,17 +91,15 @@ def copy_context(folder: Path) -> None:
             shutil.copy(REPOSITORY / name, folder / name)
 
 
-def known_wheels() -> list[Path]:
-    """Wheels of torch and mmcv on this machine; without them torch is downloaded and mmcv compiled."""
-    listed = (
-        _run("python3", "-m", "pip", "config", "list").stdout
-        + f"\n:env:.find-links='{os.environ.get('PIP_FIND_LINKS', '')}'"
-    )
+def add_wheels(context: Path) -> None:
+    """Put the wheels of torch and mmcv that this machine has where a build looks; else torch is downloaded and mmcv compiled."""
+    listed = _run("python3", "-m", "pip", "config", "list").stdout
     links = [line.partition("=")[2].strip("'") for line in listed.splitlines() if ".find-links=" in line]
-    folders = {Path(place) for link in links for place in link.split() if place.startswith("/")} | {SHARED_WHEELS}
-    return sorted(
-        wheel for folder in folders for name in ("torch-*.whl", "onedl_mmcv-*.whl") for wheel in folder.glob(name)
-    )
+    links += [os.environ.get(name, "") for name in ("PIP_FIND_LINKS", "SIGHTLINE_TEST_WHEELS")]
+    folders = {Path(place) for link in links for place in link.split() if place.startswith("/")}
+    for name in ("torch-*.whl", "onedl_mmcv-*.whl"):
+        for wheel in (wheel for folder in folders for wheel in folder.glob(name)):
+            shutil.copy(wheel, context / "docker" / "wheelhouse")
 
 
 def inspected(image: str) -> dict:
@@ -107,10 +107,6 @@ def inspected(image: str) -> dict:
     done = _run("docker", "image", "inspect", image)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)[0]
-
-
-def _answers() -> bool:
-    return shutil.which("docker") is not None and _run("docker", "info").returncode == 0
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.conftest import TAG, TARGETS
 from tests.cluster.kube import Kube, new_namespace
 from tests.workspace import REPOSITORY
 
@@ -80,7 +81,7 @@ def overlay_of_ours(
         "namespace": namespace,
         # kustomize takes no absolute path, and follows no link on the way.
         "resources": [os.path.relpath(MANIFESTS / "overlays" / overlay, folder.resolve())],
-        "images": [{"name": f"sightline/sightline-{target}", "newTag": "test"} for target in ("data", "train")],
+        "images": [{"name": f"sightline/sightline-{target}", "newTag": TAG} for target in TARGETS],
         "patches": patches,
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))

@@ -16,9 +16,15 @@ import pytest
 import sqlalchemy
 
 from sightline.bundle import read_bundle
+from sightline.record import record_dataset
 from sightline.storage import open_storage
-from tests.services import DATABASE_PASSWORD, EMULATOR_SETTINGS, make_bucket
+from tests.cluster.conftest import TAG
+from tests.live_code import LIVE, append, file_of
+from tests.mariadb import PASSWORD, new_database
+from tests.services import EMULATOR_SETTINGS, make_bucket
 from tests.workspace import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 SOURCES = ("pipeline.py", "laptop", "components", "shared_volume")
 STEPS = ("snapshot", "record", "train", "evaluate", "test")
@@ -76,8 +82,19 @@ class Laptop:
         return [line.split()[0] for line in listed if image in line]
 
 
-LOCAL = ("local", "--category", "plates", "--runner", "docker", "--tag", "test")
+LOCAL = ("local", "--category", "plates", "--runner", "docker", "--tag", TAG)
 
+PROBE = """
+def _probe():
+    import os, pathlib
+    status = pathlib.Path('/proc/self/status').read_text()
+    facts = dict(line.split(':', 1) for line in status.splitlines() if ':' in line)
+    places = ('/', '/opt', '/etc', '/var/tmp', '/shared_volume/code', '/tmp', '/shared_volume')
+    writable = [place for place in places if os.access(place, os.W_OK)]
+    print('PROBE', os.getuid(), facts['CapEff'].strip(), facts['NoNewPrivs'].strip(), writable,
+          'SIGHTLINE_PARENT' in os.environ, flush=True)
+_probe()
+"""
 
 PREPARATION = (
     ("sample", "plates", "--images", "20", "--labels", "board"),
@@ -96,21 +113,15 @@ def copy_sources(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def laptop(images: dict[str, str], gcs_emulator: str, mariadb_server: str, tmp_path_factory) -> Laptop:
-    bucket, database = f"test-{os.urandom(6).hex()}", f"test_{os.urandom(6).hex()}"
-    make_bucket(gcs_emulator, bucket)
-    engine = sqlalchemy.create_engine(mariadb_server)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {database} CHARACTER SET utf8mb4"))
-    engine.dispose()
-    url = sqlalchemy.make_url(mariadb_server).set(database=database).render_as_string(hide_password=False)
-    settings = {"SIGHTLINE_STORAGE": f"gs://{bucket}/team", "SIGHTLINE_DATABASE_URL": url}
-    made = Laptop(tmp_path_factory.mktemp("laptop"), settings | EMULATOR_SETTINGS)
-    copy_sources(made.folder)
-    for arguments in PREPARATION:
-        status, output, errors = made.run(*arguments)
-        assert status == 0, output + errors
-    return made
+def laptop(images: dict[str, str], gcs_emulator: str, mariadb_server: str, tmp_path_factory) -> Iterator[Laptop]:
+    with new_database(mariadb_server) as url:
+        settings = {"SIGHTLINE_STORAGE": f"gs://{make_bucket(gcs_emulator)}/team", "SIGHTLINE_DATABASE_URL": url}
+        made = Laptop(tmp_path_factory.mktemp("laptop"), settings | EMULATOR_SETTINGS)
+        copy_sources(made.folder)
+        for arguments in PREPARATION:
+            status, output, errors = made.run(*arguments)
+            assert status == 0, output + errors
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +186,7 @@ def test_what_steps_write_on_the_volume_belongs_to_the_images_user(laptop: Lapto
 def test_no_output_holds_the_password(laptop: Laptop, first: dict) -> None:
     files = [path for path in laptop.workspace.rglob("*") if path.is_file() and not path.is_symlink()]
     assert any(path.suffix == ".log" for path in files)
-    assert [path for path in files if DATABASE_PASSWORD.encode() in path.read_bytes()] == []
+    assert [path for path in files if PASSWORD.encode() in path.read_bytes()] == []
 
 
 def test_a_second_run_reuses_what_the_first_made(laptop: Laptop, first: dict) -> None:
@@ -188,24 +199,13 @@ def test_a_second_run_reuses_what_the_first_made(laptop: Laptop, first: dict) ->
 
 def test_a_container_can_do_no_more_than_on_a_cluster(laptop: Laptop, first: dict) -> None:
     """As the step itself sees it: its user, its rights, and where it can write."""
-    probe = laptop.folder / "checkout" / "shared_volume" / "sightline" / "record" / "probe.py"
-    probe.write_text(
-        "import os, pathlib\n"
-        "status = pathlib.Path('/proc/self/status').read_text()\n"
-        "facts = dict(line.split(':', 1) for line in status.splitlines() if ':' in line)\n"
-        "writable = [place for place in ('/', '/opt', '/etc', '/var/tmp', '/shared_volume/code', '/tmp', '/shared_volume')\n"
-        "            if os.access(place, os.W_OK)]\n"
-        "print('PROBE', os.getuid(), facts['CapEff'].strip(), facts['NoNewPrivs'].strip(), writable,\n"
-        "      'SIGHTLINE_PARENT' in os.environ, flush=True)\n"
-    )
-    entry = probe.parent / "__init__.py"
-    text = entry.read_text()
-    entry.write_text(text + "\nfrom sightline.record import probe  # noqa\n")
+    code = laptop.folder / "checkout" / LIVE.relative_to(REPOSITORY)
+    before = (code / file_of(record_dataset)).read_bytes()
+    edited = append(code, record_dataset, PROBE)
     try:
         run = laptop.local("--steps", "record")
     finally:
-        probe.unlink()
-        entry.write_text(text)
+        edited.write_bytes(before)
     log = (laptop.workspace / "logs" / f"{run['run']}.log").read_text()
     user = IMAGE_USER if os.geteuid() == 0 else os.geteuid()
     assert f"PROBE {user} 0000000000000000 1 ['/tmp', '/shared_volume'] False" in log
@@ -245,20 +245,23 @@ def test_the_container_of_a_killed_run_is_removed_by_the_next(laptop: Laptop, fi
     ("arguments", "settings", "message"),
     [
         pytest.param(("--tag", "never-built"), {}, "`make images`", id="no such image"),
-        pytest.param((), {"DOCKER_HOST": "unix:///nowhere/docker.sock"}, "No container engine answers", id="no engine"),
+        pytest.param(
+            (), {"DOCKER_HOST": "unix://{elsewhere}/docker.sock"}, "No container engine answers", id="no engine"
+        ),
         pytest.param(
             (),
-            {"SIGHTLINE_DATABASE_URL": "sqlite:////var/tmp/sightline-test.db"},
-            "chown -R 1001:1001 /var/tmp",
+            {"SIGHTLINE_DATABASE_URL": "sqlite:///{elsewhere}/x.db"},
+            "chown -R 1001:1001 {elsewhere}",
             id="a folder that is not the workspace's",
             marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root's containers run as somebody else"),
         ),
     ],
 )
-def test_what_is_missing_is_said(laptop: Laptop, arguments, settings, message) -> None:
-    status, _, errors = laptop.run(*LOCAL, *arguments, **settings)
+def test_what_is_missing_is_said(laptop: Laptop, tmp_path: Path, arguments, settings, message) -> None:
+    given = {name: value.format(elsewhere=tmp_path) for name, value in settings.items()}
+    status, _, errors = laptop.run(*LOCAL, *arguments, **given)
     assert status == 1
-    assert message in errors
+    assert message.format(elsewhere=tmp_path) in errors
     assert "Traceback" not in errors
 
 

@@ -12,11 +12,18 @@ import pytest
 import sqlalchemy
 
 from laptop.samples import make_plates
+from sightline.evaluate import evaluate_models
+from sightline.record import record_dataset
 from sightline.storage import open_storage
+from tests.cluster.conftest import REGISTRY, TAG
 from tests.cluster.deployed import Deployed, deployed
 from tests.cluster.kfp_pod import CompiledPipeline, Outcome, run_task
-from tests.services import DATABASE_PASSWORD, EMULATOR_SETTINGS, make_bucket, new_database
+from tests.live_code import Place, file_of
+from tests.mariadb import PASSWORD, new_database
+from tests.services import EMULATOR_SETTINGS, make_bucket
 from tests.workspace import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 IMAGES = 24
 RUN = str(uuid.uuid4())
@@ -26,9 +33,7 @@ PUBLISH = ("python", "/opt/sightline/pipeline.py", "publish", "/tmp/plates", "--
 @pytest.fixture(scope="module")
 def storage(gcs_emulator: str) -> str:
     """A storage root in the emulator, for the module."""
-    name = f"kfp-pod-{uuid.uuid4().hex[:8]}"
-    make_bucket(gcs_emulator, name)
-    return f"gs://{name}/team"
+    return f"gs://{make_bucket(gcs_emulator)}/team"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,7 @@ def installation(
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> CompiledPipeline:
     """What a user uploads."""
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    command = [sys.executable, "pipeline.py", "compile", "-o", str(path), "--registry=sightline", "--tag=test"]
+    command = [sys.executable, "pipeline.py", "compile", "-o", str(path), f"--registry={REGISTRY}", f"--tag={TAG}"]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     return CompiledPipeline.load(path, category="plates", recipe={"seed": 3}, epochs=1)
 
@@ -135,8 +140,8 @@ def test_the_password_is_in_the_secret_and_nowhere_else(
 ) -> None:
     shown = [outcome.log + json.dumps(outcome.pod) for outcome in done.values()]
     shown += [json.dumps(outcome.parameters) + str(outcome.artifacts) for outcome in done.values()]
-    assert not [text for text in shown if DATABASE_PASSWORD in text]
-    found = installation.helper("grep", "-rlF", DATABASE_PASSWORD, "/shared_volume", check=False)
+    assert not [text for text in shown if PASSWORD in text]
+    found = installation.helper("grep", "-rlF", PASSWORD, "/shared_volume", check=False)
     assert found == ""
     # Kubernetes does know it: without the Secret these pods would not have started.
     assert installation.kube.get("secret", "sightline-database")["data"]["url"]
@@ -202,10 +207,10 @@ def test_the_steps_with_models_run_to_the_end_as_well(
 # Live code. These edit what lies on the claim, so they come last.
 
 
-def append(installation: Deployed, file: str, text: str) -> None:
-    """Edit a file of the live copy where it lies, as a notebook that mounts the claim would."""
+def append(installation: Deployed, place: Place, text: str) -> None:
+    """Add statements at the end of a file of the live copy where it lies, as a notebook that mounts the claim would."""
     script = "import sys; open(sys.argv[1], 'a').write(sys.argv[2])"
-    installation.helper("python", "-c", script, f"/shared_volume/code/{file}", text)
+    installation.helper("python", "-c", script, f"/shared_volume/code/{file_of(place)}", f"\n{text}\n")
 
 
 def hashed_inputs(pipeline: CompiledPipeline, task: str, outcomes: dict[str, Outcome]) -> str:
@@ -215,7 +220,7 @@ def hashed_inputs(pipeline: CompiledPipeline, task: str, outcomes: dict[str, Out
 
 @pytest.fixture(scope="module")
 def after_an_edit_of_evaluate(installation: Deployed, pipeline: CompiledPipeline, done: dict[str, Outcome]) -> Outcome:
-    append(installation, "sightline/evaluate/report.py", "\n# edited on the claim\n")
+    append(installation, evaluate_models, "# edited on the claim")
     frozen = run_task(installation.kube, pipeline, "snapshot")
     assert frozen.phase == "Succeeded", frozen.log
     return frozen
@@ -238,7 +243,7 @@ def test_an_edit_is_seen_by_the_next_run_and_not_by_one_that_goes_on(
     installation: Deployed, pipeline: CompiledPipeline, done: dict[str, Outcome], after_an_edit_of_evaluate: Outcome
 ) -> None:
     started = {"snapshot": after_an_edit_of_evaluate}
-    append(installation, "sightline/record/dataset.py", '\nlogging.getLogger("edit").warning("edited meanwhile")\n')
+    append(installation, record_dataset, 'print("edited meanwhile", flush=True)')
     going_on = run_task(installation.kube, pipeline, "record", started)
     assert going_on.phase == "Succeeded", going_on.log
     assert "edited meanwhile" not in going_on.log

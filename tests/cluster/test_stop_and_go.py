@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 import uuid
@@ -17,7 +16,10 @@ from components import train
 from sightline.database import StepRecord, connect, find_step, find_version
 from sightline.references import DatasetReference
 from tests.executor import executor_command
-from tests.workspace import REPOSITORY, Installation, with_plates
+from tests.live_code import copy_live
+from tests.workspace import Installation, with_plates
+
+pytestmark = pytest.mark.slow
 
 USER = "1001:1001"
 WAIT_SECONDS = 400
@@ -37,9 +39,7 @@ BETWEEN = ("--memory=1800m", "--memory-swap=1800m")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """Everything in one folder, which containers see at the same path."""
     installation = with_plates(tmp_path_factory.mktemp("plates"), images=24)
-    shutil.copytree(
-        REPOSITORY / "shared_volume", installation.folder / "code", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    copy_live(installation.folder / "code")
     return installation
 
 

@@ -19,7 +19,10 @@ from sightline.snapshot import list_files
 from tests.cluster.deployed import Deployed, deployed
 from tests.cluster.kube import Kube
 from tests.functional.test_sync import DYING_LAPTOP, digest, edit, wait_for
+from tests.ports import closed_port
 from tests.workspace import REPOSITORY, run_pipeline
+
+pytestmark = pytest.mark.slow
 
 Done = subprocess.CompletedProcess[str]
 NO_DATABASE = "sqlite:////tmp/none.db"
@@ -235,23 +238,27 @@ def test_the_role_of_the_manifests_is_enough_and_no_role_is_explained(installati
 
 def test_a_wrong_token_is_named(installation, source, tmp_path):
     file = kubeconfig_of(installation.kube, "default", tmp_path)
-    file.write_text(re.sub(r"token: \S+", "token: wrong", file.read_text()))
+    content = yaml.safe_load(file.read_text())
+    for user in content["users"]:
+        user["user"]["token"] = "wrong"
+    file.write_text(yaml.safe_dump(content))
     assert "does not accept this login" in refused(Kube(file, installation.kube.namespace), source)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("server", "told"),
     [
-        pytest.param({"server": "https://127.0.0.1:1"}, r"cannot be reached: .*Connection refused", id="nobody there"),
-        pytest.param({"server": "https://no.such.host.invalid"}, r"cannot be reached: ", id="no such host"),
+        pytest.param("https://127.0.0.1:{closed}", r"cannot be reached: .*Connection refused", id="nobody there"),
+        pytest.param("https://no.such.host.invalid", r"cannot be reached: ", id="no such host"),
     ],
 )
-def test_a_cluster_that_cannot_be_reached_is_named(cluster, source, tmp_path, change, told):
+def test_a_cluster_that_cannot_be_reached_is_named(cluster, source, tmp_path, server, told):
     content = yaml.safe_load(cluster.read_text())
-    content["clusters"][0]["cluster"] |= change
     file = tmp_path / "kubeconfig"
-    file.write_text(yaml.safe_dump(content))
-    assert re.search(told, refused(Kube(file, "default"), source))
+    with closed_port() as port:
+        content["clusters"][0]["cluster"]["server"] = server.format(closed=port)
+        file.write_text(yaml.safe_dump(content))
+        assert re.search(told, refused(Kube(file, "default"), source))
 
 
 def test_no_kubeconfig_and_no_such_context_are_named(cluster, source, tmp_path):

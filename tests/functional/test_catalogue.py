@@ -71,6 +71,7 @@ def test_two_versions_differ_in_exactly_what_was_edited(catalogued):
     assert compare_versions(catalogued.place, OLD, NEW).images_moved == ()
 
 
+@pytest.mark.slow
 def test_the_same_in_the_cloud(in_the_cloud):
     check_differences(in_the_cloud)
 

@@ -73,6 +73,7 @@ def test_help_imports_nothing_heavy():
 # What a user can get wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -125,6 +126,7 @@ def test_steps_without_their_predecessors_ask_for_what_those_would_have_given(tm
     assert "--dataset-version" in message
 
 
+@pytest.mark.slow
 def test_publishing_a_folder_that_is_not_there_names_it(tmp_path):
     missing = tmp_path / "photographs"
     done = run_pipeline(
@@ -133,6 +135,7 @@ def test_publishing_a_folder_that_is_not_there_names_it(tmp_path):
     assert str(missing) in refusal(done)
 
 
+@pytest.mark.slow
 def test_a_malformed_version_names_the_one_that_was_meant(tmp_path):
     done = run_pipeline(
         "--workspace", str(tmp_path), "publish", str(tmp_path), "--category", "desk", "--version", "0.1.0"
@@ -149,12 +152,30 @@ def test_sample_data_never_overwrites(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--category", "plate"), ("'plate'", "published categories: plates", "publish FOLDER --category plate")),
-        (("--category", "plates", "--annotation-version", "v0.2.0"), ("no annotation version v0.2.0", "v0.1.0")),
-        (("--category", "plates", "--config", "mask_rcnn_r18_smal"), ("Did you mean 'mask_rcnn_r18_small'?",)),
-        (("--category", "plates", "--steps", "train", "--dataset-version", "v0.1.0"), ("plates", "dataset version")),
+        pytest.param(
+            ("--category", "plate"),
+            ("'plate'", "published categories: plates", "publish FOLDER --category plate"),
+            id="category",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--category", "plates", "--annotation-version", "v0.2.0"),
+            ("no annotation version v0.2.0", "v0.1.0"),
+            id="annotation version",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--category", "plates", "--config", "mask_rcnn_r18_smal"),
+            ("Did you mean 'mask_rcnn_r18_small'?",),
+            id="config",
+        ),
+        pytest.param(
+            ("--category", "plates", "--steps", "train", "--dataset-version", "v0.1.0"),
+            ("plates", "dataset version"),
+            id="dataset version",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["category", "annotation version", "config", "dataset version"],
 )
 def test_what_is_not_there_fails_the_first_step_and_names_what_is(published, arguments, said):
     done = run_pipeline("--workspace", str(published), "local", *arguments)
@@ -165,6 +186,7 @@ def test_what_is_not_there_fails_the_first_step_and_names_what_is(published, arg
         assert part in message
 
 
+@pytest.mark.slow
 def test_publishing_the_same_again_does_nothing_and_publishing_something_else_is_refused(published, tmp_path):
     def publish(folder: Path) -> Done:
         return run_pipeline(

@@ -3,13 +3,13 @@
 import math
 import multiprocessing
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ from sightline.database.migrations import FOLDER, HEAD
 from sightline.database.models import Base, Image, MetricValue, Version
 from sightline.errors import SightlineError
 from sightline.versions import Kind
+from tests.ports import closed_port, silent_port
 
 # Names that a careless collation takes for one.
 CONFUSABLE = ["a.jpg", "A.jpg", "ä.jpg", "á.jpg", "a\u0301.jpg", "ß.jpg", "ss.jpg", "日本.jpg", "🚗.jpg", "🚙.jpg"]
@@ -266,6 +267,7 @@ def test_a_step_records_its_start_its_life_and_its_end(database: Database) -> No
     assert find_run(database, "run-2") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
@@ -418,6 +420,7 @@ def test_an_evaluation_reads_back_with_every_value(database: Database, trained: 
     assert count(database, MetricValue) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unknown", ["run_id", "model_id", "version_id"])
 def test_an_evaluation_of_what_is_not_recorded_is_refused(
     database: Database, trained: tuple[int, int], unknown: str
@@ -443,6 +446,7 @@ def test_the_migrations_make_the_tables_that_the_models_describe(database: Datab
         assert compare_metadata(context, Base.metadata) == []
 
 
+@pytest.mark.slow
 def test_a_migration_with_nothing_to_do_is_quick_and_loads_no_alembic(url: str, database: Database) -> None:
     script = (
         "import sys, time; from sightline.database import connect\n"
@@ -525,6 +529,7 @@ def test_tables_of_a_newer_sightline_are_left_alone(database: Database, caplog: 
     assert "newer Sightline (9999" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_module_migrates_the_configured_database(url: str) -> None:
     environment = {"SIGHTLINE_DATABASE_URL": url, "SIGHTLINE_STORAGE": "file:///x", "SIGHTLINE_DATASET_REPO": "/x"}
     run = subprocess.run(
@@ -541,33 +546,24 @@ def test_the_module_migrates_the_configured_database(url: str) -> None:
 # What goes wrong
 
 
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that accepts connections and never says a word."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        yield server.getsockname()[1]
-
-
 def test_a_database_out_of_reach_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
-    database = connect("mysql+pymysql://user:hidden-word@127.0.0.1:9/sightline")
-    started = time.monotonic()
-    for use in (database.migrate, lambda: list_versions(database)):
-        with pytest.raises(DatabaseUnreachableError, match=r"127\.0\.0\.1:9/sightline .*tried for \d s") as caught:
-            use()
-        assert "hidden-word" not in str(caught.value)
-    assert 1 < time.monotonic() - started < 5
+    with closed_port() as port:
+        database = connect(f"mysql+pymysql://user:hidden-word@127.0.0.1:{port}/sightline")
+        started = time.monotonic()
+        for use in (database.migrate, lambda: list_versions(database)):
+            told = rf"127\.0\.0\.1:{port}/sightline .*tried for \d s"
+            with pytest.raises(DatabaseUnreachableError, match=told) as caught:
+                use()
+            assert "hidden-word" not in str(caught.value)
+        assert 1 < time.monotonic() - started < 5
 
 
-def test_a_database_that_says_nothing_is_given_up_at_the_deadline(
-    monkeypatch: pytest.MonkeyPatch, silent_port: int
-) -> None:
+def test_a_database_that_says_nothing_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
     started = time.monotonic()
-    with pytest.raises(DatabaseUnreachableError, match=f"127.0.0.1:{silent_port}"):
-        connect(f"mysql://user:hidden-word@127.0.0.1:{silent_port}/sightline").migrate()
+    with silent_port() as port, pytest.raises(DatabaseUnreachableError, match=f"127.0.0.1:{port}"):
+        connect(f"mysql://user:hidden-word@127.0.0.1:{port}/sightline").migrate()
     assert time.monotonic() - started < 5
 
 
@@ -629,8 +625,10 @@ def test_a_locked_sqlite_file_is_waited_for_then_named(tmp_path: Path, monkeypat
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseUnreachableError, match=r"x\.db .*locked"):
         claim(database)
-    release: Callable[[], Any] = lambda: holder.execute("COMMIT")  # noqa: E731
-    timer = threading.Timer(0.2, release)
-    timer.start()
-    assert claim(database).owner == "me"
-    timer.join()
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "30")
+    with ThreadPoolExecutor() as pool:
+        claiming = pool.submit(claim, connect(f"sqlite:///{tmp_path}/x.db"))
+        with pytest.raises(TimeoutError):
+            claiming.result(0.2)
+        holder.execute("COMMIT")
+        assert claiming.result().owner == "me"

@@ -19,6 +19,7 @@ from sightline.publish import publish_annotations
 from sightline.record.build import build_dataset, read_and_check
 from sightline.record.findings import Code, FindingsError, Outcome
 from sightline.record.recipe import Fractions, Recipe
+from tests.installed import BOTH
 from tests.make_labelme import HEIGHT, WIDTH, annotate, box, files_in, make_image, make_labelme
 
 UNUSABLE = {
@@ -50,9 +51,9 @@ def nothing_is_there(installed):
 # --- the injected defects --------------------------------------------------------------------------------------------
 
 
-def test_every_file_that_cannot_be_used_is_named_and_nothing_is_published(installed, shared_data):
+def test_every_file_that_cannot_be_used_is_named_and_nothing_is_published(installed, data_dir):
     with pytest.raises(FindingsError) as refused:
-        publish_annotations(installed.place, shared_data / "derived_defects", "desk", "v0.1.0")
+        publish_annotations(installed.place, data_dir / "defects", "desk", "v0.1.0")
     for file, code in UNUSABLE.items():
         assert f"  {file}: " in str(refused.value)
         assert f"({code})" in str(refused.value)
@@ -61,11 +62,10 @@ def test_every_file_that_cannot_be_used_is_named_and_nothing_is_published(instal
     assert nothing_is_there(installed)
 
 
-@pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
-def test_what_the_policy_drops_stands_in_sql_and_record_sees_the_rest(installed, shared_data, tmp_path):
-    published = publish_annotations(
-        installed.place, shared_data / "derived_defects", "desk", "v0.1.0", policy=DROP_UNUSABLE
-    )
+@pytest.mark.slow
+@BOTH
+def test_what_the_policy_drops_stands_in_sql_and_record_sees_the_rest(installed, data_dir, tmp_path):
+    published = publish_annotations(installed.place, data_dir / "defects", "desk", "v0.1.0", policy=DROP_UNUSABLE)
     pngs = ["bad_shapes", "dup_shapes", "no_size", "ok_plain", "sqlname", "swapped_size", "번호판_日本 ñ 1"]
     assert findings_in_sql(installed) == sorted(
         [
@@ -93,28 +93,28 @@ def test_what_the_policy_drops_stands_in_sql_and_record_sees_the_rest(installed,
     ]
 
 
-def test_every_row_says_what_its_image_looks_like_and_what_is_on_it(installed, shared_data):
-    publish_annotations(installed.place, shared_data / "derived_defects", "desk", "v0.1.0", policy=DROP_UNUSABLE)
+def test_every_row_says_what_its_image_looks_like_and_what_is_on_it(installed, data_dir):
+    publish_annotations(installed.place, data_dir / "defects", "desk", "v0.1.0", policy=DROP_UNUSABLE)
     rows = {row["name"]: row for row in installed.rows("images")["images"]}
     assert rows["dup_shapes.jpg"]["labels"] == {"PS4-Controller": 2, "Smart-Plug": 2, "Smart-Switch": 2}
     assert rows["dup_shapes.jpg"]["annotation_count"] == 6
     assert all(len(row["perceptual_hash"]) == 16 and int(row["perceptual_hash"], 16) >= 0 for row in rows.values())
 
 
-def upright_originals(shared_data, case):
-    """The document and image of desk_objects_92 that a case was derived from."""
-    drawn = [shape.points.tolist() for shape in read_document(shared_data / "derived_defects" / f"{case}.json").shapes]
-    for path in (shared_data / "desk_objects_92").rglob("*.json"):
+def upright_originals(data_dir, case):
+    """The document and image of desk that a case was derived from."""
+    drawn = [shape.points.tolist() for shape in read_document(data_dir / "defects" / f"{case}.json").shapes]
+    for path in (data_dir / "desk").rglob("*.json"):
         if [shape.points.tolist() for shape in read_document(path).shapes] == drawn:
             return path
     raise AssertionError(f"{case} has no original")
 
 
 @pytest.mark.parametrize("turned", [3, 6, 8])
-def test_boxes_on_turned_images_are_those_of_the_upright_image(shared_data, tmp_path, turned):
-    original = upright_originals(shared_data, f"exif_{turned}")
+def test_boxes_on_turned_images_are_those_of_the_upright_image(data_dir, tmp_path, turned):
+    original = upright_originals(data_dir, f"exif_{turned}")
     boxes = {}
-    for name, source in (("turned", shared_data / "derived_defects" / f"exif_{turned}.json"), ("upright", original)):
+    for name, source in (("turned", data_dir / "defects" / f"exif_{turned}.json"), ("upright", original)):
         folder = tmp_path / name
         folder.mkdir()
         image = source.parent / read_document(source).image_path
@@ -156,6 +156,7 @@ def test_images_left_out_for_want_of_a_json_are_counted_in_sql_too(installed, tm
     assert findings_in_sql(installed) == [("later.png", "image_without_json", None, "drop")]
 
 
+@pytest.mark.slow
 def test_an_image_that_is_in_the_json_only_is_written_out(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     path = folder / "kitchen" / "c.json"
@@ -170,6 +171,7 @@ def test_an_image_that_is_in_the_json_only_is_written_out(installed, tmp_path):
     assert findings_in_sql(installed) == [("kitchen/c.json", "embedded_image_only", None, "fix")]
 
 
+@pytest.mark.slow
 def test_what_the_policy_fixes_is_right_in_the_published_json(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     content = json.loads((folder / "a.json").read_bytes())
@@ -184,6 +186,7 @@ def test_what_the_policy_fixes_is_right_in_the_published_json(installed, tmp_pat
     ]
 
 
+@pytest.mark.slow
 def test_numbers_that_json_has_not_are_published_as_they_are_and_found_by_record(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     content = json.loads((folder / "a.json").read_bytes())
@@ -233,6 +236,7 @@ def add_other_accents(folder):
     annotate(folder, "caf\u00e9.png", [box()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
@@ -260,6 +264,7 @@ def test_a_hostile_folder_is_refused_or_published_without_it(installed, tmp_path
     assert not any("secret" in name or name == "x.json" for name in pulled)
 
 
+@pytest.mark.slow
 def test_hostile_names_arrive_as_they_are(installed, tmp_path):
     names = [
         "번호판 日本 ñ.png",
@@ -320,6 +325,7 @@ def test_a_policy_on_the_command_line_is_a_pair(tmp_path, capsys, monkeypatch):
     assert "is not KEY=VALUE" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ten_thousand_shapes_are_published(installed, tmp_path):
     folder = tmp_path / "desk"
     annotate(folder, "a.png", [box(left=x / 8, right=x / 8 + 1) for x in range(100)] * 100)

@@ -169,6 +169,7 @@ annotations.publish_annotations(settings(), Path(sys.argv[1]), "desk", "v0.1.0",
 """
 
 
+@pytest.mark.slow
 def test_the_scratch_of_a_killed_attempt_is_removed_by_the_next(installed, tmp_path):
     folder = coco_folder(tmp_path / "in")
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "shared_volume")}

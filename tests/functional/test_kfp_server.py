@@ -33,11 +33,8 @@ NEVER = ("1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z")
 
 
 @pytest.fixture(scope="module")
-def recording(shared_data: Path) -> Path:
-    folder = shared_data / "kfp_server_2_17"
-    if not folder.is_dir():
-        pytest.skip("the recording of a real server is not beside this checkout")
-    return folder
+def recording(data_dir: Path) -> Path:
+    return data_dir / "kfp_server"
 
 
 @pytest.fixture
@@ -71,7 +68,7 @@ def send(server: KfpServer, request: dict[str, Any], recording: Path) -> tuple[i
         boundary = content_type.partition("boundary=")[2]
         header = "\r\n".join(body["multipart_part_headers"])
         good = 'filename="p.yaml"' in header
-        file = (recording / "pipeline.yaml").read_bytes() if good else b"no: pipeline\n"
+        file = (recording / "uploaded.yaml").read_bytes() if good else b"no: pipeline\n"
         data = f"--{boundary}\r\n{header}\r\n\r\n".encode() + file + f"\r\n--{boundary}--\r\n".encode()
         assert not good or len(data) == body["bytes"]
     asked = urllib.request.Request(

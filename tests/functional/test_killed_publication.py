@@ -3,6 +3,7 @@
 The installation is shared by the cases of one service; each publishes a version of its own.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 import yaml
 
 from sightline.claims import LEASE_SECONDS
@@ -24,24 +24,30 @@ from sightline.shards import unpack
 from sightline.storage import open_storage
 from tests.installed import Installed, install, run
 from tests.make_labelme import annotate, box
+from tests.mariadb import new_database
 from tests.publishers import Kill, all_kills, result_of, run_publisher, start_honest_publisher
 from tests.services import make_bucket
 
 KILLS = all_kills()
-AT_EVERY_STEP = pytest.mark.parametrize("kill", KILLS, ids=str)
+QUICK = ("after-push", "after-tag", "in-record")
+"""Nothing is public yet; the tag is, its rows are not; in the transaction."""
+AT_EVERY_STEP = pytest.mark.parametrize(
+    "kill", [pytest.param(kill, id=str(kill), marks=() if str(kill) in QUICK else pytest.mark.slow) for kill in KILLS]
+)
 COMMON = ("a.png", "b.png")
 
 
-@pytest.fixture(scope="module", params=["files", "cloud"])
+@pytest.fixture(scope="module", params=["files", pytest.param("cloud", marks=pytest.mark.slow)])
 def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """Files with SQLite, or the Cloud Storage emulator with MariaDB; one for all cases of this module."""
     folder = tmp_path_factory.mktemp(request.param)
     storage = database = ""
     if request.param == "cloud":
-        storage = f"gs://{_new_bucket(request.getfixturevalue('gcs_emulator'))}/team"
-        database = _new_database(request.getfixturevalue("mariadb_server"))
-    with pytest.MonkeyPatch.context() as environment:
-        yield install(folder, environment, storage, database)
+        storage = f"gs://{make_bucket(request.getfixturevalue('gcs_emulator'))}/team"
+    with contextlib.ExitStack() as stack:
+        if request.param == "cloud":
+            database = stack.enter_context(new_database(request.getfixturevalue("mariadb_server")))
+        yield install(folder, stack.enter_context(pytest.MonkeyPatch.context()), storage, database)
     settings.cache_clear()
 
 
@@ -120,6 +126,7 @@ def test_a_killed_recording_is_finished_by_the_next_attempt(
     _require_nothing_left(installed)
 
 
+@pytest.mark.slow
 def test_afterwards_a_stranger_gets_every_version(installed: Installed, annotated: str, tmp_path: Path) -> None:
     rows = installed.rows("versions")["versions"]
     assert sorted(row["tag"] for row in rows) == installed.tags()
@@ -154,6 +161,7 @@ publish(Path(sys.argv[1]), "v8.0.0")
 """
 
 
+@pytest.mark.slow
 def test_a_program_of_its_own_is_killed_and_another_takes_over(installed: Installed, tmp_path: Path) -> None:
     _draw(tmp_path / "desk", "honest")
     process = start_honest_publisher(HONEST, str(tmp_path / "desk"))
@@ -231,18 +239,3 @@ def _digests_of_rows(installed: Installed, kind: str, version: str) -> dict[str,
 
 def _published(installed: Installed, kind: str) -> list[str]:
     return sorted(version for _, found, version in installed.published() if found == kind)
-
-
-def _new_bucket(emulator: str) -> str:
-    name = f"test-{os.urandom(6).hex()}"
-    make_bucket(emulator, name)
-    return name
-
-
-def _new_database(server: str) -> str:
-    name = f"test_{os.urandom(6).hex()}"
-    engine = sqlalchemy.create_engine(server)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
-    engine.dispose()
-    return sqlalchemy.make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -27,6 +27,7 @@ from sightline.database.models import Step
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
 from tests.kfp_server import Answer, KfpServer, Login, Request, serve
 from tests.kube_api import write_kubeconfig
+from tests.ports import closed_port, silent_port
 from tests.workspace import REPOSITORY
 
 TOKEN = "canary-token-a91f"
@@ -353,6 +354,7 @@ def test_a_secret_is_not_shown_by_the_errors_of_its_option(command, tmp_path):
         assert sentence in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "accepted"),
     [("unknown", True), ("2.17.0", True), ("v2.5.0", True), ("", True), ("2.4.1", False), ("1.8.5", False)],
@@ -372,18 +374,20 @@ def test_a_server_of_version_1_or_another_address_is_told(server, submit):
 
 
 def test_a_server_that_is_not_there(command, compiled, monkeypatch):
-    said = command("submit", "--category", "desk", "--pipeline", str(compiled), "--host", "http://localhost:9")
+    with closed_port() as port:
+        host = f"http://127.0.0.1:{port}"
+        said = command("submit", "--category", "desk", "--pipeline", str(compiled), "--host", host)
     assert said.status == 1
-    assert re.search(r"http://localhost:9 cannot be reached \(.*Connection refused.*\)\. Check the address", said.err)
+    assert re.search(rf"{host} cannot be reached \(.*Connection refused.*\)\. Check the address", said.err)
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
     said = command("submit", "--category", "desk", "--pipeline", str(compiled))
     assert "Nothing says where Kubeflow Pipelines is. Give --host" in said.err
 
 
-def test_a_server_that_is_silent_is_given_up(server, submit, monkeypatch):
+def test_a_server_that_is_silent_is_given_up(submit, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "0.2")
-    server.before = lambda _: __import__("time").sleep(2)
-    said = submit()
+    with silent_port() as port:
+        said = submit("--host", f"http://127.0.0.1:{port}")
     assert said.status == 1
     assert "cannot be reached" in said.err
     assert "timed out" in said.err
@@ -404,6 +408,7 @@ def test_users_with_namespaces(server, submit):
     assert not server.asked("POST /pipelines")
 
 
+@pytest.mark.slow
 def test_kfps_own_configuration_is_used(server, compiled, tmp_path):
     """Read by kfp once, when it is imported: so in a process of its own."""
     server.multi_user, server.login = True, Login(cookie=COOKIE)
@@ -569,6 +574,7 @@ def test_a_server_that_restarts_is_waited_for(server, submit):
     assert submit("--wait").status == 0
 
 
+@pytest.mark.slow
 def test_a_session_that_runs_out_ends_the_following_not_the_run(server, submit):
     server.login = Login(cookie=COOKIE, otherwise="page")
     server.plan = [(("snapshot", RUNNING),)] * 9
@@ -662,6 +668,7 @@ def test_a_nightly_schedule_request_by_request(server, command, compiled):
     assert "02:00" in said.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -764,21 +771,23 @@ def test_runs_works_with_one_of_the_two_and_says_which_is_missing(server, submit
     submit()
     run = only(server.runs)["run_id"]
     begin(database_url, run, "snapshot")
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://localhost:9")
-    said = command("runs")
+    with closed_port() as port:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"http://127.0.0.1:{port}")
+        said = command("runs")
     assert said.status == 0
-    assert "Kubeflow is missing: Kubeflow Pipelines at http://localhost:9 cannot be reached" in said.err
+    assert f"Kubeflow is missing: Kubeflow Pipelines at http://127.0.0.1:{port} cannot be reached" in said.err
     assert run[:8] in said.out
     monkeypatch.delenv("SIGHTLINE_DATABASE_URL")
     said = command("runs")
     assert said.status == 1
     assert "SQL is missing" in said.err
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
-    monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "mysql+pymysql://me:canary-token-a91f@localhost:9/sightline")
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
-    said = command("runs")
+    with closed_port() as port:
+        monkeypatch.setenv("SIGHTLINE_DATABASE_URL", f"mysql+pymysql://me:{TOKEN}@127.0.0.1:{port}/sightline")
+        said = command("runs")
     assert said.status == 0
-    assert "SQL is missing: mysql at localhost:9/sightline could not be reached" in said.err
+    assert f"SQL is missing: mysql at 127.0.0.1:{port}/sightline could not be reached" in said.err
     assert run[:8] in said.out
 
 

@@ -20,12 +20,9 @@ SNAPSHOT = "proto-mmmrl-system-container-impl-2289288664"
 
 
 @pytest.fixture
-def pods(shared_data: Path) -> list[Any]:
+def pods(data_dir: Path) -> list[Any]:
     """The executor pods of two runs: snapshot, done, and work, failed."""
-    recording = shared_data / "kfp_server_2_17" / "pods.json"
-    if not recording.is_file():
-        pytest.skip("the recorded pods are not beside this checkout")
-    return list(json.loads(recording.read_text()).values())
+    return list(json.loads((data_dir / "kfp_server" / "pods.json").read_text()).values())
 
 
 @pytest.fixture

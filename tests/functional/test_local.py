@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from sightline.evaluate.report import render_evaluation_report
+from tests.live_code import LIVE, append
 from tests.workspace import REPOSITORY
 
+CONFIG = "mask_rcnn_r18_small"
+"""The default."""
 TRACKED = ("pipeline.py", "laptop", "components", "shared_volume")
 
 
@@ -42,11 +46,10 @@ class Laptop:
     def last_run(self) -> dict:
         return json.loads((self.workspace / "last_run.json").read_text())
 
-    def edit(self, file: str, old: str, new: str) -> None:
-        path = self.checkout / "shared_volume" / file
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
+    @property
+    def code(self) -> Path:
+        """The helper code that the next run uses."""
+        return self.checkout / LIVE.relative_to(REPOSITORY)
 
     def everything_kept(self) -> dict[str, object]:
         """All stored files with their times, all tags, and the number of rows in every table."""
@@ -137,10 +140,7 @@ def test_a_second_run_with_nothing_changed_writes_nothing_new(laptop: Laptop, fi
 
 
 def test_an_edit_reaches_the_next_run_and_costs_only_what_it_touches(laptop: Laptop, first: dict) -> None:
-    line = "register()\n        dataset_dir = pull_dataset(place, dataset)\n        truth"
-    laptop.edit(
-        "sightline/evaluate/compare.py", line, line.replace("\n", '\n        log.info("edited on the volume")\n', 1)
-    )
+    append(laptop.code, render_evaluation_report, 'print("edited on the volume", flush=True)')
     run = laptop.local()
     assert states(run) == {
         "snapshot": "done",
@@ -154,56 +154,67 @@ def test_an_edit_reaches_the_next_run_and_costs_only_what_it_touches(laptop: Lap
     assert "edited on the volume" in (laptop.workspace / "logs" / f"{run['run']}.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_file_that_no_step_imports_re_runs_nothing(laptop: Laptop, first: dict) -> None:
     laptop.local()
-    (laptop.checkout / "shared_volume" / "sightline" / "nobody_imports_this.py").write_text("ANSWER = 42\n")
+    append(laptop.code, "sightline/nobody_imports_this.py", "ANSWER = 42")
     run = laptop.local()
     assert set(states(run).values()) == {"done", "reused"}
     assert [step for step, state in states(run).items() if state == "done"] == ["snapshot"]
 
 
+@pytest.mark.slow
 def test_a_changed_config_value_trains_again(laptop: Laptop, first: dict) -> None:
-    laptop.edit("configs/_base_/schedule_30_epochs.py", "lr=1e-3", "lr=2e-3")
+    append(laptop.code, f"configs/{CONFIG}.py", "optim_wrapper = dict(optimizer=dict(lr=2e-3))")
     run = laptop.local()
     assert states(run)["record"] == "reused"
     assert states(run)["train"] == "done"
     assert run["model"]["sha256"] != first["model"]["sha256"]
 
 
-def test_part_of_the_steps_takes_what_the_others_gave_as_options(laptop: Laptop, first: dict, tmp_path: Path) -> None:
-    images = tmp_path / "unseen"
-    images.mkdir()
+@pytest.fixture
+def unseen(laptop: Laptop, tmp_path: Path) -> Path:
+    """A folder of two images without annotations."""
+    folder = tmp_path / "unseen"
+    folder.mkdir()
     for path in sorted((laptop.checkout.parent / "plates").glob("*.jpg"))[:2]:
-        shutil.copy(path, images)
+        shutil.copy(path, folder)
+    return folder
+
+
+def try_on(laptop: Laptop, first: dict, images: Path) -> dict:
+    """A run of the step test alone."""
+    model = first["model"]["uri"]
     done = laptop.pipeline(
-        "local", "--category", "plates", "--steps", "test", "--model", first["model"]["uri"], "--images", str(images)
+        "local", "--category", "plates", "--steps", "test", "--model", model, "--images", str(images)
     )
     assert done.returncode == 0, done.stderr
-    run = laptop.last_run()
+    return laptop.last_run()
+
+
+def test_a_model_is_tried_on_images_of_ones_own(laptop: Laptop, first: dict, unseen: Path) -> None:
+    run = try_on(laptop, first, unseen)
     assert states(run) == {"snapshot": "done", "test": "done"}
     drawn = list((laptop.workspace / "storage" / "results").glob(f"plates/*/{run['run']}/test/images/*.jpg"))
     assert len(drawn) == 2
-    shutil.copy(sorted((laptop.checkout.parent / "plates").glob("*.jpg"))[2], images)
-    again = laptop.pipeline(
-        "local", "--category", "plates", "--steps", "test", "--model", first["model"]["uri"], "--images", str(images)
-    )
-    assert again.returncode == 0, again.stderr
-    assert states(laptop.last_run())["test"] == "done"
-    done = laptop.pipeline(
-        "local",
-        "--category",
-        "plates",
-        "--steps",
-        "evaluate",
-        "--dataset-version",
-        "v0.1.0",
-        "--candidate",
-        first["model"]["uri"],
-    )
+
+
+@pytest.mark.slow
+def test_images_that_were_added_are_tried_too(laptop: Laptop, first: dict, unseen: Path) -> None:
+    try_on(laptop, first, unseen)
+    shutil.copy(sorted((laptop.checkout.parent / "plates").glob("*.jpg"))[2], unseen)
+    assert states(try_on(laptop, first, unseen))["test"] == "done"
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_is_evaluated_alone(laptop: Laptop, first: dict) -> None:
+    given = ("--dataset-version", "v0.1.0", "--candidate", first["model"]["uri"])
+    done = laptop.pipeline("local", "--category", "plates", "--steps", "evaluate", *given)
     assert done.returncode == 0, done.stderr
     assert laptop.last_run()["metrics"] == pytest.approx(first["metrics"])
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_is_named_with_its_reason(laptop: Laptop, first: dict) -> None:
     done = laptop.pipeline("local", "--category", "plates", "--set", "optim_wraper.optimizer.lr=1")
     assert done.returncode == 1
@@ -214,7 +225,7 @@ def test_a_step_that_fails_is_named_with_its_reason(laptop: Laptop, first: dict)
 
 
 def test_a_syntax_error_in_the_live_code_fails_the_snapshot(laptop: Laptop, first: dict) -> None:
-    broken = laptop.checkout / "shared_volume" / "sightline" / "broken.py"
+    broken = laptop.code / "sightline" / "broken.py"
     broken.write_text("def half(:\n")
     try:
         done = laptop.pipeline("local", "--category", "plates")
@@ -225,6 +236,7 @@ def test_a_syntax_error_in_the_live_code_fails_the_snapshot(laptop: Laptop, firs
     assert "sightline/broken.py, line 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_mariadb_and_cloud_storage_give_the_same_scores(
     laptop: Laptop, first: dict, tmp_path: Path, mariadb_url: str, bucket: str
 ) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,13 +9,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from sightline import errors
 from sightline.database import connect
 from sightline.database.models import Step
 from sightline.database.runs import start_step
 from sightline.run_start import Frozen, start_run
 from sightline.settings import settings
 from tests.installed import Installed, install
-from tests.workspace import REPOSITORY
+from tests.live_code import append, copy_live, file_of
+from tests.ports import closed_port
 
 CONFIG = "mask_rcnn_r18_small"
 
@@ -26,9 +27,7 @@ def installed(tmp_path, monkeypatch) -> Installed:
     """An installation that keeps one release per step, and more for thirty days."""
     monkeypatch.setenv("SIGHTLINE_KEEP_RELEASES", "1")
     here = install(tmp_path, monkeypatch)
-    shutil.copytree(
-        REPOSITORY / "shared_volume", here.place.volume / "code", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    copy_live(here.place.volume / "code")
     return here
 
 
@@ -41,8 +40,7 @@ def start(run: str, monkeypatch: pytest.MonkeyPatch) -> Frozen:
 
 def edit(installed: Installed, number: int) -> None:
     """A change that all steps see."""
-    with (installed.place.volume / "code" / "sightline" / "errors.py").open("a") as file:
-        file.write(f"\n# edit {number}\n")
+    append(installed.place.volume / "code", errors, f"# edit {number}")
 
 
 def codes(frozen: Frozen) -> set[str]:
@@ -77,9 +75,9 @@ def beat(installed: Installed, run: str, step: str, days_ago: float) -> None:
 @pytest.mark.parametrize(
     ("days", "last_beat", "stays"),
     [
-        pytest.param(29, None, True, id="within the age"),
-        pytest.param(31, None, False, id="older, and never recorded"),
-        pytest.param(31, 30.5, False, id="older, and silent for as long"),
+        pytest.param(29, None, True, id="within the age", marks=pytest.mark.slow),
+        pytest.param(31, None, False, id="older, and never recorded", marks=pytest.mark.slow),
+        pytest.param(31, 30.5, False, id="older, and silent for as long", marks=pytest.mark.slow),
         pytest.param(90, 0.1, True, id="older, and training still"),
     ],
 )
@@ -98,21 +96,25 @@ def test_the_releases_of_an_earlier_run_when_another_starts(installed, monkeypat
     assert (volume / "runs" / "second.json").exists()
 
 
+@pytest.mark.slow
 def test_the_last_releases_stay_and_are_used_again_however_old(installed, monkeypatch):
     first = start("first", monkeypatch)
     let_pass(installed.place.volume, 400)
-    made = (Path(first.train_code) / "sightline" / "errors.py").stat().st_mtime_ns
+    file = Path(first.train_code) / file_of(errors)
+    made = file.stat().st_mtime_ns
     assert start("second", monkeypatch) == first
-    assert (Path(first.train_code) / "sightline" / "errors.py").stat().st_mtime_ns == made
+    assert file.stat().st_mtime_ns == made
     assert time.time() - Path(first.train_code).stat().st_mtime < 3600
 
 
+@pytest.mark.slow
 def test_a_database_out_of_reach_removes_nothing_and_stops_nobody(installed, monkeypatch, caplog):
     first = start("first", monkeypatch)
     let_pass(installed.place.volume, 400)
     edit(installed, 1)
-    monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "mysql+pymysql://nobody@127.0.0.1:1/none")
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
-    second = start("second", monkeypatch)
+    with closed_port() as port:
+        monkeypatch.setenv("SIGHTLINE_DATABASE_URL", f"mysql+pymysql://nobody@127.0.0.1:{port}/none")
+        second = start("second", monkeypatch)
     assert releases(installed.place.volume) == codes(first) | codes(second)
     assert "old releases stay for now" in caplog.text

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import socket
 from functools import partial
 from pathlib import Path
 
@@ -30,11 +29,9 @@ from sightline.settings import settings
 from sightline.storage import open_storage
 from sightline.storage.folder import UPLOADS
 from sightline.workplaces import HELD
-from tests.installed import Installed, install, run
+from tests.installed import BOTH, Installed, install, run
 from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme
-from tests.services import free_port
-
-BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
+from tests.ports import closed_port, silent_port
 
 
 def with_times(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -117,6 +114,7 @@ def test_the_users_folder_stays_as_it_is(installed, tmp_path):
     assert installed.left_behind() == []
 
 
+@pytest.mark.slow
 def test_an_earlier_version_can_still_be_pulled_after_later_ones(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     first = files_in(folder)
@@ -128,6 +126,7 @@ def test_an_earlier_version_can_still_be_pulled_after_later_ones(installed, tmp_
     assert plain(installed.clone_and_pull("desk_ann_v0.1.0", "old") / "annotations" / "desk") == first
 
 
+@pytest.mark.slow
 def test_an_image_embedded_in_the_json_is_dropped_and_paths_are_made_portable(installed, tmp_path):
     folder = tmp_path / "desk"
     document = annotate(folder, "images/a.png", [box()])
@@ -148,6 +147,7 @@ def test_an_image_without_json_is_left_out_and_counted(installed, tmp_path):
     assert (published.left_out, published.outcome.record.image_count) == (1, 4)
 
 
+@pytest.mark.slow
 def test_an_installation_may_lie_in_a_folder_with_a_space(tmp_path, monkeypatch):
     installed = install(tmp_path / "my office", monkeypatch)
     publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
@@ -200,6 +200,7 @@ def test_a_tag_without_rows_gets_them_from_the_same_content(installed, tmp_path)
     assert installed.refs() == before
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_tag_without_rows_refuses_other_content(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
@@ -247,6 +248,7 @@ def test_a_claim_that_was_lost_while_building_publishes_nothing(installed, tmp_p
     assert [row["owner"] for row in installed.rows("versions")["versions"]] == ["another"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_push_left_in_the_repository_is_removed(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     publish_annotations(installed.place, folder, "desk", "v0.1.0")
@@ -288,10 +290,8 @@ def test_a_push_that_the_repository_refuses_is_not_tried_again(installed, tmp_pa
 
 def test_a_repository_that_never_answers_is_given_up_at_the_deadline(installed, tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://127.0.0.1:{silent.getsockname()[1]}/dataset.git")
+    with silent_port() as port:
+        monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://127.0.0.1:{port}/dataset.git")
         settings.cache_clear()
         with pytest.raises(GitError, match=r"git .*127\.0\.0\.1.*SIGHTLINE_DATASET_REPO"):
             publish_annotations(settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
@@ -304,6 +304,7 @@ def services(installed: Installed) -> Services:
     return Services(DatasetRepo.of(installed.place), open_storage(installed.place.storage), database)
 
 
+@pytest.mark.slow
 def test_two_new_categories_at_the_same_time_both_arrive(installed, tmp_path):
     """The second is published while the first is being built, so the first's push is overtaken."""
     place = installed.place
@@ -409,13 +410,12 @@ def test_at_most_ten_bad_files_are_listed_and_the_rest_counted(installed, tmp_pa
 
 def test_an_unreachable_database_is_named_with_the_time_spent_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
-    port = free_port()
-    secret = f"mysql+pymysql://cv:hush@127.0.0.1:{port}/sightline"
-    installed = install(tmp_path, monkeypatch, database=secret)
-    with pytest.raises(
-        SightlineError, match=rf"127\.0\.0\.1:{port}/sightline could not be reached: tried for"
-    ) as refused:
-        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    with closed_port() as port:
+        secret = f"mysql+pymysql://cv:hush@127.0.0.1:{port}/sightline"
+        installed = install(tmp_path, monkeypatch, database=secret)
+        told = rf"127\.0\.0\.1:{port}/sightline could not be reached: tried for"
+        with pytest.raises(SightlineError, match=told) as refused:
+            publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert "hush" not in str(refused.value)
     assert installed.stored() == {}
     assert not (tmp_path / "dataset.git").exists()
@@ -424,10 +424,11 @@ def test_an_unreachable_database_is_named_with_the_time_spent_and_nothing_is_wri
 
 def test_an_unreachable_bucket_is_named_with_the_time_spent_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "2")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
     installed = install(tmp_path, monkeypatch, storage="gs://nobody/there")
-    with pytest.raises(SightlineError, match=r"gs://nobody/there.* could not be reached: .* for \d+ s"):
-        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    with closed_port() as port:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        with pytest.raises(SightlineError, match=r"gs://nobody/there.* could not be reached: .* for \d+ s"):
+            publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert (installed.refs(), installed.published(), installed.left_behind()) == ([], [], [])
 
 
@@ -440,10 +441,11 @@ def test_a_bucket_that_does_not_exist_is_named(tmp_path, monkeypatch, gcs_emulat
 
 def test_a_repository_out_of_reach_is_named_without_its_password(tmp_path, monkeypatch):
     installed = install(tmp_path, monkeypatch)
-    monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://cv:hush@127.0.0.1:{free_port()}/dataset.git")
-    settings.cache_clear()
-    with pytest.raises(SightlineError, match=r"git .* failed .*127\.0\.0\.1.*SIGHTLINE_DATASET_REPO") as refused:
-        publish_annotations(settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    with closed_port() as port:
+        monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://cv:hush@127.0.0.1:{port}/dataset.git")
+        settings.cache_clear()
+        with pytest.raises(SightlineError, match=r"git .* failed .*127\.0\.0\.1.*SIGHTLINE_DATASET_REPO") as refused:
+            publish_annotations(settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert "hush" not in str(refused.value)
     assert (installed.stored(), installed.published(), installed.left_behind()) == ({}, [], [])
 

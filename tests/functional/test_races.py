@@ -9,11 +9,10 @@ import pytest
 from sightline.publish import publish_annotations
 from sightline.settings import settings
 from tests.functional.test_killed_publication import fetch_all
-from tests.installed import Installed, run
+from tests.installed import BOTH, Installed, run
 from tests.make_labelme import annotate, box
 from tests.publishers import Answer, Publisher, result_of
 
-BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
 PUBLISHERS = 8
 VERSION = "v0.1.0"
 
@@ -57,6 +56,7 @@ def require_all_landed(installed: Installed, expected: list[tuple[str, str]]) ->
     assert installed.left_behind() == []
 
 
+@pytest.mark.slow
 @BOTH
 def test_different_versions_of_one_category_all_land(installed, tmp_path):
     versions = [f"v0.{index}.0" for index in range(PUBLISHERS)]
@@ -65,6 +65,7 @@ def test_different_versions_of_one_category_all_land(installed, tmp_path):
     require_all_landed(installed, [("desk", version) for version in versions])
 
 
+@pytest.mark.slow
 @BOTH
 def test_different_categories_all_land(installed, tmp_path):
     categories = [f"desk-{index}" for index in range(PUBLISHERS)]
@@ -73,6 +74,7 @@ def test_different_categories_all_land(installed, tmp_path):
     require_all_landed(installed, [(category, VERSION) for category in categories])
 
 
+@pytest.mark.slow
 @BOTH
 def test_of_the_same_version_with_the_same_content_one_is_written(installed, tmp_path):
     (folder,) = folders(tmp_path / "in", 1)

@@ -20,11 +20,10 @@ from sightline.record.dataset import Recorded
 from sightline.settings import settings
 from sightline.shards import unpack
 from sightline.storage import open_storage
-from tests.installed import Installed, install, run
+from tests.installed import BOTH, Installed, install, run
 from tests.make_labelme import annotate, box, files_in, make_labelme
-from tests.services import free_port
+from tests.ports import closed_port
 
-BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
 NAMES = [f"{room}/{index}.png" for room in ("kitchen", "office") for index in range(10)]
 RESULTS = "results/"
 
@@ -75,6 +74,7 @@ def test_a_recorded_version_has_its_tag_rows_and_report(installed, tmp_path, cod
     ]
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_stranger_pulls_both_versions_and_gets_the_original_images(installed, tmp_path, code):
     folder = tmp_path / "desk"
@@ -88,6 +88,7 @@ def test_a_stranger_pulls_both_versions_and_gets_the_original_images(installed, 
     assert files_in(tmp_path / "unpacked" / "images") == originals
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_same_again_gives_the_version_that_is_there(installed, tmp_path, code):
     commit = published(installed, tmp_path / "desk")
@@ -101,6 +102,7 @@ def test_the_same_again_gives_the_version_that_is_there(installed, tmp_path, cod
     }
 
 
+@pytest.mark.slow
 def test_another_machine_reuses_the_version_too(installed, tmp_path, code, monkeypatch):
     commit = published(installed, tmp_path / "desk")
     first = record(code, commit)
@@ -173,6 +175,7 @@ def transform(image, annotations, keep=1):
 """
 
 
+@pytest.mark.slow
 def test_counts_recipe_and_findings_are_the_same_in_sql_dataset_and_storage(installed, tmp_path, code):
     folder = tmp_path / "desk"
     make_labelme(folder, NAMES)
@@ -303,13 +306,15 @@ def test_a_label_that_leaves_nothing_ends_without_a_version(installed, tmp_path,
     assert installed.left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_bucket_that_went_away_ends_without_a_version(tmp_path, code, monkeypatch, request):
     installed = install(tmp_path, monkeypatch, f"gs://{request.getfixturevalue('bucket')}")
     commit = published(installed, tmp_path / "desk")
     refs, rows = installed.refs(), installed.rows()
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "2")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(SightlineError, match=r"could not be reached: .* for \d+ s"):
-        record(code, commit)
+    with closed_port() as port:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        with pytest.raises(SightlineError, match=r"could not be reached: .* for \d+ s"):
+            record(code, commit)
     assert (installed.refs(), installed.rows()) == (refs, rows)
     assert installed.left_behind() == []

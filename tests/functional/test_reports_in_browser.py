@@ -153,6 +153,7 @@ def on_laptop(report, tmp_path_factory) -> dict:
     return measure(report, LAPTOP, tmp_path_factory.mktemp("laptop"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["in_frame", "on_laptop"])
 def test_nothing_reaches_past_the_page(place, request):
     seen = request.getfixturevalue(place)

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy
 
 from sightline.storage import open_storage
+from tests.ports import closed_port
 from tests.workspace import run_pipeline
 
 KEY_CANARY = "canary-private-key-5f0c2d7e9b"
@@ -61,7 +62,10 @@ def planted(tmp_path: Path, mariadb_url: str, bucket: str) -> dict[str, str]:
     }
 
 
-def test_a_whole_run_writes_no_secret_anywhere(tmp_path: Path, planted: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "steps", ["record", pytest.param("record,train,evaluate,test", marks=pytest.mark.slow)], ids=["record", "all"]
+)
+def test_a_run_writes_no_secret_anywhere(tmp_path: Path, planted: dict[str, str], steps: str) -> None:
     password = str(sqlalchemy.make_url(planted["SIGHTLINE_DATABASE_URL"]).password)
     assert len(password) > 12, "too short to be told from other text"
     secrets = [password, KEY_CANARY, TOKEN_CANARY, WRONG_PASSWORD]
@@ -70,7 +74,7 @@ def test_a_whole_run_writes_no_secret_anywhere(tmp_path: Path, planted: dict[str
     for arguments in (
         ("sample", str(plates), "--images", "16", "--labels", "board"),
         ("publish", str(plates), "--category", "plates", "--version", "v0.1.0"),
-        ("local", "--category", "plates", "--epochs", "1"),
+        ("local", "--category", "plates", "--epochs", "1", "--steps", steps),
         ("compile", "-o", str(compiled)),
     ):
         done = run_pipeline("--workspace", str(workspace), *arguments, environment=planted)
@@ -81,7 +85,8 @@ def test_a_whole_run_writes_no_secret_anywhere(tmp_path: Path, planted: dict[str
     objects = [item.key for item in stored.list()]
     assert any(key.endswith("report.html") for key in objects) and any(key.endswith(".tar.gz") for key in objects)
     rows = list(every_row(planted["SIGHTLINE_DATABASE_URL"]))
-    assert {name for name, _ in rows} >= {"table versions", "table runs", "table steps", "table metric_values"}
+    filled = ("versions", "runs", "steps", *(["metric_values"] if "evaluate" in steps else []))
+    assert {name for name, _ in rows} >= {f"table {name}" for name in filled}
     history = every_git_object(workspace / "dataset.git")
     assert b"plates_ann_v0.1.0" in history
     kept = list(everything_under(workspace))
@@ -98,13 +103,14 @@ def test_a_whole_run_writes_no_secret_anywhere(tmp_path: Path, planted: dict[str
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     [
         {"SIGHTLINE_DATABASE_URL": "wrong password"},
-        {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://team:{WRONG_PASSWORD}@127.0.0.1:1/sightline"},
+        {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://team:{WRONG_PASSWORD}@127.0.0.1:{{closed}}/sightline"},
         {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql//team:{WRONG_PASSWORD}@host"},
-        {"SIGHTLINE_DATASET_REPO": f"http://team:{WRONG_PASSWORD}@127.0.0.1:1/dataset.git"},
+        {"SIGHTLINE_DATASET_REPO": f"http://team:{WRONG_PASSWORD}@127.0.0.1:{{closed}}/dataset.git"},
     ],
     ids=["refused", "out of reach", "malformed", "repository"],
 )
@@ -116,12 +122,14 @@ def test_what_fails_does_not_tell_the_secret_it_failed_with(
         broken = {"SIGHTLINE_DATABASE_URL": url.render_as_string(hide_password=False)}
     workspace, plates = tmp_path / "workspace", tmp_path / "plates"
     run_pipeline("sample", str(plates), "--images", "4")
-    settings = planted | {"SIGHTLINE_TIMEOUT": "2"} | broken
-    for arguments in (
-        ("publish", str(plates), "--category", "plates", "--version", "v0.1.0"),
-        ("local", "--category", "plates", "--epochs", "1"),
-    ):
-        done = run_pipeline("--workspace", str(workspace), *arguments, environment=settings)
-        assert done.returncode == 1
-        assert WRONG_PASSWORD not in done.stdout + done.stderr
+    with closed_port() as port:
+        broken = {name: value.replace("{closed}", str(port)) for name, value in broken.items()}
+        settings = planted | {"SIGHTLINE_TIMEOUT": "2"} | broken
+        for arguments in (
+            ("publish", str(plates), "--category", "plates", "--version", "v0.1.0"),
+            ("local", "--category", "plates", "--epochs", "1"),
+        ):
+            done = run_pipeline("--workspace", str(workspace), *arguments, environment=settings)
+            assert done.returncode == 1
+            assert WRONG_PASSWORD not in done.stdout + done.stderr
     assert holders([WRONG_PASSWORD], everything_under(workspace)) == []

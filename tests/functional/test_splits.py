@@ -11,11 +11,10 @@ from sightline.publish import publish_annotations
 from sightline.record import record_dataset
 from sightline.record.dataset import Recorded
 from sightline.record.recipe import RecipeError
-from tests.installed import Installed
+from tests.installed import BOTH, Installed
 from tests.make_labelme import annotate, box, make_labelme
 from tests.workspace import run_pipeline
 
-BOTH = pytest.mark.parametrize("installed", ["files", "cloud"], indirect=True)
 OLD = [f"old/{number}.png" for number in range(24)]
 NEW = [f"new/{number}.png" for number in range(12)]
 
@@ -89,6 +88,7 @@ def test_what_was_recorded_keeps_its_split_when_more_is_published(installed, tmp
     assert {name: third[name] for name in [*OLD, *NEW]} == {**first, **{name: second[name] for name in NEW}}
 
 
+@pytest.mark.slow
 def test_an_older_version_recorded_again_is_the_same_whatever_came_later(installed, tmp_path, code):
     folder = make_labelme(tmp_path / "desk", OLD)
     published(installed, folder, "v0.1.0")
@@ -102,6 +102,7 @@ def test_an_older_version_recorded_again_is_the_same_whatever_came_later(install
     assert installed.tags() == before
 
 
+@pytest.mark.slow
 def test_a_lower_number_published_later_comes_later_in_history(installed, tmp_path, code):
     folder = make_labelme(tmp_path / "desk", OLD)
     published(installed, folder, "v0.2.0")
@@ -139,6 +140,7 @@ def test_values_of_the_run_stand_in_for_the_recipe_files(installed, tmp_path, co
         record(installed, code, "v0.1.0", sead=1)
 
 
+@pytest.mark.slow
 def test_options_of_local_reach_the_recipe(tmp_path):
     def pipeline(*arguments: str) -> None:
         done = run_pipeline("--workspace", str(tmp_path / "w"), *arguments)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +18,13 @@ import pytest
 from components import evaluate, train
 from sightline.database import StepRecord, connect, find_step, find_version
 from sightline.references import DatasetReference
+from sightline.train.report import render_training_report
 from tests.executor import executor_command
-from tests.workspace import REPOSITORY, Installation, with_plates
+from tests.live_code import LIVE, append, copy_live
+from tests.workspace import Installation, with_plates
 
-LIBRARY = REPOSITORY / "shared_volume"
+pytestmark = pytest.mark.slow
+
 EPOCHS = 2
 BATCH = 4
 MOST_PARENT_BYTES = 60 * 2**20
@@ -140,7 +142,7 @@ def started(
     here: Installation,
     overrides: Mapping[str, Any] | None = None,
     policy: str = "shrink",
-    code: Path = LIBRARY,
+    code: Path = LIVE,
     attempt: int = 0,
     epochs: int = EPOCHS,
 ) -> Iterator[Started]:
@@ -184,16 +186,8 @@ def dataset(here: Installation) -> DatasetReference:
     return DatasetReference("plates", "v0.1.0", str(found.tag), str(found.commit), str(found.digest))
 
 
-def edited_library(folder: Path, addition: str) -> Path:
-    """The helper code with something added to the training's loop, as a user edits it on the volume."""
-    shutil.copytree(LIBRARY, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    with (folder / "sightline" / "train" / "loop.py").open("a") as file:
-        file.write(addition)
-    return folder
-
-
 RAISING = """
-
+import torch
 from mmengine.model import BaseModel
 
 whole = BaseModel._run_forward
@@ -284,7 +278,8 @@ def test_a_gpu_without_room_gets_smaller_parts_until_not_even_one_image_fits(
     installation: Installation, tmp_path: Path
 ) -> None:
     here = installation.with_fresh_volume("gpu")
-    code = edited_library(tmp_path / "code", RAISING.format(most=0, error=GPU))
+    code = copy_live(tmp_path / "code")
+    append(code, render_training_report, RAISING.format(most=0, error=GPU))  # the process that trains imports this file
     with started(here, {"train_batch_size": 2}, code=code) as step:
         log = step.finish()
     assert step.process.returncode != 0
@@ -349,7 +344,7 @@ def test_a_lost_pods_child_goes_with_it_and_the_next_attempt_says_that_it_resume
 def test_a_killed_evaluation_is_recorded_with_its_reason(installation: Installation) -> None:
     here = installation.with_fresh_volume("evaluation")
     given = {
-        "code": str(LIBRARY),
+        "code": str(LIVE),
         "candidates": ["file:///nowhere"],
         "candidates_digest": "",
         "split": "test",

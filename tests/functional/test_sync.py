@@ -20,7 +20,9 @@ from laptop.volume import sync as laptop_sync
 from laptop.volume.doors import FolderDoor, HeldError, LostError
 from laptop.volume.local_code import ChangedWhileSentError
 from laptop.volume.sync import EditedError
+from sightline import errors
 from sightline.snapshot import digest_files, freeze, list_files
+from tests.live_code import append, copy_live
 from tests.workspace import REPOSITORY, run_pipeline
 
 FILES = 200
@@ -191,6 +193,7 @@ def test_of_200_files_of_which_one_has_changed_only_that_one_travels(source, vol
     assert not [file for file in unchanged if file.read_bytes() in taken]
 
 
+@pytest.mark.slow
 def test_the_line_says_how_many_files_and_bytes_were_sent_and_deleted(source, volume):
     synced(source, volume)
     edit(source, text="#" * 1234)
@@ -225,6 +228,7 @@ def test_junk_and_empty_folders_stay_here(source, volume):
     assert len(there) == FILES + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["ein größerer Name.py", "with\nnewline.txt", "'quotes\"", "a b", "-dash", "日本語.txt", "sightline/a.py/b.txt"],
@@ -252,6 +256,7 @@ def test_the_same_code_again_sends_nothing_and_makes_no_copy(source, volume):
     assert copies(volume) == before
 
 
+@pytest.mark.slow
 def test_the_digest_is_the_one_that_a_snapshot_of_the_volume_names(volume):
     """With this checkout's own code, which the default of --source is."""
     done = run_pipeline("sync", "--volume", str(volume))
@@ -300,6 +305,7 @@ def test_an_edit_on_the_volume_is_refused_by_name_and_kept_when_forced(source, v
     assert kept and digest(volume / kept[1]) == before
 
 
+@pytest.mark.slow
 def test_an_edit_on_the_volume_that_was_made_here_too_is_no_obstacle(source, volume):
     synced(source, volume)
     edit(volume / "code", text="SAME = True\n")
@@ -308,6 +314,7 @@ def test_an_edit_on_the_volume_that_was_made_here_too_is_no_obstacle(source, vol
     assert "has it already" in synced(source, volume)
 
 
+@pytest.mark.slow
 def test_edits_replaced_by_force_outlive_many_syncs_and_plain_copies_do_not(source, volume):
     synced(source, volume)
     edit(volume / "code", text="MINE = True\n")
@@ -338,6 +345,7 @@ def test_an_edit_while_the_sync_runs_is_noticed_before_the_switch(source, volume
     assert len(copies(volume)) == 1 and left_behind(volume) == []
 
 
+@pytest.mark.slow
 def test_an_edit_at_the_moment_of_the_switch_is_told_and_kept(source, volume, tmp_path):
     synced(source, volume)
     edit(source)
@@ -351,6 +359,7 @@ def test_an_edit_at_the_moment_of_the_switch_is_told_and_kept(source, volume, tm
     assert kept and (volume / kept[1] / "sightline" / "part_1" / "module_1.py").read_text() == "MINE = True\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["EDITED = 2222\n", "EDITED = 22\n", "EDITED = 222222\n"])
 def test_a_file_that_is_saved_while_it_is_sent_replaces_nothing(source, volume, monkeypatch, text):
     synced(source, volume)
@@ -460,22 +469,26 @@ def test_status_tells_digest_difference_author_commit_and_edits(source, volume):
 # Two at once
 
 
+@pytest.mark.slow
 def test_of_two_syncs_at_once_one_wins_and_the_other_says_whose_it_is_and_since_when(source, volume, tmp_path):
     synced(source, volume)
     edit(source)
     paused = tmp_path / "paused"
     with ThreadPoolExecutor() as pool:
         first = pool.submit(sync, source, volume, environment=hooked(tmp_path, WAIT_BEFORE_SWITCH, OUTPUT=paused))
-        wait_for(paused.exists)
-        told = refused(source, volume)
-        status = sync(source, volume, "--status")
-        paused.unlink()
+        try:
+            wait_for(paused.exists)
+            told = refused(source, volume)
+            status = sync(source, volume, "--status")
+        finally:
+            paused.unlink(missing_ok=True)
     assert re.search(r"being synced by \S+@\S+ since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\. Nothing was sent", told)
     assert "not edited since" in status.stdout, "looking needs no lock"
     assert first.result().returncode == 0
     assert live_digest(volume) == digest(source)
 
 
+@pytest.mark.slow
 def test_many_syncs_of_different_code_at_once_leave_one_of_them_whole(source, volume, tmp_path):
     synced(source, volume)
     sources = []
@@ -518,6 +531,7 @@ def nothing(few: Path, volume: Path) -> None:
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "more", "may_be_missing"),
     [
@@ -580,6 +594,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_the_laptops_process_is_killed_before_each_message(few, volume, tmp_path):
     laptop_sync.sync(few, FolderDoor(volume), force=False)
     for number in range(FEW):
@@ -600,6 +615,7 @@ def test_the_laptops_process_is_killed_before_each_message(few, volume, tmp_path
     assert at == 5 + FEW + 1, "the process was not killed at every message"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["the laptop's", "the one beside the volume"])
 def test_a_process_is_killed_at_any_time(source, volume, victim):
     """200 files, all changed each time; the moments are spread over what a sync takes."""
@@ -622,6 +638,7 @@ def test_a_process_is_killed_at_any_time(source, volume, victim):
         assert left_behind(volume) == []
 
 
+@pytest.mark.slow
 def test_the_process_beside_the_volume_ends_when_nothing_is_heard_of_the_laptop(source, volume, tmp_path, monkeypatch):
     """As when the network is cut: the pipe is open, and nobody is there."""
     for name, value in hooked(tmp_path, IMPATIENT).items():
@@ -638,6 +655,7 @@ def test_the_process_beside_the_volume_ends_when_nothing_is_heard_of_the_laptop(
 # Snapshots beside syncs
 
 
+@pytest.mark.slow
 def test_every_snapshot_taken_while_syncs_go_on_is_one_of_the_synced_states(source, volume, tmp_path):
     states = {}
     for name in ("a", "b"):
@@ -666,13 +684,14 @@ def test_every_snapshot_taken_while_syncs_go_on_is_one_of_the_synced_states(sour
     assert set(seen) == set(states)
 
 
+@pytest.mark.slow
 def test_a_sync_does_not_change_what_a_run_has_frozen(volume):
     done = run_pipeline("sync", "--volume", str(volume))
     assert done.returncode == 0, done.stderr
     releases = freeze(volume, "mask_rcnn_r18_small", "desk").releases
     before = {step: digest(release) for step, release in releases.items()}
-    changed = shutil.copytree(REPOSITORY / "shared_volume", volume.parent / "changed")
-    edit(changed, "sightline/errors.py", "CHANGED = True\n")
+    changed = copy_live(volume.parent / "changed")
+    append(changed, errors, "CHANGED = True")
     synced(changed, volume)
     assert {step: digest(release) for step, release in releases.items()} == before
     after = freeze(volume, "mask_rcnn_r18_small", "desk").releases
@@ -762,6 +781,7 @@ def test_watch_syncs_every_change_and_waits_after_an_error(source, volume, watch
     assert "Traceback" not in watching.line()
 
 
+@pytest.mark.slow
 def test_watch_tries_again_when_the_connection_is_lost(source, volume, watch, tmp_path):
     watching = watch(**hooked(tmp_path, KILL_ONCE, OUTPUT=tmp_path / "was killed"))
     assert "The process beside the volume, or the connection to it, ended" in watching.line()

@@ -12,6 +12,8 @@ import pytest
 from sightline.bundle import read_bundle
 from tests.workspace import Installation, finished, with_plates
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 3
 IMAGES = 24
 
@@ -126,7 +128,7 @@ def test_without_a_checkpoint_at_every_iteration_the_losses_are_the_same_too(
 
 def test_a_training_ends_when_the_program_that_started_it_is_killed(installation: Installation) -> None:
     here = installation.with_fresh_volume("orphan")
-    parent = subprocess.Popen(["sleep", "600"])
+    parent = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # lives as long as somebody may write to it
     code = Path(__file__).parents[2] / "shared_volume"
     training = here.python(TRAIN, "{}", str(code), "100", SIGHTLINE_PARENT=str(parent.pid))
     wait_for(here, training, 1)

@@ -61,6 +61,7 @@ def collector_pattern() -> str:
     return pattern
 
 
+@pytest.mark.slow
 def test_the_trials_command_trains_and_its_output_holds_the_objective(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_the_best_validation_counts_and_not_the_last() -> None:
     assert best_validation(history, "segm_mAP")["epoch"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

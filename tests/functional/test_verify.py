@@ -243,6 +243,7 @@ BROKEN = {
 """How to break an installation -> the version that has a problem then, the problem's kind, what its message names."""
 
 
+@pytest.mark.slow
 def test_whole_versions_verify(catalogued):
     for full in (False, True):
         found = verified(catalogued, full)
@@ -252,7 +253,13 @@ def test_whole_versions_verify(catalogued):
         assert (found.ok, found.unneeded_objects, found.abandoned_folders) == (True, 0, 0)
 
 
-@pytest.mark.parametrize("spoil", BROKEN, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(spoil, id=spoil.__name__, marks=() if spoil is delete_image else pytest.mark.slow)
+        for spoil in BROKEN
+    ],
+)
 def test_what_is_broken_is_named_and_mended_and_nothing_else(catalogued, spoil):
     before = sound(catalogued)
     spoil(catalogued)
@@ -299,6 +306,7 @@ def test_a_version_whose_rows_are_gone_gets_the_date_of_its_tag(catalogued):
     assert row["published_at"] == datetime.fromtimestamp(int(seconds), UTC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [flip_image, flip_shard], ids=lambda spoil: spoil.__name__)
 def test_a_flipped_bit_is_found_by_reading_everything_back(catalogued, spoil):
     spoil(catalogued)
@@ -374,6 +382,7 @@ def test_a_version_that_somebody_is_publishing_is_left_alone(catalogued):
     assert [(one.tag, one.state) for one in found.versions][2] == ("desk_ann_v0.3.0", State.PENDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before Git is read", "after Git was read"])
 def test_a_version_that_is_published_meanwhile_is_no_problem(catalogued, tmp_path, monkeypatch, when):
     @contextlib.contextmanager
@@ -424,6 +433,7 @@ def test_verifying_writes_nothing(catalogued):
     assert catalogued.state() == before
 
 
+@pytest.mark.slow
 def test_the_same_in_the_cloud(in_the_cloud):
     """A bucket's listing tells the md5: a flipped bit is found without reading a byte."""
     installed = in_the_cloud

@@ -266,6 +266,7 @@ UPLOAD, LISTING, DOWNLOAD = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "on", "times", "headers"),
     [
@@ -290,6 +291,7 @@ def test_a_passing_fault_is_retried_and_the_version_published_once(installed, wi
     require_published(installed, remote, "v0.1.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "on", "error", "says"),
     [
@@ -335,6 +337,7 @@ def losing(monkeypatch: pytest.MonkeyPatch, remote: Remote, find: Callable[[str]
 LOST = pytest.mark.parametrize("find", [lambda listing: object_of("image.png"), name_of], ids=["a file", "the listing"])
 
 
+@pytest.mark.slow
 @LOST
 def test_an_object_deleted_after_the_upload_is_uploaded_again(installed, remote, monkeypatch, find):
     losing(monkeypatch, remote, find, 1)
@@ -342,6 +345,7 @@ def test_an_object_deleted_after_the_upload_is_uploaded_again(installed, remote,
     require_published(installed, remote, "v0.1.0")
 
 
+@pytest.mark.slow
 @LOST
 def test_an_object_deleted_after_every_upload_is_reported_and_nothing_is_published(
     installed, remote, monkeypatch, find
@@ -354,6 +358,7 @@ def test_an_object_deleted_after_every_upload_is_reported_and_nothing_is_publish
     require_published(installed, remote, "v0.1.0")
 
 
+@pytest.mark.slow
 def test_what_an_earlier_versions_remote_lost_is_uploaded_with_the_next(installed, remote):
     """`dvc push` would take the listing, which is still there, for a proof that its files are."""
     publish_files(installed)
@@ -363,6 +368,7 @@ def test_what_an_earlier_versions_remote_lost_is_uploaded_with_the_next(installe
     require_published(installed, remote, "v0.1.0", "v0.2.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"short", FILES["image.png"][::-1]], ids=["cut short", "same size"])
 def test_a_damaged_object_on_the_remote_is_replaced_not_taken_for_the_right_one(installed, remote, content):
     remote.overwrite(object_of("image.png"), content)
@@ -370,6 +376,7 @@ def test_a_damaged_object_on_the_remote_is_replaced_not_taken_for_the_right_one(
     require_published(installed, remote, "v0.1.0")
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_the_cache_is_never_uploaded(installed, remote, monkeypatch):
     """As a full or failing disk leaves it: between `dvc add` and the upload."""
     added = WorkingCopy.add
@@ -408,6 +415,7 @@ def cached_wrongly(cache: Path) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "times"), [(503, 3), (429, 2), ("hang", 1), ("close", 1), ("truncate", 2)])
 def test_a_passing_fault_of_a_pull_is_retried(installed, wire, kind, times):
     publish_files(installed)
@@ -418,6 +426,7 @@ def test_a_passing_fault_of_a_pull_is_retried(installed, wire, kind, times):
     assert cached_wrongly(cache) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "says"),
     [
@@ -441,6 +450,7 @@ def test_a_lasting_fault_of_a_pull_is_reported_and_nothing_wrong_is_kept(install
     assert pull_elsewhere(installed, "elsewhere")[0] == FILES
 
 
+@pytest.mark.slow
 def test_a_pull_of_what_the_remote_lost_names_the_object(installed, remote):
     publish_files(installed)
     remote.delete(object_of("image.png"))
@@ -449,6 +459,7 @@ def test_a_pull_of_what_the_remote_lost_names_the_object(installed, remote):
     assert pull_elsewhere(installed, "volume")[0] == FILES  # this one still has it in its cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", FILES["image.png"][::-1]], ids=["cut short", "same size"])
 def test_a_damaged_file_in_the_cache_is_fetched_again(installed, content):
     publish_files(installed)
@@ -478,6 +489,7 @@ def test_a_listing_that_leaves_its_folder_is_refused(installed, remote, tmp_path
     assert list(tmp_path.rglob("evil")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "times"), [("close", 1), (503, 2)])
 def test_a_large_object_goes_on_where_the_connection_broke(wire, bucket, tmp_path, kind, times):
     (tmp_path / "large").write_bytes(os.urandom(1 << 20) * 20)
@@ -489,6 +501,7 @@ def test_a_large_object_goes_on_where_the_connection_broke(wire, bucket, tmp_pat
     assert (tmp_path / "back").read_bytes() == (tmp_path / "large").read_bytes()
 
 
+@pytest.mark.slow
 def test_many_files_do_not_wait_one_after_the_other_for_a_silent_remote(wire, bucket, tmp_path):
     files = {f"files/md5/{index}": tmp_path / str(index) for index in range(60)}
     for path in files.values():
@@ -525,6 +538,7 @@ def require_recorded(installed: Installed, remote: Remote) -> None:
     assert "dataset.json" in files_at(installed, remote, "desk_train_v0.1.0", "datasets/desk")
 
 
+@pytest.mark.slow
 def test_a_recording_survives_passing_faults(installed, wire, remote, recordable, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_VOLUME", str(installed.folder / "elsewhere"))  # so that it pulls
     settings.cache_clear()
@@ -535,6 +549,7 @@ def test_a_recording_survives_passing_faults(installed, wire, remote, recordable
     installed.clone_and_pull("desk_train_v0.1.0", "clone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "on", "says"),
     [(503, UPLOAD, "could not be reached"), (503, DOWNLOAD, "could not be reached"), ("flip", DOWNLOAD, "checksum")],
@@ -553,6 +568,7 @@ def test_a_lasting_fault_ends_a_recording_and_nothing_is_published(
     require_recorded(installed, remote)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_recording_whose_object_is_deleted_behind_its_back(installed, remote, recordable, monkeypatch, times):
     losing(monkeypatch, remote, lambda listing: name_of(listing, "datasets"), times)

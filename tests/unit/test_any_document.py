@@ -5,7 +5,6 @@ import copy
 import io
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 
@@ -26,10 +25,7 @@ from sightline.record.read import Annotated, read_annotations
 from sightline.record.recipe import Recipe
 
 WIDTH, HEIGHT = 48, 32
-# Many more by hand: ANY_DOCUMENT_EXAMPLES=20000 pytest tests/unit/test_any_document.py
 MANY = settings(
-    max_examples=int(os.environ.get("ANY_DOCUMENT_EXAMPLES", "300")),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laptop.kubeflow.cron import convert, next_change, read_cron
@@ -73,7 +73,6 @@ def test_a_day_that_is_another_for_the_server_is_refused(line):
         convert(read_cron(line), BERLIN, UTC, NOW)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     minutes=st.sets(st.integers(0, 59), min_size=1, max_size=3),
     hours=st.sets(st.integers(0, 23), min_size=1, max_size=3),

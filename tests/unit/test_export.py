@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle_of
@@ -77,7 +77,6 @@ def inside(outline, width, height):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.1, 0.5, 0.9]))
-@settings(max_examples=150, deadline=None)
 def test_outlines_of_a_mask_hold_just_its_pixels_and_so_do_they_joined(seed, width, height, density):
     pixels = np.random.default_rng(seed).random((height, width)) < density
     pixels[height // 2, width // 2] = True

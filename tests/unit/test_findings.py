@@ -234,6 +234,7 @@ def test_two_labels_on_one_outline_are_reported_and_both_kept_by_default(tmp_pat
     assert len(image.instances) == kept
 
 
+@pytest.mark.slow
 def test_ten_thousand_shapes_are_checked(tmp_path):
     grid = [box(x / 4, y / 4, x / 4 + 0.2, y / 4 + 0.2) for x in range(100) for y in range(100)]
     annotate(tmp_path, shapes=[*grid, grid[77]])
@@ -504,9 +505,10 @@ print([str(one.code) for one in found if isinstance(one, Finding)], grown // 102
 """
 
 
-def test_a_pixel_bomb_costs_neither_memory_nor_time(shared_data, tmp_path):
+@pytest.mark.slow
+def test_a_pixel_bomb_costs_neither_memory_nor_time(data_dir, tmp_path):
     for name in ("bomb.json", "bomb.png"):
-        (tmp_path / name).write_bytes((shared_data / "derived_defects" / name).read_bytes())
+        (tmp_path / name).write_bytes((data_dir / "defects" / name).read_bytes())
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "shared_volume")},
@@ -553,15 +555,15 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("case", DEFECTS)
-def test_every_injected_defect_is_found(shared_data, case):
-    _, findings = read_and_check(shared_data / "derived_defects", Recipe(near_duplicates=None))
+def test_every_injected_defect_is_found(data_dir, case):
+    _, findings = read_and_check(data_dir / "defects", Recipe(near_duplicates=None))
     own = [(one.code, one.shape_index, one.outcome) for one in findings if one.file == f"{case}.json"]
     assert own == DEFECTS[case]
     assert {one.file.removesuffix(".json") for one in findings} <= DEFECTS.keys()
 
 
-def test_the_other_images_are_used_under_their_own_names(shared_data):
-    images, _ = read_and_check(shared_data / "derived_defects", Recipe())
+def test_the_other_images_are_used_under_their_own_names(data_dir):
+    images, _ = read_and_check(data_dir / "defects", Recipe())
     assert {image.name for image in images} == {
         *(f"{name}.jpg" for name in ("bad_shapes", "dup_shapes", "exif_3", "exif_6", "exif_8", "no_size", "ok_plain")),
         "swapped_size.jpg",
@@ -571,8 +573,8 @@ def test_the_other_images_are_used_under_their_own_names(shared_data):
     assert all((image.width, image.height) == (640, 352) for image in images)
 
 
-def test_real_rectangles_with_reversed_and_negative_corners_are_mended(shared_data):
-    images, findings = read_and_check(shared_data / "pavement_crack_118", Recipe())
+def test_real_rectangles_with_reversed_and_negative_corners_are_mended(data_dir):
+    images, findings = read_and_check(data_dir / "pavement", Recipe())
     counts = {code: sum(one.code is code for one in findings) for code in (Code.CLIPPED, Code.REVERSED_RECTANGLE)}
     assert counts == {Code.CLIPPED: 9, Code.REVERSED_RECTANGLE: 6}
     assert len(findings) == 15

@@ -1,6 +1,7 @@
 """The rules of the house: which module may import which, and what no file may hold."""
 
 import ast
+import dataclasses
 import re
 import subprocess
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ HEIGHTS = {module: height for height, modules in enumerate(LAYERS.values()) for 
 STEPS = LAYERS["steps"]
 
 SOURCES = sorted(LIBRARY.rglob("*.py"))
+PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
+VARIABLE = re.compile(r"\bSIGHTLINE_[A-Z_]*[A-Z]\b")
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -172,21 +175,28 @@ def test_no_file_names_a_place_on_one_machine():
     assert guilty == []
 
 
-def test_every_setting_is_in_the_readme():
+def test_every_setting_recipe_key_and_config_says_what_it_is_where_it_is_declared():
+    from sightline.record.recipe import Recipe
     from sightline.settings import Settings
 
-    readme = (REPOSITORY / "README.md").read_text()
-    names = {f"SIGHTLINE_{name.upper()}" for name in Settings.model_fields}
-    names |= {"SIGHTLINE_TIMEOUT", "SIGHTLINE_REGISTRY", "SIGHTLINE_TAG"}
-    assert {name for name in names if f"`{name}`" not in readme} == set()
+    fields = {
+        f"{model.__name__}.{key}": field for model in (Settings, Recipe) for key, field in model.model_fields.items()
+    }
+    configs = {path.stem: ast.parse(path.read_bytes()) for path in (LIBRARY.parent / "configs").glob("*.py")}
+    assert {name for name, field in fields.items() if not field.description} == set()
+    assert {name for name, tree in configs.items() if not ast.get_docstring(tree)} == set()
 
 
-def test_every_config_and_every_recipe_key_is_in_the_readme():
-    from sightline.record.recipe import Recipe
+def test_no_page_names_a_variable_that_nothing_reads():
+    from components.cluster import Installation
+    from sightline.settings import Settings
 
-    readme = (REPOSITORY / "README.md").read_text()
-    wanted = {path.stem for path in (LIBRARY.parent / "configs").glob("*.py")} | Recipe.model_fields.keys()
-    assert {name for name in wanted if f"`{name}`" not in readme} == set()
+    prefixed = {*Settings.model_fields, *(field.name for field in dataclasses.fields(Installation))}
+    code = "\n".join(file.read_text(errors="ignore") for file in tracked_files() if file.suffix != ".md")
+    read = {f"SIGHTLINE_{name.upper()}" for name in prefixed} | set(VARIABLE.findall(code))
+    named = {page: set(VARIABLE.findall((REPOSITORY / page).read_text())) for page in PAGES}
+    assert any(named.values())
+    assert {page: names - read for page, names in named.items() if names - read} == {}
 
 
 def test_every_finding_is_on_its_page_with_its_default_outcomes():
@@ -198,9 +208,7 @@ def test_every_finding_is_on_its_page_with_its_default_outcomes():
     assert listed == {code: [PUBLISHING_DEFAULTS[code], DEFAULTS[code], FIXES.get(code, "")] for code in Code}
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_links_to_files_that_are_there(page):
     file = REPOSITORY / page
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())

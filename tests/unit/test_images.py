@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
@@ -245,7 +245,6 @@ SAMPLES = {name: sample(name) for name in ("BMP", "GIF", "JPEG", "PNG", "TIFF", 
 }
 
 
-@settings(max_examples=int(os.environ.get("ANY_IMAGE_EXAMPLES", "300")), deadline=None)
 @given(
     st.sampled_from(sorted(SAMPLES)),
     st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=8)), max_size=4),

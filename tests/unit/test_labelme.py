@@ -290,8 +290,9 @@ def test_the_written_keys_are_labelmes(tmp_path):
     assert written["imageData"] is None
 
 
-def test_real_documents_are_read(shared_data):
-    folder = shared_data / "desk_objects_92"
-    documents = [read_document(path) for path in folder.glob("*/*.json")]
-    assert len(documents) == 92
-    assert sum(len(document.shapes) for document in documents) == 276
+@pytest.mark.parametrize(("folder", "count", "shapes", "embedded"), [("desk", 92, 276, 0), ("pavement", 118, 197, 8)])
+def test_real_documents_are_read(data_dir, folder, count, shapes, embedded):
+    documents = [read_document(path) for path in (data_dir / folder).glob("*/*.json")]
+    assert len(documents) == count
+    assert sum(len(document.shapes) for document in documents) == shapes
+    assert sum(document.embedded for document in documents) == embedded

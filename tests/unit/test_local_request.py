@@ -32,6 +32,7 @@ def arguments(request: Request) -> dict[str, object]:
     return arguments_of(partial_pipeline(sightline.pipeline_func, request.steps), request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [("evaluate",), ("evaluate", "test")])
 def test_the_model_of_an_omitted_train_step_is_evaluated_before_the_further_candidates(steps):
     given = arguments(request_of(*steps, model="gs://a/best", candidates=("gs://b/best",)))

@@ -2,9 +2,12 @@
 
 import configparser
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+
+from laptop import setup_environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUIREMENTS = REPOSITORY / "docker" / "requirements"
@@ -72,12 +75,13 @@ def test_torch_and_its_cuda_libraries_are_left_to_the_installer(purpose):
     assert [name for name in locked(purpose) if name == "torch" or name.startswith(("nvidia-", "cuda-"))] == []
 
 
-def test_the_installer_and_the_resolver_use_the_versions_of_setup_cfg():
-    installer = (REPOSITORY / "laptop" / "setup_environment.py").read_text()
+def test_the_installers_and_the_resolver_use_the_versions_of_setup_cfg():
     pins = required("train", "test")
-    assert f'TORCH = "{pins["torch"]}"' in installer
-    assert f'UV = "uv=={pins["uv"]}"' in installer
-    assert f'"torch=={pins["torch"]}"' in (REQUIREMENTS / "lock.sh").read_text()
+    assert pins["torch"] == setup_environment.TORCH
+    assert f"uv=={pins['uv']}" == setup_environment.UV
+    image = runpy.run_path(str(REPOSITORY / "docker" / "install_packages.py"))
+    assert image["TORCH"] == pins["torch"]
+    assert set(re.findall(r"\btorch==(\d[\w.+]*)", (REQUIREMENTS / "lock.sh").read_text())) == {pins["torch"]}
     assert locked("dev")["uv"] == pins["uv"]
 
 

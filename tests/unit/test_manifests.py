@@ -1,5 +1,7 @@
 """The manifests as text: safe pods, no secret, and names and labels that agree with each other and with the pipeline."""
 
+import dataclasses
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ from sightline.metrics import score_results
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = REPOSITORY / "manifests"
 FILES = sorted(MANIFESTS.rglob("*.yaml"))
+MANUAL = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+PAGES = [*FILES, *(page for page in MANUAL if "kubectl" in page.read_text())]
+"""What tells people names of objects."""
 ROOT = "sightline-init/owner"
 """The one container that may be root: it gives the claim to the images' user."""
 NOT_OURS = {"mysql": 999, "metrics": 999}
@@ -142,16 +147,13 @@ def test_there_is_no_secret_and_the_files_that_become_one_are_ignored_by_git():
     secrets = MANIFESTS / "secrets"
     (generator,) = yaml.safe_load((secrets / "kustomization.yaml").read_text())["secretGenerator"]
     assert generator == {"name": DEFAULTS.database_secret, "files": [f"{DATABASE_KEY}=values/database-url"]}
-    # With their comment signs off, the others have the names that the pipeline knows.
-    assert all(f"# - name: {name}\n" in (secrets / "kustomization.yaml").read_text() for name in _optional_secrets())
+    # The others stand there as comments, to be switched on, under the names that the pipeline knows.
+    offered = re.findall(r"^[# ]*- name: (\S+)$", (secrets / "kustomization.yaml").read_text(), re.MULTILINE)
+    assert sorted(offered) == sorted([DEFAULTS.database_secret, DEFAULTS.git_secret, DEFAULTS.storage_secret])
     ignored = subprocess.run(
         ["git", "check-ignore", "-q", str(secrets / "values" / "database-url")], cwd=REPOSITORY, check=False
     )
     assert ignored.returncode in (0, 128)  # 128: not a Git checkout
-
-
-def _optional_secrets() -> tuple[str, ...]:
-    return DEFAULTS.git_secret, DEFAULTS.storage_secret
 
 
 def test_a_password_comes_from_the_secret_only():
@@ -271,7 +273,21 @@ def test_the_objective_is_a_metric_that_a_validation_gives():
     assert one("Experiment")["spec"]["objective"]["objectiveMetricName"] in score_results(truth, []).values
 
 
-def test_the_database_of_one_node_is_reached_by_the_name_that_the_secrets_page_gives():
-    assert f"HOST is {one('Service', 'sightline-mysql')['metadata']['name']};" in (
-        MANIFESTS / "secrets" / "kustomization.yaml"
-    ).read_text().replace("\n# ", " ")
+def strings(value: Any) -> Iterator[str]:
+    """Every text in a manifest, the keys included."""
+    if isinstance(value, dict):
+        yield from strings([*value, *value.values()])
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings(each)
+    elif isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_a_name_of_ours_in_a_page_or_in_a_comment_is_that_of_something(page: Path):
+    """As the Service that is the database's host, the Jobs to wait for, the Secrets to make."""
+    ours = re.compile(r"(?<![\w.-])sightline-[a-z-]*[a-z]\b")
+    held = "\n".join(text for file in FILES for each in yaml.safe_load_all(file.read_text()) for text in strings(each))
+    known = {*ours.findall(held), *map(str, dataclasses.astuple(DEFAULTS))}
+    assert set(ours.findall(page.read_text())) <= known

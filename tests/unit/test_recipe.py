@@ -714,6 +714,7 @@ def contents(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_bytes_on_every_machine(tmp_path, plugin):
     folder = tmp_path / "in"
     for index in range(30):

@@ -502,15 +502,16 @@ def test_a_dataset_without_shards_is_refused(tmp_path):
 # --- real photographs ------------------------------------------------------------------------------------------------
 
 
-def test_real_photographs_become_a_dataset(shared_data, tmp_path):
-    summary = build(shared_data / "desk_objects_92", tmp_path / "out", Recipe())
+@pytest.mark.slow
+def test_real_photographs_become_a_dataset(data_dir, tmp_path):
+    summary = build(data_dir / "desk", tmp_path / "out", Recipe())
     assert summary.findings == ()
     assert sum(counts["images"] for counts in summary.counts.values()) == 92
     assert sum(counts["annotations"] for counts in summary.counts.values()) == 276
     assert summary.classes == ("PS4-Controller", "Smart-Plug", "Smart-Switch")
 
 
-def test_real_rectangles_over_the_border_are_cut(shared_data, tmp_path):
-    summary = build(shared_data / "pavement_crack_118", tmp_path / "out", Recipe())
+def test_real_rectangles_over_the_border_are_cut(data_dir, tmp_path):
+    summary = build(data_dir / "pavement", tmp_path / "out", Recipe())
     assert count_findings(summary.findings) == {"partly_outside_image": 9, "reversed_rectangle": 6}
     assert sum(counts["annotations"] for counts in summary.counts.values()) == 197

@@ -383,6 +383,7 @@ def test_no_image_to_test_is_said():
     assert read_page(render_test_report([], CLASSES, {})).says("There was no image to test")
 
 
+@pytest.mark.slow
 def test_a_thousand_images_stay_under_five_megabytes(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4)).save(tmp_path / "a.png")

@@ -292,7 +292,6 @@ def test_a_name_is_found_in_either_form_of_unicode(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
 def test_compressed_run_lengths_are_read_as_pycocotools_reads_them(data):
     height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
     seed, density = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.sampled_from([0.0, 0.02, 0.5, 0.98, 1.0]))
@@ -717,7 +716,7 @@ def assert_same(first, second):
 
 
 @given(st.lists(drawings(), min_size=1, max_size=2))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_labelme_to_coco_and_back_keeps_every_shape(pages):
     documents = {f"{index} 사진 🖼.png": shapes for index, shapes in enumerate(pages)}
     again = to_labelme(json.loads(json.dumps(to_coco(documents))))
@@ -753,7 +752,7 @@ def pixels_of(segmentation):
 
 
 @given(coco_annotations(), LABELS)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_coco_to_labelme_and_back_keeps_every_annotation(annotations, label):
     names = {2: label, 90: f"{label} 2"}
     content = {
@@ -841,7 +840,7 @@ def sources(tmp_path_factory):
 
 @pytest.mark.parametrize("form", DOCUMENTS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 def test_a_damaged_document_ends_in_a_labelme_folder_or_one_clear_error(sources, form, data):
     folder, path, valid = sources[form]
     content = valid
@@ -861,7 +860,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 def test_a_coco_document_with_any_value_anywhere_ends_so_too(sources, data):
     folder, path, valid = sources["coco"]
     content = json.loads(valid)

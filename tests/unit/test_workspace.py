@@ -38,6 +38,7 @@ def test_what_sync_put_there_stays(volume: Path, tmp_path: Path) -> None:
     assert (volume / "code").readlink() == Path("copies/one")
 
 
+@pytest.mark.slow
 def test_a_real_folder_stays(volume: Path, tmp_path: Path) -> None:
     (volume / "code").mkdir()
     open_workspace(tmp_path)

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,26 +121,42 @@ def test_a_release_that_is_taken_again_is_young_again(tmp_path):
     assert not take_release(tmp_path / "releases" / OLD[1])
 
 
-def remove_all_the_time(volume: Path) -> None:
+def remove_all_the_time(volume: Path, sweeps: Any) -> None:
     while True:
         remove_old_releases(volume, 0, DAYS, nobody)
+        with sweeps.get_lock():
+            sweeps.value += 1
 
 
+@pytest.mark.slow
 def test_a_release_that_a_run_has_taken_is_there_though_others_remove_old_ones_all_the_time(tmp_path):
     (tmp_path / "releases").mkdir()
     (tmp_path / "runs").mkdir()
-    removers = [get_context("fork").Process(target=remove_all_the_time, args=(tmp_path,)) for _ in range(2)]
+    context = get_context("fork")
+    sweeps = context.Value("l", 0)
+    removers = [context.Process(target=remove_all_the_time, args=(tmp_path, sweeps)) for _ in range(2)]
+
+    def let_them_sweep() -> None:
+        """Until one of them has looked at everything that is here now; each may have been in the middle of a look."""
+        enough, until = sweeps.value + len(removers) + 1, time.monotonic() + 60
+        while sweeps.value < enough:
+            assert time.monotonic() < until, "nobody removes anything"
+            time.sleep(0.001)
+
     for remover in removers:
         remover.start()
     taken = gone = 0
     until = time.monotonic() + 60
     try:
         while (taken < 30 or gone < 30) and time.monotonic() < until:
+            moment = (taken + gone) % 5
             release = make_release(tmp_path, name("train", taken + gone), 40)
-            time.sleep(0.003 * ((taken + gone) % 5))
+            time.sleep(0.003 * moment)  # the moments are spread over what a sweep takes
+            if moment == 4:
+                let_them_sweep()
             if take_release(release):
                 taken += 1
-                time.sleep(0.02)
+                let_them_sweep()
                 assert (release / "sightline" / "__init__.py").is_file()
             else:
                 gone += 1

@@ -8,48 +8,47 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from sightline import snapshot
+import sightline
+from sightline import coco, detectors, errors, snapshot, versions
+from sightline.evaluate.report import render_evaluation_report
+from sightline.publish import publish_annotations
+from sightline.record.report import render_data_report
 from sightline.snapshot import STEPS, BrokenCodeError, Snapshot, digest_files, freeze, list_files
+from sightline.test.report import render_test_report
+from sightline.train.report import render_training_report
+from tests import live_code
+from tests.live_code import LIVE, Place, copy_live, file_of
+from tests.workspace import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "mask_rcnn_r18_small"
-
-
-def copy_live(target: Path) -> Path:
-    """A volume whose live copy is this checkout's, as plain files."""
-    junk = shutil.ignore_patterns("__pycache__", ".*")
-    shutil.copytree(REPOSITORY / "shared_volume", target / "code", ignore=junk)
-    return target
 
 
 @pytest.fixture
 def volume(tmp_path) -> Path:
-    """A volume to edit."""
-    return copy_live(tmp_path / "volume")
+    """A volume to edit, whose live copy is this checkout's, as plain files."""
+    return copy_live(tmp_path / "volume" / "code").parent
 
 
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory) -> Snapshot:
     """What the unedited live copy freezes to; names of releases tell the content, wherever they lie."""
-    return frozen(copy_live(tmp_path_factory.mktemp("untouched")))
+    return frozen(copy_live(tmp_path_factory.mktemp("untouched") / "code").parent)
 
 
 def frozen(volume: Path, config: str = CONFIG, category: str = "desk") -> Snapshot:
     return freeze(volume, config, category)
 
 
-def append(volume: Path, file: str, text: str = "\n# a remark\n") -> None:
-    path = volume / "code" / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        handle.write(text)
+def append(volume: Path, place: Place, text: str = "# a remark") -> Path:
+    """Edit the live copy."""
+    return live_code.append(volume / "code", place, text)
 
 
 def changed(before: Snapshot, after: Snapshot) -> set[str]:
@@ -98,6 +97,7 @@ def test_a_release_holds_nothing_that_the_step_has_no_use_for(untouched, step, f
     assert parts(untouched.releases[step]) & foreign == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_everything_that_a_release_imports_and_its_component_too_is_in_it(untouched, step):
     release = untouched.releases[step]
@@ -109,8 +109,9 @@ def test_everything_that_a_release_imports_and_its_component_too_is_in_it(untouc
                 assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{source}: {node.module}"
 
 
+@pytest.mark.slow
 def test_whole_packages_are_in_so_that_plug_ins_found_at_run_time_are(volume):
-    append(volume, "sightline/metrics/dv_map.py", "NAME = 'dv_mAP'\n")
+    append(volume, "sightline/metrics/dv_map.py", "NAME = 'dv_mAP'")
     after = frozen(volume)
     for step in ("train", "evaluate", "test"):
         assert "sightline/metrics/dv_map.py" in files(after.releases[step])
@@ -118,17 +119,18 @@ def test_whole_packages_are_in_so_that_plug_ins_found_at_run_time_are(volume):
     assert live and {f"sightline/report/templates/{name}" for name in live} <= files(after.releases["record"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "steps"),
+    ("place", "steps"),
     [
-        ("sightline/evaluate/compare.py", {"evaluate"}),
-        ("sightline/test/draw.py", {"test"}),
-        ("sightline/train/loop.py", {"train"}),
-        ("sightline/record/split.py", {"record"}),
-        ("sightline/coco.py", {"record"}),
-        ("sightline/detectors/inference.py", {"train", "evaluate", "test"}),
-        ("sightline/errors.py", set(STEPS)),
-        ("sightline/__init__.py", set(STEPS)),
+        (render_evaluation_report, {"evaluate"}),
+        (render_test_report, {"test"}),
+        (render_training_report, {"train"}),
+        (render_data_report, {"record"}),
+        (coco, {"record"}),
+        (detectors, {"train", "evaluate", "test"}),
+        (errors, set(STEPS)),
+        (sightline, set(STEPS)),
         ("configs/mask_rcnn_r18_small.py", {"train"}),
         ("configs/_base_/mask_rcnn.py", {"train"}),
         ("configs/yolox_s.py", set()),
@@ -136,42 +138,47 @@ def test_whole_packages_are_in_so_that_plug_ins_found_at_run_time_are(volume):
         ("configs/categories/plates.yaml", set()),
         ("configs/categories/desk/brighter.py", {"record"}),
         ("configs/categories/plates/brighter.py", set()),
-        ("sightline/publish/annotations.py", set()),
-        ("sightline/snapshot.py", set()),
+        (publish_annotations, set()),
+        (snapshot, set()),
         ("sightline/a_new_idea.py", set()),
         ("sightline/experiments/later.py", set()),
         ("notes.txt", set()),
     ],
 )
-def test_an_edit_makes_new_releases_for_those_who_use_it_only(untouched, volume, file, steps):
-    append(volume, file)
+def test_an_edit_makes_new_releases_for_those_who_use_it_only(untouched, volume, place, steps):
+    append(volume, place)
     after = frozen(volume)
     assert changed(untouched, after) == steps
     assert after.code_digest != untouched.code_digest
 
 
+@pytest.mark.slow
 def test_a_module_that_two_steps_import_renews_both_and_only_them(volume):
-    append(volume, "sightline/plates.py", "DIGITS = 4\n")
-    append(volume, "sightline/evaluate/report.py", "\nfrom sightline import plates\n")
+    append(volume, "sightline/plates.py", "DIGITS = 4")
+    append(volume, render_evaluation_report, "from sightline import plates")
     # Within a function counts as well: that is how heavy modules are imported.
-    append(volume, "sightline/test/draw.py", "\ndef late():\n    from ..plates import DIGITS\n    return DIGITS\n")
+    dots = "." * file_of(render_test_report).count("/")
+    append(volume, render_test_report, f"def late():\n    from {dots}plates import DIGITS\n    return DIGITS")
     before = frozen(volume)
     append(volume, "sightline/plates.py")
     assert changed(before, frozen(volume)) == {"evaluate", "test"}
 
 
+@pytest.mark.slow
 def test_an_import_for_type_checkers_only_brings_nothing_in(volume):
-    text = "\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sightline.labelme import Document\n"
-    append(volume, "sightline/evaluate/report.py", text)
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sightline.labelme import Document"
+    append(volume, render_evaluation_report, text)
     assert "labelme" not in parts(frozen(volume).releases["evaluate"])
 
 
+@pytest.mark.slow
 def test_another_config_is_another_training_and_nothing_else(untouched, volume):
     assert changed(untouched, frozen(volume, config="yolox_s")) == {"train"}
 
 
+@pytest.mark.slow
 def test_a_config_comes_with_those_it_inherits_and_no_others(volume):
-    append(volume, "configs/own/mine.py", "_base_ = '../mask_rcnn_r18_small.py'\n")
+    append(volume, "configs/own/mine.py", "_base_ = '../mask_rcnn_r18_small.py'")
     for name in ("own/mine", "own/mine.py"):
         configs = {name for name in files(frozen(volume, config=name).releases["train"]) if name.startswith("configs/")}
         assert configs == {
@@ -182,9 +189,10 @@ def test_a_config_comes_with_those_it_inherits_and_no_others(volume):
         }
 
 
+@pytest.mark.slow
 def test_a_categorys_recipe_is_in_its_own_record_release_only(volume):
-    append(volume, "configs/categories/desk.yaml", "seed: 1\n")
-    append(volume, "configs/categories/plates.yaml", "seed: 2\n")
+    append(volume, "configs/categories/desk.yaml", "seed: 1")
+    append(volume, "configs/categories/plates.yaml", "seed: 2")
     releases = frozen(volume).releases
     assert {name for name in files(releases["record"]) if name.startswith("configs/")} == {
         "configs/categories/desk.yaml"
@@ -192,10 +200,11 @@ def test_a_categorys_recipe_is_in_its_own_record_release_only(volume):
     assert not any("categories" in name for step in ("train", "evaluate", "test") for name in files(releases[step]))
 
 
+@pytest.mark.slow
 def test_a_categorys_folder_comes_with_its_recipe_and_what_its_plug_in_imports(volume):
-    append(volume, "sightline/lamps.py", "WATTS = 40\n")
-    append(volume, "configs/categories/desk/nested/brighter.py", "from sightline.lamps import WATTS\n")
-    append(volume, "configs/categories/desk/splits.csv", "a.jpg,test\n")
+    append(volume, "sightline/lamps.py", "WATTS = 40")
+    append(volume, "configs/categories/desk/nested/brighter.py", "from sightline.lamps import WATTS")
+    append(volume, "configs/categories/desk/splits.csv", "a.jpg,test")
     append(volume, "configs/categories/desk/.splits.csv.swp", "junk")
     releases = frozen(volume).releases
     added = {name for name in files(releases["record"]) if name.startswith("configs/") or "lamps" in name}
@@ -208,26 +217,28 @@ def test_a_categorys_folder_comes_with_its_recipe_and_what_its_plug_in_imports(v
 
 
 def test_a_syntax_error_names_file_and_line_and_freezes_nothing(volume):
-    path = volume / "code" / "sightline" / "evaluate" / "compare.py"
-    lines = path.read_text().count("\n")
-    append(volume, "sightline/evaluate/compare.py", "def broken(:\n    pass\n")
-    with pytest.raises(BrokenCodeError, match=rf"{path}, line {lines + 1}: invalid syntax"):
+    path = append(volume, render_evaluation_report, "def broken(:")
+    line = path.read_text().count("\n")
+    with pytest.raises(BrokenCodeError, match=rf"{path}, line {line}: invalid syntax"):
         frozen(volume)
     assert list((volume / "releases").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_config_that_does_not_exist_names_the_nearest(volume):
     with pytest.raises(BrokenCodeError, match=r"'mask_rcnn_r81_small'.* Did you mean 'mask_rcnn_r18_small'"):
         frozen(volume, config="mask_rcnn_r81_small")
     assert list((volume / "releases").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_base_that_does_not_exist_is_named(volume):
-    append(volume, "configs/mine.py", "_base_ = ['_base_/rumtime.py']\n")
+    append(volume, "configs/mine.py", "_base_ = ['_base_/rumtime.py']")
     with pytest.raises(BrokenCodeError, match=r"configs/mine\.py inherits '_base_/rumtime\.py', and there is no such"):
         frozen(volume, config="mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../secrets", "/etc/passwd", "_base_/../../outside"])
 def test_a_config_outside_the_configs_folder_is_refused(volume, name):
     (volume / "secrets.py").write_text("")
@@ -237,9 +248,10 @@ def test_a_config_outside_the_configs_folder_is_refused(volume, name):
         frozen(volume, config=name)
 
 
+@pytest.mark.slow
 def test_a_base_outside_the_configs_folder_is_refused(volume):
     (volume / "secrets.py").write_text("")
-    append(volume, "configs/mine.py", "_base_ = '../../secrets.py'\n")
+    append(volume, "configs/mine.py", "_base_ = '../../secrets.py'")
     with pytest.raises(BrokenCodeError, match=r"\.\./\.\./secrets\.py"):
         frozen(volume, config="mine")
 
@@ -249,6 +261,7 @@ def test_without_a_live_copy_the_error_says_what_to_put_where(tmp_path):
         frozen(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_digests_and_bytes_wherever_they_lie(volume, tmp_path):
     shutil.copytree(volume / "code", tmp_path / "other" / "code", copy_function=shutil.copyfile)
     first, second = frozen(volume), frozen(tmp_path / "other")
@@ -265,6 +278,7 @@ def test_the_tarball_is_the_whole_live_copy(volume):
     assert packed == {name: (live / name).read_bytes() for name in files(live)}
 
 
+@pytest.mark.slow
 def test_what_editors_and_python_leave_behind_counts_for_nothing(untouched, volume):
     before = untouched
     for junk in (
@@ -280,6 +294,7 @@ def test_what_editors_and_python_leave_behind_counts_for_nothing(untouched, volu
     assert (after.code_digest, after.tarball) == (before.code_digest, before.tarball)
 
 
+@pytest.mark.slow
 def test_a_release_that_exists_is_reused_as_it_lies(volume):
     def times() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (volume / "releases").rglob("*") if path.is_file()}
@@ -292,12 +307,13 @@ def test_a_release_that_exists_is_reused_as_it_lies(volume):
 
 def test_a_running_release_keeps_the_old_code_after_an_edit(volume):
     release = frozen(volume).releases["evaluate"]
-    old = (release / "sightline" / "errors.py").read_bytes()
-    append(volume, "sightline/errors.py")
+    old = (release / file_of(errors)).read_bytes()
+    append(volume, errors)
     frozen(volume)
-    assert (release / "sightline" / "errors.py").read_bytes() == old
+    assert (release / file_of(errors)).read_bytes() == old
 
 
+@pytest.mark.slow
 def test_runs_that_freeze_at_the_same_time_agree_and_leave_nothing_half_made(volume):
     # Processes, as runs are: Python 3.11's parser is not safe in threads ("AST constructor recursion depth mismatch").
     with ProcessPoolExecutor(6, mp_context=get_context("fork")) as pool:
@@ -309,8 +325,9 @@ def test_runs_that_freeze_at_the_same_time_agree_and_leave_nothing_half_made(vol
         assert files(release) == files(freeze(volume, CONFIG, "desk", [step]).releases[step])
 
 
+@pytest.mark.slow
 def test_a_laptops_linked_live_copy_freezes_like_a_copied_one(untouched, tmp_path):
-    (tmp_path / "code").symlink_to(REPOSITORY / "shared_volume", target_is_directory=True)
+    (tmp_path / "code").symlink_to(LIVE, target_is_directory=True)
     assert changed(untouched, frozen(tmp_path)) == set()
 
 
@@ -318,8 +335,8 @@ def test_a_laptops_linked_live_copy_freezes_like_a_copied_one(untouched, tmp_pat
 
 
 def edit_in_place(volume: Path) -> None:
-    append(volume, "sightline/errors.py")
-    append(volume, "sightline/versions.py")
+    append(volume, errors)
+    append(volume, versions)
 
 
 def add_and_remove(volume: Path) -> None:
@@ -337,6 +354,7 @@ def switch_and_remove_the_old_copy(volume: Path) -> None:
     shutil.rmtree(volume / "copies" / "old")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("happens", "expected"),
     [
@@ -354,8 +372,8 @@ def test_what_happens_while_the_live_copy_is_copied_is_in_the_snapshot_as_a_whol
     copies.mkdir()
     (volume / "code").rename(copies / "old")
     shutil.copytree(copies / "old", copies / "new")
-    for file in ("errors.py", "versions.py"):
-        (copies / "new" / "sightline" / file).write_text("NEW = True\n")
+    for module in (errors, versions):
+        (copies / "new" / file_of(module)).write_text("NEW = True\n")
     (volume / "code").symlink_to("copies/old")
     states = {name: digest_files(copies / name, list_files(copies / name)) for name in ("old", "new")}
     plain_copyfile, copied = shutil.copyfile, 0
@@ -373,14 +391,21 @@ def test_what_happens_while_the_live_copy_is_copied_is_in_the_snapshot_as_a_whol
     assert found == states[expected]
 
 
-def test_a_file_that_an_editor_has_emptied_to_fill_it_again_is_waited_for(volume):
-    file = volume / "code" / "sightline" / "errors.py"
+@pytest.mark.slow
+def test_a_file_that_an_editor_has_emptied_to_fill_it_again_is_waited_for(volume, monkeypatch):
+    file = volume / "code" / file_of(errors)
     whole, expected = file.read_text(), frozen(volume).code_digest
+    plain_sleep = time.sleep
+
+    def sleep(seconds: float) -> None:
+        if not file.read_text():
+            file.write_text(whole)
+        plain_sleep(seconds)
+
+    monkeypatch.setattr(snapshot, "QUIET_NANOSECONDS", 10**9)  # longer than this machine may stand still
+    monkeypatch.setattr(time, "sleep", sleep)
     file.write_text("")
-    filling = threading.Timer(0.15, file.write_text, (whole,))
-    filling.start()
     assert frozen(volume).code_digest == expected
-    filling.join()
 
 
 def test_code_that_is_written_to_all_the_time_is_refused_by_name(volume, monkeypatch):
@@ -388,7 +413,7 @@ def test_code_that_is_written_to_all_the_time_is_refused_by_name(volume, monkeyp
     plain_stamps = snapshot._stamps
 
     def stamps(folder: Path) -> object:
-        append(volume, "sightline/train/losses.log", "0.7\n")  # just before every look
+        append(volume, "sightline/train/losses.log", "0.7")  # just before every look
         return plain_stamps(folder)
 
     monkeypatch.setattr(snapshot, "_stamps", stamps)
@@ -403,6 +428,7 @@ def test_a_step_that_reaches_outside_its_release_gets_an_import_error(untouched)
     assert done.returncode != 0 and "No module named 'sightline.train'" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "statement"),
     [
@@ -417,6 +443,7 @@ def test_a_release_alone_is_enough_to_import_its_step(untouched, step, statement
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_record_needs_no_torch(untouched):
     blocked = "sys.modules |= dict.fromkeys(['torch', 'mmengine', 'mmdet', 'mmcv', 'cv2'])"
     done = import_from(untouched.releases["record"], f"{blocked}\nimport sightline.record")

@@ -43,6 +43,7 @@ def image():
     return np.random.default_rng(1).integers(0, 255, (150, 260, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_results_are_those_of_mmdets_own_inference(detector, image):
     from mmcv.transforms import Compose
     from mmdet.apis import inference_detector
@@ -63,6 +64,7 @@ def test_results_are_those_of_mmdets_own_inference(detector, image):
         assert found.masks is None
 
 
+@pytest.mark.slow
 def test_an_image_is_not_changed_and_its_neighbours_do_not_matter(detector, image):
     before = image.copy()
     other = np.zeros((400, 100, 3), dtype=np.uint8)
@@ -73,6 +75,7 @@ def test_an_image_is_not_changed_and_its_neighbours_do_not_matter(detector, imag
     assert detector.predict([]) == []
 
 
+@pytest.mark.slow
 def test_a_threshold_leaves_out_lower_scores(detector, image):
     (everything,) = detector.predict([image])
     threshold = float(np.median(everything.scores))
@@ -88,6 +91,7 @@ def test_what_is_no_image_is_refused(detector, shape):
         detector.predict([np.zeros(shape, dtype=np.uint8)])
 
 
+@pytest.mark.slow
 def test_a_loaded_bundle_predicts_what_its_model_did(detector, image, tmp_path):
     digest = write_bundle(
         tmp_path / "best", detector.model.state_dict(), config_text(detector.config), CLASSES, None, None, {}

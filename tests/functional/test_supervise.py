@@ -42,6 +42,7 @@ def test_a_child_answers_and_belongs_to_its_parent():
     assert found["path"][0] == str(REPOSITORY / "shared_volume"), "the parent's own library, not the current folder"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "given", "error", "message"),
     [
@@ -91,6 +92,7 @@ def test_work_that_does_not_shrink_fails_with_a_sentence_that_is_recorded(tmp_pa
     assert (step, sentence, stopped["gpu"]) == (STEP, str(raised.value), False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_parent_that_ends_takes_its_child_with_it(tmp_path, number, status):
     place = tmp_path / "child"
@@ -117,7 +119,8 @@ def test_where_the_kernel_would_kill_the_parent_too_the_child_is_stopped_before(
     assert run_in_child("tests.child_work:answer", {})["given"] == {}, "plenty of memory: nobody is stopped"
 
     def fill() -> None:
-        while not (tmp_path / "pid").is_file():
+        until = time.monotonic() + 60
+        while not (tmp_path / "pid").is_file() and time.monotonic() < until:
             time.sleep(0.01)
         (tmp_path / "memory.current").write_text(str(2**30 - 2**20))
 

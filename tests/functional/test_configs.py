@@ -16,12 +16,17 @@ from sightline.detectors.registry import register
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
 CLASSES = ["circle", "square", "mask"]
+PHOTOS = {
+    "train_pipeline.2.scale": (96, 96),
+    "train_pipeline.3.crop_size": (96, 96),
+    "test_pipeline.1.scale": (96, 96),
+}
 SMALL = {
-    "mask_rcnn_r18_small": {},
-    "mask_rcnn_swin_small": {},
+    "mask_rcnn_r18_small": PHOTOS,
+    "mask_rcnn_swin_small": PHOTOS,
     "mask_rcnn_swin_t": {
-        "train_pipeline.2.scales": [(128, 96), (160, 120)],
-        "test_pipeline.1.scale": (128, 128),
+        "train_pipeline.2.scales": [(96, 72), (104, 80)],
+        "test_pipeline.1.scale": (96, 96),
         "model.train_cfg.rpn_proposal": {"nms_pre": 200, "max_per_img": 100},
         "model.train_cfg.rcnn.sampler.num": 64,
         "model.test_cfg.rpn": {"nms_pre": 200, "max_per_img": 100},
