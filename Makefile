@@ -55,7 +55,7 @@ test-all: setup ## Run all tests (about half an hour on two cores; docs/developm
 
 .PHONY: test-times
 test-times: setup ## Run all tests, print each one's seconds, and say which should be marked slow
-	@$(RUN) -m pytest --times .pytest_cache/times.json $(SIDE_BY_SIDE_WITH_CLUSTER) $(PYTEST_ARGS) || echo "some failed"
+	@$(RUN) -m pytest --times=.pytest_cache/times.json $(SIDE_BY_SIDE_WITH_CLUSTER) $(PYTEST_ARGS) || echo "some failed"
 	@$(RUN) tests/propose_markers.py .pytest_cache/times.json
 
 .PHONY: test-broken

@@ -1,6 +1,6 @@
 """What `make test-times` prints: each test's seconds, and which tests should be marked `slow` or no longer be.
 
-    python tests/propose_markers.py TIMES.json     of `pytest --times TIMES.json`
+    python tests/propose_markers.py TIMES.json     of `pytest --times=TIMES.json`
 
 A function's tests are judged together. Those that tests/promises.yaml names stay unmarked, however long they take.
 """
