@@ -77,7 +77,7 @@ def test_labelme_reads_a_document_with_every_kind_of_shape(labelme_python, tmp_p
     document = Document("번호판 1.jpg", image_height=30, image_width=40, shapes=shapes, flags={"checked": True})
     write_document(tmp_path / "번호판 1.json", document)
     (file,) = read_with_labelme(labelme_python, [tmp_path / "번호판 1.json"])
-    assert file["flags"] == {"checked": True}
+    assert (file["image"], file["flags"]) == ("번호판 1.jpg", {"checked": True})
     assert file["shapes"] == [
         [
             shape.label,

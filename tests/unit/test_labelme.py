@@ -271,17 +271,6 @@ def test_what_is_written_reads_back_the_same(tmp_path_factory, drawn, size):
     assert (again.image_path, again.image_width, again.flags) == (document.image_path, size, document.flags)
 
 
-def test_labelme_itself_reads_what_is_written(tmp_path):
-    label_file = pytest.importorskip("labelme.label_file", reason="labelme is not installed")
-    from PIL import Image
-
-    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
-    write_document(tmp_path / "a.json", Document("a.png", 10, 20, (Shape("plug", np.array(TRIANGLE)),)))
-    read = label_file.LabelFile(str(tmp_path / "a.json"))
-    assert read.imagePath == "a.png"
-    assert [(shape["label"], shape["points"]) for shape in read.shapes] == [("plug", TRIANGLE)]
-
-
 def test_the_written_keys_are_labelmes(tmp_path):
     write_document(tmp_path / "a.json", Document("a.png", 10, 20, (Shape("plug", np.array(TRIANGLE)),)))
     written = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
