@@ -12,10 +12,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Installation:
-    """Settings of one installation; the volume's `code` is this checkout's library."""
+    """Settings of one installation; several files of tests may work in it, each with volumes of its own.
+
+    Attributes:
+        folder: storage, database and repository.
+        volume: its name is the run's id.
+        prefix: begins the names of further volumes.
+    """
 
     folder: Path
     volume: Path
+    prefix: str = ""
 
     def environment(self) -> dict[str, str]:
         return {
@@ -30,7 +37,7 @@ class Installation:
 
     def with_fresh_volume(self, name: str) -> "Installation":
         """The same storage, database and repository, seen from a machine that has done nothing yet."""
-        volume = self.folder / name
+        volume = self.folder / f"{self.prefix}{name}"
         volume.mkdir()
         return replace(self, volume=volume)
 

@@ -1,5 +1,7 @@
 """Installations for the tests: of files, or of the real services."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +10,25 @@ import pytest
 from sightline.settings import settings
 from tests.installed import Installed, install
 from tests.services import bucket, gcs_emulator, mariadb_server, mariadb_url, mortal_emulator
+from tests.workspace import Installation, with_plates
 
 __all__ = ["bucket", "gcs_emulator", "mariadb_server", "mariadb_url", "mortal_emulator"]
 """Fixtures, which pytest finds by being here."""
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """plates v0.1.0, published and recorded: 24 photographs. Made once a session, and only ever added to."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    place, made = folder / "recorded", folder / "recorded.made"
+    with (folder / "recorded.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            with_plates(place, images=24)
+            made.touch()
+    return Installation(place, place / "volume")
 
 
 @pytest.fixture

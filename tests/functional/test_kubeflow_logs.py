@@ -13,6 +13,7 @@ from laptop.kubeflow import logs
 from sightline.database import connect, end_step, start_step
 from tests.kfp_server import KfpServer, serve
 from tests.kube_api import serve_pods, write_kubeconfig
+from tests.ports import HOST, closed_port
 
 RUN = "717dc8a3-51e4-4280-9828-8761873bf1aa"
 OTHER_RUN = "0a9ec636-89a2-41fc-af28-045ae8b9f1d2"
@@ -134,8 +135,9 @@ def test_a_cluster_that_is_nowhere(server, monkeypatch, tmp_path, capsys):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert main(["logs", RUN]) == 1
     assert "Set KUBECONFIG, as for kubectl" in capsys.readouterr().err
-    use(monkeypatch, tmp_path, "http://127.0.0.1:9")
-    assert main(["logs", RUN]) == 1
+    with closed_port() as port:
+        use(monkeypatch, tmp_path, f"http://{HOST}:{port}")
+        assert main(["logs", RUN]) == 1
     assert "Kubernetes cannot be reached" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from sightline.references import DatasetReference
 from sightline.train.report import render_training_report
 from tests.executor import executor_command
 from tests.live_code import LIVE, append, copy_live
-from tests.workspace import Installation, with_plates
+from tests.workspace import Installation
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +32,8 @@ WAIT_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    return with_plates(tmp_path_factory.mktemp("plates"), images=24)
+def installation(recorded: Installation) -> Installation:
+    return replace(recorded, prefix="stopped-")
 
 
 @dataclass(frozen=True)

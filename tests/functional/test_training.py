@@ -5,17 +5,17 @@ import json
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sightline.bundle import read_bundle
-from tests.workspace import Installation, finished, with_plates
+from tests.workspace import Installation, finished
 
 pytestmark = pytest.mark.slow
 
 EPOCHS = 3
-IMAGES = 24
 
 TRAIN = """
 import json, sys
@@ -32,8 +32,8 @@ print(json.dumps(result.model.to_json()))
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    return with_plates(tmp_path_factory.mktemp("plates"), IMAGES)
+def installation(recorded: Installation) -> Installation:
+    return replace(recorded, prefix="training-")
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_one_seed_gives_the_same_losses_twice_and_another_seed_others(
 
 def test_best_and_last_are_bundles_in_the_storage(installation: Installation, unbroken: tuple[Path, dict]) -> None:
     _, reference = unbroken
-    results = installation.folder / "storage" / "results" / "plates" / "v0.1.0" / "unbroken" / "train"
+    results = installation.folder / "storage" / "results" / "plates" / "v0.1.0" / "training-unbroken" / "train"
     for name, sha256 in (("best", reference["sha256"]), ("last", reference["last_sha256"])):
         bundle = read_bundle(results / name, sha256)
         assert bundle.classes == ("l_board", "r_board")
@@ -181,7 +181,7 @@ def test_best_and_last_are_bundles_in_the_storage(installation: Installation, un
 
 
 def test_a_repeated_training_is_not_done_twice(installation: Installation, unbroken: tuple[Path, dict]) -> None:
-    here = Installation(installation.folder, installation.folder / "unbroken")
+    here = replace(installation, volume=installation.folder / "training-unbroken")
     before = history(work_folder(here))
     output = finished(start(here))
     assert f"resumed at iteration {before[-1]['iter']}" in output

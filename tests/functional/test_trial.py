@@ -11,7 +11,7 @@ import sqlalchemy
 import yaml
 
 from sightline.trial import best_validation, metric_lines
-from tests.workspace import REPOSITORY, Installation, with_plates
+from tests.workspace import REPOSITORY, Installation
 
 EXPERIMENT = yaml.safe_load((REPOSITORY / "manifests" / "katib" / "experiment.yaml").read_text())["spec"]
 CHOSEN = {"lr": "1.2e-3", "drop-path-rate": "0.05", "window-size": "4", "mlp-ratio": "2"}
@@ -20,9 +20,9 @@ TINY = ("--epochs=1", "--set=num_workers=0", "--set=val_interval=1")
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def installation(recorded: Installation) -> Installation:
     """A recorded dataset, and this checkout as the volume's live code."""
-    installation = with_plates(tmp_path_factory.mktemp("plates"), 24)
+    installation = recorded.with_fresh_volume("trials")
     (installation.volume / "code").symlink_to(REPOSITORY / "shared_volume")
     return installation
 
