@@ -21,6 +21,8 @@ up)
   "$shared/tools/base-image" "$kept/base" >&2
   export KUBECONFIG=$cluster/kubeconfig
   if ! kubectl get node localhost >/dev/null 2>&1; then
+    # What was killed left its mounts.
+    "$shared/tools/kubernetes" down "$cluster" >/dev/null 2>&1 || true
     rm -rf "$cluster"
     "$shared/tools/kubernetes" up "$cluster" >/dev/null
   fi
