@@ -56,11 +56,11 @@ test-all: setup ## Run all tests (about half an hour on two cores; docs/developm
 .PHONY: test-times
 test-times: setup ## Run all tests, print each one's seconds, and say which should be marked slow
 	@$(RUN) -m pytest --times=.pytest_cache/times.json $(SIDE_BY_SIDE_WITH_CLUSTER) $(PYTEST_ARGS) || echo "some failed"
-	@$(RUN) tests/propose_markers.py .pytest_cache/times.json
+	@$(RUN) -m tests.propose_markers .pytest_cache/times.json
 
 .PHONY: test-broken
 test-broken: setup ## Break each promise of tests/promises.yaml on a copy and see `make test` notice
-	@$(RUN) tests/break_promises.py
+	@$(RUN) -m tests.break_promises
 
 .PHONY: lint
 lint: setup ## Check style and types

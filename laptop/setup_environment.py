@@ -64,10 +64,10 @@ class _Installer:
 
     def install(self, *what: str, check: bool = True, links: bool = True) -> bool:
         command = [str(self.folder / "bin" / "uv"), "pip", "install", "--quiet", "--no-deps"]
-        # Once, and on all cores: else each first import compiles, and where Python may not write, every import does.
-        command.append("--compile-bytecode")
+        # Bytecode once, on all cores: else each first import compiles, and where Python may not write, every import does.
+        command += ["--compile-bytecode", "--python", str(self.folder / "bin" / "python")]
         environment = self.environment if links else {**self.environment, "UV_FIND_LINKS": ""}
-        return _run([*command, "--python", str(self.folder / "bin" / "python"), *what], environment, check)
+        return _run([*command, *what], environment, check)
 
     def install_torch(self) -> None:
         """The build that fits the machine; only Linux on x86-64 has a CPU build and a CUDA build to choose from."""

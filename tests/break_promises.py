@@ -1,6 +1,6 @@
 """Break every promise of tests/promises.yaml, one at a time, on a copy of the checkout, and see that its tests fail.
 
-    .venv/bin/python tests/break_promises.py [WORDS …] [--whole] [--jobs 2]
+    .venv/bin/python -m tests.break_promises [WORDS …] [--whole] [--jobs 2]
 
 First every test that the table names must pass on an unbroken copy. Then each promise gets a copy of its own, in which the
 table's change is made and the promise's tests are run as `make test` runs them (with --whole: `make test` itself). Noticed is
@@ -23,9 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tests.promises import REPOSITORY, VARIABLES, Promise, broken, read_promises  # noqa: E402
+from tests.promises import REPOSITORY, VARIABLES, Promise, broken, read_promises
 
 SECONDS = 1800.0
 """How long the tests of one promise may take; some changes let a program wait for what never comes."""

@@ -50,7 +50,7 @@ def running_mariadb() -> Iterator[str]:
         )
         process, port = _start(folder)
         try:
-            client = [shutil.which("mariadb") or "mariadb", "--no-defaults", f"--socket={folder}/socket", "-uroot"]
+            client = [_program("mariadb"), "--no-defaults", f"--socket={folder}/socket", "-uroot"]
             subprocess.run([*client, "-e", ACCOUNT], check=True, capture_output=True, timeout=START_SECONDS)
             yield f"mysql+pymysql://sightline:{PASSWORD}@127.0.0.1:{port}/sightline?charset=utf8mb4"
         finally:
@@ -79,8 +79,11 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
 
 def _command(folder: Path, program: str, *options: str) -> list[str]:
     user = ["--user=nobody"] if os.geteuid() == 0 else []
-    found = shutil.which(program, path=SEARCHED) or program
-    return [found, "--no-defaults", *user, f"--datadir={folder}/data", *options]
+    return [_program(program), "--no-defaults", *user, f"--datadir={folder}/data", *options]
+
+
+def _program(name: str) -> str:
+    return shutil.which(name, path=SEARCHED) or name
 
 
 def _free_port() -> int:

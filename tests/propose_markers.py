@@ -1,6 +1,6 @@
 """What `make test-times` prints: each test's seconds, and which tests should be marked `slow` or no longer be.
 
-    python tests/propose_markers.py TIMES.json     of `pytest --times=TIMES.json`
+    python -m tests.propose_markers TIMES.json     of `pytest --times=TIMES.json`
 
 A function's tests are judged together. Those that tests/promises.yaml names stay unmarked, however long they take.
 """
@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tests.promises import read_promises
+from tests.tiers import TOGETHER
 
-PROMISES = Path(__file__).with_name("promises.yaml")
 MANY_SECONDS, FEW_SECONDS = 2.0, 0.7
 """Of all tests of a function: from the first on it is slow, up to the second it need not be; between them it stays as it is."""
-ALWAYS_SLOW = "tests/cluster/"
-"""They need an engine or a Kubernetes, which most do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def measure(times: Mapping[str, Mapping[str, Any]]) -> list[Measured]:
 
 def propose(measured: list[Measured], promised: set[str]) -> tuple[list[Measured], list[Measured]]:
     """Functions to mark, and functions to take the marker from."""
-    free = [one for one in measured if one.name not in promised and not one.name.startswith(ALWAYS_SLOW)]
+    free = [one for one in measured if one.name not in promised and not one.name.startswith(TOGETHER)]
     mark = [one for one in free if not one.marked and one.seconds >= MANY_SECONDS]
     unmark = [one for one in free if one.marked == one.tests and one.seconds <= FEW_SECONDS]
     return mark, unmark
@@ -65,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Propose the marker slow from measured times.")
     parser.add_argument("times", type=Path, help="what pytest --times wrote")
     times = json.loads(parser.parse_args().times.read_text())
-    promised = {test.partition("[")[0] for each in yaml.safe_load(PROMISES.read_text()) for test in each["tests"]}
+    promised = {test.partition("[")[0] for promise in read_promises() for test in promise.tests}
     measured = measure(times)
     for test, facts in sorted(times.items(), key=lambda item: -item[1].get("call", 0.0)):
         print(f"{facts.get('call', 0.0):8.2f} s  {'slow  ' if facts['slow'] else '      '}{test}")

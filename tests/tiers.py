@@ -27,7 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of ours, beside --hypothesis-profile."""
     group = parser.getgroup("sightline")
     group.addoption(
-        "--allowed-skips", type=Path, help="fail for a skip whose reason matches no line (regex) of this file"
+        "--allowed-skips",
+        type=Path,
+        action="append",
+        help="fail for a skip whose reason matches no line (regex) of these files; any number of times",
     )
     group.addoption("--times", type=Path, help="write each test's seconds to this file as JSON")
 
@@ -100,9 +103,9 @@ class Tally:
         return result
 
     def _forbidden(self) -> list[str]:
-        path = self.config.getoption("--allowed-skips")
-        if path is None:
+        paths = self.config.getoption("--allowed-skips")
+        if paths is None:
             return []
-        lines = path.read_text().splitlines()
+        lines = [line for path in paths for line in path.read_text().splitlines()]
         allowed = [re.compile(line) for line in lines if line.strip() and not line.startswith("#")]
         return sorted({why for why in self.skipped.values() if not any(each.search(why) for each in allowed)})

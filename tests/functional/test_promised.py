@@ -221,7 +221,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> Run:
+def record_run(tmp_path_factory) -> Run:
     """A run on 20 images, one of which has a shape that cannot be used."""
     folder = tmp_path_factory.mktemp("promised")
     drawn = make_labelme(folder / "desk", [f"{number}.png" for number in range(20)])
@@ -235,19 +235,19 @@ def recorded(tmp_path_factory) -> Run:
     return Run(folder / "workspace", done.stdout, json.loads((folder / "workspace" / "last_run.json").read_text()))
 
 
-def test_a_run_prints_a_line_per_step_and_where_everything_is(recorded):
-    lines = recorded.said.splitlines()
-    log = recorded.workspace / "logs" / f"{recorded.told['run']}.log"
-    assert lines[0] == f"Sightline run {recorded.told['run']}: desk, log in {log}"
+def test_a_run_prints_a_line_per_step_and_where_everything_is(record_run):
+    lines = record_run.said.splitlines()
+    log = record_run.workspace / "logs" / f"{record_run.told['run']}.log"
+    assert lines[0] == f"Sightline run {record_run.told['run']}: desk, log in {log}"
     assert [line.split()[:2] for line in lines[1:3]] == [["snapshot", "done"], ["record", "done"]]
     assert "1 findings in the annotations (1 drop): each is in the record report" in lines
-    assert f"record report:    {recorded.workspace / 'reports' / 'desk' / 'record.html'}" in lines
-    assert lines[-1] == f"all of this as JSON: {recorded.workspace / 'last_run.json'}"
+    assert f"record report:    {record_run.workspace / 'reports' / 'desk' / 'record.html'}" in lines
+    assert lines[-1] == f"all of this as JSON: {record_run.workspace / 'last_run.json'}"
     assert log.is_file()
 
 
-def test_last_run_tells_what_a_run_used_and_made(recorded):
-    told = recorded.told
+def test_last_run_tells_what_a_run_used_and_made(record_run):
+    told = record_run.told
     assert told.keys() == LAST_RUN
     assert (told["category"], told["annotation_version"], told["dataset_version"]) == ("desk", "v0.1.0", "v0.1.0")
     assert told["findings"] == {"drop": 1}
@@ -257,15 +257,17 @@ def test_last_run_tells_what_a_run_used_and_made(recorded):
     assert Path(told["reports"]["record"]).read_text().lstrip().startswith("<!")
 
 
-def test_a_workspace_holds_what_the_readme_lists(recorded):
-    storage = recorded.workspace / "storage"
-    left = {path.name for path in (storage / "results" / "desk" / "v0.1.0" / recorded.told["run"] / "record").iterdir()}
+def test_a_workspace_holds_what_the_readme_lists(record_run):
+    storage = record_run.workspace / "storage"
+    left = {
+        path.name for path in (storage / "results" / "desk" / "v0.1.0" / record_run.told["run"] / "record").iterdir()
+    }
     assert left == {"report.html", "statistics.json"}
-    assert (storage / "code" / f"{recorded.told['code_digest']}.tar.gz").is_file()
+    assert (storage / "code" / f"{record_run.told['code_digest']}.tar.gz").is_file()
     assert {path.name for path in (storage / "dvc").iterdir()} == {"annotations", "datasets"}
     listed = {"storage", "sightline.db", "dataset.git", "volume", "kfp", "logs", "reports", "last_run.json"}
-    assert {path.name for path in recorded.workspace.iterdir()} >= listed
-    tags = run("git", "-C", str(recorded.workspace / "dataset.git"), "tag").split()
+    assert {path.name for path in record_run.workspace.iterdir()} >= listed
+    tags = run("git", "-C", str(record_run.workspace / "dataset.git"), "tag").split()
     assert {"desk_ann_v0.1.0", "desk_train_v0.1.0"} <= set(tags)
 
 
