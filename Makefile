@@ -41,6 +41,9 @@ demo: setup ## Make a small licence-plate dataset and run the whole pipeline on 
 	@$(RUN) pipeline.py publish $(DEMO) --category plates --version v0.1.0
 	@$(RUN) pipeline.py local --category plates --epochs 14
 
+# Their hundreds of processes import the same: bytecode is kept, whatever the environment says.
+test test-rest test-all test-times test-broken: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: test
 test: setup ## Run a test of every promise, and all that are quick (minutes)
 	@$(RUN) -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST_ARGS)

@@ -17,7 +17,7 @@ from typing import Any
 from tests.promises import read_promises
 from tests.tiers import TOGETHER
 
-MANY_SECONDS, FEW_SECONDS = 2.0, 0.7
+MANY_SECONDS, FEW_SECONDS = 1.0, 0.5
 """Of all tests of a function: from the first on it is slow, up to the second it need not be; between them it stays as it is."""
 
 

@@ -96,7 +96,7 @@ class Tally:
         if path := self.config.getoption("--times"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(self.times, indent=1))
-        if self.left_out and TOO_SLOW in self.config.getoption("markexpr"):
+        if self.ran and self.left_out and TOO_SLOW in self.config.getoption("markexpr"):
             total = self.left_out + len(self.ran) + len(self.skipped)
             line = f"{len(self.ran):,} of {total:,} tests run; the rest: make test-all"
             self.config.get_terminal_writer().line(line)

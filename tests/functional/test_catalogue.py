@@ -257,6 +257,7 @@ def test_a_difference_begins_with_its_counts(catalogued, typed):
     assert found["images_renamed"] == [{"before": name_of(2), "after": "renamed.png"}]
 
 
+@pytest.mark.slow
 def test_only_the_first_ten_names_are_shown_unless_all_are_asked_for(installed, tmp_path, typed):
     folder = make_labelme(tmp_path / "desk", ["a.png"])
     publish_annotations(installed.place, folder, "desk", "v0.1.0")

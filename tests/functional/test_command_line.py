@@ -149,6 +149,7 @@ def test_sample_data_never_overwrites(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.jpg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -156,13 +157,11 @@ def test_sample_data_never_overwrites(tmp_path):
             ("--category", "plate"),
             ("'plate'", "published categories: plates", "publish FOLDER --category plate"),
             id="category",
-            marks=pytest.mark.slow,
         ),
         pytest.param(
             ("--category", "plates", "--annotation-version", "v0.2.0"),
             ("no annotation version v0.2.0", "v0.1.0"),
             id="annotation version",
-            marks=pytest.mark.slow,
         ),
         pytest.param(
             ("--category", "plates", "--config", "mask_rcnn_r18_smal"),
@@ -173,7 +172,6 @@ def test_sample_data_never_overwrites(tmp_path):
             ("--category", "plates", "--steps", "train", "--dataset-version", "v0.1.0"),
             ("plates", "dataset version"),
             id="dataset version",
-            marks=pytest.mark.slow,
         ),
     ],
 )

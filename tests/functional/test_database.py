@@ -230,6 +230,7 @@ def _claim_in_a_process(url: str, owner: str, start: Any, answers: Any) -> None:
         answers.put(None)
 
 
+@pytest.mark.slow
 def test_of_many_claiming_processes_one_wins(url: str, database: Database) -> None:
     context = multiprocessing.get_context("fork")
     start, answers = context.Event(), context.Queue()
@@ -364,6 +365,7 @@ def test_a_recorded_step_beats_and_records_how_it_ended(database: Database) -> N
     }
 
 
+@pytest.mark.slow
 def test_steps_of_one_run_may_start_at_once(url: str, database: Database) -> None:
     failures: list[Exception] = []
 
@@ -474,6 +476,7 @@ def _migrate_in_a_process(url: str, start: Any, answers: Any) -> None:
         answers.put(repr(error))
 
 
+@pytest.mark.slow
 def test_processes_that_migrate_at_once_make_the_tables_once(url: str) -> None:
     context = multiprocessing.get_context("fork")
     start, answers = context.Event(), context.Queue()
@@ -559,6 +562,7 @@ def test_a_database_out_of_reach_is_given_up_at_the_deadline(monkeypatch: pytest
         assert 1 < time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_database_that_says_nothing_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
     started = time.monotonic()

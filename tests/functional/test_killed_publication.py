@@ -29,11 +29,14 @@ from tests.publishers import Kill, all_kills, result_of, run_publisher, start_ho
 from tests.services import make_bucket
 
 KILLS = all_kills()
-QUICK = ("after-push", "after-tag", "in-record")
-"""Nothing is public yet; the tag is, its rows are not; in the transaction."""
-AT_EVERY_STEP = pytest.mark.parametrize(
-    "kill", [pytest.param(kill, id=str(kill), marks=() if str(kill) in QUICK else pytest.mark.slow) for kill in KILLS]
-)
+
+
+def at_every_step(*quick: str) -> pytest.MarkDecorator:
+    """A case of each kill; `make test` has time for few."""
+    cases = [pytest.param(kill, id=str(kill), marks=() if str(kill) in quick else pytest.mark.slow) for kill in KILLS]
+    return pytest.mark.parametrize("kill", cases)
+
+
 COMMON = ("a.png", "b.png")
 
 
@@ -81,7 +84,7 @@ def pull(repository: str, tag: str, clone: Path, anonymous: bool) -> None:
         dvc.pull()
 
 
-@AT_EVERY_STEP
+@at_every_step("after-push", "after-tag")  # nothing is public yet; the tag is, its rows are not
 def test_a_killed_publication_is_finished_by_the_next_attempt(installed: Installed, tmp_path: Path, kill: Kill) -> None:
     version = f"v1.{KILLS.index(kill)}.0"
     folder = tmp_path / "desk"
@@ -101,7 +104,7 @@ def test_a_killed_publication_is_finished_by_the_next_attempt(installed: Install
     _require_nothing_left(installed)
 
 
-@AT_EVERY_STEP
+@at_every_step("in-record")  # in the transaction
 def test_a_killed_recording_is_finished_by_the_next_attempt(
     installed: Installed, annotated: str, tmp_path: Path, kill: Kill
 ) -> None:

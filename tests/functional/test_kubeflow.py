@@ -209,6 +209,7 @@ def test_a_version_on_a_later_page_is_found(server, submit, command, compiled, t
     assert len(server.asked("POST /pipelines/upload_version")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False], ids=["the pipeline", "the version"])
 def test_what_somebody_else_uploads_in_between_is_used(server, submit, command, compiled, tmp_path, first):
     if not first:
@@ -237,6 +238,7 @@ def test_an_archived_experiment_is_named_before_a_run_starts(server, submit):
     assert submit("--experiment", "desk again").status == 0
 
 
+@pytest.mark.slow
 def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command):
     said = command(
         "submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0"
@@ -280,6 +282,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_mistake_is_named_before_anything_is_sent(server, command, compiled, case):
     arguments, sentence = REFUSED[case]
@@ -294,6 +297,7 @@ def test_a_mistake_is_named_before_anything_is_sent(server, command, compiled, c
 # the connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["option", "file", "environment", "service account"])
 def test_a_token_opens_the_server(server, submit, tmp_path, monkeypatch, way):
     server.login = Login(token=TOKEN)
@@ -308,6 +312,7 @@ def test_a_token_opens_the_server(server, submit, tmp_path, monkeypatch, way):
     assert len(server.runs) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["value", "file", "a header's line in a file", "environment"])
 def test_a_session_cookie_opens_the_server(server, submit, tmp_path, monkeypatch, way):
     server.login = Login(cookie=COOKIE, otherwise="page")
@@ -767,6 +772,7 @@ def test_runs_shows_kubeflow_and_sql_side_by_side(server, submit, command, datab
     assert len(json.loads(command("runs", "--limit", "1", "--json").out)) == 1
 
 
+@pytest.mark.slow
 def test_runs_works_with_one_of_the_two_and_says_which_is_missing(server, submit, command, database_url, monkeypatch):
     submit()
     run = only(server.runs)["run_id"]

@@ -212,6 +212,7 @@ def test_a_tag_without_rows_refuses_other_content(installed, tmp_path):
     assert installed.state() == before
 
 
+@pytest.mark.slow
 def test_the_rows_of_an_interrupted_attempt_are_those_that_its_files_say(installed, tmp_path):
     """A newer release of the library may describe the same files in other words."""
 
@@ -288,6 +289,7 @@ def test_a_push_that_the_repository_refuses_is_not_tried_again(installed, tmp_pa
     assert {row["version"] for row in installed.rows("versions")["versions"]} == {"v0.1.0"}
 
 
+@pytest.mark.slow
 def test_a_repository_that_never_answers_is_given_up_at_the_deadline(installed, tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
     with silent_port() as port:

@@ -114,6 +114,7 @@ def test_another_machine_reuses_the_version_too(installed, tmp_path, code, monke
     assert len(list((tmp_path / "elsewhere" / "datasets").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_pulled_folder_is_what_steps_read(installed, tmp_path, code):
     folder = tmp_path / "desk"
     recorded = record(code, published(installed, folder))
@@ -155,6 +156,7 @@ def test_another_recipe_makes_the_next_free_version_and_keeps_the_first(installe
     assert installed.published()[1:] == [("desk", "dataset", "v0.1.0"), ("desk", "dataset", "v0.1.1")]
 
 
+@pytest.mark.slow
 def test_the_recipe_renames_and_chooses_labels(installed, tmp_path, code):
     commit = published(installed, tmp_path / "desk")
     use_recipe(code, label_map={"switch": "device"}, valid_labels=["device"])

@@ -161,6 +161,7 @@ def test_nothing_reaches_past_the_page(place, request):
     assert seen["scroll"] <= seen["client"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["in_frame", "on_laptop"])
 def test_charts_and_pictures_are_drawn_in_the_sandbox(place, request):
     seen = request.getfixturevalue(place)

@@ -256,6 +256,7 @@ def test_a_base_outside_the_configs_folder_is_refused(volume):
         frozen(volume, config="mine")
 
 
+@pytest.mark.slow
 def test_without_a_live_copy_the_error_says_what_to_put_where(tmp_path):
     with pytest.raises(BrokenCodeError, match=r"no helper code at .*code\. Put it there: python pipeline\.py sync"):
         frozen(tmp_path)
@@ -408,6 +409,7 @@ def test_a_file_that_an_editor_has_emptied_to_fill_it_again_is_waited_for(volume
     assert frozen(volume).code_digest == expected
 
 
+@pytest.mark.slow
 def test_code_that_is_written_to_all_the_time_is_refused_by_name(volume, monkeypatch):
     monkeypatch.setattr("sightline.snapshot.EDITED_SECONDS", 1.0)
     plain_stamps = snapshot._stamps

@@ -437,6 +437,7 @@ def test_a_dead_service_is_given_up_at_the_deadline(
         assert 1 <= time.monotonic() - started < 4
 
 
+@pytest.mark.slow
 def test_a_service_that_dies_during_a_download_leaves_nothing(
     mortal_emulator: tuple[subprocess.Popen[bytes], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path
 ) -> None:

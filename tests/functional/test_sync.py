@@ -329,6 +329,7 @@ def test_edits_replaced_by_force_outlive_many_syncs_and_plain_copies_do_not(sour
     assert left_behind(volume) == []
 
 
+@pytest.mark.slow
 def test_an_edit_while_the_sync_runs_is_noticed_before_the_switch(source, volume, monkeypatch):
     synced(source, volume)
     edit(source)

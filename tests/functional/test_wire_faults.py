@@ -596,6 +596,7 @@ def grow(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", ["storage", "volume"])
 def test_a_full_disk_is_named_and_nothing_is_published(tmp_path, monkeypatch, small_disk, full):
     monkeypatch.setitem(FILES, "large", os.urandom(200_000))

@@ -73,6 +73,7 @@ def test_a_day_that_is_another_for_the_server_is_refused(line):
         convert(read_cron(line), BERLIN, UTC, NOW)
 
 
+@pytest.mark.slow
 @given(
     minutes=st.sets(st.integers(0, 59), min_size=1, max_size=3),
     hours=st.sets(st.integers(0, 23), min_size=1, max_size=3),

@@ -40,6 +40,7 @@ def test_the_model_of_an_omitted_train_step_is_evaluated_before_the_further_cand
     assert given["dataset_version"] == "v0.1.0"
 
 
+@pytest.mark.slow
 def test_a_model_that_is_only_tested_is_passed_as_it_is():
     given = arguments(request_of("test", model="gs://a/best"))
     assert given["model"] == "gs://a/best"

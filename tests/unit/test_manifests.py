@@ -284,6 +284,7 @@ def strings(value: Any) -> Iterator[str]:
         yield value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_a_name_of_ours_in_a_page_or_in_a_comment_is_that_of_something(page: Path):
     """As the Service that is the database's host, the Jobs to wait for, the Secrets to make."""

@@ -139,6 +139,7 @@ def test_the_twelve_numbers_are_those_of_pycocotools(seed, kind):
     np.testing.assert_allclose(list(scores.values()), reference(truth, results, kind), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(4))
 def test_the_numbers_of_each_class_are_those_of_pycocotools(seed, kind):
@@ -340,6 +341,7 @@ def test_confusion_counts_every_object_and_every_detection_once():
     assert np.trace(matrix) > 0
 
 
+@pytest.mark.slow
 def test_confusion_of_a_thousand_images_is_quick():
     truth = scene() | {"images": [{"id": i, "width": WIDTH, "height": HEIGHT} for i in range(1000)]}
     results = [found(i, "cup", BOX) for i in range(1000) for _ in range(20)]

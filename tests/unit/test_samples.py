@@ -58,6 +58,7 @@ def test_another_seed_gives_other_photographs(folder, tmp_path):
     assert all(other[name] != first[name] for name in other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels, count", [("board", 2), ("numbers", 6), ("all", 21)])
 def test_a_label_set_changes_the_shapes_and_no_photograph(folder, documents, tmp_path, labels, count):
     make_plates(tmp_path / "set", 4, seed=7, labels=labels, size=SIZE)
@@ -185,6 +186,7 @@ def test_arguments_out_of_range_are_refused_before_anything_is_made(tmp_path, wr
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (200, 500), (900, 150)])
 def test_plates_fit_into_images_of_any_shape(tmp_path, size):
     make_plates(tmp_path / "odd", 4, seed=1, size=size)

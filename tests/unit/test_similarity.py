@@ -89,6 +89,7 @@ def test_a_hash_has_63_bits_in_16_hex_digits(tmp_path):
     assert int(found, 16).bit_count() == 31  # those above the median of 63
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "most"),
     [
@@ -128,6 +129,7 @@ def test_every_kind_of_pixel_is_read(tmp_path, mode):
     assert bits_between(original, perceptual_hash(saved(image, tmp_path / f"b{suffix}"))) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
 @pytest.mark.parametrize(
     ("turned", "stored"),

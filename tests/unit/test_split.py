@@ -331,6 +331,7 @@ def test_a_new_image_that_resembles_old_ones_of_two_splits_is_reported():
     assert codes(record([first, *rest], [a, b, *rest], [a, between, *rest], seed=seed)) == [] or first is b
 
 
+@pytest.mark.slow
 def test_recording_an_older_version_again_gives_what_it_gave():
     old = a_thousand()
     new = two_hundred_more(old)
