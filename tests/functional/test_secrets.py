@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy
 
 from sightline.storage import open_storage
+from tests.make_labelme import make_labelme
 from tests.ports import closed_port
 from tests.workspace import run_pipeline
 
@@ -70,9 +71,9 @@ def test_a_run_writes_no_secret_anywhere(tmp_path: Path, planted: dict[str, str]
     assert len(password) > 12, "too short to be told from other text"
     secrets = [password, KEY_CANARY, TOKEN_CANARY, WRONG_PASSWORD]
     workspace, plates, compiled = tmp_path / "workspace", tmp_path / "plates", tmp_path / "pipeline.yaml"
+    make_labelme(plates, [f"{number}.png" for number in range(16)])
     said = []
     for arguments in (
-        ("sample", str(plates), "--images", "16", "--labels", "board"),
         ("publish", str(plates), "--category", "plates", "--version", "v0.1.0"),
         ("local", "--category", "plates", "--epochs", "1", "--steps", steps),
         ("compile", "-o", str(compiled)),
