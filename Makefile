@@ -8,7 +8,7 @@ TARGETS := data train
 REGISTRY ?= $(or $(SIGHTLINE_REGISTRY),sightline)
 TAG ?= $(or $(SIGHTLINE_TAG),latest)
 # Tests of one file share what they made, so files go side by side; those of one engine and one Kubernetes mostly wait.
-CORES := $(shell nproc 2>/dev/null || echo 2)
+CORES := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 SIDE_BY_SIDE = -n $(shell echo $$(($(CORES) > 4 ? 4 : $(CORES)))) --no-loadscope-reorder
 SIDE_BY_SIDE_WITH_CLUSTER = -n $(shell echo $$(($(CORES) > 4 ? 5 : $(CORES) + 1))) --no-loadscope-reorder
 TORCH ?= cpu
@@ -41,8 +41,10 @@ demo: setup ## Make a small licence-plate dataset and run the whole pipeline on 
 	@$(RUN) pipeline.py publish $(DEMO) --category plates --version v0.1.0
 	@$(RUN) pipeline.py local --category plates --epochs 14
 
-# Their hundreds of processes import the same: bytecode is kept, whatever the environment says.
+# Their hundreds of processes import the same: bytecode is kept, whatever the environment says. A thread each: several
+# processes that all compute with every core wait for one another.
 test test-rest test-all test-times test-broken: export PYTHONDONTWRITEBYTECODE =
+test test-rest test-all test-times test-broken: export OMP_NUM_THREADS = 1
 
 .PHONY: test
 test: setup ## Run a test of every promise, and all that are quick (minutes)
