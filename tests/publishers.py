@@ -211,11 +211,12 @@ def all_kills() -> list[Kill]:
 
 
 def start_honest_publisher(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """A new interpreter as a user starts one, in a process group of its own."""
+    """A new interpreter as a user starts one, in a process group of its own; what it reads from stdin never comes."""
     path = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'shared_volume'}"
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         env=os.environ | {"PYTHONPATH": path},
         start_new_session=True,
+        stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+REMOVED: list[str] = []
+"""Namespaces of this session that are being removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kube:
@@ -88,25 +91,25 @@ class Kube:
 
 @contextmanager
 def new_namespace(config: Path) -> Iterator[Kube]:
-    """A namespace of one's own, removed afterwards with its claims."""
+    """A namespace of one's own, removed afterwards with its claims.
+
+    Nobody waits for the removal, as names are never used again; `cluster` does at the session's end.
+    """
     name = f"test-{os.urandom(4).hex()}"
+    here = Kube(config, name)
     Kube(config).run("create", "namespace", name)
     try:
-        yield Kube(config, name)
+        yield here
     finally:
-        remove_namespace(config, name)
-
-
-def remove_namespace(config: Path, name: str) -> None:
-    """Delete a namespace and wait until all in it is gone, without the half minute that pods may take to end."""
-    here = Kube(config, name)
-    here.run("delete", "deployments,statefulsets,jobs", "--all", "--wait=false", check=False)
-    here.run("delete", "pods", "--all", "--grace-period=1", check=False)
-    here.run("delete", "namespace", name, "--ignore-not-found", "--timeout=120s", check=False)
+        here.run("delete", "deployments,statefulsets,jobs", "--all", "--wait=false", check=False)
+        # Without the half minute that they may take to end.
+        here.run("delete", "pods", "--all", "--wait=false", "--grace-period=1", check=False)
+        here.run("delete", "namespace", name, "--wait=false", check=False)
+        REMOVED.append(f"namespace/{name}")
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Path:
+def cluster() -> Iterator[Path]:
     """The KUBECONFIG of the Kubernetes that SIGHTLINE_TEST_KUBECONFIG names; it runs the images of the tests' engine.
 
     Whatever cluster the person at this machine works with is left alone.
@@ -120,7 +123,11 @@ def cluster() -> Path:
     command = ["kubectl", f"--kubeconfig={config}", "get", "nodes"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert answer.returncode == 0, f"SIGHTLINE_TEST_KUBECONFIG={given} does not answer: {answer.stderr}"
-    return config
+    yield config
+    here = Kube(config)
+    left = [name for name in here.run("get", "namespaces", "--output=name").stdout.split() if name in REMOVED]
+    if left:
+        here.run("wait", "--for=delete", *left, "--timeout=120s", check=False)
 
 
 @pytest.fixture
