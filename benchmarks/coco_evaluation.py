@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 from pycocotools.coco import COCO  # noqa: E402
 from pycocotools.cocoeval import COCOeval  # noqa: E402
 
-from sightline.metrics import score_results  # noqa: E402
+from sightline.tasks.detection.metrics.scores import score_results  # noqa: E402
 
 SIDE = 640  # pixels
 OBJECTS = 8  # an image; COCO has 7.3

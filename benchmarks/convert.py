@@ -25,11 +25,11 @@ import numpy as np  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 from pycocotools import mask  # noqa: E402
 
-from sightline.coco import Box, write_coco  # noqa: E402
-from sightline.labelme import Document, Shape, read_document, write_document  # noqa: E402
-from sightline.record.build import read_and_check  # noqa: E402
-from sightline.record.convert import choose_classes, convert_images  # noqa: E402
-from sightline.record.recipe import Recipe  # noqa: E402
+from sightline.annotations.folder import read_usable  # noqa: E402
+from sightline.annotations.labelme import Document, Shape, read_document, write_document  # noqa: E402
+from sightline.annotations.recipe import Recipe  # noqa: E402
+from sightline.annotations.regions import Box, write_coco  # noqa: E402
+from sightline.tasks.detection.data import choose_classes, convert_images  # noqa: E402
 
 WIDTH, HEIGHT = 640, 352
 LABELS = ("PS4-Controller", "Smart-Plug", "Smart-Switch")
@@ -63,7 +63,7 @@ def make_polygon(draw: random.Random) -> np.ndarray:
 
 
 def convert_ours(folder: Path, target: Path) -> list[Box]:
-    images, findings = read_and_check(folder, Recipe())
+    images, findings = read_usable(folder, Recipe())
     assert not findings, findings[0]
     content = convert_images(images, choose_classes(images, Recipe()))
     write_coco(target, content)
@@ -82,7 +82,7 @@ def convert_labelme2coco(folder: Path, target: Path) -> list[Box]:
 
 def convert_by_raster(folder: Path, target: Path) -> list[Box]:
     """Ours, but with boxes and areas as many converters take them: paint each polygon, look where the paint is."""
-    images, _ = read_and_check(folder, Recipe())
+    images, _ = read_usable(folder, Recipe())
     content = convert_images(images, choose_classes(images, Recipe()))
     for annotation in content["annotations"]:
         canvas = Image.new("L", (WIDTH, HEIGHT))

@@ -24,13 +24,13 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from sightline.database import connect  # noqa: E402
-from sightline.dataset_repo import DatasetRepo  # noqa: E402
-from sightline.datasets import find_dataset, pull_dataset  # noqa: E402
-from sightline.publication import Content, Services, publish  # noqa: E402
+from sightline.services.database.connection import connect  # noqa: E402
+from sightline.services.storage.access import open_storage  # noqa: E402
+from sightline.services.versioning.datasets import find_dataset, pull_dataset  # noqa: E402
+from sightline.services.versioning.publication import Content, Services, publish  # noqa: E402
+from sightline.services.versioning.repository import DatasetRepo  # noqa: E402
+from sightline.services.versioning.shards import pack_images  # noqa: E402
 from sightline.settings import Settings  # noqa: E402
-from sightline.shards import pack_images  # noqa: E402
-from sightline.storage import open_storage  # noqa: E402
 
 TIMES_FASTER = 5
 ROUNDS = 3

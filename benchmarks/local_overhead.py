@@ -14,41 +14,32 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT = 2.0  # seconds a step
 
+DATASET = """
+from sightline.services.versioning.datasets import find_dataset
+from sightline.settings import settings
+dataset = find_dataset(settings(), "plates", "").to_text()
+"""
 BARE = {
     "snapshot": """
-from sightline.run_start import start_run
-parameters = {"config": "mask_rcnn_r18_small", "overrides": {}, "epochs": 1, "select_by": "bbox_mAP"}
-result = start_run("plates", "", "", parameters, True, False)._asdict()
+from sightline.steps.snapshot.start import start_run
+result = start_run("plates", config="mask_rcnn_r18_small", epochs=1, select_by="bbox_mAP")._asdict()
 """,
     "record": """
-from sightline.record import record_dataset
-result = record_dataset(state["record_code"], "plates", state["annotation_version"], state["annotation_commit"]).dataset.to_json()
+from sightline.steps.record.record import record_dataset
+recorded = record_dataset(state["record_code"], "plates", state["annotation_version"], state["annotation_commit"])
+result = recorded.dataset.to_json()
 """,
-    "train": """
-from pathlib import Path
-from sightline.datasets import find_dataset
-from sightline.settings import settings
-from sightline.train import train_model
-dataset = find_dataset(settings(), "plates", "")
-result = {"model": train_model(Path(state["train_code"]), dataset, "mask_rcnn_r18_small", {}, 1).model.to_json()}
+    "train": f"""{DATASET}
+from sightline.steps.train.start import train_model
+result = {{"model": train_model(state["train_code"], dataset, "mask_rcnn_r18_small", epochs=1).model.to_text()}}
 """,
-    "evaluate": """
-from sightline.datasets import find_dataset
-from sightline.evaluate import evaluate_models
-from sightline.references import ModelReference
-from sightline.settings import settings
-model = ModelReference.from_json(state["model"])
-dataset = find_dataset(settings(), "plates", "")
-result = {"selected": evaluate_models("evaluate", dataset, model, [], "test", "bbox_mAP").selected.to_json()}
+    "evaluate": f"""{DATASET}
+from sightline.steps.evaluate.start import evaluate_models
+result = {{"selected": evaluate_models("evaluate", dataset, state["model"]).selected.to_text()}}
 """,
-    "test": """
-from sightline.datasets import find_dataset
-from sightline.references import ModelReference
-from sightline.settings import settings
-from sightline.test import test_model
-model = ModelReference.from_json(state["selected"])
-dataset = find_dataset(settings(), "plates", "")
-result = test_model("test", "plates", model, dataset, "", 0.3).reference
+    "test": f"""{DATASET}
+from sightline.steps.testing.start import test_model
+result = test_model("test", "plates", dataset, model=state["selected"]).reference
 """,
 }
 

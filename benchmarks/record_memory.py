@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve()
 def build(folder: Path, target: Path) -> None:
     """The child's part: build, then print peak resident memory in MB and seconds."""
     sys.path.insert(0, str(HERE.parents[1] / "shared_volume"))
-    from sightline.record.build import build_dataset
-    from sightline.record.recipe import Recipe
+    from sightline.annotations.recipe import Recipe
+    from sightline.steps.record.build import build_dataset
 
     started = time.perf_counter()
     facts = {"category": "bench", "version": "v1.0.0", "annotation_version": "v1.0.0"}

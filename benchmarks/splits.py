@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "shared_volume"))
 
 from PIL import Image
 
-from sightline.record.recipe import Recipe
-from sightline.record.split import Candidate, assign_splits
-from sightline.similarity import group_similar, perceptual_hash
+from sightline.annotations.recipe import Recipe
+from sightline.images.similarity import group_similar, perceptual_hash
+from sightline.steps.record.split import Candidate, assign_splits
 
 DISTANCE = 6
 VERSIONS = 10

@@ -36,9 +36,9 @@ def main() -> int:
 
 def make_dataset(folder: Path) -> Path:
     from laptop.samples import make_plates
-    from sightline.record.build import build_dataset
-    from sightline.record.recipe import Recipe
-    from sightline.shards import unpack
+    from sightline.annotations.recipe import Recipe
+    from sightline.services.versioning.shards import unpack
+    from sightline.steps.record.build import build_dataset
 
     make_plates(folder / "plates", IMAGES, seed=0, labels="board", size=(320, 240))
     facts = {"category": "plates", "version": "v0.1.0", "annotation_version": "v0.1.0"}
@@ -49,13 +49,13 @@ def make_dataset(folder: Path) -> Path:
 
 def train(side: str, dataset_dir: Path, folder: Path) -> float:
     """One side's seconds from the built runner to the end of its last epoch."""
-    from sightline.threads import set_thread_environment
+    from sightline.processes.threads import set_thread_environment
 
     set_thread_environment()
     import torch
 
-    from sightline.detectors.configure import load_config, set_epochs
-    from sightline.detectors.registry import register
+    from sightline.tasks.detection.configure import load_config, set_epochs
+    from sightline.tasks.detection.registry import register
 
     register()
     classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
@@ -63,7 +63,7 @@ def train(side: str, dataset_dir: Path, folder: Path) -> float:
     config = load_config(REPOSITORY / "shared_volume/configs/mask_rcnn_r18_small.py", overrides, classes)
     set_epochs(config, EPOCHS)
     if side == "sightline":
-        from sightline.train.fit import fit
+        from sightline.steps.train.fit import fit
 
         return fit(config, dataset_dir, classes, folder, "bbox_mAP", torch.device("cpu"))[1]
     return train_bare(config, dataset_dir, classes, folder)

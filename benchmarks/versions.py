@@ -29,7 +29,7 @@ TIMES_LISTING = 2.0
 
 def publish(folder: str, version: str) -> None:
     """Make an annotation version."""
-    from sightline.publish import publish_annotations
+    from sightline.publish.annotations import publish_annotations
     from sightline.settings import settings
 
     publish_annotations(settings(), Path(folder), CATEGORY, version)
@@ -37,9 +37,10 @@ def publish(folder: str, version: str) -> None:
 
 def record(version: str) -> None:
     """Make a dataset version."""
-    from sightline.database import connect, find_version
-    from sightline.record import record_dataset
+    from sightline.services.database.connection import connect
+    from sightline.services.database.versions import find_version
     from sightline.settings import settings
+    from sightline.steps.record.record import record_dataset
 
     row = find_version(connect(settings().database_url.get_secret_value()), CATEGORY, "annotation", version)
     assert row is not None
@@ -48,8 +49,8 @@ def record(version: str) -> None:
 
 def list_remote() -> None:
     """What verify is measured against."""
+    from sightline.services.storage.access import open_storage
     from sightline.settings import settings
-    from sightline.storage import open_storage
 
     storage = open_storage(settings().storage)
     found = [item for remote in ("annotations", "datasets") for item in storage.list(f"dvc/{remote}/files/md5")]
@@ -58,7 +59,7 @@ def list_remote() -> None:
 
 def verify() -> None:
     """Every version."""
-    from sightline.catalogue import verify_versions
+    from sightline.catalogue.verification import verify_versions
     from sightline.settings import settings
 
     found = verify_versions(settings())
@@ -68,7 +69,7 @@ def verify() -> None:
 
 def compare(before: str, after: str) -> None:
     """What `diff` shows."""
-    from sightline.catalogue import compare_versions
+    from sightline.catalogue.difference import compare_versions
     from sightline.settings import settings
 
     compare_versions(settings(), before, after)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sightline.dataset_repo import DatasetRepo
 from sightline.errors import SightlineError
+from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import settings
 from sightline.versions import parse_tag
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline.catalogue import Checked, Deed, Difference, Listed, Verification
+    from sightline.catalogue.difference import Difference
+    from sightline.catalogue.listing import Listed
+    from sightline.catalogue.repair import Deed
+    from sightline.catalogue.verification import Checked, Verification
 
 SHOWN = 10  # names of each kind, unless all are asked for
 COMMIT = 12  # characters of a commit
@@ -18,7 +21,7 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 def versions(category: str | None, as_json: bool) -> int:
     """Print every version as a table, newest last."""
-    from sightline.catalogue import list_catalogue
+    from sightline.catalogue.listing import list_catalogue
     from sightline.settings import settings
 
     listed = list_catalogue(settings(), category)
@@ -36,7 +39,7 @@ def versions(category: str | None, as_json: bool) -> int:
 
 def diff(before: str, after: str, as_json: bool, everything: bool) -> int:
     """Print how two versions differ: counts first, then names."""
-    from sightline.catalogue import compare_versions
+    from sightline.catalogue.difference import compare_versions
     from sightline.settings import settings
 
     difference = compare_versions(settings(), before, after)
@@ -49,7 +52,8 @@ def diff(before: str, after: str, as_json: bool, everything: bool) -> int:
 
 def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
     """Print a line per version, and what is wrong with it; mend it when asked. 1 when something is (still) wrong."""
-    from sightline.catalogue import repair_versions, verify_versions
+    from sightline.catalogue.repair import repair_versions
+    from sightline.catalogue.verification import verify_versions
     from sightline.settings import settings
 
     found = verify_versions(settings(), tag, full)

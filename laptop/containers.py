@@ -227,7 +227,7 @@ def _writable(workspace: Workspace) -> list[Path]:
 
 
 def _repository() -> Path | None:
-    from sightline.git import local_repository
+    from sightline.services.versioning.git import local_repository
 
     found = local_repository(os.environ["SIGHTLINE_DATASET_REPO"])
     return found.resolve() if found else None

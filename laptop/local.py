@@ -241,9 +241,9 @@ def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {"findings": {}, "warnings": []}
     if not dataset:
         return told
-    from sightline.datasets import pull_dataset
     from sightline.errors import SightlineError
     from sightline.references import DatasetReference
+    from sightline.services.versioning.datasets import pull_dataset
     from sightline.settings import settings
 
     # Whatever is wrong there, a step that failed of it has said so already.

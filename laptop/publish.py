@@ -6,8 +6,8 @@ from pathlib import Path
 
 def publish(folder: Path, category: str, version: str, form: str, policy: Mapping[str, str]) -> int:
     """Publish a folder of annotations as an annotation version, and say what happened."""
-    from sightline.publish import publish_annotations
-    from sightline.record.findings import summarize_findings
+    from sightline.annotations.findings import summarize_findings
+    from sightline.publish.annotations import publish_annotations
     from sightline.settings import settings
 
     published = publish_annotations(settings(), folder, category, version, form, policy)

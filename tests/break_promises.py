@@ -147,6 +147,9 @@ def _copy() -> Iterator[Path]:
             if source.is_file() or source.is_symlink():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, copy / name, follow_symlinks=False)
+        # Of its own: what lists the files of a checkout finds the copy's.
+        subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
+        subprocess.run(["git", "add", "--all"], cwd=copy, check=True)
         _link_environment(copy / ".venv")
         yield copy
 

@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from sightline.labelme import Document, read_document, write_document
-from sightline.publish import publish_annotations
-from sightline.record import record_dataset
+from sightline.annotations.labelme import Document, read_document, write_document
+from sightline.publish.annotations import publish_annotations
+from sightline.steps.record.record import record_dataset
 from tests.installed import Installed
 from tests.make_labelme import HEIGHT, WIDTH, annotate, box
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from sightline.database import connect
-from sightline.database.models import Base
+from sightline.services.database.connection import connect
+from sightline.services.database.models import Base
+from sightline.services.storage.access import open_storage
 from sightline.settings import Settings, settings
-from sightline.storage import open_storage
 
 BOTH = pytest.mark.parametrize("installed", ["files", pytest.param("cloud", marks=pytest.mark.slow)], indirect=True)
 """For the fixture `installed`: files with SQLite, and the Cloud Storage emulator with MariaDB."""

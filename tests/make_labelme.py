@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sightline.labelme import Document, Shape, write_document
+from sightline.annotations.labelme import Document, Shape, write_document
 
 WIDTH, HEIGHT = 48, 32
 NAMES = ("a.png", "b.jpg", "kitchen/c.png", "kitchen/top shelf/d.png")

@@ -20,13 +20,18 @@ from typing import Any
 
 import pytest
 
-from sightline import publication
+from sightline.services.versioning import publication
 from tests.services import EMULATOR_SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What a publisher imports sooner or later.
 MODULES = (
-    *("sightline.publish", "sightline.record", "sightline.database.migrations", "google.cloud.storage", "pymysql"),
+    *(
+        "sightline.publish",
+        "sightline.steps.record",
+        "google.cloud.storage",
+        "pymysql",
+    ),
     *("dvc.repo", "dvc.repo.add", "dvc.repo.pull", "dvc.repo.index", "dvc.repo.graph", "dvc.repo.brancher", "dvc.scm"),
     *("dvc.repo.artifacts", "dvc.repo.datasets", "dvc.repo.metrics", "dvc.repo.params", "dvc.repo.plots"),
     *("dvc.repo.stage", "dvc.cachemgr", "dvc.data_cloud", "dvc.lock", "dvc.rwlock", "dvc.utils.strictyaml"),

@@ -70,8 +70,8 @@ import sys
 from pathlib import Path
 sys.path.append(sys.argv[2])
 from laptop.samples import make_plates
-from sightline.publish import publish_annotations
-from sightline.record import record_dataset
+from sightline.publish.annotations import publish_annotations
+from sightline.steps.record.record import record_dataset
 from sightline.settings import settings
 folder = Path(sys.argv[1])
 make_plates(folder, int(sys.argv[3]), seed=7, labels="board", size=(320, 240))

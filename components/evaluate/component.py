@@ -38,23 +38,24 @@ def evaluate(
         evaluation_report: scores, curves, confusion, best and worst images.
         model: reference to a trained model; empty when this run trained none.
     """
-    import json
     import sys
-    from pathlib import Path
 
     sys.path.insert(0, code)
-    from sightline.evaluate import evaluate_models
-    from sightline.references import DatasetReference, ModelReference, write_reference
+    from sightline import entry
 
-    given = DatasetReference.from_text(dataset)
-    trained = ModelReference.from_text(model) if model else None
-    result = evaluate_models(Path(code).name, given, trained, candidates, split, select_by, device)
-    write_reference(selected_model, result.selected.to_json())
-    for name, value in result.headline.items():
-        scores.log_metric(name, value)
-    confusion_matrix.log_confusion_matrix(list(result.confusion.labels), result.confusion.matrix.tolist())
-    # The UI shows an artifact's file, and the local runner reuses no result whose artifact has none.
-    for metrics in (scores, confusion_matrix):
-        Path(metrics.path).write_text(json.dumps(metrics.metadata), encoding="utf-8")
-    Path(evaluation_report.path).write_text(result.report, encoding="utf-8")
-    return (result.selected.to_text(),)
+    evaluated = entry.evaluate(
+        interface=1,
+        code=code,
+        dataset=dataset,
+        model=model,
+        candidates=candidates,
+        candidates_digest=candidates_digest,
+        split=split,
+        select_by=select_by,
+        device=device,
+        selected_model=selected_model,
+        scores=scores,
+        confusion_matrix=confusion_matrix,
+        evaluation_report=evaluation_report,
+    )
+    return (evaluated.selected.to_text(),)

@@ -31,11 +31,16 @@ def record(
     import sys
 
     sys.path.insert(0, code)
-    from sightline.record import record_dataset
-    from sightline.references import write_reference
+    from sightline import entry
 
-    recorded = record_dataset(code, category, annotation_version, annotation_commit, recipe)
-    write_reference(dataset, recorded.dataset.to_json())
-    with open(data_report.path, "w", encoding="utf-8") as file:
-        file.write(recorded.report)
+    recorded = entry.record(
+        interface=1,
+        code=code,
+        category=category,
+        annotation_version=annotation_version,
+        annotation_commit=annotation_commit,
+        recipe=recipe,
+        dataset=dataset,
+        data_report=data_report,
+    )
     return (recorded.dataset.to_text(),)

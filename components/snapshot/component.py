@@ -61,24 +61,37 @@ def snapshot(
     code = os.path.realpath(live)
     if not os.path.isdir(code):
         raise RuntimeError(f"There is no helper code at {live}. Put it there with: python pipeline.py sync")
+    if not os.path.isfile(os.path.join(code, "sightline", "entry.py")):
+        raise RuntimeError("The helper code is older than this pipeline. Bring it up to date: python pipeline.py sync")
     sys.path.insert(0, code)
-    from sightline.run_start import start_run
+    from sightline import entry
 
-    parameters = {
-        "config": config,
-        "recipe": recipe,
-        "overrides": overrides,
-        "epochs": epochs,
-        "select_by": select_by,
-    }
-    models = [*candidate_models, model]
-    return start_run(
-        category,
-        annotation_version,
-        dataset_version,
-        parameters,
-        record_follows,
-        dataset_follows,
-        test_images,
-        models,
+    frozen = entry.snapshot(
+        interface=1,
+        category=category,
+        annotation_version=annotation_version,
+        dataset_version=dataset_version,
+        config=config,
+        recipe=recipe,
+        overrides=overrides,
+        epochs=epochs,
+        select_by=select_by,
+        record_follows=record_follows,
+        dataset_follows=dataset_follows,
+        test_images=test_images,
+        candidate_models=candidate_models,
+        model=model,
+    )
+    return (
+        frozen.record_code,
+        frozen.train_code,
+        frozen.evaluate_code,
+        frozen.test_code,
+        frozen.annotation_version,
+        frozen.annotation_commit,
+        frozen.dataset_version,
+        frozen.dataset_reference,
+        frozen.images_digest,
+        frozen.models_digest,
+        frozen.code_digest,
     )

@@ -37,15 +37,22 @@ def test(
         model_digest: of what lies there, for the cache.
     """
     import sys
-    from pathlib import Path
 
     sys.path.insert(0, code)
-    from sightline.models import given_model
-    from sightline.references import DatasetReference, write_reference
-    from sightline.test import test_model
+    from sightline import entry
 
-    given = None if images else DatasetReference.from_text(dataset)
-    chosen = given_model(model, model_uri, category)
-    result = test_model(Path(code).name, category, chosen, given, images, score_threshold, device)
-    write_reference(predictions, result.reference)
-    Path(test_report.path).write_text(result.report, encoding="utf-8")
+    entry.test(
+        interface=1,
+        code=code,
+        category=category,
+        dataset=dataset,
+        images=images,
+        images_digest=images_digest,
+        model=model,
+        model_uri=model_uri,
+        model_digest=model_digest,
+        score_threshold=score_threshold,
+        device=device,
+        predictions=predictions,
+        test_report=test_report,
+    )

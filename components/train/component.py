@@ -35,14 +35,21 @@ def train(
         training_report: losses and validation curves.
     """
     import sys
-    from pathlib import Path
 
     sys.path.insert(0, code)
-    from sightline.references import DatasetReference, write_reference
-    from sightline.train import train_model
+    from sightline import entry
 
-    given = DatasetReference.from_text(dataset)
-    trained = train_model(Path(code), given, config, overrides, epochs, select_by, device, on_out_of_memory)
-    write_reference(model, trained.model.to_json())
-    Path(training_report.path).write_text(trained.report, encoding="utf-8")
+    trained = entry.train(
+        interface=1,
+        code=code,
+        dataset=dataset,
+        config=config,
+        overrides=overrides,
+        epochs=epochs,
+        select_by=select_by,
+        device=device,
+        on_out_of_memory=on_out_of_memory,
+        model=model,
+        training_report=training_report,
+    )
     return (trained.model.to_text(),)

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from sightline.deadline import deadline_seconds
 from sightline.errors import SightlineError
+from sightline.processes.deadline import deadline_seconds
 
 if TYPE_CHECKING:
     import kfp

@@ -57,6 +57,6 @@ def _in_sql(records: Records) -> Iterator[str]:
     """Runs on laptops are here only."""
     if records.database is None:
         return iter(())
-    from sightline.database import list_runs
+    from sightline.services.database.runs import list_runs
 
     return (run.id for run in list_runs(records.database))

@@ -12,7 +12,7 @@ from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.sql import Records, failure_of
 from laptop.kubeflow.tasks import ENDED, StepState, nothing_new, steps_of
 from laptop.local import HEADLINES
-from sightline.deadline import deadline_seconds
+from sightline.processes.deadline import deadline_seconds
 
 SECONDS_BETWEEN_LOOKS = 5.0
 INTERRUPTED = 130
@@ -102,6 +102,6 @@ def _print_end(console: Console, run: Any, records: Records) -> None:
 def _scores(records: Records, run_id: str) -> Mapping[str, float | None]:
     if records.database is None:
         return {}
-    from sightline.database import list_evaluations
+    from sightline.services.database.scores import list_evaluations
 
     return next((each.overall for each in list_evaluations(records.database, run_id) if each.selected), {})

@@ -13,8 +13,8 @@ from laptop.kubeflow.access import access_of
 from laptop.kubeflow.connect import Server, try_connect
 from laptop.kubeflow.find import find_run_id
 from laptop.kubeflow.sql import Records, open_records
-from sightline.deadline import deadline_seconds
 from sightline.errors import SightlineError
+from sightline.processes.deadline import deadline_seconds
 
 SECONDS_BETWEEN_LOOKS = 2.0
 NODE_NAME = "workflows.argoproj.io/node-name"
@@ -150,7 +150,7 @@ def _elsewhere(why: str, run_id: str, step: str | None, server: Server | None, r
     if records.database is None:
         print(f"SQL could tell how the steps ended, but: {records.missing}", file=sys.stderr)
         return 1
-    from sightline.database import list_steps
+    from sightline.services.database.runs import list_steps
 
     for each in list_steps(records.database, run_id):
         if step in (None, each.step):

@@ -90,7 +90,7 @@ def _rows(server: Server | None, records: Records, category: str | None, limit: 
 def _recorded(records: Records, category: str | None) -> dict[str, Any]:
     if records.database is None:
         return {}
-    from sightline.database import list_runs
+    from sightline.services.database.runs import list_runs
 
     return {run.id: run for run in list_runs(records.database, category)}
 
@@ -118,7 +118,7 @@ def _row(run: Any, record: Any, records: Records) -> RunRow:
 def _steps(steps: tuple[StepState, ...], record: Any, records: Records) -> tuple[StepRow, ...]:
     rows = {step.name: StepRow(step.name, step.state, seconds=step.seconds(), reason=step.message) for step in steps}
     if record is not None and records.database is not None:
-        from sightline.database import list_steps
+        from sightline.services.database.runs import list_steps
 
         for each in list_steps(records.database, record.id):
             known = rows.get(each.step, StepRow(each.step))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
-    from sightline.database import Database
+    from sightline.services.database.connection import Database
 
 SECONDS = "15"  # a laptop that cannot reach the cluster's database should say so soon
 
@@ -31,7 +31,8 @@ def open_records(workspace: Path) -> Records:
         return Records(None, "SIGHTLINE_DATABASE_URL is not set")
     os.environ.setdefault("SIGHTLINE_TIMEOUT", SECONDS)
     try:
-        from sightline.database import connect, list_runs, list_steps
+        from sightline.services.database.connection import connect
+        from sightline.services.database.runs import list_runs, list_steps
 
         database = connect(url)
         list_runs(database, category="")  # nothing, but only where the tables are those of this code
@@ -47,7 +48,7 @@ def failure_of(records: Records, run_id: str) -> tuple[str, str] | None:
     """The step that failed in a run and the reason that it recorded; None when SQL knows of none."""
     if records.database is None:
         return None
-    from sightline.database import list_steps
+    from sightline.services.database.runs import list_steps
 
     for step in list_steps(records.database, run_id):
         if step.state == "failed" or step.lost():

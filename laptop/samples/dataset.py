@@ -12,8 +12,8 @@ from rich.progress import track
 
 from laptop.samples.plates import LETTERS
 from laptop.samples.scene import SeenPlate, photograph_plates
+from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
-from sightline.labelme import Document, Shape, write_document
 
 LabelSet = Literal["board", "numbers", "all"]
 

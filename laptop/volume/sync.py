@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from laptop.volume.doors import Channel, Door
 from laptop.volume.local_code import ChangedWhileSentError, LocalCode, digest_of, origin_of, read_code
 from sightline.errors import SightlineError
-from sightline.snapshot import JUNK_ENDINGS, JUNK_NAMES
+from sightline.services.runs.freeze import JUNK_ENDINGS, JUNK_NAMES
 
 SHOWN_NAMES = 10
 LARGE = 2_000_000  # bytes; whoever sends more wants to see how far it is

@@ -8,7 +8,7 @@ from typing import NoReturn
 from laptop.volume.doors import Door, HeldError, LostError
 from laptop.volume.local_code import ChangedWhileSentError, times_of
 from laptop.volume.sync import EditedError, sync
-from sightline.snapshot import BrokenCodeError
+from sightline.services.runs.freeze import BrokenCodeError
 
 SECONDS_BETWEEN_LOOKS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from sightline.bundle import read_bundle
-from sightline.record import record_dataset
-from sightline.storage import open_storage
+from sightline.models.bundle import read_bundle
+from sightline.services.storage.access import open_storage
+from sightline.steps.record.record import record_dataset
 from tests.cluster.conftest import TAG
 from tests.live_code import LIVE, append, file_of
 from tests.mariadb import PASSWORD, new_database

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy
 
 from laptop.samples import make_plates
-from sightline.evaluate import evaluate_models
-from sightline.record import record_dataset
-from sightline.storage import open_storage
+from sightline.services.storage.access import open_storage
+from sightline.steps.evaluate.start import evaluate_models
+from sightline.steps.record.record import record_dataset
 from tests.cluster.conftest import REGISTRY, TAG
 from tests.cluster.deployed import Deployed, deployed
 from tests.cluster.kfp_pod import CompiledPipeline, Outcome, run_task

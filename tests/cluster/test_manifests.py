@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 import yaml
 
-from sightline.database.migrations import HEAD
+from sightline.services.database.connection import HEAD
 from tests.cluster.conftest import TAG
 from tests.cluster.deployed import MANIFESTS, Deployed, database_secret, deployed, overlay_of_ours, require_kustomize
 from tests.cluster.kube import Kube, new_namespace

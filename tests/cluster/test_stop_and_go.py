@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from components import train
-from sightline.database import StepRecord, connect, find_step, find_version
 from sightline.references import DatasetReference
+from sightline.services.database.connection import connect
+from sightline.services.database.runs import StepRecord, find_step
+from sightline.services.database.versions import find_version
 from tests.executor import executor_command
 from tests.live_code import copy_live
 from tests.workspace import Installation, with_plates

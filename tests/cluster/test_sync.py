@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from laptop.volume.pod import PodDoor
-from sightline.snapshot import list_files
+from sightline.services.runs.freeze import list_files
 from tests.cluster.deployed import Deployed, deployed
 from tests.cluster.kube import Kube
 from tests.functional.test_sync import DYING_LAPTOP, digest, edit, wait_for

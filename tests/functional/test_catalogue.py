@@ -8,15 +8,24 @@ from pathlib import Path
 import pytest
 
 from laptop.cli import main
-from sightline.catalogue import State, compare_versions, list_catalogue
-from sightline.catalogue.difference import Annotation, Changed, ClassCount, DifferentKindsError, Moved, Renamed
-from sightline.claims import name_owner
-from sightline.database import claim_version, connect
-from sightline.dataset_repo import DatasetRepo
+from sightline.catalogue.difference import (
+    Annotation,
+    Changed,
+    ClassCount,
+    DifferentKindsError,
+    Moved,
+    Renamed,
+    compare_versions,
+)
+from sightline.catalogue.listing import State, list_catalogue
 from sightline.errors import SightlineError
-from sightline.publish import publish_annotations
+from sightline.publish.annotations import publish_annotations
+from sightline.services.database.connection import connect
+from sightline.services.database.versions import claim_version
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.claims import name_owner
+from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import settings
-from sightline.storage import open_storage
 from tests.catalogued import ALL, IMAGES, NEW, NEW_SET, OLD, OLD_SET, fill, name_of
 from tests.installed import Installed, install, run
 from tests.make_labelme import files_in, make_labelme
@@ -123,7 +132,7 @@ def test_rows_without_class_counts_are_counted_from_the_files(catalogued):
     """As those of versions that were published before the database had them."""
     import sqlalchemy
 
-    from sightline.database.models import Image
+    from sightline.services.database.models import Image
 
     database = connect(catalogued.place.database_url.get_secret_value())
     kept = catalogued.rows("images")["images"]

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from sightline import claims
-from sightline.claims import Lease, is_dead, name_owner, wait_for_claim
-from sightline.database import (
+from sightline.services.database import versions
+from sightline.services.database.connection import Database, connect
+from sightline.services.database.versions import (
     ClaimLostError,
-    Database,
     VersionClaimedError,
     claim_version,
-    connect,
     find_version,
     publish_version,
     release_claim,
-    versions,
 )
+from sightline.services.versioning import claims
+from sightline.services.versioning.claims import Lease, is_dead, name_owner, wait_for_claim
 
 SHORT_SECONDS = 3.0
 """A lease that a test can see the end of, and of which a busy machine takes no third."""

@@ -10,9 +10,9 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from sightline.detectors.configure import build_detector, load_config
-from sightline.detectors.inference import Detector
-from sightline.detectors.registry import register
+from sightline.tasks.detection.configure import build_detector, load_config
+from sightline.tasks.detection.predict import Detector
+from sightline.tasks.detection.registry import register
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
 CLASSES = ["circle", "square", "mask"]

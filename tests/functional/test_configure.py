@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sightline.bundle import parse_config
-from sightline.detectors.configure import (
+from sightline.models.bundle import parse_config
+from sightline.tasks.detection.configure import (
     ConfigError,
     build_detector,
     config_from_data,

@@ -18,45 +18,47 @@ import pytest
 import sqlalchemy
 from sqlalchemy import func, select
 
-from sightline.database import (
-    Claim,
-    ClaimLostError,
+from sightline.errors import SightlineError
+from sightline.services.database.connection import (
+    HEAD,
+    MIGRATIONS,
     Database,
     DatabaseDeniedError,
     DatabaseError,
     DatabaseUnreachableError,
+    connect,
+)
+from sightline.services.database.models import Base, Image, MetricValue, Version
+from sightline.services.database.runs import (
+    beat,
+    end_step,
+    find_run,
+    find_step,
+    list_runs,
+    list_steps,
+    record_event,
+    recorded_step,
+    start_step,
+)
+from sightline.services.database.scores import find_model, list_evaluations, record_evaluation, record_model
+from sightline.services.database.versions import (
+    Claim,
+    ClaimLostError,
     FindingRow,
     ImageRow,
     VersionClaimedError,
     VersionRecord,
     VersionTakenError,
-    beat,
     claim_version,
-    connect,
-    end_step,
-    find_model,
-    find_run,
-    find_step,
     find_version,
-    list_evaluations,
     list_findings,
     list_images,
-    list_runs,
-    list_steps,
     list_versions,
     newest_version,
     publish_version,
-    record_evaluation,
-    record_event,
-    record_model,
-    recorded_step,
     release_claim,
     renew_claim,
-    start_step,
 )
-from sightline.database.migrations import FOLDER, HEAD
-from sightline.database.models import Base, Image, MetricValue, Version
-from sightline.errors import SightlineError
 from sightline.versions import Kind
 from tests.ports import closed_port, silent_port
 
@@ -442,7 +444,7 @@ def test_the_migrations_make_the_tables_that_the_models_describe(database: Datab
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    assert ScriptDirectory(str(FOLDER)).get_current_head() == HEAD
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
@@ -451,7 +453,7 @@ def test_the_migrations_make_the_tables_that_the_models_describe(database: Datab
 @pytest.mark.slow
 def test_a_migration_with_nothing_to_do_is_quick_and_loads_no_alembic(url: str, database: Database) -> None:
     script = (
-        "import sys, time; from sightline.database import connect\n"
+        "import sys, time; from sightline.services.database.connection import connect\n"
         "database = connect(sys.argv[1]); times = []\n"
         "for _ in range(5):\n"
         "    started = time.perf_counter(); database.migrate(); times.append(time.perf_counter() - started)\n"
@@ -505,7 +507,7 @@ def test_steps_from_before_there_were_attempts_are_first_attempts(url: str) -> N
 
     database = connect(url)
     config = Config()
-    config.set_main_option("script_location", str(FOLDER))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with database.engine.connect() as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
@@ -536,7 +538,7 @@ def test_tables_of_a_newer_sightline_are_left_alone(database: Database, caplog: 
 def test_the_module_migrates_the_configured_database(url: str) -> None:
     environment = {"SIGHTLINE_DATABASE_URL": url, "SIGHTLINE_STORAGE": "file:///x", "SIGHTLINE_DATASET_REPO": "/x"}
     run = subprocess.run(
-        [sys.executable, "-m", "sightline.database"],
+        [sys.executable, "-m", "sightline.services.database"],
         env={**os.environ, **environment, "PYTHONPATH": "shared_volume"},
         capture_output=True,
         text=True,

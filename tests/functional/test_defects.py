@@ -11,14 +11,15 @@ from PIL import Image
 
 from laptop.cli import main
 from laptop.publish import publish
-from sightline.coco import read_coco
+from sightline.annotations.findings import Code, FindingsError, Outcome
+from sightline.annotations.folder import read_usable
+from sightline.annotations.labelme import read_document
+from sightline.annotations.recipe import Fractions, Recipe
+from sightline.annotations.regions import read_coco
 from sightline.errors import SightlineError
-from sightline.images import read_image
-from sightline.labelme import read_document
-from sightline.publish import publish_annotations
-from sightline.record.build import build_dataset, read_and_check
-from sightline.record.findings import Code, FindingsError, Outcome
-from sightline.record.recipe import Fractions, Recipe
+from sightline.images.files import read_image
+from sightline.publish.annotations import publish_annotations
+from sightline.steps.record.build import build_dataset
 from tests.installed import BOTH
 from tests.make_labelme import HEIGHT, WIDTH, annotate, box, files_in, make_image, make_labelme
 
@@ -79,7 +80,7 @@ def test_what_the_policy_drops_stands_in_sql_and_record_sees_the_rest(installed,
     assert published.outcome.record.image_count == 10
     names = {row["name"] for row in installed.rows("images")["images"]}
     assert {"x'); DROP TABLE image_data;-- .jpg", "번호판_日本 ñ 1.jpg"} <= names
-    _, findings = read_and_check(pull(installed), ALL_TRAIN)
+    _, findings = read_usable(pull(installed), ALL_TRAIN)
     assert [(one.file, one.code, one.shape_index) for one in findings if one.code not in ("wrong_extension",)] == [
         ("bad_shapes.json", Code.WRONG_POINTS, 3),
         ("bad_shapes.json", Code.WRONG_POINTS, 4),
@@ -145,7 +146,7 @@ def test_an_image_without_json_is_kept_as_a_background_when_asked(installed, tmp
     document = read_document(pulled / "kitchen" / "empty.json")
     assert (document.image_path, document.image_width, document.shapes) == ("empty.png", WIDTH, ())
     assert not (folder / "kitchen" / "empty.json").exists()
-    images, _ = read_and_check(pulled, ALL_TRAIN)
+    images, _ = read_usable(pulled, ALL_TRAIN)
     assert [len(image.instances) for image in images if image.name == "kitchen/empty.png"] == [0]
 
 
@@ -194,7 +195,7 @@ def test_numbers_that_json_has_not_are_published_as_they_are_and_found_by_record
     (folder / "a.json").write_text(json.dumps(content))
     publish_annotations(installed.place, folder, "desk", "v0.1.0")
     assert not publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.new
-    _, findings = read_and_check(pull(installed), ALL_TRAIN)
+    _, findings = read_usable(pull(installed), ALL_TRAIN)
     assert [(one.code, one.shape_index) for one in findings] == [(Code.NON_FINITE, 1)]
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from sightline.detectors import ops
-from sightline.detectors.configure import build_detector, load_config
-from sightline.detectors.inference import Detector
 from sightline.errors import SightlineError
+from sightline.tasks.detection import ops
+from sightline.tasks.detection.configure import build_detector, load_config
+from sightline.tasks.detection.predict import Detector
 
 WHEELS = Path(os.environ.get("SIGHTLINE_TEST_WHEELS", "/nowhere"))
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"

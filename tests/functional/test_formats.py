@@ -17,15 +17,16 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from laptop.cli import main
+from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.catalogue.export import FORMS, export_version
-from sightline.database import connect, list_findings
 from sightline.errors import SightlineError
-from sightline.images import read_image
-from sightline.labelme import Document, Shape, write_document
-from sightline.publish import publish_annotations
-from sightline.publish.sources.reading import mask_shape
-from sightline.record import record_dataset
+from sightline.formats.reading import mask_shape
+from sightline.images.files import read_image
+from sightline.publish.annotations import publish_annotations
+from sightline.services.database.connection import connect
+from sightline.services.database.versions import list_findings
 from sightline.settings import settings
+from sightline.steps.record.record import record_dataset
 from tests.installed import install
 from tests.make_labelme import HEIGHT, WIDTH, annotate, box, files_in, make_image
 from tests.workspace import REPOSITORY

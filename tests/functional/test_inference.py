@@ -8,12 +8,12 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from sightline.bundle import BundleError, write_bundle
-from sightline.detections import to_coco_results
-from sightline.detectors.configure import build_detector, config_text, load_config
-from sightline.detectors.inference import Detector, load_detector
-from sightline.detectors.registry import register
 from sightline.errors import SightlineError
+from sightline.models.bundle import BundleError, write_bundle
+from sightline.tasks.detection.configure import build_detector, config_text, load_config
+from sightline.tasks.detection.detections import to_coco_results
+from sightline.tasks.detection.predict import Detector, load_detector
+from sightline.tasks.detection.registry import register
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
 CLASSES = ["cup", "fork"]

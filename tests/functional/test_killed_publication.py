@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sightline.claims import LEASE_SECONDS
-from sightline.publication import PROTOCOL
-from sightline.publish import publish_annotations
-from sightline.record import record_dataset
+from sightline.publish.annotations import publish_annotations
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.claims import LEASE_SECONDS
+from sightline.services.versioning.publication import PROTOCOL
+from sightline.services.versioning.shards import unpack
 from sightline.settings import settings
-from sightline.shards import unpack
-from sightline.storage import open_storage
+from sightline.steps.record.record import record_dataset
 from tests.installed import Installed, install, run
 from tests.make_labelme import annotate, box
 from tests.mariadb import new_database
@@ -153,7 +153,7 @@ def fetch_all(clone: Path, anonymous: bool) -> None:
 HONEST = """
 import sys
 from pathlib import Path
-from sightline import publication
+from sightline.services.versioning import publication
 from tests.functional.test_killed_publication import publish
 def stop(attempt):
     print("here", file=sys.stderr, flush=True)

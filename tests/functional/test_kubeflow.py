@@ -21,9 +21,11 @@ from cryptography.x509.oid import NameOID
 
 from laptop.cli import main
 from laptop.kubeflow import connect, follow
-from sightline.database import claim_version, end_step, publish_version, record_evaluation, record_model, start_step
-from sightline.database import connect as open_database
-from sightline.database.models import Step
+from sightline.services.database.connection import connect as open_database
+from sightline.services.database.models import Step
+from sightline.services.database.runs import end_step, start_step
+from sightline.services.database.scores import record_evaluation, record_model
+from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
 from tests.kfp_server import Answer, KfpServer, Login, Request, serve
 from tests.kube_api import write_kubeconfig

@@ -10,7 +10,8 @@ import pytest
 
 from laptop.cli import main
 from laptop.kubeflow import logs
-from sightline.database import connect, end_step, start_step
+from sightline.services.database.connection import connect
+from sightline.services.database.runs import end_step, start_step
 from tests.kfp_server import KfpServer, serve
 from tests.kube_api import serve_pods, write_kubeconfig
 from tests.ports import HOST, closed_port

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from laptop.samples import make_plates
-from sightline.labelme import Document, Shape, read_document, write_document
+from sightline.annotations.labelme import Document, Shape, read_document, write_document
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 READ_WITH_LABELME = """

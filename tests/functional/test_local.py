@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.evaluate.report import render_evaluation_report
+from sightline.steps.evaluate.report import render_evaluation_report
 from tests.live_code import LIVE, append
 from tests.workspace import REPOSITORY
 

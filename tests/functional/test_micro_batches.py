@@ -1,5 +1,7 @@
 """A batch in parts: the same step as the whole batch's, and what is kept about it on the volume."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,12 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 
 from sightline.errors import SightlineError
-from sightline.train import micro_batches
-from sightline.train.micro_batches import MicroBatches, halve, read_micro_batches, shown_as_parts, train_in_parts
+from sightline.services.runs.supervise import Stopped
+from sightline.steps.train import micro_batches
+from sightline.steps.train.micro_batches import MicroBatches, halve, read_micro_batches, shown_as_parts, train_in_parts
 
 CPU = torch.device("cpu")
-KILLED = {"reason": "was killed for memory (limit 4.0 GiB)", "worker": False, "gpu": False, "at": "2026-01-01T00:00:00"}
+KILLED = Stopped("was killed for memory (limit 4.0 GiB)", worker=False, gpu=False, at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 class Line(BaseModel):
@@ -85,10 +88,10 @@ def test_parts_are_halved_down_to_one_image(tmp_path):
 
 
 def test_data_loading_processes_are_given_up_before_the_last_image():
-    found = halve(None, batch=1, workers=2, stopped=KILLED | {"worker": True}, device=CPU)
+    found = halve(None, batch=1, workers=2, stopped=replace(KILLED, worker=True), device=CPU)
     assert (found.images, found.without_workers) == (1, True)
     with pytest.raises(SightlineError, match="one image"):
-        halve(found, batch=1, workers=2, stopped=KILLED | {"worker": True}, device=CPU)
+        halve(found, batch=1, workers=2, stopped=replace(KILLED, worker=True), device=CPU)
     assert halve(MicroBatches(4, True, "", "", False, None), 8, 2, KILLED, CPU).without_workers
 
 

@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy
 
 from sightline import errors
-from sightline.database import connect
-from sightline.database.models import Step
-from sightline.database.runs import start_step
-from sightline.run_start import Frozen, start_run
+from sightline.services.database.connection import connect
+from sightline.services.database.models import Step
+from sightline.services.database.runs import start_step
 from sightline.settings import settings
+from sightline.steps.snapshot.start import Frozen, start_run
 from tests.installed import Installed, install
 from tests.live_code import append, copy_live, file_of
 from tests.ports import closed_port
@@ -35,7 +35,7 @@ def start(run: str, monkeypatch: pytest.MonkeyPatch) -> Frozen:
     """A run's snapshot step."""
     monkeypatch.setenv("SIGHTLINE_RUN", run)
     settings.cache_clear()
-    return start_run("desk", "", "", {"config": CONFIG}, needs_annotations=False, needs_dataset=False)
+    return start_run("desk", config=CONFIG, record_follows=False)
 
 
 def edit(installed: Installed, number: int) -> None:

@@ -19,15 +19,15 @@ from laptop import local, setup_environment
 from laptop.cli import main
 from laptop.compiling import pipeline_of
 from laptop.workspace import Workspace
-from sightline.bundle import read_bundle
 from sightline.errors import SightlineError
-from sightline.git import GitError, run_git
-from sightline.progress import Progress
-from sightline.publish import publish_annotations
-from sightline.record import record_dataset
-from sightline.run_start import start_run
+from sightline.models.bundle import read_bundle
+from sightline.processes.progress import Progress
+from sightline.processes.threads import set_thread_environment
+from sightline.publish.annotations import publish_annotations
+from sightline.services.versioning.git import GitError, run_git
 from sightline.settings import settings
-from sightline.threads import set_thread_environment
+from sightline.steps.record.record import record_dataset
+from sightline.steps.snapshot.start import start_run
 from tests.functional.test_training import history, kill_in_mid_epoch, start, work_folder
 from tests.installed import install, run
 from tests.kfp_server import KfpServer, serve
@@ -277,7 +277,7 @@ def test_a_run_takes_the_newest_annotation_version_unless_another_is_named(insta
     (installed.place.volume / "code").symlink_to(REPOSITORY / "shared_volume")
 
     def chosen(version: str) -> tuple[str, str]:
-        frozen = start_run("desk", version, "", {}, needs_annotations=True, needs_dataset=False)
+        frozen = start_run("desk", version)
         return frozen.annotation_version, frozen.annotation_commit
 
     commits = {row["version"]: row["commit"] for row in installed.rows("versions")["versions"]}
@@ -390,8 +390,8 @@ def test_a_training_that_kill_9_stopped_goes_on_where_it_was(installation, train
 
 
 def test_evaluate_selects_the_candidate_that_is_best_by_the_metric_that_is_asked_for():
-    from sightline.evaluate.compare import Scored, _select
-    from sightline.metrics import Scores
+    from sightline.steps.evaluate.compare import Scored, _select
+    from sightline.tasks.detection.metrics.scores import Scores
 
     scored = [
         Scored(SimpleNamespace(name=name), [], Scores({"bbox_mAP": boxes, "segm_mAP": masks}, {}))  # type: ignore[arg-type]
@@ -407,7 +407,7 @@ def test_evaluate_selects_the_candidate_that_is_best_by_the_metric_that_is_asked
 def test_a_gpu_is_used_where_there_is_one_unless_a_device_is_named(monkeypatch, gpu, chosen):
     import torch
 
-    from sightline.devices import choose_device
+    from sightline.processes.devices import choose_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert choose_device("").type == chosen

@@ -10,25 +10,25 @@ import pytest
 import sqlalchemy
 from PIL import Image
 
-from sightline.database import (
+from sightline.errors import SightlineError
+from sightline.processes.folders import HELD
+from sightline.publish.annotations import publish_annotations
+from sightline.services.database.connection import connect
+from sightline.services.database.models import Finding, Version
+from sightline.services.database.models import Image as ImageTable
+from sightline.services.database.versions import (
     ClaimLostError,
     FindingRow,
     VersionTakenError,
     claim_version,
-    connect,
     find_version,
 )
-from sightline.database.models import Finding, Version
-from sightline.database.models import Image as ImageTable
-from sightline.dataset_repo import DatasetRepo
-from sightline.errors import SightlineError
-from sightline.git import GitError
-from sightline.publication import Content, Outcome, Services, publish
-from sightline.publish import publish_annotations
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.folder import UPLOADS
+from sightline.services.versioning.git import GitError
+from sightline.services.versioning.publication import Content, Outcome, Services, publish
+from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import settings
-from sightline.storage import open_storage
-from sightline.storage.folder import UPLOADS
-from sightline.workplaces import HELD
 from tests.installed import BOTH, Installed, install, run
 from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme
 from tests.ports import closed_port, silent_port

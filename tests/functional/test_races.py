@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sightline.publish import publish_annotations
+from sightline.publish.annotations import publish_annotations
 from sightline.settings import settings
 from tests.functional.test_killed_publication import fetch_all
 from tests.installed import BOTH, Installed, run

@@ -10,16 +10,16 @@ import pytest
 import yaml
 from pycocotools.coco import COCO
 
-from sightline.database import connect, list_findings, list_images, list_stages, list_versions
-from sightline.datasets import find_dataset, pull_dataset
-from sightline.description import FILE, read_description
 from sightline.errors import SightlineError
-from sightline.publish import publish_annotations
-from sightline.record import record_dataset
-from sightline.record.dataset import Recorded
+from sightline.publish.annotations import publish_annotations
+from sightline.services.database.connection import connect
+from sightline.services.database.versions import list_findings, list_images, list_stages, list_versions
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.datasets import find_dataset, pull_dataset
+from sightline.services.versioning.description import FILE, read_description
+from sightline.services.versioning.shards import unpack
 from sightline.settings import settings
-from sightline.shards import unpack
-from sightline.storage import open_storage
+from sightline.steps.record.record import Recorded, record_dataset
 from tests.installed import BOTH, Installed, install, run
 from tests.make_labelme import annotate, box, files_in, make_labelme
 from tests.ports import closed_port

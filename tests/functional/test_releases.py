@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sightline.releases import remove_old_releases, take_release
+from sightline.services.runs.releases import remove_old_releases, take_release
 
 KEEP, DAYS = 2, 30.0
 

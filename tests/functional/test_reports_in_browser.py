@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from sightline.report.charts import Series, confusion_chart, grouped_bar_chart, histogram, line_chart
-from sightline.report.page import (
+from sightline.reports.charts import Series, confusion_chart, grouped_bar_chart, histogram, line_chart
+from sightline.reports.page import (
     Picture,
     Tile,
     details,
@@ -27,7 +27,7 @@ from sightline.report.page import (
     table,
     tiles,
 )
-from sightline.report.pictures import Thumbnails
+from sightline.reports.pictures import Thumbnails
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

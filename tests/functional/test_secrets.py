@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from sightline.storage import open_storage
+from sightline.services.storage.access import open_storage
 from tests.make_labelme import make_labelme
 from tests.ports import closed_port
 from tests.workspace import run_pipeline

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from sightline.images import ImageTooLargeError, MissingImageError, TruncatedImageError, read_reduced
-from sightline.similarity import find_similar, group_similar, perceptual_hash
+from sightline.images.files import ImageTooLargeError, MissingImageError, TruncatedImageError, read_reduced
+from sightline.images.similarity import find_similar, group_similar, perceptual_hash
 
 hashes = st.integers(0, 2**63 - 1).map(lambda value: f"{value:016x}")
 

@@ -16,16 +16,19 @@ from pathlib import Path
 import pytest
 
 import sightline
-from sightline import coco, detectors, errors, snapshot, versions
-from sightline.evaluate.report import render_evaluation_report
-from sightline.publish import publish_annotations
-from sightline.record.report import render_data_report
-from sightline.snapshot import STEPS, BrokenCodeError, Snapshot, digest_files, freeze, list_files
-from sightline.test.report import render_test_report
-from sightline.train.report import render_training_report
+from sightline import entry, errors, versions
+from sightline.annotations import regions as coco
+from sightline.publish.annotations import publish_annotations
+from sightline.services.runs import freeze as snapshot
+from sightline.services.runs.freeze import STEPS, BrokenCodeError, Snapshot, digest_files, freeze, list_files
+from sightline.steps.evaluate.report import render_evaluation_report
+from sightline.steps.record.report import render_data_report
+from sightline.steps.testing.report import render_test_report
+from sightline.steps.train.report import render_training_report
+from sightline.tasks.detection import data as data_of_detection
+from sightline.tasks.detection import registry
 from tests import live_code
 from tests.live_code import LIVE, Place, copy_live, file_of
-from tests.workspace import REPOSITORY
 
 CONFIG = "mask_rcnn_r18_small"
 
@@ -60,9 +63,12 @@ def files(release: Path) -> set[str]:
     return {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
 
 
-def parts(release: Path) -> set[str]:
-    """The modules and folders directly under sightline/."""
-    return {path.stem for path in (release / "sightline").iterdir()} - {"__init__"}
+def modules(release: Path) -> set[str]:
+    """Dotted names below sightline."""
+    return {
+        ".".join(path.relative_to(release / "sightline").with_suffix("").parts)
+        for path in (release / "sightline").rglob("*.py")
+    }
 
 
 def import_from(release: Path, statement: str) -> subprocess.CompletedProcess[str]:
@@ -81,42 +87,42 @@ def import_from(release: Path, statement: str) -> subprocess.CompletedProcess[st
 
 def test_a_release_holds_its_own_step_and_no_other(untouched):
     for step, release in untouched.releases.items():
-        assert parts(release) & set(STEPS) == {step}
+        folder = "testing" if step == "test" else step
+        assert {path.name for path in (release / "sightline" / "steps").iterdir()} == {"__init__.py", folder}
 
 
 @pytest.mark.parametrize(
     ("step", "foreign"),
     [
-        ("record", {"detectors", "metrics", "bundle", "models", "threads", "train", "publish", "snapshot"}),
-        ("train", {"labelme", "coco", "publication", "publish", "snapshot", "run_start"}),
-        ("evaluate", {"labelme", "publication", "publish", "snapshot", "run_start", "train"}),
-        ("test", {"labelme", "publication", "publish", "snapshot", "run_start", "train"}),
+        ("record", ("publish", "catalogue", "formats", "models", "processes.child", "tasks.detection.ops")),
+        ("train", ("publish", "catalogue", "formats", "annotations", "services.versioning.publication")),
+        ("evaluate", ("publish", "catalogue", "formats", "annotations", "services.versioning.publication")),
+        ("test", ("publish", "catalogue", "formats", "annotations", "services.versioning.publication")),
     ],
 )
 def test_a_release_holds_nothing_that_the_step_has_no_use_for(untouched, step, foreign):
-    assert parts(untouched.releases[step]) & foreign == set()
+    assert [name for name in modules(untouched.releases[step]) if name.startswith(foreign)] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_everything_that_a_release_imports_and_its_component_too_is_in_it(untouched, step):
+def test_everything_that_a_release_imports_is_in_it(untouched, step):
     release = untouched.releases[step]
-    sources = [*release.rglob("*.py"), REPOSITORY / "components" / step / "component.py"]
-    for source in sources:
-        for node in ast.walk(ast.parse(source.read_bytes())):
+    for source in release.rglob("*.py"):
+        tree = ast.parse(source.read_bytes())
+        if source == release / "sightline" / "entry.py":
+            (tree,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == step]
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sightline."):
                 path = release.joinpath(*node.module.split("."))
                 assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{source}: {node.module}"
 
 
 @pytest.mark.slow
-def test_whole_packages_are_in_so_that_plug_ins_found_at_run_time_are(volume):
-    append(volume, "sightline/metrics/dv_map.py", "NAME = 'dv_mAP'")
-    after = frozen(volume)
-    for step in ("train", "evaluate", "test"):
-        assert "sightline/metrics/dv_map.py" in files(after.releases[step])
-    live = {path.name for path in (volume / "code" / "sightline" / "report" / "templates").iterdir()}
-    assert live and {f"sightline/report/templates/{name}" for name in live} <= files(after.releases["record"])
+def test_what_a_package_reads_from_a_folder_of_its_own_is_in(untouched):
+    for folder, step in (("reports/templates", "record"), ("services/database/migrations/versions", "train")):
+        live = {path.name for path in (LIVE / "sightline" / folder).iterdir() if path.is_file()}
+        assert live and {f"sightline/{folder}/{name}" for name in live} <= files(untouched.releases[step])
 
 
 @pytest.mark.slow
@@ -128,7 +134,9 @@ def test_whole_packages_are_in_so_that_plug_ins_found_at_run_time_are(volume):
         (render_training_report, {"train"}),
         (render_data_report, {"record"}),
         (coco, {"record"}),
-        (detectors, {"train", "evaluate", "test"}),
+        (registry, {"train", "evaluate", "test"}),
+        (data_of_detection, {"record"}),
+        (entry, set(STEPS)),
         (errors, set(STEPS)),
         (sightline, set(STEPS)),
         ("configs/mask_rcnn_r18_small.py", {"train"}),
@@ -166,9 +174,9 @@ def test_a_module_that_two_steps_import_renews_both_and_only_them(volume):
 
 @pytest.mark.slow
 def test_an_import_for_type_checkers_only_brings_nothing_in(volume):
-    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sightline.labelme import Document"
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sightline.annotations.labelme import Document"
     append(volume, render_evaluation_report, text)
-    assert "labelme" not in parts(frozen(volume).releases["evaluate"])
+    assert "annotations.labelme" not in modules(frozen(volume).releases["evaluate"])
 
 
 @pytest.mark.slow
@@ -284,9 +292,9 @@ def test_what_editors_and_python_leave_behind_counts_for_nothing(untouched, volu
     before = untouched
     for junk in (
         "sightline/evaluate/__pycache__/compare.cpython-311.pyc",
-        "sightline/evaluate/.compare.py.swp",
-        "sightline/evaluate/compare.py~",
-        "sightline/evaluate/.ipynb_checkpoints/compare-checkpoint.py",
+        "sightline/steps/evaluate/.compare.py.swp",
+        "sightline/steps/evaluate/compare.py~",
+        "sightline/steps/evaluate/.ipynb_checkpoints/compare-checkpoint.py",
         ".git/HEAD",
     ):
         append(volume, junk, "junk(")
@@ -411,7 +419,7 @@ def test_a_file_that_an_editor_has_emptied_to_fill_it_again_is_waited_for(volume
 
 @pytest.mark.slow
 def test_code_that_is_written_to_all_the_time_is_refused_by_name(volume, monkeypatch):
-    monkeypatch.setattr("sightline.snapshot.EDITED_SECONDS", 1.0)
+    monkeypatch.setattr("sightline.services.runs.freeze.EDITED_SECONDS", 1.0)
     plain_stamps = snapshot._stamps
 
     def stamps(folder: Path) -> object:
@@ -426,16 +434,16 @@ def test_code_that_is_written_to_all_the_time_is_refused_by_name(volume, monkeyp
 
 def test_a_step_that_reaches_outside_its_release_gets_an_import_error(untouched):
     release = untouched.releases["evaluate"]
-    done = import_from(release, "import sightline.train")
-    assert done.returncode != 0 and "No module named 'sightline.train'" in done.stderr
+    done = import_from(release, "import sightline.steps.train")
+    assert done.returncode != 0 and "No module named 'sightline.steps.train'" in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "statement"),
     [
-        ("record", "from sightline.record import record_dataset"),
-        ("evaluate", "from sightline.evaluate import evaluate_models"),
+        ("record", "from sightline import entry; from sightline.steps.record.record import record_dataset"),
+        ("evaluate", "from sightline import entry; from sightline.steps.evaluate.compare import evaluate"),
     ],
 )
 def test_a_release_alone_is_enough_to_import_its_step(untouched, step, statement):
@@ -448,5 +456,5 @@ def test_a_release_alone_is_enough_to_import_its_step(untouched, step, statement
 @pytest.mark.slow
 def test_record_needs_no_torch(untouched):
     blocked = "sys.modules |= dict.fromkeys(['torch', 'mmengine', 'mmdet', 'mmcv', 'cv2'])"
-    done = import_from(untouched.releases["record"], f"{blocked}\nimport sightline.record")
+    done = import_from(untouched.releases["record"], f"{blocked}\nimport sightline.steps.record")
     assert done.returncode == 0, done.stderr

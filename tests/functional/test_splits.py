@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sightline.publish import publish_annotations
-from sightline.record import record_dataset
-from sightline.record.dataset import Recorded
-from sightline.record.recipe import RecipeError
+from sightline.annotations.recipe import RecipeError
+from sightline.publish.annotations import publish_annotations
+from sightline.steps.record.record import Recorded, record_dataset
 from tests.installed import BOTH, Installed
 from tests.make_labelme import annotate, box, make_labelme
 from tests.workspace import run_pipeline

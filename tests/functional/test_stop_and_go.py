@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from components import evaluate, train
-from sightline.database import StepRecord, connect, find_step, find_version
 from sightline.references import DatasetReference
-from sightline.train.report import render_training_report
+from sightline.services.database.connection import connect
+from sightline.services.database.runs import StepRecord, find_step
+from sightline.services.database.versions import find_version
+from sightline.steps.train.report import render_training_report
 from tests.executor import executor_command
 from tests.live_code import LIVE, append, copy_live
 from tests.workspace import Installation
@@ -52,7 +54,9 @@ class Started:
     @property
     def child(self) -> int:
         """The process that works."""
-        return wait_for(lambda: self._find(rf"-m sightline\.supervise sightline\.{self.step}\."), "the child", self)
+        return wait_for(
+            lambda: self._find(rf"-m sightline\.processes\.child sightline\.steps\.{self.step}\."), "the child", self
+        )
 
     @property
     def worker(self) -> int:

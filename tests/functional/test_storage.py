@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sightline.storage import (
+from sightline.services.storage.access import fetch, open_storage
+from sightline.services.storage.base import (
     BadKeyError,
     NoSuchObjectError,
     ObjectExistsError,
@@ -23,8 +24,6 @@ from sightline.storage import (
     StorageError,
     StorageUnreachableError,
     StoredObject,
-    fetch,
-    open_storage,
 )
 from tests.ports import closed_port
 
@@ -249,7 +248,7 @@ def test_what_a_killed_writer_left_is_not_listed(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path))
     storage.write_bytes("a/whole", b"")
     script = (
-        "import os, signal; from pathlib import Path; from sightline.storage.base import replacing\n"
+        "import os, signal; from pathlib import Path; from sightline.services.storage.base import replacing\n"
         f"with replacing(Path({str(tmp_path / 'a' / 'cut')!r})) as part:\n"
         "    part.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -467,7 +466,7 @@ def test_what_a_killed_upload_left_is_removed_by_the_next(tmp_path: Path) -> Non
     storage.write_bytes("a/whole", b"")
     (tmp_path / "file").write_bytes(b"x")
     script = (
-        "import os, signal; from pathlib import Path; from sightline.storage import open_storage, folder\n"
+        "import os, signal; from pathlib import Path; from sightline.services.storage import folder; from sightline.services.storage.access import open_storage\n"
         "folder.os.sync = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"open_storage({str(tmp_path / 'stored')!r}).upload_files({{'a/cut': Path({str(tmp_path / 'file')!r})}})"
     )

@@ -1,5 +1,6 @@
 """A child process that works, and the small parent that tells how it ended."""
 
+import math
 import os
 import signal
 import subprocess
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from sightline import memory, supervise
 from sightline.errors import SightlineError
-from sightline.memory import OutOfMemoryError
-from sightline.supervise import ChildDiedError, Step, run_in_child, run_step
+from sightline.processes import memory
+from sightline.processes.child import ChildDiedError, run_in_child
+from sightline.processes.memory import OutOfMemoryError
+from sightline.services.runs import supervise
+from sightline.services.runs.supervise import Step, run_step
+from tests import child_work
 from tests.workspace import REPOSITORY
 
 STEP = Step("train", "train-0", "desk")
@@ -34,8 +38,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_a_child_answers_and_belongs_to_its_parent():
-    found = run_in_child("tests.child_work:answer", {"epochs": 3, "overrides": {"lr": 0.1}})
-    assert found["given"] == {"epochs": 3, "overrides": {"lr": 0.1}}
+    found = run_in_child(child_work.answer, STEP, {"overrides": {"lr": (0.1, math.nan)}})
+    assert found["given"][0] == STEP and found["given"][1]["overrides"]["lr"][0] == 0.1
     assert found["parent"] == os.getpid() == int(found["watched"])
     assert int(found["threads"]) >= 1
     assert found["first_to_go"] > int(Path("/proc/self/oom_score_adj").read_text())
@@ -46,19 +50,18 @@ def test_a_child_answers_and_belongs_to_its_parent():
 @pytest.mark.parametrize(
     ("work", "given", "error", "message"),
     [
-        ("fail", {}, SightlineError, "The file a.json is wrong. Line 3. Correct it."),
-        ("break_down", {}, ChildDiedError, "failed: ValueError: y"),
-        ("run_out", {}, OutOfMemoryError, "The process ran out of GPU memory."),
-        ("die", {"signal": signal.SIGKILL}, OutOfMemoryError, "was killed by signal 9, most likely for memory"),
-        ("die", {"signal": signal.SIGSEGV}, ChildDiedError, "was ended by signal 11 (Segmentation fault)."),
-        ("die", {"signal": signal.SIGBUS}, ChildDiedError, "ran out of shared memory"),
-        ("leave", {}, ChildDiedError, "ended with exit status 7 and no result."),
-        ("nothing_there", {}, ChildDiedError, "AttributeError"),
+        (child_work.fail, (), SightlineError, "The file a.json is wrong. Line 3. Correct it."),
+        (child_work.break_down, (), ChildDiedError, "failed: ValueError: y"),
+        (child_work.run_out, (), OutOfMemoryError, "The process ran out of GPU memory."),
+        (child_work.die, (signal.SIGKILL,), OutOfMemoryError, "was killed by signal 9, most likely for memory"),
+        (child_work.die, (signal.SIGSEGV,), ChildDiedError, "was ended by signal 11 (Segmentation fault)."),
+        (child_work.die, (signal.SIGBUS,), ChildDiedError, "ran out of shared memory"),
+        (child_work.leave, (), ChildDiedError, "ended with exit status 7 and no result."),
     ],
 )
 def test_how_a_child_ended_is_told_in_one_line(work, given, error, message):
     with pytest.raises(error) as raised:
-        run_in_child(f"tests.child_work:{work}", given)
+        run_in_child(work, *given)
     assert type(raised.value) is error
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -66,37 +69,37 @@ def test_how_a_child_ended_is_told_in_one_line(work, given, error, message):
 
 @pytest.mark.parametrize("begin", [False, True], ids=["at its start", "at work"])
 def test_work_that_ran_out_of_memory_before_it_began_is_not_started_again(recorded, begin):
-    given = {"signal": signal.SIGKILL, "begin": begin}
     with pytest.raises(OutOfMemoryError) as raised:
-        run_in_child("tests.child_work:die", given)
+        run_in_child(child_work.die, signal.SIGKILL, begin)
     assert raised.value.began is begin
     if not begin:
         with pytest.raises(SightlineError, match=r"give it more memory \(train_memory\)"):
-            run_step(STEP, "tests.child_work:die", given, shrinks=True)
+            run_step(STEP, child_work.die, signal.SIGKILL, begin, shrinks=True)
         assert len(recorded) == 1
 
 
 def test_work_that_shrinks_is_started_again_until_it_fits(tmp_path, recorded):
-    found = run_step(STEP, "tests.child_work:shrink", {"path": str(tmp_path / "starts")}, shrinks=True)
-    assert found[0].startswith("was killed by signal 9")
-    assert found[1] is False
+    found = run_step(STEP, child_work.shrink, tmp_path / "starts", shrinks=True)
+    assert found is not None
+    assert found.reason.startswith("was killed by signal 9")
+    assert found.worker is False
     assert (tmp_path / "starts").read_text().split() == ["once"] * 4
     assert recorded == []
 
 
 def test_work_that_does_not_shrink_fails_with_a_sentence_that_is_recorded(tmp_path, recorded):
     with pytest.raises(SightlineError) as raised:
-        run_step(STEP, "tests.child_work:shrink", {"path": str(tmp_path / "starts")}, advice="or wait")
+        run_step(STEP, child_work.shrink, tmp_path / "starts", advice="or wait")
     assert str(raised.value).endswith("give it more memory (train_memory), or wait.")
     ((step, sentence, stopped),) = recorded
-    assert (step, sentence, stopped["gpu"]) == (STEP, str(raised.value), False)
+    assert (step, sentence, stopped.gpu) == (STEP, str(raised.value), False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_parent_that_ends_takes_its_child_with_it(tmp_path, number, status):
     place = tmp_path / "child"
-    script = "import sys; from sightline.supervise import run_in_child; run_in_child('tests.child_work:sleep', {'path': sys.argv[1]})"
+    script = "import sys; from sightline.processes.child import run_in_child; from tests.child_work import sleep; run_in_child(sleep, sys.argv[1])"
     path = os.pathsep.join([str(REPOSITORY / "shared_volume"), str(REPOSITORY)])
     parent = subprocess.Popen([sys.executable, "-c", script, str(place)], env=os.environ | {"PYTHONPATH": path})
     until = time.monotonic() + 60
@@ -116,7 +119,7 @@ def test_where_the_kernel_would_kill_the_parent_too_the_child_is_stopped_before(
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    assert run_in_child("tests.child_work:answer", {})["given"] == {}, "plenty of memory: nobody is stopped"
+    assert run_in_child(child_work.answer)["given"] == (), "plenty of memory: nobody is stopped"
 
     def fill() -> None:
         until = time.monotonic() + 60
@@ -127,6 +130,6 @@ def test_where_the_kernel_would_kill_the_parent_too_the_child_is_stopped_before(
     filling = threading.Thread(target=fill)
     filling.start()
     with pytest.raises(OutOfMemoryError, match=r"was stopped just below the memory limit \(1\.0 GiB\)"):
-        run_in_child("tests.child_work:sleep", {"path": str(tmp_path / "pid")})
+        run_in_child(child_work.sleep, str(tmp_path / "pid"))
     filling.join()
     assert not Path("/proc", (tmp_path / "pid").read_text()).exists()

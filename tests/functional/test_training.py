@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.bundle import read_bundle
+from sightline.models.bundle import read_bundle
 from tests.workspace import Installation, finished
 
 pytestmark = pytest.mark.slow
@@ -19,14 +19,12 @@ EPOCHS = 3
 
 TRAIN = """
 import json, sys
-from pathlib import Path
-from sightline.datasets import find_dataset
+from sightline.services.versioning.datasets import find_dataset
 from sightline.settings import settings
-from sightline.train import train_model
+from sightline.steps.train.start import train_model
 overrides = {"num_workers": 0, "val_interval": 1} | json.loads(sys.argv[1])
-result = train_model(
-    Path(sys.argv[2]), find_dataset(settings(), "plates", ""), "mask_rcnn_r18_small", overrides, int(sys.argv[3])
-)
+dataset = find_dataset(settings(), "plates", "").to_text()
+result = train_model(sys.argv[2], dataset, "mask_rcnn_r18_small", overrides, int(sys.argv[3]))
 print(json.dumps(result.model.to_json()))
 """
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 import yaml
 
-from sightline.trial import best_validation, metric_lines
+from sightline.steps.train.trial import best_validation, metric_lines
 from tests.workspace import REPOSITORY, Installation
 
 EXPERIMENT = yaml.safe_load((REPOSITORY / "manifests" / "katib" / "experiment.yaml").read_text())["spec"]
@@ -91,7 +91,7 @@ def test_the_trials_command_trains_and_its_output_holds_the_objective(
     assert "'drop_path_rate': 0.05" in config
     with sqlalchemy.create_engine(f"sqlite:///{installation.folder / 'sightline.db'}").connect() as connection:
         ((code,),) = connection.execute(sqlalchemy.text("SELECT code FROM steps WHERE run_id = 'swin-x1'")).all()
-    assert code.startswith("train-"), "a trial runs from a release, as the pipeline's step does"
+    assert code.startswith("trial-"), "a trial runs from a release, as the pipeline's steps do"
     assert (installation.volume / "releases" / code).is_dir()
 
 
@@ -139,7 +139,15 @@ def test_the_best_validation_counts_and_not_the_last() -> None:
 def test_what_cannot_be_tried_is_said_in_a_sentence(
     installation: Installation, tmp_path: Path, words: list[str], sentence: str
 ) -> None:
-    command = [sys.executable, "-m", "sightline.trial", "--category=plates", "--config=mask_rcnn_swin_small", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "sightline.entry",
+        "trial",
+        "--category=plates",
+        "--config=mask_rcnn_swin_small",
+        *words,
+    ]
     done = subprocess.run(
         command, env=installation.environment(), cwd=tmp_path, capture_output=True, text=True, check=False
     )

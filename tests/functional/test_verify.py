@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from sightline.catalogue import State, Verification, repair_versions, verification, verify_versions
+from sightline.catalogue import verification
 from sightline.catalogue.history import open_history
-from sightline.claims import name_owner
-from sightline.database import claim_version, connect, list_images
-from sightline.database.models import Finding, Image, Stage, Version
+from sightline.catalogue.listing import State
+from sightline.catalogue.repair import repair_versions
+from sightline.catalogue.verification import Verification, verify_versions
 from sightline.errors import SightlineError
-from sightline.publish import publish_annotations
+from sightline.publish.annotations import publish_annotations
+from sightline.services.database.connection import connect
+from sightline.services.database.models import Finding, Image, Stage, Version
+from sightline.services.database.versions import claim_version, list_images
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.claims import name_owner
 from sightline.settings import settings
-from sightline.storage import open_storage
 from tests.catalogued import ALL, NEW, NEW_SET, OLD, OLD_SET, fill, name_of, overwrite
 from tests.installed import Installed, install, run
 from tests.make_labelme import files_in, make_labelme

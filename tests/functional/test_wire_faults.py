@@ -17,15 +17,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sightline.database import connect
-from sightline.dataset_repo import DatasetRepo, WorkingCopy
-from sightline.dvc_objects import DamagedObjectError, LostObjectError
 from sightline.errors import SightlineError
-from sightline.publication import Content, Outcome, Services, publish
-from sightline.publish import publish_annotations
-from sightline.record import record_dataset
+from sightline.publish.annotations import publish_annotations
+from sightline.services.database.connection import connect
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import StorageDeniedError, StorageError, StorageUnreachableError
+from sightline.services.versioning.dvc_objects import DamagedObjectError, LostObjectError
+from sightline.services.versioning.publication import Content, Outcome, Services, publish
+from sightline.services.versioning.repository import DatasetRepo, WorkingCopy
 from sightline.settings import settings
-from sightline.storage import StorageDeniedError, StorageError, StorageUnreachableError, open_storage
+from sightline.steps.record.record import record_dataset
 from tests.installed import Installed, install, run
 from tests.make_labelme import make_labelme
 

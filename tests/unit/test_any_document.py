@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sightline.coco import write_coco
+from sightline.annotations.findings import ALLOWED, Code, Policy
+from sightline.annotations.folder import read_usable
+from sightline.annotations.labelme import copy_document
+from sightline.annotations.read import Annotated, read_annotations
+from sightline.annotations.recipe import Recipe
+from sightline.annotations.regions import write_coco
 from sightline.errors import SightlineError
-from sightline.labelme import copy_document
-from sightline.record.build import read_and_check
-from sightline.record.convert import choose_classes, convert_images
-from sightline.record.findings import ALLOWED, Code, Policy
-from sightline.record.read import Annotated, read_annotations
-from sightline.record.recipe import Recipe
+from sightline.tasks.detection.data import choose_classes, convert_images
 
 WIDTH, HEIGHT = 48, 32
 MANY = settings(
@@ -141,7 +141,7 @@ def folder(tmp_path_factory):
 
 def require_coco_or_findings(folder: Path, recipe: Recipe) -> list:
     """Read, check and convert; what comes out must be usable, what does not must be named."""
-    images, findings = read_and_check(folder, recipe)
+    images, findings = read_usable(folder, recipe)
     assert images or findings
     for found in findings:
         assert found.file

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.bundle import BundleError, load_state, parse_config, read_bundle, write_bundle
+from sightline.models.bundle import BundleError, load_state, parse_config, read_bundle, write_bundle
 
 CONFIG = "model = dict(type='Tiny', sizes=[1, -2], scale=(3, 4), inner={'a': None})\nmax_epochs = 3\n"
 FACTS = {"dataset_version": "v0.1.0", "metrics": {"bbox_mAP": 0.5}}
@@ -184,7 +184,7 @@ def test_a_config_that_is_more_than_data_is_refused(text):
 def test_reading_a_bundle_imports_no_torch(bundle):
     code = f"""
 import sys
-from sightline.bundle import read_bundle
+from sightline.models.bundle import read_bundle
 read_bundle({str(bundle[0])!r})
 sys.exit("torch" in sys.modules)
 """

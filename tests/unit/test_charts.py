@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from sightline.report.charts import (
+from sightline.reports.charts import (
     Series,
     bar_chart,
     compared_histogram,
@@ -18,7 +18,7 @@ from sightline.report.charts import (
     nice_ticks,
     precision_recall_chart,
 )
-from sightline.report.colours import PALETTE, colour, rgb
+from sightline.reports.colours import PALETTE, colour, rgb
 
 HOSTILE = '<script>alert("x")</script>'
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.train.checkpoints import newest_checkpoint, save_checkpoint, save_light_checkpoint
+from sightline.steps.train.checkpoints import newest_checkpoint, save_checkpoint, save_light_checkpoint
 
 
 @pytest.fixture

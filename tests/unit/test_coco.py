@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle_of
 
-from sightline.coco import (
+from sightline.annotations.regions import (
     CocoError,
     MaskError,
     circle_outline,

@@ -11,14 +11,14 @@ from PIL import Image
 from pycocotools import mask as rle_of
 from pycocotools.coco import COCO
 
-from sightline.catalogue.export.coco import write_coco_folder
-from sightline.catalogue.export.content import FlatNames, Losses, Part, copy_upright
-from sightline.catalogue.export.outlines import is_box, join_outlines, mask_outlines
-from sightline.catalogue.export.voc import write_voc_folder
-from sightline.catalogue.export.yolo import write_yolo_folder
-from sightline.coco import polygon_area
-from sightline.images import read_header, read_image
-from sightline.publish.sources import as_labelme
+from sightline.annotations.regions import polygon_area
+from sightline.formats.coco_export import write_coco_folder
+from sightline.formats.content import FlatNames, Losses, Part, copy_upright
+from sightline.formats.convert import as_labelme
+from sightline.formats.outlines import is_box, join_outlines, mask_outlines
+from sightline.formats.voc_export import write_voc_folder
+from sightline.formats.yolo_export import write_yolo_folder
+from sightline.images.files import read_header, read_image
 from tests.make_labelme import HEIGHT, WIDTH, files_in, make_image
 
 SQUARE = {"bbox": [4.0, 6.0, 12.0, 8.0], "segmentation": [[4, 6, 16, 6, 16, 14, 4, 14]], "iscrowd": 0}

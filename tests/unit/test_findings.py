@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.labelme import Document, Shape, write_document
-from sightline.record.build import read_and_check
-from sightline.record.findings import (
+from sightline.annotations.findings import (
     ALLOWED,
     DEFAULTS,
     FIXES,
@@ -30,9 +28,11 @@ from sightline.record.findings import (
     require_none_fails,
     summarize_findings,
 )
-from sightline.record.read import Annotated, read_annotations
-from sightline.record.recipe import Recipe, RecipeError, read_recipe
-from sightline.record.spelling import resembling_label
+from sightline.annotations.folder import read_usable
+from sightline.annotations.labelme import Document, Shape, write_document
+from sightline.annotations.read import Annotated, read_annotations
+from sightline.annotations.recipe import Recipe, RecipeError, read_recipe
+from sightline.annotations.spelling import resembling_label
 
 WIDTH, HEIGHT = 40, 30
 MAX_PIXELS = 10**6
@@ -60,7 +60,7 @@ def annotate(folder, name="a", shapes=None, **changes):
 
 def check(folder, policy=None, **recipe):
     """The images that can be used, and (code, shape, outcome) of what was found, in the order of the report."""
-    images, findings = read_and_check(folder, Recipe(policy=policy or {}, **recipe))
+    images, findings = read_usable(folder, Recipe(policy=policy or {}, **recipe))
     return images, [(found.code, found.shape_index, found.outcome) for found in findings]
 
 
@@ -278,7 +278,7 @@ def test_a_slip_is_told_from_another_word(label, known, meant):
 def test_a_label_near_a_known_one_is_suggested_and_renamed_when_asked(tmp_path, outcome):
     annotate(tmp_path, shapes=[box(), box(1, 1, 3, 3, label="swich"), box(20, 1, 23, 3, label="lamp")])
     policy = {"label_typo": outcome}
-    images, findings = read_and_check(tmp_path, Recipe(policy=policy, classes=("plug", "switch")))
+    images, findings = read_usable(tmp_path, Recipe(policy=policy, classes=("plug", "switch")))
     assert [(one.code, one.outcome) for one in findings] == [
         (Code.LABEL_TYPO, outcome),
         (Code.LABEL_NOT_VALID, Outcome.DROP),
@@ -298,7 +298,7 @@ def test_without_a_list_a_rare_label_beside_a_frequent_one_is_reported_and_kept(
     for index in range(10):
         annotate(tmp_path, f"{index}", [box(label="switch"), box(1, 1, 3, 3, label="plug")])
     annotate(tmp_path, "slip", [box(label="Switch"), box(1, 1, 3, 3, label="lamp")])
-    images, findings = read_and_check(tmp_path, Recipe(policy={"rare_label": outcome}))
+    images, findings = read_usable(tmp_path, Recipe(policy={"rare_label": outcome}))
     assert [(one.file, one.code, one.shape_index, one.outcome) for one in findings] == [
         ("slip.json", Code.RARE_LABEL, 0, outcome)
     ]
@@ -494,8 +494,8 @@ def test_a_damaged_embedded_image_is_left_out(tmp_path, data, code):
 MEASURED = """
 import resource, sys, time
 from pathlib import Path
-from sightline.record.findings import Finding
-from sightline.record.read import read_annotations
+from sightline.annotations.findings import Finding
+from sightline.annotations.read import read_annotations
 import PIL.PngImagePlugin
 before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 found = list(read_annotations(Path(sys.argv[1]), 150_000_000))
@@ -556,14 +556,14 @@ DEFECTS = {
 
 @pytest.mark.parametrize("case", DEFECTS)
 def test_every_injected_defect_is_found(data_dir, case):
-    _, findings = read_and_check(data_dir / "defects", Recipe(near_duplicates=None))
+    _, findings = read_usable(data_dir / "defects", Recipe(near_duplicates=None))
     own = [(one.code, one.shape_index, one.outcome) for one in findings if one.file == f"{case}.json"]
     assert own == DEFECTS[case]
     assert {one.file.removesuffix(".json") for one in findings} <= DEFECTS.keys()
 
 
 def test_the_other_images_are_used_under_their_own_names(data_dir):
-    images, _ = read_and_check(data_dir / "defects", Recipe())
+    images, _ = read_usable(data_dir / "defects", Recipe())
     assert {image.name for image in images} == {
         *(f"{name}.jpg" for name in ("bad_shapes", "dup_shapes", "exif_3", "exif_6", "exif_8", "no_size", "ok_plain")),
         "swapped_size.jpg",
@@ -574,7 +574,7 @@ def test_the_other_images_are_used_under_their_own_names(data_dir):
 
 
 def test_real_rectangles_with_reversed_and_negative_corners_are_mended(data_dir):
-    images, findings = read_and_check(data_dir / "pavement", Recipe())
+    images, findings = read_usable(data_dir / "pavement", Recipe())
     counts = {code: sum(one.code is code for one in findings) for code in (Code.CLIPPED, Code.REVERSED_RECTANGLE)}
     assert counts == {Code.CLIPPED: 9, Code.REVERSED_RECTANGLE: 6}
     assert len(findings) == 15

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from sightline import images
-from sightline.images import (
+from sightline.images import files as images
+from sightline.images.files import (
     ImageError,
     ImageTooLargeError,
     MissingImageError,

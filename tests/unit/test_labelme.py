@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline import labelme
-from sightline.labelme import (
+from sightline.annotations import labelme
+from sightline.annotations.labelme import (
     Document,
     ImagePathError,
     LabelmeError,

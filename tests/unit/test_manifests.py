@@ -13,7 +13,7 @@ from kubeflow_katib_api.models import V1beta1Experiment
 
 from components.cluster import DATABASE_KEY, DEFAULTS, OPTIONAL_SETTINGS, SETTINGS, USER, VOLUME
 from components.images import DEFAULT_REGISTRY, DEFAULT_TAG
-from sightline.metrics import score_results
+from sightline.tasks.detection.metrics.scores import score_results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = REPOSITORY / "manifests"
@@ -246,7 +246,7 @@ def test_a_field_that_katib_does_not_know_would_be_seen():
 
 
 def test_the_trial_uses_every_parameter_of_the_search_and_sets_keys_that_the_config_has():
-    from sightline.detectors.configure import load_config
+    from sightline.tasks.detection.configure import load_config
 
     spec = one("Experiment")["spec"]
     template = spec["trialTemplate"]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline import memory, threads
 from sightline.errors import SightlineError
-from sightline.memory import (
+from sightline.processes import memory, threads
+from sightline.processes.memory import (
     OutOfMemoryError,
     explained,
     kernel_kills_all,

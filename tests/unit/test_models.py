@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.bundle import BundleError, write_bundle
-from sightline.models import fetch_bundle, given_model
+from sightline.models.bundle import BundleError, write_bundle
+from sightline.models.fetch import fetch_bundle, given_model
+from sightline.services.storage.base import StorageError
 from sightline.settings import Settings, settings
-from sightline.storage import StorageError
 
 
 @pytest.fixture
@@ -62,6 +62,6 @@ def test_a_uri_without_a_bundle_says_so(place, tmp_path):
 
 def test_a_step_that_was_given_a_uri_knows_the_bundle_by_its_digest(place, tmp_path):
     digest = write(tmp_path / "given", 1.0)
-    given = given_model("", str(tmp_path / "given"), "desk")
+    given = given_model(place, str(tmp_path / "given"), "desk")
     assert given is not None
     assert (given.sha256, given.category) == (digest, "desk")

@@ -120,7 +120,7 @@ def test_every_step_has_a_promise():
 
 def test_every_format_to_read_and_to_write_has_a_promise():
     from sightline.catalogue.export import FORMS as WRITTEN
-    from sightline.publish.sources import FORMS as READ
+    from sightline.formats.convert import FORMS as READ
 
     assert covered("format") == set(READ) - {"auto"}
     assert covered("export") == set(WRITTEN)
@@ -147,7 +147,7 @@ def test_every_config_has_a_promise():
 
 
 def test_every_key_of_a_recipe_and_every_setting_has_a_promise():
-    from sightline.record.recipe import Recipe
+    from sightline.annotations.recipe import Recipe
     from sightline.settings import Settings
 
     assert covered("key") == set(Recipe.model_fields)
@@ -155,7 +155,7 @@ def test_every_key_of_a_recipe_and_every_setting_has_a_promise():
 
 
 def test_a_publication_is_killed_at_two_steps_at_least():
-    from sightline.publication import PROTOCOL
+    from sightline.services.versioning.publication import PROTOCOL
 
     assert len(covered("killed")) >= KILLS
     assert covered("killed") <= {step.__name__ for step in PROTOCOL}

@@ -17,18 +17,18 @@ from PIL import Image
 from pycocotools import mask as rle_of
 from pycocotools.coco import COCO
 
-from sightline.coco import parse_runs, read_coco, runs_region
-from sightline.database import FindingRow
+from sightline.annotations.findings import Code, FindingsError
+from sightline.annotations.labelme import Document, Shape, write_document
+from sightline.annotations.recipe import Recipe, RecipeError, read_recipe
+from sightline.annotations.regions import parse_runs, read_coco, runs_region
 from sightline.errors import SightlineError
-from sightline.images import read_image
-from sightline.labelme import Document, Shape, write_document
-from sightline.metrics import score_results
-from sightline.record.build import STAGES, Inputs, build_dataset
-from sightline.record.findings import Code, FindingsError
-from sightline.record.plugin import PluginError
-from sightline.record.recipe import Recipe, RecipeError, read_recipe
-from sightline.record.statistics import MOST_BINS, assemble_statistics, measure_split
-from sightline.shards import SPLITS, unpack
+from sightline.images.files import read_image
+from sightline.services.database.versions import FindingRow
+from sightline.services.versioning.shards import SPLITS, unpack
+from sightline.steps.record.build import STAGES, Inputs, build_dataset
+from sightline.steps.record.plugin import PluginError
+from sightline.steps.record.statistics import MOST_BINS, assemble_statistics, measure_split
+from sightline.tasks.detection.metrics.scores import score_results
 
 WIDTH, HEIGHT = 40, 30
 FACTS = {"category": "desk", "version": "v0.1.0", "annotation_version": "v0.2.0"}
@@ -696,8 +696,8 @@ def test_findings_of_the_annotation_version_are_told_again_with_their_origin(tmp
 BUILD = """
 import json, sys
 from pathlib import Path
-from sightline.record.build import Inputs, build_dataset
-from sightline.record.recipe import Recipe
+from sightline.steps.record.build import Inputs, build_dataset
+from sightline.annotations.recipe import Recipe
 folder, target, recipe, category = sys.argv[1:]
 facts = {"category": "desk", "version": "v0.1.0", "annotation_version": "v0.2.0"}
 build_dataset(Path(folder), Path(target), Recipe(**json.loads(recipe)), facts, Inputs(recipe_folder=Path(category)))

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
-from sightline import shards as pack
-from sightline.coco import read_coco
+from sightline.annotations.findings import Code, Outcome, count_findings
+from sightline.annotations.labelme import Document, Shape, write_document
+from sightline.annotations.recipe import Fractions, Recipe, RecipeError, read_recipe
+from sightline.annotations.regions import read_coco
 from sightline.errors import SightlineError
-from sightline.images import read_image
-from sightline.labelme import Document, Shape, write_document
-from sightline.record.build import NothingAnnotatedError, build_dataset
-from sightline.record.findings import Code, Outcome, count_findings
-from sightline.record.recipe import Fractions, Recipe, RecipeError, read_recipe
-from sightline.record.split import SPLITS
-from sightline.shards import PackError, pack_images, unpack
+from sightline.images.files import read_image
+from sightline.services.versioning import shards as pack
+from sightline.services.versioning.shards import PackError, pack_images, unpack
+from sightline.steps.record.build import NothingAnnotatedError, build_dataset
+from sightline.steps.record.split import SPLITS
 
 WIDTH, HEIGHT = 40, 30
 FACTS = {"category": "desk", "version": "v0.1.0", "annotation_version": "v0.2.0"}

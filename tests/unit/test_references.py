@@ -8,13 +8,7 @@ from typing import Any
 
 import pytest
 
-from sightline.references import (
-    BadReferenceError,
-    DatasetReference,
-    ModelReference,
-    read_reference,
-    write_reference,
-)
+from sightline.references import BadReferenceError, DatasetReference, ModelReference, read_reference, write_reference
 
 DATASET = DatasetReference("desk", "v0.2.0", "desk_train_v0.2.0", "4f0c1d2e", "9b7a")
 MODEL = ModelReference("gs://bucket/results/desk/best", "ab12", "desk", "v0.2.0", "mask_rcnn_r18_small")

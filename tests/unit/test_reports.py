@@ -14,15 +14,15 @@ from PIL import Image, ImageFilter, ImageFont
 from pycocotools import mask as run_length
 
 from sightline.errors import SightlineError
-from sightline.evaluate.report import CandidateResult, ImageScore, render_evaluation_report, score_image
-from sightline.record.report import render_data_report
-from sightline.record.split import Split, Splitting
-from sightline.record.statistics import assemble_statistics, measure_split
-from sightline.report.page import duration, number, table
-from sightline.report.pictures import Shape, Thumbnails, draw_shapes, drawable, shapes_from_coco
-from sightline.test.draw import draw_predictions
-from sightline.test.report import TestedImage, render_test_report
-from sightline.train.report import render_training_report
+from sightline.reports.page import duration, number, table
+from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable, shapes_from_coco
+from sightline.steps.evaluate.report import CandidateResult, ImageScore, render_evaluation_report, score_image
+from sightline.steps.record.report import render_data_report
+from sightline.steps.record.split import Split, Splitting
+from sightline.steps.record.statistics import assemble_statistics, measure_split
+from sightline.steps.testing.draw import draw_predictions
+from sightline.steps.testing.report import TestedImage, render_test_report
+from sightline.steps.train.report import render_training_report
 
 FIVE_MB = 5_000_000
 CLASSES = ["board", "<b>digit</b>", "車牌"]

@@ -12,8 +12,8 @@ from laptop.samples.camera import Camera
 from laptop.samples.canvas import convex_coverage, coverage
 from laptop.samples.plates import LETTERS, design_plate, draw_writing, plate_parts
 from laptop.samples.scene import HungPlate, draw_board
+from sightline.annotations.labelme import Document, Shape, read_document
 from sightline.errors import SightlineError
-from sightline.labelme import Document, Shape, read_document
 
 SIZE = (320, 240)
 IMAGES = 12

@@ -14,21 +14,22 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle_of
 
-from sightline.coco import circle_outline, rectangle_outline
+from sightline.annotations.check import check_document
+from sightline.annotations.findings import Code, Outcome, Policy
+from sightline.annotations.folder import read_usable
+from sightline.annotations.join import join_parts
+from sightline.annotations.labelme import Document, Shape, read_document
+from sightline.annotations.read import Annotated
+from sightline.annotations.recipe import Recipe
+from sightline.annotations.regions import circle_outline, rectangle_outline
 from sightline.errors import SightlineError
-from sightline.images import ImageHeader
-from sightline.labelme import Document, Shape, read_document
-from sightline.publish.sources import FORMS, as_labelme, detect_form
-from sightline.publish.sources.coco import convert_coco, decompress_counts
-from sightline.publish.sources.folder import Listing, list_folder
-from sightline.publish.sources.reading import Ledger, Unusable, mask_pixels, mask_shape
-from sightline.record.build import read_and_check
-from sightline.record.check import check_document
-from sightline.record.convert import choose_classes, convert_images
-from sightline.record.findings import Code, Outcome, Policy
-from sightline.record.join import join_parts
-from sightline.record.read import Annotated
-from sightline.record.recipe import Recipe
+from sightline.formats.coco import convert_coco, decompress_counts
+from sightline.formats.convert import FORMS, as_labelme
+from sightline.formats.detect import detect_form
+from sightline.formats.folder import Listing, list_folder
+from sightline.formats.reading import Ledger, Unusable, mask_pixels, mask_shape
+from sightline.images.files import ImageHeader
+from sightline.tasks.detection.data import choose_classes, convert_images
 from tests.make_labelme import HEIGHT, WIDTH, files_in, make_image, make_labelme
 
 LENIENT = Policy.of(
@@ -882,7 +883,7 @@ def read_whatever_it_is(folder, form):
         try:
             source = as_labelme(folder, wanted, scratch, LENIENT)
             if source.form != "labelme":
-                read_and_check(source.folder, Recipe())
+                read_usable(source.folder, Recipe())
         except SightlineError:
             pass
         shutil.rmtree(scratch, ignore_errors=True)

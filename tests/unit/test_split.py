@@ -18,15 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.database import ImageRow
-from sightline.labelme import Document, write_document
-from sightline.record.build import Inputs, build_dataset
-from sightline.record.findings import Code
-from sightline.record.history import assemble_history, place_in_history
-from sightline.record.recipe import Fractions, Recipe, RecipeError, read_recipe
-from sightline.record.split import SPLITS, Candidate, EmptySplitError, assign_splits, missing_classes
-from sightline.record.split_file import SplitFileError, read_split_file
-from sightline.similarity import group_similar, perceptual_hash
+from sightline.annotations.findings import Code
+from sightline.annotations.labelme import Document, write_document
+from sightline.annotations.recipe import Fractions, Recipe, RecipeError, read_recipe
+from sightline.images.similarity import group_similar, perceptual_hash
+from sightline.services.database.versions import ImageRow
+from sightline.steps.record.build import Inputs, build_dataset
+from sightline.steps.record.history import assemble_history, place_in_history
+from sightline.steps.record.split import SPLITS, Candidate, EmptySplitError, assign_splits, missing_classes
+from sightline.steps.record.split_file import SplitFileError, read_split_file
 from tests.make_labelme import box, files_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -353,10 +353,10 @@ def test_the_order_of_the_input_does_not_matter():
 
 SPLIT_IN_ANOTHER_PROCESS = """
 import json, sys
-from sightline.database import ImageRow
-from sightline.record.history import assemble_history, place_in_history
-from sightline.record.recipe import Recipe
-from sightline.record.split import Candidate, assign_splits
+from sightline.services.database.versions import ImageRow
+from sightline.steps.record.history import assemble_history, place_in_history
+from sightline.annotations.recipe import Recipe
+from sightline.steps.record.split import Candidate, assign_splits
 versions = [[ImageRow(**one) for one in version] for version in json.load(open(sys.argv[1], encoding="utf-8"))]
 recipe = Recipe(stratify=True, group_by="_(v\\\\d+)")
 images = [Candidate(one.name, one.sha256, one.perceptual_hash, frozenset(one.labels), 1) for one in versions[-1]]

@@ -7,15 +7,15 @@ import sys
 import threading
 from pathlib import Path
 
-from sightline import workplaces
-from sightline.workplaces import HELD, only_one, private_folder, remove_abandoned
+from sightline.processes import folders as workplaces
+from sightline.processes.folders import HELD, only_one, private_folder, remove_abandoned
 
-LIBRARY = Path(workplaces.__file__).parents[1]
+LIBRARY = Path(workplaces.__file__).parents[2]
 HOLD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from sightline.workplaces import only_one, private_folder
+from sightline.processes.folders import only_one, private_folder
 with private_folder(Path(sys.argv[2]), "theirs-") as folder, only_one(Path(sys.argv[2], "one"), 1) as alone:
     (folder / "file").touch()
     print(folder, alone, flush=True)

@@ -11,15 +11,14 @@ from fnmatch import fnmatch
 from typing import BinaryIO, Final
 
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
-from sightline.database import ImageRow
-from sightline.dvc_objects import LISTING_ENDING, object_name
 from sightline.errors import SightlineError
-from sightline.objects import Objects
-from sightline.shards import IMAGES, SHARD_PATTERN
-from sightline.storage import StoredObject
-from sightline.storage.base import PARALLEL
-from sightline.storage.folder import BLOCK
-from sightline.workplaces import private_folder
+from sightline.processes.folders import private_folder
+from sightline.services.database.versions import ImageRow
+from sightline.services.storage.base import PARALLEL, StoredObject
+from sightline.services.storage.folder import BLOCK
+from sightline.services.versioning.dvc_objects import LISTING_ENDING, object_name
+from sightline.services.versioning.objects import Objects
+from sightline.services.versioning.shards import IMAGES, SHARD_PATTERN
 
 IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
 LISTING_NAME: Final = "its list of files"

@@ -8,9 +8,9 @@ from typing import Any, Final
 from sightline.catalogue.installation import Installation, open_installation, published_row
 from sightline.catalogue.matching import match_instances
 from sightline.catalogue.reading import Instances, annotation_files, read_instances
-from sightline.database import ImageRow, VersionRecord, list_images
 from sightline.errors import SightlineError
-from sightline.objects import Objects
+from sightline.services.database.versions import ImageRow, VersionRecord, list_images
+from sightline.services.versioning.objects import Objects
 from sightline.settings import Settings
 from sightline.versions import parse_tag
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
-from sightline.dataset_repo import DatasetRepo
-from sightline.git import GitError, pushing, run_git
-from sightline.publication import FOLDERS
+from sightline.processes.folders import private_folder
+from sightline.services.versioning.git import GitError, pushing, run_git
+from sightline.services.versioning.publication import FOLDERS
+from sightline.services.versioning.repository import DatasetRepo
 from sightline.versions import BadNameError, Kind, Tag, parse_tag
-from sightline.workplaces import private_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
-from sightline.database import Database, VersionRecord, connect, list_versions
-from sightline.dataset_repo import DatasetRepo
 from sightline.errors import SightlineError, nearest
-from sightline.objects import Objects
-from sightline.publication import FOLDERS
+from sightline.services.database.connection import Database, connect
+from sightline.services.database.versions import VersionRecord, list_versions
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import Storage
+from sightline.services.versioning.objects import Objects
+from sightline.services.versioning.publication import FOLDERS
+from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings
-from sightline.storage import Storage, open_storage
 from sightline.versions import Kind, make_tag, parse_tag
 
 

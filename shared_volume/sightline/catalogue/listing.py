@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from sightline.catalogue.installation import open_installation, settled_rows
-from sightline.claims import is_dead
-from sightline.database import VersionRecord
+from sightline.services.database.versions import VersionRecord
+from sightline.services.versioning.claims import is_dead
 from sightline.settings import Settings
 from sightline.versions import BadNameError, Kind, Tag, check_category, parse_tag, parse_version
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import orjson
 
+from sightline.annotations.labelme import ImagePathError, Shape, parse_document
 from sightline.catalogue.matching import Corners, Instance
 from sightline.errors import SightlineError
-from sightline.labelme import ImagePathError, Shape, parse_document
-from sightline.objects import Objects
+from sightline.services.versioning.objects import Objects
 
 SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
 

@@ -9,9 +9,10 @@ from sightline.catalogue.installation import Installation, open_installation
 from sightline.catalogue.problems import OBJECTS, Problem, Trouble, counted
 from sightline.catalogue.rows import parent_of, read_content
 from sightline.catalogue.verification import Checked, Verification
-from sightline.claims import is_dead, name_owner
-from sightline.database import VersionRows, find_version, remove_claim, restore_version
 from sightline.errors import SightlineError
+from sightline.services.database.restore import VersionRows, remove_claim, restore_version
+from sightline.services.database.versions import find_version
+from sightline.services.versioning.claims import is_dead, name_owner
 from sightline.settings import Settings
 from sightline.versions import Tag, parse_tag
 

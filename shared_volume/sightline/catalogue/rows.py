@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
-from sightline.database import Database, ImageRow, VersionRecord, list_findings, list_images, list_stages
-from sightline.description import FILE, Content, parse_description
 from sightline.errors import SightlineError
-from sightline.objects import Objects
+from sightline.services.database.connection import Database
+from sightline.services.database.versions import ImageRow, VersionRecord, list_findings, list_images, list_stages
+from sightline.services.versioning.description import FILE, Content, parse_description
+from sightline.services.versioning.objects import Objects
 from sightline.versions import Tag, make_tag
 
 

@@ -12,12 +12,12 @@ from sightline.catalogue.installation import Installation, open_installation, se
 from sightline.catalogue.listing import State, is_held, state_of
 from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
-from sightline.database import VersionRecord
-from sightline.description import Content
 from sightline.errors import SightlineError, nearest
-from sightline.publication import FOLDERS
+from sightline.services.database.versions import VersionRecord
+from sightline.services.storage.base import StoredObject
+from sightline.services.versioning.description import Content
+from sightline.services.versioning.publication import FOLDERS
 from sightline.settings import Settings
-from sightline.storage import StoredObject
 from sightline.versions import KINDS, Kind, Tag, parse_tag, parse_version
 
 OBJECT_FOLDER: Final = "files/md5/"

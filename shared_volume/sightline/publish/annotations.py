@@ -12,23 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.database import FindingRow, ImageRow, connect, known_hashes
-from sightline.dataset_repo import DatasetRepo
+from sightline.annotations.findings import Code, Finding, Policy, require_none_fails
+from sightline.annotations.findings import Outcome as Fate
+from sightline.annotations.labelme import copy_document, read_embedded_image, write_document
+from sightline.annotations.read import Annotated, read_annotations
+from sightline.annotations.recipe import read_recipe
 from sightline.errors import SightlineError
-from sightline.images import MAX_PIXELS, ImageError
-from sightline.labelme import copy_document, read_embedded_image, write_document
-from sightline.publication import Content, Outcome, Services, publish
-from sightline.publish.sources import as_labelme
-from sightline.record.findings import Code, Finding, Policy, require_none_fails
-from sightline.record.findings import Outcome as Fate
-from sightline.record.read import Annotated, read_annotations
-from sightline.record.recipe import read_recipe
+from sightline.formats.convert import as_labelme
+from sightline.images.files import MAX_PIXELS, ImageError
+from sightline.images.similarity import perceptual_hash
+from sightline.processes.folders import private_folder
+from sightline.services.database.connection import connect
+from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.publication import Content, Outcome, Services, publish
+from sightline.services.versioning.repository import DatasetRepo
+from sightline.services.versioning.shards import hash_image
 from sightline.settings import Settings
-from sightline.shards import hash_image
-from sightline.similarity import perceptual_hash
-from sightline.storage import open_storage
 from sightline.versions import check_category, parse_version
-from sightline.workplaces import private_folder
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What publish and record share: labelme documents, findings, recipes, checking, joining."""

@@ -1,0 +1,353 @@
+"""Stage 1: find an annotation folder's documents and read each with its image's header."""
+
+import os
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, NoReturn
+
+from sightline.annotations.findings import Code, Finding, Outcome, Policy
+from sightline.annotations.labelme import Document, ImagePathError, read_document, read_embedded_image
+from sightline.errors import SightlineError
+from sightline.images.files import (
+    IMAGE_SUFFIXES,
+    ImageHeader,
+    ImageTooLargeError,
+    MissingImageError,
+    TruncatedImageError,
+    check_whole,
+    read_header,
+)
+
+_SUFFIXES: Final = {
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+_CODES: Final[dict[type[SightlineError], Code]] = {
+    MissingImageError: Code.MISSING_IMAGE,
+    ImageTooLargeError: Code.IMAGE_TOO_LARGE,
+    TruncatedImageError: Code.TRUNCATED_IMAGE,
+}
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's controls, half characters, line breaks
+_LONGEST_NAME: Final = 480  # characters of a path, so that a database can index it
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """A document and its image.
+
+    Attributes:
+        file: the JSON, relative to the annotation folder, with forward slashes.
+        image: the image file, likewise.
+        document: what the JSON says.
+        header: what the image's header says.
+        findings: what was wrong with the two, and is corrected by reading them as here.
+        has_json: False for an image kept as a background, whose empty JSON is yet to be written.
+        has_image: False when the image is in the JSON only, and is yet to be written out.
+    """
+
+    file: str
+    image: str
+    document: Document
+    header: ImageHeader
+    findings: tuple[Finding, ...] = ()
+    has_json: bool = True
+    has_image: bool = True
+
+
+@dataclass(slots=True)
+class Files:
+    """What lies in an annotation folder and the folders below, relative to it. Hidden files are not looked at.
+
+    Attributes:
+        documents: JSON files, sorted.
+        images: image files, by their suffix, sorted.
+        links: JSON and image files that are symbolic links.
+        unusable: JSON and image files that cannot be published, and why.
+    """
+
+    documents: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    links: set[str] = field(default_factory=set)
+    unusable: dict[str, str] = field(default_factory=dict)
+
+
+def find_files(folder: Path) -> Files:
+    """The JSON and image files in a folder and those below; links to folders are not followed.
+
+    Raises:
+        SightlineError: no such folder, or no JSON in it.
+    """
+    if not folder.is_dir():
+        raise SightlineError(
+            f"{folder}: there is no such folder. Name the folder that holds labelme's JSON and images."
+        )
+    files, waiting = Files(), [""]
+    while waiting:
+        place = waiting.pop()
+        try:
+            entries = list(os.scandir(folder / place))
+        except OSError as error:
+            raise SightlineError(f"{folder / place}: the folder cannot be read ({error.strerror}).") from None
+        for entry in entries:
+            name = f"{place}/{entry.name}" if place else entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            else:
+                _sort_in(files, name, entry)
+    if not files.documents:
+        raise SightlineError(f"{folder}: there is no JSON file. Annotate the images with labelme first.")
+    files.documents.sort()
+    files.images.sort()
+    return files
+
+
+def _sort_in(files: Files, name: str, entry: "os.DirEntry[str]") -> None:
+    suffix = entry.name[entry.name.rfind(".") :].lower()
+    if suffix == ".json":
+        files.documents.append(name)
+    elif suffix in IMAGE_SUFFIXES:
+        files.images.append(name)
+    else:
+        return
+    if entry.is_symlink():
+        files.links.add(name)
+    elif not entry.is_file(follow_symlinks=False):
+        files.unusable[name] = "it is no plain file. Move it out of the folder."
+    if not _is_plain(name) or len(name) > _LONGEST_NAME:
+        files.unusable[name] = (
+            "its name is too long, or has a line break, a control character or bytes that are no text. Rename it."
+        )
+
+
+def read_annotations(
+    folder: Path, max_pixels: int, policy: Policy | None = None, write_embedded: bool = False
+) -> Iterator[Annotated | Finding]:
+    """Read every document of a folder with its image's header, sorted by name; what cannot be used is a finding.
+
+    Args:
+        folder: the annotation folder.
+        max_pixels: larger images are not used.
+        policy: what becomes of each finding; the defaults when it is None.
+        write_embedded: use images that are in their JSON only; the caller writes them out.
+
+    Raises:
+        SightlineError: no such folder, or no JSON in it.
+    """
+    files = find_files(folder)
+    reader = _Reader(folder, files, max_pixels, policy or Policy(), write_embedded)
+    taken: dict[str, str] = {}
+    for file in files.documents:
+        annotated, findings = reader.read(file)
+        if annotated is not None:
+            other = taken.setdefault(annotated.image, file)
+            if other != file:
+                message = f"{annotated.image} is already annotated in {other}. Merge the two files."
+                annotated, findings = None, [reader.policy.finding(Code.IMAGE_TWICE, file, None, message)]
+        if annotated is not None:
+            yield replace(annotated, findings=tuple(findings)) if findings else annotated
+        else:
+            yield from findings
+    referred = {file.rpartition(".")[0] for file in files.documents}
+    for image in files.images:
+        if image not in taken and image.rpartition(".")[0] not in referred:
+            annotated, findings = reader.read_alone(image)
+            if annotated is not None:
+                yield replace(annotated, findings=tuple(findings))
+            else:
+                yield from findings
+
+
+class _LeftOut(Exception):  # noqa: N818  # control flow within this file, not an error
+    pass
+
+
+class _Reader:
+    """Reads one document after the other, noting what is found on the way."""
+
+    def __init__(self, folder: Path, files: Files, max_pixels: int, policy: Policy, write_embedded: bool):
+        self.folder, self.files, self.policy = folder, files, policy
+        self.max_pixels, self.write_embedded = max_pixels, write_embedded
+        self._images: Final = set(files.images) - files.links - files.unusable.keys()
+        self._named: set[str] = set()  # JSON of backgrounds
+        self._file = ""
+        self._findings: list[Finding] = []
+
+    def read(self, file: str) -> tuple[Annotated | None, list[Finding]]:
+        """A document with its image, or None; and what was found on it."""
+        self._file, self._findings = file, []
+        try:
+            document = self._document()
+            image, header, has_image = self._image(document)
+            self._check_image(image, header)
+            self._check_size(document, header)
+            return Annotated(file, image, document, header, has_image=has_image), self._findings
+        except _LeftOut:
+            return None, self._findings
+
+    def read_alone(self, image: str) -> tuple[Annotated | None, list[Finding]]:
+        """An image without a JSON: with an empty document where the policy keeps it as a background."""
+        self._file, self._findings = image, []
+        try:
+            self._note(Code.NOT_ANNOTATED, "the image has no JSON.")
+            self._refuse_unusable(image)
+            header = self._header(image)
+            self._check_image(image, header)
+            document = Document(image.rpartition("/")[2], header.height, header.width, ())
+            file = self._name_document(image)
+            return Annotated(file, image, document, header, has_json=False), self._findings
+        except _LeftOut:
+            return None, self._findings
+
+    def _name_document(self, image: str) -> str:
+        """A name for an image's new JSON, which no other has."""
+        file = f"{image.rpartition('.')[0]}.json"
+        if file in self._named:
+            file = f"{image}.json"
+        self._named.add(file)
+        return file
+
+    def _note(self, code: Code, message: str) -> None:
+        """Note a finding; leaves the image out unless the policy wants it corrected."""
+        found = self.policy.finding(code, _show(self._file), None, message)
+        self._findings.append(found)
+        if found.outcome is not Outcome.FIX:
+            raise _LeftOut
+
+    def _cannot_fix(self, code: Code, message: str) -> NoReturn:
+        """Note a finding that cannot be corrected here, whatever the policy says."""
+        outcome = self.policy.outcome(code)
+        outcome = Outcome.DROP if outcome is Outcome.FIX else outcome
+        self._findings.append(Finding(code, _show(self._file), None, message, outcome))
+        raise _LeftOut
+
+    def _refuse_unusable(self, name: str) -> None:
+        """Nothing but plain files with plain names is opened, and no link that leads out of the folder."""
+        if name in self.files.unusable:
+            self._cannot_fix(Code.BAD_NAME, f"{_show(name)}: {self.files.unusable[name]}")
+        if name in self.files.links:
+            self._require_within(name, self.folder)
+
+    def _require_within(self, name: str, folder: Path) -> None:
+        try:
+            within = (self.folder / name).resolve().is_relative_to(folder.resolve())
+        except (OSError, RuntimeError):  # a circle of links
+            within = False
+        if not within:
+            message = f"{_show(name)} is a link that leads out of the JSON's folder. Put the file itself there."
+            self._cannot_fix(Code.IMAGE_OUTSIDE, message)
+
+    def _document(self) -> Document:
+        self._refuse_unusable(self._file)
+        path = self.folder / self._file
+        try:
+            return read_document(path)
+        except ImagePathError as error:
+            beside = self._beside(error.name)
+            if beside not in self._images:
+                self._cannot_fix(Code.IMAGE_OUTSIDE, _without_path(error, path))
+            self._note(Code.IMAGE_OUTSIDE, _without_path(error, path))
+            return read_document(path, error.name)
+        except SightlineError as error:
+            self._cannot_fix(Code.UNREADABLE_JSON, _without_path(error, path))
+
+    def _beside(self, name: str) -> str:
+        """A path that is relative to the document's folder, from the annotation folder."""
+        return f"{self._file[: self._file.rfind('/') + 1]}{name}"
+
+    def _image(self, document: Document) -> tuple[str, ImageHeader, bool]:
+        """The image's name and header, and whether it is a file."""
+        image = self._beside(document.image_path)
+        if image not in self._images:
+            image = self._by_another_spelling(image)
+        if image not in self._images:
+            self._refuse_unusable(image)
+            if image.endswith(".json") or any(part.startswith(".") for part in document.image_path.split("/")):
+                self._cannot_fix(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or no image. Name it otherwise.")
+            self._require_within(image, (self.folder / self._file).parent)
+            if document.embedded and not os.path.lexists(self.folder / image):
+                return self._embedded(image)
+        return image, self._header(image), True
+
+    def _by_another_spelling(self, image: str) -> str:
+        """The same name with its accents composed otherwise, as archives from a Mac have it; else the name itself."""
+        if image.isascii():
+            return image
+        plain = unicodedata.normalize("NFC", image)
+        same = [other for other in self._images if unicodedata.normalize("NFC", other) == plain]
+        return same[0] if len(same) == 1 else image
+
+    def _embedded(self, image: str) -> tuple[str, ImageHeader, bool]:
+        message = f"{_show(image)} is not there, the image is in the JSON only."
+        if not self.write_embedded:
+            self._cannot_fix(Code.EMBEDDED_ONLY, f"{message} Save the image beside it.")
+        self._note(Code.EMBEDDED_ONLY, message)
+        path = self.folder / self._file
+        try:
+            data = read_embedded_image(path)
+        except SightlineError as error:
+            self._cannot_fix(Code.UNREADABLE_IMAGE, _without_path(error, path))
+        with tempfile.TemporaryDirectory() as scratch:
+            written = Path(scratch, "image")
+            written.write_bytes(data)
+            header = self._header_of(image, written)
+        if not image.lower().endswith(tuple(IMAGE_SUFFIXES)):
+            image += _SUFFIXES.get(header.format, ("",))[0]
+        return image, header, False
+
+    def _header(self, image: str) -> ImageHeader:
+        return self._header_of(image, self.folder / image)
+
+    def _header_of(self, image: str, path: Path) -> ImageHeader:
+        try:
+            header = read_header(path, self.max_pixels)
+            check_whole(path, header)
+            return header
+        except SightlineError as error:
+            code = _CODES.get(type(error), Code.UNREADABLE_IMAGE)
+            self._cannot_fix(code, f"{_show(image)}: {_without_path(error, path)}")
+
+    def _check_image(self, image: str, header: ImageHeader) -> None:
+        suffix = image[image.rfind(".") :].lower()
+        if suffix in IMAGE_SUFFIXES and suffix not in _SUFFIXES.get(header.format, IMAGE_SUFFIXES):
+            self._note(Code.WRONG_EXTENSION, f"{image} is a {header.format} file.")
+        if header.orientation != 1:
+            self._note(Code.EXIF_ORIENTATION, f"{image} has the EXIF orientation {header.orientation}.")
+
+    def _check_size(self, document: Document, header: ImageHeader) -> None:
+        written, true = (document.image_width, document.image_height), (header.width, header.height)
+        if written == true:
+            return
+        size = f"the image measures {header.width} x {header.height}"
+        if None in written:
+            self._note(Code.NO_SIZE, f"the JSON gives no usable image size; {size}.")
+        elif written == true[::-1]:
+            self._note(
+                Code.SWAPPED_SIZE, f"the JSON gives the image size swapped, {written[0]} x {written[1]}; {size}."
+            )
+        else:
+            self._note(Code.WRONG_SIZE, f"the JSON gives the image size {written[0]} x {written[1]}; {size}.")
+
+
+def _is_plain(text: str) -> bool:
+    return text.isprintable() or not any(unicodedata.category(one) in _UNPRINTABLE for one in text)
+
+
+def _show(name: str) -> str:
+    """A file name that every place can hold and show: what is no text is escaped."""
+    if not _is_plain(name):
+        name = "".join(one if _is_plain(one) else ascii(one)[1:-1] for one in name)
+    return name[:_LONGEST_NAME]
+
+
+def _without_path(error: SightlineError, path: Path) -> str:
+    """The message without the machine's path, so that findings are the same everywhere."""
+    return str(error).removeprefix(f"{path}: ")

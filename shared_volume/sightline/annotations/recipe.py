@@ -1,0 +1,228 @@
+"""The recipe: what a category's YAML file says about turning its annotations into a dataset."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from sightline.annotations.findings import Policy
+from sightline.errors import SightlineError, nearest
+from sightline.images.files import MAX_PIXELS
+
+MOST_BITS: Final = 20  # by which perceptual hashes of near-duplicates may differ; further apart all images are alike
+
+
+def _plain_name(name: str) -> str:
+    if name != Path(name).name or "\\" in name or name.startswith(".") or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of a file in the category's own folder beside its recipe")
+    return name
+
+
+def _pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+def _known_codes(policy: dict[str, str]) -> dict[str, str]:
+    Policy.of(policy)
+    return policy
+
+
+Name = Annotated[str, Field(min_length=1)]
+FileName = Annotated[str, Field(min_length=1), AfterValidator(_plain_name)]
+NamePattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
+Pixels = Annotated[FiniteFloat, Field(ge=0)]
+
+
+class RecipeError(SightlineError):
+    """A recipe that cannot be used."""
+
+
+class Fractions(BaseModel):
+    """Shares of the splits; they add up to 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: float = Field(default=0.7, ge=0, le=1)
+    val: float = Field(default=0.2, ge=0, le=1)
+    test: float = Field(default=0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Self:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise ValueError(f"train, val and test add up to {total:g}, not to 1")
+        return self
+
+
+class Plugin(BaseModel):
+    """A function of the user's own that every image and its annotations go through."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: FileName = Field(description="A Python file in configs/categories/<category>/.")
+    function: Name = Field(default="transform", description="Called as (image, annotations, **arguments).")
+    arguments: dict[Name, JsonValue] = Field(default={}, description="Handed to the function by name.")
+
+    @field_validator("arguments")
+    @classmethod
+    def _plain(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(arguments, allow_nan=False)
+        except ValueError:
+            raise ValueError("an argument is not a finite number") from None
+        return arguments
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.file.endswith(".py"):
+            raise ValueError(f"{self.file} is not a Python file (.py)")
+        if not self.function.isidentifier():
+            raise ValueError(f"{self.function!r} is not the name of a function")
+        return self
+
+
+class Recipe(BaseModel):
+    """How a category's annotations become a dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label_map: dict[str, Name] = Field(default={}, description="Renames labels before anything else: {old: new}.")
+    classes: tuple[Name, ...] | None = Field(default=None, description="Order of the category ids; else by name.")
+    valid_labels: tuple[Name, ...] | None = Field(default=None, description="Labels (after the map) to keep; else all.")
+    other_labels: Literal["background", "drop"] = Field(
+        default="background",
+        description="Images that have only labels not chosen: kept as background, or dropped with their shapes.",
+    )
+    policy: Annotated[dict[str, str], AfterValidator(_known_codes)] = Field(
+        default={}, description="What becomes of a finding: {code: fix, drop or fail}."
+    )
+    plugin: Plugin | None = Field(default=None, description="Pre-processing: {file, function, arguments}.")
+    min_area: Pixels = Field(default=0, description="Objects that cover fewer square pixels are left out.")
+    min_side: Pixels = Field(default=0, description="Likewise whose box's shorter side has fewer pixels.")
+    max_aspect: Annotated[FiniteFloat, Field(ge=1)] | None = Field(
+        default=None, description="Likewise whose box is longer than so many times its shorter side."
+    )
+    empty_images: Literal["keep", "drop"] = Field(default="keep", description="Images with no object left.")
+    min_image_side: int = Field(default=0, ge=0, description="Images whose shorter side has fewer pixels are left out.")
+    max_pixels: int = Field(default=MAX_PIXELS, gt=0, le=MAX_PIXELS, description="Larger images are left out.")
+    fractions: Fractions = Field(default=Fractions(), description="Shares of train, val and test.")
+    seed: int = Field(default=0, description="Another seed, another split.")
+    near_duplicates: Annotated[int, Field(ge=0, le=MOST_BITS)] | None = Field(
+        default=6, description="Images whose perceptual hashes differ in at most so many bits share a split; null: off."
+    )
+    group_by: NamePattern | None = Field(
+        default=None, description="Images in whose names this regular expression captures the same share a split."
+    )
+    stratify: bool = Field(default=False, description="Keep rare classes in every split where counts allow.")
+    split_file: FileName | None = Field(
+        default=None, description="A file in configs/categories/<category>/ that names images' splits."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for key in ("classes", "valid_labels"):
+            names = getattr(self, key)
+            if names is not None and len(set(names)) < len(names):
+                raise ValueError(f"{key} names a label twice")
+            if names is not None and not names:
+                raise ValueError(f"{key} is empty; leave it out instead")
+        strange = set(self.valid_labels or ()) - set(self.classes or self.valid_labels or ())
+        if strange:
+            raise ValueError(f"valid_labels has {', '.join(sorted(strange))}, which classes has not")
+        return self
+
+    def rename(self, label: str) -> str:
+        """A label as the dataset calls it."""
+        label = self.label_map.get(label, label).strip()
+        return self.label_map.get(label, label)
+
+    def wants(self, label: str) -> bool:
+        """Whether a label (after the map) belongs to the dataset."""
+        chosen = self.chosen_labels()
+        return not chosen or label in chosen
+
+    def chosen_labels(self) -> tuple[str, ...]:
+        """The labels (after the map) that belong to the dataset; none when all do."""
+        return (self.valid_labels if self.valid_labels is not None else self.classes) or ()
+
+
+def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe file; None gives the defaults.
+
+    Args:
+        path: the file.
+        overrides: values that stand in for the file's, by key, as KFP can hand them on: a whole number may be a float, and
+            the text `null` is null.
+
+    Raises:
+        RecipeError: missing, not YAML, a key that does not exist (names the nearest), or a value that does not fit.
+    """
+    content = _read_content(path) if path else {}
+    recipe = _validate(content, str(path), "Correct it there.")
+    if not overrides:
+        return recipe
+    return _validate(content | _as_meant(overrides), "This run's recipe values", "Give other values.")
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise RecipeError(f"{path}: the recipe cannot be read ({error.strerror}).") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is made of `key: value` lines. Keys: {', '.join(Recipe.model_fields)}.")
+    return content
+
+
+def _validate(content: Mapping[str, Any], source: str, next_step: str) -> Recipe:
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_problem(problem["type"], problem["loc"], problem["msg"]) for problem in error.errors())
+        raise RecipeError(f"{source}: {problems}. {next_step}") from None
+
+
+def _as_meant(value: Any) -> Any:
+    """The same with 3 for 3.0, since KFP makes every number inside a dictionary a float, and null, which it cannot carry."""
+    if isinstance(value, Mapping):
+        return {key: _as_meant(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_meant(item) for item in value]
+    if value == "null":
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_NESTED: Final[dict[int | str, type[BaseModel]]] = {"fractions": Fractions, "plugin": Plugin}
+
+
+def _problem(kind: str, location: tuple[int | str, ...], message: str) -> str:
+    where = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        message = message.removeprefix("Value error, ").removeprefix(f"{where}: ")
+        return f"{where}: {message}" if where else message
+    known = _NESTED.get(location[0], Recipe).model_fields if len(location) > 1 else Recipe.model_fields
+    return f"there is no key {where!r}.{nearest(str(location[-1]), known).rstrip('.')}"

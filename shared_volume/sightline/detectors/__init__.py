@@ -1,1 +1,0 @@
-"""Detectors on mmdet: missing operators, configs, transforms, inference. Needs torch."""

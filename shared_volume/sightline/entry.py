@@ -1,0 +1,181 @@
+"""The one door from outside the volume: the compiled pipeline, the manifests' jobs and Katib's trials import this alone.
+
+A schedule keeps its YAML for months while `sync` brings new code every day. So a function here takes keyword arguments with
+defaults, and the number of the interface that its caller was written for. What lies behind the door may move.
+
+    python -m sightline.entry migrate       bring the database's tables to this code's form
+    python -m sightline.entry trial …       one trial of a hyperparameter search
+
+A step's release holds this file and what its own function here imports, so nothing is imported above the functions that a
+step has no use for.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError
+
+INTERFACE = 1
+"""What this code speaks. Goes up when a caller must say something new, or something old in another way."""
+OLDEST = 1
+"""The oldest interface that is still served."""
+
+
+class InterfaceError(SightlineError):
+    """The caller and this code do not understand each other; one of them is too old."""
+
+
+def snapshot(*, interface: int, **arguments: Any) -> Any:
+    """Freeze what a run uses; see `sightline.steps.snapshot.start.start_run`."""
+    from sightline.steps.snapshot.start import start_run
+
+    return _call(start_run, interface, arguments)
+
+
+def record(*, interface: int, dataset: Any, data_report: Any, **arguments: Any) -> Any:
+    """Make a dataset version; see `sightline.steps.record.record.record_dataset`.
+
+    Args:
+        interface: the caller's.
+        dataset: KFP artifact that becomes a reference to the dataset version.
+        data_report: KFP artifact for the report.
+        arguments: the step's.
+    """
+    from sightline.references import write_reference
+    from sightline.steps.record.record import record_dataset
+
+    recorded = _call(record_dataset, interface, arguments)
+    write_reference(dataset, recorded.dataset.to_json())
+    _write(data_report, recorded.report)
+    return recorded
+
+
+def train(*, interface: int, model: Any, training_report: Any, **arguments: Any) -> Any:
+    """Fit a model; see `sightline.steps.train.start.train_model`.
+
+    Args:
+        interface: the caller's.
+        model: KFP artifact that becomes a reference to the best bundle.
+        training_report: KFP artifact for the report.
+        arguments: the step's.
+    """
+    from sightline.references import write_reference
+    from sightline.steps.train.start import train_model
+
+    trained = _call(train_model, interface, arguments)
+    write_reference(model, trained.model.to_json())
+    _write(training_report, trained.report)
+    return trained
+
+
+def evaluate(
+    *,
+    interface: int,
+    selected_model: Any,
+    scores: Any,
+    confusion_matrix: Any,
+    evaluation_report: Any,
+    **arguments: Any,
+) -> Any:
+    """Score candidates and select one; see `sightline.steps.evaluate.start.evaluate_models`.
+
+    Args:
+        interface: the caller's.
+        selected_model: KFP artifact that becomes a reference to the selected bundle.
+        scores: KFP metrics.
+        confusion_matrix: KFP classification metrics.
+        evaluation_report: KFP artifact for the report.
+        arguments: the step's.
+    """
+    import json
+
+    from sightline.references import write_reference
+    from sightline.steps.evaluate.start import evaluate_models
+
+    evaluated = _call(evaluate_models, interface, arguments)
+    write_reference(selected_model, evaluated.selected.to_json())
+    for name, value in evaluated.headline.items():
+        scores.log_metric(name, value)
+    confusion_matrix.log_confusion_matrix(list(evaluated.labels), evaluated.confusion)
+    # The UI shows an artifact's file, and the local runner reuses no result whose artifact has none.
+    for metrics in (scores, confusion_matrix):
+        _write(metrics, json.dumps(metrics.metadata))
+    _write(evaluation_report, evaluated.report)
+    return evaluated
+
+
+def test(*, interface: int, predictions: Any, test_report: Any, **arguments: Any) -> Any:
+    """Try the selected model on images; see `sightline.steps.testing.start.test_model`.
+
+    Args:
+        interface: the caller's.
+        predictions: KFP artifact that becomes a reference to drawn images and predictions.
+        test_report: KFP artifact for the report.
+        arguments: the step's.
+    """
+    from sightline.references import write_reference
+    from sightline.steps.testing.start import test_model
+
+    tested = _call(test_model, interface, arguments)
+    write_reference(predictions, tested.reference)
+    _write(test_report, tested.report)
+    return tested
+
+
+def migrate(arguments: list[str]) -> int:
+    """Bring the configured database's tables to this code's form."""
+    from sightline.services.database.migrate import migrate_configured
+
+    return migrate_configured()
+
+
+def trial(arguments: list[str]) -> int:
+    """Train one model and print its scores as Katib reads them."""
+    from sightline.steps.train.trial import main
+
+    return main(arguments)
+
+
+def _call(work: Callable[..., Any], interface: int, arguments: Mapping[str, Any]) -> Any:
+    """Call a step's function.
+
+    Raises:
+        InterfaceError: the caller is of a number that is not served, or names an argument that this code does not have.
+    """
+    unknown = sorted(arguments.keys() - inspect.signature(work).parameters.keys())
+    if interface > INTERFACE or unknown:
+        what = f"speaks interface {interface}" if interface > INTERFACE else f"gives {', '.join(unknown)}"
+        raise InterfaceError(
+            f"The pipeline {what}, which the helper code on the volume does not know (interface {INTERFACE}): the code is "
+            "older than the pipeline. Bring it up to date: python pipeline.py sync"
+        )
+    if interface < OLDEST:
+        raise InterfaceError(
+            f"The pipeline speaks interface {interface}, which the helper code on the volume no longer serves (interfaces "
+            f"{OLDEST} to {INTERFACE}): the pipeline is older than the code. Compile it anew: python pipeline.py submit, "
+            "or for a schedule: python pipeline.py schedule --replace"
+        )
+    return work(**arguments)
+
+
+def _write(artifact: Any, text: str) -> None:
+    Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
+    Path(artifact.path).write_text(text, encoding="utf-8")
+
+
+JOBS = {"migrate": migrate, "trial": trial}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a job: its name, then its own arguments."""
+    if not arguments or arguments[0] not in JOBS:
+        print(f"usage: python -m sightline.entry {'|'.join(JOBS)} …", file=sys.stderr)
+        return 2
+    return JOBS[arguments[0]](arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

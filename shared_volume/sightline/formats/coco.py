@@ -1,0 +1,268 @@
+"""COCO JSON: object instances as polygons, run lengths or boxes."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from sightline.annotations.findings import Code
+from sightline.annotations.join import CROWD_FLAG
+from sightline.annotations.labelme import Shape
+from sightline.annotations.regions import rectangle_outline
+from sightline.formats.folder import Listing, parent_of, safe_name, under
+from sightline.formats.reading import (
+    Ledger,
+    Picture,
+    Unusable,
+    alternate,
+    mask_shape,
+    split_attributes,
+    to_number,
+    to_points,
+    to_size,
+    to_whole,
+)
+from sightline.images.files import MAX_PIXELS, ImageError, image_size
+
+_LISTS: Final = ("images", "annotations", "categories")
+_BOM: Final = b"\xef\xbb\xbf"
+_BITS: Final = 5  # that one letter of compressed run lengths carries
+
+
+def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
+    """Every picture that a folder's COCO files annotate."""
+    pictures: list[Picture] = []
+    for file in listing.with_suffix(".json"):
+        with ledger.noting(file, None):
+            content = _parse(listing.read(file))
+            if content is None:
+                raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
+            pictures += convert_coco(content, listing, file, ledger)
+    return pictures
+
+
+def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger: Ledger) -> list[Picture]:
+    """The pictures of one COCO document, each with labelme shapes.
+
+    Args:
+        content: with the lists images, annotations and categories.
+        listing: the folder, to look images up in.
+        file: the document's name there.
+        ledger: takes what cannot be used.
+    """
+    labels = _labels(content["categories"])
+    images = _images(content["images"], listing, file, ledger)
+    shapes: dict[Any, list[Shape]] = {key: [] for key in images}
+    groups = dict.fromkeys(images, 0)
+    for index, annotation in enumerate(content["annotations"]):
+        with ledger.noting(file, index, _name_of(annotation)):
+            key = _key(annotation, "image_id")
+            if key not in images:
+                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {_shown(annotation['image_id'])} is no image's id.")
+            if (picture := images[key]) is None:
+                continue  # the image has a finding of its own
+            if (category := _key(annotation, "category_id")) not in labels:
+                category = _shown(annotation["category_id"])
+                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {category} is no category's id.")
+            drawn = convert_annotation(annotation, labels[category], groups[key] + 1, picture.width, picture.height)
+            groups[key] += len(drawn) > 1
+            shapes[key] += drawn
+            if annotation.get("keypoints"):
+                raise Unusable(Code.NOT_IMPORTED, "its keypoints are not read, only what it covers.")
+    return [
+        Picture(picture.file, picture.name, picture.width, picture.height, tuple(shapes[key]))
+        for key, picture in images.items()
+        if picture is not None
+    ]
+
+
+def convert_annotation(
+    annotation: Mapping[str, Any], label: str, group_id: int, width: int | None, height: int | None
+) -> list[Shape]:
+    """The labelme shapes of one COCO annotation.
+
+    Several polygons become as many shapes of one group; run lengths a mask; a box alone, and four vertices that make no
+    more than their box, a rectangle; a crowd gets the flag `iscrowd`.
+
+    Args:
+        annotation: with segmentation, or else bbox.
+        label: its category's name.
+        group_id: for shapes that are parts of one object.
+        width: of the image in pixels, as the document writes it down; None: not known.
+        height: likewise.
+
+    Raises:
+        Unusable: coordinates or run lengths that make no sense.
+    """
+    extra = annotation.get("attributes")
+    flags, description = split_attributes(extra.items() if isinstance(extra, dict) else ())
+    if annotation.get("iscrowd") in (1, True, "1"):
+        flags[CROWD_FLAG] = True
+    more: dict[str, Any] = {"flags": flags, "description": description}
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        pixels = decode_rle(segmentation, width, height)
+        return [mask_shape(pixels, 0, 0, label, **more)]
+    parts = _parts(segmentation)
+    if not parts:
+        return [Shape(label, _box(annotation), "rectangle", **more)]
+    outlines = [to_points(part) for part in parts]
+    if len(outlines) == 1 and (box := _as_box(outlines[0])) is not None:
+        return [Shape(label, box, "rectangle", **more)]
+    group = group_id if len(outlines) > 1 else None
+    return [Shape(label, outline, "polygon", group_id=group, **more) for outline in outlines]
+
+
+def decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int | None) -> np.ndarray:
+    """(height, width) bool of COCO's run lengths, plain or compressed.
+
+    Compressed ones are taken apart here and not by pycocotools, whose C code trusts them.
+
+    Args:
+        segmentation: counts and size.
+        width: of the image in pixels; None when it is not known, which no run lengths fit.
+        height: likewise.
+
+    Raises:
+        Unusable: not of the image's size, or not run lengths.
+    """
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(size, list) or len(size) != 2:
+        raise Unusable(Code.BAD_MASK, "the run lengths' size is not [height, width]. Export the mask again.")
+    rows, columns = (to_whole(side) for side in size)
+    if (columns, rows) != (width, height):
+        raise Unusable(
+            Code.BAD_MASK, f"the run lengths are of {columns} x {rows} pixels, the image of {width} x {height}."
+        )
+    if rows * columns > MAX_PIXELS:
+        raise Unusable(Code.BAD_MASK, f"{columns} x {rows} pixels are more than an image may have.")
+    if isinstance(counts, str):
+        lengths = decompress_counts(counts)
+    elif isinstance(counts, list):
+        lengths = [to_whole(count) for count in counts]
+    else:
+        raise Unusable(Code.BAD_MASK, "the run lengths' counts are neither a list nor a text. Export the mask again.")
+    return alternate(lengths, rows * columns).reshape(columns, rows).T
+
+
+def decompress_counts(text: str) -> list[int]:
+    """Run lengths from COCO's text form: letters of five bits, the lowest first; from the fourth on, differences.
+
+    Raises:
+        Unusable: a letter that it does not have, or the text ends within a number.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 10 * _BITS:
+            raise Unusable(Code.BAD_MASK, "the run lengths are damaged. Export the mask again.")
+        value |= (bits & 0x1F) << shift
+        shift += _BITS
+        if bits & 0x20:  # more letters follow
+            continue
+        if bits & 0x10:  # negative
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise Unusable(Code.BAD_MASK, "the run lengths are cut off. Export the mask again.")
+    return counts
+
+
+def _parse(data: bytes) -> dict[str, Any] | None:
+    """The document, or None when it is not COCO's."""
+    try:
+        content = orjson.loads(data.removeprefix(_BOM))
+    except orjson.JSONDecodeError as error:
+        try:
+            content = json.loads(data.removeprefix(_BOM))  # takes NaN, which then spoils one annotation, not all
+            json.dumps(content, ensure_ascii=False).encode()  # no half characters, which no other file could hold
+        except (ValueError, RecursionError):
+            raise Unusable(
+                Code.UNREADABLE_SOURCE, f"not JSON, or cut off ({error.msg}). Export it again, or remove it."
+            ) from None
+    lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in _LISTS)
+    return content if lists else None
+
+
+def _labels(categories: list[Any]) -> dict[Any, str]:
+    """Name by id; a category without either cannot be referred to."""
+    labels = {}
+    for category in categories:
+        if isinstance(category, dict) and isinstance(category.get("id"), int | str | float):
+            name = category.get("name")
+            if isinstance(name, str | int | float):
+                labels[category["id"]] = str(name)
+    return labels
+
+
+def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> dict[Any, Picture | None]:
+    """Image by id; None where the file is missing or the entry damaged, which is noted."""
+    near = parent_of(file)
+    folders = [near, under(near, "images"), under(parent_of(near), "images")]
+    found: dict[Any, Picture | None] = {}
+    for image in images:
+        key = image.get("id") if isinstance(image, dict) else None
+        known = isinstance(key, int | str | float)
+        if known:
+            found.setdefault(key, None)
+        with ledger.noting(file, None):
+            name = image.get("file_name") if isinstance(image, dict) else None
+            if not known or not isinstance(name, str):
+                raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({_shown(key)}).")
+            if found[key] is not None:
+                raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {_shown(key)}; the first is used.")
+            place = listing.find_image(name, file, folders)
+            width, height = to_size(image.get("width"), image.get("height"))
+            if width is None:
+                with suppress(ImageError):  # publishing's normal way says what is wrong with it
+                    width, height = image_size(listing.root / place)
+            found[key] = Picture(place, safe_name(name), width, height, ())
+    return found
+
+
+def _key(annotation: Any, key: str) -> Any:
+    value = annotation.get(key) if isinstance(annotation, dict) else None
+    if not isinstance(value, int | str | float):
+        raise Unusable(Code.BROKEN_ANNOTATION, f"the annotation has no {key}. Export it again.")
+    return value
+
+
+def _parts(segmentation: Any) -> list[Any]:
+    """The polygons; a flat list is one."""
+    if segmentation is None:
+        return []
+    if not isinstance(segmentation, list):
+        raise Unusable(Code.BROKEN_ANNOTATION, "its segmentation is neither polygons nor run lengths.")
+    if segmentation and not isinstance(segmentation[0], list):
+        return [segmentation]
+    return [part for part in segmentation if part != []]
+
+
+def _box(annotation: Mapping[str, Any]) -> np.ndarray:
+    bbox = annotation.get("bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        raise Unusable(Code.BROKEN_ANNOTATION, "it has neither a segmentation nor a bbox of four numbers.")
+    x, y, width, height = (to_number(value) for value in bbox)
+    return np.array([[x, y], [x + width, y + height]])
+
+
+def _as_box(outline: np.ndarray) -> np.ndarray | None:
+    """(2, 2) corners when the outline is just what a rectangle's outline would be, in the same order."""
+    if len(outline) != 4:
+        return None
+    corners = outline[[0, 2]]
+    return corners if (rectangle_outline(corners) == outline).all() else None
+
+
+def _name_of(annotation: Any) -> str:
+    return f"annotation {_shown(annotation.get('id'))}" if isinstance(annotation, dict) else "annotation"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str | float | None) else str(value)[:40]
+    return text[:40]

@@ -1,0 +1,164 @@
+"""From another format's folder to a labelme folder: read, turn upright, write."""
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from sightline.annotations.findings import Code, Finding, Policy, list_findings
+from sightline.annotations.labelme import Document, write_document
+from sightline.errors import SightlineError, nearest
+from sightline.formats.coco import read_coco_folder
+from sightline.formats.cvat import read_cvat_folder
+from sightline.formats.detect import LABELME, detect_form
+from sightline.formats.folder import Listing, list_folder
+from sightline.formats.reading import Ledger, Picture
+from sightline.formats.turn import turn_upright
+from sightline.formats.voc import read_voc_folder
+from sightline.formats.yolo import read_yolo_folder
+from sightline.images.files import ImageError, ImageHeader, read_header
+
+AUTO: Final = "auto"
+_READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
+    "coco": read_coco_folder,
+    "voc": read_voc_folder,
+    "yolo": read_yolo_folder,
+    "cvat": read_cvat_folder,
+}
+FORMS: Final = (AUTO, LABELME, *_READERS)
+_SPLIT_FOLDERS: Final = frozenset({"images", "train", "val", "valid", "test"})  # they say nothing about an image
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A labelme folder to publish.
+
+    Attributes:
+        folder: the given one when it is labelme's already.
+        form: the format that was read.
+        findings: what could not be taken over, and why; the caller stops at those whose outcome is `fail`.
+    """
+
+    folder: Path
+    form: str
+    findings: tuple[Finding, ...]
+
+
+def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = None) -> Source:
+    """Turn a folder of any known format into a labelme folder; the given folder stays as it is.
+
+    Nothing outside `folder` is read, whatever names its files hold.
+
+    Args:
+        folder: what the user gave.
+        form: labelme, coco, voc, yolo or cvat; auto tells by the files.
+        scratch: a new or empty folder for the labelme files; unused when the folder is labelme's.
+        policy: what becomes of each finding; the defaults of publishing otherwise.
+
+    Raises:
+        SightlineError: no such folder or format, several formats, or nothing that can be read.
+    """
+    if form not in FORMS:
+        raise SightlineError(f"there is no format {form!r} to read.{nearest(form, FORMS)}")
+    listing = list_folder(folder)
+    if form == AUTO:
+        form = detect_form(listing)
+    if form == LABELME:
+        return Source(folder, form, ())
+    ledger = Ledger(policy or Policy().publishing())
+    for name in listing.unusable:
+        ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are no text. Rename it.")
+    pictures = merge_pictures(_READERS[form](listing, ledger))
+    if not pictures:
+        found = f" What was found:\n{list_findings(ledger.findings)}" if ledger.findings else ""
+        raise SightlineError(
+            f"{folder}: no image with annotations in the format {form} was found. Choose another --format, or correct "
+            f"the files.{found}"
+        )
+    _write(listing, pictures, scratch, ledger)
+    return Source(scratch, form, tuple(ledger.findings))
+
+
+def merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
+    """One picture per image file: what several files of a source say about an image comes together."""
+    merged: dict[str, Picture] = {}
+    for picture in pictures:
+        first = merged.get(picture.file)
+        if first is None:
+            merged[picture.file] = picture
+            continue
+        above = max([shape.group_id or 0 for shape in first.shapes], default=0)
+        shapes = [
+            replace(shape, group_id=None if shape.group_id is None else shape.group_id + above)
+            for shape in picture.shapes
+        ]
+        merged[picture.file] = replace(first, shapes=(*first.shapes, *shapes), flags={**picture.flags, **first.flags})
+    return [merged[file] for file in sorted(merged)]
+
+
+def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger: Ledger) -> None:
+    """Images with their JSON, and the folder's other images without, for the policy to decide about."""
+    listed = {picture.file: picture.name for picture in pictures}
+    wishes = {image: _short_name(image) for image in listing.images} | listed
+    names = choose_names(wishes)
+    documents: set[str] = set()
+    try:
+        for image in wishes:
+            _place(listing.root / image, scratch / names[image])
+        for picture in pictures:
+            name = PurePosixPath(names[picture.file])
+            file = name.with_suffix(".json")
+            if str(file) in documents:  # a.jpg and a.png
+                file = name.with_name(f"{name.name}.json")
+            documents.add(str(file))
+            write_document(scratch / file, _document(picture, scratch / name, ledger))
+    except OSError as error:
+        raise SightlineError(
+            f"{error.filename or scratch}: cannot be written ({error.strerror or error}). Make room, or shorten the name."
+        ) from None
+
+
+def _document(picture: Picture, image: Path, ledger: Ledger) -> Document:
+    try:
+        header: ImageHeader | None = read_header(image)
+    except ImageError:
+        header = None  # the check that follows publishing's normal way says what is wrong with it
+    turned = turn_upright(picture, header) if header else picture
+    if header and turned is not picture:
+        message = (
+            f"it was annotated as stored, {picture.width} x {picture.height}; its shapes were turned by the EXIF "
+            f"orientation {header.orientation} with it."
+        )
+        ledger.add(Code.TURNED_SHAPES, picture.file, None, message)
+    return Document(image.name, turned.height, turned.width, turned.shapes, turned.flags)
+
+
+def choose_names(wishes: dict[str, str]) -> dict[str, str]:
+    """A name for every image: the one wished for, or its whole path where two want the same."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for image, wish in wishes.items():
+        wanted[wish.lower()].append(image)
+    clashing = {image for images in wanted.values() if len(images) > 1 for image in images}
+    # A whole path may be what another image wishes for: then that one keeps its whole path too.
+    paths = {image.lower() for image in clashing}
+    while more := {image for image, wish in wishes.items() if wish.lower() in paths} - clashing:
+        clashing |= more
+        paths |= {image.lower() for image in more}
+    return {image: image if image in clashing else wish for image, wish in wishes.items()}
+
+
+def _short_name(image: str) -> str:
+    *folders, name = image.split("/")
+    return "/".join([*[folder for folder in folders if folder.lower() not in _SPLIT_FOLDERS], name])
+
+
+def _place(source: Path, target: Path) -> None:
+    """A second name for the image's bytes where the file system has such, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,137 @@
+"""CVAT's own XML, "CVAT for images 1.1"."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from sightline.annotations.findings import Code
+from sightline.annotations.labelme import Shape
+from sightline.formats.folder import Listing, parent_of, safe_name, under
+from sightline.formats.reading import (
+    Ledger,
+    Picture,
+    Unusable,
+    alternate,
+    mask_shape,
+    split_attributes,
+    to_number,
+    to_points,
+    to_size,
+    to_whole,
+)
+from sightline.formats.xml import parse_xml
+from sightline.images.files import MAX_PIXELS
+
+_TOLERANCE: Final = 0.05  # pixels between an ellipse and its polygon
+_MOST_VERTICES: Final = 4096
+
+
+def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
+    """Every picture that a folder's CVAT files annotate."""
+    pictures = []
+    for file in listing.with_suffix(".xml"):
+        with ledger.noting(file, None):
+            root = parse_xml(listing, file)
+            if root.tag != "annotations":
+                raise Unusable(Code.NOT_IMPORTED, f"XML, but not CVAT's (<{root.tag[:40]}>): not read.")
+            if root.find("track") is not None:
+                ledger.add(
+                    Code.NOT_IMPORTED, file, None, "tracks of a video: export it as 'CVAT for images 1.1' instead."
+                )
+            index = 0
+            for image in root.iter("image"):
+                with ledger.noting(file, None):
+                    pictures.append(_picture(image, listing, file, index, ledger))
+                index += len(image)
+    return pictures
+
+
+def _picture(image: Element, listing: Listing, file: str, first: int, ledger: Ledger) -> Picture:
+    """One image; `first` is the number of its first annotation within the file."""
+    name = image.get("name", "")
+    near = parent_of(file)
+    folders = [near, under(near, "images")]
+    if subset := image.get("subset"):
+        folders = [under(near, f"images/{subset}"), *folders]
+    place = listing.find_image(name, file, folders)
+    width, height = to_size(image.get("width", ""), image.get("height", ""))
+    shapes: list[Shape] = []
+    flags: dict[str, bool] = {}
+    for index, drawn in enumerate(image, start=first):
+        with ledger.noting(file, index, f"{name}, {drawn.tag[:40]} {drawn.get('label', '')!r}"):
+            if drawn.tag == "tag":
+                flags[drawn.get("label", "")] = True
+            else:
+                shapes += _shapes(drawn)
+    return Picture(place, safe_name(name), width, height, tuple(shapes), flags)
+
+
+def _shapes(drawn: Element) -> list[Shape]:
+    """The labelme shapes of one element: several for `points`."""
+    label = drawn.get("label", "")
+    attributes = [(item.get("name", ""), (item.text or "").strip()) for item in drawn.findall("attribute")]
+    flags, description = split_attributes(attributes)
+    if drawn.get("occluded") == "1":
+        flags["occluded"] = True
+    more: dict[str, Any] = {
+        "group_id": to_whole(drawn.get("group_id", "0")) or None,  # CVAT's 0 is no group
+        "flags": flags,
+        "description": description,
+    }
+    if drawn.tag == "box":
+        return [_box(drawn, label, more)]
+    if drawn.tag == "ellipse":
+        return [_ellipse(drawn, label, more)]
+    if drawn.tag == "mask":
+        return [_mask(drawn, label, more)]
+    if drawn.tag not in ("polygon", "polyline", "points"):
+        raise Unusable(Code.NOT_IMPORTED, "labelme has no such shape; it is left out.")
+    points = to_points([number for pair in drawn.get("points", "").split(";") for number in pair.split(",")])
+    if drawn.tag == "points":
+        return [Shape(label, points[[index]], "point", **more) for index in range(len(points))]
+    return [Shape(label, points, "polygon" if drawn.tag == "polygon" else "linestrip", **more)]
+
+
+def _box(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
+    left, top, right, bottom = (to_number(drawn.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
+    turned = to_number(drawn.get("rotation", "0"))
+    if turned % 360 == 0:
+        return Shape(label, np.array([[left, top], [right, bottom]]), "rectangle", **more)
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    return Shape(label, _turn(corners, turned), "polygon", **more)
+
+
+def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
+    x, y, across, down = (to_number(drawn.get(name, "")) for name in ("cx", "cy", "rx", "ry"))
+    if across < 0 or down < 0:
+        raise Unusable(Code.BROKEN_ANNOTATION, "an ellipse's radius is negative. Draw it again.")
+    if across == down:
+        return Shape(label, np.array([[x, y], [x + across, y]]), "circle", **more)
+    step = math.acos(max(0.0, 1 - _TOLERANCE / max(across, down)))
+    count = min(_MOST_VERTICES, 4 * max(4, math.ceil(math.pi / step / 4)))  # a vertex at each end of both axes
+    angles = np.arange(count) * (2 * math.pi / count)
+    outline = np.column_stack([x + across * np.cos(angles), y + down * np.sin(angles)])
+    return Shape(label, _turn(outline, to_number(drawn.get("rotation", "0"))), "polygon", **more)
+
+
+def _turn(points: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn (N, 2) points clockwise, as seen, about the middle of their box.
+
+    Rounded to 0.001 px: sine and cosine differ in their last bit between machines.
+    """
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    x, y = (points - middle).T
+    return np.round(np.column_stack([x * cosine - y * sine, x * sine + y * cosine]) + middle, 3)
+
+
+def _mask(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
+    """CVAT's run lengths go row by row through the mask's own box."""
+    left, top, width, height = (to_whole(drawn.get(side, "")) for side in ("left", "top", "width", "height"))
+    if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
+        raise Unusable(Code.BAD_MASK, f"a mask of {width} x {height} pixels. Draw it again.")
+    counts = [to_whole(count) for count in drawn.get("rle", "").split(",")]
+    return mask_shape(alternate(counts, width * height).reshape(height, width), left, top, label, **more)

@@ -1,0 +1,69 @@
+"""Which format a folder's annotations have, told by what the files hold."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Final
+
+from sightline.errors import SightlineError
+from sightline.formats.folder import Listing, parent_of
+from sightline.formats.reading import Unusable
+from sightline.formats.xml import root_tag
+from sightline.formats.yolo import find_names, label_file
+
+LABELME: Final = "labelme"
+_LOOKED_AT: Final = 3  # XML files per folder; the others there are of the same kind
+_FORMS_BY_TAG: Final = {"annotation": "voc", "annotations": "cvat"}
+_LABELME_KEYS: Final = (re.compile(rb'"shapes"\s*:\s*\['), re.compile(rb'"imagePath"\s*:\s*"'))
+_COCO_KEYS: Final = tuple([re.compile(rb'"%s"\s*:\s*\[' % key) for key in (b"images", b"annotations", b"categories")])
+
+
+def detect_form(listing: Listing) -> str:
+    """The format of a folder; labelme where no file is of a known one, because its reader says what is missing.
+
+    Raises:
+        SightlineError: files of several formats.
+    """
+    found = dict([*_json_forms(listing), *_xml_forms(listing), *_yolo_forms(listing)])
+    if len(found) > 1:
+        there = ", ".join(f"{form} ({file})" for form, file in sorted(found.items()))
+        raise SightlineError(
+            f"{listing.root}: annotations in {len(found)} formats: {there}. Say which one to read: --format "
+            f"{' or '.join(sorted(found))}."
+        )
+    return next(iter(found), LABELME)
+
+
+def _json_forms(listing: Listing) -> Iterable[tuple[str, str]]:
+    """labelme and COCO. Of the files that stand beside an image of their name (labelme's way) one is enough."""
+    stems = {image.rpartition(".")[0] for image in listing.images}
+    files = listing.with_suffix(".json")
+    beside = [file for file in files if file.rpartition(".")[0] in stems]
+    for file in [*[file for file in files if file.rpartition(".")[0] not in stems], *beside]:
+        try:
+            content = listing.read(file)
+        except Unusable:
+            continue
+        if all(key.search(content) for key in _LABELME_KEYS):
+            yield LABELME, file
+            if beside and file in beside[-len(beside) :]:
+                return
+        elif all(key.search(content) for key in _COCO_KEYS):
+            yield "coco", file
+
+
+def _xml_forms(listing: Listing) -> Iterable[tuple[str, str]]:
+    seen: Counter[str] = Counter()
+    for file in listing.with_suffix(".xml"):
+        seen[parent_of(file)] += 1
+        form = _FORMS_BY_TAG.get(root_tag(listing, file)) if seen[parent_of(file)] <= _LOOKED_AT else None
+        if form:
+            yield form, file
+
+
+def _yolo_forms(listing: Listing) -> Iterable[tuple[str, str]]:
+    texts = {file for file in listing.files if PurePosixPath(file).suffix.lower() == ".txt"}
+    labelled = any(file in texts for image in listing.images for file in label_file(image))
+    if labelled and (file := find_names(listing)[0]):
+        yield "yolo", file

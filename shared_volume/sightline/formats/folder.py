@@ -1,0 +1,186 @@
+"""The files of a folder that somebody gave us, and the only way that a reader gets at one of them.
+
+A source names its images itself. Names are looked up among the files that were listed, never opened as paths, so
+nothing outside the folder can be read, whatever a name says.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from sightline.annotations.findings import Code
+from sightline.errors import SightlineError
+from sightline.formats.reading import Unusable
+from sightline.images.files import IMAGE_SUFFIXES
+
+LARGEST_FILE: Final = 4 * 1024**3  # bytes; an annotation file above is not read into memory
+PAINTED: Final = frozenset({"SegmentationClass", "SegmentationObject"})  # Pascal VOC's folders of such pictures
+_LOOKED_AT: Final = IMAGE_SUFFIXES | {".json", ".txt", ".xml", ".yaml", ".yml"}
+_WORDS: Final = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies in a folder, links that lead out of it left aside.
+
+    Attributes:
+        root: the folder.
+        files: relative to it, with forward slashes, sorted. Hidden ones are not in it.
+        images: those that are images by their names, without pictures that only paint what is on another.
+        by_name: file name (Unicode's composed form) -> images of that name.
+        unusable: files whose names hold control characters or bytes that are no text, shown in ASCII; not in `files`.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    images: tuple[str, ...]
+    by_name: dict[str, tuple[str, ...]]
+    unusable: tuple[str, ...] = ()
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        """The files that end so, in small letters or capitals."""
+        return [file for file in self.files if suffix_of(file) in suffixes]
+
+    def read(self, file: str) -> bytes:
+        """A listed file's content.
+
+        Raises:
+            Unusable: it cannot be read.
+        """
+        path = self.root / file
+        try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise Unusable(Code.UNREADABLE_SOURCE, f"the file is larger than {LARGEST_FILE:,} bytes.")
+            return path.read_bytes()
+        except OSError as error:
+            raise Unusable(Code.UNREADABLE_SOURCE, f"the file cannot be read ({error.strerror}).") from None
+
+    def find_image(self, name: str, file: str, folders: Sequence[str]) -> str:
+        """The image that `file` calls `name`.
+
+        It is looked for in `folders`, then anywhere, below any other folders. Where several would do, those nearest to
+        `file` count, and of these the one whose folders share a word with its name (instances_train.json, images/train/).
+
+        Args:
+            name: as written, with slashes of either kind.
+            file: the listed file that names it.
+            folders: to look into first, relative to the root; "" is the root.
+
+        Raises:
+            Unusable: the name leads out of the folder, there is no such image, or several.
+        """
+        wanted = safe_name(name)
+        same = {composed(image): image for image in self.by_name.get(wanted.rpartition("/")[2], ())}
+        for folder in folders:
+            found = same.get(composed(under(folder, wanted)))
+            if found is not None:
+                return found
+        candidates = [image for name, image in same.items() if name == wanted or name.endswith(f"/{wanted}")]
+        candidates = _nearest(candidates, file)
+        if not candidates:
+            raise Unusable(
+                Code.MISSING_IMAGE, f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
+            )
+        if len(candidates) > 1:
+            raise Unusable(
+                Code.MISSING_IMAGE,
+                f"the image {name!r} could be {' or '.join(candidates[:3])}. Name it with its folder.",
+            )
+        return candidates[0]
+
+
+def list_folder(root: Path) -> Listing:
+    """List a folder and those below.
+
+    Raises:
+        SightlineError: no such folder.
+    """
+    if not root.is_dir():
+        raise SightlineError(f"{root}: there is no such folder. Name the folder that holds the annotations and images.")
+    inside = root.resolve()
+    files: list[str] = []
+    unusable: list[str] = []
+    for directory, below, names in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            path = Path(directory, name)
+            if name.startswith(".") or (path.is_symlink() and not path.resolve().is_relative_to(inside)):
+                continue
+            if path.is_file():
+                file = path.relative_to(root).as_posix()
+                if file.isprintable():
+                    files.append(file)
+                elif suffix_of(file) in _LOOKED_AT:
+                    unusable.append(ascii(file)[1:-1])
+    files.sort()
+    images = tuple(
+        [file for file in files if suffix_of(file) in IMAGE_SUFFIXES and not PAINTED.intersection(file.split("/")[:-1])]
+    )
+    by_name: dict[str, tuple[str, ...]] = {}
+    for image in images:
+        key = composed(image.rpartition("/")[2])
+        by_name[key] = (*by_name.get(key, ()), image)
+    return Listing(root, tuple(files), images, by_name, tuple(sorted(unusable)))
+
+
+def _nearest(candidates: list[str], file: str) -> list[str]:
+    """Of several images those in the smallest folder that holds `file` too, and of these those that share a word."""
+    folder = parent_of(file)
+    while folder and len(candidates) > 1:
+        inside = [image for image in candidates if image.startswith(f"{folder}/")]
+        if inside:
+            candidates = inside
+            break
+        folder = parent_of(folder)
+    if len(candidates) < 2:
+        return candidates
+    words = set(_WORDS.split(PurePosixPath(file).stem.lower())) - {""}
+    return [image for image in candidates if words & set(image.lower().split("/")[:-1])] or candidates
+
+
+def safe_name(name: str) -> str:
+    """An image's name with forward slashes, without detours, in Unicode's composed form.
+
+    Raises:
+        Unusable: it leads out of the folder.
+    """
+    plain = name.replace("\\", "/")
+    parts: list[str] = []
+    for part in plain.split("/"):
+        if part == ".." and not parts:
+            break
+        if part == "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    else:
+        if parts and not plain.startswith("/") and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", plain):
+            return composed("/".join(parts))
+    raise Unusable(
+        Code.IMAGE_OUTSIDE,
+        f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name.",
+    )
+
+
+def composed(text: str) -> str:
+    """One form for letters with marks: macOS writes file names taken apart, most tools write names composed."""
+    return unicodedata.normalize("NFC", text)
+
+
+def suffix_of(file: str) -> str:
+    """`.json` of `a/b.JSON`."""
+    return PurePosixPath(file).suffix.lower()
+
+
+def parent_of(file: str) -> str:
+    """The folder that a listed file lies in; "" is the root."""
+    return file.rpartition("/")[0]
+
+
+def under(folder: str, name: str) -> str:
+    """A folder below `folder`, where "" is the root."""
+    return f"{folder}/{name}" if folder else name

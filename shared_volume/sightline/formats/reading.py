@@ -1,0 +1,184 @@
+"""What every reader gives: pictures with labelme shapes, and what was found wrong on the way."""
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from sightline.annotations.findings import Code, Finding, Outcome, Policy
+from sightline.annotations.labelme import Shape
+from sightline.images.files import MAX_PIXELS
+
+LARGEST_COORDINATE: Final = 1e9  # pixels; labelme's reader takes no more
+LARGEST_WHOLE: Final = 2**53  # for numbers of groups
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image and what a source says about it.
+
+    Attributes:
+        file: the image, relative to the given folder.
+        name: what the source calls it, with forward slashes.
+        width: as the source writes it down, in pixels; None where it does not.
+        height: likewise.
+        shapes: in the source's order.
+        flags: of the whole image.
+    """
+
+    file: str
+    name: str
+    width: int | None
+    height: int | None
+    shapes: tuple[Shape, ...]
+    flags: Mapping[str, bool] = field(default_factory=dict)
+
+
+class Unusable(Exception):  # noqa: N818  # control flow within this package; it ends as a finding
+    """Something in a source that cannot be used."""
+
+    def __init__(self, code: Code, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Collects findings, each with the outcome that the policy gives it."""
+
+    policy: Policy
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, code: Code, file: str, index: int | None, message: str) -> None:
+        """Note one finding; `index` is that of the annotation within the file."""
+        found = self.policy.finding(code, file, index, message)
+        if found.outcome is Outcome.FIX and code is not Code.TURNED_SHAPES:
+            found = replace(found, outcome=Outcome.DROP)  # what can be mended in labelme's files cannot always be here
+        self.findings.append(found)
+
+    @contextmanager
+    def noting(self, file: str, index: int | None, where: str = "") -> Iterator[None]:
+        """Turn what is unusable within the block into a finding, and go on after it."""
+        try:
+            yield
+        except Unusable as unusable:
+            self.add(unusable.code, file, index, f"{where}: {unusable}" if where else str(unusable))
+
+
+def to_points(values: Any) -> np.ndarray:
+    """(N, 2) of a flat list x, y, x, y, …
+
+    Raises:
+        Unusable: not pairs of plausible numbers.
+    """
+    if not isinstance(values, list | tuple):
+        raise Unusable(Code.BROKEN_ANNOTATION, "its coordinates are not a list. Export it again.")
+    numbers = [to_number(value) for value in values]
+    if len(numbers) % 2:
+        raise Unusable(Code.BROKEN_ANNOTATION, f"{len(numbers)} coordinates are not pairs of x and y. Draw it again.")
+    return np.array(numbers, dtype=np.float64).reshape(-1, 2)
+
+
+def to_number(value: Any) -> float:
+    """A coordinate in pixels, from a number or its text.
+
+    Raises:
+        Unusable: not a number, or not a plausible one.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise Unusable(Code.BROKEN_ANNOTATION, f"{_short(value)} is not a number. Export it again.") from None
+    if not math.isfinite(number) or abs(number) > LARGEST_COORDINATE:
+        raise Unusable(Code.NON_FINITE, f"the coordinate {_short(value)} is not within ±{LARGEST_COORDINATE:.0e}.")
+    return number
+
+
+def to_whole(value: Any) -> int:
+    """A whole number, from a number or its text.
+
+    Raises:
+        Unusable: not a whole number, or an implausible one.
+    """
+    number = to_number(value) if not isinstance(value, int) or isinstance(value, bool) else value
+    if abs(number) > LARGEST_WHOLE or number != int(number):
+        raise Unusable(Code.BROKEN_ANNOTATION, f"{_short(value)} is not a plausible whole number. Export it again.")
+    return int(number)
+
+
+def to_size(width: Any, height: Any) -> tuple[int | None, int | None]:
+    """An image's size as a source writes it down; (None, None) where it writes none, or no plausible one."""
+    try:
+        sides = to_whole(width), to_whole(height)
+    except Unusable:
+        return None, None
+    return sides if all(0 < side <= MAX_PIXELS for side in sides) else (None, None)
+
+
+def mask_shape(pixels: np.ndarray, left: int, top: int, label: str, **more: Any) -> Shape:
+    """A labelme mask of the pixels that are set.
+
+    Args:
+        pixels: (height, width) bool.
+        left: the column of the image that the first column of `pixels` is.
+        top: likewise, the row.
+        label: the shape's.
+        more: further attributes of the shape.
+
+    Raises:
+        Unusable: no pixel is set.
+    """
+    from PIL import Image
+
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if not len(rows):
+        raise Unusable(Code.BAD_MASK, f"the mask {label!r} is empty. Draw it again.")
+    cut = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    png = io.BytesIO()
+    Image.fromarray(cut.astype(np.uint8)).save(png, "PNG")
+    points = np.array([[left + columns[0], top + rows[0]], [left + columns[-1], top + rows[-1]]], dtype=np.float64)
+    return Shape(label, points, "mask", mask=base64.b64encode(png.getvalue()).decode("ascii"), **more)
+
+
+def mask_pixels(mask: str) -> np.ndarray:
+    """(height, width) bool of a mask that `mask_shape` made."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(mask))) as image:
+        return np.asarray(image) != 0
+
+
+def alternate(counts: Sequence[int], size: int) -> np.ndarray:
+    """(size,) bool of run lengths: so many off, so many on, so many off, …
+
+    Raises:
+        Unusable: the runs do not add up to `size`.
+    """
+    if any(count < 0 for count in counts) or sum(counts) != size:
+        raise Unusable(
+            Code.BAD_MASK, f"the run lengths add up to {sum(counts)} pixels, not to {size}. Export the mask again."
+        )
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+
+
+def split_attributes(attributes: Iterable[tuple[str, Any]]) -> tuple[dict[str, bool], str]:
+    """A source's attributes as labelme's flags (what is true or false) and description (the rest, one a line)."""
+    flags, lines = {}, []
+    for name, value in attributes:
+        if isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false")):
+            flags[name] = str(value).lower() == "true"
+        elif value is not None and value != "":
+            lines.append(f"{name}: {value}")
+    return flags, "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, int) or isinstance(value, bool) else "a number of too many digits"
+    return text if len(text) < 40 else f"{text[:40]}…"

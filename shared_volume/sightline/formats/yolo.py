@@ -1,0 +1,166 @@
+"""YOLO in Ultralytics' layout: a text file per image, coordinates as shares of the image's sides."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+from sightline.annotations.findings import Code
+from sightline.annotations.labelme import Shape
+from sightline.errors import SightlineError
+from sightline.formats.folder import Listing, parent_of
+from sightline.formats.reading import Ledger, Picture, Unusable, to_number, to_whole
+from sightline.images.files import ImageError, read_header
+
+NAME_LISTS: Final = ("classes.txt", "obj.names")
+_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")  # YAML's escapes can write one; no file can hold it
+_LARGEST_YAML: Final = 10_000_000  # bytes
+_BOX_COLUMNS: Final = 5
+_SNAP: Final = 0.01  # pixels; six digits of a share are no more exact on a large image
+_DIGITS: Final = 6
+
+
+def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
+    """Every picture that has a text file; an empty one says that nothing is on it.
+
+    Raises:
+        SightlineError: the classes' names are nowhere, or in several files that differ.
+    """
+    file, names, keypoints = find_names(listing)
+    if not file:
+        raise SightlineError(
+            f"{listing.root}: no file names the classes. Add data.yaml with `names:`, or classes.txt with one name a line."
+        )
+    if keypoints:
+        ledger.add(Code.NOT_IMPORTED, file, None, "its keypoints are not read, only the boxes.")
+    texts = {file for file in listing.files if PurePosixPath(file).suffix == ".txt"}
+    used: set[str] = set()
+    pictures = []
+    for image in listing.images:
+        text = next((file for file in label_file(image) if file in texts), None)
+        if text is None:
+            continue
+        if text in used:
+            ledger.add(Code.IMAGE_TWICE, text, None, f"it belongs to {image} and to another image of that name.")
+        used.add(text)
+        pictures.append(_read_picture(listing, image, text, names, keypoints, ledger))
+    for text in sorted(texts - used):
+        if "labels" in parent_of(text).split("/") and PurePosixPath(text).name not in NAME_LISTS:
+            ledger.add(
+                Code.MISSING_IMAGE, text, None, "there is no image of that name. Put it there, or remove the file."
+            )
+    return pictures
+
+
+def label_file(image: str) -> tuple[str, ...]:
+    """Where an image's text file may lie: under labels/ where the image is under images/, or beside it."""
+    beside = str(PurePosixPath(image).with_suffix(".txt"))
+    folders = beside.split("/")[:-1]
+    if "images" not in folders:
+        return (beside,)
+    last = len(folders) - 1 - folders[::-1].index("images")
+    return "/".join([*folders[:last], "labels", *beside.split("/")[last + 1 :]]), beside
+
+
+def find_names(listing: Listing) -> tuple[str, dict[int, str], bool]:
+    """The file that names the classes ("" for none), the names by number, and whether lines hold keypoints.
+
+    Raises:
+        SightlineError: several files with different names.
+    """
+    found: dict[str, tuple[dict[int, str], bool]] = {}
+    for file in listing.with_suffix(".yaml", ".yml"):
+        content = _read_yaml(listing, file)
+        if names := _names(content.get("names")):
+            found[file] = names, "kpt_shape" in content
+    if not found:
+        for file in listing.files:
+            if PurePosixPath(file).name in NAME_LISTS:
+                lines = [line.strip() for line in _read_text(listing, file).splitlines()]
+                if names := dict(enumerate([line for line in lines if line])):
+                    found[file] = names, False
+    if not found:
+        return "", {}, False
+    first, *others = found
+    if any(found[file] != found[first] for file in others):
+        raise SightlineError(
+            f"{listing.root}: {' and '.join(list(found)[:3])} name different classes. Leave only one of them there."
+        )
+    return first, *found[first]
+
+
+def _read_yaml(listing: Listing, file: str) -> dict[str, Any]:
+    """The keys and values, all texts: YAML would take a class `no` for false. {} for what is no such file."""
+    try:
+        data = listing.read(file)
+        if len(data) > _LARGEST_YAML:
+            return {}
+        content = yaml.load(data, Loader=yaml.BaseLoader)  # noqa: S506  # makes texts, lists and mappings, nothing else
+    except (Unusable, yaml.YAMLError, RecursionError, ValueError, TypeError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _names(names: Any) -> dict[int, str]:
+    """Names by number, from a list or a mapping; {} for anything else."""
+    pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
+    found = {}
+    for number, name in pairs:
+        if not isinstance(name, str) or not str(number).isdecimal() or _HALF_CHARACTER.search(name):
+            return {}
+        found[int(number)] = name
+    return found
+
+
+def _read_text(listing: Listing, file: str) -> str:
+    try:
+        return listing.read(file).decode("utf-8-sig")
+    except (Unusable, UnicodeDecodeError):
+        return ""
+
+
+def _read_picture(
+    listing: Listing, image: str, text: str, names: dict[int, str], keypoints: bool, ledger: Ledger
+) -> Picture:
+    name = "/".join([part for part in image.split("/") if part not in ("images", "train", "val", "valid", "test")])
+    shapes: list[Shape] = []
+    try:
+        header = read_header(listing.root / image)
+    except ImageError:  # publishing's normal way says what is wrong with the image
+        return Picture(image, name, None, None, ())
+    with ledger.noting(text, None):
+        try:
+            lines = listing.read(text).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise Unusable(Code.UNREADABLE_SOURCE, "not a text. Export it again, or remove it.") from None
+        for index, line in enumerate(lines):
+            with ledger.noting(text, index, f"line {index + 1}"):
+                if columns := line.split():
+                    shapes.append(_shape(columns, names, header.width, header.height, keypoints))
+    return Picture(image, name, header.width, header.height, tuple(shapes))
+
+
+def _shape(columns: list[str], names: dict[int, str], width: int, height: int, keypoints: bool) -> Shape:
+    number, count = to_whole(columns[0]), len(columns)
+    if number not in names:
+        raise Unusable(Code.BROKEN_ANNOTATION, f"the class {number} has no name.")
+    shares = np.array([to_number(column) for column in columns[1:]])
+    if count == _BOX_COLUMNS or (keypoints and count > _BOX_COLUMNS):
+        x, y, across, down = shares[:4]
+        corners = np.array([[x - across / 2, y - down / 2], [x + across / 2, y + down / 2]])
+        return Shape(names[number], _pixels(corners, width, height), "rectangle")
+    if count < 7 or count % 2 == 0:
+        raise Unusable(
+            Code.BROKEN_ANNOTATION, f"{count} numbers are neither a box (5) nor an outline (an odd number from 7 on)."
+        )
+    return Shape(names[number], _pixels(shares.reshape(-1, 2), width, height), "polygon")
+
+
+def _pixels(shares: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Pixels of shares, (N, 2); what is out by no more than the text's digits is put on the border."""
+    size = np.array([width, height], dtype=np.float64)
+    points = np.round(shares * size, _DIGITS)
+    border = np.clip(points, 0, size)
+    return np.where(np.abs(points - border) <= _SNAP, border, points)

@@ -1,0 +1,1 @@
+"""Image files: read upright, and compared by how they look."""

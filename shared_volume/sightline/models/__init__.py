@@ -1,0 +1,1 @@
+"""Model bundles: written, read and fetched."""

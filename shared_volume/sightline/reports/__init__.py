@@ -1,0 +1,1 @@
+"""HTML pages that need no other file: layout, charts, pictures."""

@@ -1,0 +1,165 @@
+"""A report's page: blocks of HTML put together into one file that needs no network and no script."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from sightline.reports.colours import colour
+
+TEMPLATES = Path(__file__).parent / "templates"
+NO_VALUE = "–"
+LONGEST_UNBROKEN = 28  # characters of a table's cell
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One headline fact: a big value, what it is, and an optional line below it."""
+
+    label: str
+    value: object
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One card of a gallery.
+
+    Attributes:
+        title: usually the file's name.
+        note: one line below it.
+        images: one or more pictures side by side: (data URI, what it shows).
+    """
+
+    title: str
+    note: str
+    images: tuple[tuple[str, str], ...]
+
+
+def number(value: object) -> str:
+    """A value as a reader wants to see it: 12 345, 0.832, 1.2e-05; text as it is, a dash for nothing."""
+    if value is None or value != value:
+        return NO_VALUE
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u2009")
+    if value != 0 and (abs(value) < 0.001 or abs(value) >= 1e6):
+        return f"{value:.2g}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `45.2 s`, `3 min 04 s` or `2 h 05 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `2 images`, `2 boxes`."""
+    plural = f"{noun}es" if noun.endswith(("x", "s", "ch")) else f"{noun}s"
+    return f"{number(count)} {noun if count == 1 else plural}"
+
+
+def title_from(facts: Mapping[str, str], names: Sequence[str], otherwise: str) -> str:
+    """Those of the named facts that there are, as a page's title."""
+    known = {_spelt(name): value for name, value in facts.items()}
+    return " · ".join(known[name] for name in names if known.get(name)) or otherwise
+
+
+def tiles(*headline: Tile) -> Markup:
+    """A row of headline facts."""
+    return block("tiles", headline)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], highlighted: Collection[int] = ()) -> Markup:
+    """A table that scrolls in its own box where it is too wide.
+
+    Args:
+        columns: headings.
+        rows: cells; numbers are formatted and set flush right, None shows as a dash.
+        highlighted: indices of the rows to stress.
+    """
+    return block("table", columns, [list(row) for row in rows], highlighted)
+
+
+def grid(*blocks: Markup) -> Markup:
+    """Charts (or any blocks) side by side where there is room, below each other where there is not."""
+    return block("grid", blocks)
+
+
+def gallery(pictures: Sequence[Picture]) -> Markup:
+    """Cards with one or more pictures each."""
+    return block("gallery", pictures)
+
+
+def legend(names: Sequence[str], indices: Sequence[int] | None = None) -> Markup:
+    """Coloured dots with names; `indices` are the colours' where they are not 0, 1, 2, …"""
+    shown = range(len(names)) if indices is None else indices
+    return block("legend", [(name, colour(index)) for name, index in zip(names, shown, strict=True)])
+
+
+def details(summary: str, *blocks: Markup, unfolded: bool = False) -> Markup:
+    """Blocks that the reader unfolds."""
+    return block("details", summary, blocks, unfolded)
+
+
+def notice(text: str, kind: str = "warning") -> Markup:
+    """A box the reader must not miss (`kind` is warning) or one that explains (`kind` is info)."""
+    return block("notice", text, kind)
+
+
+def section(title: str, *blocks: Markup, intro: str = "") -> Markup:
+    """A part of the page with its heading."""
+    return block("section", title, blocks, intro)
+
+
+def render_page(kind: str, title: str, facts: Mapping[str, str], blocks: Sequence[Markup]) -> str:
+    """The whole page.
+
+    Args:
+        kind: what report this is, such as `Data report`.
+        title: what it is about, such as `desk v0.1.0`.
+        facts: name -> value of what made it (run, version, code digest); shown at the end of the head.
+        blocks: the body, in order.
+    """
+    shown = {_spelt(name): value for name, value in facts.items()}
+    return _environment().get_template("page.html").render(kind=kind, title=title, facts=shown, blocks=blocks)
+
+
+def block(macro: str, *arguments: Any) -> Markup:
+    """One macro of blocks.html with its arguments."""
+    return Markup(getattr(_environment().get_template("blocks.html").module, macro)(*arguments))
+
+
+def _spelt(name: str) -> str:
+    return name.replace("_", " ")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["cell_kind"] = _cell_kind
+    return environment
+
+
+def _cell_kind(value: object) -> str:
+    """How a table sets a value: numbers flush right, short text on one line, long text wrapped in a column of some width."""
+    if value is None or isinstance(value, int | float) and not isinstance(value, bool):
+        return "right"
+    return "short" if len(str(value)) <= LONGEST_UNBROKEN else "long"

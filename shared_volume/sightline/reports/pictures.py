@@ -1,0 +1,242 @@
+"""Masks, boxes, labels and scores on images, and thumbnails that keep a page within its size."""
+
+import base64
+import io
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from pycocotools import mask as run_length
+
+from sightline.errors import SightlineError
+from sightline.images.files import read_image
+from sightline.reports.colours import colour, rgb, text_colour_on
+
+PAGE_BUDGET = 4_200_000  # bytes of thumbnails on a page; with tables and charts it stays under 5 MB
+LARGEST_SIDE, SMALLEST_SIDE = 480, 160  # pixels of a thumbnail
+BYTES_PER_PIXEL = 0.2  # of a thumbnail as a data URI, a cautious guess from photographs
+QUALITY, SMALL_QUALITY = 72, 60  # of JPEG; the second where thumbnails are small because there are many
+FILL, OUTLINE = 0.36, 0.9  # opacity of a mask and of its rim
+# Lines and text as shares of the longest side. A page shows thumbnails at about half their size.
+LINE, TEXT = 400, 48
+THUMBNAIL_LINE, THUMBNAIL_TEXT = 190, 25
+MISSING_GLYPH = "\uffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One object to draw.
+
+    Attributes:
+        class_index: from 0; gives the colour.
+        name: the class.
+        box: x, y, width, height in pixels of the upright image.
+        segmentation: COCO polygons, a run-length encoding, or None.
+        score: 0..1, or None for the truth.
+    """
+
+    class_index: int
+    name: str
+    box: tuple[float, float, float, float]
+    segmentation: Any = None
+    score: float | None = None
+
+
+def shapes_from_coco(
+    objects: Iterable[Mapping[str, Any]], classes: Sequence[str], score_threshold: float = 0.0
+) -> list[Shape]:
+    """COCO annotations or results of one image, weakest first so that the strongest is drawn on top.
+
+    Args:
+        objects: with category_id (from 1), bbox and, where there are, segmentation and score.
+        classes: names in the category ids' order.
+        score_threshold: results below it are left out.
+    """
+    shapes = [
+        Shape(
+            class_index=one["category_id"] - 1,
+            name=classes[one["category_id"] - 1],
+            box=tuple(one["bbox"]),
+            segmentation=one.get("segmentation") or None,
+            score=one.get("score"),
+        )
+        for one in objects
+        if one.get("score", 1.0) >= score_threshold
+    ]
+    return sorted(shapes, key=lambda shape: (shape.score or 0.0, -shape.box[2] * shape.box[3]))
+
+
+def open_picture(path: Path) -> Image.Image:
+    """The upright image in RGB.
+
+    Raises:
+        SightlineError: the file cannot be read; names it.
+    """
+    return Image.fromarray(np.ascontiguousarray(read_image(path)[:, :, ::-1]))
+
+
+def draw_shapes(picture: Image.Image, shapes: Sequence[Shape], longest_side: int | None = None) -> Image.Image:
+    """A copy of the picture with its objects.
+
+    Args:
+        picture: RGB.
+        shapes: in the picture's own pixels; later ones on top.
+        longest_side: shrink to it first (never enlarge). A shrunken picture leaves out labels that would lie on others.
+    """
+    scale = min(1.0, longest_side / max(picture.size)) if longest_side else 1.0
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    drawn = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0) if scale < 1 else picture.copy()
+    line = max(1 if longest_side else 2, round(max(size) / (THUMBNAIL_LINE if longest_side else LINE)))
+    for shape in shapes:
+        _fill(drawn, shape, picture.size, line)
+    draw = ImageDraw.Draw(drawn)
+    for shape in shapes:
+        x, y, width, height = (value * scale for value in shape.box)
+        draw.rectangle(
+            (x, y, x + max(width, 1), y + max(height, 1)), outline=rgb(colour(shape.class_index)), width=line
+        )
+    _write_labels(draw, shapes, scale, size, thumbnail=longest_side is not None)
+    return drawn
+
+
+class Thumbnails:
+    """Turns pictures into data URIs until the page's budget is spent.
+
+    Args:
+        expected: how many pictures will come; the more, the smaller each.
+        budget: bytes for all of them.
+    """
+
+    def __init__(self, expected: int, budget: int = PAGE_BUDGET) -> None:
+        self.left = budget
+        pixels = budget / max(expected, 1) / BYTES_PER_PIXEL
+        self.side = int(min(LARGEST_SIDE, max(SMALLEST_SIDE, (pixels * 4 / 3) ** 0.5)))
+        self.quality = QUALITY if self.side > SMALLEST_SIDE * 1.5 else SMALL_QUALITY
+
+    def add(self, picture: Image.Image, shapes: Sequence[Shape]) -> str | None:
+        """The drawn picture as a JPEG data URI, or None where the budget has no room left for it."""
+        buffer = io.BytesIO()
+        draw_shapes(picture, shapes, self.side).save(buffer, "JPEG", quality=self.quality, optimize=True)
+        uri = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        if len(uri) > self.left:
+            return None
+        self.left -= len(uri)
+        return uri
+
+
+def try_open(path: Path) -> Image.Image | None:
+    """The upright image, or None where it cannot be read: a report shows what it can."""
+    try:
+        return open_picture(path)
+    except (SightlineError, OSError):
+        return None
+
+
+def _fill(drawn: Image.Image, shape: Shape, original: tuple[int, int], line: int) -> None:
+    """Lay the object's mask over the picture, with its outline."""
+    found = _silhouette(shape.segmentation, drawn.size, original)
+    if found is None:
+        return
+    silhouette, corner = found
+    inner = silhouette.filter(ImageFilter.MinFilter(2 * line + 1))
+    outline = ImageChops.subtract(silhouette, inner).point([round(value * OUTLINE) for value in range(256)])
+    opacity = ImageChops.lighter(inner.point([round(value * FILL) for value in range(256)]), outline)
+    drawn.paste(rgb(colour(shape.class_index)), corner, opacity)
+
+
+def _silhouette(
+    segmentation: Any, size: tuple[int, int], original: tuple[int, int]
+) -> tuple[Image.Image, tuple[int, int]] | None:
+    """The mask at the drawn size, cut to where it is (with a rim for its outline), and its corner in the picture."""
+    scale_x, scale_y = size[0] / original[0], size[1] / original[1]
+    if isinstance(segmentation, Mapping):
+        encoded = (
+            run_length.frPyObjects(segmentation, *segmentation["size"])
+            if isinstance(segmentation["counts"], list)
+            else segmentation
+        )
+        x, y, width, height = (int(value) for value in run_length.toBbox(encoded))
+        if not width or not height:
+            return None
+        part = Image.fromarray(run_length.decode(encoded)[y : y + height, x : x + width] * np.uint8(255))
+        part = part.resize((max(1, round(width * scale_x)), max(1, round(height * scale_y))), Image.Resampling.BILINEAR)
+        canvas = Image.new("L", (part.width + 4, part.height + 4))
+        canvas.paste(part.point(lambda value: 255 if value > 127 else 0), (2, 2))
+        return canvas, (round(x * scale_x) - 2, round(y * scale_y) - 2)
+    if not segmentation:
+        return None
+    polygons = [
+        np.asarray(ring, dtype=float).reshape(-1, 2) * (scale_x, scale_y) for ring in segmentation if len(ring) >= 6
+    ]
+    if not polygons:
+        return None
+    points = np.concatenate(polygons)
+    left, top = (int(value) - 2 for value in points.min(axis=0))
+    right, bottom = (int(value) + 3 for value in points.max(axis=0))
+    canvas = Image.new("L", (right - left, bottom - top))
+    pen = ImageDraw.Draw(canvas)
+    for ring in polygons:
+        pen.polygon([(x - left, y - top) for x, y in ring], fill=255)
+    return canvas, (left, top)
+
+
+def _write_labels(
+    draw: ImageDraw.ImageDraw, shapes: Sequence[Shape], scale: float, size: tuple[int, int], thumbnail: bool
+) -> None:
+    """Class and score at each box: above it, below it or in it, wherever no other label lies."""
+    font = _font(max(11, round(max(size) / (THUMBNAIL_TEXT if thumbnail else TEXT))))
+    taken: list[tuple[float, float, float, float]] = []
+    for shape in reversed(shapes):
+        text = drawable(shape.name, font) or f"class {shape.class_index + 1}"
+        text = text if shape.score is None else f"{text} {shape.score:.2f}"
+        _, rise, length, drop = draw.textbbox((0, 0), text, font=font)
+        width, height = length + 6, drop - rise + 5
+        x, y, box_width, box_height = (value * scale for value in shape.box)
+        left = max(0.0, min(x, size[0] - width))
+        tops = (y - height, y + box_height, y, y + box_height - height)
+        places = [(left, top, left + width, top + height) for top in tops if 0 <= top <= size[1] - height]
+        free = [place for place in places if not any(_overlap(place, other) for other in taken)]
+        if not free and thumbnail:
+            continue
+        place = (free or places or [(left, 0.0, left + width, float(height))])[0]
+        taken.append(place)
+        background = rgb(colour(shape.class_index))
+        draw.rectangle(place, fill=background)
+        draw.text((place[0] + 3, place[1] + 2 - rise), text, font=font, fill=text_colour_on(background))
+
+
+def drawable(name: str, font: Any) -> str:
+    """What of the name the font can draw, on one line (é as e, ß as ss); empty where that is not one letter or digit."""
+    shown = "".join(_drawable_form(character, font) for character in " ".join(name.split())).strip()
+    return shown if any(character.isalnum() for character in shown) else ""
+
+
+def _drawable_form(character: str, font: Any) -> str:
+    for form in (character, unicodedata.normalize("NFKD", character), character.casefold()):
+        possible = "".join(part for part in form if _has_glyph(part, font))
+        if possible:
+            return possible
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _has_glyph(character: str, font: Any) -> bool:
+    return (
+        character == " "
+        or character.isprintable()
+        and bytes(font.getmask(character)) != bytes(font.getmask(MISSING_GLYPH))
+    )
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,298 @@
+"""Runs and their steps: each step records when it starts, that it lives, and how it ends."""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from sightline.errors import SightlineError
+from sightline.services.database.connection import Database, record
+from sightline.services.database.models import Run, Step, StepEvent
+from sightline.services.database.upsert import upsert
+
+log = logging.getLogger(__name__)
+
+State = Literal["running", "done", "failed"]
+BEAT_SECONDS = 30.0
+LOST_AFTER = timedelta(seconds=180)
+LONGEST_REASON = 20_000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run. Its state is that of the steps so far: running while one runs, failed when one failed, else done."""
+
+    id: str
+    category: str
+    code_digest: str
+    parameters: Mapping[str, Any]
+    state: str
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Something that happened to a step: when, in which attempt, what kind of thing, after which training iteration."""
+
+    at: datetime
+    attempt: int
+    kind: str
+    iteration: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step of a run.
+
+    Attributes:
+        code: names the release that it ran from.
+        reason: why it failed.
+        attempt: the newest; a pod that was lost is followed by another attempt. Counts from 0.
+        events: what happened to it in all its attempts, in order.
+    """
+
+    run_id: str
+    step: str
+    code: str
+    state: str
+    reason: str
+    started_at: datetime
+    heartbeat_at: datetime
+    ended_at: datetime | None
+    attempt: int
+    events: tuple[EventRecord, ...]
+
+    def lost(self, now: datetime | None = None) -> bool:
+        """Whether it says that it runs but has given no sign of life for three minutes."""
+        return self.state == "running" and (now or datetime.now(UTC)) - self.heartbeat_at > LOST_AFTER
+
+
+def start_step(
+    database: Database,
+    run_id: str,
+    step: str,
+    *,
+    category: str,
+    code: str,
+    code_digest: str,
+    parameters: Mapping[str, Any],
+    attempt: int = 0,
+    goes_on: bool = False,
+) -> StepRecord | None:
+    """Record that a step starts (again), and its run if this is the run's first. Returns its record from before.
+
+    Args:
+        code: the name of the release that the step runs from.
+        code_digest: digest of the whole live copy, the run's.
+        parameters: the run's; JSON, no secrets.
+        attempt: which pod it is, from 0.
+        goes_on: the same attempt in a new process; the time of its start stays.
+    """
+    now = datetime.now(UTC)
+
+    def start(session: Session) -> StepRecord | None:
+        before = _step_records(session, run_id, step)
+        upsert(
+            session,
+            Run,
+            {"id": run_id},
+            {
+                "category": category,
+                "code_digest": code_digest,
+                "parameters": dict(parameters),
+                "state": "running",
+                "ended_at": None,
+            },
+            {"started_at": now},
+        )
+        begun = {
+            "code": code,
+            "state": "running",
+            "reason": "",
+            "started_at": now,
+            "heartbeat_at": now,
+            "ended_at": None,
+            "attempt": attempt,
+        }
+        at_first = {"started_at": begun.pop("started_at")} if goes_on else {}
+        upsert(session, Step, {"run_id": run_id, "step": step}, begun, at_first)
+        return before[0] if before else None
+
+    return database.write(start)
+
+
+def record_event(
+    database: Database,
+    run_id: str,
+    step: str,
+    kind: str,
+    message: str,
+    *,
+    iteration: int | None = None,
+    at: datetime | None = None,
+) -> None:
+    """Record something that happened to a step that has started; the same event is recorded once.
+
+    Args:
+        kind: in a word or two, like `out of memory`.
+        message: one sentence.
+        iteration: the training iteration after which it happened.
+        at: when; now by default.
+
+    Raises:
+        SightlineError: the step never started.
+    """
+    moment = at or datetime.now(UTC)
+
+    def write(session: Session) -> None:
+        row = _started(session, run_id, step)
+        values = {"attempt": row.attempt, "iteration": iteration, "message": message}
+        upsert(session, StepEvent, {"step_id": row.id, "at": moment, "kind": kind}, values)
+
+    database.write(write)
+
+
+def beat(database: Database, run_id: str, step: str) -> None:
+    """Record that a running step is alive; nothing happens when it has ended."""
+    database.write(
+        lambda session: session.execute(
+            update(Step)
+            .where(Step.run_id == run_id, Step.step == step, Step.state == "running")
+            .values(heartbeat_at=datetime.now(UTC))
+        )
+    )
+
+
+def end_step(database: Database, run_id: str, step: str, state: Literal["done", "failed"], reason: str = "") -> None:
+    """Record how a step ended, and the run's state that follows.
+
+    Raises:
+        SightlineError: the step never started.
+    """
+    now = datetime.now(UTC)
+
+    def end(session: Session) -> None:
+        row = _started(session, run_id, step)
+        row.state, row.reason, row.ended_at, row.heartbeat_at = state, reason[:LONGEST_REASON], now, now
+        session.flush()
+        states = set(session.scalars(select(Step.state).where(Step.run_id == run_id)))
+        overall = next((each for each in ("failed", "running") if each in states), "done")
+        ended_at = None if overall == "running" else now
+        session.execute(update(Run).where(Run.id == run_id).values(state=overall, ended_at=ended_at))
+
+    database.write(end)
+
+
+@contextmanager
+def recorded_step(
+    database: Database,
+    run_id: str,
+    step: str,
+    *,
+    category: str,
+    code: str,
+    code_digest: str,
+    parameters: Mapping[str, Any],
+    attempt: int = 0,
+    goes_on: bool = False,
+    left_to_others: type[BaseException] | tuple[()] = (),
+    beat_seconds: float = BEAT_SECONDS,
+) -> Iterator[StepRecord | None]:
+    """Record the block as a step: its start, its heartbeat while it runs, and its end with the reason of a failure.
+
+    Yields the step's record from before. A heartbeat that cannot be written is logged and left out: the work goes on.
+
+    Args:
+        left_to_others: errors after which the step goes on in another process, or is ended by it.
+    """
+    before = start_step(
+        database,
+        run_id,
+        step,
+        category=category,
+        code=code,
+        code_digest=code_digest,
+        parameters=parameters,
+        attempt=attempt,
+        goes_on=goes_on,
+    )
+    ended = threading.Event()
+
+    def keep_beating() -> None:
+        while not ended.wait(beat_seconds):
+            try:
+                beat(database, run_id, step)
+            except SightlineError as error:
+                log.warning("no heartbeat: %s", error)
+
+    thread = threading.Thread(target=keep_beating, name=f"heartbeat-{step}", daemon=True)
+    thread.start()
+    try:
+        yield before
+    except left_to_others:
+        ended.set()
+        raise
+    except BaseException as error:
+        ended.set()
+        try:
+            end_step(database, run_id, step, "failed", f"{type(error).__name__}: {error}")
+        except SightlineError as unrecorded:
+            log.error("the failure could not be recorded: %s", unrecorded)
+        raise
+    ended.set()
+    end_step(database, run_id, step, "done")
+
+
+def find_run(database: Database, run_id: str) -> RunRecord | None:
+    """The run's record, or None."""
+
+    def find(session: Session) -> RunRecord | None:
+        row = session.get(Run, run_id)
+        return record(RunRecord, row) if row else None
+
+    return database.read(find)
+
+
+def list_runs(database: Database, category: str | None = None) -> list[RunRecord]:
+    """Runs, newest first."""
+    query = select(Run).order_by(Run.started_at.desc(), Run.id)
+    if category is not None:
+        query = query.where(Run.category == category)
+    return database.read(lambda session: [record(RunRecord, row) for row in session.scalars(query)])
+
+
+def list_steps(database: Database, run_id: str) -> list[StepRecord]:
+    """A run's steps with their events, in the order they started."""
+    return database.read(lambda session: _step_records(session, run_id))
+
+
+def find_step(database: Database, run_id: str, step: str) -> StepRecord | None:
+    """One step's record, or None."""
+    found = database.read(lambda session: _step_records(session, run_id, step))
+    return found[0] if found else None
+
+
+def _step_records(session: Session, run_id: str, step: str | None = None) -> list[StepRecord]:
+    query = select(Step).where(Step.run_id == run_id).order_by(Step.started_at, Step.id)
+    rows = session.scalars(query if step is None else query.where(Step.step == step)).all()
+    happened = select(StepEvent).where(StepEvent.step_id.in_([row.id for row in rows]))
+    events = defaultdict(list)
+    for row in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):
+        events[row.step_id].append(record(EventRecord, row))
+    return [record(StepRecord, row, events=tuple(events[row.id])) for row in rows]
+
+
+def _started(session: Session, run_id: str, step: str) -> Step:
+    row = session.scalar(select(Step).where(Step.run_id == run_id, Step.step == step))
+    if row is None:
+        raise SightlineError(f"The step {step} of run {run_id} never started: there is no row to change.")
+    return row

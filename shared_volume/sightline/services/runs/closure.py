@@ -1,0 +1,111 @@
+"""What a step can reach: the files that import statements lead to from its function in `entry.py`."""
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+PACKAGE = "sightline"
+DOOR = Path(PACKAGE, "entry.py")
+Module = tuple[str, ...]
+"""A module's dotted name, in parts."""
+Imports = Mapping[Path, tuple[Module, ...]]
+"""The modules of our package that each file's import statements name."""
+
+
+def read_imports(root: Path, files: Iterable[Path]) -> Imports:
+    """The imports of every Python file, `entry.py`'s but those within the functions of steps.
+
+    Args:
+        root: holds `sightline/`.
+        files: relative to it; all parse.
+    """
+    found = {}
+    for file in files:
+        if file.suffix == ".py":
+            tree = ast.parse((root / file).read_bytes())
+            if file == DOOR:
+                tree.body = [node for node in tree.body if not isinstance(node, ast.FunctionDef)]
+            found[file] = tuple(_imports(tree, file))
+    return found
+
+
+def door_imports(root: Path, function: str) -> tuple[Module, ...]:
+    """What one function of `entry.py` imports; nothing when there is no such function."""
+    for node in ast.parse((root / DOOR).read_bytes()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return tuple(_imports(node, DOOR))
+    return ()
+
+
+def reach(root: Path, modules: Iterable[Module], imports: Imports) -> set[Path]:
+    """The files of some modules and of all that they import, the packages that these lie in, and the packages' data.
+
+    Args:
+        root: holds `sightline/`.
+        modules: dotted names; what is no module of ours is passed over.
+        imports: as `read_imports` found them.
+
+    Returns:
+        Paths relative to the root.
+    """
+    files: set[Path] = set()
+    waiting = [path for module in modules for path in _files_of(root, module)]
+    while waiting:
+        path = waiting.pop()
+        if path in files:
+            continue
+        files.add(path)
+        for module in imports.get(path, ()):
+            waiting += _files_of(root, module)
+    return files
+
+
+def _files_of(root: Path, module: Module) -> Iterator[Path]:
+    """A module's file, and of each package above it `__init__.py` and the folders beside that are no packages: its data."""
+    if module[0] != PACKAGE:
+        return
+    for depth in range(1, len(module) + 1):
+        place = Path(*module[:depth])
+        if (root / place).is_dir():
+            if (root / place / "__init__.py").is_file():
+                yield place / "__init__.py"
+            if depth > 1:
+                yield from _data(root, place)
+        elif (root / place.with_suffix(".py")).is_file():
+            yield place.with_suffix(".py")
+            return
+        else:
+            return
+
+
+def _data(root: Path, package: Path) -> Iterator[Path]:
+    for folder in (root / package).iterdir():
+        if folder.is_dir() and folder.name != "__pycache__" and not (folder / "__init__.py").exists():
+            yield from (
+                path.relative_to(root)
+                for path in folder.rglob("*")
+                if path.is_file() and "__pycache__" not in path.parts
+            )
+
+
+def _imports(tree: ast.AST, file: Path) -> Iterator[Module]:
+    package = file.parent.parts
+    for node in _running_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            if module:
+                yield from ((*module, alias.name) for alias in node.names)
+
+
+def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`, which never run."""
+    yield node
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children: Iterable[ast.AST] = node.orelse
+    else:
+        children = ast.iter_child_nodes(node)
+    for child in children:
+        yield from _running_nodes(child)

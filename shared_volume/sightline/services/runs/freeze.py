@@ -1,0 +1,255 @@
+"""Freeze the helper code that a run uses: one release per step, found by import statements and named by digest.
+
+`code/` on the volume is the live copy that people edit; `releases/<step>-<digest>/` is what a step runs from.
+"""
+
+import ast
+import contextlib
+import gzip
+import hashlib
+import io
+import logging
+import os
+import shutil
+import tarfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.errors import SightlineError, nearest
+from sightline.processes.folders import private_folder
+from sightline.services.runs.closure import DOOR, PACKAGE, Imports, door_imports, reach, read_imports
+from sightline.services.runs.releases import take_release
+
+log = logging.getLogger(__name__)
+
+STEPS = ("record", "train", "evaluate", "test")
+DIGEST_LENGTH = 16
+Stamp = tuple[int, int, int]
+"""A file's time of change, size and number: when they stay, nobody has written to it."""
+
+QUIET_NANOSECONDS = 200_000_000
+"""An editor empties a file and fills it again, and saves several files, within less."""
+PAUSE_SECONDS = 0.1
+EDITED_SECONDS = 15.0
+ABSENT_SECONDS = 1.0
+"""Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code."""
+
+JUNK_NAMES = ("__pycache__", ".ipynb_checkpoints")
+JUNK_ENDINGS = (".pyc", ".swp", ".tmp", "~")
+
+
+class BrokenCodeError(SightlineError):
+    """The live code cannot be used: a syntax error, or a config that does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a run uses.
+
+    Attributes:
+        releases: step -> folder of its frozen code.
+        code_digest: of the whole live copy.
+        tarball: the whole live copy as tar.gz; the same bytes for the same files.
+    """
+
+    releases: Mapping[str, Path]
+    code_digest: str
+    tarball: bytes
+
+
+def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEPS) -> Snapshot:
+    """Copy what each step can import to a release of its own; a release that exists is reused.
+
+    Args:
+        volume: the persistent volume; its `code/` is the live copy.
+        config: name of a model config in `code/configs/` (with or without .py).
+        category: names the optional recipe `code/configs/categories/<category>.yaml`, and the folder beside it.
+
+    Raises:
+        BrokenCodeError: a file has a syntax error (file and line), or the config does not exist.
+    """
+    releases = volume / "releases"
+    with private_folder(releases, ".freezing-") as private:
+        # Everything below looks at this copy, so an edit in between cannot mix old and new.
+        copy = private / "live"
+        _copy_live(volume / "code", copy)
+        files = sorted(list_files(copy))
+        for file in files:
+            if file.suffix == ".py":
+                check_syntax((copy / file).read_bytes(), volume / "code" / file)
+        imports = read_imports(copy, files)
+        closures = {step: sorted(_closure(copy, step, imports, config, category)) for step in steps}
+        frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
+        return Snapshot(frozen, digest_files(copy, files), _tarball(copy, files))
+
+
+def _copy_live(code: Path, target: Path) -> None:
+    """Copy the live copy as it is at one moment: never half of an edit, nor half one sync and half another.
+
+    `code` is usually a link that a sync points at another folder: it is followed once. A folder that somebody is
+    writing to is looked at again until it has been quiet for a moment.
+    """
+    began = time.monotonic()
+    before: Mapping[Path, Stamp] = {}
+    live = code.resolve()
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # edited, or an old copy that was removed just now
+            before = _stamps(live)
+            if _is_quiet(before, target.parent):
+                _copy(live, target, before)
+                if _stamps(live) == before and (target / PACKAGE / "__init__.py").is_file():
+                    return
+        shutil.rmtree(target, ignore_errors=True)
+        there = (live / PACKAGE / "__init__.py").is_file()
+        waited = time.monotonic() - began
+        if not there and waited > ABSENT_SECONDS:
+            raise BrokenCodeError(f"There is no helper code at {code}. Put it there: python pipeline.py sync")
+        if waited > EDITED_SECONDS:
+            newest = max(before, key=lambda file: before[file], default=Path())
+            raise BrokenCodeError(
+                f"The helper code at {code} has been written to for {EDITED_SECONDS:.0f} s, at last {newest}. Run again "
+                "when the edit is through; what programs write all the time belongs elsewhere."
+            )
+        time.sleep(PAUSE_SECONDS)
+        live = live if there else code.resolve()
+
+
+def _stamps(folder: Path) -> dict[Path, Stamp]:
+    stamps = {}
+    for file in list_files(folder):
+        found = (folder / file).stat()
+        stamps[file] = (found.st_mtime_ns, found.st_size, found.st_ino)
+    return stamps
+
+
+def _is_quiet(stamps: Mapping[Path, Stamp], private: Path) -> bool:
+    """Whether nothing was written a moment ago, by the clock of the file system that tells the files' times."""
+    clock = private / ".clock"
+    clock.touch()
+    now = clock.stat().st_mtime_ns
+    return all(abs(now - written) > QUIET_NANOSECONDS for written, *_ in stamps.values())
+
+
+def _closure(root: Path, step: str, imports: Imports, config: str, category: str) -> set[Path]:
+    """The files that a step can reach, relative to the root."""
+    own: set[Path] = set()
+    if step == "record":
+        own |= _category_files(root, category)
+    if step in ("train", "trial"):
+        own |= _config_chain(root, config)
+    named = (module for file in own for module in imports.get(file, ()))
+    return own | {DOOR} | reach(root, (*imports[DOOR], *door_imports(root, step), *named), imports)
+
+
+def _category_files(root: Path, category: str) -> set[Path]:
+    """A category's recipe, and its folder with what the recipe names: split file, plug-in."""
+    place = root / "configs" / "categories"
+    files = {path for path in (place / category).rglob("*") if path.is_file()}
+    recipe = place / f"{category}.yaml"
+    files |= {recipe} if recipe.is_file() else set()
+    return {path.relative_to(root) for path in files}
+
+
+def _config_chain(root: Path, config: str) -> set[Path]:
+    """A model config and those it inherits by `_base_`."""
+    first = Path(os.path.normpath(Path("configs", f"{config.removesuffix('.py')}.py")))
+    if first.parts[0] != "configs" or not (root / first).is_file():
+        known = [path.stem for path in (root / "configs").glob("*.py")]
+        raise BrokenCodeError(
+            f"There is no config {config!r} in the helper code's folder configs.{nearest(config, known)}"
+        )
+    chain: set[Path] = set()
+    waiting = [first]
+    while waiting:
+        file = waiting.pop()
+        if file in chain:
+            continue
+        chain.add(file)
+        for base in _bases(root / file):
+            path = Path(os.path.normpath(file.parent / base))
+            if path.parts[0] != "configs" or not (root / path).is_file():
+                raise BrokenCodeError(
+                    f"{file} inherits {base!r}, and there is no such file in configs. Correct its _base_."
+                )
+            waiting.append(path)
+    return chain
+
+
+def _bases(config: Path) -> list[str]:
+    for node in ast.parse(config.read_bytes()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
+            bases = ast.literal_eval(node.value)
+            return [bases] if isinstance(bases, str) else list(bases)
+    return []
+
+
+def _release(releases: Path, step: str, root: Path, files: list[Path], private: Path) -> Path:
+    release = releases / f"{step}-{digest_files(root, files)}"
+    if not take_release(release):
+        _copy(root, private / step, files)
+        try:
+            (private / step).rename(release)
+        except OSError:  # another run made the same release meanwhile
+            if not release.is_dir():
+                raise
+    return release
+
+
+def list_files(folder: Path) -> list[Path]:
+    """All files below a folder but what editors and Python leave there, relative to it."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name not in JUNK_NAMES and not name.startswith(".")]
+        paths = [Path(place, name) for name in names if not name.startswith(".") and not name.endswith(JUNK_ENDINGS)]
+        found += [path.relative_to(folder) for path in paths if path.is_file()]
+    return found
+
+
+def _copy(source: Path, target: Path, files: Iterable[Path]) -> None:
+    for file in files:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, target / file)
+
+
+def check_syntax(content: bytes, shown_as: Path, then: str = "Correct the live code and run again.") -> None:
+    """Refuse Python that cannot be compiled.
+
+    Raises:
+        BrokenCodeError: names the file and the line.
+    """
+    try:
+        compile(content, str(shown_as), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        reason = getattr(error, "msg", str(error))
+        raise BrokenCodeError(f"{shown_as}, line {line}: {reason}. {then}") from None
+
+
+def digest_files(root: Path, files: Iterable[Path]) -> str:
+    """The digest of some files: of their names and contents."""
+    return digest_contents({file: hashlib.sha256((root / file).read_bytes()).hexdigest() for file in files})
+
+
+def digest_contents(contents: Mapping[Path, str]) -> str:
+    """The digest of helper code whose files' contents have these SHA-256 sums."""
+    whole = hashlib.sha256()
+    for file in sorted(contents):
+        whole.update(f"{file.as_posix()}\0{contents[file]}\n".encode())
+    return whole.hexdigest()[:DIGEST_LENGTH]
+
+
+def _tarball(root: Path, files: Iterable[Path]) -> bytes:
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as archive,
+    ):
+        for file in files:
+            content = (root / file).read_bytes()
+            entry = tarfile.TarInfo(file.as_posix())
+            entry.size = len(content)
+            entry.mode = 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,204 @@
+"""The running step's own record in SQL, and where its results lie."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError
+from sightline.processes.lifetime import die_with_parent
+from sightline.processes.memory import OutOfMemoryError, explained, oom_kills
+from sightline.references import DatasetReference
+from sightline.services.database.connection import Database, connect
+from sightline.services.database.runs import StepRecord, end_step, find_step, record_event, recorded_step, start_step
+from sightline.services.database.scores import ModelKind, Values, find_model, record_evaluation, record_model
+from sightline.services.database.versions import find_version
+from sightline.settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+UNNAMED = "unnamed"
+"""The run of a step that was started by hand, without SIGHTLINE_RUN."""
+
+OUT_OF_MEMORY = "out of memory"
+"""The kind of event."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStep:
+    """The running step's door to SQL.
+
+    Attributes:
+        run: the run's id.
+        name: the step's name.
+        before: its record from before this process started it; None the first time.
+    """
+
+    database: Database
+    run: str
+    name: str
+    before: StepRecord | None
+
+    def record_event(self, kind: str, message: str, iteration: int | None = None, at: datetime | None = None) -> None:
+        """Record something that happened; an event that cannot be written is logged and left out."""
+        try:
+            record_event(self.database, self.run, self.name, kind, message, iteration=iteration, at=at)
+        except SightlineError as error:
+            log.warning("not recorded (%s): %s", message, error)
+
+    def record_model(self, kind: ModelKind, uri: str, sha256: str, dataset: DatasetReference, config: str) -> int:
+        """Record a model bundle; one that is recorded already stays as it is. Returns its row's id."""
+        known = find_model(self.database, uri)
+        if known and known.sha256 == sha256:
+            return known.id
+        version = self._version_id(dataset)
+        return record_model(self.database, uri, sha256, kind, run_id=self.run, version_id=version, config=config).id
+
+    def record_evaluation(
+        self,
+        model_id: int,
+        dataset: DatasetReference,
+        split: str,
+        overall: Values,
+        per_class: Mapping[str, Values],
+        selected: bool,
+    ) -> None:
+        """Record every metric value of one model on one split."""
+        record_evaluation(
+            self.database,
+            run_id=self.run,
+            model_id=model_id,
+            version_id=self._version_id(dataset),
+            split=split,
+            selected=selected,
+            overall=overall,
+            per_class=per_class,
+        )
+
+    def _version_id(self, dataset: DatasetReference) -> int:
+        found = find_version(self.database, dataset.category, "dataset", dataset.version)
+        if found is None:
+            raise SightlineError(
+                f"The dataset version {dataset.tag} is not in the {self.database.place}. Set SIGHTLINE_DATABASE_URL to "
+                "the one that it was recorded in, or record it here."
+            )
+        return found.id
+
+
+@contextlib.contextmanager
+def record_step(
+    place: Settings, step: str, code: str, category: str, *, watched: bool = False, goes_on: bool = False
+) -> Iterator[RunningStep]:
+    """Record a step as running, with a heartbeat, then as done, or as failed with the reason.
+
+    Args:
+        place: the database, and the run's id.
+        step: the step's name.
+        code: the step's release.
+        category: what the run works on.
+        watched: this process has a parent (`sightline.services.runs.supervise`) that decides what happens when memory runs out.
+        goes_on: the parent started it again.
+
+    Raises:
+        OutOfMemoryError: `watched`, and memory ran out; the record still says that the step runs.
+    """
+    kills = oom_kills()
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {step} %(message)s", force=True)
+    database = connect(place.database_url.get_secret_value())
+    database.migrate()
+    run = place.run or UNNAMED
+    facts = _run_facts(place.volume, run)
+    log.info("run %s of %s starts from %s", run, category, code)
+    with recorded_step(
+        database,
+        run,
+        step,
+        category=category,
+        code=code,
+        code_digest=facts.get("code_digest", ""),
+        parameters=facts.get("parameters", {}),
+        attempt=_attempt(),
+        goes_on=goes_on,
+        left_to_others=OutOfMemoryError if watched else (),
+    ) as before:
+        try:
+            yield RunningStep(database, run, step, before)
+        except Exception as error:
+            known = explained(error, kills) if watched else error
+            if known is error:
+                raise
+            log.warning("%s: %s", type(error).__name__, error)
+            raise known from None
+    log.info("done")
+
+
+def record_failure(step: str, code: str, category: str, reason: str, out_of_memory_at: datetime | None = None) -> None:
+    """Record a step as failed that could not do so itself.
+
+    Args:
+        step: its name.
+        code: its release.
+        category: what the run works on.
+        reason: one sentence.
+        out_of_memory_at: when memory ran out, if that was it.
+    """
+    place = settings()
+    database = connect(place.database_url.get_secret_value())
+    database.migrate()
+    run = place.run or UNNAMED
+    found = find_step(database, run, step)
+    if found is None or found.attempt != _attempt():
+        facts = _run_facts(place.volume, run)
+        start_step(
+            database,
+            run,
+            step,
+            category=category,
+            code=code,
+            code_digest=facts.get("code_digest", ""),
+            parameters=facts.get("parameters", {}),
+            attempt=_attempt(),
+        )
+    elif found.state == "failed":
+        return  # with more to say than its parent knows
+    if out_of_memory_at:
+        record_event(database, run, step, OUT_OF_MEMORY, reason, at=out_of_memory_at)
+    end_step(database, run, step, "failed", reason)
+
+
+def _attempt() -> int:
+    """Which pod of its task this is; KFP counts them from 0."""
+    text = os.environ.get("KFP_RETRY_INDEX", "")
+    return int(text) if text.isdecimal() else 0
+
+
+def write_run_facts(
+    place: Settings, code_digest: str, parameters: Mapping[str, Any], releases: Sequence[str] = ()
+) -> None:
+    """Leave on the volume what the snapshot step knows of a run: for the first step that works to record, and for those
+    who remove old releases, the names of its own."""
+    path = _facts_path(place.volume, place.run or UNNAMED)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"code_digest": code_digest, "parameters": dict(parameters), "releases": list(releases)}
+    path.write_text(json.dumps(facts))
+
+
+def results_prefix(category: str, dataset_version: str, run: str) -> str:
+    """Where a run's results lie under the storage root."""
+    return f"results/{category}/{dataset_version}/{run}"
+
+
+def _run_facts(volume: Path, run: str) -> dict[str, Any]:
+    with contextlib.suppress(FileNotFoundError):
+        return json.loads(_facts_path(volume, run).read_text())
+    return {}
+
+
+def _facts_path(volume: Path, run: str) -> Path:
+    return volume / "runs" / f"{run}.json"

@@ -1,0 +1,87 @@
+"""A step's work in a child process, started again with less at a time when memory runs out, its failures recorded."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sightline.errors import SightlineError
+from sightline.processes.child import ChildDiedError, run_in_child
+from sightline.processes.memory import OutOfMemoryError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The step that is at work: its name, its release, and the category."""
+
+    name: str
+    code: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """How memory ran out.
+
+    Attributes:
+        reason: what happened, to follow a subject.
+        worker: it was a process that loads data.
+        gpu: it was the GPU's memory.
+        at: when.
+    """
+
+    reason: str
+    worker: bool
+    gpu: bool
+    at: datetime
+
+
+def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool = False, advice: str = "") -> T:
+    """A step's result from a child process; a failure that the child could not record is recorded.
+
+    Args:
+        step: for the record and the messages.
+        work: called in the child with the arguments.
+        arguments: see `run_in_child`.
+        shrinks: `work` also takes `stopped`, None at first; after running out of memory it is started again and told how
+            that came about. It gives up by an error of its own.
+        advice: what else a user can do about memory.
+
+    Raises:
+        SightlineError: the work failed, in its own words; or it ran out of memory.
+    """
+    stopped: Stopped | None = None
+    while True:
+        try:
+            return run_in_child(work, *arguments, **({"stopped": stopped} if shrinks else {}))
+        except OutOfMemoryError as error:
+            stopped = Stopped(error.reason, error.worker, error.gpu, datetime.now(UTC))
+            if not (shrinks and error.began):
+                more = "a GPU with more memory" if error.gpu else f"more memory ({step.name}_memory)"
+                sentence = f"The step {step.name} {error.reason}: give it {more}{f', {advice}' if advice else ''}."
+                _record_failure(step, sentence, stopped)
+                raise SightlineError(sentence) from None
+            log.warning("%s %s; it goes on from its newest checkpoint with less at a time", step.name, error.reason)
+        except ChildDiedError as error:
+            sentence = f"The step {step.name} {error}"
+            _record_failure(step, sentence)
+            raise SightlineError(sentence) from None
+
+
+def _record_failure(step: Step, sentence: str, stopped: Stopped | None = None) -> None:
+    """Write what the child could not, by a child of its own: SQL's libraries would stay in this process."""
+    try:
+        run_in_child(_record, step, sentence, stopped)
+    except SightlineError as error:
+        log.error("the failure could not be recorded: %s", error)
+
+
+def _record(step: Step, sentence: str, stopped: Stopped | None) -> None:
+    from sightline.services.runs.step_record import record_failure
+
+    record_failure(step.name, step.code, step.category, sentence, stopped.at if stopped else None)

@@ -1,0 +1,1 @@
+"""Stored files: a folder or a Cloud Storage bucket, used alike."""

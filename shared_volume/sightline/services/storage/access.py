@@ -1,0 +1,92 @@
+"""The one door to stored files: a folder (`file:///path`) or a Cloud Storage bucket (`gs://bucket/prefix`), used alike."""
+
+import re
+from pathlib import Path
+
+from sightline.services.storage.base import (
+    BadKeyError,
+    NoSuchObjectError,
+    ObjectExistsError,
+    Storage,
+    StorageDeniedError,
+    StorageError,
+    StorageUnreachableError,
+    StoredObject,
+    check_key,
+    local_errors,
+)
+from sightline.services.storage.folder import FolderStorage, local_path
+
+__all__ = [
+    "BadKeyError",
+    "NoSuchObjectError",
+    "ObjectExistsError",
+    "Storage",
+    "StorageDeniedError",
+    "StorageError",
+    "StorageUnreachableError",
+    "StoredObject",
+    "fetch",
+    "open_storage",
+]
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+def open_storage(root: str) -> Storage:
+    """The storage at `root`; reaches nothing yet, so a bucket may turn out to be missing at the first use.
+
+    Args:
+        root: `gs://bucket[/prefix]`, `file:///path`, or the plain path of a folder.
+
+    Raises:
+        StorageError: another kind of URI, or a malformed one.
+        StorageDeniedError: a bucket, but this machine has no Google credentials.
+    """
+    if not root.startswith("gs://"):
+        return FolderStorage(local_path(root))
+    bucket, prefix = _bucket_and_key(root)
+    from sightline.services.storage.bucket import BucketStorage  # only buckets need Google's client
+
+    return BucketStorage(bucket, prefix)
+
+
+def fetch(uri: str, target: Path) -> Path:
+    """Copy whatever `uri` names, a file or a folder, to `target`; all of it or nothing.
+
+    Args:
+        uri: any `gs://` or `file://` URI, or a plain path.
+        target: the file's or the folder's own new path. A file there is replaced, a folder with files in it is refused.
+
+    Returns:
+        target.
+
+    Raises:
+        NoSuchObjectError: nothing lies there; names what lies near.
+        StorageError: `target` is in use, or the copy failed (the subclass says how).
+    """
+    if uri.startswith("gs://"):
+        bucket, key = _bucket_and_key(uri)
+        storage, is_file = open_storage(f"gs://{bucket}"), False
+        if key and not uri.endswith("/"):
+            is_file = storage.exists(key)
+    else:
+        path = local_path(uri)
+        with local_errors():
+            is_folder, is_file = path.is_dir(), path.is_file()
+        storage, key = FolderStorage(path if is_folder else path.parent), "" if is_folder else path.name
+    if is_file:
+        storage.download_file(key, target)
+    else:
+        storage.download_folder(key, target)
+    return target
+
+
+def _bucket_and_key(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("gs://").partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise StorageError(
+            f"{uri} names no bucket. Write gs://bucket/prefix; a bucket has 3 to 222 small letters and digits."
+        )
+    key = key.rstrip("/")
+    return bucket, check_key(key) if key else ""

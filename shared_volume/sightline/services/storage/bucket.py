@@ -1,0 +1,307 @@
+"""Storage in a Google Cloud Storage bucket: `gs://bucket[/prefix]`. Only this file knows Google's client."""
+
+import base64
+import http.client
+import mimetypes
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from uuid import uuid4
+
+import requests
+import urllib3
+from google.api_core import exceptions as api
+from google.api_core.retry import Retry
+from google.auth import exceptions as auth
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption
+from requests.adapters import HTTPAdapter
+
+from sightline.processes.deadline import deadline_seconds
+from sightline.services.storage.base import (
+    NEARBY,
+    PARALLEL,
+    PARALLEL_SMALL,
+    SMALL,
+    NoSuchObjectError,
+    ObjectExistsError,
+    StorageDeniedError,
+    StorageError,
+    StorageUnreachableError,
+    StoredObject,
+    check_key,
+    files_below,
+    filling,
+    in_parallel,
+    join_key,
+    key_of,
+    local_errors,
+    missing,
+    replacing,
+)
+from sightline.services.storage.folder import crc32c
+from sightline.services.storage.patience import LONGEST_PAUSE_SECONDS, Patience, cause_of
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 60.0  # without a byte on an open connection
+PARALLEL_EMULATED = 4  # an emulator serves one request at a time, and turns away those that queue
+CHUNK = 16 << 20  # bytes of a large upload that one attempt repeats
+WRITER = "sightline-writer"  # metadata: which write made an object
+UNREACHABLE = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    http.client.HTTPException,
+    urllib3.exceptions.HTTPError,
+    auth.TransportError,
+    api.RetryError,
+    api.ServerError,
+    api.TooManyRequests,
+)
+DENIED = (api.Forbidden, api.Unauthorized, auth.DefaultCredentialsError, auth.RefreshError)
+
+
+class BucketStorage:
+    """A Storage whose keys are object names below a prefix of one bucket."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self._name, self._prefix = bucket, prefix
+        self._deadline = deadline_seconds()
+        # Half the deadline, so that a request that is never answered is repeated before it passes.
+        silence = min(SILENCE_SECONDS, self._deadline / 2)
+        pause = min(LONGEST_PAUSE_SECONDS, self._deadline / 4)
+        connecting = min(CONNECT_SECONDS, silence)
+        self._patience = Patience(self._deadline, silence, connecting, pause)
+        self._request = {
+            "timeout": (connecting, silence),
+            "retry": Retry(predicate=self._patience, timeout=None, initial=0.2, maximum=pause),
+        }
+        # The client would ask for the bucket's metadata beside every first request, for traces that nobody reads.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+        with self._asking(self.root):
+            emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+            self._parallel_small = PARALLEL_EMULATED if emulated else PARALLEL_SMALL
+            self._client = storage.Client(project=None, credentials=AnonymousCredentials() if emulated else None)
+            self._client._http.hooks["response"].append(self._patience.heard)
+            for scheme in ("https://", "http://"):
+                self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=PARALLEL_SMALL))
+            self._bucket = self._client.bucket(bucket)
+
+    @property
+    def root(self) -> str:
+        return f"gs://{join_key(self._name, self._prefix)}"
+
+    def uri(self, key: str) -> str:
+        return f"{self.root}/{check_key(key)}"
+
+    def exists(self, key: str) -> bool:
+        with self._asking(self.uri(key)):
+            if self._blob(key).exists(**self._request):
+                return True
+            self._require_bucket()
+            return False
+
+    def read_bytes(self, key: str) -> bytes:
+        with self._asking(self.uri(key), key):
+            return self._blob(key).download_as_bytes(checksum="auto", **self._request)
+
+    def write_bytes(self, key: str, data: bytes, create_only: bool = False) -> None:
+        with self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
+            kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+            blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
+
+    def upload_file(self, local: Path, key: str, create_only: bool = False) -> str:
+        if not local.is_file():
+            raise StorageError(f"There is no file {local} to upload. Check the path.")
+        with local_errors(), self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
+            blob.upload_from_filename(str(local), checksum="auto", **condition, **self._request)
+        return self.uri(key)
+
+    def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
+        with local_errors():
+            files = {join_key(prefix, name): path for name, path in files_below(local_dir).items()}
+            stored = {found.key: found for found in self.list(prefix)}
+            wanted = [key for key, path in files.items() if not _same(path, stored.get(key))]
+            self.upload_files({key: files[key] for key in wanted})
+        return tuple(files)
+
+    def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
+        condition = {"if_generation_match": 0} if create_only else {}
+
+        def upload(key: str) -> None:
+            with suppress(api.PreconditionFailed):  # it is there already
+                self._new_blob(key).upload_from_filename(str(files[key]), checksum="auto", **condition, **self._request)
+            self._patience.restart()
+
+        with local_errors():
+            small = {key for key, path in files.items() if path.stat().st_size <= SMALL}
+            with self._asking(f"{self.root}/{_common_folder(files)}".rstrip("/")):
+                in_parallel(upload, small, self._parallel_small)
+                in_parallel(upload, files.keys() - small, PARALLEL)
+
+    def download_file(self, uri_or_key: str, local: Path) -> None:
+        key = key_of(uri_or_key, self.root)
+        with local_errors(), replacing(local) as part, self._asking(self.uri(key), key):
+            self._blob(key).download_to_filename(str(part), checksum="auto", **self._request)
+
+    def download_folder(self, prefix: str, local_dir: Path) -> None:
+        found = list(self.list(prefix))
+        if not found:
+            raise self._missing(prefix)
+        inside = len(prefix) + 1 if prefix else 0
+        with local_errors(), filling(local_dir, {each.key: each.key[inside:] for each in found}) as targets:
+            self.download_files(targets)
+            _check_sizes(f"{self.root}/{prefix}", found, targets)
+
+    def download_files(self, files: Mapping[str, Path]) -> None:
+        def download(key: str) -> None:
+            with self._translating(self.uri(key), key):
+                self._blob(key).download_to_filename(str(files[key]), checksum="auto", **self._request)
+            self._patience.restart()
+
+        with local_errors():
+            self._patience.restart()
+            in_parallel(download, files.keys(), self._parallel_small)
+
+    def delete(self, key: str) -> None:
+        with self._asking(self.uri(key)):
+            try:
+                self._blob(key).delete(**self._request)
+            except api.NotFound:
+                self._require_bucket()
+
+    def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
+        folder = self._object_name(check_key(prefix)) if prefix else self._prefix
+        with self._asking(f"gs://{join_key(self._name, folder)}"):
+            blobs = self._client.list_blobs(
+                self._bucket,
+                prefix=f"{folder}/" if folder else None,
+                fields="items(name,size,crc32c,md5Hash),nextPageToken",
+                **self._request,
+            )
+            for page in blobs.pages:
+                self._patience.restart()
+                for blob in page:
+                    if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
+                        key = blob.name[len(self._prefix) + 1 if self._prefix else 0 :]
+                        md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
+                        yield StoredObject(key, blob.size, blob.crc32c, md5)
+
+    def _object_name(self, key: str) -> str:
+        return join_key(self._prefix, key)
+
+    def _blob(self, key: str) -> storage.Blob:
+        return self._bucket.blob(self._object_name(check_key(key)))
+
+    def _new_blob(self, key: str) -> storage.Blob:
+        blob = self._blob(key)
+        blob.chunk_size = CHUNK  # for uploads only: a download in chunks would go unverified
+        return blob
+
+    @contextmanager
+    def _creating(self, key: str, create_only: bool) -> Iterator[tuple[storage.Blob, dict[str, int]]]:
+        """The object to write and the write's precondition.
+
+        A create-only write whose first answer got lost is repeated, and then meets its own object: the writer's
+        mark in the metadata tells that from another's.
+        """
+        blob, writer = self._new_blob(key), uuid4().hex
+        if not create_only:
+            yield blob, {}
+            return
+        blob.metadata = {WRITER: writer}
+        try:
+            yield blob, {"if_generation_match": 0}
+        except api.PreconditionFailed:
+            stored = self._bucket.get_blob(blob.name, **self._request)
+            if stored is None or (stored.metadata or {}).get(WRITER) != writer:
+                raise ObjectExistsError(
+                    f"{self.uri(key)} is there already, and was to be created. Nothing was written."
+                ) from None
+
+    def _require_bucket(self) -> None:
+        """Raise NotFound when it is the bucket that is missing: an object's own answer does not tell."""
+        next(iter(self._client.list_blobs(self._bucket, max_results=1, **self._request)), None)
+
+    def _missing(self, key: str) -> NoSuchObjectError:
+        parent = str(PurePosixPath(key).parent)
+        folder = self._object_name("" if parent == "." else parent).rstrip("/")
+        start = len(folder) + 1 if folder else 0
+        uri = f"{self.root}/{key}".rstrip("/")
+        with self._asking(uri):
+            blobs = self._client.list_blobs(
+                self._bucket,
+                prefix=f"{folder}/" if folder else None,
+                delimiter="/",
+                max_results=NEARBY * 10,
+                **self._request,
+            )
+            names = [blob.name[start:] for blob in blobs]
+            names += [name[start:].rstrip("/") for name in blobs.prefixes]
+        return missing(uri, key, sorted(filter(None, names)))
+
+    @contextmanager
+    def _asking(self, uri: str, key: str | None = None) -> Iterator[None]:
+        """An operation of its own: `_translating`, with all the patience there is."""
+        self._patience.restart()
+        with self._translating(uri, key):
+            yield
+
+    @contextmanager
+    def _translating(self, uri: str, key: str | None = None) -> Iterator[None]:
+        """Turn what goes wrong on the way to `uri` into our errors; `key` when a 404 means that object."""
+        started = time.monotonic()
+        try:
+            yield
+        except DENIED as error:
+            raise self._denied(uri, error) from error
+        except UNREACHABLE as error:
+            host = getattr(getattr(self, "_client", None), "api_endpoint", "Google's sign-in")
+            raise StorageUnreachableError(
+                f"{uri} could not be reached: {host} gave no usable answer for {time.monotonic() - started:.0f} s "
+                f"({cause_of(error)}). Check the network, STORAGE_EMULATOR_HOST if set, and SIGHTLINE_TIMEOUT "
+                f"(now {self._deadline:g} s)."
+            ) from error
+        except api.NotFound as error:
+            if key is not None:
+                raise self._missing(key) from error
+            raise NoSuchObjectError(
+                f"There is no bucket gs://{self._name}, or you may not see it. Check SIGHTLINE_STORAGE, or create it: "
+                f"gcloud storage buckets create gs://{self._name}"
+            ) from error
+        except DataCorruption as error:
+            raise StorageError(f"{uri} arrived with a wrong checksum; nothing was kept. Try again.") from error
+        except (api.GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
+            raise StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
+
+    def _denied(self, uri: str, error: Exception) -> StorageDeniedError:
+        if isinstance(error, auth.GoogleAuthError):
+            return StorageDeniedError(
+                f"No valid Google credentials for {uri} ({cause_of(error)}). Run `gcloud auth application-default login`, "
+                f"or set GOOGLE_APPLICATION_CREDENTIALS; on a cluster bind the service account."
+            )
+        return StorageDeniedError(
+            f"No permission for {uri} ({cause_of(error)}). Grant this account the role roles/storage.objectAdmin on "
+            f"gs://{self._name}."
+        )
+
+
+def _same(path: Path, stored: StoredObject | None) -> bool:
+    return stored is not None and stored.size == path.stat().st_size and stored.checksum == crc32c(path)
+
+
+def _common_folder(keys: Collection[str]) -> str:
+    """The deepest folder that all the keys lie in."""
+    return os.path.commonpath([key.rpartition("/")[0] for key in keys]) if keys else ""
+
+
+def _check_sizes(uri: str, found: list[StoredObject], targets: dict[str, Path]) -> None:
+    for each in found:
+        size = targets[each.key].stat().st_size
+        if size != each.size:
+            raise StorageError(
+                f"{uri}: {each.key} arrived with {size} bytes, not {each.size}; nothing was kept. Try again."
+            )

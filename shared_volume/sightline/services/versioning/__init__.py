@@ -1,0 +1,1 @@
+"""Versions: Git tags over DVC objects, published all or nothing."""

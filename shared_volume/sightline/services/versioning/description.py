@@ -1,0 +1,83 @@
+"""What a version says of itself: the rows that describe it, in a hidden file among its own files.
+
+The database can so be written again from the version alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from sightline.errors import SightlineError
+from sightline.services.database.versions import FindingRow, ImageRow, StageRow
+
+FOLDER: Final = ".sightline"  # hidden: no reader of annotations looks into it
+FILE: Final = f"{FOLDER}/version.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A version's rows.
+
+    Attributes:
+        images: sorted by name.
+        findings: what was wrong in its files, and what was done about it.
+        recipe: what made it.
+        stages: what each stage of the recipe left.
+    """
+
+    images: Sequence[ImageRow]
+    findings: Sequence[FindingRow] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    stages: Sequence[StageRow] = ()
+
+
+def write_description(place: Path, content: Content) -> None:
+    """Write a version's description into its folder; same content, same bytes."""
+    path = place / FILE
+    path.parent.mkdir(exist_ok=True)
+    document = {
+        "images": [asdict(row) for row in content.images],
+        "findings": [asdict(row) for row in content.findings],
+        "recipe": dict(content.recipe),
+        "stages": [asdict(row) for row in content.stages],
+    }
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def read_description(place: Path) -> Content:
+    """The description in a version's folder.
+
+    Raises:
+        SightlineError: it is missing or damaged.
+    """
+    path = place / FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SightlineError(
+            f"{path}: the version's description cannot be read ({error.strerror}). Publish the version again."
+        ) from None
+    return parse_description(data, str(path))
+
+
+def parse_description(data: bytes, where: str) -> Content:
+    """The description that a file's content is; `where` names the file in messages.
+
+    Raises:
+        SightlineError: it is damaged.
+    """
+    try:
+        document = orjson.loads(data)
+        return Content(
+            images=[ImageRow(**row) for row in document["images"]],
+            findings=[FindingRow(**row) for row in document["findings"]],
+            recipe=document["recipe"],
+            stages=[StageRow(**row) for row in document["stages"]],
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise SightlineError(
+            f"{where}: the version's description is damaged ({error}). Publish the version again."
+        ) from None

@@ -1,0 +1,183 @@
+"""Git, run as a program: every exit code counts, nothing hangs for ever, and no message holds a password."""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from sightline.errors import SightlineError
+from sightline.processes.deadline import deadline_seconds
+from sightline.processes.folders import only_one, private_folder
+
+log = logging.getLogger(__name__)
+
+BRANCH: Final = "main"
+COMMAND_DEADLINES: Final = 10  # a whole command may take so many times what silence may
+STALE_SECONDS: Final = 2.0  # Git holds a lock for milliseconds
+LOCK_FILE: Final = "sightline-push"
+
+# Another push was faster, or is under way: the same may succeed in a moment.
+_OVERTAKEN = re.compile(
+    r"fetch first|non-fast-forward|cannot lock ref|failed to update ref|failed to lock|unable to create .*\.lock"
+    r"|incorrect old value|reference already exists|unable to lock|could not lock",
+    re.IGNORECASE,
+)
+_LOCK_IN_THE_WAY = re.compile(r"unable to create '([^']+\.lock)'", re.IGNORECASE)
+# Where they come from another program that runs us, they name that program's repository.
+_FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
+
+
+class GitError(SightlineError):
+    """Git ended with an error; `overtaken` when another push was in the way."""
+
+    def __init__(self, message: str, overtaken: bool = False) -> None:
+        super().__init__(message)
+        self.overtaken = overtaken
+
+
+def run_git(url: str, author: tuple[str, str], folder: Path | None, *arguments: str) -> str:
+    """What a Git command prints.
+
+    Args:
+        url: the repository that the work is for; for messages.
+        author: name and address for commits.
+        folder: where to run; None for commands that need no repository.
+
+    Raises:
+        GitError: it failed, or took too long.
+    """
+    command = ["git", *(["-C", str(folder)] if folder else []), *arguments]
+    limit = COMMAND_DEADLINES * deadline_seconds()
+    try:
+        done = subprocess.run(
+            command,
+            env=_environment(url, author),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:
+        raise GitError(
+            f"git {arguments[0]} for the dataset repository {without_password(url)} had not ended after {limit:g} s. "
+            f"Check SIGHTLINE_DATASET_REPO, the access to it, and SIGHTLINE_TIMEOUT (now {deadline_seconds():g} s)."
+        ) from None
+    except FileNotFoundError:
+        raise GitError("The program git is not installed, or not on the PATH. Install it.") from None
+    if done.returncode != 0:
+        reason = done.stderr.strip() or f"exit code {done.returncode}"
+        raise GitError(
+            f"git {arguments[0]} failed for the dataset repository {without_password(url)}: {without_password(reason)} "
+            f"{_advice(reason)}",
+            overtaken=bool(_OVERTAKEN.search(reason)),
+        )
+    return done.stdout
+
+
+def local_repository(url: str) -> Path | None:
+    """The folder of a repository on this machine, or None for one elsewhere."""
+    if url.startswith("file://"):
+        return Path(unquote(urlsplit(url).path))
+    return Path(url) if not urlsplit(url).scheme and ":" not in url else None
+
+
+def create_bare(path: Path) -> None:
+    """Create an empty repository where there is none. Of several processes one does it.
+
+    Raises:
+        GitError: Git refused.
+    """
+    if (path / "HEAD").is_file():
+        return
+    with private_folder(path.parent, f".{path.name}-") as private:
+        made = private / "made"
+        run_git(str(path), ("", ""), None, "init", "--quiet", "--bare", "--initial-branch", BRANCH, str(made))
+        try:
+            made.rename(path)
+        except OSError as error:
+            if not (path / "HEAD").is_file():
+                raise GitError(
+                    f"The dataset repository {path} cannot be created: {error.strerror}. Empty that folder, or set "
+                    "SIGHTLINE_DATASET_REPO to another place."
+                ) from None
+
+
+@contextlib.contextmanager
+def pushing(url: str) -> Iterator[None]:
+    """One push at a time into a repository on this machine, cleared first of what a killed push left there."""
+    bare = local_repository(url)
+    if bare is None or not (bare / "HEAD").is_file():
+        yield
+        return
+    with only_one(bare / LOCK_FILE, COMMAND_DEADLINES * deadline_seconds()) as alone:
+        if alone:
+            _clear(bare)
+        yield
+
+
+def without_password(text: str) -> str:
+    """The text with the user and password of every URL in it left out."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1…@", text)
+
+
+def _clear(bare: Path) -> None:
+    """Remove locks and half-received objects that nobody changed for a while: a push that was killed left them."""
+    waiting = [*bare.glob("*.lock"), *bare.glob("refs/**/*.lock"), *bare.glob("objects/tmp_objdir-*")]
+    for path in waiting:
+        with contextlib.suppress(FileNotFoundError):  # it was alive
+            while (age := time.time() - _last_change(path)) < STALE_SECONDS:
+                time.sleep(max(0.0, min(STALE_SECONDS, STALE_SECONDS - age)))
+            log.warning("removing %s, which a killed push left", path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _last_change(path: Path) -> float:
+    return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+
+
+def _advice(reason: str) -> str:
+    stale = _LOCK_IN_THE_WAY.search(reason)
+    if stale:
+        return f"If no git is running there, a killed one left the file {stale[1]}: remove it and run again."
+    return "Check SIGHTLINE_DATASET_REPO and the access to it."
+
+
+def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
+    name, address = author
+    silence = max(1, round(deadline_seconds()))
+    environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+    environment |= {
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",  # its messages are read above
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": address,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": address,
+    }
+    environment.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
+    environment.setdefault("GIT_HTTP_LOW_SPEED_TIME", str(silence))
+    if _by_ssh(url) and not {"GIT_SSH", "GIT_SSH_COMMAND"} & environment.keys() and not _configured_ssh():
+        alive = max(1, silence // 3)
+        environment["GIT_SSH_COMMAND"] = (
+            f"ssh -o ConnectTimeout={silence} -o ServerAliveInterval={alive} -o ServerAliveCountMax=3"
+        )
+    return environment
+
+
+def _by_ssh(url: str) -> bool:
+    return urlsplit(url).scheme in ("ssh", "git+ssh") or local_repository(url) is None and "://" not in url
+
+
+def _configured_ssh() -> bool:
+    return (
+        subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True, check=False).returncode == 0
+    )

@@ -1,0 +1,290 @@
+"""Publishing a version, all or nothing: the steps of PROTOCOL, in that order.
+
+A reader uses published versions only. Whatever step an attempt dies at, the next one finishes or takes over, and a
+public tag can always be pulled because the bytes are on the remote before the tag is.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.errors import SightlineError
+from sightline.services.database.connection import Database
+from sightline.services.database.versions import VersionRecord, VersionTakenError, list_versions, publish_version
+from sightline.services.storage.base import Storage
+from sightline.services.versioning.claims import Lease, wait_for_claim
+from sightline.services.versioning.description import FILE, FOLDER, Content, read_description, write_description
+from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
+from sightline.versions import Kind, make_tag, next_version
+
+__all__ = ["PROTOCOL", "Content", "Outcome", "Services", "publish"]
+
+log = logging.getLogger(__name__)
+
+FOLDERS: dict[Kind, str] = {"annotation": "annotations", "dataset": "datasets"}
+"""Kind of version -> its folder in the dataset repository, which is also its DVC remote's name."""
+
+MOST_NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The three places a publication writes to."""
+
+    repo: DatasetRepo
+    storage: Storage
+    database: Database
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The published version's record, and whether this call wrote anything."""
+
+    record: VersionRecord
+    new: bool
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt to publish one version, as far as it has come.
+
+    Attributes:
+        copy: the private working copy that the version is built in.
+        lease: the claim, while it is ours.
+        published: the version's record, when it is published already.
+        content: what was built, and `digest` its name in DVC.
+        commit: the commit that the tag names, when it is public.
+        outcome: set when there is nothing left to do.
+    """
+
+    services: Services
+    category: str
+    kind: Kind
+    version: str
+    build: Callable[[Path], Content]
+    parent_id: int | None
+    copy: WorkingCopy
+    lease: Lease | None = None
+    published: VersionRecord | None = None
+    content: Content = Content(images=())
+    digest: str = ""
+    commit: str | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def tag(self) -> str:
+        """The version's tag."""
+        return make_tag(self.category, self.kind, self.version)
+
+    @property
+    def remote(self) -> str:
+        """The DVC remote, and the folder in the dataset repository."""
+        return FOLDERS[self.kind]
+
+    @property
+    def place(self) -> Path:
+        """The version's folder in the working copy."""
+        return self.copy.place(self.remote, self.category)
+
+    def require_claim(self) -> None:
+        """Make sure that nobody took the version over.
+
+        Raises:
+            ClaimLostError: somebody did.
+        """
+        if self.lease is not None:
+            self.lease.require()
+
+
+def publish(
+    services: Services,
+    category: str,
+    kind: Kind,
+    version: str,
+    build: Callable[[Path], Content],
+    parent_id: int | None = None,
+) -> Outcome:
+    """Publish what `build` puts into an empty folder as a version that never changes again.
+
+    The same content again writes nothing; an attempt that was interrupted is finished. While another publisher has the
+    version this waits for it.
+
+    Raises:
+        VersionTakenError: the version is public with other content; says what differs and which version is free.
+        SightlineError: another publisher held the version for too long; or Git, DVC, the storage or the database failed.
+    """
+    services.repo.require_storage()
+    with services.repo.working_copy() as copy:
+        attempt = Attempt(services, category, kind, version, build, parent_id, copy)
+        try:
+            for step in PROTOCOL:
+                step(attempt)
+                if attempt.outcome is not None:
+                    break
+        except BaseException as error:
+            _give_up(attempt, error)
+            raise
+        if attempt.lease is not None:
+            attempt.lease.end()
+    assert attempt.outcome is not None, "the last step settles"
+    return attempt.outcome
+
+
+def claim(attempt: Attempt) -> None:
+    """Become the version's one publisher, or find it published."""
+    try:
+        attempt.lease = wait_for_claim(attempt.services.database, attempt.category, attempt.kind, attempt.version)
+    except VersionTakenError as taken:
+        attempt.published = taken.published
+
+
+def build(attempt: Attempt) -> None:
+    """Put the version's files, and its description, into the private folder."""
+    shutil.rmtree(attempt.place, ignore_errors=True)
+    attempt.place.mkdir(parents=True)
+    began = time.monotonic()
+    attempt.content = attempt.build(attempt.place)
+    write_description(attempt.place, attempt.content)
+    log.info("built %d images in %.1f s", len(attempt.content.images), time.monotonic() - began)
+
+
+def add(attempt: Attempt) -> None:
+    """Digest the files."""
+    attempt.digest = attempt.copy.add(attempt.place)
+
+
+def compare(attempt: Attempt) -> None:
+    """Find what is public under this version's name: the same content is left, or finished, and other content refused."""
+    digest = attempt.published.digest if attempt.published else None
+    if digest is None:
+        tagged = attempt.copy.digest_at(attempt.tag, attempt.place)
+        if tagged is None:
+            return
+        attempt.commit, digest = tagged
+    if digest != attempt.digest:
+        _require_same_files(attempt, digest)
+    if attempt.published is not None:
+        attempt.outcome = Outcome(attempt.published, new=False)
+        return
+    log.info("%s is public without its rows: finishing what an interrupted attempt began", attempt.tag)
+    if digest != attempt.digest:
+        _adopt_description(attempt, digest)
+
+
+def push(attempt: Attempt) -> None:
+    """Upload what the remote does not have."""
+    attempt.copy.push(attempt.place)
+
+
+def verify(attempt: Attempt) -> None:
+    """Prove that every object is on the remote, by listing it."""
+    attempt.copy.verify(attempt.place)
+
+
+def tag(attempt: Attempt) -> None:
+    """Make commit and tag public, both at once."""
+    attempt.require_claim()
+    if attempt.commit is not None:
+        return
+    try:
+        attempt.commit = attempt.copy.commit_and_tag(
+            f"{attempt.category}: {attempt.kind} version {attempt.version}", attempt.tag
+        )
+    except TagExistsError:
+        compare(attempt)
+
+
+def record(attempt: Attempt) -> None:
+    """Write all rows, in one transaction."""
+    attempt.require_claim()
+    assert attempt.lease is not None
+    assert attempt.commit is not None
+    recorded = publish_version(
+        attempt.services.database,
+        attempt.lease.claim,
+        tag=attempt.tag,
+        commit=attempt.commit,
+        digest=attempt.digest,
+        recipe=attempt.content.recipe,
+        parent_id=attempt.parent_id,
+        images=attempt.content.images,
+        findings=attempt.content.findings,
+        stages=attempt.content.stages,
+    )
+    attempt.outcome = Outcome(recorded, new=True)
+
+
+PROTOCOL: tuple[Callable[[Attempt], None], ...] = (claim, build, add, compare, push, verify, tag, record)
+"""A killed attempt may end before, in or after any of these. The order is what makes that harmless."""
+
+
+def _give_up(attempt: Attempt, error: BaseException) -> None:
+    if attempt.lease is None:
+        return
+    try:
+        attempt.lease.release()
+    except SightlineError as unreleased:
+        error.add_note(f"(The claim could not be given back, and ends by itself: {unreleased})")
+
+
+def _require_same_files(attempt: Attempt, digest: str) -> None:
+    objects = attempt.services.repo.objects(attempt.remote)
+    theirs, ours = _files(objects.listing(digest)), _files(objects.listing(attempt.digest))
+    if theirs == ours:
+        return
+    free = _next_free(attempt)
+    state = "published" if attempt.published else "public, from an attempt that was interrupted before its rows,"
+    raise VersionTakenError(
+        f"{attempt.category} {attempt.version} is already {state} with other content: {_differences(theirs, ours)} "
+        f"Published versions never change: publish as {free} instead.",
+        attempt.published,
+        free,
+    )
+
+
+def _files(listing: Mapping[str, str]) -> dict[str, str]:
+    """Without the description, whose words may change from one release of this library to the next."""
+    return {name: digest for name, digest in listing.items() if name.partition("/")[0] != FOLDER}
+
+
+def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    groups = {
+        "added": sorted(ours.keys() - theirs.keys()),
+        "removed": sorted(theirs.keys() - ours.keys()),
+        "changed": sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]),
+    }
+    return "; ".join(f"{len(names)} {what}{_first(names)}" for what, names in groups.items()) + "."
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES_SHOWN} more" if len(names) > MOST_NAMES_SHOWN else ""
+    return f" ({', '.join(names[:MOST_NAMES_SHOWN])}{more})" if names else ""
+
+
+def _next_free(attempt: Attempt) -> str:
+    """The next version that is neither published nor claimed nor tagged."""
+    rows = list_versions(attempt.services.database, attempt.category, attempt.kind, pending=True)
+    taken, tags = {row.version for row in rows}, attempt.services.repo.tags()
+    free = next_version(attempt.version)
+    while free in taken or make_tag(attempt.category, attempt.kind, free) in tags:
+        free = next_version(free)
+    return free
+
+
+def _adopt_description(attempt: Attempt, digest: str) -> None:
+    """Take the public description in place of ours, so that the rows say what the files say."""
+    objects = attempt.services.repo.objects(attempt.remote)
+    entry = objects.listing(digest).get(FILE)
+    if entry is not None:
+        (attempt.place / FILE).unlink()
+        (attempt.place / FILE).write_bytes(objects.read(entry))
+        attempt.content = read_description(attempt.place)
+    attempt.digest = attempt.copy.add(attempt.place)
+    if attempt.digest != digest:
+        raise SightlineError(
+            f"{attempt.tag} holds {digest}, which cannot be made again from the same files. "
+            f"Publish as {_next_free(attempt)} instead."
+        )

@@ -1,0 +1,358 @@
+"""The dataset repository: Git for names and history, DVC for the bytes. The one door to both.
+
+Layout: `annotations/<category>.dvc` and `datasets/<category>.dvc`, each naming a DVC remote of its own. A version is a tag.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import yaml
+
+from sightline.errors import SightlineError
+from sightline.processes.folders import private_folder, remove_abandoned
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.folder import local_path
+from sightline.services.versioning.dvc_objects import (
+    LostObjectError,
+    fetch_objects,
+    link_files,
+    missing_objects,
+    move_objects,
+    needed_objects,
+    upload_objects,
+)
+from sightline.services.versioning.git import (
+    BRANCH,
+    GitError,
+    create_bare,
+    local_repository,
+    pushing,
+    run_git,
+    without_password,
+)
+from sightline.services.versioning.objects import Objects
+from sightline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REMOTES = ("annotations", "datasets")
+PUSH_SECONDS = 300.0  # how long a push that others overtake is tried again
+LONGEST_PUSH_PAUSE_SECONDS = 2.0
+
+
+class NoSuchTagError(SightlineError):
+    """The dataset repository has no such tag."""
+
+
+class TagExistsError(SightlineError):
+    """Somebody else pushed the tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRepo:
+    """A dataset repository.
+
+    Attributes:
+        url: Git URL or path of a bare repository.
+        storage: storage root (gs://… or file:///…) whose `dvc/<remote>` holds the bytes.
+        volume: where the DVC cache and private working copies lie.
+        author: name and address for commits.
+    """
+
+    url: str
+    storage: str
+    volume: Path
+    author: tuple[str, str]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "DatasetRepo":
+        """The repository that the settings name; a local path that does not exist yet is created.
+
+        Raises:
+            SightlineError: a path that DVC cannot write down.
+        """
+        _require_ascii(SIGHTLINE_STORAGE=settings.storage, SIGHTLINE_VOLUME=str(settings.volume.resolve()))
+        repo = cls(
+            settings.dataset_repo, settings.storage, settings.volume, (settings.git_user_name, settings.git_user_email)
+        )
+        here = local_repository(repo.url)
+        if here is not None:
+            create_bare(here)
+        return repo
+
+    @property
+    def cache(self) -> Path:
+        """The objects that all working copies on the volume share."""
+        return self.volume.resolve() / "dvc-cache"
+
+    def tags(self) -> dict[str, str]:
+        """Every tag and the commit it names."""
+        tags = {}
+        for line in self._git(None, "ls-remote", "--tags", self.url).splitlines():
+            commit, _, reference = line.partition("\t")
+            tags[reference.removeprefix("refs/tags/").removesuffix("^{}")] = commit
+        return tags
+
+    def require_storage(self) -> None:
+        """Make sure that the storage answers: DVC would try for half a minute and then give no reason.
+
+        Raises:
+            StorageError: out of reach, refused, or no such bucket.
+        """
+        open_storage(self.storage).exists("dvc")
+
+    def objects(self, remote: str) -> Objects:
+        """What a remote holds, object by object."""
+        return Objects(open_storage(self.storage), remote, self.cache)
+
+    @contextlib.contextmanager
+    def working_copy(self, tag: str | None = None) -> Iterator["WorkingCopy"]:
+        """A private clone, of the newest commit or at a tag, that is removed afterwards.
+
+        Raises:
+            NoSuchTagError: the repository has no such tag.
+        """
+        if tag is not None and tag not in (known := self.tags()):
+            raise NoSuchTagError(
+                f"The dataset repository {without_password(self.url)} has no tag {tag!r}. "
+                f"Its tags: {', '.join(sorted(known)) or 'none yet'}. Publish it first: python pipeline.py publish."
+            )
+        with private_folder(self.volume / "work", "repo-") as private:
+            folder = private / "repo"
+            self._git(None, "clone", "--quiet", self.url, str(folder))
+            if tag is not None:
+                self._git(folder, "checkout", "--quiet", tag)
+            elif not self._git(folder, "branch", "--remotes").strip():
+                self._git(folder, "checkout", "--quiet", "-b", BRANCH)
+            yield WorkingCopy(self, folder)
+
+    def remove_abandoned(self) -> int:
+        """Remove the private folders that processes left that died. Returns their number."""
+        work = self.volume / "work"
+        return remove_abandoned(work) if work.is_dir() else 0
+
+    def _git(self, folder: Path | None, *arguments: str) -> str:
+        return run_git(self.url, self.author, folder, *arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingCopy:
+    """A private clone of the dataset repository; its objects go into a cache that all of the volume's clones share."""
+
+    repo: DatasetRepo
+    folder: Path
+
+    @property
+    def _private_cache(self) -> Path:
+        return self.folder.parent / "dvc-cache"
+
+    def _configure_dvc(self) -> None:
+        """Point DVC at the storage and a private cache. The committed part says where the bytes lie, no secret."""
+        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+        # Above ERROR, DVC draws no bars of its own either.
+        logging.getLogger("dvc").setLevel(logging.CRITICAL)
+        folder = self.folder / ".dvc"
+        new = not folder.is_dir()
+        folder.mkdir(exist_ok=True)
+        # DVC keeps its indexes in /var/tmp otherwise, which a container with a read-only root file system lacks; the
+        # variable would win over the file.
+        os.environ.pop("DVC_SITE_CACHE_DIR", None)
+        (folder / "config.local").write_text(f'[core]\n    site_cache_dir = "{self.folder.parent / "dvc-site"}"\n')
+        if new:
+            # Else DVC keeps a list in each folder, over which two categories that are new at the same time conflict.
+            (self.folder / ".gitignore").write_text("".join(f"/{remote}/?*\n!/{remote}/?*.dvc\n" for remote in REMOTES))
+        with self.dvc() as dvc:
+            with dvc.config.edit("repo") as config:
+                config["core"]["analytics"] = False
+                for remote in REMOTES:
+                    config["remote"][remote] = {"url": remote_url(self.repo.storage, remote)}
+            with dvc.config.edit("local") as config:
+                # Of one's own, so that a `dvc add` that is killed leaves nothing half written where others look.
+                config["cache"]["dir"] = str(self._private_cache)
+                # Links cost no copy, and DVC makes linked files read-only: nobody edits the cache by accident.
+                config["cache"]["type"] = ["hardlink", "copy"]
+
+    @contextlib.contextmanager
+    def dvc(self) -> Iterator[Any]:
+        """DVC's own repository object."""
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        dvc = Repo(str(self.folder))
+        try:
+            yield dvc
+        except (DvcException, OSError) as error:
+            raise SightlineError(
+                f"DVC failed on {self.folder}: {_reasons(error)}. Check the free space and the access to "
+                f"SIGHTLINE_VOLUME ({self.repo.volume}), then run the same command again."
+            ) from error
+        finally:
+            dvc.close()
+
+    def place(self, kind: str, category: str) -> Path:
+        """The folder of a category's annotations or dataset."""
+        return self.folder / kind / category
+
+    def add(self, path: Path) -> str:
+        """`dvc add` a folder, naming the remote that holds it. Returns DVC's digest of the folder."""
+        self._configure_dvc()
+        pointer = _pointer(path)
+        with self.dvc() as dvc:
+            dvc.scm_context.quiet = True  # else it prints which git commands to type
+            dvc.add([str(path)])
+        move_objects(self._private_cache, self.repo.cache)
+        document = yaml.safe_load(pointer.read_text())
+        document["outs"][0]["remote"] = path.parent.name
+        pointer.write_text(yaml.safe_dump(document, sort_keys=False))
+        return document["outs"][0]["md5"]
+
+    def digest(self, path: Path) -> str | None:
+        """DVC's digest of the folder as committed here, or None when there is none."""
+        pointer = _pointer(path)
+        return yaml.safe_load(pointer.read_text())["outs"][0]["md5"] if pointer.is_file() else None
+
+    def push(self, path: Path) -> None:
+        """Upload what a folder's remote lacks of its objects.
+
+        Raises:
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        upload_objects(open_storage(self.repo.storage), path.parent.name, self.repo.cache, self.objects(path))
+
+    def verify(self, path: Path) -> None:
+        """Make sure that the remote holds every object of a folder. What has gone since `push` is uploaded once more.
+
+        Raises:
+            LostObjectError: objects have gone again.
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        storage, remote, needed = open_storage(self.repo.storage), path.parent.name, self.objects(path)
+        missing = missing_objects(storage, remote, needed)
+        if missing:
+            log.warning("%d objects have gone from the remote since they were uploaded: once more", len(missing))
+            self.push(path)
+            missing = missing_objects(storage, remote, needed)
+        if missing:
+            raise LostObjectError(
+                f"{len(missing)} of {len(needed)} objects are missing or damaged at {storage.uri(f'dvc/{remote}')} after "
+                f"two uploads, the first {missing[0]}. Find out who removes them. Nothing was published; run the same "
+                "command again."
+            )
+
+    def pull(self, path: Path) -> Path:
+        """Bring a folder's files from the cache, and those that it lacks from the remote.
+
+        Raises:
+            LostObjectError: the remote lacks objects.
+            DamagedObjectError: an object's content is not what its name says.
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        storage, digest = open_storage(self.repo.storage), self.digest(path)
+        if digest is None:
+            raise SightlineError(f"There is no {_pointer(path).name} in {self.repo.url} at this commit.")
+        scratch = self.folder.parent / "pulled"
+        files = fetch_objects(storage, path.parent.name, digest, self.repo.cache, scratch)
+        link_files(self.repo.cache, files, path)
+        return path
+
+    def objects(self, path: Path) -> dict[str, int]:
+        """What a pull of this folder needs from its remote: object name under `dvc/<remote>/` -> size in bytes."""
+        return needed_objects(self.repo.cache, self.digest(path) or "")
+
+    def digest_at(self, tag: str, path: Path) -> tuple[str, str] | None:
+        """The commit of a tag and DVC's digest of the folder there, or None when there is no such tag."""
+        commit = self.repo.tags().get(tag)
+        if commit is None:
+            return None
+        git = self.repo._git
+        git(self.folder, "fetch", "--quiet", "--force", "origin", f"refs/tags/{tag}:refs/tags/{tag}")
+        pointer = git(self.folder, "show", f"{tag}:{_pointer(path).relative_to(self.folder).as_posix()}")
+        return commit, yaml.safe_load(pointer)["outs"][0]["md5"]
+
+    def commit_and_tag(self, message: str, tag: str) -> str:
+        """Commit everything, tag it, and push both at once. Returns the commit.
+
+        A push that another publisher overtook is replayed on the newest commit.
+
+        Raises:
+            TagExistsError: somebody else pushed the tag.
+            GitError: the push was refused.
+        """
+        git = self.repo._git
+        git(self.folder, "add", "--all")
+        git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
+        until, pause = time.monotonic() + PUSH_SECONDS, 0.1
+        while True:
+            commit = git(self.folder, "rev-parse", "HEAD").strip()
+            git(self.folder, "tag", "--force", "-a", tag, "-m", message)
+            try:
+                with pushing(self.repo.url):
+                    git(self.folder, "push", "--quiet", "--atomic", "origin", f"HEAD:{BRANCH}", f"refs/tags/{tag}")
+                return commit
+            except GitError as error:
+                there = self.repo.tags().get(tag)
+                if there == commit:  # the push arrived, only its answer did not
+                    return commit
+                if there is not None:
+                    raise TagExistsError(
+                        f"The tag {tag} was pushed by somebody else ({there[:12]}). Run the same command again."
+                    ) from error
+                if not error.overtaken or time.monotonic() > until:
+                    raise
+                log.info("another push to the dataset repository was faster; trying again")
+            time.sleep(pause * random.uniform(0.2, 1.0))
+            pause = min(2 * pause, LONGEST_PUSH_PAUSE_SECONDS)
+            self._replay(commit, message)
+
+    def _replay(self, commit: str, message: str) -> None:
+        """Make the commit's changes again on top of the newest commit: of two pointers of a category, ours."""
+        git = self.repo._git
+        git(self.folder, "fetch", "--quiet", "origin")
+        if not git(self.folder, "branch", "--remotes").strip():
+            return  # nothing is there yet
+        changed = git(
+            self.folder, "diff-tree", "--no-commit-id", "--name-only", "--diff-filter=AM", "--root", "-r", "-z", commit
+        )
+        git(self.folder, "reset", "--quiet", "--hard", f"origin/{BRANCH}")
+        names = [name for name in changed.split("\0") if name]
+        if names:
+            git(self.folder, "checkout", commit, "--", *names)
+        git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
+
+
+def remote_url(storage: str, remote: str) -> str:
+    """DVC's URL of a remote under a storage root."""
+    root = storage if storage.startswith("gs://") else str(local_path(storage))
+    return f"{root.rstrip('/')}/dvc/{remote}"
+
+
+def _require_ascii(**paths: str) -> None:
+    for name, path in paths.items():
+        if not unquote(path).isascii():
+            raise SightlineError(
+                f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
+                "accents or other special letters (on a laptop: --workspace DIR)."
+            )
+
+
+def _pointer(path: Path) -> Path:
+    """DVC's small file that stands for a folder in Git."""
+    return path.with_name(f"{path.name}.dvc")
+
+
+def _reasons(error: BaseException) -> str:
+    reasons = []
+    cause: BaseException | None = error
+    while cause is not None:
+        if str(cause) and str(cause) not in reasons:
+            reasons.append(str(cause))
+        cause = cause.__cause__
+    return without_password("; ".join(reasons) or type(error).__name__)

@@ -1,0 +1,1 @@
+"""Score models and select one."""

@@ -1,0 +1,211 @@
+"""Evaluation itself: candidates in, scores of each and the selected one out."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError, nearest
+from sightline.images.files import read_image
+from sightline.models.bundle import WEIGHTS, Bundle
+from sightline.models.fetch import fetch_bundle
+from sightline.processes.devices import choose_device
+from sightline.processes.progress import Progress
+from sightline.references import DatasetReference, ModelReference
+from sightline.services.database.scores import ModelKind
+from sightline.services.runs.step_record import RunningStep, record_step, results_prefix
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.datasets import pull_dataset
+from sightline.services.versioning.shards import SPLITS
+from sightline.settings import Settings, settings
+from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
+from sightline.steps.evaluate.start import Evaluated, EvaluationRequest
+from sightline.tasks.detection.detections import to_coco_results
+from sightline.tasks.detection.metrics.confusion import confusion_matrix
+from sightline.tasks.detection.metrics.curves import precision_recall
+from sightline.tasks.detection.metrics.scores import Scores, score_results
+from sightline.tasks.detection.predict import load_detector
+from sightline.tasks.detection.registry import register
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model to compare: its name in tables, where it comes from, and its verified bundle."""
+
+    name: str
+    kind: ModelKind
+    uri: str
+    folder: Path
+    bundle: Bundle
+
+    @property
+    def config(self) -> str:
+        """Name of the config that it was trained with; empty when its bundle does not say."""
+        return str(self.bundle.facts.get("config", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate, what it found (COCO results), and how good that is."""
+
+    candidate: Candidate
+    results: list[dict[str, Any]]
+    scores: Scores
+
+
+def evaluate(request: EvaluationRequest) -> Evaluated:
+    """Evaluate as `evaluate_models` was asked to, in a process that may be killed."""
+    place, dataset = settings(), request.dataset
+    with record_step(place, "evaluate", request.code, dataset.category, watched=True) as step:
+        register()
+        dataset_dir = pull_dataset(place, dataset)
+        truth = _truth(dataset_dir, request.split, dataset)
+        candidates = _candidates(place, request.trained, request.uris)
+        for candidate in candidates:
+            _require_classes(candidate, truth, dataset)
+        scored = _score_all(candidates, truth, dataset_dir, str(choose_device(request.device)))
+        best = _select(scored, request.select_by)
+        return _deliver(place, step, request, dataset_dir, truth, scored, best)
+
+
+def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str, Any]:
+    path = dataset_dir / f"{split}.json"
+    if split not in SPLITS:
+        raise SightlineError(f"There is no split {split!r}.{nearest(split, ('train', 'val', 'test'))}")
+    truth = json.loads(path.read_text())
+    if not truth["images"]:
+        raise SightlineError(
+            f"The split {split} of {dataset.category} {dataset.version} has no images. Evaluate on another split, "
+            "or give it a share in the category's recipe."
+        )
+    return truth
+
+
+def _candidates(place: Settings, trained: ModelReference | None, uris: Sequence[str]) -> list[Candidate]:
+    named: list[tuple[str, ModelKind, str, str]] = []
+    if trained:
+        named.append(("best", "best", trained.uri, trained.sha256))
+        if trained.last_uri:
+            named.append(("last", "last", trained.last_uri, trained.last_sha256 or ""))
+    named += [(f"given {number}", "given", uri, "") for number, uri in enumerate(uris, start=1)]
+    if not named:
+        raise SightlineError("There is no model to evaluate. Train one, or name a bundle's URI as a candidate.")
+    return [Candidate(name, kind, uri, *fetch_bundle(place, uri, sha256)) for name, kind, uri, sha256 in named]
+
+
+def _require_classes(candidate: Candidate, truth: Mapping[str, Any], dataset: DatasetReference) -> None:
+    classes = tuple(category["name"] for category in truth["categories"])
+    if candidate.bundle.classes != classes:
+        raise SightlineError(
+            f"The model {candidate.uri} knows the classes {', '.join(candidate.bundle.classes)}; {dataset.category} "
+            f"{dataset.version} has {', '.join(classes)}. Compare models of one dataset version only."
+        )
+
+
+def _score_all(candidates: Sequence[Candidate], truth: dict[str, Any], dataset_dir: Path, device: str) -> list[Scored]:
+    scored: dict[str, Scored] = {}
+    progress = Progress(len({candidate.bundle.files[WEIGHTS] for candidate in candidates}) * len(truth["images"]))
+    done = 0
+    for candidate in candidates:
+        # Best and last are often the same epoch; equal weights need no second look at the images.
+        weights = candidate.bundle.files[WEIGHTS]
+        same = next((other for other in scored.values() if other.candidate.bundle.files[WEIGHTS] == weights), None)
+        if same is not None:
+            scored[candidate.name] = replace(same, candidate=candidate)
+            continue
+        detector = load_detector(candidate.folder, device, candidate.bundle.sha256)
+        results: list[dict[str, Any]] = []
+        has_masks = False
+        for image in truth["images"]:
+            (found,) = detector.predict([read_image(dataset_dir / "images" / image["file_name"])])
+            results += to_coco_results(found, image["id"])
+            has_masks |= found.masks is not None
+            done += 1
+            progress.report(done)
+        kinds = ("bbox", "segm") if has_masks else ("bbox",)
+        scored[candidate.name] = Scored(candidate, results, score_results(truth, results, kinds))
+        log.info("%s: %s", candidate.name, _headline(scored[candidate.name].scores))
+    return list(scored.values())
+
+
+def _select(scored: Sequence[Scored], select_by: str) -> Scored:
+    known = scored[0].scores.values
+    if select_by not in known:
+        raise SightlineError(f"There is no metric {select_by!r} to select by.{nearest(select_by, known)}")
+
+    def value(item: Scored) -> float:
+        number = item.scores.values.get(select_by, math.nan)
+        return -math.inf if math.isnan(number) else number
+
+    return max(scored, key=value)
+
+
+def _deliver(
+    place: Settings,
+    step: RunningStep,
+    request: EvaluationRequest,
+    dataset_dir: Path,
+    truth: dict[str, Any],
+    scored: Sequence[Scored],
+    best: Scored,
+) -> Evaluated:
+    """Upload the selected bundle and the predictions, record every value, render the report."""
+    dataset, split, select_by = request.dataset, request.split, request.select_by
+    storage = open_storage(place.storage)
+    prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/evaluate"
+    chosen = best.candidate
+    storage.upload_folder(chosen.folder, f"{prefix}/selected")
+    for item in scored:
+        name = item.candidate.name.replace(" ", "-")
+        storage.write_bytes(f"{prefix}/predictions-{name}.json", json.dumps(item.results).encode())
+    storage.write_bytes(f"{prefix}/predictions.json", json.dumps(best.results).encode())
+    for item in scored:
+        model = step.record_model(
+            item.candidate.kind, item.candidate.uri, item.candidate.bundle.sha256, dataset, item.candidate.config
+        )
+        step.record_evaluation(model, dataset, split, item.scores.values, item.scores.per_class, item is best)
+    step.record_model("selected", storage.uri(f"{prefix}/selected"), chosen.bundle.sha256, dataset, chosen.config)
+    confusion = confusion_matrix(truth, best.results)
+    report = render_evaluation_report(
+        dataset_dir,
+        split,
+        [CandidateResult(s.candidate.name, s.candidate.uri, s.scores.values, s.scores.per_class) for s in scored],
+        chosen.name,
+        best.results,
+        precision_recall(truth, best.results),
+        confusion,
+        {
+            "category": dataset.category,
+            "dataset version": dataset.version,
+            "split": split,
+            "selected": f"{chosen.name} (best {select_by})",
+            "model": chosen.bundle.sha256[:12],
+            "run": step.run,
+            "code": request.code,
+        },
+        select_by,
+    )
+    storage.write_bytes(f"{prefix}/report.html", report.encode())
+    selected = ModelReference(
+        uri=storage.uri(f"{prefix}/selected"),
+        sha256=chosen.bundle.sha256,
+        category=dataset.category,
+        dataset_version=dataset.version,
+        config=chosen.config,
+        metric_name=select_by,
+        metric_value=best.scores.values[select_by],
+    )
+    return Evaluated(selected, _finite(best.scores.values), confusion.labels, confusion.matrix.tolist(), report)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+def _headline(scores: Scores) -> str:
+    return ", ".join(f"{name} {scores.values[name]:.4f}" for name in ("bbox_mAP", "segm_mAP") if name in scores.values)

@@ -1,0 +1,89 @@
+"""The evaluate step as the door starts it: a small process that watches the one that evaluates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.references import DatasetReference, ModelReference
+from sightline.services.runs.supervise import Step, run_step
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What is evaluated on what.
+
+    Attributes:
+        code: name of the step's release.
+        dataset: the dataset version whose split is used.
+        trained: what the train step left, or None.
+        uris: further bundles.
+        split: train, val or test.
+        select_by: the metric that the selected candidate is best at.
+        device: empty for a GPU when there is one.
+    """
+
+    code: str
+    dataset: DatasetReference
+    trained: ModelReference | None
+    uris: tuple[str, ...]
+    split: str
+    select_by: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What evaluation leaves.
+
+    Attributes:
+        selected: the selected model.
+        headline: its finite overall metrics.
+        labels: its confusion's, background last.
+        confusion: counts as [truth][predicted].
+        report: HTML.
+    """
+
+    selected: ModelReference
+    headline: Mapping[str, float]
+    labels: Sequence[str]
+    confusion: Sequence[Sequence[int]]
+    report: str
+
+
+def evaluate_models(
+    code: str,
+    dataset: str,
+    model: str = "",
+    candidates: Sequence[str] = (),
+    candidates_digest: str = "",
+    split: str = "test",
+    select_by: str = "bbox_mAP",
+    device: str = "",
+) -> Evaluated:
+    """Score the best and the last bundle of a training, and bundles given by URI, on one split; select one.
+
+    Args:
+        code: folder of this step's frozen helper code.
+        dataset: reference to the dataset version whose split is used.
+        model: reference to what the train step left; empty when there is none.
+        candidates: URIs of further bundles.
+        candidates_digest: of what lies there; for the cache alone.
+        split: train, val or test.
+        select_by: the metric (bbox_mAP, segm_mAP_50, …) that the selected candidate is best at.
+        device: cpu, cuda, …; empty for a GPU when there is one.
+
+    Raises:
+        SightlineError: no candidate, an unknown split or metric, an empty split, classes that are not the dataset's, or
+            not enough memory.
+    """
+    given = DatasetReference.from_text(dataset)
+    trained = ModelReference.from_text(model) if model else None
+    name = Path(code).name
+    request = EvaluationRequest(name, given, trained, tuple(candidates), split, select_by, device)
+    return run_step(Step("evaluate", name, given.category), _evaluate, request)
+
+
+def _evaluate(request: EvaluationRequest) -> Evaluated:
+    from sightline.steps.evaluate.compare import evaluate  # with torch, in the child only
+
+    return evaluate(request)

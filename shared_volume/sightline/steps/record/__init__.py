@@ -1,0 +1,1 @@
+"""Turn an annotation version into a dataset version."""

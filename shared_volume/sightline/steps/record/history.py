@@ -1,0 +1,78 @@
+"""What a category's annotation versions published up to one of them, in order: where the splits come from."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from sightline.annotations.recipe import Recipe
+from sightline.services.database.connection import Database
+from sightline.services.database.versions import ImageRow, VersionRecord, list_images, list_versions
+from sightline.steps.record.groups import Candidate
+
+
+def read_history(database: Database, annotations: VersionRecord, recipe: Recipe) -> tuple[Candidate, ...]:
+    """Every content that the category's annotation versions published, up to and with the given one.
+
+    Later versions do not count, so recording an older version again gives what it gave before. Contents that were left
+    out of later versions keep their place.
+
+    Args:
+        database: the database.
+        annotations: a published annotation version.
+        recipe: its label map and choice of labels are applied.
+
+    Returns:
+        One candidate per sha256, as it was published first.
+    """
+    versions = [
+        version
+        for version in list_versions(database, annotations.category, "annotation")
+        if _moment(version) <= _moment(annotations)
+    ]
+    return assemble_history((list_images(database, one.id) for one in sorted(versions, key=_moment)), recipe)
+
+
+def assemble_history(versions: Iterable[Iterable[ImageRow]], recipe: Recipe) -> tuple[Candidate, ...]:
+    """As `read_history`, from the images of each version, the version published first coming first."""
+    first: dict[str, Candidate] = {}
+    generations: dict[str, set[int]] = {}
+    for generation, rows in enumerate(versions):
+        new: dict[str, list[ImageRow]] = {}
+        for row in rows:
+            generations.setdefault(row.sha256, set()).add(generation)
+            if row.sha256 not in first:
+                new.setdefault(row.sha256, []).append(row)
+        first |= {sha256: _first_published(own, generation, recipe) for sha256, own in new.items()}
+    return tuple(replace(one, generations=frozenset(generations[sha256])) for sha256, one in first.items())
+
+
+def place_in_history(
+    images: Iterable[Candidate], history: Sequence[Candidate]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """A dataset's images as they were published first, and the other contents of the history.
+
+    Args:
+        images: as they are in this dataset; those that the history does not know stay as they are.
+        history: from `read_history`.
+    """
+    known = {candidate.sha256: candidate for candidate in history}
+    placed = [replace(known[image.sha256], name=image.name) if image.sha256 in known else image for image in images]
+    here = {image.sha256 for image in placed}
+    return placed, [candidate for candidate in history if candidate.sha256 not in here]
+
+
+def _moment(version: VersionRecord) -> tuple[datetime, int]:
+    return version.published_at or datetime.max.replace(tzinfo=UTC), version.id
+
+
+def _first_published(rows: Sequence[ImageRow], generation: int, recipe: Recipe) -> Candidate:
+    names = tuple(sorted(row.name for row in rows))
+    labels = {recipe.rename(label) for row in rows for label in row.labels or {}}
+    return Candidate(
+        name=names[0],
+        sha256=rows[0].sha256,
+        perceptual_hash=min(row.perceptual_hash or "" for row in rows),
+        labels=frozenset(label for label in labels if recipe.wants(label)),
+        generation=generation,
+        first_names=names,
+    )

@@ -1,0 +1,174 @@
+"""The record step: from a published annotation version to a published dataset version."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sightline.annotations.recipe import Recipe, read_recipe
+from sightline.errors import SightlineError
+from sightline.processes.folders import private_folder
+from sightline.references import DatasetReference
+from sightline.services.database.connection import Database
+from sightline.services.database.versions import (
+    FindingRow,
+    VersionRecord,
+    VersionTakenError,
+    find_version,
+    list_findings,
+    list_versions,
+)
+from sightline.services.runs.step_record import record_step, results_prefix
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.datasets import pull_dataset
+from sightline.services.versioning.publication import Content, Services, publish
+from sightline.services.versioning.repository import DatasetRepo
+from sightline.settings import settings
+from sightline.steps.record.build import DatasetSummary, Inputs, build_dataset, write_json
+from sightline.steps.record.history import read_history
+from sightline.steps.record.report import render_data_report
+from sightline.versions import make_tag, next_version
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The dataset version, and the report's HTML."""
+
+    dataset: DatasetReference
+    report: str
+
+
+def record_dataset(
+    code: str,
+    category: str,
+    annotation_version: str,
+    annotation_commit: str,
+    recipe: Mapping[str, Any] | None = None,
+) -> Recorded:
+    """Validate an annotation version, convert it to COCO, split it, and publish the result as a dataset version.
+
+    The dataset version is called like the annotation version, or the next free one when that is taken by another recipe.
+    The same annotations and recipe give the version that is there already.
+
+    Args:
+        code: this step's frozen helper code; the category's recipe lies in it.
+        category: what the annotations are of.
+        annotation_version: a published annotation version.
+        annotation_commit: the commit that its tag must name.
+        recipe: keys of the recipe and the values that stand in for the file's.
+
+    Raises:
+        SightlineError: the version is not published or was moved, or nothing usable is in it.
+    """
+    place = settings()
+    with record_step(place, "record", Path(code).name, category) as step:
+        categories = Path(code, "configs", "categories")
+        recipe_file = categories / f"{category}.yaml"
+        wanted = read_recipe(recipe_file if recipe_file.is_file() else None, recipe)
+        services = Services(DatasetRepo.of(place), open_storage(place.storage), step.database)
+        annotations = _published(step.database, category, annotation_version)
+        with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
+            _require_commit(services.repo, annotations, annotation_commit)
+            source = copy.pull(copy.place("annotations", category))
+            inputs = Inputs(
+                recipe_folder=categories / category,
+                history=read_history(step.database, annotations, wanted),
+                findings=list_findings(step.database, annotations.id),
+            )
+            with private_folder(place.volume / "work", "record-") as private:
+                dataset = _publish(services, annotations, source, wanted, inputs, private, Path(code).name)
+        dataset_dir = pull_dataset(place, dataset)
+        report = render_data_report(
+            dataset_dir,
+            {
+                "category": category,
+                "dataset version": dataset.version,
+                "annotation version": annotation_version,
+                "code": Path(code).name,
+            },
+        )
+        prefix = f"{results_prefix(category, dataset.version, step.run)}/record"
+        services.storage.write_bytes(f"{prefix}/report.html", report.encode())
+        services.storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
+        return Recorded(dataset, report)
+
+
+def _publish(
+    services: Services,
+    annotations: VersionRecord,
+    source: Path,
+    recipe: Recipe,
+    inputs: Inputs,
+    private: Path,
+    release: str,
+) -> DatasetReference:
+    """Build once; the content says whether it is published already, and only then is it given a version."""
+    category = annotations.category
+    facts = {"category": category, "version": "", "annotation_version": annotations.version}
+    built = private / "dataset"
+    summary = build_dataset(source, built, recipe, facts, inputs)
+    versions = list_versions(services.database, category, "dataset")
+    for row in versions:
+        if row.recipe and row.recipe.get("content") == summary.digest:
+            log.info("dataset version %s has the same content already", row.version)
+            return _reference(row)
+    version = annotations.version
+    while version in {row.version for row in versions}:
+        version = next_version(version)
+    recorded = {
+        "content": summary.digest,
+        "annotation_version": annotations.version,
+        "code": release,
+        **summary.recipe,
+        "classes": list(summary.classes),
+    }
+
+    def fill(target: Path) -> Content:
+        shutil.copytree(built, target, dirs_exist_ok=True)
+        description = target / "dataset.json"
+        write_json(description, orjson.loads(description.read_bytes()) | {"version": version})
+        return Content(summary.images, _finding_rows(summary, inputs), recorded, summary.stages)
+
+    while True:
+        try:
+            return _reference(publish(services, category, "dataset", version, fill, parent_id=annotations.id).record)
+        except VersionTakenError as taken:  # by another recipe's attempt, at the same time or interrupted
+            log.info("%s", taken)
+            version = taken.free
+
+
+def _reference(row: VersionRecord) -> DatasetReference:
+    return DatasetReference(row.category, row.version, str(row.tag), str(row.commit), str(row.digest))
+
+
+def _finding_rows(summary: DatasetSummary, inputs: Inputs) -> list[FindingRow]:
+    """The annotation version's findings, then what this dataset adds to them."""
+    own = [FindingRow(**finding.to_json()) for finding in summary.findings]
+    return list(dict.fromkeys([*inputs.findings, *own]))
+
+
+def _published(database: Database, category: str, version: str) -> VersionRecord:
+    found = find_version(database, category, "annotation", version)
+    if found is None or found.status != "published":
+        raise SightlineError(
+            f"The annotation version {version} of {category} is not published in this database. "
+            "Publish it again with the same content: python pipeline.py publish."
+        )
+    return found
+
+
+def _require_commit(repo: DatasetRepo, annotations: VersionRecord, commit: str) -> None:
+    """The tag still names what was published, and what the run's snapshot saw."""
+    named = repo.tags()[str(annotations.tag)]
+    for wanted in (commit, annotations.commit):
+        if wanted and named != wanted:
+            raise SightlineError(
+                f"The tag {annotations.tag} was moved: it names {named[:12]}, not {wanted[:12]}. "
+                "Restore the tag; published versions never change."
+            )

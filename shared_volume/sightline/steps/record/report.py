@@ -1,0 +1,334 @@
+"""The data report: what a dataset version holds, and everything that was left out, dropped or fixed on the way."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from markupsafe import Markup
+
+from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
+from sightline.reports.page import (
+    Picture,
+    Tile,
+    counted,
+    details,
+    gallery,
+    grid,
+    legend,
+    notice,
+    number,
+    render_page,
+    section,
+    table,
+    tiles,
+)
+from sightline.reports.pictures import Thumbnails, shapes_from_coco, try_open
+from sightline.services.versioning.shards import SPLITS
+from sightline.steps.record.statistics import assemble_statistics, measure_split
+
+SAMPLES_PER_SPLIT = 12
+MOST_CHARTED_CLASSES = 30
+MOST_LISTED_SIZES = 8
+MOST_LISTED_FINDINGS = 200  # of one code
+GROUPS_SHOWN = 3  # of images that look alike, with pictures
+PICTURES_OF_A_GROUP = 5
+
+ARROW: Final = "\u2192"
+
+STAGES: Final = {
+    "read": "files that cannot be read are left out",
+    "classes": "labels that were not chosen are left out",
+    "check": "shapes that cannot be used are left out",
+    "groups": "parts of one group become one object",
+    "labels": "rare labels that look misspelt",
+    "plugin": "the recipe's own function",
+    "objects": "objects too small or too long are left out",
+    "images": "images too small or empty are left out",
+    "split": "train, val and test are assigned",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _SplitSummary:
+    """One split, as far as the page shows more of it than statistics.json tells.
+
+    Attributes:
+        sizes: (width, height) -> number of images.
+        samples: images to show with their annotations.
+    """
+
+    sizes: Counter[tuple[int, int]]
+    samples: list[tuple[dict[str, Any], list[dict[str, Any]]]]
+
+
+def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
+    """The page for one dataset version.
+
+    Args:
+        dataset_dir: holds dataset.json, the splits' COCO files, statistics.json, findings.json and images/.
+        facts: what made it, name -> value, for the page's head.
+
+    Returns:
+        One self-contained HTML document, under 5 MB.
+    """
+    dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
+    splits, measures = {}, {}
+    for split in SPLITS:
+        if (dataset_dir / f"{split}.json").is_file():
+            coco = json.loads((dataset_dir / f"{split}.json").read_bytes())
+            splits[split] = _summarize(coco)
+            measures[split] = measure_split(coco)
+    statistics = _read(dataset_dir / "statistics.json", None) or assemble_statistics(measures, dataset["classes"])
+    findings = _read(dataset_dir / "findings.json", [])
+    blocks = [
+        _headline(statistics, findings),
+        *[notice(warning) for warning in statistics["warnings"]],
+        *_stages_section(statistics, dataset.get("recipe", {})),
+        _classes_section(statistics),
+        _sizes_section(statistics, splits),
+        *_alike_section(statistics, dataset_dir),
+        _samples_section(splits, dataset["classes"], dataset_dir),
+        _findings_section(findings),
+    ]
+    return render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
+
+
+def _read(path: Path, otherwise: Any) -> Any:
+    return json.loads(path.read_bytes()) if path.is_file() else otherwise
+
+
+def _summarize(coco: Mapping[str, Any]) -> _SplitSummary:
+    images = coco["images"]
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int))
+    annotations_of: dict[int, list[dict[str, Any]]] = {images[index]["id"]: [] for index in chosen}
+    for annotation in coco["annotations"]:
+        if annotation["image_id"] in annotations_of:
+            annotations_of[annotation["image_id"]].append(annotation)
+    return _SplitSummary(
+        sizes=Counter((image["width"], image["height"]) for image in images),
+        samples=[(images[index], annotations_of[images[index]["id"]]) for index in chosen],
+    )
+
+
+def _headline(statistics: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Markup:
+    splits = statistics["splits"]
+    images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
+    without = sum(one["images_without_objects"] for one in splits.values())
+    outcomes = Counter(finding["outcome"] for finding in findings)
+    per_image = f"{objects / images:.1f} per image" if images else ""
+    also = [f"{number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count]
+    return tiles(
+        Tile("Images", images, " / ".join(f"{number(one['images'])}\u00a0{name}" for name, one in splits.items())),
+        Tile("Objects", objects, ", ".join([per_image, *also])),
+        Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
+        Tile(
+            "Findings",
+            len(findings),
+            ", ".join(f"{number(count)} {outcome}" for outcome, count in outcomes.most_common()) or "nothing to report",
+        ),
+    )
+
+
+def _stages_section(statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Markup]:
+    stages = statistics["stages"]
+    if not stages:
+        return []
+    rows = [
+        [one["name"], _change(one, "images"), _change(one, "annotations"), STAGES.get(one["name"], "")]
+        for one in stages
+    ]
+    changed = {index for index, row in enumerate(rows) if ARROW in row[1] + row[2]}
+    blocks = [table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
+    others = statistics["other_labels"]
+    if others:
+        dropped = recipe.get("other_labels") == "drop"
+        blocks.append(Markup("<h3>Labels that were not chosen</h3>"))
+        blocks.append(
+            table(
+                ["label", "shapes left out", "on images", "what became of the images"],
+                [[one["label"], one["shapes"], one["images"], _became(one, dropped)] for one in others],
+            )
+        )
+    intro = "What each stage of the recipe was given and what it left. Annotations are shapes up to the check, then objects."
+    return [section("Stages", *blocks, intro=intro)]
+
+
+def _change(stage: Mapping[str, Any], what: str) -> str:
+    before, after = stage[f"{what}_before"], stage[f"{what}_after"]
+    return number(after) if before == after else f"{number(before)} {ARROW} {number(after)}"
+
+
+def _became(label: Mapping[str, Any], dropped: bool) -> str:
+    if not dropped:
+        return "they stay, as background where nothing else is on them"
+    return f"{counted(label['images_left_out'], 'image')} that had nothing else left out"
+
+
+def _classes_section(statistics: Mapping[str, Any]) -> Markup:
+    histogram = statistics["histograms"]["class"]
+    classes, splits = histogram["labels"], statistics["splits"]
+    objects = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["objects"].items()}
+    images = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["images"].items()}
+    all_of = {label: sum(own[label] for own in objects.values()) for label in classes}
+    shown = sorted(classes, key=lambda label: -all_of[label])[:MOST_CHARTED_CLASSES]
+    rows: list[list[object]] = [
+        [label, all_of[label], *[own[label] for split in splits for own in (objects[split], images[split])]]
+        for label in classes
+    ]
+    total = [value for one in splits.values() for value in (one["objects"], one["images"])]
+    rows.append(["all", sum(all_of.values()), *total])
+    columns = ["class", "objects", *[f"{name} {what}" for name in splits for what in ("objects", "images")]]
+    cut = f"The {len(shown)} most frequent of {len(classes)} classes; the table has all."
+    return section(
+        "Classes",
+        grid(
+            grouped_bar_chart(
+                "Objects per class and split",
+                shown,
+                {name: [own[label] for label in shown] for name, own in objects.items()},
+                "objects",
+                note=cut if len(shown) < len(classes) else "",
+            ),
+            grouped_bar_chart(
+                "Share of each class in its split",
+                shown,
+                {
+                    name: [100 * own[label] / max(splits[name]["objects"], 1) for label in shown]
+                    for name, own in objects.items()
+                },
+                "% of the split's objects",
+            ),
+            bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
+        ),
+        table(columns, rows, highlighted={len(rows) - 1}),
+    )
+
+
+def _sizes_section(statistics: Mapping[str, Any], splits: Mapping[str, _SplitSummary]) -> Markup:
+    sizes = sum((split.sizes for split in splits.values()), Counter[tuple[int, int]]())
+    listed = sizes.most_common(MOST_LISTED_SIZES)
+    rest = len(sizes) - len(listed)
+    objects, images = "% of the split's objects", "% of the split's images"
+    return section(
+        "Sizes",
+        grid(
+            _histogram(statistics, "area", "Object area", "square pixels", objects),
+            _histogram(statistics, "side", "Object side", "shorter side of the box, pixels", objects),
+            _histogram(statistics, "objects_per_image", "Objects per image", "objects", images),
+            Markup("{}{}").format(
+                Markup("<h3>Image sizes</h3>"),
+                table(
+                    ["width x height, px", "images"],
+                    [[f"{width} x {height}", count] for (width, height), count in listed],
+                ),
+            )
+            + (Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()),
+        ),
+        intro="Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json.",
+    )
+
+
+def _histogram(statistics: Mapping[str, Any], name: str, title: str, x_label: str, y_label: str) -> Markup:
+    one = statistics["histograms"][name]
+    return compared_histogram(
+        title,
+        one["edges"],
+        one["counts"],
+        x_label,
+        y_label,
+        doubling=one["scale"] == "doubling",
+        whole=one["scale"] == "whole",
+    )
+
+
+def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Markup]:
+    alike = statistics["alike"]
+    if not alike["groups"]:
+        return []
+    rows = [[one["size"], one["split"], _named(one)] for one in alike["largest"]]
+    thumbnails = Thumbnails(GROUPS_SHOWN * PICTURES_OF_A_GROUP)
+    blocks = []
+    for one in alike["largest"][:GROUPS_SHOWN]:
+        pictures = []
+        for name in one["names"][:PICTURES_OF_A_GROUP]:
+            picture = try_open(dataset_dir / "images" / name)
+            uri = thumbnails.add(picture, []) if picture else None
+            if uri:
+                pictures.append(Picture(name, one["split"], ((uri, "image"),)))
+        if pictures:
+            blocks += [
+                Markup("<h3>{} of {}</h3>").format(len(pictures), counted(one["size"], "image")),
+                gallery(pictures),
+            ]
+    return [
+        section(
+            "Images that belong together",
+            *blocks,
+            details("The largest groups", table(["images", "split", "names"], rows)),
+            intro=f"{counted(alike['images'], 'image')} form {counted(alike['groups'], 'group')} that look alike or were "
+            "grouped by name; each group is in one split, so that no score profits from it.",
+        )
+    ]
+
+
+def _named(group: Mapping[str, Any]) -> str:
+    rest = group["size"] - len(group["names"])
+    return ", ".join(group["names"]) + (f" and {rest} more" if rest else "")
+
+
+def _samples_section(splits: Mapping[str, _SplitSummary], classes: Sequence[str], dataset_dir: Path) -> Markup:
+    thumbnails = Thumbnails(sum(len(split.samples) for split in splits.values()))
+    blocks: list[Markup] = [legend(classes)]
+    for name, split in splits.items():
+        pictures = []
+        for image, annotations in split.samples:
+            picture = try_open(dataset_dir / "images" / image["file_name"])
+            uri = thumbnails.add(picture, shapes_from_coco(annotations, classes)) if picture else None
+            if uri:
+                note = f"{image['width']} x {image['height']}, {counted(len(annotations), 'object')}"
+                pictures.append(Picture(image["file_name"], note, ((uri, "annotated"),)))
+        images = counted(split.sizes.total(), "image")
+        blocks.append(Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images))
+        blocks.append(gallery(pictures))
+    return section("Samples", *blocks)
+
+
+def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
+    if not findings:
+        return section("Findings", notice("Nothing was dropped, fixed or left out.", kind="info"))
+    by_code: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in findings:
+        by_code.setdefault(finding["code"], []).append(finding)
+    ranked = sorted(by_code.items(), key=lambda item: (-len(item[1]), item[0]))
+    return section(
+        "Findings",
+        *[_findings_of(code, own, unfolded=len(ranked) == 1) for code, own in ranked],
+        intro="What was wrong in the annotations or unwanted by the recipe, why, and what became of it; by publishing the "
+        "annotations, or by recording this dataset.",
+    )
+
+
+def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: bool) -> Markup:
+    outcomes = Counter(finding["outcome"] for finding in findings)
+    summary = f"{code}: {number(len(findings))} ({', '.join(f'{number(count)} {outcome}' for outcome, count in outcomes.most_common())})"
+    rows = [
+        [
+            finding["file"],
+            _shape(finding.get("shape_index")),
+            finding["message"],
+            finding["outcome"],
+            finding.get("found_in", "record"),
+        ]
+        for finding in findings[:MOST_LISTED_FINDINGS]
+    ]
+    rest = len(findings) - len(rows)
+    more = [Markup('<p class="muted small">and {} more like these</p>').format(number(rest))] if rest else []
+    return details(summary, table(["file", "shape", "reason", "outcome", "found by"], rows), *more, unfolded=unfolded)
+
+
+def _shape(index: object) -> str:
+    return "" if index is None else f"#{index}"

@@ -1,0 +1,145 @@
+"""Stage 8, third part: place groups so that every split has its share of each class, and rare ones are in every split.
+
+This is iterative stratification: the rarest class is dealt out first, each group to the split that wants the class most.
+It goes through the annotation versions in the order of their publication, and in each deals out only what is new, so
+that what was published before stays where it is.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sightline.steps.record.groups import Content, Group
+
+_ANY: Final = ""  # stands for a class that is on every image, so that images are shared out as well; no label is empty
+
+
+@dataclass(slots=True)
+class _Deal:
+    """One annotation version's images as they are dealt out.
+
+    Attributes:
+        shares: split -> its share, above 0.
+        placed: split -> class -> images that are there.
+        total: class -> images, placed or not.
+        groups: class -> groups, placed or not.
+    """
+
+    shares: Mapping[str, float]
+    placed: dict[str, Counter[str]]
+    total: Counter[str] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
+
+    def wish(self, split: str, label: str) -> float:
+        """How many more images with the class the split wants."""
+        return self.shares[split] * self.total[label] - self.placed[split][label]
+
+    def choose(self, labels: Mapping[str, int], label: str) -> str:
+        """The split for a group that is dealt out for the sake of one class."""
+
+        def preference(split: str) -> tuple[bool, float, int, float]:
+            missing = sum(not self.placed[split][other] for other in labels)
+            return not self.placed[split][label], self.wish(split, label), missing, self.wish(split, _ANY)
+
+        return max(self.shares, key=preference)
+
+    def can_spare(self, split: str, labels: Mapping[str, int]) -> bool:
+        """Whether each of the group's classes is on other images of the split as well."""
+        return all(self.placed[split][label] > count for label, count in labels.items())
+
+
+def stratify_groups(
+    groups: Sequence[Group], contents: Sequence[Content], shares: Mapping[str, float], seed: int
+) -> list[str]:
+    """The split of each group.
+
+    Args:
+        groups: from `group_contents`.
+        contents: what they are made of.
+        shares: split -> its share, for those with a share above 0.
+        seed: changes the order in which groups are dealt out.
+    """
+    placed = {number: group.listed for number, group in enumerate(groups) if group.listed}
+    founded: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        if number not in placed:
+            founded.setdefault(contents[group.founders[0]].generation, []).append(number)
+    for generation, new in sorted(founded.items()):
+        ordered = sorted(new, key=lambda number: _rank(groups[number], contents, seed))
+        labels = {number: _count_labels(contents[one] for one in groups[number].founders) for number in ordered}
+        deal = _begin(generation, groups, contents, placed, shares)
+        for own in labels.values():
+            deal.total.update(own)
+            deal.groups.update(own.keys())
+        dealt = _deal_out(labels, deal)
+        _mend(dealt, labels, deal)
+        placed |= dealt
+    return [placed[number] for number in range(len(groups))]
+
+
+def _rank(group: Group, contents: Sequence[Content], seed: int) -> tuple[int, bytes]:
+    """Large groups first, since small ones even out what they leave uneven; else by chance."""
+    drawn = hashlib.sha256(f"{seed}:{contents[group.founders[0]].sha256}".encode()).digest()
+    return -len(group.founders), drawn
+
+
+def _count_labels(contents: Iterable[Content]) -> Counter[str]:
+    return Counter(label for content in contents for label in (_ANY, *sorted(content.labels)))
+
+
+def _begin(
+    generation: int,
+    groups: Sequence[Group],
+    contents: Sequence[Content],
+    placed: Mapping[int, str],
+    shares: Mapping[str, float],
+) -> _Deal:
+    """What the annotation version holds in groups that have their split already."""
+    deal = _Deal(shares, {split: Counter() for split in shares})
+    for number, split in placed.items():
+        present = [contents[one] for one in groups[number].members if contents[one].is_in(generation)]
+        labels = _count_labels(present)
+        deal.placed.setdefault(split, Counter()).update(labels)
+        deal.total.update(labels)
+        deal.groups.update(labels.keys())
+    return deal
+
+
+def _deal_out(labels: Mapping[int, Mapping[str, int]], deal: _Deal) -> dict[int, str]:
+    """Every group's split, the rarest class first."""
+    waiting = Counter(label for own in labels.values() for label in own)
+    with_label: dict[str, list[int]] = {}
+    for number, own in labels.items():
+        for label in own:
+            with_label.setdefault(label, []).append(number)
+    dealt: dict[int, str] = {}
+    while len(dealt) < len(labels):
+        rarest = min((label for label in waiting if waiting[label]), key=lambda one: (one == _ANY, waiting[one], one))
+        for number in with_label[rarest]:
+            if number not in dealt:
+                dealt[number] = deal.choose(labels[number], rarest)
+                deal.placed[dealt[number]].update(labels[number])
+                waiting.subtract(labels[number].keys())
+    return dealt
+
+
+def _mend(dealt: dict[int, str], labels: Mapping[int, Mapping[str, int]], deal: _Deal) -> None:
+    """Give a split a class that it lacks where another can spare a group; several classes on an image can make that happen."""
+    for label in sorted(deal.groups, key=lambda one: (deal.groups[one], one)):
+        if deal.groups[label] < len(deal.shares):
+            continue
+        for split in deal.shares:
+            if deal.placed[split][label]:
+                continue
+            spare = [
+                number
+                for number, own in labels.items()
+                if label in own and dealt[number] != split and deal.can_spare(dealt[number], own)
+            ]
+            if spare:
+                moved = min(spare, key=lambda number: labels[number][_ANY])
+                deal.placed[dealt[moved]].subtract(labels[moved])
+                deal.placed[split].update(labels[moved])
+                dealt[moved] = split

@@ -1,0 +1,1 @@
+"""Freeze what a run uses."""

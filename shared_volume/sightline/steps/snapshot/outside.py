@@ -1,0 +1,58 @@
+"""Digests of what a run reads from places that no version names: folders of images, bundles given by URI.
+
+A step's inputs name what it reads, or a reused result would be a stale one.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from sightline.models.bundle import MANIFEST
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.folder import local_path
+
+
+def images_digest(uri: str) -> str:
+    """A digest that changes when a file below a folder or prefix does; empty for an empty URI.
+
+    In a bucket the objects' checksums are compared, in a folder sizes and times.
+
+    Raises:
+        StorageError: the place cannot be read.
+    """
+    if not uri:
+        return ""
+    return _digest(_bucket_lines(uri) if uri.startswith("gs://") else _folder_lines(local_path(uri)))
+
+
+def models_digest(uris: Iterable[str]) -> str:
+    """A digest of the manifests of bundles; empty when there are none.
+
+    Raises:
+        StorageError: there is no such bundle.
+    """
+    given = [uri for uri in uris if uri]
+    if not given:
+        return ""
+    manifests = (open_storage(uri.rstrip("/")).read_bytes(MANIFEST) for uri in given)
+    return _digest(
+        f"{uri} {hashlib.sha256(manifest).hexdigest()}" for uri, manifest in zip(given, manifests, strict=True)
+    )
+
+
+def _bucket_lines(uri: str) -> Iterable[str]:
+    return (f"{item.key} {item.checksum}" for item in open_storage(uri.rstrip("/")).list(checksums=True))
+
+
+def _folder_lines(folder: Path) -> Iterable[str]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            facts = path.stat()
+            yield f"{path.relative_to(folder).as_posix()} {facts.st_size} {facts.st_mtime_ns}"
+
+
+def _digest(lines: Iterable[str]) -> str:
+    whole = hashlib.sha256()
+    for line in lines:
+        whole.update(f"{line}\n".encode())
+    return whole.hexdigest()[:16]

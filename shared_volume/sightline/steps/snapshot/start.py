@@ -1,0 +1,153 @@
+"""The snapshot step: what a run uses, settled before any other step starts."""
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sightline.errors import SightlineError
+from sightline.services.database.connection import connect
+from sightline.services.database.runs import list_steps
+from sightline.services.runs.freeze import freeze
+from sightline.services.runs.releases import remove_old_releases
+from sightline.services.runs.step_record import write_run_facts
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import ObjectExistsError
+from sightline.services.versioning.datasets import find_dataset
+from sightline.services.versioning.repository import DatasetRepo
+from sightline.settings import Settings, settings
+from sightline.steps.snapshot.outside import images_digest, models_digest
+from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
+
+log = logging.getLogger(__name__)
+
+
+class Frozen(NamedTuple):
+    """What the snapshot step hands to the others; texts that a run has no use for are empty."""
+
+    record_code: str
+    train_code: str
+    evaluate_code: str
+    test_code: str
+    annotation_version: str
+    annotation_commit: str
+    dataset_version: str
+    dataset_reference: str
+    images_digest: str
+    models_digest: str
+    code_digest: str
+
+
+def start_run(
+    category: str,
+    annotation_version: str = "",
+    dataset_version: str = "",
+    config: str = "",
+    recipe: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    epochs: int = 0,
+    select_by: str = "",
+    record_follows: bool = True,
+    dataset_follows: bool = False,
+    test_images: str = "",
+    candidate_models: Sequence[str] = (),
+    model: str = "",
+) -> Frozen:
+    """Freeze the helper code, turn "the newest version" into a version and a commit, and digest what lies elsewhere.
+
+    Args:
+        category: what the run works on.
+        annotation_version: empty for the newest; looked up when `record_follows`.
+        dataset_version: empty for the newest; looked up when `dataset_follows`.
+        config: the model config whose files belong to the train step's code; empty when nothing is trained.
+        recipe: for the run's record in SQL, like the next three.
+        overrides: see train.
+        epochs: see train.
+        select_by: see train and evaluate.
+        record_follows: whether the run records, so that an annotation version is needed.
+        dataset_follows: whether the run reads a dataset version that it does not record itself.
+        test_images: folder or prefix of the test images, when they are no dataset's.
+        candidate_models: URIs of bundles that this run does not train.
+        model: a bundle to test when this run selects none.
+
+    Raises:
+        SightlineError: broken live code, or no such config, category or version.
+    """
+    check_category(category)
+    place = settings()
+    steps = ("record", "train", "evaluate", "test") if config else ("record", "evaluate", "test")
+    frozen = freeze(place.volume, config, category, steps)
+    with contextlib.suppress(ObjectExistsError):
+        open_storage(place.storage).write_bytes(f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True)
+    commit = reference = ""
+    if record_follows:
+        annotation_version, commit = _annotation(DatasetRepo.of(place), category, annotation_version)
+    if dataset_follows:
+        dataset = find_dataset(place, category, dataset_version)
+        dataset_version, reference = dataset.version, dataset.to_text()
+    parameters = {
+        "config": config,
+        "recipe": dict(recipe or {}),
+        "overrides": dict(overrides or {}),
+        "epochs": epochs,
+        "select_by": select_by,
+        "annotation_version": annotation_version,
+        "dataset_version": dataset_version,
+    }
+    write_run_facts(place, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
+    _remove_old_releases(place)
+    log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, commit[:12])
+    return Frozen(
+        record_code=str(frozen.releases["record"]),
+        train_code=str(frozen.releases.get("train", "")),
+        evaluate_code=str(frozen.releases["evaluate"]),
+        test_code=str(frozen.releases["test"]),
+        annotation_version=annotation_version,
+        annotation_commit=commit,
+        dataset_version=dataset_version,
+        dataset_reference=reference,
+        images_digest=images_digest(test_images),
+        models_digest=models_digest([*candidate_models, model]),
+        code_digest=frozen.code_digest,
+    )
+
+
+def _remove_old_releases(place: Settings) -> None:
+    """Tidy the volume up. What cannot be done now is done by a later run: nothing of it is worth failing for."""
+    database = connect(place.database_url.get_secret_value())
+
+    def lives(run: str, since: datetime) -> bool:
+        database.migrate()
+        return any(step.heartbeat_at > since for step in list_steps(database, run))
+
+    try:
+        remove_old_releases(place.volume, place.keep_releases, place.keep_days, lives)
+    except (SightlineError, OSError) as error:
+        log.warning("old releases stay for now: %s", error)
+    finally:
+        database.close()
+
+
+def _annotation(repo: DatasetRepo, category: str, version: str) -> tuple[str, str]:
+    tags = repo.tags()
+    published = [tag for tag in map(_parsed, tags) if tag and tag.kind == "annotation"]
+    versions = [tag.version for tag in published if tag.category == category]
+    if not versions:
+        categories = sorted({tag.category for tag in published})
+        raise SightlineError(
+            f"No annotation version of {category!r} is published (published categories: {', '.join(categories) or 'none'}). "
+            f"Publish a folder first: python pipeline.py publish FOLDER --category {category} --version v0.1.0"
+        )
+    chosen = version or str(newest_version(versions))
+    if chosen not in versions:
+        raise SightlineError(
+            f"There is no annotation version {chosen} of {category}. Published: {', '.join(sorted(versions))}."
+        )
+    return chosen, tags[make_tag(category, "annotation", chosen)]
+
+
+def _parsed(tag: str) -> Tag | None:
+    with contextlib.suppress(BadNameError):  # a tag that people made for themselves
+        return parse_tag(tag)
+    return None

@@ -1,0 +1,1 @@
+"""Use the selected model on test images, with or without annotations."""

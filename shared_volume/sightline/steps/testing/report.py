@@ -1,0 +1,151 @@
+"""The test report: a gallery of drawn images, speed, scores."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from sightline.reports.charts import bar_chart, histogram
+from sightline.reports.page import (
+    Picture,
+    Tile,
+    counted,
+    gallery,
+    grid,
+    legend,
+    notice,
+    number,
+    render_page,
+    section,
+    tiles,
+    title_from,
+)
+from sightline.reports.pictures import Thumbnails, shapes_from_coco, try_open
+
+SHOWN_SCORE = 0.3
+MOST_CHARTED_CLASSES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class TestedImage:
+    """One image the model looked at.
+
+    Attributes:
+        name: what a reader knows it by.
+        path: the file.
+        results: its detections, COCO results.
+        milliseconds: how long the model took.
+    """
+
+    __test__ = False  # pytest: this is no test
+
+    name: str
+    path: Path
+    results: Sequence[Mapping[str, Any]]
+    milliseconds: float
+
+
+def render_test_report(
+    images: Sequence[TestedImage],
+    classes: Sequence[str],
+    facts: Mapping[str, str],
+    score_threshold: float = SHOWN_SCORE,
+) -> str:
+    """The page for one test.
+
+    Args:
+        images: all of them, in the order to show.
+        classes: names in the category ids' order.
+        facts: what made it, name -> value, for the page's head.
+        score_threshold: weaker detections are neither drawn nor counted.
+
+    Returns:
+        One self-contained HTML document, under 5 MB: of many images as many are shown as fit.
+    """
+    strong = [_strong(image, score_threshold) for image in images]
+    blocks = [_headline(images, strong, score_threshold)]
+    if images:
+        blocks.append(_charts_section(images, strong, classes, score_threshold))
+        blocks.append(_gallery_section(images, strong, classes, score_threshold))
+    else:
+        blocks.append(notice("There was no image to test."))
+    return render_page(
+        "Test report", title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
+    )
+
+
+def _strong(image: TestedImage, score_threshold: float) -> list[Mapping[str, Any]]:
+    return [result for result in image.results if result["score"] >= score_threshold]
+
+
+def _headline(
+    images: Sequence[TestedImage], strong: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
+) -> Markup:
+    milliseconds = [image.milliseconds for image in images]
+    empty = sum(not results for results in strong)
+    median, late = np.percentile(milliseconds, [50, 95]) if images else (None, None)
+    return tiles(
+        Tile("Images", len(images), f"{number(empty)} with nothing found"),
+        Tile("Detections", sum(map(len, strong)), f"from score {score_threshold:g}"),
+        Tile("Median per image", f"{median:.0f} ms" if images else None),
+        Tile("95 % within", f"{late:.0f} ms" if images else None),
+    )
+
+
+def _charts_section(
+    images: Sequence[TestedImage],
+    strong: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    score_threshold: float,
+) -> Markup:
+    counts = Counter(result["category_id"] - 1 for results in strong for result in results)
+    scores = [result["score"] for image in images for result in image.results]
+    charted = classes[:MOST_CHARTED_CLASSES]
+    rest = len(classes) - len(charted)
+    return section(
+        "Detections and speed",
+        grid(
+            bar_chart(
+                f"Detections per class, from score {score_threshold:g}",
+                charted,
+                [counts[index] for index in range(len(charted))],
+                "detections",
+                note=f"The first {len(charted)} of {len(classes)} classes." if rest else "",
+            ),
+            histogram("Scores of all detections", scores, "score", "detections", bins=25),
+            histogram("Time per image", [image.milliseconds for image in images], "ms", "images"),
+        ),
+    )
+
+
+def _gallery_section(
+    images: Sequence[TestedImage],
+    strong: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    score_threshold: float,
+) -> Markup:
+    thumbnails = Thumbnails(expected=len(images))
+    pictures: list[Picture] = []
+    unreadable = 0
+    for image, results in zip(images, strong, strict=True):
+        picture = try_open(image.path)
+        if picture is None:
+            unreadable += 1
+            continue
+        uri = thumbnails.add(picture, shapes_from_coco(results, classes))
+        if uri is None:  # the page is full: do not even decode the rest
+            break
+        note = f"{counted(len(results), 'detection')}, {image.milliseconds:.0f} ms"
+        pictures.append(Picture(image.name, note, ((uri, "predictions"),)))
+    intro = f"{counted(len(pictures), 'image')} of {number(len(images))}"
+    intro += (
+        "."
+        if len(pictures) + unreadable == len(images)
+        else ": as many as fit on this page; the drawn images hold all."
+    )
+    unread = [notice(f"{counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
+    return section("Images", legend(classes), *unread, gallery(pictures), intro=intro)

@@ -1,0 +1,135 @@
+"""Testing itself: what a model finds on images, drawn, as COCO results, and how long it takes."""
+
+import json
+import logging
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.errors import SightlineError
+from sightline.images.files import IMAGE_SUFFIXES, read_image
+from sightline.models.fetch import fetch_bundle, given_model
+from sightline.processes.devices import choose_device
+from sightline.processes.folders import private_folder
+from sightline.processes.progress import Progress
+from sightline.references import DatasetReference, ModelReference
+from sightline.services.runs.step_record import record_step, results_prefix
+from sightline.services.storage.access import fetch, open_storage
+from sightline.services.versioning.datasets import pull_dataset
+from sightline.settings import Settings, settings
+from sightline.steps.testing.draw import draw_predictions
+from sightline.steps.testing.report import TestedImage, render_test_report
+from sightline.steps.testing.start import Tested, TestRequest
+from sightline.tasks.detection.detections import to_coco_results
+from sightline.tasks.detection.predict import Detector, load_detector
+from sightline.tasks.detection.registry import register
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TestImages:
+    """Images to test on; names are relative to the folder."""
+
+    folder: Path
+    names: tuple[str, ...]
+    described_as: str
+
+
+def test(request: TestRequest) -> Tested:
+    """Test as `test_model` was asked to, in a process that may be killed."""
+    place = settings()
+    with record_step(place, "test", request.code, request.category, watched=True) as step:
+        model = request.model or given_model(place, request.model_uri, request.category)
+        if model is None:
+            raise SightlineError("There is no model to test. Name a bundle's URI.")
+        register()
+        with private_folder(place.volume / "work", "test-") as private:
+            chosen = _images(place, request.dataset, request.images, private)
+            folder, bundle = fetch_bundle(place, model.uri, model.sha256)
+            detector = load_detector(folder, str(choose_device(request.device)), bundle.sha256)
+            tested = _run(detector, chosen, private / "drawn", request.score_threshold)
+            prefix = f"{results_prefix(request.category, model.dataset_version or 'given', step.run)}/test"
+            return _deliver(place, prefix, model, detector, chosen, tested, private, request, step.run)
+
+
+def _images(place: Settings, dataset: DatasetReference | None, images: str, private: Path) -> TestImages:
+    if images:
+        folder = fetch(images, private / "images")
+        if folder.is_file():
+            raise SightlineError(f"{images} is a single file. Name the folder or prefix that holds the images.")
+        names = sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
+        )
+        if not names:
+            raise SightlineError(f"There is no image below {images} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        return TestImages(folder, tuple(names), images)
+    if dataset is None:
+        raise SightlineError("There are no test images. Name a dataset version, or a folder or prefix of images.")
+    dataset_dir = pull_dataset(place, dataset)
+    names = [image["file_name"] for image in json.loads((dataset_dir / "test.json").read_text())["images"]]
+    if not names:
+        raise SightlineError(
+            f"The test split of {dataset.category} {dataset.version} has no images. Give it a share in the category's "
+            "recipe, or name a folder of images."
+        )
+    return TestImages(dataset_dir / "images", tuple(names), f"{dataset.category} {dataset.version}, test split")
+
+
+def _run(detector: Detector, images: TestImages, drawn: Path, score_threshold: float) -> list[TestedImage]:
+    tested = []
+    progress = Progress(len(images.names))
+    # The first image takes several times as long as the others; it would be counted as the model's speed.
+    detector.predict([read_image(images.folder / images.names[0])])
+    for number, name in enumerate(images.names, start=1):
+        path = images.folder / name
+        pixels = read_image(path)
+        began = time.perf_counter()
+        (found,) = detector.predict([pixels])
+        milliseconds = (time.perf_counter() - began) * 1000
+        results = to_coco_results(found, number)
+        draw_predictions(path, results, detector.classes, drawn / name, score_threshold)
+        tested.append(TestedImage(name, path, results, milliseconds))
+        progress.report(number)
+    return tested
+
+
+def _deliver(
+    place: Settings,
+    prefix: str,
+    model: ModelReference,
+    detector: Detector,
+    images: TestImages,
+    tested: list[TestedImage],
+    private: Path,
+    request: TestRequest,
+    run: str,
+) -> Tested:
+    storage = open_storage(place.storage)
+    storage.upload_folder(private / "drawn", f"{prefix}/images")
+    predictions = {
+        "images": [{"id": number, "file_name": image.name} for number, image in enumerate(tested, start=1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(detector.classes, start=1)],
+        "annotations": [result for image in tested for result in image.results],
+    }
+    storage.write_bytes(f"{prefix}/predictions.json", json.dumps(predictions).encode())
+    times = [image.milliseconds for image in tested]
+    facts = {
+        "category": model.category,
+        "images": images.described_as,
+        "model": model.sha256[:12],
+        "run": run,
+        "code": request.code,
+    }
+    report = render_test_report(tested, detector.classes, facts, request.score_threshold)
+    storage.write_bytes(f"{prefix}/report.html", report.encode())
+    log.info("%d images, %.1f ms each", len(tested), statistics.median(times))
+    reference = {
+        "predictions": storage.uri(f"{prefix}/predictions.json"),
+        "drawn": storage.uri(f"{prefix}/images"),
+        "images": len(tested),
+        "milliseconds_per_image": round(statistics.median(times), 2),
+        "model_sha256": model.sha256,
+    }
+    return Tested(reference, report)

@@ -1,0 +1,60 @@
+"""Turn trained weights into bundles that need nothing else to run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from sightline.images.files import read_image
+from sightline.models.bundle import write_bundle
+from sightline.services.database.scores import ModelKind
+from sightline.tasks.detection.configure import config_text
+from sightline.tasks.detection.detections import to_coco_results
+from sightline.tasks.detection.predict import Detector
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Weights of one moment of the training."""
+
+    name: ModelKind
+    epoch: int
+    weights: Mapping[str, torch.Tensor]
+
+
+def write_candidate(
+    folder: Path,
+    candidate: Candidate,
+    model: torch.nn.Module,
+    config: Config,
+    classes: Sequence[str],
+    dataset_dir: Path,
+    facts: Mapping[str, str],
+) -> str:
+    """Write a candidate's bundle, with one validation image and what the model finds on it. Returns its sha256."""
+    model.load_state_dict(candidate.weights)
+    sample = _sample_image(dataset_dir)
+    predictions = None
+    if sample is not None:
+        (found,) = Detector.from_model(model, config, classes).predict([read_image(sample)])
+        predictions = to_coco_results(found, image_id=1)
+    return write_bundle(
+        folder,
+        state_dict=candidate.weights,
+        config_text=config_text(config),
+        classes=list(classes),
+        sample_image=sample,
+        sample_predictions=predictions,
+        facts={**facts, "candidate": candidate.name, "epoch": candidate.epoch},
+    )
+
+
+def _sample_image(dataset_dir: Path) -> Path | None:
+    for split in ("val", "train"):
+        images = json.loads((dataset_dir / f"{split}.json").read_text())["images"]
+        if images:
+            return dataset_dir / "images" / images[0]["file_name"]
+    return None

@@ -1,0 +1,132 @@
+"""Training samples whose order and augmentation depend on seed, epoch and index alone.
+
+No state runs from one sample to the next, so a run that resumes in mid-epoch, with any number of workers, sees exactly
+the samples that an unbroken run sees.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sightline.processes.lifetime import die_with_direct_parent
+
+Ticket = tuple[int, int]
+
+
+def derive_seed(*parts: int) -> int:
+    """A 32-bit seed from several numbers, unrelated for neighbouring numbers."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "little")
+
+
+class SeededSampler(Sampler[Ticket]):
+    """A new order each epoch, as (sample index, seed of its augmentation); may start within the epoch."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by mmengine's DistSamplerSeedHook before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Ticket]:
+        order = np.random.default_rng(derive_seed(self.seed, self.epoch)).permutation(self.size)
+        for index in order[self.start :].tolist():
+            yield index, derive_seed(self.seed, self.epoch, index)
+
+    def __len__(self) -> int:
+        return self.size
+
+
+class SeededDataset(Dataset[Any]):
+    """Loads a sample with every random generator set to the sample's own seed, and puts the generators back."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.metainfo = dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, ticket: Ticket) -> Any:
+        index, seed = ticket
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(seed)
+        np.random.seed(seed)
+        # Not torch.manual_seed: that would also reseed the GPU, whose generator belongs to the model.
+        torch.default_generator.manual_seed(seed)
+        try:
+            return self.dataset[index]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+
+def train_loader(config: Config, dataset_dir: Path, classes: tuple[str, ...], seed: int) -> DataLoader[Any]:
+    """Batches of the train split as the config's pipeline makes them."""
+    wrapper = config.get("train_dataset_wrapper")
+    # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
+    dataset = DATASETS.build(
+        _coco_dataset(dataset_dir, "train", classes, config.train_pipeline) | {"filter_cfg": {"filter_empty_gt": False}}
+    )
+    if wrapper:
+        dataset = DATASETS.build({**wrapper, "dataset": dataset})
+    return _loader(config, SeededDataset(dataset), config.train_batch_size, SeededSampler(len(dataset), seed))
+
+
+def split_loader(config: Config, dataset_dir: Path, split: str, classes: tuple[str, ...]) -> DataLoader[Any]:
+    """Single images of a split, in order, as the config's test pipeline makes them."""
+    dataset = DATASETS.build(_coco_dataset(dataset_dir, split, classes, config.test_pipeline) | {"test_mode": True})
+    return _loader(config, dataset, 1, None)
+
+
+def _coco_dataset(dataset_dir: Path, split: str, classes: tuple[str, ...], pipeline: Any) -> dict[str, Any]:
+    return {
+        "type": "CocoDataset",
+        "ann_file": str(dataset_dir / f"{split}.json"),
+        "data_prefix": {"img": str(dataset_dir / "images")},
+        "metainfo": {"classes": classes},
+        "pipeline": pipeline,
+    }
+
+
+def _loader(config: Config, dataset: Any, batch_size: int, sampler: SeededSampler | None) -> DataLoader[Any]:
+    workers = config.get("num_workers", 0)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=pseudo_collate,
+        worker_init_fn=_start_worker,
+        # Its own generator: otherwise every pass draws from the generator that the model uses.
+        generator=torch.Generator(),
+    )
+
+
+def _start_worker(number: int) -> None:
+    """Runs in each data loading process before its first sample."""
+    die_with_direct_parent()
+
+    def send_error(queue: Any, error: Exception, ticket_and_batch: Any) -> None:
+        caught = ExceptionWrapper((type(error), error, error.__traceback__), f"in DataLoader worker process {number}")
+        queue.put((ticket_and_batch[0], caught))
+
+    # A batch that cannot be sent (no room in shared memory) is dropped with a line on stderr, and the training would wait
+    # for it for good.
+    Queue._on_queue_feeder_error = send_error  # type: ignore[attr-defined]

@@ -1,0 +1,68 @@
+"""What happens to a training beside training: told to SQL, kept in the work folder, shown in the report."""
+
+import contextlib
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sightline.services.runs.step_record import RunningStep
+
+log = logging.getLogger(__name__)
+
+FILE = "events.jsonl"
+
+
+class Events:
+    """The events of one work folder, in all the runs that trained there.
+
+    `events.jsonl` holds `{"at": …, "run": …, "kind": …, "iter": 12, "message": …}`.
+
+    Args:
+        folder: the work folder.
+        step: where SQL hears of it.
+
+    Attributes:
+        restarted: how training goes on after it ran out of memory just now; empty when it did not.
+    """
+
+    def __init__(self, folder: Path, step: RunningStep) -> None:
+        self.path = folder / FILE
+        self.step = step
+        self.restarted = ""
+
+    def going_on(self, iteration: int) -> None:
+        """Training goes on at a checkpoint, or (after it ran out of memory) from the start."""
+        if self.restarted:
+            self.tell("restarted", iteration, self.restarted)
+        elif iteration:
+            self.tell("resumed", iteration, f"goes on at its checkpoint, {self._after_what()}")
+
+    def _after_what(self) -> str:
+        """Why a checkpoint was there to go on from."""
+        before = self.step.before
+        if before is None:
+            return "which another run of the same inputs left"
+        if before.state == "running":
+            return (
+                f"after attempt {before.attempt} was lost (last heartbeat {before.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC)"
+            )
+        return f"after attempt {before.attempt} {'was done' if before.state == 'done' else 'failed'}"
+
+    def tell(self, kind: str, iteration: int, message: str, at: datetime | None = None) -> None:
+        """Something happened after an iteration."""
+        moment = at or datetime.now(UTC)
+        log.info("%s at iteration %d: %s", kind, iteration, message)
+        line = {"at": moment.isoformat(), "run": self.step.run, "kind": kind, "iter": iteration, "message": message}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.step.record_event(kind, message, iteration, moment)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All events so far; a line that a kill cut off is none."""
+        found = []
+        for line in self.path.read_text().splitlines() if self.path.is_file() else []:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found

@@ -1,0 +1,258 @@
+"""Training itself: from a dataset version and a config to two model bundles and a report."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from sightline.errors import SightlineError, nearest
+from sightline.processes.child import tell_began
+from sightline.processes.devices import choose_device
+from sightline.references import ModelReference
+from sightline.services.runs.step_record import OUT_OF_MEMORY, RunningStep, record_step, results_prefix
+from sightline.services.runs.supervise import Stopped
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.datasets import pull_dataset
+from sightline.settings import Settings, settings
+from sightline.steps.train.bundles import Candidate, write_candidate
+from sightline.steps.train.checkpoints import load_plain
+from sightline.steps.train.data import split_loader, train_loader
+from sightline.steps.train.events import Events
+from sightline.steps.train.history import History, last_iteration
+from sightline.steps.train.loop import LoopOptions, ResumableTrainLoop
+from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
+from sightline.steps.train.report import render_training_report
+from sightline.steps.train.request import TrainingRequest
+from sightline.tasks.detection.configure import config_text, load_config, set_epochs
+from sightline.tasks.detection.metrics.scores import score_results
+from sightline.tasks.detection.registry import register
+
+log = logging.getLogger(__name__)
+
+
+def train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> tuple[ModelReference, str]:
+    """Train as `train_model` was asked to, in a process that may be killed.
+
+    Args:
+        request: what on what.
+        device: empty for a GPU when there is one.
+        stopped: how memory ran out in the process before this one.
+
+    Returns:
+        The best bundle, and the report's HTML.
+    """
+    dataset, place = request.dataset, settings()
+    with record_step(place, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
+        register()
+        dataset_dir = pull_dataset(place, dataset)
+        classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
+        file = request.code / "configs" / f"{request.config.removesuffix('.py')}.py"
+        config = load_config(file, request.overrides, classes)
+        if request.epochs:
+            set_epochs(config, request.epochs)
+        chosen = choose_device(device)
+        folder = place.volume / "work" / f"train-{request.key()}"
+        with _only_one_at_a_time(folder):
+            events = Events(folder, step)
+            images = _fit_into_memory(config, folder, stopped, chosen, events)
+            tell_began()
+            loop, seconds = fit(config, dataset_dir, classes, folder, request.select_by, chosen, images, events)
+            return _deliver(place, request, config, dataset_dir, classes, loop, seconds, step, events)
+
+
+def _fit_into_memory(
+    config: Config, folder: Path, stopped: Stopped | None, device: torch.device, events: Events
+) -> int:
+    """How many images to take at a time; `config` loads data as memory allows. Halved when memory ran out just now."""
+    found = read_micro_batches(folder, device)
+    if stopped:
+        reached = last_iteration(folder)
+        events.tell(OUT_OF_MEMORY, reached, f"training {stopped.reason}", stopped.at)
+        found = halve(found, config.train_batch_size, config.get("num_workers", 0), stopped, device)
+        found.write(folder)
+        events.restarted = f"goes on with a batch of {shown_as_parts(config.train_batch_size, found.images)}"
+        if found.without_workers:
+            events.restarted += ", data loaded in the training's own process"
+    if found is None:
+        return config.train_batch_size
+    if found.without_workers:
+        config.num_workers = 0
+    return min(found.images, config.train_batch_size)
+
+
+def fit(
+    config: Config,
+    dataset_dir: Path,
+    classes: tuple[str, ...],
+    folder: Path,
+    select_by: str,
+    device: torch.device,
+    images: int | None = None,
+    events: Events | None = None,
+) -> tuple[ResumableTrainLoop, float]:
+    """Train in a work folder, from its newest checkpoint if it has one. Returns the loop, and how many seconds it took.
+
+    Args:
+        images: how many of a batch are taken at a time; by default the whole batch.
+        events: where a resumption is told.
+    """
+    _require_metric(select_by, dataset_dir)
+    runner = _runner(config, dataset_dir, classes, folder, device)
+    batches = train_loader(config, dataset_dir, classes, config.seed)
+    history = History(folder, config.max_epochs * len(batches), config.max_epochs)
+    options = LoopOptions(
+        folder=folder,
+        select_by=select_by,
+        checkpoint_seconds=config.checkpoint_seconds,
+        patience=config.early_stopping.patience,
+        min_delta=config.early_stopping.min_delta,
+        images=images or config.train_batch_size,
+    )
+    loop = ResumableTrainLoop(runner, batches, config.max_epochs, config.val_interval, options, history, events)
+    runner._train_loop = loop
+    began = time.monotonic()
+    try:
+        runner.train()
+    finally:
+        history.close()
+    return loop, time.monotonic() - began
+
+
+def _require_metric(select_by: str, dataset_dir: Path) -> None:
+    known = score_results(json.loads((dataset_dir / "val.json").read_text()), []).values
+    if select_by not in known:
+        raise SightlineError(
+            f"There is no metric {select_by!r} to select the best epoch by.{nearest(select_by, known)}"
+        )
+
+
+class _QuietRunner(Runner):
+    """mmengine's Runner, but for its look at the machine: it calls a compiler, and complains where there is none."""
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Nothing: the log would not show it anyway."""
+
+
+def _runner(config: Config, dataset_dir: Path, classes: tuple[str, ...], folder: Path, device: torch.device) -> Runner:
+    validation = split_loader(config, dataset_dir, "val", classes)
+    validates = len(validation.dataset) > 0  # type: ignore[arg-type]
+    runner = _QuietRunner(
+        model=config.model,
+        work_dir=str(folder / "mmengine"),
+        train_dataloader={},  # the loop brings its own; mmengine wants all three named
+        train_cfg={"by_epoch": True, "max_epochs": config.max_epochs},
+        optim_wrapper=config.optim_wrapper,
+        param_scheduler=config.param_scheduler,
+        val_dataloader=validation if validates else None,
+        val_cfg={} if validates else None,
+        val_evaluator={"type": "SightlineCocoMetric", "ann_file": str(dataset_dir / "val.json")} if validates else None,
+        default_hooks={"timer": None, "logger": None, "checkpoint": None},
+        randomness={"seed": config.seed},
+        log_level="ERROR",
+        default_scope="mmdet",
+        experiment_name=folder.name,
+    )
+    runner.model.to(device)
+    return runner
+
+
+@contextlib.contextmanager
+def _only_one_at_a_time(folder: Path) -> Iterator[None]:
+    """Two runs that train the same thing: the second waits, then finds everything done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            # Not flock: data loading processes would inherit that, and hold it when this process is killed.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            log.info("another run is training the same model; waiting for it")
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _deliver(
+    place: Settings,
+    request: TrainingRequest,
+    config: Config,
+    dataset_dir: Path,
+    classes: tuple[str, ...],
+    loop: ResumableTrainLoop,
+    seconds: float,
+    step: RunningStep,
+    events: Events,
+) -> tuple[ModelReference, str]:
+    """Upload bundles, logs and report; record both models."""
+    dataset = request.dataset
+    storage = open_storage(place.storage)
+    prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/train"
+    facts = {
+        "category": dataset.category,
+        "dataset_version": dataset.version,
+        "config": request.config,
+        "code": request.code.name,
+        "run": step.run,
+    }
+    model = loop.runner.model
+    candidates = {"last": Candidate("last", loop.epoch, _state(model))}
+    if loop.options.best_weights.is_file():
+        weights = load_plain(loop.options.best_weights)
+        candidates["best"] = Candidate("best", loop.best.epoch, weights)
+    else:
+        candidates["best"] = Candidate("best", loop.epoch, candidates["last"].weights)
+    metric = loop.best.value if loop.best.epoch else None
+    written = {}
+    for name, candidate in candidates.items():
+        bundle = loop.options.folder / "bundles" / name
+        sha256 = write_candidate(bundle, candidate, model, config, classes, dataset_dir, facts)
+        storage.upload_folder(bundle, f"{prefix}/{name}")
+        written[name] = (storage.uri(f"{prefix}/{name}"), sha256)
+        step.record_model(candidate.name, *written[name], dataset=dataset, config=request.config)
+    history = loop.history.read()
+    happened = events.read()
+    report = render_training_report(history, _report_facts(facts, config, loop, seconds), request.select_by, happened)
+    storage.write_bytes(f"{prefix}/report.html", report.encode())
+    storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
+    if happened:
+        storage.write_bytes(f"{prefix}/logs/events.jsonl", events.path.read_bytes())
+    storage.write_bytes(f"{prefix}/logs/config.py", config_text(config).encode())
+    storage.upload_folder(loop.history.tensorboard, f"{prefix}/tensorboard")
+    reference = ModelReference(
+        uri=written["best"][0],
+        sha256=written["best"][1],
+        category=dataset.category,
+        dataset_version=dataset.version,
+        config=request.config,
+        metric_name=request.select_by if metric is not None else None,
+        metric_value=metric,
+        last_uri=written["last"][0],
+        last_sha256=written["last"][1],
+    )
+    return reference, report
+
+
+def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _report_facts(facts: Mapping[str, str], config: Config, loop: ResumableTrainLoop, seconds: float) -> dict[str, str]:
+    return (
+        dict(facts)
+        | {
+            "epochs": str(loop.epoch),
+            "iterations": str(loop.iter),
+            "batch size": shown_as_parts(config.train_batch_size, loop.options.images),
+            "seed": str(config.seed),
+            "best epoch": str(loop.best.epoch or loop.epoch),
+            "seconds": f"{seconds:.0f}",
+            "device": str(next(loop.runner.model.parameters()).device),
+        }
+        | ({"resumed at iteration": str(loop.resumed_at)} if loop.resumed_at else {})
+    )

@@ -1,0 +1,115 @@
+"""What happened while training: one JSON line per event, the same values for TensorBoard, and a progress bar's numbers."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from sightline.processes.progress import Progress
+
+log = logging.getLogger(__name__)
+
+FILE = "history.jsonl"
+MOST_TRAIN_LINES = 5000
+
+
+def last_iteration(folder: Path) -> int:
+    """The newest iteration on record in a work folder, checkpoint or not; 0 before the first."""
+    return max((line["iter"] for line in _lines(folder / FILE)), default=0)
+
+
+class History:
+    """The training history of one work folder.
+
+    `history.jsonl` holds `{"kind": "train", "epoch": 1, "iter": 3, "loss": …, "lr": …, …}` and
+    `{"kind": "val", "epoch": 1, "iter": 18, "bbox_mAP": …, …}`. Epochs and iterations count from 1.
+    """
+
+    def __init__(self, folder: Path, iterations: int, epochs: int) -> None:
+        self.path = folder / FILE
+        self.tensorboard = folder / "tensorboard"
+        self.iterations = iterations
+        self.epochs = epochs
+        self._every = max(1, math.ceil(iterations / MOST_TRAIN_LINES))
+        self._progress = Progress(iterations)
+        self._started: tuple[float, int] | None = None
+        self._file: Any = None
+        self._writer: SummaryWriter | None = None
+
+    def open(self, iteration: int) -> None:
+        """Start writing after an iteration; whatever a killed attempt wrote beyond it is dropped."""
+        lines = self.read()
+        kept = [
+            line
+            for line in lines
+            if line["iter"] < iteration or (line["iter"] == iteration and line["kind"] == "train")
+        ]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._file = self.path.open("a", buffering=1)
+        self._writer = SummaryWriter(str(self.tensorboard), purge_step=iteration + 1)
+        self._started = (time.monotonic(), iteration)
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        if self._file:
+            self._file.close()
+        if self._writer:
+            self._writer.close()
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines written so far."""
+        return _lines(self.path)
+
+    def train(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
+        """Record one iteration's losses and learning rate."""
+        if iteration % self._every == 0 or iteration == self.iterations:
+            self._write({"kind": "train", "epoch": epoch, "iter": iteration, **values}, "train")
+        self._progress.report(
+            iteration, loss=values["loss"], epoch=epoch, epochs=self.epochs, seconds_left=self._seconds_left(iteration)
+        )
+
+    def epoch_ended(self, epoch: int, iteration: int, loss: float) -> None:
+        """One line in the log per epoch."""
+        left = self._seconds_left(iteration)
+        log.info(
+            "epoch %d/%d, iteration %d/%d: loss %.4f, %.0f s left",
+            epoch,
+            self.epochs,
+            iteration,
+            self.iterations,
+            loss,
+            left,
+        )
+
+    def validation(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
+        """Record one validation's scores."""
+        self._write({"kind": "val", "epoch": epoch, "iter": iteration, **values}, "val")
+        shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("bbox_mAP", "segm_mAP") if name in values)
+        log.info("epoch %d/%d validated: %s", epoch, self.epochs, shown)
+
+    def _write(self, line: dict[str, Any], group: str) -> None:
+        plain = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in line.items()
+        }
+        self._file.write(json.dumps(plain) + "\n")
+        for name, value in line.items():
+            if isinstance(value, float):
+                self._writer.add_scalar(f"{group}/{name}", value, line["iter"])  # type: ignore[union-attr]
+
+    def _seconds_left(self, iteration: int) -> float:
+        if self._started is None or iteration <= self._started[1]:
+            return 0.0
+        began, first = self._started
+        return (time.monotonic() - began) / (iteration - first) * (self.iterations - iteration)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

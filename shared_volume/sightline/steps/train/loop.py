@@ -1,0 +1,235 @@
+"""mmengine's epoch loop, able to stop anywhere and go on at the very next iteration."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from sightline.errors import SightlineError
+from sightline.steps.train.checkpoints import (
+    newest_checkpoint,
+    random_states,
+    save_checkpoint,
+    save_light_checkpoint,
+    save_whole,
+    set_random_states,
+)
+from sightline.steps.train.events import Events
+from sightline.steps.train.history import History
+from sightline.steps.train.micro_batches import train_in_parts
+
+log = logging.getLogger(__name__)
+
+LIGHT_PERIOD = 50
+"""A light checkpoint is due after so many times what one costs: 2 % of the training's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How a training run is guarded and steered.
+
+    Attributes:
+        folder: the work folder; checkpoints and the best weights lie in it.
+        select_by: the validation metric that decides which epoch is best.
+        checkpoint_seconds: longest time between two checkpoints within an epoch.
+        patience: validations without improvement before stopping early; 0 never stops.
+        min_delta: what counts as an improvement.
+        images: how many of a batch are taken at a time; the whole batch, unless memory is short.
+    """
+
+    folder: Path
+    select_by: str
+    checkpoint_seconds: float
+    patience: int
+    min_delta: float
+    images: int
+
+    @property
+    def best_weights(self) -> Path:
+        """Where the best epoch's weights lie."""
+        return self.folder / "best.pth"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.folder / "checkpoints"
+
+
+@dataclass(slots=True)
+class Best:
+    """The best validation so far, and how many there were since without improvement."""
+
+    value: float = -math.inf
+    epoch: int = 0
+    stale: int = 0
+
+
+class ResumableTrainLoop(EpochBasedTrainLoop):
+    """An `EpochBasedTrainLoop` that saves everything an exact continuation needs, and continues from it by itself.
+
+    A checkpoint holds weights, optimizer, schedules, random states, and the position within the epoch. It is written at
+    each epoch's end (before validation, which is repeated when it was cut off) and after `checkpoint_seconds`; a light one
+    every few seconds.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader[Any],
+        max_epochs: int,
+        val_interval: int,
+        options: LoopOptions,
+        history: History,
+        events: Events | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader, max_epochs=max_epochs, val_interval=val_interval)
+        self.options = options
+        self.history = history
+        self.events = events
+        self.best = Best()
+        self.resumed_at = 0
+        self._batch = 0
+        self._validation_due = False
+        self._saved = self._saved_lightly = time.monotonic()
+        self._light_cost = 0.0
+        self._loss = math.nan
+
+    def run(self) -> torch.nn.Module:
+        """Train from the newest whole checkpoint, or from the start, to the last epoch."""
+        self.runner.call_hook("before_train")
+        self._resume()
+        self.history.open(self._iter)
+        if self.events:
+            self.events.going_on(self._iter)
+        self._validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate()
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """One epoch, or what is left of it."""
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        first = self._batch
+        self.dataloader.sampler.start = first * self.dataloader.batch_size
+        for index, batch in enumerate(self._remaining_batches(first), start=first):
+            self.run_iter(index, batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+        self._batch = 0
+        self._validation_due = self.runner.val_loop is not None and (
+            self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        )
+        self.history.epoch_ended(self._epoch, self._iter, self._loss)
+        self._save()
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """One iteration, its record, and a checkpoint when the last one is old."""
+        self.runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = self._train_step(data_batch)
+        rate = self.runner.optim_wrapper.get_lr()["lr"][0]
+        self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+        self._batch = idx + 1
+        values = {name: float(value) for name, value in outputs.items()}
+        self._loss = values["loss"]
+        if not math.isfinite(self._loss):
+            raise SightlineError(
+                f"The loss became {self._loss} at iteration {self._iter} (epoch {self._epoch + 1}). "
+                "Lower the learning rate: --set optim_wrapper.optimizer.lr=…"
+            )
+        self.history.train(self._epoch + 1, self._iter, values | {"lr": rate})
+        self._save_within_epoch()
+
+    def _train_step(self, batch: Any) -> dict[str, torch.Tensor]:
+        model, optim_wrapper = self.runner.model, self.runner.optim_wrapper
+        if len(batch["inputs"]) <= self.options.images:
+            return model.train_step(batch, optim_wrapper=optim_wrapper)
+        return train_in_parts(model, optim_wrapper, batch, self.options.images)
+
+    def _remaining_batches(self, first: int) -> Any:
+        batches = iter(self.dataloader)
+        for _ in range(len(self.dataloader) - first):
+            yield next(batches)
+
+    def _validate(self) -> None:
+        if not self._validation_due:
+            return
+        values = {name: float(value) for name, value in self.runner.val_loop.run().items()}
+        self._validation_due = False
+        self.history.validation(self._epoch, self._iter, values)
+        if self.options.select_by not in values:
+            raise SightlineError(
+                f"There is no metric {self.options.select_by!r} to select by. This model has: {', '.join(sorted(values))}."
+            )
+        value = values[self.options.select_by]
+        if self.best.epoch == 0 or value > self.best.value + self.options.min_delta:
+            self.best = Best(value, self._epoch)
+            save_whole(self.options.best_weights, self.runner.model.state_dict())
+        else:
+            self.best.stale += 1
+        if self.options.patience and self.best.stale >= self.options.patience:
+            log.info("stopping early: no better %s in %d validations", self.options.select_by, self.best.stale)
+            self.stop_training = True
+
+    def _save_within_epoch(self) -> None:
+        now = time.monotonic()
+        if now - self._saved >= self.options.checkpoint_seconds:
+            self._save()
+        elif now - self._saved_lightly >= self._light_cost * LIGHT_PERIOD:
+            save_light_checkpoint(self.options.checkpoints, self._state())
+            self._saved_lightly = time.monotonic()
+            cost = self._saved_lightly - now
+            self._light_cost = min(cost, self._light_cost or cost)  # a busy moment must not count for good
+
+    def _save(self) -> None:
+        save_checkpoint(self.options.checkpoints, self._iter, self._state())
+        self._saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "epoch": self._epoch,
+            "iter": self._iter,
+            "batch": self._batch,
+            "validation_due": self._validation_due,
+            "best": [self.best.value, self.best.epoch, self.best.stale],
+            "model": self.runner.model.state_dict(),
+            "input_sizes": {name: list(module._input_size) for name, module in self._resizers()},
+            "optimizer": self.runner.optim_wrapper.state_dict(),
+            "schedules": [schedule.state_dict() for schedule in self._schedules()],
+            "random": random_states(),
+        }
+
+    def _resume(self) -> None:
+        state = newest_checkpoint(self.options.checkpoints)
+        if state is None:
+            return
+        self._epoch, self._iter, self._batch = state["epoch"], state["iter"], state["batch"]
+        self._validation_due = state["validation_due"]
+        self.best = Best(*state["best"])
+        self.resumed_at = self._iter
+        self.runner.model.load_state_dict(state["model"])
+        for name, module in self._resizers():
+            module._input_size = tuple(state["input_sizes"][name])
+        self.runner.optim_wrapper.load_state_dict(state["optimizer"])
+        for schedule, saved in zip(self._schedules(), state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
+        set_random_states(state["random"])
+        log.info("resumed at iteration %d of %d (epoch %d)", self._iter, self._max_iters, self._epoch + 1)
+
+    def _schedules(self) -> list[Any]:
+        schedulers = self.runner.param_schedulers or []
+        return list(schedulers) if isinstance(schedulers, list) else [s for group in schedulers.values() for s in group]
+
+    def _resizers(self) -> list[tuple[str, Any]]:
+        """Multi-scale batch resizers keep the size of the moment outside the weights."""
+        return [(name, module) for name, module in self.runner.model.named_modules() if hasattr(module, "_input_size")]

@@ -1,0 +1,200 @@
+"""The training report: losses, learning rate, validation curves, the best epoch, time."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from sightline.reports.charts import Series, line_chart
+from sightline.reports.page import Tile, duration, grid, notice, number, render_page, section, table, tiles, title_from
+
+METRICS_BY_IMPORTANCE = ("segm_mAP", "bbox_mAP")
+SMOOTHING = 0.02  # share of all values that one smoothed value averages on either side
+NOT_CURVES = frozenset({"kind", "epoch", "iter", "step"})
+
+Record = Mapping[str, Any]
+
+
+def render_training_report(
+    history: Sequence[Mapping[str, object]],
+    facts: Mapping[str, str],
+    best_by: str | None = None,
+    events: Sequence[Record] = (),
+) -> str:
+    """The page for one training.
+
+    Args:
+        history: records as the training wrote them: `kind` train or val, `epoch`, `iter`, and values by name. A record
+            that a resumed training wrote again replaces the earlier one.
+        facts: what made it, name -> value, for the page's head.
+        best_by: metric that names the best epoch; by default mask mAP, or box mAP where there is none.
+        events: what happened beside training, as `at`, `kind`, `iter` and `message`.
+
+    Returns:
+        One self-contained HTML document.
+    """
+    train, val = _records(history, "train"), _records(history, "val")
+    metrics = _metric_names(val)
+    best_by = best_by or next(
+        (name for name in METRICS_BY_IMPORTANCE if name in metrics), metrics[0] if metrics else ""
+    )
+    scored = [record for record in val if _value(record, best_by) is not None]
+    best = max(scored, key=lambda record: (_value(record, best_by) or 0.0, -record["epoch"]), default=None)
+    blocks = [_headline(train, val, best, best_by, _seconds(train, facts))]
+    if not train:
+        blocks.append(notice("The history holds no training iteration."))
+    blocks.append(section("Losses", grid(*_loss_charts(train))))
+    if val:
+        blocks.append(
+            section("Validation", grid(*_metric_charts(val, metrics, best)), _epoch_table(train, val, metrics, best))
+        )
+    else:
+        blocks.append(section("Validation", notice("This training was never validated.", kind="info")))
+    if events:
+        blocks.append(section("Events", _event_table(events)))
+    return render_page(
+        "Training report", title_from(facts, ("category", "dataset version", "config"), "Training"), facts, blocks
+    )
+
+
+def _event_table(events: Sequence[Record]) -> Markup:
+    rows = [
+        [str(event["at"])[:19].replace("T", " "), event["iter"], event["kind"], event["message"]] for event in events
+    ]
+    return table(["when (UTC)", "iteration", "what", "how"], rows)
+
+
+def _records(history: Sequence[Mapping[str, Any]], kind: str) -> list[Record]:
+    """One record per iteration, in order; the last written wins."""
+    newest = {(record["epoch"], record.get("iter", 0)): record for record in history if record.get("kind") == kind}
+    return [newest[key] for key in sorted(newest)]
+
+
+def _value(record: Record, name: str) -> float | None:
+    """A finite value, or None; COCO's -1 (no such object) is none."""
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return None if value == -1 and ("mAP" in name or "AR" in name) else float(value)
+
+
+def _metric_names(val: Sequence[Record]) -> list[str]:
+    names = dict.fromkeys(name for record in val for name in record if name not in NOT_CURVES)
+    return [name for name in names if any(_value(record, name) is not None for record in val)]
+
+
+def _headline(
+    train: Sequence[Record], val: Sequence[Record], best: Record | None, best_by: str, seconds: float | None
+) -> Markup:
+    losses = [loss for record in train if (loss := _value(record, "loss")) is not None]
+    shown = []
+    if best is not None:
+        shown.append(Tile(f"Best {best_by}", _value(best, best_by), f"after epoch {best['epoch']}"))
+    last = max((record["epoch"] for record in (*train, *val)), default=0)
+    shown.append(Tile("Epochs", last, f"{number(len(train))} logged iterations"))
+    shown.append(Tile("Loss", losses[-1] if losses else None, f"from {number(losses[0])}" if losses else ""))
+    if seconds is not None:
+        per_iteration = f"{seconds / len(train):.2f} s per logged iteration" if train else ""
+        shown.append(Tile("Time", duration(seconds), per_iteration))
+    return tiles(*shown)
+
+
+def _seconds(train: Sequence[Record], facts: Mapping[str, str]) -> float | None:
+    """How long it took: as the facts say, or as the iterations' own times add up."""
+    try:
+        return float(facts["seconds"])
+    except (KeyError, ValueError):
+        times = [seconds for record in train if (seconds := _value(record, "time")) is not None]
+        return sum(times) if times else None
+
+
+def _positions(records: Sequence[Record]) -> list[float]:
+    """Iteration numbers; where they start again each epoch, running numbers."""
+    iterations = [float(record.get("iter", index + 1)) for index, record in enumerate(records)]
+    rising = all(later > earlier for earlier, later in zip(iterations, iterations[1:], strict=False))
+    return iterations if rising else [float(index + 1) for index in range(len(records))]
+
+
+def _column(records: Sequence[Record], name: str) -> list[float]:
+    return [math.nan if (value := _value(record, name)) is None else value for record in records]
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """The mean around each value; values that are not finite do not count."""
+    reach = max(1, round(len(values) * SMOOTHING))
+    windows = (np.array(values[max(0, index - reach) : index + reach + 1]) for index in range(len(values)))
+    return [float(window[np.isfinite(window)].mean()) if np.isfinite(window).any() else math.nan for window in windows]
+
+
+def _loss_charts(train: Sequence[Record]) -> list[Markup]:
+    x = _positions(train)
+    names = dict.fromkeys(name for record in train for name in record)
+    parts = [name for name in names if "loss" in name and name != "loss"]
+    total = _column(train, "loss")
+    charts = [
+        line_chart(
+            "Loss",
+            [
+                Series("each logged iteration", x, total, faint=True, colour_index=0),
+                Series("smoothed", x, _smoothed(total), colour_index=0),
+            ],
+            "iteration",
+            "loss",
+        )
+    ]
+    if parts:
+        curves = [Series(name, x, _smoothed(_column(train, name))) for name in parts]
+        charts.append(line_chart("Its parts, smoothed", curves, "iteration", "loss"))
+    for name, title, unit in (
+        ("lr", "Learning rate", "rate"),
+        ("grad_norm", "Gradient norm", "norm"),
+        ("time", "Time per iteration", "s"),
+    ):
+        if name in names:
+            charts.append(line_chart(title, [Series(title, x, _column(train, name))], "iteration", unit))
+    return charts
+
+
+def _metric_charts(val: Sequence[Record], metrics: Sequence[str], best: Record | None) -> list[Markup]:
+    epochs = [float(record["epoch"]) for record in val]
+    groups: dict[str, list[str]] = {}
+    for name in metrics:
+        groups.setdefault(_group(name), []).append(name)
+    return [
+        line_chart(
+            title,
+            [Series(name, epochs, _column(val, name), points=True) for name in names],
+            "epoch",
+            "score",
+            y_range=(0, 1) if title != "Other" else None,
+            marked_x=float(best["epoch"]) if best else None,
+            whole_x=True,
+            note=f"Dashed: the best epoch, {best['epoch']}." if best else "",
+        )
+        for title, names in groups.items()
+    ]
+
+
+def _group(name: str) -> str:
+    """The chart a metric belongs in."""
+    task = {"bbox": "Boxes", "segm": "Masks"}.get(name.partition("_")[0])
+    if task is None:
+        return "Other"
+    if "_AR" in name:
+        return f"{task}: average recall"
+    return f"{task}: AP by object size" if name.endswith(("_s", "_m", "_l")) else f"{task}: average precision"
+
+
+def _epoch_table(train: Sequence[Record], val: Sequence[Record], metrics: Sequence[str], best: Record | None) -> Markup:
+    rows: list[list[object]] = []
+    for record in val:
+        losses = [
+            loss for one in train if one["epoch"] == record["epoch"] and (loss := _value(one, "loss")) is not None
+        ]
+        rows.append(
+            [record["epoch"], float(np.mean(losses)) if losses else None, *[_value(record, name) for name in metrics]]
+        )
+    highlighted = {index for index, record in enumerate(val) if record is best}
+    return table(["epoch", "mean loss", *metrics], rows, highlighted)

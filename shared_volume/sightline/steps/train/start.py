@@ -1,0 +1,64 @@
+"""The train step as the door starts it: a small process that lets a child train, and decides when memory runs out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError, nearest
+from sightline.references import DatasetReference, ModelReference
+from sightline.services.runs.supervise import Step, Stopped, run_step
+from sightline.steps.train.request import TrainingRequest
+
+SHRINK, FAIL = "shrink", "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training leaves: a reference to its best bundle (naming the last one too) and the report's HTML."""
+
+    model: ModelReference
+    report: str
+
+
+def train_model(
+    code: str,
+    dataset: str,
+    config: str,
+    overrides: Mapping[str, Any] | None = None,
+    epochs: int = 0,
+    select_by: str = "bbox_mAP",
+    device: str = "",
+    on_out_of_memory: str = SHRINK,
+) -> Trained:
+    """Fit the configured model on a dataset version, from the newest checkpoint of the same inputs if there is one.
+
+    Args:
+        code: folder of this step's frozen helper code.
+        dataset: reference to what to train on.
+        config: name of a config in code/configs.
+        overrides: dotted config keys and values that replace the config's.
+        epochs: training length; 0 for the config's own.
+        select_by: validation metric (bbox_mAP, segm_mAP_50, …) that decides which epoch is best.
+        device: cpu, cuda, cuda:1, …; empty for a GPU when there is one.
+        on_out_of_memory: shrink (go on from the newest checkpoint, each batch in twice as many parts) or fail.
+
+    Raises:
+        SightlineError: the config, an override, the dataset or the device cannot be used; or memory ran out.
+    """
+    if on_out_of_memory not in (SHRINK, FAIL):
+        hint = nearest(on_out_of_memory, (SHRINK, FAIL))
+        raise SightlineError(f"on_out_of_memory is {on_out_of_memory!r}: say shrink or fail.{hint}")
+    given = DatasetReference.from_text(dataset)
+    request = TrainingRequest(Path(code), given, config, overrides or {}, epochs, select_by)
+    step = Step("train", Path(code).name, given.category)
+    if on_out_of_memory == SHRINK:
+        return run_step(step, _train, request, device, shrinks=True)
+    advice = "or let it go on with a part of each batch (on_out_of_memory=shrink)"
+    return run_step(step, _train, request, device, advice=advice)
+
+
+def _train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> Trained:
+    from sightline.steps.train.fit import train  # with torch, in the child only
+
+    return Trained(*train(request, device, stopped))

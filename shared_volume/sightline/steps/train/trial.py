@@ -1,0 +1,108 @@
+"""One trial of a hyperparameter search: trains a model as the train step does, and prints its scores as Katib reads them."""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sightline.errors import SightlineError
+from sightline.services.runs.freeze import freeze
+from sightline.services.storage.access import open_storage
+from sightline.services.versioning.datasets import find_dataset
+from sightline.settings import settings
+from sightline.steps.train.start import train_model
+
+STEP = "trial"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m sightline.entry trial --category plates --config mask_rcnn_swin_small --set optim_wrapper.optimizer.lr=0.001`.
+
+    A trial lasts hours, and the live code may change meanwhile: it freezes the code and starts again from the release.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.release is None:
+            _start_from_release(options.config, options.category, arguments)
+        scores = run_trial(options)
+    except SightlineError as error:
+        print(f"trial failed: {error}", file=sys.stderr)
+        return 1
+    print(metric_lines(scores), flush=True)
+    return 0
+
+
+def _start_from_release(config: str, category: str, arguments: Sequence[str]) -> None:
+    release = freeze(settings().volume, config, category, (STEP,)).releases[STEP]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(release), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-P", "-m", "sightline.entry", STEP, f"--release={release}", *arguments]
+    os.execv(sys.executable, command)  # as the same process: whoever watches it, Katib or a shell, sees no other
+
+
+def run_trial(options: argparse.Namespace) -> dict[str, Any]:
+    """Train one model from a frozen release; returns its best validation.
+
+    Raises:
+        SightlineError: the code, the config, an override or the dataset cannot be used.
+    """
+    dataset = find_dataset(settings(), options.category, options.dataset_version).to_text()
+    overrides = dict(options.set)
+    trained = train_model(options.release, dataset, options.config, overrides, options.epochs, options.select_by)
+    return best_validation(_history(trained.model.uri), options.select_by)
+
+
+def best_validation(history: Sequence[Mapping[str, Any]], select_by: str) -> dict[str, Any]:
+    """The validation whose metric is the highest; of equal ones the first.
+
+    Raises:
+        SightlineError: nothing was validated.
+    """
+    validations = [dict(line) for line in history if line["kind"] == "val" and line.get(select_by) is not None]
+    if not validations:
+        raise SightlineError(
+            f"No epoch was validated by {select_by}: the dataset's validation split is empty, or val_interval is beyond "
+            "the last epoch. A trial without a score is of no use to a search."
+        )
+    return max(validations, key=lambda line: line[select_by])
+
+
+def metric_lines(scores: Mapping[str, Any]) -> str:
+    """`name=value`, one a line; numbers that are not finite are left out, since the collector's pattern knows none."""
+    return "\n".join(
+        f"{name}={value!r}" for name, value in scores.items() if isinstance(value, float) and math.isfinite(value)
+    )
+
+
+def _history(model_uri: str) -> list[dict[str, Any]]:
+    """What the training left beside its bundles."""
+    log = open_storage(model_uri.rpartition("/")[0]).read_bytes("logs/history.jsonl")
+    return [json.loads(line) for line in log.splitlines()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sightline.entry trial", description=__doc__)
+    parser.add_argument("--release", help=argparse.SUPPRESS)
+    parser.add_argument("--category", required=True, help="what the dataset is of")
+    parser.add_argument("--dataset-version", default="", help="default: the newest")
+    parser.add_argument("--config", required=True, help="name of a config in configs/")
+    parser.add_argument("--epochs", type=int, default=0, help="default: the config's own")
+    parser.add_argument(
+        "--select-by", default="bbox_mAP", help="the validation metric that decides which epoch is best"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="a config value; may be repeated"
+    )
+    return parser
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

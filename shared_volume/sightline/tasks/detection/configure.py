@@ -1,0 +1,185 @@
+"""A detector's config: load it, change values, fit it to a dataset's classes, build the model."""
+
+import pprint
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from sightline.errors import SightlineError, nearest
+from sightline.tasks.detection.registry import register
+
+REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
+
+
+class ConfigError(SightlineError):
+    """A config that is missing, does not load, does not have a key, or does not fit the dataset."""
+
+
+def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]) -> Config:
+    """Load a config file with those it inherits, change values, and fit its heads to the classes.
+
+    Args:
+        path: an mmengine config (a Python file).
+        overrides: dotted key -> value, e.g. `optim_wrapper.optimizer.lr` or `param_scheduler.0.end`. A key that is not
+            there is refused, unless it starts with `+`. A dict is merged into a dict, unless it names a `type`.
+        classes: the dataset's classes; every `num_classes = None` under `model` becomes their number.
+
+    Raises:
+        ConfigError: no such file or key, an error in the file, or a head of another number of classes.
+    """
+    values = _read(path)
+    for key, value in overrides.items():
+        _override(values, key, value)
+    for required in REQUIRED:
+        if required not in values:
+            raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")
+    _fit_classes(values["model"], "model", classes, path)
+    return config_from_data(values)
+
+
+def config_from_data(values: Mapping[str, Any]) -> Config:
+    """A config of plain data (a bundle's, for instance); nothing is read or executed."""
+    return Config(dict(values))
+
+
+def config_text(config: Config) -> str:
+    """The config as Python assignments of literals: what a bundle keeps, and what mmengine can load again."""
+    values = config.to_dict()
+    blocks = (f"{key} = {pprint.pformat(value, width=120, sort_dicts=False)}\n" for key, value in values.items())
+    return "".join(blocks)
+
+
+def set_epochs(config: Config, epochs: int) -> None:
+    """Train for `epochs`: schedules that ended with the old number end with the new one, milestones move along.
+
+    Raises:
+        ConfigError: fewer than one epoch.
+    """
+    if epochs < 1:
+        raise ConfigError(f"epochs is {epochs}; train for at least 1.")
+    old = config.max_epochs
+    config.max_epochs = epochs
+    for schedule in config.get("param_scheduler", []):
+        if not schedule.get("by_epoch", True):
+            continue
+        for key in ("end", "T_max"):
+            if schedule.get(key) == old:
+                schedule[key] = epochs
+        if "milestones" in schedule:
+            schedule["milestones"] = [round(milestone * epochs / old) for milestone in schedule["milestones"]]
+
+
+def build_detector(config: Config) -> torch.nn.Module:
+    """Build the config's model on the CPU; its weights are random until they are initialised or loaded.
+
+    Raises:
+        ConfigError: a part is unknown or does not fit; names it.
+    """
+    register()
+    from mmdet.registry import MODELS
+
+    try:
+        return MODELS.build(config.model)
+    except Exception as error:
+        # mmengine raises whatever the failing part raised, with the part's name put before it.
+        raise ConfigError(
+            f"The model cannot be built from its config: {error}. Look at that part of `model`."
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise ConfigError(f"There is no config {path}.{nearest(path.stem, known)}")
+    try:
+        return Config.fromfile(path).to_dict()
+    except SyntaxError as error:
+        where = f"{error.filename or path}, line {error.lineno}"
+        raise ConfigError(f"{path} is not valid Python: {error.msg} ({where}). Correct that line.") from error
+    except Exception as error:
+        # A config is a program: it can fail in any way.
+        raise ConfigError(f"{path} does not load: {type(error).__name__}: {error}. Correct it.") from error
+
+
+def _override(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set one dotted key in nested dicts and lists, in place."""
+    add = key.startswith("+")
+    *parents, last = key.removeprefix("+").split(".")
+    node: Any = values
+    for depth, part in enumerate(parents):
+        node = node[_find(node, part, parents[:depth], key)]
+    if add and isinstance(node, dict) and last not in node:
+        node[last] = _like(None, value)
+        return
+    if add and isinstance(node, list) and last == str(len(node)):
+        node.append(_like(None, value))
+        return
+    place = _find(node, last, parents, key)
+    old = node[place]
+    if isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
+        for inner, inner_value in value.items():
+            mark = "+" if add else ""
+            _override(values, mark + ".".join([*parents, last, str(inner)]), inner_value)
+    else:
+        node[place] = _like(old, value)
+
+
+def _like(old: Any, value: Any) -> Any:
+    """An override as the config would have written it.
+
+    KFP hands every number in a dict on as a float, and JSON knows no tuples, on which mmcv insists.
+    """
+    if isinstance(value, float) and value.is_integer() and not isinstance(old, float):
+        return int(value)
+    if isinstance(value, list):
+        olds = list(old) if isinstance(old, list | tuple) and old else [None]
+        items = [_like(olds[min(index, len(olds) - 1)], item) for index, item in enumerate(value)]
+        return tuple(items) if isinstance(old, tuple) else items
+    if isinstance(value, dict):
+        return {name: _like(old.get(name) if isinstance(old, dict) else None, item) for name, item in value.items()}
+    return value
+
+
+def _find(node: Any, part: str, above: Sequence[str], key: str) -> Any:
+    """The dict key or list index that `part` names in `node`."""
+    where = ".".join(above) or "the config"
+    if isinstance(node, dict):
+        if part in node:
+            return part
+        raise ConfigError(
+            f"The config has no key {key!r}: {where} has no {part!r}.{nearest(part, map(str, node))} "
+            f"To add a new key write '+{key.removeprefix('+')}'."
+        )
+    if isinstance(node, list | tuple):
+        if part.isdecimal() and int(part) < len(node) and isinstance(node, list):
+            return int(part)
+        whole = f" Set {where} as a whole." if isinstance(node, tuple) else ""
+        raise ConfigError(
+            f"The config has no key {key!r}: {where} is a list of {len(node)} (0 to {len(node) - 1}).{whole}"
+        )
+    raise ConfigError(f"The config has no key {key!r}: {where} is {node!r} and has nothing inside. Set {where} itself.")
+
+
+def _fit_classes(model: dict[str, Any], at: str, classes: Sequence[str], path: Path) -> None:
+    for place, node in _dicts(model, at):
+        if "num_classes" not in node:
+            continue
+        if node["num_classes"] is None:
+            node["num_classes"] = len(classes)
+        elif node["num_classes"] != len(classes):
+            raise ConfigError(
+                f"{place}.num_classes is {node['num_classes']}, but the dataset has {len(classes)} classes "
+                f"({', '.join(classes)}). Set it to None in {path.name}: then it follows the dataset."
+            )
+
+
+def _dicts(node: Any, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict within `node`, with its dotted key."""
+    if isinstance(node, dict):
+        yield at, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in items:
+        yield from _dicts(value, f"{at}.{key}")

@@ -1,0 +1,99 @@
+"""Overall and per-class scores of a model's results, by the metrics' registered names."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sightline.tasks.detection.metrics.coco_evaluation import KINDS, CocoEvaluation, Results, Truth, evaluate_coco
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Metric values; NaN where nothing of that class or size is in the truth.
+
+    Attributes:
+        values: metric name -> value over all classes.
+        per_class: class name -> metric name -> value.
+    """
+
+    values: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+
+
+Metric = Callable[[Truth, Results, str], Scores]
+METRICS: dict[str, Metric] = {}
+"""Name -> function of truth, results and kind (bbox or segm). A further metric is one file that adds itself here
+and that `__init__.py` imports."""
+
+
+def score_results(truth: Truth, results: Results, kinds: Sequence[str] = KINDS) -> Scores:
+    """Score COCO results against a COCO dataset by every registered metric.
+
+    Args:
+        truth: one split.
+        results: what a model found on it; left as they are. Nothing found at all scores 0.
+        kinds: bbox, segm or both; segm is left out when there are results without a mask.
+
+    Raises:
+        ForeignResultsError: a result's image or class is not in the truth.
+    """
+    if results:
+        kinds = [kind for kind in kinds if kind != "segm" or "segm" in kinds_of(results)]
+    values: dict[str, float] = {}
+    per_class: dict[str, dict[str, float]] = {category["name"]: {} for category in truth["categories"]}
+    for metric in METRICS.values():
+        for kind in kinds:
+            scores = metric(truth, results, kind)
+            values |= scores.values
+            for name, class_values in scores.per_class.items():
+                per_class[name] |= class_values
+    return Scores(values, per_class)
+
+
+def kinds_of(results: Results) -> tuple[str, ...]:
+    """What results can be scored by: boxes, and masks when every one has one. Of no results: boxes only."""
+    return KINDS if results and all("segmentation" in result for result in results) else ("bbox",)
+
+
+def coco_scores(truth: Truth, results: Results, kind: str) -> Scores:
+    """The twelve COCO numbers (https://cocodataset.org/#detection-eval), overall and per class.
+
+    AP is averaged over IoU 0.50 to 0.95 unless its name says otherwise; s, m and l are areas below 32², up to 96², and
+    above; AR_n is the recall with n detections an image.
+    """
+    evaluation = evaluate_coco(truth, results, kind)
+    everything = list(range(len(evaluation.classes)))
+    return Scores(
+        _twelve(evaluation, kind, everything),
+        {name: _twelve(evaluation, kind, [index]) for index, name in enumerate(evaluation.classes)},
+    )
+
+
+METRICS["coco"] = coco_scores
+
+
+def _twelve(evaluation: CocoEvaluation, kind: str, classes: list[int]) -> dict[str, float]:
+    precision = evaluation.precision[:, :, classes]
+    recall = evaluation.recall[:, classes]
+    values = {
+        "mAP": precision[..., 0, 2],
+        "mAP_50": precision[0, ..., 0, 2],
+        "mAP_75": precision[5, ..., 0, 2],
+        "mAP_s": precision[..., 1, 2],
+        "mAP_m": precision[..., 2, 2],
+        "mAP_l": precision[..., 3, 2],
+        "AR_1": recall[..., 0, 0],
+        "AR_10": recall[..., 0, 1],
+        "AR_100": recall[..., 0, 2],
+        "AR_s": recall[..., 1, 2],
+        "AR_m": recall[..., 2, 2],
+        "AR_l": recall[..., 3, 2],
+    }
+    return {f"{kind}_{name}": _mean(numbers) for name, numbers in values.items()}
+
+
+def _mean(numbers: np.ndarray) -> float:
+    known = numbers[numbers > -1]
+    return float(known.mean()) if known.size else math.nan

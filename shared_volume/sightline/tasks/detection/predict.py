@@ -1,0 +1,82 @@
+"""A detector ready to use: from a bundle, or from a model just trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sightline.errors import SightlineError
+from sightline.models.bundle import load_state, read_bundle
+from sightline.tasks.detection.configure import build_detector, config_from_data
+from sightline.tasks.detection.detections import Detections
+from sightline.tasks.detection.registry import register
+from sightline.tasks.detection.results import to_detections
+
+if TYPE_CHECKING:
+    from mmdet.models import BaseDetector
+    from mmengine.config import Config
+
+
+class Detector:
+    """Finds objects on images. Make one by `load_detector` or `Detector.from_model`.
+
+    Attributes:
+        classes: names, by label.
+        config: the config it was built from.
+        model: mmdet's detector, in evaluation mode.
+    """
+
+    def __init__(self, model: "BaseDetector", config: "Config", classes: Sequence[str]) -> None:
+        register()
+        from mmcv.transforms import Compose
+
+        self.model: BaseDetector = model.eval()
+        self.config = config
+        self.classes = tuple(classes)
+        # Truth is not there to load, nor needed.
+        self._pipeline = Compose([step for step in config.test_pipeline if step["type"] != "LoadAnnotations"])
+
+    @classmethod
+    def from_model(cls, model: "BaseDetector", config: "Config", classes: Sequence[str]) -> "Detector":
+        """Use a model as it is, on the device where it lies; it is set to evaluation mode."""
+        return cls(model, config, classes)
+
+    def predict(self, images: Sequence[np.ndarray], score_threshold: float = 0.0) -> list[Detections]:
+        """What is on each image, boxes and masks in pixels of the given image.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, upright. They run one by one, so a result never depends on its neighbours.
+            score_threshold: detections below it are left out.
+        """
+        return [self._predict_one(image, score_threshold) for image in images]
+
+    def _predict_one(self, image: np.ndarray, score_threshold: float) -> Detections:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise SightlineError(
+                f"An image must be an array (height, width, 3) of uint8 in BGR, not {image.shape} of {image.dtype}. "
+                "Read files with sightline.images.files.read_image."
+            )
+        sample: dict[str, Any] = self._pipeline({"img": image, "img_id": 0})
+        with torch.inference_mode():
+            (result,) = self.model.test_step({"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]})
+        return to_detections(result.pred_instances, image.shape, score_threshold)
+
+
+def load_detector(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
+    """Load a model bundle; its files are verified before any of them is used.
+
+    Args:
+        bundle_dir: the bundle's folder.
+        device: a torch device.
+        sha256: what the manifest's digest must be; None trusts the folder's own manifest.
+
+    Raises:
+        BundleError: a file is changed, missing or not the bundle's, or the weights do not fit the config.
+    """
+    bundle = read_bundle(bundle_dir, sha256)
+    config = config_from_data(bundle.config)
+    model = build_detector(config)
+    load_state(bundle, model)
+    return Detector(model.to(device), config, bundle.classes)

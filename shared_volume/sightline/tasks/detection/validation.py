@@ -1,0 +1,44 @@
+"""COCO scores during validation, by our own evaluation."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+
+from sightline.tasks.detection.detections import to_coco_results
+from sightline.tasks.detection.results import to_detections
+
+
+@METRICS.register_module()
+class SightlineCocoMetric(BaseMetric):
+    """The scores (`bbox_mAP`, `segm_mAP`, …) of the validated images, named without a prefix.
+
+    Args:
+        ann_file: COCO truth; category ids are 1 + the index into the classes.
+        kinds: what is scored, of "bbox" and "segm"; by default masks too where the detector gives them.
+    """
+
+    def __init__(self, ann_file: str, kinds: Sequence[str] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.truth = json.loads(Path(ann_file).read_bytes())
+        self.kinds = kinds
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep one batch's predictions, one entry an image."""
+        for sample in data_samples:
+            detections = to_detections(sample["pred_instances"], sample["ori_shape"])
+            self.results.append((to_coco_results(detections, sample["img_id"]), detections.masks is not None))
+
+    def compute_metrics(self, results: list[tuple[list[dict[str, Any]], bool]]) -> dict[str, float]:
+        """The scores over the whole truth: an image without predictions counts as one on which nothing was found."""
+        from sightline.tasks.detection.metrics.scores import (
+            score_results,  # here: inference registers this metric and never scores
+        )
+
+        has_masks = any(masks for _, masks in results)
+        kinds = self.kinds or (("bbox", "segm") if has_masks else ("bbox",))
+        found = [result for image_results, _ in results for result in image_results]
+        return dict(score_results(self.truth, found, kinds).values)
