@@ -26,10 +26,11 @@ from PIL import Image, ImageDraw  # noqa: E402
 from pycocotools import mask  # noqa: E402
 
 from sightline.annotations.folder import read_usable  # noqa: E402
+from sightline.annotations.instances import choose_classes
 from sightline.annotations.labelme import Document, Shape, read_document, write_document  # noqa: E402
 from sightline.annotations.recipe import Recipe  # noqa: E402
 from sightline.annotations.regions import Box, write_coco  # noqa: E402
-from sightline.tasks.detection.data import choose_classes, convert_images  # noqa: E402
+from sightline.tasks.detection.data import truth_of  # noqa: E402
 
 WIDTH, HEIGHT = 640, 352
 LABELS = ("PS4-Controller", "Smart-Plug", "Smart-Switch")
@@ -65,7 +66,7 @@ def make_polygon(draw: random.Random) -> np.ndarray:
 def convert_ours(folder: Path, target: Path) -> list[Box]:
     images, findings = read_usable(folder, Recipe())
     assert not findings, findings[0]
-    content = convert_images(images, choose_classes(images, Recipe()))
+    content = truth_of(images, choose_classes(images, Recipe()))
     write_coco(target, content)
     return [tuple(annotation["bbox"]) for annotation in content["annotations"]]
 
@@ -83,7 +84,7 @@ def convert_labelme2coco(folder: Path, target: Path) -> list[Box]:
 def convert_by_raster(folder: Path, target: Path) -> list[Box]:
     """Ours, but with boxes and areas as many converters take them: paint each polygon, look where the paint is."""
     images, _ = read_usable(folder, Recipe())
-    content = convert_images(images, choose_classes(images, Recipe()))
+    content = truth_of(images, choose_classes(images, Recipe()))
     for annotation in content["annotations"]:
         canvas = Image.new("L", (WIDTH, HEIGHT))
         ImageDraw.Draw(canvas).polygon(annotation["segmentation"][0], fill=1, outline=1)

@@ -54,7 +54,7 @@ def train(side: str, dataset_dir: Path, folder: Path) -> float:
     set_thread_environment()
     import torch
 
-    from sightline.tasks.detection.configure import load_config, set_epochs
+    from sightline.models.config import load_config, set_epochs
     from sightline.tasks.detection.registry import register
 
     register()

@@ -74,7 +74,7 @@ def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
     parser.add_argument(
         "--format",
         default="auto",
-        choices=("auto", "labelme", "coco", "voc", "yolo", "cvat"),
+        choices=("auto", "labelme", "coco", "voc", "yolo", "cvat", "folders"),
         help="what the folder holds (default: told by its files)",
     )
     parser.add_argument(
@@ -83,6 +83,9 @@ def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
         default=[],
         metavar="CODE=OUTCOME",
         help="what becomes of a finding: fix, drop or fail, like missing_image=drop; wins over the category's recipe",
+    )
+    parser.add_argument(
+        "--task", default="", help="what is to be learnt, like classification (default: told by the files)"
     )
     parser.set_defaults(run=_publish)
 
@@ -175,7 +178,7 @@ def _publish(options: argparse.Namespace) -> int:
     from laptop.publish import publish
 
     policy = {code: str(value) for code, value in pairs_of("--policy", options.policy, "missing_image=drop").items()}
-    return publish(options.folder, options.category, options.version, options.format, policy)
+    return publish(options.folder, options.category, options.version, options.format, policy, options.task)
 
 
 def _local(options: argparse.Namespace) -> int:

@@ -34,7 +34,6 @@ REPORTS = {
 IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
 """Image -> the steps that run in it."""
 
-HEADLINES = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "segm_mAP", "segm_mAP_50", "segm_mAP_75")
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
@@ -222,6 +221,7 @@ def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str
     scores = outputs.get("evaluate", {}).get("scores")
     return {
         "run": run,
+        "task": model.get("task") or dataset.get("task"),
         "category": request.category,
         "annotation_version": frozen.get("annotation_version") or None,
         "dataset_version": dataset.get("version") or frozen.get("dataset_version") or None,
@@ -299,9 +299,10 @@ def _print_result(console: Console, workspace: Workspace, result: Mapping[str, A
         table = Table(title=f"{result['category']} {result['dataset_version']}: scores of the selected model")
         table.add_column("metric")
         table.add_column("value", justify="right")
-        for name in HEADLINES:
-            if metrics.get(name) is not None:
-                table.add_row(name, f"{metrics[name]:.3f}")
+        from sightline.tasks.task import headlines_of
+
+        for name in headlines_of(metrics):
+            table.add_row(name, f"{metrics[name]:.3f}")
         console.print(table)
     if result["model"]["uri"]:
         console.print(f"model: {result['model']['uri']}", soft_wrap=True)

@@ -4,17 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def publish(folder: Path, category: str, version: str, form: str, policy: Mapping[str, str]) -> int:
+def publish(folder: Path, category: str, version: str, form: str, policy: Mapping[str, str], task: str) -> int:
     """Publish a folder of annotations as an annotation version, and say what happened."""
     from sightline.annotations.findings import summarize_findings
     from sightline.publish.annotations import publish_annotations
+    from sightline.references import DETECTION
     from sightline.settings import settings
+    from sightline.tasks.task import task_of
 
-    published = publish_annotations(settings(), folder, category, version, form, policy)
+    published = publish_annotations(settings(), folder, category, version, form, policy, task)
     row = published.outcome.record
     if published.outcome.new:
         commit = str(row.commit)[:12]
-        print(f"published {row.tag}: {row.image_count} images, {row.annotation_count} shapes, commit {commit}")
+        told = task_of(row.recipe)
+        what = "shapes" if told == DETECTION else f"annotations for {told}"
+        print(f"published {row.tag}: {row.image_count} images, {row.annotation_count} {what}, commit {commit}")
     else:
         print(f"{category} {version} is already published with the same content: nothing to do")
     if published.left_out:

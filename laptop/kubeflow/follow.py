@@ -11,8 +11,8 @@ from rich.table import Table
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.sql import Records, failure_of
 from laptop.kubeflow.tasks import ENDED, StepState, nothing_new, steps_of
-from laptop.local import HEADLINES
 from sightline.processes.deadline import deadline_seconds
+from sightline.tasks.task import headlines_of
 
 SECONDS_BETWEEN_LOOKS = 5.0
 INTERRUPTED = 130
@@ -89,10 +89,8 @@ def _print_end(console: Console, run: Any, records: Records) -> None:
         table = Table(title="scores of the selected model")
         table.add_column("metric")
         table.add_column("value", justify="right")
-        for name in HEADLINES:
-            value = scores.get(name)
-            if value is not None:
-                table.add_row(name, f"{value:.3f}")
+        for name in headlines_of(scores):
+            table.add_row(name, f"{scores[name]:.3f}")
         console.print(table)
     elif any(step.name == "evaluate" for step in steps):
         why = f"not from SQL: {records.missing}" if records.missing else "SQL has them under the run that made them"

@@ -13,6 +13,9 @@ from typing import Any, Protocol, Self
 
 from sightline.errors import SightlineError
 
+DETECTION = "detection"
+"""The task of all that was made before there were others."""
+
 Fact = str | int | float | None
 
 
@@ -115,6 +118,7 @@ class DatasetReference(_Reference):
     tag: str
     commit: str
     digest: str
+    task: str = DETECTION
 
     KIND = "dataset"
 
@@ -132,5 +136,6 @@ class ModelReference(_Reference):
     metric_value: float | None = None
     last_uri: str | None = None
     last_sha256: str | None = None
+    task: str = DETECTION
 
     KIND = "model"

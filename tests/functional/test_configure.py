@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from sightline.models.bundle import parse_config
-from sightline.tasks.detection.configure import (
+from sightline.models.config import (
     ConfigError,
-    build_detector,
     config_from_data,
     config_text,
     load_config,
     set_epochs,
 )
+from sightline.tasks.detection.fit import build_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
 DEFAULT = CONFIGS / "mask_rcnn_r18_small.py"
@@ -123,7 +123,7 @@ def test_a_config_that_does_not_load_says_why(tmp_path, text, message):
 def test_a_part_that_does_not_exist_is_named():
     config = load({"model.backbone.type": "ResNett"})
     with pytest.raises(ConfigError, match="ResNett"):
-        build_detector(config)
+        build_model(config)
 
 
 def test_epochs_move_the_schedule_along():

@@ -14,9 +14,10 @@ import torch
 from pycocotools import mask as coco_mask
 
 from sightline.errors import SightlineError
+from sightline.models.config import load_config
 from sightline.tasks.detection import ops
-from sightline.tasks.detection.configure import build_detector, load_config
-from sightline.tasks.detection.predict import Detector
+from sightline.tasks.detection.fit import build_model
+from sightline.tasks.detection.predict import predictor_of
 
 WHEELS = Path(os.environ.get("SIGHTLINE_TEST_WHEELS", "/nowhere"))
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
@@ -238,13 +239,13 @@ def test_a_whole_mask_rcnn_predicts_the_same_with_both_sets_of_ops(compiled, mon
     # Low thresholds: an untrained model then finds many things, with masks that are not empty.
     low = {"score_thr": 0.0, "mask_thr_binary": 0.2}
     config = load_config(CONFIGS / "mask_rcnn_r18_small.py", {"model.test_cfg.rcnn": low}, ["circle", "square"])
-    model = build_detector(config)
+    model = build_model(config)
     model.init_weights()
     # Larger weights than a trained model's would only magnify the rounding of float32.
     with torch.no_grad():
         for weight in model.parameters():
             weight += 0.02 * torch.randn_like(weight)
-    detector = Detector.from_model(model, config, ["circle", "square"])
+    detector = predictor_of(model, config, ["circle", "square"])
     image = np.random.default_rng(0).integers(0, 255, (200, 320, 3), dtype=np.uint8)
     found = []
     for module in (compiled, ops):

@@ -10,9 +10,10 @@ from pycocotools import mask as coco_mask
 
 from sightline.errors import SightlineError
 from sightline.models.bundle import BundleError, write_bundle
-from sightline.tasks.detection.configure import build_detector, config_text, load_config
+from sightline.models.config import config_text, load_config
 from sightline.tasks.detection.detections import to_coco_results
-from sightline.tasks.detection.predict import Detector, load_detector
+from sightline.tasks.detection.fit import build_model
+from sightline.tasks.detection.predict import load_predictor, predictor_of
 from sightline.tasks.detection.registry import register
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
@@ -30,12 +31,12 @@ def detector(request):
     """An untrained detector that finds many things."""
     torch.manual_seed(0)
     config = load_config(CONFIGS / f"{request.param}.py", LOW[request.param], CLASSES)
-    model = build_detector(config)
+    model = build_model(config)
     model.init_weights()
     with torch.no_grad():
         for weight in model.parameters():  # a fresh head gives every place the same score
             weight += 0.05 * torch.randn_like(weight)
-    return Detector.from_model(model, config, CLASSES)
+    return predictor_of(model, config, CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +97,12 @@ def test_a_loaded_bundle_predicts_what_its_model_did(detector, image, tmp_path):
     digest = write_bundle(
         tmp_path / "best", detector.model.state_dict(), config_text(detector.config), CLASSES, None, None, {}
     )
-    loaded = load_detector(tmp_path / "best", sha256=digest)
+    loaded = load_predictor(tmp_path / "best", sha256=digest)
     assert loaded.classes == ("cup", "fork")
     (expected,), (found,) = detector.predict([image]), loaded.predict([image])
     assert to_coco_results(found, 1) == to_coco_results(expected, 1)
     with pytest.raises(BundleError):
-        load_detector(tmp_path / "best", sha256="0" * 64)
+        load_predictor(tmp_path / "best", sha256="0" * 64)
 
 
 def test_validation_scores_come_without_a_prefix(tmp_path):

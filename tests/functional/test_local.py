@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sightline.steps.evaluate.report import render_evaluation_report
+from tests.installed import run
 from tests.live_code import LIVE, append
 from tests.workspace import REPOSITORY
 
@@ -51,6 +52,12 @@ class Laptop:
     def last_run(self) -> dict:
         return json.loads((self.workspace / "last_run.json").read_text())
 
+    def has_version(self, tag: str) -> bool:
+        """Whether a version is published."""
+        return (self.workspace / "dataset.git").is_dir() and tag in run(
+            "git", "-C", str(self.workspace / "dataset.git"), "tag"
+        )
+
     @property
     def code(self) -> Path:
         """The helper code that the next run uses."""
@@ -77,9 +84,8 @@ class Laptop:
         return {"files": storage, "rows": rows}
 
 
-@pytest.fixture(scope="module")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
-    folder = tmp_path_factory.mktemp("laptop")
+def copy_checkout(folder: Path) -> Laptop:
+    """A copy of this checkout in a folder, beside an empty workspace."""
     for name in TRACKED:
         source = REPOSITORY / name
         if source.is_dir():
@@ -87,7 +93,13 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
         else:
             (folder / "checkout").mkdir(exist_ok=True)
             shutil.copy(source, folder / "checkout" / name)
-    made = Laptop(folder / "checkout", folder / "workspace")
+    return Laptop(folder / "checkout", folder / "workspace")
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    folder = tmp_path_factory.mktemp("laptop")
+    made = copy_checkout(folder)
     for arguments in (
         ("sample", str(folder / "plates"), "--images", "24", "--labels", "board"),
         ("publish", str(folder / "plates"), "--category", "plates", "--version", "v0.1.0"),

@@ -37,7 +37,17 @@ from tests.unit.test_sources import coco_folder, cvat_folder, voc_folder, voc_ob
 from tests.workspace import REPOSITORY, Installation, finished, run_pipeline
 
 LAST_RUN = {
-    *("run", "category", "annotation_version", "dataset_version", "findings", "warnings", "code_digest", "model"),
+    *(
+        "run",
+        "task",
+        "category",
+        "annotation_version",
+        "dataset_version",
+        "findings",
+        "warnings",
+        "code_digest",
+        "model",
+    ),
     *("metrics", "reports", "steps"),
 }
 
@@ -391,7 +401,7 @@ def test_a_training_that_kill_9_stopped_goes_on_where_it_was(installation, train
 
 def test_evaluate_selects_the_candidate_that_is_best_by_the_metric_that_is_asked_for():
     from sightline.steps.evaluate.compare import Scored, _select
-    from sightline.tasks.detection.metrics.scores import Scores
+    from sightline.tasks.task import Scores
 
     scored = [
         Scored(SimpleNamespace(name=name), [], Scores({"bbox_mAP": boxes, "segm_mAP": masks}, {}))  # type: ignore[arg-type]
@@ -459,7 +469,11 @@ def test_ctrl_c_ends_a_command_with_what_to_type(installed, tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr("laptop.catalogue.versions", interrupted)
-    assert main(["versions", "--workspace", str(tmp_path)]) == 130
+    try:
+        status = main(["versions", "--workspace", str(tmp_path)])
+    except KeyboardInterrupt:  # which would end all tests
+        pytest.fail("Ctrl-C is not caught")
+    assert status == 130
     assert "run the same command again" in capsys.readouterr().err
 
 

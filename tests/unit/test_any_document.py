@@ -17,12 +17,13 @@ from pycocotools.coco import COCO
 
 from sightline.annotations.findings import ALLOWED, Code, Policy
 from sightline.annotations.folder import read_usable
+from sightline.annotations.instances import choose_classes
 from sightline.annotations.labelme import copy_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import write_coco
 from sightline.errors import SightlineError
-from sightline.tasks.detection.data import choose_classes, convert_images
+from sightline.tasks.detection.data import truth_of
 
 WIDTH, HEIGHT = 48, 32
 MANY = settings(
@@ -149,7 +150,7 @@ def require_coco_or_findings(folder: Path, recipe: Recipe) -> list:
         assert found.outcome in ALLOWED[found.code] | {"drop"}
         json.dumps(found.to_json(), allow_nan=False, ensure_ascii=False).encode()
     target = folder.parent / "coco.json"
-    write_coco(target, convert_images(images, choose_classes(images, recipe)))
+    write_coco(target, truth_of(images, choose_classes(images, recipe)))
     coco = COCO(str(target))
     for image in coco.dataset["images"]:
         assert image["width"] > 0

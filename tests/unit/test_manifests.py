@@ -246,7 +246,7 @@ def test_a_field_that_katib_does_not_know_would_be_seen():
 
 
 def test_the_trial_uses_every_parameter_of_the_search_and_sets_keys_that_the_config_has():
-    from sightline.tasks.detection.configure import load_config
+    from sightline.models.config import load_config
 
     spec = one("Experiment")["spec"]
     template = spec["trialTemplate"]

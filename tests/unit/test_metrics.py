@@ -17,7 +17,8 @@ from pycocotools.cocoeval import COCOeval
 from sightline.tasks.detection.metrics.coco_evaluation import ForeignResultsError
 from sightline.tasks.detection.metrics.confusion import box_overlaps, confusion_matrix
 from sightline.tasks.detection.metrics.curves import precision_recall
-from sightline.tasks.detection.metrics.scores import METRICS, Scores, kinds_of, score_results
+from sightline.tasks.detection.metrics.scores import METRICS, kinds_of, score_results
+from sightline.tasks.task import Scores
 
 WIDTH, HEIGHT = 320, 240
 NAMES = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l"]

@@ -15,14 +15,17 @@ from pycocotools import mask as run_length
 
 from sightline.errors import SightlineError
 from sightline.reports.page import duration, number, table
-from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable, shapes_from_coco
-from sightline.steps.evaluate.report import CandidateResult, ImageScore, render_evaluation_report, score_image
+from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable
+from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.record.report import render_data_report
 from sightline.steps.record.split import Split, Splitting
 from sightline.steps.record.statistics import assemble_statistics, measure_split
 from sightline.steps.testing.draw import draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.train.report import render_training_report
+from sightline.tasks.detection.draw import shapes_of
+from sightline.tasks.detection.report import score_image
+from sightline.tasks.task import ImageScore, Task
 
 FIVE_MB = 5_000_000
 CLASSES = ["board", "<b>digit</b>", "車牌"]
@@ -232,6 +235,9 @@ def test_findings_say_which_step_found_them(tmp_path):
 # --- training report
 
 
+DETECTION = Task("detection")
+
+
 def history(epochs: int = 3, iterations: int = 4) -> list[dict]:
     records: list[dict] = []
     for epoch in range(1, epochs + 1):
@@ -296,9 +302,8 @@ def result(image: int, category: int, x: float, score: float, side: float = 20.0
 
 
 def evaluation(folder: Path, **changes) -> str:
-    curve = SimpleNamespace(recall=np.linspace(0, 1, 101), precision=np.full(101, 0.9), average_precision=0.9)
-    undefined = SimpleNamespace(recall=np.linspace(0, 1, 101), precision=np.full(101, -1.0), average_precision=-1.0)
     arguments = {
+        "task": DETECTION,
         "dataset_dir": folder,
         "split": "test",
         "candidates": [
@@ -309,7 +314,6 @@ def evaluation(folder: Path, **changes) -> str:
         ],
         "selected": "best",
         "results": [result(4, 1, 5, 0.95), result(4, 2, 60, 0.9), result(4, 2, 27, 0.1)],
-        "curves": {"board": curve, "車牌": undefined},
         "confusion": SimpleNamespace(labels=(*CLASSES, "background"), matrix=np.diag([31, 17, 0, 0])),
         "facts": FACTS,
         "select_by": "bbox_mAP",
@@ -327,7 +331,7 @@ def test_the_evaluation_report_compares_the_candidates_and_stresses_the_selected
     assert ["bbox_mAP_s", "–", "–"] in page.rows
     assert ["board", "1", "0.770"] in page.rows
     assert re.search(r'<tr class="highlighted"><td class="short">best \(selected\)', html)
-    assert page.says("31") and page.says("board (0.900)")
+    assert page.says("31") and page.says("board (1.000)")
 
 
 def test_each_image_is_shown_as_truth_beside_prediction_with_its_errors(tmp_path):
@@ -336,8 +340,8 @@ def test_each_image_is_shown_as_truth_beside_prediction_with_its_errors(tmp_path
     assert len(page.images()) == 2
 
 
-def test_an_evaluation_without_predictions_curves_or_confusion_has_a_report(tmp_path):
-    page = read_page(evaluation(write_dataset(tmp_path / "d"), results=[], curves={}, confusion=None, select_by=""))
+def test_an_evaluation_without_predictions_has_a_report(tmp_path):
+    page = read_page(evaluation(write_dataset(tmp_path / "d"), results=[], select_by=""))
     assert page.says("F1 0.00: 0 found, 2 missed, 0 false")
 
 
@@ -368,7 +372,7 @@ def test_the_test_report_counts_detections_and_milliseconds(tmp_path):
         TestedImage("plates/a.png", tmp_path / "a.png", [result(1, 1, 5, 0.9), result(1, 2, 40, 0.2)], 10.0),
         TestedImage(HOSTILE_FILE, tmp_path / "a.png", [], 30.0),
     ]
-    page = read_page(render_test_report(images, CLASSES, FACTS))
+    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS))
     assert page.tile("Images") == "2"
     assert page.tile("Detections") == "1"
     assert page.tile("Median per image") == "20 ms"
@@ -380,7 +384,7 @@ def test_the_test_report_counts_detections_and_milliseconds(tmp_path):
 
 
 def test_no_image_to_test_is_said():
-    assert read_page(render_test_report([], CLASSES, {})).says("There was no image to test")
+    assert read_page(render_test_report(DETECTION, [], CLASSES, {})).says("There was no image to test")
 
 
 @pytest.mark.slow
@@ -389,7 +393,7 @@ def test_a_thousand_images_stay_under_five_megabytes(tmp_path):
     Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4)).save(tmp_path / "a.png")
     results = [result(1, 1, 5, 0.9, side=60), result(1, 2, 120, 0.8, side=100)]
     images = [TestedImage(f"folder/{index:04d}.png", tmp_path / "a.png", results, 12.0) for index in range(1000)]
-    page = read_page(render_test_report(images, CLASSES, FACTS))
+    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS))
     assert len(page.images()) == 1000
     assert page.says("1\u2009000 images of 1\u2009000.")
 
@@ -398,7 +402,7 @@ def test_a_full_page_says_how_many_images_it_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(Thumbnails.__init__, "__defaults__", (60_000,))
     write_image(tmp_path / "noise.png", 500, 400)
     images = [TestedImage(f"{index}.png", tmp_path / "noise.png", [], 12.0) for index in range(30)]
-    page = read_page(render_test_report(images, CLASSES, FACTS))
+    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS))
     shown = len(page.images())
     assert 1 < shown < 30
     assert page.says(f"{shown} images of 30: as many as fit")
@@ -451,7 +455,7 @@ def test_a_box_past_the_image_is_no_error(box):
 
 
 def test_weak_results_are_not_drawn_and_the_strongest_is_on_top():
-    shapes = shapes_from_coco([result(1, 1, 5, 0.9), result(1, 2, 5, 0.6), result(1, 3, 5, 0.1)], CLASSES, 0.3)
+    shapes = shapes_of([result(1, 1, 5, 0.9), result(1, 2, 5, 0.6), result(1, 3, 5, 0.1)], CLASSES, (9, 9), 0.3)
     assert [shape.score for shape in shapes] == [0.6, 0.9]
 
 
@@ -459,7 +463,7 @@ def test_weak_results_are_not_drawn_and_the_strongest_is_on_top():
 def test_predictions_are_drawn_at_full_size(tmp_path, extension, kind):
     Image.new("RGB", (320, 200), "white").save(tmp_path / "a.png")
     target = tmp_path / "new" / f"drawn{extension}"
-    draw_predictions(tmp_path / "a.png", [result(1, 1, 40, 0.9, 80)], CLASSES, target, 0.3)
+    draw_predictions(DETECTION, tmp_path / "a.png", [result(1, 1, 40, 0.9, 80)], CLASSES, target, 0.3)
     with Image.open(target) as drawn:
         assert (drawn.format, drawn.size) == (kind, (320, 200))
         assert drawn.convert("RGB").getpixel((40, 60)) == pytest.approx((59, 130, 246), abs=60)
@@ -469,7 +473,7 @@ def test_a_photograph_with_orientation_is_drawn_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (320, 200), "white").save(tmp_path / "turned.jpg", exif=exif)
-    draw_predictions(tmp_path / "turned.jpg", [], CLASSES, tmp_path / "drawn.png", 0.3)
+    draw_predictions(DETECTION, tmp_path / "turned.jpg", [], CLASSES, tmp_path / "drawn.png", 0.3)
     with Image.open(tmp_path / "drawn.png") as drawn:
         assert drawn.size == (200, 320)
 
@@ -477,7 +481,7 @@ def test_a_photograph_with_orientation_is_drawn_upright(tmp_path):
 def test_a_target_of_another_format_is_refused(tmp_path):
     write_image(tmp_path / "a.png")
     with pytest.raises(SightlineError, match=r"\.gif"):
-        draw_predictions(tmp_path / "a.png", [], CLASSES, tmp_path / "drawn.gif", 0.3)
+        draw_predictions(DETECTION, tmp_path / "a.png", [], CLASSES, tmp_path / "drawn.gif", 0.3)
 
 
 # --- the page

@@ -17,6 +17,7 @@ from pycocotools import mask as rle_of
 from sightline.annotations.check import check_document
 from sightline.annotations.findings import Code, Outcome, Policy
 from sightline.annotations.folder import read_usable
+from sightline.annotations.instances import choose_classes
 from sightline.annotations.join import join_parts
 from sightline.annotations.labelme import Document, Shape, read_document
 from sightline.annotations.read import Annotated
@@ -29,7 +30,7 @@ from sightline.formats.detect import detect_form
 from sightline.formats.folder import Listing, list_folder
 from sightline.formats.reading import Ledger, Unusable, mask_pixels, mask_shape
 from sightline.images.files import ImageHeader
-from sightline.tasks.detection.data import choose_classes, convert_images
+from sightline.tasks.detection.data import truth_of
 from tests.make_labelme import HEIGHT, WIDTH, files_in, make_image, make_labelme
 
 LENIENT = Policy.of(
@@ -598,7 +599,7 @@ def test_a_folder_or_format_that_does_not_exist_is_named(tmp_path):
         as_labelme(tmp_path, "coko", tmp_path / "out")
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("auto", "labelme")])
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("auto", "labelme", "folders")])
 def test_a_folder_without_anything_of_the_format_asked_for_is_refused(tmp_path, form):
     make_labelme(tmp_path / "in")
     with pytest.raises(SightlineError, match=r"no image with annotations in the format|no file names the classes"):
@@ -678,8 +679,8 @@ def to_coco(documents):
         document = Document(name, SIZE[1], SIZE[0], tuple(shapes))
         checked, findings = check_document(Annotated(f"{name}.json", name, document, header), Recipe())
         assert findings == []
-        images.append(join_parts(checked, f"{name}.json", document))
-    return convert_images(images, choose_classes(images, Recipe()))
+        images.append(join_parts(checked, f"{name}.json"))
+    return truth_of(images, choose_classes(images, Recipe()))
 
 
 def to_labelme(content):

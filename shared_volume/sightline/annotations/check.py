@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn
 
 import numpy as np
 
@@ -31,6 +31,10 @@ from sightline.annotations.spelling import resembling_label
 
 # Dropping these is what the user asked for; an image that has nothing else is a background, not a mistake.
 _ASKED_FOR: Final = frozenset({Code.LABEL_NOT_VALID})
+AnnotatedBy = Literal["shapes", "flags"]
+"""Objects are shapes with an area; or the document's flags say what the whole image is."""
+
+WHOLE_IMAGE: Final = -1
 _LARGEST_RADIUS: Final = 1e5  # pixels
 _FURTHEST_MASK: Final = 1e6  # pixels; beyond, its array would not fit into memory
 
@@ -43,7 +47,7 @@ class Part:
         label: after the recipe's label map.
         group_id: the annotator's.
         region: what it covers.
-        index: which shape of the document it is.
+        index: which shape of the document it is; WHOLE_IMAGE for none of them.
         flags: the annotator's ticks.
     """
 
@@ -101,8 +105,18 @@ class _Notes:
         raise _LeftOut
 
 
-def check_document(annotated: Annotated, recipe: Recipe) -> tuple[Checked | None, list[Finding]]:
-    """Check one document: the image with its usable shapes (None when it must stay out), and what was found."""
+def check_document(
+    annotated: Annotated, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
+) -> tuple[Checked | None, list[Finding]]:
+    """Check one document: the image with what is usable on it (None when it must stay out), and what was found.
+
+    Args:
+        annotated: as read.
+        recipe: what is wanted.
+        annotated_by: whether shapes with an area are the objects, or the document's flags say what the whole image is.
+    """
+    if annotated_by == "flags":
+        return _check_flags(annotated, recipe)
     header = annotated.header
     notes = _Notes(Policy.of(recipe.policy), annotated.file, annotated.findings)
     drawn = _usable_shapes(annotated, recipe, notes)
@@ -123,6 +137,28 @@ def check_document(annotated: Annotated, recipe: Recipe) -> tuple[Checked | None
         if found.outcome is not Outcome.FIX:
             return None, notes.findings
     return Checked(annotated.image, header.width, header.height, tuple(parts.kept)), notes.findings
+
+
+def _check_flags(annotated: Annotated, recipe: Recipe) -> tuple[Checked | None, list[Finding]]:
+    """The image as one part that covers it all, of the class that is ticked."""
+    policy, findings, header = Policy.of(recipe.policy), list(annotated.findings), annotated.header
+    ticked = sorted({recipe.rename(name) for name, on in annotated.document.flags.items() if on} - {""})
+    wanted = [label for label in ticked if recipe.wants(label)]
+    if len(wanted) == 1:
+        width, height = header.width, header.height
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
+        part = Part(wanted[0], None, polygon_region([corners]), WHOLE_IMAGE, {})
+        return Checked(annotated.image, width, height, (part,)), findings
+    if not ticked:
+        code, message = (
+            Code.NO_CLASS,
+            "no flag says what the image shows. Tick one, or put the image in a class's folder.",
+        )
+    elif not wanted:
+        code, message = Code.LABEL_NOT_VALID, f"{', '.join(map(repr, ticked))} is not among the recipe's labels."
+    else:
+        code, message = Code.SEVERAL_CLASSES, f"it is ticked as {', '.join(map(repr, wanted))}. Tick one only."
+    return None, [*findings, policy.finding(code, annotated.file, None, message)]
 
 
 def _lost_something(notes: _Notes) -> bool:

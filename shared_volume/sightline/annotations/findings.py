@@ -74,6 +74,8 @@ class Code(StrEnum):
     SIMILAR_TO_SEVERAL = "similar_to_several_splits"
     LISTED_APART = "similar_images_listed_apart"
     LISTED_UNKNOWN = "listed_image_unknown"
+    NO_CLASS = "image_without_class"
+    SEVERAL_CLASSES = "image_of_several_classes"
     ONLY_OTHER_LABELS = "only_other_labels"
     LEFT_OUT_BY_PLUGIN = "left_out_by_plugin"
     AREA_BELOW = "area_below_minimum"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sightline.annotations.check import Checked, check_document
+from sightline.annotations.check import AnnotatedBy, Checked, check_document
 from sightline.annotations.findings import Finding, Policy
 from sightline.annotations.instances import DatasetImage
 from sightline.annotations.join import join_parts
@@ -31,7 +31,9 @@ class CheckedFile:
     findings: list[Finding]
 
 
-def check_annotations(annotation_dir: Path, recipe: Recipe) -> Iterator[CheckedFile]:
+def check_annotations(
+    annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
+) -> Iterator[CheckedFile]:
     """Read and check an annotation folder, file by file.
 
     Raises:
@@ -41,11 +43,13 @@ def check_annotations(annotation_dir: Path, recipe: Recipe) -> Iterator[CheckedF
         if not isinstance(annotated, Annotated):
             yield CheckedFile(annotated.file, None, None, [annotated])
             continue
-        checked, found = check_document(annotated, recipe)
+        checked, found = check_document(annotated, recipe, annotated_by)
         yield CheckedFile(annotated.file, annotated, checked, found)
 
 
-def read_usable(annotation_dir: Path, recipe: Recipe) -> tuple[list[DatasetImage], list[Finding]]:
+def read_usable(
+    annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
+) -> tuple[list[DatasetImage], list[Finding]]:
     """The usable images, sorted by name, and everything found up to the join of their groups, by file and shape.
 
     Args:
@@ -57,10 +61,10 @@ def read_usable(annotation_dir: Path, recipe: Recipe) -> tuple[list[DatasetImage
     """
     images: list[DatasetImage] = []
     findings: list[Finding] = []
-    for one in check_annotations(annotation_dir, recipe):
+    for one in check_annotations(annotation_dir, recipe, annotated_by):
         findings += one.findings
-        if one.annotated and one.checked:
-            images.append(join_parts(one.checked, one.file, one.annotated.document))
+        if one.checked:
+            images.append(join_parts(one.checked, one.file))
     usable, rare = find_rare_labels(sorted(images, key=lambda image: image.name), recipe)
     return usable, sorted([*findings, *rare], key=position)
 

@@ -1,8 +1,10 @@
 """The records that the stages hand on: an image on its way into the dataset, and the instances on it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import Region
 
 
@@ -46,3 +48,10 @@ class DatasetImage:
     def count_labels(self) -> dict[str, int]:
         """Label -> number of instances, by label."""
         return dict(sorted(Counter(instance.label for instance in self.instances).items()))
+
+
+def choose_classes(images: Iterable[DatasetImage], recipe: Recipe) -> tuple[str, ...]:
+    """The classes in the order of their category ids: the recipe's, else every label that occurs, by name."""
+    if recipe.classes is not None:
+        return recipe.classes
+    return tuple(sorted({instance.label for image in images for instance in image.instances}))

@@ -9,6 +9,7 @@ from typing import Final
 
 from sightline.annotations.findings import Outcome, count_findings
 from sightline.annotations.folder import read_usable
+from sightline.annotations.instances import choose_classes
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import read_coco
 from sightline.errors import SightlineError, nearest
@@ -23,7 +24,7 @@ from sightline.services.versioning.datasets import find_dataset, pull_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import IMAGES, SPLITS
 from sightline.settings import Settings
-from sightline.tasks.detection.data import choose_classes, convert_images
+from sightline.tasks.detection.data import truth_of
 from sightline.versions import Tag, parse_tag
 
 log = logging.getLogger(__name__)
@@ -126,4 +127,4 @@ def annotation_part(folder: Path, losses: Losses) -> Part:
     dropped = [found for found in findings if found.outcome is not Outcome.FIX]
     for code, count in count_findings(dropped).items():
         losses.add(f"shapes or images left out, for the finding {code}", count)
-    return Part(ALL, convert_images(images, choose_classes(images, recipe)), folder)
+    return Part(ALL, truth_of(images, choose_classes(images, recipe)), folder)

@@ -11,9 +11,10 @@ from typing import Final
 from sightline.annotations.findings import Code, Finding, Policy, list_findings
 from sightline.annotations.labelme import Document, write_document
 from sightline.errors import SightlineError, nearest
+from sightline.formats.class_folders import read_class_folders
 from sightline.formats.coco import read_coco_folder
 from sightline.formats.cvat import read_cvat_folder
-from sightline.formats.detect import LABELME, detect_form
+from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form
 from sightline.formats.folder import Listing, list_folder
 from sightline.formats.reading import Ledger, Picture
 from sightline.formats.turn import turn_upright
@@ -27,6 +28,7 @@ _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
     "voc": read_voc_folder,
     "yolo": read_yolo_folder,
     "cvat": read_cvat_folder,
+    CLASS_FOLDERS: read_class_folders,
 }
 FORMS: Final = (AUTO, LABELME, *_READERS)
 _SPLIT_FOLDERS: Final = frozenset({"images", "train", "val", "valid", "test"})  # they say nothing about an image
@@ -54,7 +56,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
 
     Args:
         folder: what the user gave.
-        form: labelme, coco, voc, yolo or cvat; auto tells by the files.
+        form: labelme, coco, voc, yolo, cvat or folders; auto tells by the files.
         scratch: a new or empty folder for the labelme files; unused when the folder is labelme's.
         policy: what becomes of each finding; the defaults of publishing otherwise.
 

@@ -7,12 +7,14 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from sightline.errors import SightlineError
+from sightline.formats.class_folders import looks_like_class_folders
 from sightline.formats.folder import Listing, parent_of
 from sightline.formats.reading import Unusable
 from sightline.formats.xml import root_tag
 from sightline.formats.yolo import find_names, label_file
 
 LABELME: Final = "labelme"
+CLASS_FOLDERS: Final = "folders"
 _LOOKED_AT: Final = 3  # XML files per folder; the others there are of the same kind
 _FORMS_BY_TAG: Final = {"annotation": "voc", "annotations": "cvat"}
 _LABELME_KEYS: Final = (re.compile(rb'"shapes"\s*:\s*\['), re.compile(rb'"imagePath"\s*:\s*"'))
@@ -32,7 +34,7 @@ def detect_form(listing: Listing) -> str:
             f"{listing.root}: annotations in {len(found)} formats: {there}. Say which one to read: --format "
             f"{' or '.join(sorted(found))}."
         )
-    return next(iter(found), LABELME)
+    return next(iter(found), CLASS_FOLDERS if looks_like_class_folders(listing) else LABELME)
 
 
 def _json_forms(listing: Listing) -> Iterable[tuple[str, str]]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sightline.annotations.check import AnnotatedBy
 from sightline.annotations.findings import Code, Finding, Policy, require_none_fails
 from sightline.annotations.findings import Outcome as Fate
-from sightline.annotations.labelme import copy_document, read_embedded_image, write_document
+from sightline.annotations.labelme import Document, copy_document, read_embedded_image, write_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import read_recipe
 from sightline.errors import SightlineError
@@ -22,13 +23,16 @@ from sightline.formats.convert import as_labelme
 from sightline.images.files import MAX_PIXELS, ImageError
 from sightline.images.similarity import perceptual_hash
 from sightline.processes.folders import private_folder
+from sightline.references import DETECTION
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
+from sightline.services.runs.homes import recipe_file
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.publication import Content, Outcome, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import hash_image
 from sightline.settings import Settings
+from sightline.tasks.task import CLASSIFICATION, Task
 from sightline.versions import check_category, parse_version
 
 log = logging.getLogger(__name__)
@@ -74,6 +78,7 @@ def publish_annotations(
     version: str,
     form: str = "labelme",
     policy: Mapping[str, str] | None = None,
+    task: str = "",
 ) -> Published:
     """Publish a folder's annotated images as an annotation version; the folder itself stays as it is.
 
@@ -85,8 +90,9 @@ def publish_annotations(
         folder: annotations and images, nested as they like.
         category: what the annotations are of.
         version: like v0.1.0.
-        form: what the folder holds: labelme, coco, voc, yolo or cvat; auto tells by the files.
+        form: what the folder holds: labelme, coco, voc, yolo, cvat or folders (a folder per class); auto tells by the files.
         policy: what becomes of findings, {code: outcome}; it wins over the category's recipe.
+        task: what is to be learnt; empty tells by the files: images without a shape but with flags are to be classified.
 
     Raises:
         FindingsError: files that the policy does not let pass; names the first ten.
@@ -102,8 +108,12 @@ def publish_annotations(
         items, found = _check(source.folder, scratch, chosen, known_hashes(database, category))
         findings = sorted((*source.findings, *found), key=lambda finding: (finding.file, finding.code))
         require_none_fails(findings, _ADVICE)
-        if not any(item.annotated.document.shapes for item in items):
-            raise SightlineError(f"{folder}: no image has a shape drawn on it. Annotate some with labelme first.")
+        documents = [item.annotated.document for item in items]
+        chosen_task = task or _told_by(documents)
+        annotated_by = Task(chosen_task).data.ANNOTATED_BY
+        if not any(_labels(document, annotated_by) for document in documents):
+            what = "a shape drawn on it" if annotated_by == "shapes" else "a flag that says what it shows"
+            raise SightlineError(f"{folder}: no image has {what}. Annotate some with labelme first.")
         services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
         outcome = publish(
             services,
@@ -111,16 +121,18 @@ def publish_annotations(
             "annotation",
             version,
             lambda target: Content(
-                images=sorted(_copy(source.folder, items, target), key=lambda row: row.name),
+                images=sorted(_copy(source.folder, items, target, annotated_by), key=lambda row: row.name),
                 findings=[FindingRow(**finding.to_json()) for finding in findings],
+                recipe={} if chosen_task == DETECTION else {"task": chosen_task},
             ),
         )
     return Published(outcome, tuple(findings))
 
 
 def _read_policy(place: Settings, category: str, chosen: Mapping[str, str]) -> Policy:
-    recipe = place.volume / "code" / "configs" / "categories" / f"{category}.yaml"
-    return Policy.of({**read_recipe(recipe if recipe.is_file() else None).policy, **chosen}).publishing()
+    code = place.volume / "code"
+    recipe = recipe_file(code, category)
+    return Policy.of({**read_recipe(code / recipe if recipe else None).policy, **chosen}).publishing()
 
 
 def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]) -> tuple[list[_Item], list[Finding]]:
@@ -185,7 +197,21 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _copy(folder: Path, items: Sequence[_Item], target: Path) -> Iterable[ImageRow]:
+def _told_by(documents: Sequence[Document]) -> str:
+    """The task that documents are annotated for."""
+    if any(document.shapes for document in documents):
+        return DETECTION
+    return CLASSIFICATION if any(_labels(document, "flags") for document in documents) else DETECTION
+
+
+def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
+    """Label -> how often the image has it."""
+    if annotated_by == "flags":
+        return Counter(name for name, ticked in document.flags.items() if ticked)
+    return Counter(shape.label for shape in document.shapes if not shape.damage)
+
+
+def _copy(folder: Path, items: Sequence[_Item], target: Path, annotated_by: AnnotatedBy) -> Iterable[ImageRow]:
     for item in items:
         annotated, document = item.annotated, item.annotated.document
         image, written = target / annotated.image, target / annotated.file
@@ -197,7 +223,7 @@ def _copy(folder: Path, items: Sequence[_Item], target: Path) -> Iterable[ImageR
         else:
             write_document(written, document)
         data = image.read_bytes()
-        labels = Counter(shape.label for shape in document.shapes if not shape.damage)
+        labels = _labels(document, annotated_by)
         yield ImageRow(
             name=annotated.image,
             split=None,

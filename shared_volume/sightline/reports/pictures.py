@@ -3,7 +3,7 @@
 import base64
 import io
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,30 +45,6 @@ class Shape:
     box: tuple[float, float, float, float]
     segmentation: Any = None
     score: float | None = None
-
-
-def shapes_from_coco(
-    objects: Iterable[Mapping[str, Any]], classes: Sequence[str], score_threshold: float = 0.0
-) -> list[Shape]:
-    """COCO annotations or results of one image, weakest first so that the strongest is drawn on top.
-
-    Args:
-        objects: with category_id (from 1), bbox and, where there are, segmentation and score.
-        classes: names in the category ids' order.
-        score_threshold: results below it are left out.
-    """
-    shapes = [
-        Shape(
-            class_index=one["category_id"] - 1,
-            name=classes[one["category_id"] - 1],
-            box=tuple(one["bbox"]),
-            segmentation=one.get("segmentation") or None,
-            score=one.get("score"),
-        )
-        for one in objects
-        if one.get("score", 1.0) >= score_threshold
-    ]
-    return sorted(shapes, key=lambda shape: (shape.score or 0.0, -shape.box[2] * shape.box[3]))
 
 
 def open_picture(path: Path) -> Image.Image:

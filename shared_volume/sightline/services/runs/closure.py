@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 PACKAGE = "sightline"
+CUSTOM = "custom"
+"""The users' own code beside ours."""
 DOOR = Path(PACKAGE, "entry.py")
 Module = tuple[str, ...]
 """A module's dotted name, in parts."""
@@ -62,7 +64,7 @@ def reach(root: Path, modules: Iterable[Module], imports: Imports) -> set[Path]:
 
 def _files_of(root: Path, module: Module) -> Iterator[Path]:
     """A module's file, and of each package above it `__init__.py` and the folders beside that are no packages: its data."""
-    if module[0] != PACKAGE:
+    if module[0] not in (PACKAGE, CUSTOM):
         return
     for depth in range(1, len(module) + 1):
         place = Path(*module[:depth])

@@ -20,6 +20,7 @@ from pathlib import Path
 from sightline.errors import SightlineError, nearest
 from sightline.processes.folders import private_folder
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, door_imports, reach, read_imports
+from sightline.services.runs.homes import CONFIGS, config_file, config_names, recipe_file, recipe_folder
 from sightline.services.runs.releases import take_release
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,21 @@ class Snapshot:
     tarball: bytes
 
 
-def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEPS) -> Snapshot:
+def freeze(
+    volume: Path,
+    config: str,
+    category: str,
+    steps: Iterable[str] = STEPS,
+    parts: Mapping[str, Iterable[str]] | None = None,
+) -> Snapshot:
     """Copy what each step can import to a release of its own; a release that exists is reused.
 
     Args:
         volume: the persistent volume; its `code/` is the live copy.
-        config: name of a model config in `code/configs/` (with or without .py).
-        category: names the optional recipe `code/configs/categories/<category>.yaml`, and the folder beside it.
+        config: name of a model config (with or without .py).
+        category: names the optional recipe, and the folder beside it.
+        steps: whose releases are wanted.
+        parts: step -> dotted names of modules that it loads by name; those that are not there are passed over.
 
     Raises:
         BrokenCodeError: a file has a syntax error (file and line), or the config does not exist.
@@ -80,7 +89,9 @@ def freeze(volume: Path, config: str, category: str, steps: Iterable[str] = STEP
             if file.suffix == ".py":
                 check_syntax((copy / file).read_bytes(), volume / "code" / file)
         imports = read_imports(copy, files)
-        closures = {step: sorted(_closure(copy, step, imports, config, category)) for step in steps}
+        closures = {
+            step: sorted(_closure(copy, step, imports, config, category, (parts or {}).get(step, ()))) for step in steps
+        }
         frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
         return Snapshot(frozen, digest_files(copy, files), _tarball(copy, files))
 
@@ -132,49 +143,68 @@ def _is_quiet(stamps: Mapping[Path, Stamp], private: Path) -> bool:
     return all(abs(now - written) > QUIET_NANOSECONDS for written, *_ in stamps.values())
 
 
-def _closure(root: Path, step: str, imports: Imports, config: str, category: str) -> set[Path]:
+def _closure(root: Path, step: str, imports: Imports, config: str, category: str, parts: Iterable[str]) -> set[Path]:
     """The files that a step can reach, relative to the root."""
     own: set[Path] = set()
     if step == "record":
         own |= _category_files(root, category)
     if step in ("train", "trial"):
-        own |= _config_chain(root, config)
-    named = (module for file in own for module in imports.get(file, ()))
+        own |= set(config_chain(root, config))
+    named = [module for file in own for module in imports.get(file, ())]
+    named += [tuple(part.split(".")) for part in parts]
     return own | {DOOR} | reach(root, (*imports[DOOR], *door_imports(root, step), *named), imports)
 
 
 def _category_files(root: Path, category: str) -> set[Path]:
     """A category's recipe, and its folder with what the recipe names: split file, plug-in."""
-    place = root / "configs" / "categories"
-    files = {path for path in (place / category).rglob("*") if path.is_file()}
-    recipe = place / f"{category}.yaml"
-    files |= {recipe} if recipe.is_file() else set()
-    return {path.relative_to(root) for path in files}
+    files = {path.relative_to(root) for path in (root / recipe_folder(root, category)).rglob("*") if path.is_file()}
+    recipe = recipe_file(root, category)
+    return files | ({recipe} if recipe else set())
 
 
-def _config_chain(root: Path, config: str) -> set[Path]:
-    """A model config and those it inherits by `_base_`."""
-    first = Path(os.path.normpath(Path("configs", f"{config.removesuffix('.py')}.py")))
-    if first.parts[0] != "configs" or not (root / first).is_file():
-        known = [path.stem for path in (root / "configs").glob("*.py")]
+def config_chain(root: Path, config: str) -> list[Path]:
+    """A model config and those it inherits by `_base_`, relative to the helper code, the config first.
+
+    Raises:
+        BrokenCodeError: there is no such config, or it inherits what is not there.
+    """
+    first = Path(os.path.normpath(config_file(root, config)))
+    if not _is_config(root, first):
         raise BrokenCodeError(
-            f"There is no config {config!r} in the helper code's folder configs.{nearest(config, known)}"
+            f"There is no config {config!r} in the helper code's folder configs.{nearest(config, list(config_names(root)))}"
         )
-    chain: set[Path] = set()
+    chain: list[Path] = []
     waiting = [first]
     while waiting:
-        file = waiting.pop()
+        file = waiting.pop(0)
         if file in chain:
             continue
-        chain.add(file)
+        chain.append(file)
         for base in _bases(root / file):
             path = Path(os.path.normpath(file.parent / base))
-            if path.parts[0] != "configs" or not (root / path).is_file():
+            if not _is_config(root, path):
                 raise BrokenCodeError(
                     f"{file} inherits {base!r}, and there is no such file in configs. Correct its _base_."
                 )
             waiting.append(path)
     return chain
+
+
+def _is_config(root: Path, file: Path) -> bool:
+    return any(file.is_relative_to(home) for home in CONFIGS) and (root / file).is_file()
+
+
+def config_task(root: Path, config: str) -> str | None:
+    """The task that a config says it is for: `task = "…"` in it or in what it inherits; None when none does.
+
+    Raises:
+        BrokenCodeError: as `config_chain`.
+    """
+    for file in config_chain(root, config):
+        for node in ast.parse((root / file).read_bytes()).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "task":
+                return str(ast.literal_eval(node.value))
+    return None
 
 
 def _bases(config: Path) -> list[str]:

@@ -23,12 +23,7 @@ from sightline.services.versioning.shards import SPLITS
 from sightline.settings import Settings, settings
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.evaluate.start import Evaluated, EvaluationRequest
-from sightline.tasks.detection.detections import to_coco_results
-from sightline.tasks.detection.metrics.confusion import confusion_matrix
-from sightline.tasks.detection.metrics.curves import precision_recall
-from sightline.tasks.detection.metrics.scores import Scores, score_results
-from sightline.tasks.detection.predict import load_detector
-from sightline.tasks.detection.registry import register
+from sightline.tasks.task import Scores, Task, task_of
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +57,13 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
     """Evaluate as `evaluate_models` was asked to, in a process that may be killed."""
     place, dataset = settings(), request.dataset
     with record_step(place, "evaluate", request.code, dataset.category, watched=True) as step:
-        register()
+        task = Task(dataset.task)
         dataset_dir = pull_dataset(place, dataset)
         truth = _truth(dataset_dir, request.split, dataset)
         candidates = _candidates(place, request.trained, request.uris)
         for candidate in candidates:
             _require_classes(candidate, truth, dataset)
-        scored = _score_all(candidates, truth, dataset_dir, str(choose_device(request.device)))
+        scored = _score_all(task, candidates, truth, dataset_dir, str(choose_device(request.device)))
         best = _select(scored, request.select_by)
         return _deliver(place, step, request, dataset_dir, truth, scored, best)
 
@@ -99,6 +94,12 @@ def _candidates(place: Settings, trained: ModelReference | None, uris: Sequence[
 
 
 def _require_classes(candidate: Candidate, truth: Mapping[str, Any], dataset: DatasetReference) -> None:
+    task = task_of(candidate.bundle.facts)
+    if task != dataset.task:
+        raise SightlineError(
+            f"The model {candidate.uri} is for the task {task}; {dataset.category} {dataset.version} is for {dataset.task}. "
+            "Compare models of one task only."
+        )
     classes = tuple(category["name"] for category in truth["categories"])
     if candidate.bundle.classes != classes:
         raise SightlineError(
@@ -107,7 +108,9 @@ def _require_classes(candidate: Candidate, truth: Mapping[str, Any], dataset: Da
         )
 
 
-def _score_all(candidates: Sequence[Candidate], truth: dict[str, Any], dataset_dir: Path, device: str) -> list[Scored]:
+def _score_all(
+    task: Task, candidates: Sequence[Candidate], truth: dict[str, Any], dataset_dir: Path, device: str
+) -> list[Scored]:
     scored: dict[str, Scored] = {}
     progress = Progress(len({candidate.bundle.files[WEIGHTS] for candidate in candidates}) * len(truth["images"]))
     done = 0
@@ -118,18 +121,16 @@ def _score_all(candidates: Sequence[Candidate], truth: dict[str, Any], dataset_d
         if same is not None:
             scored[candidate.name] = replace(same, candidate=candidate)
             continue
-        detector = load_detector(candidate.folder, device, candidate.bundle.sha256)
+        predictor = task.predict.load_predictor(candidate.folder, device, candidate.bundle.sha256)
         results: list[dict[str, Any]] = []
-        has_masks = False
         for image in truth["images"]:
-            (found,) = detector.predict([read_image(dataset_dir / "images" / image["file_name"])])
-            results += to_coco_results(found, image["id"])
-            has_masks |= found.masks is not None
+            results += predictor.results(read_image(dataset_dir / "images" / image["file_name"]), image["id"])
             done += 1
             progress.report(done)
-        kinds = ("bbox", "segm") if has_masks else ("bbox",)
-        scored[candidate.name] = Scored(candidate, results, score_results(truth, results, kinds))
-        log.info("%s: %s", candidate.name, _headline(scored[candidate.name].scores))
+        scores = task.scoring.score(truth, results, predictor.outputs)
+        scored[candidate.name] = Scored(candidate, results, scores)
+        shown = [f"{name} {scores.values[name]:.4f}" for name in task.facts.SHORTEST if name in scores.values]
+        log.info("%s: %s", candidate.name, ", ".join(shown))
     return list(scored.values())
 
 
@@ -170,16 +171,18 @@ def _deliver(
         )
         step.record_evaluation(model, dataset, split, item.scores.values, item.scores.per_class, item is best)
     step.record_model("selected", storage.uri(f"{prefix}/selected"), chosen.bundle.sha256, dataset, chosen.config)
-    confusion = confusion_matrix(truth, best.results)
+    task = Task(dataset.task)
+    confusion = task.scoring.confusion(truth, best.results)
     report = render_evaluation_report(
+        task,
         dataset_dir,
         split,
         [CandidateResult(s.candidate.name, s.candidate.uri, s.scores.values, s.scores.per_class) for s in scored],
         chosen.name,
         best.results,
-        precision_recall(truth, best.results),
         confusion,
         {
+            "task": dataset.task,
             "category": dataset.category,
             "dataset version": dataset.version,
             "split": split,
@@ -199,13 +202,10 @@ def _deliver(
         config=chosen.config,
         metric_name=select_by,
         metric_value=best.scores.values[select_by],
+        task=dataset.task,
     )
     return Evaluated(selected, _finite(best.scores.values), confusion.labels, confusion.matrix.tolist(), report)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}
-
-
-def _headline(scores: Scores) -> str:
-    return ", ".join(f"{name} {scores.values[name]:.4f}" for name in ("bbox_mAP", "segm_mAP") if name in scores.values)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sightline.references import DatasetReference, ModelReference
 from sightline.services.runs.supervise import Step, run_step
+from sightline.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def evaluate_models(
     candidates: Sequence[str] = (),
     candidates_digest: str = "",
     split: str = "test",
-    select_by: str = "bbox_mAP",
+    select_by: str = "",
     device: str = "",
 ) -> Evaluated:
     """Score the best and the last bundle of a training, and bundles given by URI, on one split; select one.
@@ -69,7 +70,7 @@ def evaluate_models(
         candidates: URIs of further bundles.
         candidates_digest: of what lies there; for the cache alone.
         split: train, val or test.
-        select_by: the metric (bbox_mAP, segm_mAP_50, …) that the selected candidate is best at.
+        select_by: the metric that the selected candidate is best at; empty for the task's own.
         device: cpu, cuda, …; empty for a GPU when there is one.
 
     Raises:
@@ -79,7 +80,8 @@ def evaluate_models(
     given = DatasetReference.from_text(dataset)
     trained = ModelReference.from_text(model) if model else None
     name = Path(code).name
-    request = EvaluationRequest(name, given, trained, tuple(candidates), split, select_by, device)
+    chosen = select_by or Task(given.task).facts.SELECT_BY
+    request = EvaluationRequest(name, given, trained, tuple(candidates), split, chosen, device)
     return run_step(Step("evaluate", name, given.category), _evaluate, request)
 
 

@@ -13,13 +13,15 @@ import orjson
 
 from sightline.annotations.findings import Finding, count_findings, require_none_fails
 from sightline.annotations.folder import check_annotations, position
-from sightline.annotations.instances import DatasetImage
+from sightline.annotations.instances import DatasetImage, choose_classes
 from sightline.annotations.join import join_parts
+from sightline.annotations.labelme import Document
 from sightline.annotations.labels import find_rare_labels
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import write_coco
 from sightline.errors import SightlineError
 from sightline.images.similarity import perceptual_hash
+from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, ImageRow, StageRow
 from sightline.services.versioning.shards import IMAGES, SPLITS, PackedImage, hash_image, pack_images
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
@@ -28,7 +30,7 @@ from sightline.steps.record.plugin import Transformed, transform_images
 from sightline.steps.record.split import Candidate, Splitting, assign_splits
 from sightline.steps.record.split_file import read_split_file
 from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
-from sightline.tasks.detection.data import choose_classes, convert_images
+from sightline.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +53,13 @@ class Inputs:
         recipe_folder: the category's folder in the step's frozen code: split file and plug-in.
         history: what the category's annotation versions published so far.
         findings: what was found when the annotation version was published.
+        task: what the annotations are for.
     """
 
     recipe_folder: Path | None = None
     history: Sequence[Candidate] = ()
     findings: Sequence[FindingRow] = ()
+    task: str = DETECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ def build_dataset(
 
 def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs) -> _Prepared:
     """All stages, up to the split."""
-    work = _read(annotation_dir, recipe)
+    work = _read(annotation_dir, recipe, Task(inputs.task))
     files = {image.source: hash_image(annotation_dir / image.source) for image in work.images}
     digests = {source: file.sha256 for source, file in files.items()}
     transformed = transform_images(work.images, annotation_dir, scratch, recipe, inputs.recipe_folder, digests)
@@ -172,6 +176,8 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     work.findings.sort(key=position)
     require_none_fails(work.findings)
     described = recipe.model_dump(mode="json")
+    if inputs.task != DETECTION:  # of which there was nothing to say before there were other tasks
+        described["task"] = inputs.task
     if recipe.plugin is not None:
         described["plugin"]["sha256"] = transformed.plugin_sha256
     if recipe.split_file is not None:
@@ -188,12 +194,12 @@ def _listed(recipe: Recipe, folder: Path | None) -> tuple[dict[str, str], str | 
     return read_split_file(folder / recipe.split_file), hash_image(folder / recipe.split_file).sha256
 
 
-def _read(annotation_dir: Path, recipe: Recipe) -> _Work:
+def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
     """The stages up to `groups`: what is usable in an annotation folder."""
     work = _Work()
     files: set[str] = set()
     readable = chosen = shapes = chosen_shapes = parts = 0
-    for one in check_annotations(annotation_dir, recipe):
+    for one in check_annotations(annotation_dir, recipe, task.data.ANNOTATED_BY):
         work.findings.extend(one.findings)
         files.add(one.file)
         if one.annotated is None:
@@ -201,13 +207,14 @@ def _read(annotation_dir: Path, recipe: Recipe) -> _Work:
         others = work.others.shapes.total()
         checked, found = choose_labels(one.annotated, one.checked, one.findings, recipe, work.others)
         work.findings.extend(found)
+        annotated = _count(one.annotated.document, task)
         readable += 1
         chosen += checked is not None or one.checked is None
-        shapes += len(one.annotated.document.shapes)
-        chosen_shapes += len(one.annotated.document.shapes) - (work.others.shapes.total() - others)
+        shapes += annotated
+        chosen_shapes += annotated - (work.others.shapes.total() - others)
         if checked is not None:
             parts += len(checked.parts)
-            work.images.append(join_parts(checked, one.file, one.annotated.document))
+            work.images.append(join_parts(checked, one.file))
     work.images.sort(key=lambda image: image.name)
     work.stages.append(StageRow(STAGES[0], len(files), readable, shapes, shapes))
     work.count(chosen, chosen_shapes)
@@ -215,6 +222,11 @@ def _read(annotation_dir: Path, recipe: Recipe) -> _Work:
     work.advance(work.images, ())
     work.advance(*find_rare_labels(work.images, recipe))
     return work
+
+
+def _count(document: Document, task: Task) -> int:
+    """How many annotations an image has before anything is checked."""
+    return len(document.shapes) if task.data.ANNOTATED_BY == "shapes" else sum(map(bool, document.flags.values()))
 
 
 def _nothing_annotated(folder: Path, findings: Sequence[Finding]) -> str:
@@ -255,7 +267,7 @@ def _write(
     target.mkdir(parents=True, exist_ok=True)
     classes = choose_classes(work.images, recipe)
     split_of = {source: part for part in SPLITS for source in prepared.splitting.split.names(part)}
-    counts, measures = _write_splits(target, work.images, split_of, classes)
+    counts, measures = _write_splits(Task(inputs.task), target, work.images, split_of, classes)
     stages = [asdict(stage) for stage in work.stages]
     write_json(target / "findings.json", _findings_json(work.findings, inputs.findings))
     statistics = assemble_statistics(measures, classes, stages, work.others.to_json(), prepared.splitting)
@@ -283,7 +295,7 @@ def _write(
 
 
 def _write_splits(
-    target: Path, images: Iterable[DatasetImage], split_of: Mapping[str, str], classes: Sequence[str]
+    task: Task, target: Path, images: Iterable[DatasetImage], split_of: Mapping[str, str], classes: Sequence[str]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Measures]]:
     """Write each split's COCO file, one at a time for the sake of memory, count and measure."""
     counts, measures = {}, {}
@@ -291,7 +303,7 @@ def _write_splits(
     for image in images:
         members[split_of[image.source]].append(image)
     for part in SPLITS:
-        coco = convert_images(members[part], classes)
+        coco = task.data.truth_of(members[part], classes)
         write_coco(target / f"{part}.json", coco)
         per_class = Counter(annotation["category_id"] for annotation in coco["annotations"])
         counts[part] = {

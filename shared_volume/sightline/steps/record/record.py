@@ -22,6 +22,7 @@ from sightline.services.database.versions import (
     list_findings,
     list_versions,
 )
+from sightline.services.runs.homes import recipe_file, recipe_folder
 from sightline.services.runs.step_record import record_step, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
@@ -31,6 +32,7 @@ from sightline.settings import settings
 from sightline.steps.record.build import DatasetSummary, Inputs, build_dataset, write_json
 from sightline.steps.record.history import read_history
 from sightline.steps.record.report import render_data_report
+from sightline.tasks.task import task_of
 from sightline.versions import make_tag, next_version
 
 log = logging.getLogger(__name__)
@@ -68,18 +70,18 @@ def record_dataset(
     """
     place = settings()
     with record_step(place, "record", Path(code).name, category) as step:
-        categories = Path(code, "configs", "categories")
-        recipe_file = categories / f"{category}.yaml"
-        wanted = read_recipe(recipe_file if recipe_file.is_file() else None, recipe)
+        file = recipe_file(Path(code), category)
+        wanted = read_recipe(Path(code) / file if file else None, recipe)
         services = Services(DatasetRepo.of(place), open_storage(place.storage), step.database)
         annotations = _published(step.database, category, annotation_version)
         with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
             _require_commit(services.repo, annotations, annotation_commit)
             source = copy.pull(copy.place("annotations", category))
             inputs = Inputs(
-                recipe_folder=categories / category,
+                recipe_folder=Path(code) / recipe_folder(Path(code), category),
                 history=read_history(step.database, annotations, wanted),
                 findings=list_findings(step.database, annotations.id),
+                task=task_of(annotations.recipe),
             )
             with private_folder(place.volume / "work", "record-") as private:
                 dataset = _publish(services, annotations, source, wanted, inputs, private, Path(code).name)
@@ -87,6 +89,7 @@ def record_dataset(
         report = render_data_report(
             dataset_dir,
             {
+                "task": dataset.task,
                 "category": category,
                 "dataset version": dataset.version,
                 "annotation version": annotation_version,
@@ -144,7 +147,9 @@ def _publish(
 
 
 def _reference(row: VersionRecord) -> DatasetReference:
-    return DatasetReference(row.category, row.version, str(row.tag), str(row.commit), str(row.digest))
+    return DatasetReference(
+        row.category, row.version, str(row.tag), str(row.commit), str(row.digest), task_of(row.recipe)
+    )
 
 
 def _finding_rows(summary: DatasetSummary, inputs: Inputs) -> list[FindingRow]:

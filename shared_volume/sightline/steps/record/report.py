@@ -26,9 +26,10 @@ from sightline.reports.page import (
     table,
     tiles,
 )
-from sightline.reports.pictures import Thumbnails, shapes_from_coco, try_open
+from sightline.reports.pictures import Thumbnails, try_open
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.statistics import assemble_statistics, measure_split
+from sightline.tasks.task import Task, task_of
 
 SAMPLES_PER_SPLIT = 12
 MOST_CHARTED_CLASSES = 30
@@ -91,7 +92,7 @@ def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
         _classes_section(statistics),
         _sizes_section(statistics, splits),
         *_alike_section(statistics, dataset_dir),
-        _samples_section(splits, dataset["classes"], dataset_dir),
+        _samples_section(Task(task_of(dataset.get("recipe"))), splits, dataset["classes"], dataset_dir),
         _findings_section(findings),
     ]
     return render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
@@ -216,8 +217,14 @@ def _sizes_section(statistics: Mapping[str, Any], splits: Mapping[str, _SplitSum
     return section(
         "Sizes",
         grid(
-            _histogram(statistics, "area", "Object area", "square pixels", objects),
-            _histogram(statistics, "side", "Object side", "shorter side of the box, pixels", objects),
+            *[
+                _histogram(statistics, name, title, unit, objects)
+                for name, title, unit in (
+                    ("area", "Object area", "square pixels"),
+                    ("side", "Object side", "shorter side of the box, pixels"),
+                )
+                if statistics["histograms"][name]["edges"]  # objects may have no size: whole images
+            ],
             _histogram(statistics, "objects_per_image", "Objects per image", "objects", images),
             Markup("{}{}").format(
                 Markup("<h3>Image sizes</h3>"),
@@ -280,14 +287,16 @@ def _named(group: Mapping[str, Any]) -> str:
     return ", ".join(group["names"]) + (f" and {rest} more" if rest else "")
 
 
-def _samples_section(splits: Mapping[str, _SplitSummary], classes: Sequence[str], dataset_dir: Path) -> Markup:
+def _samples_section(
+    task: Task, splits: Mapping[str, _SplitSummary], classes: Sequence[str], dataset_dir: Path
+) -> Markup:
     thumbnails = Thumbnails(sum(len(split.samples) for split in splits.values()))
     blocks: list[Markup] = [legend(classes)]
     for name, split in splits.items():
         pictures = []
         for image, annotations in split.samples:
             picture = try_open(dataset_dir / "images" / image["file_name"])
-            uri = thumbnails.add(picture, shapes_from_coco(annotations, classes)) if picture else None
+            uri = thumbnails.add(picture, task.draw.shapes_of(annotations, classes, picture.size)) if picture else None
             if uri:
                 note = f"{image['width']} x {image['height']}, {counted(len(annotations), 'object')}"
                 pictures.append(Picture(image["file_name"], note, ((uri, "annotated"),)))

@@ -27,8 +27,8 @@ class Measures:
         crowds: how many annotations are crowds.
         objects: category id -> number of objects.
         images_with: category id -> images with at least one.
-        areas: of every object, in square pixels.
-        sides: of every object: its box's shorter side, in pixels.
+        areas: of every object that has one, in square pixels.
+        sides: of every object that has a box: the box's shorter side, in pixels.
         objects_per_image: for every image.
     """
 
@@ -43,7 +43,7 @@ class Measures:
 
 def measure_split(coco: Mapping[str, Any]) -> Measures:
     """Count and measure what a split's COCO file holds."""
-    objects = [one for one in coco["annotations"] if not one["iscrowd"]]
+    objects = [one for one in coco["annotations"] if not one.get("iscrowd")]
     per_image = Counter(one["image_id"] for one in objects)
     pairs = {(one["image_id"], one["category_id"]) for one in objects}
     return Measures(
@@ -51,8 +51,8 @@ def measure_split(coco: Mapping[str, Any]) -> Measures:
         crowds=len(coco["annotations"]) - len(objects),
         objects=Counter(one["category_id"] for one in objects),
         images_with=Counter(category for _, category in pairs),
-        areas=np.array([one["area"] for one in objects], dtype=np.float64),
-        sides=np.array([min(one["bbox"][2:]) for one in objects], dtype=np.float64),
+        areas=np.array([one["area"] for one in objects if "area" in one], dtype=np.float64),
+        sides=np.array([min(one["bbox"][2:]) for one in objects if "bbox" in one], dtype=np.float64),
         objects_per_image=np.array([per_image[image["id"]] for image in coco["images"]], dtype=np.float64),
     )
 

@@ -4,12 +4,16 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.errors import SightlineError
+from sightline.models.fetch import given_model
+from sightline.references import DETECTION
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
-from sightline.services.runs.freeze import freeze
+from sightline.services.database.versions import find_version
+from sightline.services.runs.freeze import config_task, freeze
 from sightline.services.runs.releases import remove_old_releases
 from sightline.services.runs.step_record import write_run_facts
 from sightline.services.storage.access import open_storage
@@ -18,6 +22,7 @@ from sightline.services.versioning.datasets import find_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
 from sightline.steps.snapshot.outside import images_digest, models_digest
+from sightline.tasks.task import Task, part_names, task_of
 from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
 
 log = logging.getLogger(__name__)
@@ -50,6 +55,7 @@ def start_run(
     select_by: str = "",
     record_follows: bool = True,
     dataset_follows: bool = False,
+    train_follows: bool = True,
     test_images: str = "",
     candidate_models: Sequence[str] = (),
     model: str = "",
@@ -60,13 +66,14 @@ def start_run(
         category: what the run works on.
         annotation_version: empty for the newest; looked up when `record_follows`.
         dataset_version: empty for the newest; looked up when `dataset_follows`.
-        config: the model config whose files belong to the train step's code; empty when nothing is trained.
+        config: the model config whose files belong to the train step's code; empty for the task's own.
         recipe: for the run's record in SQL, like the next three.
         overrides: see train.
         epochs: see train.
         select_by: see train and evaluate.
         record_follows: whether the run records, so that an annotation version is needed.
         dataset_follows: whether the run reads a dataset version that it does not record itself.
+        train_follows: whether the run trains.
         test_images: folder or prefix of the test images, when they are no dataset's.
         candidate_models: URIs of bundles that this run does not train.
         model: a bundle to test when this run selects none.
@@ -76,17 +83,27 @@ def start_run(
     """
     check_category(category)
     place = settings()
-    steps = ("record", "train", "evaluate", "test") if config else ("record", "evaluate", "test")
-    frozen = freeze(place.volume, config, category, steps)
-    with contextlib.suppress(ObjectExistsError):
-        open_storage(place.storage).write_bytes(f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True)
     commit = reference = ""
+    task = DETECTION
     if record_follows:
         annotation_version, commit = _annotation(DatasetRepo.of(place), category, annotation_version)
+        task = _task_of_annotations(place, category, annotation_version)
     if dataset_follows:
         dataset = find_dataset(place, category, dataset_version)
-        dataset_version, reference = dataset.version, dataset.to_text()
+        dataset_version, reference, task = dataset.version, dataset.to_text(), dataset.task
+    elif not record_follows and (
+        known := given_model(place, next(filter(None, (model, *candidate_models)), ""), category)
+    ):
+        task = known.task
+    steps = ("record", "train", "evaluate", "test") if train_follows else ("record", "evaluate", "test")
+    if train_follows:
+        config = config or Task(task).facts.CONFIG
+        _require_task(place.volume / "code", config, task, f"{category} {annotation_version or dataset_version}")
+    frozen = freeze(place.volume, config, category, steps, {step: part_names(task, step) for step in steps})
+    with contextlib.suppress(ObjectExistsError):
+        open_storage(place.storage).write_bytes(f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True)
     parameters = {
+        "task": task,
         "config": config,
         "recipe": dict(recipe or {}),
         "overrides": dict(overrides or {}),
@@ -111,6 +128,25 @@ def start_run(
         models_digest=models_digest([*candidate_models, model]),
         code_digest=frozen.code_digest,
     )
+
+
+def _task_of_annotations(place: Settings, category: str, version: str) -> str:
+    database = connect(place.database_url.get_secret_value())
+    try:
+        database.migrate()
+        found = find_version(database, category, "annotation", version)
+    finally:
+        database.close()
+    return task_of(found.recipe if found else None)
+
+
+def _require_task(code: Path, config: str, task: str, trained_on: str) -> None:
+    named = config_task(code.resolve(), config) or DETECTION
+    if named != task:
+        raise SightlineError(
+            f"The config {config} is for the task {named}, and {trained_on} is annotated for {task}. Choose a config for {task}, "
+            "or leave it out: then the task's own is used."
+        )
 
 
 def _remove_old_releases(place: Settings) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
-from sightline.reports.pictures import draw_shapes, open_picture, shapes_from_coco
+from sightline.reports.pictures import draw_shapes, open_picture
+from sightline.tasks.task import Task
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 # Full colour resolution: thin coloured lines would fade without.
@@ -13,6 +14,7 @@ OPTIONS: dict[str, dict[str, int]] = {"JPEG": {"quality": 90, "subsampling": 0},
 
 
 def draw_predictions(
+    task: Task,
     image_path: Path,
     results: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
@@ -22,6 +24,7 @@ def draw_predictions(
     """Write the upright image with masks, boxes, classes and scores.
 
     Args:
+        task: what the results are.
         image_path: the image the model saw.
         results: its detections, COCO results in pixels of the upright image.
         classes: names in the category ids' order.
@@ -34,6 +37,7 @@ def draw_predictions(
     kind = FORMATS.get(target_path.suffix.lower())
     if kind is None:
         raise SightlineError(f"{target_path}: drawn images are {', '.join(FORMATS)}, not {target_path.suffix!r}.")
-    drawn = draw_shapes(open_picture(image_path), shapes_from_coco(results, classes, score_threshold))
+    picture = open_picture(image_path)
+    drawn = draw_shapes(picture, task.draw.shapes_of(results, classes, picture.size, score_threshold))
     target_path.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(target_path, kind, **OPTIONS[kind])

@@ -24,7 +24,8 @@ from sightline.reports.page import (
     tiles,
     title_from,
 )
-from sightline.reports.pictures import Thumbnails, shapes_from_coco, try_open
+from sightline.reports.pictures import Thumbnails, try_open
+from sightline.tasks.task import Task
 
 SHOWN_SCORE = 0.3
 MOST_CHARTED_CLASSES = 30
@@ -50,6 +51,7 @@ class TestedImage:
 
 
 def render_test_report(
+    task: Task,
     images: Sequence[TestedImage],
     classes: Sequence[str],
     facts: Mapping[str, str],
@@ -58,6 +60,7 @@ def render_test_report(
     """The page for one test.
 
     Args:
+        task: what the results are.
         images: all of them, in the order to show.
         classes: names in the category ids' order.
         facts: what made it, name -> value, for the page's head.
@@ -67,10 +70,10 @@ def render_test_report(
         One self-contained HTML document, under 5 MB: of many images as many are shown as fit.
     """
     strong = [_strong(image, score_threshold) for image in images]
-    blocks = [_headline(images, strong, score_threshold)]
+    blocks = [_headline(task, images, strong, score_threshold)]
     if images:
-        blocks.append(_charts_section(images, strong, classes, score_threshold))
-        blocks.append(_gallery_section(images, strong, classes, score_threshold))
+        blocks.append(_charts_section(task, images, strong, classes, score_threshold))
+        blocks.append(_gallery_section(task, images, strong, classes, score_threshold))
     else:
         blocks.append(notice("There was no image to test."))
     return render_page(
@@ -83,20 +86,21 @@ def _strong(image: TestedImage, score_threshold: float) -> list[Mapping[str, Any
 
 
 def _headline(
-    images: Sequence[TestedImage], strong: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
+    task: Task, images: Sequence[TestedImage], strong: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
 ) -> Markup:
     milliseconds = [image.milliseconds for image in images]
     empty = sum(not results for results in strong)
     median, late = np.percentile(milliseconds, [50, 95]) if images else (None, None)
     return tiles(
         Tile("Images", len(images), f"{number(empty)} with nothing found"),
-        Tile("Detections", sum(map(len, strong)), f"from score {score_threshold:g}"),
+        Tile(task.facts.FOUND.capitalize(), sum(map(len, strong)), f"from score {score_threshold:g}"),
         Tile("Median per image", f"{median:.0f} ms" if images else None),
         Tile("95 % within", f"{late:.0f} ms" if images else None),
     )
 
 
 def _charts_section(
+    task: Task,
     images: Sequence[TestedImage],
     strong: Sequence[Sequence[Mapping[str, Any]]],
     classes: Sequence[str],
@@ -107,22 +111,23 @@ def _charts_section(
     charted = classes[:MOST_CHARTED_CLASSES]
     rest = len(classes) - len(charted)
     return section(
-        "Detections and speed",
+        f"{task.facts.FOUND.capitalize()} and speed",
         grid(
             bar_chart(
-                f"Detections per class, from score {score_threshold:g}",
+                f"{task.facts.FOUND.capitalize()} per class, from score {score_threshold:g}",
                 charted,
                 [counts[index] for index in range(len(charted))],
-                "detections",
+                task.facts.FOUND,
                 note=f"The first {len(charted)} of {len(classes)} classes." if rest else "",
             ),
-            histogram("Scores of all detections", scores, "score", "detections", bins=25),
+            histogram(f"Scores of all {task.facts.FOUND}", scores, "score", task.facts.FOUND, bins=25),
             histogram("Time per image", [image.milliseconds for image in images], "ms", "images"),
         ),
     )
 
 
 def _gallery_section(
+    task: Task,
     images: Sequence[TestedImage],
     strong: Sequence[Sequence[Mapping[str, Any]]],
     classes: Sequence[str],
@@ -136,10 +141,10 @@ def _gallery_section(
         if picture is None:
             unreadable += 1
             continue
-        uri = thumbnails.add(picture, shapes_from_coco(results, classes))
+        uri = thumbnails.add(picture, task.draw.shapes_of(results, classes, picture.size))
         if uri is None:  # the page is full: do not even decode the rest
             break
-        note = f"{counted(len(results), 'detection')}, {image.milliseconds:.0f} ms"
+        note = f"{counted(len(results), task.facts.FOUND.removesuffix('s'))}, {image.milliseconds:.0f} ms"
         pictures.append(Picture(image.name, note, ((uri, "predictions"),)))
     intro = f"{counted(len(pictures), 'image')} of {number(len(images))}"
     intro += (

@@ -21,9 +21,7 @@ from sightline.settings import Settings, settings
 from sightline.steps.testing.draw import draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.testing.start import Tested, TestRequest
-from sightline.tasks.detection.detections import to_coco_results
-from sightline.tasks.detection.predict import Detector, load_detector
-from sightline.tasks.detection.registry import register
+from sightline.tasks.task import Predictor, Task
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +42,14 @@ def test(request: TestRequest) -> Tested:
         model = request.model or given_model(place, request.model_uri, request.category)
         if model is None:
             raise SightlineError("There is no model to test. Name a bundle's URI.")
-        register()
+        task = Task(model.task)
         with private_folder(place.volume / "work", "test-") as private:
             chosen = _images(place, request.dataset, request.images, private)
             folder, bundle = fetch_bundle(place, model.uri, model.sha256)
-            detector = load_detector(folder, str(choose_device(request.device)), bundle.sha256)
-            tested = _run(detector, chosen, private / "drawn", request.score_threshold)
+            predictor = task.predict.load_predictor(folder, str(choose_device(request.device)), bundle.sha256)
+            tested = _run(task, predictor, chosen, private / "drawn", request.score_threshold)
             prefix = f"{results_prefix(request.category, model.dataset_version or 'given', step.run)}/test"
-            return _deliver(place, prefix, model, detector, chosen, tested, private, request, step.run)
+            return _deliver(place, prefix, model, predictor, chosen, tested, private, request, step.run)
 
 
 def _images(place: Settings, dataset: DatasetReference | None, images: str, private: Path) -> TestImages:
@@ -77,19 +75,20 @@ def _images(place: Settings, dataset: DatasetReference | None, images: str, priv
     return TestImages(dataset_dir / "images", tuple(names), f"{dataset.category} {dataset.version}, test split")
 
 
-def _run(detector: Detector, images: TestImages, drawn: Path, score_threshold: float) -> list[TestedImage]:
+def _run(
+    task: Task, predictor: Predictor, images: TestImages, drawn: Path, score_threshold: float
+) -> list[TestedImage]:
     tested = []
     progress = Progress(len(images.names))
     # The first image takes several times as long as the others; it would be counted as the model's speed.
-    detector.predict([read_image(images.folder / images.names[0])])
+    predictor.results(read_image(images.folder / images.names[0]), 0)
     for number, name in enumerate(images.names, start=1):
         path = images.folder / name
         pixels = read_image(path)
         began = time.perf_counter()
-        (found,) = detector.predict([pixels])
+        results = predictor.results(pixels, number)
         milliseconds = (time.perf_counter() - began) * 1000
-        results = to_coco_results(found, number)
-        draw_predictions(path, results, detector.classes, drawn / name, score_threshold)
+        draw_predictions(task, path, results, predictor.classes, drawn / name, score_threshold)
         tested.append(TestedImage(name, path, results, milliseconds))
         progress.report(number)
     return tested
@@ -99,7 +98,7 @@ def _deliver(
     place: Settings,
     prefix: str,
     model: ModelReference,
-    detector: Detector,
+    predictor: Predictor,
     images: TestImages,
     tested: list[TestedImage],
     private: Path,
@@ -110,19 +109,20 @@ def _deliver(
     storage.upload_folder(private / "drawn", f"{prefix}/images")
     predictions = {
         "images": [{"id": number, "file_name": image.name} for number, image in enumerate(tested, start=1)],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(detector.classes, start=1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(predictor.classes, start=1)],
         "annotations": [result for image in tested for result in image.results],
     }
     storage.write_bytes(f"{prefix}/predictions.json", json.dumps(predictions).encode())
     times = [image.milliseconds for image in tested]
     facts = {
+        "task": model.task,
         "category": model.category,
         "images": images.described_as,
         "model": model.sha256[:12],
         "run": run,
         "code": request.code,
     }
-    report = render_test_report(tested, detector.classes, facts, request.score_threshold)
+    report = render_test_report(Task(model.task), tested, predictor.classes, facts, request.score_threshold)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     log.info("%d images, %.1f ms each", len(tested), statistics.median(times))
     reference = {

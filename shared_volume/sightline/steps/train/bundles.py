@@ -10,10 +10,9 @@ from mmengine.config import Config
 
 from sightline.images.files import read_image
 from sightline.models.bundle import write_bundle
+from sightline.models.config import config_text
 from sightline.services.database.scores import ModelKind
-from sightline.tasks.detection.configure import config_text
-from sightline.tasks.detection.detections import to_coco_results
-from sightline.tasks.detection.predict import Detector
+from sightline.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,7 @@ class Candidate:
 
 
 def write_candidate(
+    task: Task,
     folder: Path,
     candidate: Candidate,
     model: torch.nn.Module,
@@ -39,8 +39,7 @@ def write_candidate(
     sample = _sample_image(dataset_dir)
     predictions = None
     if sample is not None:
-        (found,) = Detector.from_model(model, config, classes).predict([read_image(sample)])
-        predictions = to_coco_results(found, image_id=1)
+        predictions = task.predict.predictor_of(model, config, classes).results(read_image(sample), image_id=1)
     return write_bundle(
         folder,
         state_dict=candidate.weights,

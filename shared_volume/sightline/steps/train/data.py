@@ -8,12 +8,10 @@ import hashlib
 import random
 from collections.abc import Iterator
 from multiprocessing.queues import Queue
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch._utils import ExceptionWrapper
@@ -76,32 +74,14 @@ class SeededDataset(Dataset[Any]):
             torch.set_rng_state(states[2])
 
 
-def train_loader(config: Config, dataset_dir: Path, classes: tuple[str, ...], seed: int) -> DataLoader[Any]:
-    """Batches of the train split as the config's pipeline makes them."""
-    wrapper = config.get("train_dataset_wrapper")
-    # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
-    dataset = DATASETS.build(
-        _coco_dataset(dataset_dir, "train", classes, config.train_pipeline) | {"filter_cfg": {"filter_empty_gt": False}}
-    )
-    if wrapper:
-        dataset = DATASETS.build({**wrapper, "dataset": dataset})
+def train_loader(config: Config, dataset: Any, seed: int) -> DataLoader[Any]:
+    """Batches of a dataset, in an order and with augmentations that depend on the seed."""
     return _loader(config, SeededDataset(dataset), config.train_batch_size, SeededSampler(len(dataset), seed))
 
 
-def split_loader(config: Config, dataset_dir: Path, split: str, classes: tuple[str, ...]) -> DataLoader[Any]:
-    """Single images of a split, in order, as the config's test pipeline makes them."""
-    dataset = DATASETS.build(_coco_dataset(dataset_dir, split, classes, config.test_pipeline) | {"test_mode": True})
+def evaluation_loader(config: Config, dataset: Any) -> DataLoader[Any]:
+    """Single images of a dataset, in order."""
     return _loader(config, dataset, 1, None)
-
-
-def _coco_dataset(dataset_dir: Path, split: str, classes: tuple[str, ...], pipeline: Any) -> dict[str, Any]:
-    return {
-        "type": "CocoDataset",
-        "ann_file": str(dataset_dir / f"{split}.json"),
-        "data_prefix": {"img": str(dataset_dir / "images")},
-        "metainfo": {"classes": classes},
-        "pipeline": pipeline,
-    }
 
 
 def _loader(config: Config, dataset: Any, batch_size: int, sampler: SeededSampler | None) -> DataLoader[Any]:

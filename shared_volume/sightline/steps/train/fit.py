@@ -5,7 +5,7 @@ import fcntl
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from sightline.errors import SightlineError, nearest
+from sightline.models.config import config_text, load_config, set_epochs
 from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
+from sightline.services.runs.homes import config_file
 from sightline.services.runs.step_record import OUT_OF_MEMORY, RunningStep, record_step, results_prefix
 from sightline.services.runs.supervise import Stopped
 from sightline.services.storage.access import open_storage
@@ -24,16 +26,14 @@ from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import Settings, settings
 from sightline.steps.train.bundles import Candidate, write_candidate
 from sightline.steps.train.checkpoints import load_plain
-from sightline.steps.train.data import split_loader, train_loader
+from sightline.steps.train.data import evaluation_loader, train_loader
 from sightline.steps.train.events import Events
 from sightline.steps.train.history import History, last_iteration
 from sightline.steps.train.loop import LoopOptions, ResumableTrainLoop
 from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
 from sightline.steps.train.report import render_training_report
 from sightline.steps.train.request import TrainingRequest
-from sightline.tasks.detection.configure import config_text, load_config, set_epochs
-from sightline.tasks.detection.metrics.scores import score_results
-from sightline.tasks.detection.registry import register
+from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +51,27 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
     """
     dataset, place = request.dataset, settings()
     with record_step(place, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
-        register()
         dataset_dir = pull_dataset(place, dataset)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
-        file = request.code / "configs" / f"{request.config.removesuffix('.py')}.py"
-        config = load_config(file, request.overrides, classes)
-        if request.epochs:
-            set_epochs(config, request.epochs)
+        config = read_config(request, classes)
         chosen = choose_device(device)
         folder = place.volume / "work" / f"train-{request.key()}"
         with _only_one_at_a_time(folder):
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
             tell_began()
-            loop, seconds = fit(config, dataset_dir, classes, folder, request.select_by, chosen, images, events)
+            task = Task(dataset.task)
+            loop, seconds = fit(task, config, dataset_dir, classes, folder, request.select_by, chosen, images, events)
             return _deliver(place, request, config, dataset_dir, classes, loop, seconds, step, events)
+
+
+def read_config(request: TrainingRequest, classes: Sequence[str]) -> Config:
+    """The config that was asked for, fitted to a dataset's classes."""
+    file = request.code / config_file(request.code, request.config)
+    config = load_config(file, request.overrides, classes)
+    if request.epochs:
+        set_epochs(config, request.epochs)
+    return config
 
 
 def _fit_into_memory(
@@ -89,6 +95,7 @@ def _fit_into_memory(
 
 
 def fit(
+    task: Task,
     config: Config,
     dataset_dir: Path,
     classes: tuple[str, ...],
@@ -104,10 +111,10 @@ def fit(
         images: how many of a batch are taken at a time; by default the whole batch.
         events: where a resumption is told.
     """
-    _require_metric(select_by, dataset_dir)
-    runner = _runner(config, dataset_dir, classes, folder, device)
-    batches = train_loader(config, dataset_dir, classes, config.seed)
-    history = History(folder, config.max_epochs * len(batches), config.max_epochs)
+    _require_metric(task, select_by, dataset_dir)
+    runner = _runner(task, config, dataset_dir, classes, folder, device)
+    batches = train_loader(config, task.fit.training_dataset(config, dataset_dir, classes), config.seed)
+    history = History(folder, config.max_epochs * len(batches), config.max_epochs, task.facts.SHORTEST)
     options = LoopOptions(
         folder=folder,
         select_by=select_by,
@@ -126,8 +133,8 @@ def fit(
     return loop, time.monotonic() - began
 
 
-def _require_metric(select_by: str, dataset_dir: Path) -> None:
-    known = score_results(json.loads((dataset_dir / "val.json").read_text()), []).values
+def _require_metric(task: Task, select_by: str, dataset_dir: Path) -> None:
+    known = task.scoring.score(json.loads((dataset_dir / "val.json").read_text()), []).values
     if select_by not in known:
         raise SightlineError(
             f"There is no metric {select_by!r} to select the best epoch by.{nearest(select_by, known)}"
@@ -141,8 +148,10 @@ class _QuietRunner(Runner):
         """Nothing: the log would not show it anyway."""
 
 
-def _runner(config: Config, dataset_dir: Path, classes: tuple[str, ...], folder: Path, device: torch.device) -> Runner:
-    validation = split_loader(config, dataset_dir, "val", classes)
+def _runner(
+    task: Task, config: Config, dataset_dir: Path, classes: tuple[str, ...], folder: Path, device: torch.device
+) -> Runner:
+    validation = evaluation_loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", classes))
     validates = len(validation.dataset) > 0  # type: ignore[arg-type]
     runner = _QuietRunner(
         model=config.model,
@@ -153,11 +162,11 @@ def _runner(config: Config, dataset_dir: Path, classes: tuple[str, ...], folder:
         param_scheduler=config.param_scheduler,
         val_dataloader=validation if validates else None,
         val_cfg={} if validates else None,
-        val_evaluator={"type": "SightlineCocoMetric", "ann_file": str(dataset_dir / "val.json")} if validates else None,
+        val_evaluator=task.fit.evaluator(dataset_dir, "val") if validates else None,
         default_hooks={"timer": None, "logger": None, "checkpoint": None},
         randomness={"seed": config.seed},
         log_level="ERROR",
-        default_scope="mmdet",
+        default_scope=task.fit.SCOPE,
         experiment_name=folder.name,
     )
     runner.model.to(device)
@@ -194,6 +203,7 @@ def _deliver(
     storage = open_storage(place.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/train"
     facts = {
+        "task": dataset.task,
         "category": dataset.category,
         "dataset_version": dataset.version,
         "config": request.config,
@@ -211,7 +221,7 @@ def _deliver(
     written = {}
     for name, candidate in candidates.items():
         bundle = loop.options.folder / "bundles" / name
-        sha256 = write_candidate(bundle, candidate, model, config, classes, dataset_dir, facts)
+        sha256 = write_candidate(Task(dataset.task), bundle, candidate, model, config, classes, dataset_dir, facts)
         storage.upload_folder(bundle, f"{prefix}/{name}")
         written[name] = (storage.uri(f"{prefix}/{name}"), sha256)
         step.record_model(candidate.name, *written[name], dataset=dataset, config=request.config)
@@ -234,6 +244,7 @@ def _deliver(
         metric_value=metric,
         last_uri=written["last"][0],
         last_sha256=written["last"][1],
+        task=dataset.task,
     )
     return reference, report
 

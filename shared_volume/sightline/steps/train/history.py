@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,21 @@ class History:
     """The training history of one work folder.
 
     `history.jsonl` holds `{"kind": "train", "epoch": 1, "iter": 3, "loss": …, "lr": …, …}` and
-    `{"kind": "val", "epoch": 1, "iter": 18, "bbox_mAP": …, …}`. Epochs and iterations count from 1.
+    `{"kind": "val", "epoch": 1, "iter": 18, …}`. Epochs and iterations count from 1.
+
+    Args:
+        folder: the work folder.
+        iterations: in all.
+        epochs: in all.
+        shown: the metrics that a line of the log tells.
     """
 
-    def __init__(self, folder: Path, iterations: int, epochs: int) -> None:
+    def __init__(self, folder: Path, iterations: int, epochs: int, shown: Sequence[str] = ()) -> None:
         self.path = folder / FILE
         self.tensorboard = folder / "tensorboard"
         self.iterations = iterations
         self.epochs = epochs
+        self._shown = shown
         self._every = max(1, math.ceil(iterations / MOST_TRAIN_LINES))
         self._progress = Progress(iterations)
         self._started: tuple[float, int] | None = None
@@ -89,7 +96,7 @@ class History:
     def validation(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
         """Record one validation's scores."""
         self._write({"kind": "val", "epoch": epoch, "iter": iteration, **values}, "val")
-        shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("bbox_mAP", "segm_mAP") if name in values)
+        shown = ", ".join(f"{name} {values[name]:.4f}" for name in self._shown if name in values)
         log.info("epoch %d/%d validated: %s", epoch, self.epochs, shown)
 
     def _write(self, line: dict[str, Any], group: str) -> None:

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from sightline.reports.charts import Series, line_chart
 from sightline.reports.page import Tile, duration, grid, notice, number, render_page, section, table, tiles, title_from
 
-METRICS_BY_IMPORTANCE = ("segm_mAP", "bbox_mAP")
 SMOOTHING = 0.02  # share of all values that one smoothed value averages on either side
 NOT_CURVES = frozenset({"kind", "epoch", "iter", "step"})
 
@@ -20,7 +19,7 @@ Record = Mapping[str, Any]
 def render_training_report(
     history: Sequence[Mapping[str, object]],
     facts: Mapping[str, str],
-    best_by: str | None = None,
+    best_by: str = "",
     events: Sequence[Record] = (),
 ) -> str:
     """The page for one training.
@@ -29,7 +28,7 @@ def render_training_report(
         history: records as the training wrote them: `kind` train or val, `epoch`, `iter`, and values by name. A record
             that a resumed training wrote again replaces the earlier one.
         facts: what made it, name -> value, for the page's head.
-        best_by: metric that names the best epoch; by default mask mAP, or box mAP where there is none.
+        best_by: metric that names the best epoch; by default the first that was written.
         events: what happened beside training, as `at`, `kind`, `iter` and `message`.
 
     Returns:
@@ -37,9 +36,7 @@ def render_training_report(
     """
     train, val = _records(history, "train"), _records(history, "val")
     metrics = _metric_names(val)
-    best_by = best_by or next(
-        (name for name in METRICS_BY_IMPORTANCE if name in metrics), metrics[0] if metrics else ""
-    )
+    best_by = best_by or next(iter(metrics), "")
     scored = [record for record in val if _value(record, best_by) is not None]
     best = max(scored, key=lambda record: (_value(record, best_by) or 0.0, -record["epoch"]), default=None)
     blocks = [_headline(train, val, best, best_by, _seconds(train, facts))]
@@ -73,11 +70,11 @@ def _records(history: Sequence[Mapping[str, Any]], kind: str) -> list[Record]:
 
 
 def _value(record: Record, name: str) -> float | None:
-    """A finite value, or None; COCO's -1 (no such object) is none."""
+    """A finite value, or None; -1 stands for a score that does not exist."""
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return None if value == -1 and ("mAP" in name or "AR" in name) else float(value)
+    return None if value == -1 else float(value)
 
 
 def _metric_names(val: Sequence[Record]) -> list[str]:

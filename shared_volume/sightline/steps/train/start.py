@@ -9,6 +9,7 @@ from sightline.errors import SightlineError, nearest
 from sightline.references import DatasetReference, ModelReference
 from sightline.services.runs.supervise import Step, Stopped, run_step
 from sightline.steps.train.request import TrainingRequest
+from sightline.tasks.task import Task
 
 SHRINK, FAIL = "shrink", "fail"
 
@@ -24,10 +25,10 @@ class Trained:
 def train_model(
     code: str,
     dataset: str,
-    config: str,
+    config: str = "",
     overrides: Mapping[str, Any] | None = None,
     epochs: int = 0,
-    select_by: str = "bbox_mAP",
+    select_by: str = "",
     device: str = "",
     on_out_of_memory: str = SHRINK,
 ) -> Trained:
@@ -36,10 +37,10 @@ def train_model(
     Args:
         code: folder of this step's frozen helper code.
         dataset: reference to what to train on.
-        config: name of a config in code/configs.
+        config: name of a config in code/configs; empty for the task's own.
         overrides: dotted config keys and values that replace the config's.
         epochs: training length; 0 for the config's own.
-        select_by: validation metric (bbox_mAP, segm_mAP_50, …) that decides which epoch is best.
+        select_by: validation metric that decides which epoch is best; empty for the task's own.
         device: cpu, cuda, cuda:1, …; empty for a GPU when there is one.
         on_out_of_memory: shrink (go on from the newest checkpoint, each batch in twice as many parts) or fail.
 
@@ -50,7 +51,10 @@ def train_model(
         hint = nearest(on_out_of_memory, (SHRINK, FAIL))
         raise SightlineError(f"on_out_of_memory is {on_out_of_memory!r}: say shrink or fail.{hint}")
     given = DatasetReference.from_text(dataset)
-    request = TrainingRequest(Path(code), given, config, overrides or {}, epochs, select_by)
+    facts = Task(given.task).facts
+    request = TrainingRequest(
+        Path(code), given, config or facts.CONFIG, overrides or {}, epochs, select_by or facts.SELECT_BY
+    )
     step = Step("train", Path(code).name, given.category)
     if on_out_of_memory == SHRINK:
         return run_step(step, _train, request, device, shrinks=True)

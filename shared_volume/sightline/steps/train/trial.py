@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.errors import SightlineError
-from sightline.services.runs.freeze import freeze
+from sightline.references import DETECTION
+from sightline.services.runs.freeze import config_task, freeze
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset
 from sightline.settings import settings
 from sightline.steps.train.start import train_model
+from sightline.tasks.task import part_names
 
 STEP = "trial"
 
@@ -36,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _start_from_release(config: str, category: str, arguments: Sequence[str]) -> None:
-    release = freeze(settings().volume, config, category, (STEP,)).releases[STEP]
+    task = config_task((settings().volume / "code").resolve(), config) or DETECTION
+    parts = {STEP: part_names(task, STEP)}
+    release = freeze(settings().volume, config, category, (STEP,), parts).releases[STEP]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(release), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", "sightline.entry", STEP, f"--release={release}", *arguments]
     os.execv(sys.executable, command)  # as the same process: whoever watches it, Katib or a shell, sees no other
@@ -51,7 +55,7 @@ def run_trial(options: argparse.Namespace) -> dict[str, Any]:
     dataset = find_dataset(settings(), options.category, options.dataset_version).to_text()
     overrides = dict(options.set)
     trained = train_model(options.release, dataset, options.config, overrides, options.epochs, options.select_by)
-    return best_validation(_history(trained.model.uri), options.select_by)
+    return best_validation(_history(trained.model.uri), options.select_by or str(trained.model.metric_name))
 
 
 def best_validation(history: Sequence[Mapping[str, Any]], select_by: str) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, help="name of a config in configs/")
     parser.add_argument("--epochs", type=int, default=0, help="default: the config's own")
     parser.add_argument(
-        "--select-by", default="bbox_mAP", help="the validation metric that decides which epoch is best"
+        "--select-by", default="", help="the validation metric that decides which epoch is best (default: the task's)"
     )
     parser.add_argument(
         "--set", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="a config value; may be repeated"

@@ -1,20 +1,14 @@
-"""Stage 6: from images with instances to COCO."""
+"""Part data: objects are shapes with an area; a split is written as COCO."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from sightline.annotations.instances import DatasetImage
-from sightline.annotations.recipe import Recipe
+
+ANNOTATED_BY: Final = "shapes"
 
 
-def choose_classes(images: Iterable[DatasetImage], recipe: Recipe) -> tuple[str, ...]:
-    """The classes in the order of their category ids: the recipe's, else every label that occurs, by name."""
-    if recipe.classes is not None:
-        return recipe.classes
-    return tuple(sorted({instance.label for image in images for instance in image.instances}))
-
-
-def convert_images(images: Sequence[DatasetImage], classes: Sequence[str]) -> dict[str, Any]:
+def truth_of(images: Sequence[DatasetImage], classes: Sequence[str]) -> dict[str, Any]:
     """The COCO ground truth of one split.
 
     Args:

@@ -1,4 +1,4 @@
-"""A detector ready to use: from a bundle, or from a model just trained."""
+"""Part predict: a detector ready to use, from a bundle or from a model just trained."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,9 @@ import torch
 
 from sightline.errors import SightlineError
 from sightline.models.bundle import load_state, read_bundle
-from sightline.tasks.detection.configure import build_detector, config_from_data
-from sightline.tasks.detection.detections import Detections
+from sightline.models.config import config_from_data
+from sightline.tasks.detection.detections import Detections, to_coco_results
+from sightline.tasks.detection.fit import build_model
 from sightline.tasks.detection.registry import register
 from sightline.tasks.detection.results import to_detections
 
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
     from mmdet.models import BaseDetector
     from mmengine.config import Config
 
+OUTPUTS = ("bbox", "segm")
+
 
 class Detector:
-    """Finds objects on images. Make one by `load_detector` or `Detector.from_model`.
+    """Finds objects on images. Make one by `load_predictor` or `predictor_of`.
 
     Attributes:
         classes: names, by label.
         config: the config it was built from.
         model: mmdet's detector, in evaluation mode.
+        outputs: what its results hold, as far as it has shown: bbox, or bbox and segm.
     """
 
     def __init__(self, model: "BaseDetector", config: "Config", classes: Sequence[str]) -> None:
@@ -35,13 +39,9 @@ class Detector:
         self.model: BaseDetector = model.eval()
         self.config = config
         self.classes = tuple(classes)
+        self.outputs: tuple[str, ...] = OUTPUTS[:1]
         # Truth is not there to load, nor needed.
         self._pipeline = Compose([step for step in config.test_pipeline if step["type"] != "LoadAnnotations"])
-
-    @classmethod
-    def from_model(cls, model: "BaseDetector", config: "Config", classes: Sequence[str]) -> "Detector":
-        """Use a model as it is, on the device where it lies; it is set to evaluation mode."""
-        return cls(model, config, classes)
 
     def predict(self, images: Sequence[np.ndarray], score_threshold: float = 0.0) -> list[Detections]:
         """What is on each image, boxes and masks in pixels of the given image.
@@ -51,6 +51,12 @@ class Detector:
             score_threshold: detections below it are left out.
         """
         return [self._predict_one(image, score_threshold) for image in images]
+
+    def results(self, image: np.ndarray, image_id: int) -> list[dict[str, Any]]:
+        """What is on one image, as COCO results."""
+        found = self._predict_one(image, 0.0)
+        self.outputs = OUTPUTS if found.masks is not None else self.outputs
+        return to_coco_results(found, image_id)
 
     def _predict_one(self, image: np.ndarray, score_threshold: float) -> Detections:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -64,7 +70,12 @@ class Detector:
         return to_detections(result.pred_instances, image.shape, score_threshold)
 
 
-def load_detector(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
+def predictor_of(model: "BaseDetector", config: "Config", classes: Sequence[str]) -> Detector:
+    """Use a model as it is, on the device where it lies; it is set to evaluation mode."""
+    return Detector(model, config, classes)
+
+
+def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
     """Load a model bundle; its files are verified before any of them is used.
 
     Args:
@@ -77,6 +88,6 @@ def load_detector(bundle_dir: Path, device: str = "cpu", sha256: str | None = No
     """
     bundle = read_bundle(bundle_dir, sha256)
     config = config_from_data(bundle.config)
-    model = build_detector(config)
+    model = build_model(config)
     load_state(bundle, model)
     return Detector(model.to(device), config, bundle.classes)

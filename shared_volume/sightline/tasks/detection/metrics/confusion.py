@@ -2,27 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth, require_known
+from sightline.tasks.task import Confusion
 
 BACKGROUND = "background"
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """How often which class was taken for which.
-
-    Attributes:
-        labels: class names by category id, then background.
-        matrix: (C + 1, C + 1) int64, [truth, predicted]; the last row holds false detections, the last column misses.
-    """
-
-    labels: tuple[str, ...]
-    matrix: np.ndarray
 
 
 def confusion_matrix(
@@ -32,6 +19,10 @@ def confusion_matrix(
     iou: float = 0.5,
 ) -> Confusion:
     """Match boxes one to one, whatever their class, the best score first, and count the pairs of classes.
+
+    Returns:
+        Labels by category id, then background; (C + 1, C + 1) int64, whose last row holds false detections and whose last
+        column misses.
 
     Args:
         truth: a COCO dataset; crowds are left out.

@@ -2,25 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from sightline.tasks.detection.metrics.coco_evaluation import KINDS, CocoEvaluation, Results, Truth, evaluate_coco
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Metric values; NaN where nothing of that class or size is in the truth.
-
-    Attributes:
-        values: metric name -> value over all classes.
-        per_class: class name -> metric name -> value.
-    """
-
-    values: dict[str, float]
-    per_class: dict[str, dict[str, float]]
-
+from sightline.tasks.task import Scores
 
 Metric = Callable[[Truth, Results, str], Scores]
 METRICS: dict[str, Metric] = {}

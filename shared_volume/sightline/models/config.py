@@ -1,15 +1,13 @@
-"""A detector's config: load it, change values, fit it to a dataset's classes, build the model."""
+"""A model's config: load it, change values, fit it to a dataset's classes."""
 
 import pprint
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 
 from sightline.errors import SightlineError, nearest
-from sightline.tasks.detection.registry import register
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
 
@@ -70,24 +68,6 @@ def set_epochs(config: Config, epochs: int) -> None:
                 schedule[key] = epochs
         if "milestones" in schedule:
             schedule["milestones"] = [round(milestone * epochs / old) for milestone in schedule["milestones"]]
-
-
-def build_detector(config: Config) -> torch.nn.Module:
-    """Build the config's model on the CPU; its weights are random until they are initialised or loaded.
-
-    Raises:
-        ConfigError: a part is unknown or does not fit; names it.
-    """
-    register()
-    from mmdet.registry import MODELS
-
-    try:
-        return MODELS.build(config.model)
-    except Exception as error:
-        # mmengine raises whatever the failing part raised, with the part's name put before it.
-        raise ConfigError(
-            f"The model cannot be built from its config: {error}. Look at that part of `model`."
-        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What a whole image shows: one class of several."""

@@ -1,0 +1,12 @@
+"""Part facts: plain data that steps, reports and the laptop's commands know of classification."""
+
+CONFIG = "classifier_small"
+"""The config when none is named."""
+SELECT_BY = "accuracy"
+"""The metric that selects when none is named."""
+HEADLINES = ("accuracy", "macro_F1")
+"""The metrics that are shown first."""
+SHORTEST = ("accuracy", "F1")
+"""Those that stand for all others: in a line of the log, in a chart of classes."""
+FOUND = "answers"
+"""What a model finds, in the plural."""

@@ -1,0 +1,12 @@
+"""Part facts: plain data that steps, reports and the laptop's commands know of detection."""
+
+CONFIG = "mask_rcnn_r18_small"
+"""The config when none is named."""
+SELECT_BY = "bbox_mAP"
+"""The metric that selects when none is named."""
+HEADLINES = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "segm_mAP", "segm_mAP_50", "segm_mAP_75")
+"""The metrics that are shown first, as far as a model has them."""
+SHORTEST = ("bbox_mAP", "segm_mAP")
+"""Those that stand for all others: in a line of the log, in a chart of classes."""
+FOUND = "detections"
+"""What a model finds, in the plural."""

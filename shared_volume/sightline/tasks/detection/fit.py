@@ -1,0 +1,67 @@
+"""Part fit: mmdet's models and datasets, as mmengine's Runner trains and validates them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from sightline.models.config import ConfigError
+from sightline.tasks.detection.registry import register
+
+SCOPE = "mmdet"
+
+
+def build_model(config: Config) -> torch.nn.Module:
+    """Build the config's model on the CPU; its weights are random until they are initialised or loaded.
+
+    Raises:
+        ConfigError: a part is unknown or does not fit; names it.
+    """
+    register()
+    from mmdet.registry import MODELS
+
+    try:
+        return MODELS.build(config.model)
+    except Exception as error:
+        # mmengine raises whatever the failing part raised, with the part's name put before it.
+        raise ConfigError(
+            f"The model cannot be built from its config: {error}. Look at that part of `model`."
+        ) from error
+
+
+def training_dataset(config: Config, dataset_dir: Path, classes: Sequence[str]) -> Any:
+    """The train split as the config's pipeline makes it."""
+    register()
+    from mmdet.registry import DATASETS
+
+    # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
+    dataset = DATASETS.build(
+        _coco_dataset(dataset_dir, "train", classes, config.train_pipeline) | {"filter_cfg": {"filter_empty_gt": False}}
+    )
+    wrapper = config.get("train_dataset_wrapper")
+    return DATASETS.build({**wrapper, "dataset": dataset}) if wrapper else dataset
+
+
+def evaluation_dataset(config: Config, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any:
+    """A split, in order, as the config's test pipeline makes it."""
+    register()
+    from mmdet.registry import DATASETS
+
+    return DATASETS.build(_coco_dataset(dataset_dir, split, classes, config.test_pipeline) | {"test_mode": True})
+
+
+def evaluator(dataset_dir: Path, split: str) -> dict[str, Any]:
+    """mmengine's config of what scores a validation."""
+    return {"type": "SightlineCocoMetric", "ann_file": str(dataset_dir / f"{split}.json")}
+
+
+def _coco_dataset(dataset_dir: Path, split: str, classes: Sequence[str], pipeline: Any) -> dict[str, Any]:
+    return {
+        "type": "CocoDataset",
+        "ann_file": str(dataset_dir / f"{split}.json"),
+        "data_prefix": {"img": str(dataset_dir / "images")},
+        "metainfo": {"classes": tuple(classes)},
+        "pipeline": pipeline,
+    }

@@ -1,0 +1,66 @@
+"""Part report: precision and recall, and how well each image's objects were found."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline.reports.charts import precision_recall_chart
+from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of
+from sightline.tasks.detection.metrics.curves import precision_recall
+from sightline.tasks.task import ImageScore
+
+MATCH_IOU = 0.5  # a prediction found an object when their boxes overlap at least so much
+SHOWN_SCORE = 0.3  # predictions below it do not count
+MOST_CURVES = 12
+RANKED_BY = f"Ranked by F1 at box IoU {MATCH_IOU}, predictions from score {SHOWN_SCORE}."
+
+
+def charts(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[Markup]:
+    """Each class's precision over recall."""
+    curves = precision_recall(truth, results)
+    charts = []
+    defined = {name: curve for name, curve in curves.items() if curve.average_precision >= 0}
+    if defined:
+        weakest = sorted(defined, key=lambda name: float(defined[name].average_precision))[:MOST_CURVES]
+        shown = {name: curve for name, curve in defined.items() if name in weakest}
+        charts.append(
+            precision_recall_chart(
+                "Precision and recall (average precision)",
+                {name: (one.recall, one.precision, one.average_precision) for name, one in shown.items()},
+                [classes.index(name) if name in classes else index for index, name in enumerate(shown)],
+                note=f"The {len(shown)} lowest of {len(defined)} classes." if len(shown) < len(defined) else "",
+            )
+        )
+    return charts
+
+
+def score_image(
+    truth: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Mapping[str, Any]],
+    iou_threshold: float = MATCH_IOU,
+    score_threshold: float = SHOWN_SCORE,
+) -> ImageScore:
+    """Match predictions to objects of their class, best score first, each object at most once.
+
+    Args:
+        truth: COCO annotations of one image (bbox is x, y, width, height in pixels).
+        predictions: COCO results of the same image.
+        iou_threshold: least overlap of boxes that is a match.
+        score_threshold: predictions below it do not count.
+    """
+    counted_ones = sorted(
+        (one for one in predictions if one["score"] >= score_threshold), key=lambda one: one["score"], reverse=True
+    )
+    free = list(truth)
+    found = 0
+    for prediction in counted_ones:
+        rivals = [one for one in free if one["category_id"] == prediction["category_id"]]
+        if not rivals:
+            continue
+        overlaps = box_overlaps(boxes_of([prediction]), boxes_of(rivals))[0]
+        if overlaps.max() >= iou_threshold:
+            nearest = rivals[int(overlaps.argmax())]
+            free = [one for one in free if one is not nearest]
+            found += 1
+    return ImageScore(found=found, missed=len(truth) - found, false=len(counted_ones) - found)

@@ -1,0 +1,231 @@
+"""What a task is: the parts that the steps ask for, a module each in the task's folder.
+
+A task says what a sample is, what a prediction is, and how good it is; the steps know nothing else of it. Ours lie in
+`sightline/tasks/`, users' in `custom/tasks/`. A step's release holds only the parts that the step asks for.
+
+The truth of a split (`train.json`, …) has COCO's lists `images`, `annotations` and `categories`; an annotation has `image_id`
+and `category_id`, and whatever else its task knows. A model's results are a list of the same, with `score`.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, cast
+
+from sightline.errors import SightlineError, nearest
+from sightline.references import DETECTION
+
+CLASSIFICATION: Final = "classification"
+OURS: Final = (DETECTION, CLASSIFICATION)
+HOMES: Final = ("sightline", "custom")
+
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "record": ("facts", "data", "draw"),
+    "train": ("facts", "fit", "predict", "scoring"),
+    "trial": ("facts", "fit", "predict", "scoring"),
+    "evaluate": ("facts", "predict", "scoring", "draw", "report"),
+    "test": ("facts", "predict", "draw"),
+}
+"""Step -> the parts that it asks for."""
+
+
+class UnknownTaskError(SightlineError):
+    """There is no such task, or it lacks a part."""
+
+
+class Facts(Protocol):
+    """Plain data, imported everywhere."""
+
+    CONFIG: str
+    SELECT_BY: str
+    HEADLINES: Sequence[str]
+    SHORTEST: Sequence[str]
+    FOUND: str
+
+
+class Data(Protocol):
+    """What an annotation must be, and what is written for a split."""
+
+    ANNOTATED_BY: Literal["shapes", "flags"]
+    """Shapes with an area are the objects; or the document's ticks say what the image as a whole is."""
+
+    def truth_of(self, images: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
+        """The truth of one split, of `annotations.instances.DatasetImage` sorted by name."""
+
+
+class Fit(Protocol):
+    """Models and datasets as mmengine's Runner takes them."""
+
+    SCOPE: str
+
+    def training_dataset(self, config: Any, dataset_dir: Path, classes: Sequence[str]) -> Any: ...
+    def evaluation_dataset(self, config: Any, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any: ...
+    def evaluator(self, dataset_dir: Path, split: str) -> dict[str, Any]: ...
+
+
+class Predictor(Protocol):
+    """A model that is ready to use.
+
+    Attributes:
+        classes: names, by label.
+        outputs: what its results hold, for `Scoring.score`.
+    """
+
+    classes: Sequence[str]
+    outputs: Sequence[str]
+
+    def results(self, image: Any, image_id: int) -> list[dict[str, Any]]:
+        """What is on an image, (H, W, 3) uint8 BGR, upright."""
+
+
+class Predict(Protocol):
+    """From a model to results."""
+
+    def load_predictor(self, bundle_dir: Path, device: str, sha256: str | None) -> Predictor: ...
+    def predictor_of(self, model: Any, config: Any, classes: Sequence[str]) -> Predictor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often which class was taken for which: counts as [truth, predicted]."""
+
+    labels: tuple[str, ...]
+    matrix: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Metric values; NaN where nothing of that class or size is in the truth.
+
+    Attributes:
+        values: metric name -> value over all classes.
+        per_class: class name -> metric name -> value.
+    """
+
+    values: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """How well one image's objects were found.
+
+    Attributes:
+        found: objects with a prediction of their class.
+        missed: objects without.
+        false: predictions without an object.
+        sureness: ranks images whose F1 is the same, the surest first.
+    """
+
+    found: int
+    missed: int
+    false: int
+    sureness: float = 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 1 for an image with nothing to find and nothing found."""
+        total = 2 * self.found + self.missed + self.false
+        return 2 * self.found / total if total else 1.0
+
+
+class Scoring(Protocol):
+    """How good results are."""
+
+    def score(self, truth: Any, results: Any, outputs: Sequence[str] = ...) -> Scores: ...
+    def confusion(self, truth: Any, results: Any) -> Confusion: ...
+
+
+class Draw(Protocol):
+    """Annotations and results as `reports.pictures.Shape`."""
+
+    def shapes_of(
+        self,
+        objects: Iterable[Mapping[str, Any]],
+        classes: Sequence[str],
+        size: tuple[int, int],
+        score_threshold: float = 0.0,
+    ) -> list[Any]: ...
+
+
+class Report(Protocol):
+    """What the evaluation's report shows beside what every task's does."""
+
+    RANKED_BY: str
+    """A sentence: how `score_image` counts."""
+
+    def charts(self, truth: Any, results: Any, classes: Sequence[str]) -> list[Any]: ...
+    def score_image(self, truth: Sequence[Any], results: Sequence[Any]) -> ImageScore: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task by its name; parts are imported when they are asked for."""
+
+    name: str
+
+    @property
+    def facts(self) -> Facts:
+        return cast(Facts, load_part(self.name, "facts"))
+
+    @property
+    def data(self) -> Data:
+        return cast(Data, load_part(self.name, "data"))
+
+    @property
+    def fit(self) -> Fit:
+        return cast(Fit, load_part(self.name, "fit"))
+
+    @property
+    def predict(self) -> Predict:
+        return cast(Predict, load_part(self.name, "predict"))
+
+    @property
+    def scoring(self) -> Scoring:
+        return cast(Scoring, load_part(self.name, "scoring"))
+
+    @property
+    def draw(self) -> Draw:
+        return cast(Draw, load_part(self.name, "draw"))
+
+    @property
+    def report(self) -> Report:
+        return cast(Report, load_part(self.name, "report"))
+
+
+def load_part(task: str, part: str) -> Any:
+    """The module that is one part of a task.
+
+    Raises:
+        UnknownTaskError: neither we nor the users have such a task, or it has no such part.
+    """
+    for home in HOMES:
+        name = f"{home}.tasks.{task}.{part}"
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the part is there, and imports what is not
+    raise UnknownTaskError(
+        f"There is no task {task!r} with a part {part}: neither sightline/tasks/{task}/{part}.py nor "
+        f"custom/tasks/{task}/{part}.py is in the helper code.{nearest(task, OURS)}"
+    )
+
+
+def headlines_of(values: Mapping[str, Any]) -> list[str]:
+    """The metrics among these that their task shows first; all of them when no task of ours knows any."""
+    for task in OURS:
+        if found := [name for name in Task(task).facts.HEADLINES if values.get(name) is not None]:
+            return found
+    return [name for name, value in values.items() if value is not None]
+
+
+def part_names(task: str, step: str) -> list[str]:
+    """Dotted names of the parts of a task that a step asks for, wherever they may lie."""
+    return [f"{home}.tasks.{task}.{part}" for home in HOMES for part in PARTS[step]]
+
+
+def task_of(described: Mapping[str, Any] | None) -> str:
+    """The task that a recipe as recorded, or a bundle's facts, name."""
+    return str((described or {}).get("task") or DETECTION)

@@ -1,0 +1,134 @@
+"""Classification through all steps, and a task of somebody's own in the folder custom."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.functional.test_local import Laptop, copy_checkout
+
+TINY = [
+    "--epochs",
+    "1",
+    "--set",
+    "train_pipeline.size=32",
+    "--set",
+    "test_pipeline.size=32",
+    "--set",
+    "model.channels=[8,16]",
+]
+FACTS = """
+from sightline.tasks.classification.facts import *
+CONFIG = "toy"
+SELECT_BY = "toy_score"
+HEADLINES = ("toy_score",)
+"""
+SCORING = """
+from sightline.tasks.classification import scoring
+from sightline.tasks.classification.scoring import confusion
+from sightline.tasks.task import Scores
+def score(truth, results, outputs=()):
+    found = scoring.score(truth, results)
+    return Scores({"toy_score": found.values["accuracy"]}, {name: {} for name in found.per_class})
+"""
+FIT = """
+from mmengine.registry import METRICS
+from sightline.tasks.classification import fit
+from sightline.tasks.classification.fit import *
+from custom.tasks.toy.scoring import score
+@METRICS.register_module()
+class ToyMetric(fit.SightlineClassificationMetric):
+    def compute_metrics(self, results):
+        return dict(score(self.truth, [one for image in results for one in image]).values)
+def evaluator(dataset_dir, split):
+    return {"type": "ToyMetric", "ann_file": str(dataset_dir / f"{split}.json")}
+"""
+SAME = ("data", "predict", "draw", "report")
+
+
+@pytest.fixture(scope="module")
+def crops(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real photographs cut out by their boxes, a folder per class."""
+    folder = tmp_path_factory.mktemp("crops")
+    for file in sorted((data_dir / "desk").rglob("*.json")):
+        document = json.loads(file.read_text())
+        with Image.open(file.parent / document["imagePath"]) as image:
+            for number, shape in enumerate(document["shapes"]):
+                across, down = zip(*shape["points"], strict=True)
+                crop = image.convert("RGB").crop((min(across), min(down), max(across), max(down)))
+                target = folder / shape["label"] / f"{file.stem}_{number}.jpg"
+                target.parent.mkdir(exist_ok=True)
+                crop.resize((48, 48)).save(target)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+    return copy_checkout(tmp_path_factory.mktemp("classification"))
+
+
+def test_a_folder_per_class_becomes_a_scored_classifier(laptop, crops):
+    published = laptop.pipeline("publish", str(crops), "--category", "parts", "--version", "v0.1.0")
+    assert published.returncode == 0, published.stderr
+    images = len(list(crops.rglob("*.jpg")))
+    assert f"{images} images, {images} annotations for classification" in published.stdout
+    done = laptop.pipeline("local", "--category", "parts", *TINY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = laptop.last_run()
+    assert run["task"] == "classification"
+    assert run["metrics"].keys() == {"accuracy", "macro_F1"}
+    assert 0 <= run["metrics"]["accuracy"] <= 1
+    assert f"│ accuracy │ {run['metrics']['accuracy']:.3f} │" in done.stdout
+    (dataset,) = (laptop.workspace / "volume" / "datasets").iterdir()
+    truth = {split: json.loads((dataset / f"{split}.json").read_text()) for split in ("train", "val", "test")}
+    assert sum(len(one["annotations"]) for one in truth.values()) == images
+    for one in truth.values():
+        names = {image["id"]: image["file_name"] for image in one["images"]}
+        classes = {category["id"]: category["name"] for category in one["categories"]}
+        assert all(
+            names[each["image_id"]].startswith(f"{classes[each['category_id']]}/") for each in one["annotations"]
+        )
+    with sqlite3.connect(laptop.workspace / "sightline.db") as database:
+        rows = database.execute("SELECT kind, json_extract(recipe, '$.task') FROM versions ORDER BY kind").fetchall()
+        metrics = {name for (name,) in database.execute("SELECT DISTINCT name FROM metric_values WHERE class_name = ''")}
+    assert rows == [("annotation", "classification"), ("dataset", "classification")]
+    assert metrics == {"accuracy", "macro_F1"}
+    for report in run["reports"].values():
+        assert "classification" in Path(report).read_text()
+
+
+def test_a_config_of_another_task_is_refused(laptop, crops):
+    if not laptop.has_version("parts_ann_v0.1.0"):
+        laptop.pipeline("publish", str(crops), "--category", "parts", "--version", "v0.1.0")
+    done = laptop.pipeline("local", "--category", "parts", "--config", "yolox_s")
+    assert done.returncode == 1
+    assert (
+        "yolox_s is for the task detection, and parts v0.1.0 is annotated for classification"
+        in done.stdout + done.stderr
+    )
+
+
+def test_a_task_of_ones_own_runs_through_all_steps(laptop, crops, tmp_path):
+    own = laptop.code / "custom" / "tasks" / "toy"
+    own.mkdir(parents=True)
+    for part, text in (("facts", FACTS), ("scoring", SCORING), ("fit", FIT)):
+        (own / f"{part}.py").write_text(text)
+    for part in SAME:
+        (own / f"{part}.py").write_text(f"from sightline.tasks.classification.{part} import *\n")
+    configs = laptop.code / "custom" / "configs"
+    configs.mkdir(parents=True, exist_ok=True)
+    (configs / "toy.py").write_text("_base_ = '../../configs/classifier_small.py'\ntask = 'toy'\n")
+    published = laptop.pipeline("publish", str(crops), "--category", "toys", "--version", "v0.1.0", "--task", "toy")
+    assert published.returncode == 0, published.stderr
+    done = laptop.pipeline("local", "--category", "toys", *TINY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = laptop.last_run()
+    assert run["task"] == "toy"
+    assert run["metrics"].keys() == {"toy_score"}
+    releases = laptop.workspace / "volume" / "releases"
+    held = {path.name.partition("-")[0] for path in releases.iterdir() if (path / "custom" / "tasks" / "toy").is_dir()}
+    assert held == {"record", "train", "evaluate", "test"}
+    shutil.rmtree(own)
