@@ -26,10 +26,11 @@ from PIL import Image, ImageDraw  # noqa: E402
 from pycocotools import mask  # noqa: E402
 
 from sightline.annotations.folder import read_usable  # noqa: E402
-from sightline.annotations.instances import choose_classes
+from sightline.annotations.instances import choose_classes  # noqa: E402
 from sightline.annotations.labelme import Document, Shape, read_document, write_document  # noqa: E402
 from sightline.annotations.recipe import Recipe  # noqa: E402
-from sightline.annotations.regions import Box, write_coco  # noqa: E402
+from sightline.annotations.regions import Box  # noqa: E402
+from sightline.annotations.truth import write_truth  # noqa: E402
 from sightline.tasks.detection.data import truth_of  # noqa: E402
 
 WIDTH, HEIGHT = 640, 352
@@ -67,7 +68,7 @@ def convert_ours(folder: Path, target: Path) -> list[Box]:
     images, findings = read_usable(folder, Recipe())
     assert not findings, findings[0]
     content = truth_of(images, choose_classes(images, Recipe()))
-    write_coco(target, content)
+    write_truth(target, content)
     return [tuple(annotation["bbox"]) for annotation in content["annotations"]]
 
 
@@ -77,7 +78,7 @@ def convert_labelme2coco(folder: Path, target: Path) -> list[Box]:
     logging.disable(logging.INFO)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):  # its progress bar
         content = get_coco_from_labelme_folder(str(folder), category_id_start=1).json
-    write_coco(target, content)
+    write_truth(target, content)
     return [tuple(annotation["bbox"]) for annotation in content["annotations"]]
 
 
@@ -91,7 +92,7 @@ def convert_by_raster(folder: Path, target: Path) -> list[Box]:
         painted = mask.encode(np.asfortranarray(canvas))
         annotation["bbox"] = mask.toBbox(painted).tolist()
         annotation["area"] = float(mask.area(painted))
-    write_coco(target, content)
+    write_truth(target, content)
     return [tuple(annotation["bbox"]) for annotation in content["annotations"]]
 
 

@@ -15,7 +15,7 @@ from sightline.annotations.findings import Code, FindingsError, Outcome
 from sightline.annotations.folder import read_usable
 from sightline.annotations.labelme import read_document
 from sightline.annotations.recipe import Fractions, Recipe
-from sightline.annotations.regions import read_coco
+from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.publish.annotations import publish_annotations
@@ -122,7 +122,7 @@ def test_boxes_on_turned_images_are_those_of_the_upright_image(data_dir, tmp_pat
         shutil.copy(source, folder)
         shutil.copy(image, folder)
         build_dataset(folder, tmp_path / f"{name}-out", ALL_TRAIN, FACTS)
-        coco = read_coco(tmp_path / f"{name}-out" / "train.json")
+        coco = read_truth(tmp_path / f"{name}-out" / "train.json")
         boxes[name] = np.array([one["bbox"] for one in coco["annotations"]])
         boxes[name, "size"] = [(one["width"], one["height"]) for one in coco["images"]]
         boxes[name, "pixels"] = read_image(folder / image.name).astype(int)

@@ -21,7 +21,7 @@ from sightline.annotations.instances import choose_classes
 from sightline.annotations.labelme import copy_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
-from sightline.annotations.regions import write_coco
+from sightline.annotations.truth import write_truth
 from sightline.errors import SightlineError
 from sightline.tasks.detection.data import truth_of
 
@@ -150,7 +150,7 @@ def require_coco_or_findings(folder: Path, recipe: Recipe) -> list:
         assert found.outcome in ALLOWED[found.code] | {"drop"}
         json.dumps(found.to_json(), allow_nan=False, ensure_ascii=False).encode()
     target = folder.parent / "coco.json"
-    write_coco(target, truth_of(images, choose_classes(images, recipe)))
+    write_truth(target, truth_of(images, choose_classes(images, recipe)))
     coco = COCO(str(target))
     for image in coco.dataset["images"]:
         assert image["width"] > 0

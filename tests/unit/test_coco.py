@@ -11,7 +11,6 @@ from PIL import Image
 from pycocotools import mask as rle_of
 
 from sightline.annotations.regions import (
-    CocoError,
     MaskError,
     circle_outline,
     clip_polygon,
@@ -22,12 +21,11 @@ from sightline.annotations.regions import (
     polygon_area,
     polygon_box,
     polygon_region,
-    read_coco,
     rectangle_outline,
     same_region,
     untangle_polygon,
-    write_coco,
 )
+from sightline.annotations.truth import TruthError, read_truth, write_truth
 
 SQUARE = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
 
@@ -300,9 +298,9 @@ def test_what_lies_between_the_pixels_centres_is_encoded_as_the_nearest_pixel():
 
 def test_coco_files_read_back_and_have_the_same_bytes(tmp_path):
     content = {"images": [], "annotations": [{"id": 1, "bbox": [0.1, 2.0, 3.0, 4.0]}], "categories": []}
-    write_coco(tmp_path / "a.json", content)
-    write_coco(tmp_path / "b.json", content)
-    assert read_coco(tmp_path / "a.json") == content
+    write_truth(tmp_path / "a.json", content)
+    write_truth(tmp_path / "b.json", content)
+    assert read_truth(tmp_path / "a.json") == content
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
@@ -314,5 +312,5 @@ def test_a_file_that_is_not_coco_is_refused(tmp_path, text, says):
     path = tmp_path / "coco.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(CocoError, match=says):
-        read_coco(path)
+    with pytest.raises(TruthError, match=says):
+        read_truth(path)

@@ -12,12 +12,12 @@ from pycocotools import mask as rle_of
 from pycocotools.coco import COCO
 
 from sightline.annotations.regions import polygon_area
-from sightline.formats.coco_export import write_coco_folder
-from sightline.formats.content import FlatNames, Losses, Part, copy_upright
+from sightline.formats.coco import write_coco_folder
 from sightline.formats.convert import as_labelme
 from sightline.formats.outlines import is_box, join_outlines, mask_outlines
-from sightline.formats.voc_export import write_voc_folder
-from sightline.formats.yolo_export import write_yolo_folder
+from sightline.formats.voc import write_voc_folder
+from sightline.formats.writing import FlatNames, Losses, Part, copy_upright
+from sightline.formats.yolo import write_yolo_folder
 from sightline.images.files import read_header, read_image
 from tests.make_labelme import HEIGHT, WIDTH, files_in, make_image
 

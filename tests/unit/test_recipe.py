@@ -20,7 +20,8 @@ from pycocotools.coco import COCO
 from sightline.annotations.findings import Code, FindingsError
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.annotations.recipe import Recipe, RecipeError, read_recipe
-from sightline.annotations.regions import parse_runs, read_coco, runs_region
+from sightline.annotations.regions import parse_runs, runs_region
+from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.services.database.versions import FindingRow
@@ -58,14 +59,14 @@ def build(folder, target, inputs=None, **recipe):
 
 
 def annotations(target, split="train"):
-    coco = read_coco(target / f"{split}.json")
+    coco = read_truth(target / f"{split}.json")
     labels = {one["id"]: one["name"] for one in coco["categories"]}
     names = {one["id"]: one["file_name"] for one in coco["images"]}
     return [one | {"label": labels[one["category_id"]], "image": names[one["image_id"]]} for one in coco["annotations"]]
 
 
 def images(target):
-    return [one["file_name"] for split in SPLITS for one in read_coco(target / f"{split}.json")["images"]]
+    return [one["file_name"] for split in SPLITS for one in read_truth(target / f"{split}.json")["images"]]
 
 
 def codes(summary):
@@ -262,7 +263,7 @@ def test_a_crowd_is_run_length_encoded_and_no_filter_takes_it_away(tmp_path):
 def test_evaluation_ignores_what_is_found_in_a_crowd(tmp_path):
     annotate(tmp_path / "in", "a.png", [box(0, 0, 20, 10, flags={"iscrowd": True}), box(25, 15, 35, 25)])
     build(tmp_path / "in", tmp_path / "out")
-    truth = read_coco(tmp_path / "out" / "train.json")
+    truth = read_truth(tmp_path / "out" / "train.json")
     drawn = {"image_id": 1, "category_id": 1}
     corners = {"segmentation": truth["annotations"][1]["segmentation"]}
     found = [

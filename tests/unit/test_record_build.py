@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from sightline.annotations.findings import Code, Outcome, count_findings
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.annotations.recipe import Fractions, Recipe, RecipeError, read_recipe
-from sightline.annotations.regions import read_coco
+from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.services.versioning import shards as pack
@@ -51,7 +51,7 @@ def build(folder, target, recipe=ALL_TRAIN):
 
 
 def annotations(target, split="train"):
-    return read_coco(target / f"{split}.json")["annotations"]
+    return read_truth(target / f"{split}.json")["annotations"]
 
 
 # --- one shape -------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_an_image_over_the_recipes_limit_is_dropped(tmp_path):
 def test_the_images_own_size_wins_over_the_jsons(tmp_path):
     annotate(tmp_path / "in", "a", written_size=(HEIGHT, HEIGHT))
     summary = build(tmp_path / "in", tmp_path / "out")
-    (image,) = read_coco(tmp_path / "out" / "train.json")["images"]
+    (image,) = read_truth(tmp_path / "out" / "train.json")["images"]
     assert (image["width"], image["height"]) == (WIDTH, HEIGHT)
     assert [found.code for found in summary.findings] == [Code.WRONG_SIZE]
 
@@ -300,7 +300,7 @@ def test_images_are_sorted_by_their_own_names(tmp_path):
         (tmp_path / "in" / f"{image}.json").rename(tmp_path / "in" / f"{document}.json")
     summary = build(tmp_path / "in", tmp_path / "out")
     assert [row.name for row in summary.images] == ["y.png", "z.png"]
-    images = read_coco(tmp_path / "out" / "train.json")["images"]
+    images = read_truth(tmp_path / "out" / "train.json")["images"]
     assert [(image["id"], image["file_name"]) for image in images] == [(1, "y.png"), (2, "z.png")]
 
 

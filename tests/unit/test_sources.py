@@ -24,7 +24,7 @@ from sightline.annotations.read import Annotated
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import circle_outline, rectangle_outline
 from sightline.errors import SightlineError
-from sightline.formats.coco import convert_coco, decompress_counts
+from sightline.formats.coco import convert_coco
 from sightline.formats.convert import FORMS, as_labelme
 from sightline.formats.detect import detect_form
 from sightline.formats.folder import Listing, list_folder
@@ -291,14 +291,6 @@ def test_a_name_is_found_in_either_form_of_unicode(tmp_path):
     write_json(tmp_path / "in" / "coco.json", coco([{"bbox": [1, 1, 2, 2]}], [{"id": 1, "file_name": composed}]))
     documents, codes = imported(tmp_path / "in", tmp_path / "out")
     assert (list(documents), codes) == (["\ud55c.json"], [])
-
-
-@given(st.data())
-def test_compressed_run_lengths_are_read_as_pycocotools_reads_them(data):
-    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
-    seed, density = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.sampled_from([0.0, 0.02, 0.5, 0.98, 1.0]))
-    pixels = np.random.default_rng(seed).random((height, width)) < density
-    assert decompress_counts(rle(pixels)["counts"]) == rle(pixels, compressed=False)["counts"]
 
 
 # --- Pascal VOC ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""COCO: the geometry of instances and the JSON files.
+"""The geometry of instances: outlines, painted masks, and COCO's run lengths.
 
 Boxes and areas come from the vertices, not from a raster: exact to the fraction of a pixel and 20 times faster. All
 arithmetic here gives the same bits on every machine (no BLAS, exact sums), so that a dataset's bytes do as well.
@@ -10,11 +10,9 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from sightline.errors import SightlineError
 
@@ -26,10 +24,6 @@ SAME_WITHIN: Final = 0.01  # pixels between two outlines that count as one
 
 _SLIVER_AREA: Final = 1.0  # pixels; parts of a crossing polygon that a hand did not mean
 _MOST_TANGLED: Final = 2000  # vertices; taking a larger tangle apart could take all memory
-
-
-class CocoError(SightlineError):
-    """A COCO file that cannot be used."""
 
 
 class MaskError(SightlineError):
@@ -390,7 +384,7 @@ def parse_runs(counts: Any, pixels: int) -> list[int]:
 
 
 def _parse_text(text: bytes) -> list[int]:
-    """COCO's text: numbers in groups of five bits, from the third on as the difference to the last but one."""
+    """COCO's text: numbers in groups of five bits, from the fourth on as the difference to the last but one."""
     runs: list[int] = []
     value = shift = 0
     for character in text:
@@ -415,30 +409,3 @@ def runs_region(runs: Sequence[int], width: int, height: int) -> Region:
     from pycocotools import mask as rle_of
 
     return _rle_region(rle_of.frPyObjects({"size": [height, width], "counts": list(runs)}, height, width))
-
-
-def read_coco(path: Path) -> dict[str, Any]:
-    """A COCO ground truth file: images, annotations, categories.
-
-    Raises:
-        CocoError: missing, not JSON, or without those lists.
-    """
-    try:
-        content = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise CocoError(f"{path}: the COCO file cannot be read ({error.strerror}). Pull the dataset again.") from None
-    except orjson.JSONDecodeError as error:
-        raise CocoError(f"{path}: not JSON, or cut off ({error.msg}). Pull the dataset again.") from None
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(_get(content, key), list)]
-    if missing:
-        raise CocoError(f"{path}: not a COCO file, without the lists {', '.join(missing)}. Pull the dataset again.")
-    return content
-
-
-def _get(content: Any, key: str) -> Any:
-    return content.get(key) if isinstance(content, dict) else None
-
-
-def write_coco(path: Path, content: dict[str, Any]) -> None:
-    """Write a COCO file; same content, same bytes."""
-    path.write_bytes(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))

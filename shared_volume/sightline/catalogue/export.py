@@ -11,12 +11,12 @@ from sightline.annotations.findings import Outcome, count_findings
 from sightline.annotations.folder import read_usable
 from sightline.annotations.instances import choose_classes
 from sightline.annotations.recipe import Recipe
-from sightline.annotations.regions import read_coco
+from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError, nearest
-from sightline.formats.coco_export import write_coco_folder
-from sightline.formats.content import ALL, Losses, Part
-from sightline.formats.voc_export import write_voc_folder
-from sightline.formats.yolo_export import write_yolo_folder
+from sightline.formats.coco import write_coco_folder
+from sightline.formats.voc import write_voc_folder
+from sightline.formats.writing import ALL, Losses, Part
+from sightline.formats.yolo import write_yolo_folder
 from sightline.processes.folders import private_folder
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import find_version
@@ -108,7 +108,7 @@ def _require_free(target: Path) -> None:
 def _version_parts(place: Settings, named: Tag, losses: Losses) -> Iterator[list[Part]]:
     if named.kind == "dataset":
         folder = pull_dataset(place, find_dataset(place, named.category, named.version))
-        yield [Part(name, read_coco(folder / f"{name}.json"), folder / IMAGES) for name in SPLITS]
+        yield [Part(name, read_truth(folder / f"{name}.json"), folder / IMAGES) for name in SPLITS]
         return
     database = connect(place.database_url.get_secret_value())
     database.migrate()

@@ -1,8 +1,12 @@
-"""COCO JSON: object instances as polygons, run lengths or boxes."""
+"""COCO JSON: object instances as polygons, run lengths or boxes.
+
+Written as `annotations/instances_<part>.json` and `images/<part>/`.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +15,7 @@ import orjson
 from sightline.annotations.findings import Code
 from sightline.annotations.join import CROWD_FLAG
 from sightline.annotations.labelme import Shape
-from sightline.annotations.regions import rectangle_outline
+from sightline.annotations.regions import parse_runs, rectangle_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under
 from sightline.formats.reading import (
     Ledger,
@@ -25,11 +29,11 @@ from sightline.formats.reading import (
     to_size,
     to_whole,
 )
+from sightline.formats.writing import Losses, Part, copy_upright
 from sightline.images.files import MAX_PIXELS, ImageError, image_size
 
 _LISTS: Final = ("images", "annotations", "categories")
 _BOM: Final = b"\xef\xbb\xbf"
-_BITS: Final = 5  # that one letter of compressed run lengths carries
 
 
 def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -119,8 +123,6 @@ def convert_annotation(
 def decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int | None) -> np.ndarray:
     """(height, width) bool of COCO's run lengths, plain or compressed.
 
-    Compressed ones are taken apart here and not by pycocotools, whose C code trusts them.
-
     Args:
         segmentation: counts and size.
         width: of the image in pixels; None when it is not known, which no run lengths fit.
@@ -139,38 +141,13 @@ def decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int |
         )
     if rows * columns > MAX_PIXELS:
         raise Unusable(Code.BAD_MASK, f"{columns} x {rows} pixels are more than an image may have.")
-    if isinstance(counts, str):
-        lengths = decompress_counts(counts)
-    elif isinstance(counts, list):
-        lengths = [to_whole(count) for count in counts]
-    else:
-        raise Unusable(Code.BAD_MASK, "the run lengths' counts are neither a list nor a text. Export the mask again.")
-    return alternate(lengths, rows * columns).reshape(columns, rows).T
-
-
-def decompress_counts(text: str) -> list[int]:
-    """Run lengths from COCO's text form: letters of five bits, the lowest first; from the fourth on, differences.
-
-    Raises:
-        Unusable: a letter that it does not have, or the text ends within a number.
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > 10 * _BITS:
-            raise Unusable(Code.BAD_MASK, "the run lengths are damaged. Export the mask again.")
-        value |= (bits & 0x1F) << shift
-        shift += _BITS
-        if bits & 0x20:  # more letters follow
-            continue
-        if bits & 0x10:  # negative
-            value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-        value = shift = 0
-    if shift:
-        raise Unusable(Code.BAD_MASK, "the run lengths are cut off. Export the mask again.")
-    return counts
+    if isinstance(counts, list):
+        counts = [to_whole(count) for count in counts]
+    try:
+        runs = parse_runs(counts, rows * columns)
+    except ValueError as error:
+        raise Unusable(Code.BAD_MASK, f"the run lengths cannot be used: {error}. Export the mask again.") from None
+    return alternate(runs, rows * columns).reshape(columns, rows).T
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:
@@ -266,3 +243,13 @@ def _name_of(annotation: Any) -> str:
 def _shown(value: Any) -> str:
     text = repr(value) if isinstance(value, str | float | None) else str(value)[:40]
     return text[:40]
+
+
+def write_coco_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:
+    """Write every part; COCO expresses all that a version holds."""
+    (target / "annotations").mkdir()
+    for part in parts:
+        document = orjson.dumps(part.coco, option=orjson.OPT_APPEND_NEWLINE)
+        (target / "annotations" / f"instances_{part.name}.json").write_bytes(document)
+        for image in part.coco["images"]:
+            copy_upright(part.images / image["file_name"], target / "images" / part.name / image["file_name"], losses)

@@ -18,7 +18,7 @@ from sightline.annotations.join import join_parts
 from sightline.annotations.labelme import Document
 from sightline.annotations.labels import find_rare_labels
 from sightline.annotations.recipe import Recipe
-from sightline.annotations.regions import write_coco
+from sightline.annotations.truth import write_truth
 from sightline.errors import SightlineError
 from sightline.images.similarity import perceptual_hash
 from sightline.references import DETECTION
@@ -304,7 +304,7 @@ def _write_splits(
         members[split_of[image.source]].append(image)
     for part in SPLITS:
         coco = task.data.truth_of(members[part], classes)
-        write_coco(target / f"{part}.json", coco)
+        write_truth(target / f"{part}.json", coco)
         per_class = Counter(annotation["category_id"] for annotation in coco["annotations"])
         counts[part] = {
             "images": len(coco["images"]),
