@@ -535,10 +535,10 @@ def test_tables_of_a_newer_sightline_are_left_alone(database: Database, caplog: 
 
 
 @pytest.mark.slow
-def test_the_module_migrates_the_configured_database(url: str) -> None:
+def test_the_migration_job_migrates_the_configured_database(url: str) -> None:
     environment = {"SIGHTLINE_DATABASE_URL": url, "SIGHTLINE_STORAGE": "file:///x", "SIGHTLINE_DATASET_REPO": "/x"}
     run = subprocess.run(
-        [sys.executable, "-m", "sightline.services.database"],
+        [sys.executable, "-m", "sightline.entry", "migrate"],
         env={**os.environ, **environment, "PYTHONPATH": "shared_volume"},
         capture_output=True,
         text=True,

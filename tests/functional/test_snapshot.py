@@ -456,5 +456,5 @@ def test_a_release_alone_is_enough_to_import_its_step(untouched, step, statement
 @pytest.mark.slow
 def test_record_needs_no_torch(untouched):
     blocked = "sys.modules |= dict.fromkeys(['torch', 'mmengine', 'mmdet', 'mmcv', 'cv2'])"
-    done = import_from(untouched.releases["record"], f"{blocked}\nimport sightline.steps.record")
+    done = import_from(untouched.releases["record"], f"{blocked}\nimport sightline.steps.record.record")
     assert done.returncode == 0, done.stderr
