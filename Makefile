@@ -78,6 +78,10 @@ format: setup ## Format the code
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
+.PHONY: house
+house: setup ## Measure the code, or with REV=… a Git revision: sizes, where imports point, releases
+	@$(RUN) -m tests.house $(CHECKOUT) $(if $(REV),--rev $(REV))
+
 .PHONY: bench
 bench: setup ## Run every benchmark; each prints both sides (about half an hour)
 	@for benchmark in benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(RUN) $$benchmark || exit 1; done

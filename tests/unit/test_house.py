@@ -9,24 +9,11 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-LIBRARY = REPOSITORY / "shared_volume" / "sightline"
+from tests import house
+from tests.house import REPOSITORY
 
-FLOORS = (
-    {"errors", "references", "settings", "versions"},
-    {"processes"},
-    {"services"},
-    {"images"},
-    {"annotations"},
-    {"formats"},
-    {"models", "reports"},
-    {"tasks"},
-    {"catalogue", "publish"},
-    {"steps"},
-    {"entry"},
-)
-"""The rooms of docs/house.md, from the bottom up; imports go down, or sideways within a room."""
-HEIGHTS = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+LIBRARY = REPOSITORY / house.LIBRARY
+
 STEPS = ("snapshot", "record", "train", "evaluate", "testing")
 
 SOURCES = sorted(LIBRARY.rglob("*.py"))
@@ -35,29 +22,11 @@ VARIABLE = re.compile(r"\bSIGHTLINE_[A-Z_]*[A-Z]\b")
 
 
 def imports(file: Path) -> Iterator[str]:
-    """Dotted names that a file imports, wherever in it the import stands."""
-    package = ("sightline", *file.relative_to(LIBRARY).parent.parts)
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+    return house.imports(file, LIBRARY.parent)
 
 
 def room_of(file: Path) -> str:
-    """The folder or module right below sightline/ that a file belongs to."""
-    return file.relative_to(LIBRARY).parts[0].removesuffix(".py")
-
-
-def reached(file: Path) -> set[str]:
-    """The other rooms that a file imports from."""
-    names = (name.split(".") for name in imports(file))
-    return {parts[1] for parts in names if parts[0] == "sightline" and len(parts) > 1} & HEIGHTS.keys() - {
-        room_of(file)
-    }
+    return house.room_of(file, LIBRARY)
 
 
 def tracked_files() -> list[Path]:
@@ -74,7 +43,7 @@ def shown(file: Path) -> str:
 
 
 def test_every_room_has_its_floor():
-    assert {room_of(file) for file in SOURCES} - {"__init__"} == HEIGHTS.keys()
+    assert {room_of(file) for file in SOURCES} - {"__init__"} == house.HEIGHTS.keys()
 
 
 @pytest.mark.parametrize("file", [file for file in SOURCES if file.name == "__init__.py"], ids=shown)
@@ -90,9 +59,7 @@ def test_a_library_file_does_not_import_kfp(file):
 
 @pytest.mark.parametrize("file", [file for file in SOURCES if room_of(file) != "__init__"], ids=shown)
 def test_imports_only_point_down(file):
-    own = HEIGHTS[room_of(file)]
-    # The ground is one room: loose files of plain data.
-    assert {other for other in reached(file) if HEIGHTS[other] >= max(own, 1)} == set()
+    assert house.upward(file, LIBRARY) == set()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -206,3 +173,40 @@ def test_a_page_links_to_files_that_are_there(page):
     file = REPOSITORY / page
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())
     assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+# --- make house ------------------------------------------------------------------------------------------------------
+
+
+def measured(tmp_path: Path, files: dict[str, str]) -> dict[str, tuple]:
+    """The rows of `make house` on a small tree, by their first column."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return {name: rest for _, rows in house.measure(tmp_path) for name, *rest in rows}
+
+
+def test_make_house_finds_imports_that_point_up_and_circles(tmp_path):
+    rows = measured(
+        tmp_path,
+        {
+            "shared_volume/sightline/__init__.py": "",
+            "shared_volume/sightline/errors.py": "",
+            "shared_volume/sightline/images/files.py": "from sightline.tasks import detection\nselect_by = 1\n",
+            "shared_volume/sightline/tasks/detection.py": "def see():\n    import sightline.images.files\n",
+            "laptop/cli.py": "from . import options\nimport sightline.errors\n",
+            "laptop/options.py": "from pipeline import sightline\n",
+            "pipeline.py": "from laptop.cli import main\n",
+        },
+    )
+    assert rows["imports that point up"] == [1, "images/files.py to tasks"]
+    assert rows["import circles"] == [2, "5 files in them"]
+    assert rows["sightline/images"] == [1, "2"]
+    assert rows["loose files in the library's root"] == [1, "errors"]
+    assert rows["files that name select_by"][0] == 1
+    assert "sightline" in rows["not measured"][1]
+
+
+def test_make_house_says_where_a_tree_has_other_rooms(tmp_path):
+    rows = measured(tmp_path, {"shared_volume/sightline/attic/old.py": "", "pipeline.py": ""})
+    assert rows["imports that point up"][0] == "–"
