@@ -18,6 +18,8 @@ STEPS = ("snapshot", "record", "train", "evaluate", "testing")
 
 SOURCES = sorted(LIBRARY.rglob("*.py"))
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md"))]
+MAP = REPOSITORY / "docs" / "house.md"
+MAPPED = ("shared_volume/", "components/", "laptop/")
 VARIABLE = re.compile(r"\bSIGHTLINE_[A-Z_]*[A-Z]\b")
 
 
@@ -173,6 +175,25 @@ def test_a_page_links_to_files_that_are_there(page):
     file = REPOSITORY / page
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())
     assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+def test_the_map_names_every_file_and_nothing_that_is_gone():
+    folder, named = "", set()
+    for line in MAP.read_text().splitlines():
+        if found := re.match(r"### `(.+)`", line):
+            folder = found[1]
+        elif line.startswith("#"):
+            folder = ""
+        elif folder and (found := re.match(r"\| `(.+?)` \| \S", line)):
+            named.add(f"{folder}{found[1]}")
+    files = [shown(file) for file in tracked_files() if file.suffix == ".py" and file.name != "__init__.py"]
+    assert named == {file for file in files if file.startswith(MAPPED)}
+
+
+def test_the_map_shows_the_floors_from_the_top():
+    table = MAP.read_text().partition("| room |")[2].partition("\n\n")[0]
+    floors = [set(re.findall(r"`(\w+)`", line.split(" | ")[0])) for line in table.splitlines()[2:]]
+    assert floors == list(reversed(house.FLOORS))
 
 
 # --- make house ------------------------------------------------------------------------------------------------------
