@@ -6,8 +6,12 @@ from typing import Any
 
 from kfp import dsl
 
-from components import evaluate, record, snapshot, test, train
 from components.cluster import place, resource_parameters
+from components.evaluate.component import evaluate
+from components.record.component import record
+from components.snapshot.component import snapshot
+from components.test.component import test
+from components.train.component import train
 
 STEPS = ("record", "train", "evaluate", "test")
 """In the order they run; snapshot always runs before them."""

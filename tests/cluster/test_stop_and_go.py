@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components import train
+from components.train.component import train
 from sightline.references import DatasetReference
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import StepRecord, find_step

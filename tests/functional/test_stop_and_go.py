@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from components import evaluate, train
+from components.evaluate.component import evaluate
+from components.train.component import train
 from sightline.references import DatasetReference
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import StepRecord, find_step
