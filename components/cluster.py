@@ -81,19 +81,13 @@ def installation() -> Installation:
     )
 
 
-def resource_parameters(step: str) -> tuple[str, ...]:
-    """Names of the pipeline parameters that size a step."""
-    kinds = () if step == "snapshot" else ("cpu", "memory", "gpus") if step in MODEL_STEPS else ("cpu", "memory")
-    return tuple(f"{step}_{kind}" for kind in kinds)
-
-
-def place(task: PipelineTask, step: str, given: Mapping[str, Any]) -> PipelineTask:
+def place(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:
     """Prepare a task for Kubernetes; kfp's local runners leave all of this aside.
 
     Args:
         task: the step's task.
         step: its name.
-        given: the pipeline's parameters by name; those of `resource_parameters`, `node_selector` and `tolerations` are used.
+        pod: node_selector and tolerations, cpu and memory (of snapshot: where they are chosen), gpus of a step that may have some.
     """
     names = installation()
     # The task's own name: KFP looks up who produced an input by it.
@@ -101,9 +95,9 @@ def place(task: PipelineTask, step: str, given: Mapping[str, Any]) -> PipelineTa
     # Repeats a task whose pod was lost; KFP's stock settings repeat no task that failed by itself.
     task.set_retry(RETRIES, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="10m")
     kubernetes.set_timeout(task, LONGEST_SECONDS[step])
-    _size(task, step, given)
-    kubernetes.add_node_selector_json(task, given["node_selector"])
-    kubernetes.add_toleration_json(task, given["tolerations"])
+    _size(task, {**SNAPSHOT_RESOURCES, **pod} if step == "snapshot" else pod)
+    kubernetes.add_node_selector_json(task, pod["node_selector"])
+    kubernetes.add_toleration_json(task, pod["tolerations"])
     # With a tag like latest, Kubernetes would ask the registry at every start, also where the image was loaded by hand.
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     if names.pull_secret:
@@ -116,11 +110,10 @@ def place(task: PipelineTask, step: str, given: Mapping[str, Any]) -> PipelineTa
     return task
 
 
-def _size(task: PipelineTask, step: str, given: Mapping[str, Any]) -> None:
-    sizes = SNAPSHOT_RESOURCES if step == "snapshot" else {kind: given[f"{step}_{kind}"] for kind in ("cpu", "memory")}
+def _size(task: PipelineTask, sizes: Mapping[str, Any]) -> None:
     task.set_cpu_request(CPU_REQUEST).set_cpu_limit(sizes["cpu"]).set_memory_limit(sizes["memory"])
-    if step in MODEL_STEPS:
-        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(given[f"{step}_gpus"])
+    if "gpus" in sizes:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(sizes["gpus"])
 
 
 def _give_settings(task: PipelineTask, names: Installation) -> None:

@@ -66,11 +66,9 @@ def compiled(steps: Collection[str]) -> bytes:
 def pipeline_of(steps: Collection[str]) -> Any:
     """The pipeline of these steps; what an omitted step would have given is a parameter of it."""
     require_work(steps)
-    from components.wiring import STEPS, partial_pipeline
-    from pipeline import sightline
+    from components.wiring import make_pipeline
 
-    chosen = tuple(step for step in STEPS if step in steps)
-    return sightline if chosen == STEPS else partial_pipeline(sightline.pipeline_func, chosen)
+    return make_pipeline(steps)
 
 
 def require_work(steps: Collection[str]) -> None:

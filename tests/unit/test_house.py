@@ -5,6 +5,7 @@ import dataclasses
 import re
 import subprocess
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ VARIABLE = re.compile(r"\bSIGHTLINE_[A-Z_]*[A-Z]\b")
 
 
 def imports(file: Path) -> Iterator[str]:
-    return house.imports(file, LIBRARY.parent)
+    return house.imports(file, LIBRARY.parent if file.is_relative_to(LIBRARY) else REPOSITORY)
 
 
 def room_of(file: Path) -> str:
@@ -104,6 +105,27 @@ def test_a_component_imports_nothing_heavy_when_the_pipeline_is_compiled(file):
         )
     }
     assert roots <= {"kfp", "components", "typing"}
+
+
+def test_what_lies_outside_the_volume_imports_in_no_circle():
+    """pipeline.py stands above laptop/, which stands above components/; within a folder, too, imports only point one way."""
+    outside = [
+        REPOSITORY / "pipeline.py",
+        *(REPOSITORY / "laptop").rglob("*.py"),
+        *(REPOSITORY / "components").rglob("*.py"),
+    ]
+    modules = {
+        ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): file for file in outside
+    }
+    TopologicalSorter({name: set(imports(file)) & modules.keys() - {name} for name, file in modules.items()}).prepare()
+    above = {"components": ("laptop", "pipeline"), "laptop": ("pipeline",)}
+    guilty = [
+        f"{name} imports {found}"
+        for name, file in modules.items()
+        for found in imports(file)
+        if found.partition(".")[0] in above.get(name.partition(".")[0], ())
+    ]
+    assert guilty == []
 
 
 def test_no_step_points_an_artifact_at_another_place():

@@ -2,9 +2,8 @@
 
 import pytest
 
-from components.wiring import partial_pipeline
+from components.wiring import make_pipeline
 from laptop.local import Request, arguments_of
-from pipeline import sightline
 
 
 def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -> Request:
@@ -29,7 +28,7 @@ def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -
 
 
 def arguments(request: Request) -> dict[str, object]:
-    return arguments_of(partial_pipeline(sightline.pipeline_func, request.steps), request)
+    return arguments_of(make_pipeline(request.steps), request)
 
 
 @pytest.mark.slow

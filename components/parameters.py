@@ -1,0 +1,230 @@
+"""Every parameter of the pipeline, once: its form, its wiring, the laptop's options and the table in docs/steps.md follow.
+
+To add one, write a row here, an argument of the component that it goes to, and an argument of the step's function in the
+library. The name in the pipeline is only here: the component calls it as it likes.
+
+    python -m components.parameters     prints the table for docs/steps.md
+
+Imports next to nothing: `pipeline.py --help` needs it.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STEPS = ("snapshot", "record", "train", "evaluate", "test")
+"""In the order they run; snapshot is in every pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How the laptop's commands take a parameter.
+
+    Attributes:
+        flag: like --split.
+        metavar: what stands for the value in the help, where the flag's own name does not.
+        example: of a mapping: one KEY=VALUE.
+    """
+
+    flag: str
+    metavar: str = ""
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parameter:
+    """One parameter of the pipeline.
+
+    Attributes:
+        name: in the pipeline, and so in the form of the Kubeflow UI.
+        default: what the form shows; tells the type. Empty or 0 says that nobody chose.
+        help: what it is, in a few words.
+        empty: what holds when it is empty or 0.
+        to: the components that get it, and the argument that it is there.
+        pod: the steps whose pods it shapes, and what it sets of them.
+        only_for: steps without which no pipeline has it; those of `to` and `pod` that are not snapshot where none are named.
+        not_with: steps that make what it names, so that no pipeline with one of them has it.
+        choices: the values that it may have, where they are few.
+        option: the laptop's; a cluster's users have `--param` as well.
+    """
+
+    name: str
+    default: Any
+    help: str
+    empty: str = ""
+    to: Mapping[str, str] = field(default_factory=dict)
+    pod: Mapping[str, str] = field(default_factory=dict)
+    only_for: tuple[str, ...] = ()
+    not_with: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    option: Option | None = None
+
+    @property
+    def kind(self) -> type:
+        """Its type: str, int, float, dict or list."""
+        return type(self.default)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps that it is for, in the order they run."""
+        given = {*self.to, *self.pod} - {"snapshot"}
+        return tuple(step for step in STEPS if step in (self.only_for or given))
+
+    def is_of(self, steps: Collection[str]) -> bool:
+        """Whether a pipeline of these steps has it."""
+        return not set(self.steps).isdisjoint(steps) and set(self.not_with).isdisjoint(steps)
+
+
+CPU = "CPUs that its pod may use, as Kubernetes writes them: 2, 500m"
+MEMORY = "memory that its pod may use, as Kubernetes writes it: 8Gi"
+GPUS = "GPUs of its pod"
+
+# A row that code must know by what it means has a name in Python as well.
+PARAMETERS = (
+    CATEGORY := Parameter(
+        "category",
+        "plates",
+        "what to train on, like desk",
+        to={"snapshot": "category", "record": "category", "test": "category"},
+        only_for=STEPS,
+        option=Option("--category"),
+    ),
+    ANNOTATION_VERSION := Parameter(
+        "annotation_version",
+        "",
+        "the annotation version that becomes a dataset",
+        empty="the newest",
+        to={"snapshot": "annotation_version"},
+        only_for=("record",),
+        option=Option("--annotation-version", metavar="V"),
+    ),
+    RECIPE := Parameter(
+        "recipe",
+        {},
+        "replaces values of the category's recipe, like seed=3 or near_duplicates=null",
+        to={"snapshot": "recipe", "record": "recipe"},
+        option=Option("--recipe", metavar="KEY=VALUE", example="seed=3"),
+    ),
+    Parameter(
+        "config",
+        "mask_rcnn_r18_small",
+        "a config in shared_volume/configs",
+        to={"snapshot": "config", "train": "config"},
+        option=Option("--config"),
+    ),
+    Parameter(
+        "overrides",
+        {},
+        "replaces values of the config, like optim_wrapper.optimizer.lr=0.002; +KEY=VALUE adds one",
+        to={"snapshot": "overrides", "train": "overrides"},
+        option=Option("--set", metavar="KEY=VALUE", example="optim_wrapper.optimizer.lr=0.002"),
+    ),
+    Parameter(
+        "epochs",
+        0,
+        "training length",
+        empty="the config's",
+        to={"snapshot": "epochs", "train": "epochs"},
+        option=Option("--epochs"),
+    ),
+    Parameter(
+        "select_by",
+        "bbox_mAP",
+        "the metric that the best model is best at",
+        to={"snapshot": "select_by", "train": "select_by", "evaluate": "select_by"},
+        option=Option("--select-by", metavar="METRIC"),
+    ),
+    Parameter(
+        "evaluation_split",
+        "test",
+        "what evaluate scores on",
+        to={"evaluate": "split"},
+        choices=("train", "val", "test"),
+        option=Option("--split"),
+    ),
+    CANDIDATE_MODELS := Parameter(
+        "candidate_models",
+        [],
+        "a further model bundle for evaluate to compare",
+        to={"snapshot": "candidate_models", "evaluate": "candidates"},
+        option=Option("--candidate", metavar="URI"),
+    ),
+    TEST_IMAGES := Parameter(
+        "test_images",
+        "",
+        "test on the images of this folder or gs:// prefix",
+        empty="the test split",
+        to={"snapshot": "test_images", "test": "images"},
+        option=Option("--images", metavar="PLACE"),
+    ),
+    Parameter(
+        "score_threshold",
+        0.3,
+        "what test draws and counts",
+        to={"test": "score_threshold"},
+        option=Option("--score-threshold", metavar="S"),
+    ),
+    Parameter(
+        "device",
+        "",
+        "cpu, cuda, …",
+        empty="a GPU when there is one",
+        to={"train": "device", "evaluate": "device", "test": "device"},
+        option=Option("--device"),
+    ),
+    Parameter(
+        "on_out_of_memory",
+        "shrink",
+        "training goes on with smaller parts of each batch, or fails",
+        to={"train": "on_out_of_memory"},
+        choices=("shrink", "fail"),
+        option=Option("--on-out-of-memory"),
+    ),
+    DATASET_VERSION := Parameter(
+        "dataset_version",
+        "",
+        "the dataset version, when record is left out",
+        to={"snapshot": "dataset_version"},
+        only_for=("train", "evaluate", "test"),
+        not_with=("record",),
+        option=Option("--dataset-version", metavar="V"),
+    ),
+    MODEL := Parameter(
+        "model",
+        "",
+        "a model bundle, when train is left out",
+        to={"snapshot": "model", "test": "model_uri"},
+        not_with=("train", "evaluate"),
+        option=Option("--model", metavar="URI"),
+    ),
+    Parameter("record_cpu", "2", CPU, pod={"record": "cpu"}),
+    Parameter("record_memory", "2Gi", MEMORY, pod={"record": "memory"}),
+    Parameter("train_cpu", "2", CPU, pod={"train": "cpu"}),
+    TRAIN_MEMORY := Parameter("train_memory", "4Gi", MEMORY, pod={"train": "memory"}),
+    Parameter("train_gpus", "0", GPUS, pod={"train": "gpus"}),
+    Parameter("evaluate_cpu", "2", CPU, pod={"evaluate": "cpu"}),
+    Parameter("evaluate_memory", "4Gi", MEMORY, pod={"evaluate": "memory"}),
+    Parameter("evaluate_gpus", "0", GPUS, pod={"evaluate": "gpus"}),
+    Parameter("test_cpu", "2", CPU, pod={"test": "cpu"}),
+    Parameter("test_memory", "4Gi", MEMORY, pod={"test": "memory"}),
+    Parameter("test_gpus", "0", GPUS, pod={"test": "gpus"}),
+    Parameter(
+        "node_selector",
+        {},
+        "labels of the nodes that pods may go to",
+        empty="any node",
+        pod=dict.fromkeys(STEPS, "node_selector"),
+    ),
+    Parameter(
+        "tolerations",
+        [],
+        "taints of nodes that pods put up with",
+        pod=dict.fromkeys(STEPS, "tolerations"),
+    ),
+)
+"""In the order of the laptop's help."""
+
+
+def parameters_of(steps: Collection[str]) -> tuple[Parameter, ...]:
+    """The parameters that a pipeline of these steps has."""
+    return tuple(parameter for parameter in PARAMETERS if parameter.is_of(steps))
