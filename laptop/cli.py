@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.parameters import STEPS
 from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
 from laptop.kubeflow.cli import add_commands
-from laptop.options import EXAMPLE_OVERRIDE, STEPS, add_pipeline_options, pairs_of, positive, recipe_of, steps
+from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
 from laptop.volume.cli import add_sync
 from laptop.workspace import open_workspace, use_library
 
@@ -185,24 +186,7 @@ def _local(options: argparse.Namespace) -> int:
     apply_installation(options)
     from laptop.local import Request, run_locally
 
-    request = Request(
-        steps=tuple(step for step in STEPS if step in options.steps),
-        category=options.category,
-        annotation_version=options.annotation_version,
-        config=options.config,
-        recipe=recipe_of(options),
-        overrides=pairs_of("--set", options.set, EXAMPLE_OVERRIDE),
-        epochs=options.epochs,
-        select_by=options.select_by,
-        evaluation_split=options.split,
-        candidate_models=options.candidate,
-        test_images=options.images,
-        score_threshold=options.score_threshold,
-        device=options.device,
-        on_out_of_memory=options.on_out_of_memory,
-        dataset_version=options.dataset_version,
-        model=options.model,
-    )
+    request = Request(tuple(step for step in STEPS if step in options.steps), given_values(options))
     return run_locally(open_workspace(options.workspace), request, in_containers=options.runner == "docker")
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from components.parameters import CANDIDATE_MODELS, CATEGORY, DATASET_VERSION, MODEL, RECIPE, TEST_IMAGES, Parameter
 from laptop.compiling import pipeline_of, require_work
 from laptop.kfp_tasks import Task, run_pipeline
+from laptop.options import suit
 from laptop.workspace import Workspace
 
 REPORTS = {
@@ -41,24 +43,14 @@ MOST_REASON_LINES = 15
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to run; the fields but `steps` are the pipeline's parameters."""
+    """What to run: some of the steps, and values of the pipeline's parameters by name; others keep their defaults."""
 
     steps: tuple[str, ...]
-    category: str
-    annotation_version: str
-    recipe: Mapping[str, Any]
-    config: str
-    overrides: Mapping[str, Any]
-    epochs: int
-    select_by: str
-    evaluation_split: str
-    candidate_models: list[str]
-    test_images: str
-    score_threshold: float
-    device: str
-    on_out_of_memory: str
-    dataset_version: str
-    model: str
+    values: Mapping[str, Any]
+
+    def value(self, parameter: Parameter) -> Any:
+        """The parameter's value."""
+        return self.values.get(parameter.name, parameter.default)
 
 
 def run_locally(workspace: Workspace, request: Request, in_containers: bool = False) -> int:
@@ -75,7 +67,7 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     log = workspace.folder / "logs" / f"{run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"Sightline run {run}: {request.category}, log in {_shown(log)}")
+    console.print(f"Sightline run {run}: {request.value(CATEGORY)}, log in {_shown(log)}")
     pipeline = pipeline_of(request.steps)
     arguments = arguments_of(pipeline, request)
     with (
@@ -98,44 +90,41 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
 
 
 def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
-    """A request's values for the parameters that a pipeline of its steps has; sizes of pods keep their defaults."""
-    known = {field.name for field in fields(Request)}
-    arguments = {name: getattr(request, name) for name in pipeline.component_spec.inputs or {} if name in known}
-    if request.model and "candidate_models" in arguments:
-        # Evaluate takes the model of an omitted train step as the first candidate.
-        arguments["candidate_models"] = [request.model, *request.candidate_models]
-    return arguments
+    """A request's values for the parameters that a pipeline of its steps has."""
+    known = pipeline.component_spec.inputs or {}
+    return {name: value for name, value in suit(request.values, known, request.steps).items() if name in known}
 
 
 def _require_inputs(request: Request) -> None:
     from sightline.errors import SightlineError
 
+    dataset_version, recipe, model = (request.value(each) for each in (DATASET_VERSION, RECIPE, MODEL))
     steps = set(request.steps) - {"snapshot"}
     require_work(steps)
-    reads_dataset = {"train", "evaluate"} & steps or ("test" in steps and not request.test_images)
-    if "record" not in steps and reads_dataset and not request.dataset_version:
+    reads_dataset = {"train", "evaluate"} & steps or ("test" in steps and not request.value(TEST_IMAGES))
+    if "record" not in steps and reads_dataset and not dataset_version:
         raise SightlineError(
             "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
         )
-    if "record" in steps and request.dataset_version:
+    if "record" in steps and dataset_version:
         raise SightlineError(
-            f"--dataset-version {request.dataset_version} is for runs without record, which makes a dataset version of its "
+            f"--dataset-version {dataset_version} is for runs without record, which makes a dataset version of its "
             "own. Leave the option out, or record out of --steps."
         )
-    if "record" not in steps and request.recipe:
+    if "record" not in steps and recipe:
         raise SightlineError(
-            f"The recipe ({', '.join(request.recipe)}) is for runs with record, and --steps leaves that out. Add it, or leave "
+            f"The recipe ({', '.join(recipe)}) is for runs with record, and --steps leaves that out. Add it, or leave "
             "out --recipe, --group-by and --stratify."
         )
-    if "train" in steps and request.model:
+    if "train" in steps and model:
         raise SightlineError(
             "--model is for runs without train, which makes a model of its own. Compare a further model with "
             "--candidate URI, or leave train out of --steps."
         )
     if "train" not in steps:
-        if "evaluate" in steps and not (request.model or request.candidate_models):
+        if "evaluate" in steps and not (model or request.value(CANDIDATE_MODELS)):
             raise SightlineError("The step train is left out: say which model to evaluate with --model URI.")
-        if "test" in steps and "evaluate" not in steps and not request.model:
+        if "test" in steps and "evaluate" not in steps and not model:
             raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
 
 
@@ -152,7 +141,7 @@ def _runner(workspace: Workspace, run: str, request: Request, in_containers: boo
     (_kfp_folder(workspace) / "outputs").mkdir(parents=True, exist_ok=True)
     steps = {"snapshot", *request.steps}
     targets = [target for target, users in IMAGES.items() if steps & users]
-    places = [request.test_images, request.model, *request.candidate_models]
+    places = [request.value(TEST_IMAGES), request.value(MODEL), *request.value(CANDIDATE_MODELS)]
     with containers(workspace, run, [image(target) for target in targets], places) as runner:
         yield runner
 
@@ -222,7 +211,7 @@ def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str
     return {
         "run": run,
         "task": model.get("task") or dataset.get("task"),
-        "category": request.category,
+        "category": request.value(CATEGORY),
         "annotation_version": frozen.get("annotation_version") or None,
         "dataset_version": dataset.get("version") or frozen.get("dataset_version") or None,
         "code_digest": frozen.get("code_digest"),
@@ -231,7 +220,7 @@ def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str
         "metrics": {
             name: value for name, value in (scores.metadata if scores else {}).items() if name != "display_name"
         },
-        "reports": _keep_reports(workspace, request.category, outputs),
+        "reports": _keep_reports(workspace, request.value(CATEGORY), outputs),
         "steps": {name: {"state": task.state, "seconds": round(task.seconds, 2)} for name, task in tasks.items()},
     }
 

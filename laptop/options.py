@@ -2,77 +2,97 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-STEPS = ("snapshot", "record", "train", "evaluate", "test")
-EXAMPLE_OVERRIDE = "optim_wrapper.optimizer.lr=0.002"
-PARAMETERS = {
-    "category": "category",
-    "annotation_version": "annotation_version",
-    "config": "config",
-    "epochs": "epochs",
-    "select_by": "select_by",
-    "split": "evaluation_split",
-    "candidate": "candidate_models",
-    "images": "test_images",
-    "score_threshold": "score_threshold",
-    "device": "device",
-    "on_out_of_memory": "on_out_of_memory",
-    "dataset_version": "dataset_version",
-    "model": "model",
-}
-"""Option -> the parameter of the pipeline that takes it as it is."""
+from components.parameters import (
+    CANDIDATE_MODELS,
+    CATEGORY,
+    MODEL,
+    PARAMETERS,
+    RECIPE,
+    STEPS,
+    TRAIN_MEMORY,
+    Option,
+    Parameter,
+)
+
+EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser, category_required: bool = True) -> None:
-    """The options that are parameters of the pipeline, whole or in part."""
-    parser.add_argument("--category", required=category_required, help="what to train on, like desk")
-    parser.add_argument("--annotation-version", default="", metavar="V", help="default: the newest")
+    """The options that are parameters of the pipeline, whole or in part. One that is not given says nothing."""
+    for parameter in PARAMETERS:
+        if parameter.option:
+            _add_option(parser, parameter, parameter.option, required=parameter is CATEGORY and category_required)
+        if parameter is RECIPE:
+            _add_keys_of_recipe(parser)
+
+
+def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, option: Option, required: bool) -> None:
+    how: dict[str, Any] = {"dest": parameter.name, "required": required, "help": parameter.help}
+    if parameter.choices:
+        how["choices"] = parameter.choices
+    else:
+        how["metavar"] = option.metavar or option.flag.removeprefix("--").replace("-", "_").upper()
+    if parameter.kind in (list, dict):
+        how["action"] = "append"
+    elif parameter.kind in READERS:
+        how["type"] = READERS[parameter.kind]
+    otherwise = parameter.empty or parameter.default
+    # A laptop's user says what to train on; the form alone has an example filled in.
+    if otherwise and parameter is not CATEGORY:
+        how["help"] += f" (default: {otherwise})"
+    parser.add_argument(option.flag, **how)
+
+
+def _add_keys_of_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-by",
         metavar="PATTERN",
         help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
     )
     parser.add_argument("--stratify", action="store_true", help="keep rare classes in every split where counts allow")
-    parser.add_argument(
-        "--recipe",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a value of the category's recipe, like seed=3 or near_duplicates=null",
-    )
-    parser.add_argument("--config", default="mask_rcnn_r18_small", help="a config in shared_volume/configs")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a value of the config, like optim_wrapper.optimizer.lr=0.002; +KEY=VALUE adds one",
-    )
-    parser.add_argument("--epochs", type=positive, default=0, help="training length (default: the config's)")
-    parser.add_argument("--select-by", default="bbox_mAP", metavar="METRIC", help="what the best model is best at")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="what evaluate scores on")
-    parser.add_argument(
-        "--candidate", action="append", default=[], metavar="URI", help="a further model bundle for evaluate to compare"
-    )
-    parser.add_argument("--images", default="", metavar="PLACE", help="test on this folder or gs:// prefix instead")
-    parser.add_argument(
-        "--score-threshold", type=float, default=0.3, metavar="S", help="what test draws (default: 0.3)"
-    )
-    parser.add_argument("--device", default="", help="cpu, cuda, … (default: a GPU when there is one)")
-    parser.add_argument(
-        "--on-out-of-memory",
-        default="shrink",
-        choices=("shrink", "fail"),
-        help="training goes on with smaller parts of each batch (default), or fails",
-    )
-    parser.add_argument("--dataset-version", default="", metavar="V", help="when record is left out")
-    parser.add_argument("--model", default="", metavar="URI", help="a model bundle, when train is left out")
 
 
-def recipe_of(options: argparse.Namespace) -> dict[str, object]:
-    """What the options say instead of the category's recipe file."""
-    values = pairs_of("--recipe", options.recipe or (), "seed=3")
+def given_values(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say, by the names of the parameters that they are."""
+    values: dict[str, Any] = {}
+    for parameter in PARAMETERS:
+        if parameter.option is None:
+            continue
+        value = getattr(options, parameter.name)
+        if parameter.kind is dict:
+            value = pairs_of(parameter.option.flag, value or (), parameter.option.example)
+        if parameter is RECIPE:
+            value = recipe_of(options, value)
+        if value not in (None, {}):
+            values[parameter.name] = value
+    return values
+
+
+def suit(values: Mapping[str, Any], known: Collection[str], steps: Collection[str]) -> dict[str, Any]:
+    """The values as a pipeline takes them: evaluate compares the model of an omitted train step before other candidates.
+
+    Args:
+        values: by parameter.
+        known: the parameters that the pipeline has.
+        steps: its steps.
+    """
+    suited = dict(values)
+    if suited.get(MODEL.name) and MODEL.name not in known and "train" not in steps:
+        suited[CANDIDATE_MODELS.name] = [suited.pop(MODEL.name), *suited.get(CANDIDATE_MODELS.name, ())]
+    return suited
+
+
+def recipe_of(options: argparse.Namespace, replaced: Mapping[str, object]) -> dict[str, object]:
+    """What the options say instead of the category's recipe file.
+
+    Args:
+        options: --group-by and --stratify are keys of it too.
+        replaced: what --recipe says.
+    """
+    values = dict(replaced)
     if options.group_by is not None:
         values["group_by"] = options.group_by
     if options.stratify:
@@ -121,6 +141,10 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
+
+
+READERS: Mapping[type, Any] = {int: positive, float: float}
+"""How a text becomes a value; a whole number is a count, whose 0 nobody needs to type."""
 
 
 def steps(text: str) -> tuple[str, ...]:

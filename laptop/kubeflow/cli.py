@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from components.parameters import STEPS
 from laptop.compiling import add_installation_options
-from laptop.options import PARAMETERS, STEPS, add_pipeline_options, positive, steps
+from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, steps
 
 
 def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
@@ -35,10 +36,12 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help="some steps only, as for compile")
     parser.add_argument("--experiment", metavar="NAME", help="default: named like the category")
     parser.add_argument(
-        "--param", action="append", metavar="NAME=VALUE", help="any parameter of the pipeline, like train_memory=8Gi"
+        "--param",
+        action="append",
+        metavar="NAME=VALUE",
+        help=f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}",
     )
     add_pipeline_options(parser, category_required=False)
-    parser.set_defaults(**dict.fromkeys((*PARAMETERS, "recipe", "group_by", "stratify", "set")))
     add_installation_options(parser)
 
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from components.parameters import CATEGORY
 from laptop.kubeflow.package import Package, Parameter
-from laptop.options import EXAMPLE_OVERRIDE, PARAMETERS, pairs_of, recipe_of, value_of
+from laptop.options import EXAMPLE_PARAMETER, given_values, suit, value_of
 from sightline.errors import SightlineError
 
 TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
@@ -32,7 +33,7 @@ def arguments_of(options: argparse.Namespace, package: Package) -> dict[str, Any
         raise SightlineError(_unknown(unknown[0], package.parameters))
     for name, value in given.items():
         _require_type(name, package.parameters[name], value)
-    if "category" in package.parameters and "category" not in given:
+    if CATEGORY.name in package.parameters and CATEGORY.name not in given:
         raise SightlineError("Say what to train on: --category desk. `python pipeline.py versions` lists categories.")
     missing = [name for name, each in package.parameters.items() if not each.optional and name not in given]
     if missing:
@@ -43,23 +44,11 @@ def arguments_of(options: argparse.Namespace, package: Package) -> dict[str, Any
 
 
 def _given(options: argparse.Namespace, package: Package) -> dict[str, Any]:
-    given = {
-        parameter: getattr(options, option)
-        for option, parameter in PARAMETERS.items()
-        if getattr(options, option) is not None
-    }
-    if "model" in given and "model" not in package.parameters and "train" not in package.steps:
-        # Evaluate takes the model of an omitted train step as the first candidate, as `local` does.
-        given["candidate_models"] = [given.pop("model"), *given.get("candidate_models", ())]
-    recipe = recipe_of(options)
-    if recipe:
-        given["recipe"] = recipe
-    if options.set:
-        given["overrides"] = pairs_of("--set", options.set, EXAMPLE_OVERRIDE)
+    given = suit(given_values(options), package.parameters, package.steps)
     for text in options.param or ():
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise SightlineError(f"--param {text!r} is not NAME=VALUE. Write it like --param train_memory=8Gi")
+            raise SightlineError(f"--param {text!r} is not NAME=VALUE. Write it like --param {EXAMPLE_PARAMETER}")
         if name not in package.parameters:
             raise SightlineError(_unknown(name, package.parameters))
         given[name] = _read(package.parameters[name], value)

@@ -3,9 +3,11 @@
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from components.parameters import ANNOTATION_VERSION, CATEGORY
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.connect import Server, connect
 from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
@@ -40,11 +42,11 @@ def schedule(options: argparse.Namespace) -> int:
 
 def _create(options: argparse.Namespace) -> int:
     trigger, told = _trigger(options)
-    _require_sense(options)
     package = package_of(options)
     arguments = arguments_of(options, package)
+    _require_sense(options, arguments)
     server = connect(access_of(options))
-    name = options.name or options.experiment or str(arguments.get("category") or package.name)
+    name = options.name or options.experiment or str(arguments.get(CATEGORY.name) or package.name)
     there = [each for each in _schedules(server) if each.display_name == name]
     if there and not options.replace:
         raise SightlineError(
@@ -71,10 +73,8 @@ def _create(options: argparse.Namespace) -> int:
     return 0
 
 
-def _require_sense(options: argparse.Namespace) -> None:
-    if options.annotation_version or "annotation_version" in {
-        text.partition("=")[0] for text in options.param or () if not text.endswith("=")
-    }:
+def _require_sense(options: argparse.Namespace, arguments: Mapping[str, Any]) -> None:
+    if arguments.get(ANNOTATION_VERSION.name):
         raise SightlineError(
             "A schedule trains on the newest annotation version at each firing: leave the annotation version out, or run "
             "that one once with submit."

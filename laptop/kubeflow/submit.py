@@ -4,6 +4,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import Any
 
+from components.parameters import CATEGORY
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.connect import Server, connect
 from laptop.kubeflow.package import Package, package_of
@@ -42,5 +43,5 @@ def prepare(
     """The pipeline's version, and the experiment's name and id; both are on the server afterwards."""
     version = ensure_version(server, package)
     print(f"pipeline {package.name}, {package.version}: {'uploaded' if version.made else 'there already'}")
-    experiment = options.experiment or str(arguments.get("category") or package.name)
+    experiment = options.experiment or str(arguments.get(CATEGORY.name) or package.name)
     return version, experiment, ensure_experiment(server, experiment)

@@ -8,22 +8,24 @@ from laptop.local import Request, arguments_of
 
 def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -> Request:
     return Request(
-        steps=steps,
-        category="desk",
-        annotation_version="",
-        recipe={},
-        config="mask_rcnn_r18_small",
-        overrides={},
-        epochs=0,
-        select_by="bbox_mAP",
-        evaluation_split="test",
-        candidate_models=list(candidates),
-        test_images="",
-        score_threshold=0.3,
-        device="",
-        on_out_of_memory="fail",
-        dataset_version="v0.1.0",
-        model=model,
+        steps,
+        {
+            "category": "desk",
+            "annotation_version": "",
+            "recipe": {},
+            "config": "mask_rcnn_r18_small",
+            "overrides": {},
+            "epochs": 0,
+            "select_by": "bbox_mAP",
+            "evaluation_split": "test",
+            "candidate_models": list(candidates),
+            "test_images": "",
+            "score_threshold": 0.3,
+            "device": "",
+            "on_out_of_memory": "fail",
+            "dataset_version": "v0.1.0",
+            "model": model,
+        },
     )
 
 
