@@ -8,6 +8,7 @@ library. The name in the pipeline is only here: the component calls it as it lik
 Imports next to nothing: `pipeline.py --help` needs it.
 """
 
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,9 +76,9 @@ class Parameter:
         return not set(self.steps).isdisjoint(steps) and set(self.not_with).isdisjoint(steps)
 
 
-CPU = "CPUs that its pod may use, as Kubernetes writes them: 2, 500m"
-MEMORY = "memory that its pod may use, as Kubernetes writes it: 8Gi"
-GPUS = "GPUs of its pod"
+CPU = "limit of its pod's CPUs, as Kubernetes writes it: 2 or 500m"
+MEMORY = "limit of its pod's memory, as Kubernetes writes it: 8Gi"
+GPUS = "how many GPUs its pod gets"
 
 # A row that code must know by what it means has a name in Python as well.
 PARAMETERS = (
@@ -107,8 +108,9 @@ PARAMETERS = (
     ),
     Parameter(
         "config",
-        "mask_rcnn_r18_small",
-        "a config in shared_volume/configs",
+        "",
+        "a config in shared_volume/custom/configs or shared_volume/configs",
+        empty="the task's own",
         to={"snapshot": "config", "train": "config"},
         option=Option("--config"),
     ),
@@ -129,8 +131,9 @@ PARAMETERS = (
     ),
     Parameter(
         "select_by",
-        "bbox_mAP",
+        "",
         "the metric that the best model is best at",
+        empty="the task's own",
         to={"snapshot": "select_by", "train": "select_by", "evaluate": "select_by"},
         option=Option("--select-by", metavar="METRIC"),
     ),
@@ -160,7 +163,7 @@ PARAMETERS = (
     Parameter(
         "score_threshold",
         0.3,
-        "what test draws and counts",
+        "the least score of what test draws",
         to={"test": "score_threshold"},
         option=Option("--score-threshold", metavar="S"),
     ),
@@ -211,15 +214,16 @@ PARAMETERS = (
     Parameter(
         "node_selector",
         {},
-        "labels of the nodes that pods may go to",
-        empty="any node",
+        'labels of the nodes that pods may go to, like {"cloud.google.com/gke-accelerator": "nvidia-l4"}',
         pod=dict.fromkeys(STEPS, "node_selector"),
+        only_for=STEPS,
     ),
     Parameter(
         "tolerations",
         [],
-        "taints of nodes that pods put up with",
+        'taints of nodes that keep no pod away, like [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]',
         pod=dict.fromkeys(STEPS, "tolerations"),
+        only_for=STEPS,
     ),
 )
 """In the order of the laptop's help."""
@@ -228,3 +232,19 @@ PARAMETERS = (
 def parameters_of(steps: Collection[str]) -> tuple[Parameter, ...]:
     """The parameters that a pipeline of these steps has."""
     return tuple(parameter for parameter in PARAMETERS if parameter.is_of(steps))
+
+
+def as_markdown() -> str:
+    """The table for docs/steps.md."""
+    rows = ["| parameter | option | of | default | |", "|---|---|---|---|---|"]
+    for each in PARAMETERS:
+        option = f"`{each.option.flag}`" if each.option else ""
+        steps = "all" if each.steps == STEPS else ", ".join(each.steps)
+        default = f"`{each.default}`" if each.default else each.empty
+        choices = f": {', '.join(f'`{choice}`' for choice in each.choices)}" if each.choices else ""
+        rows.append(f"| `{each.name}` | {option} | {steps} | {default} | {each.help}{choices} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{as_markdown()}\n")

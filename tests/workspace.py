@@ -1,6 +1,7 @@
 """A small installation with a published, recorded dataset, and steps run in processes of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -87,11 +88,22 @@ def with_plates(folder: Path, images: int) -> Installation:
     return installation
 
 
-def run_pipeline(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def copy_checkout(target: Path) -> Path:
+    """Copy what the commands and the steps are made of to a new folder, where a test may edit it."""
+    target.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "pipeline.py", target)
+    for name in ("laptop", "components", "shared_volume"):
+        shutil.copytree(REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def run_pipeline(
+    *arguments: str, environment: Mapping[str, str] | None = None, checkout: Path = REPOSITORY
+) -> subprocess.CompletedProcess[str]:
     """`python pipeline.py …` as a user types it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")}
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / "pipeline.py"), *arguments],
+        [sys.executable, str(checkout / "pipeline.py"), *arguments],
         env=clean | dict(environment or {}),
         capture_output=True,
         text=True,

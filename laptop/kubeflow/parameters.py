@@ -56,7 +56,7 @@ def _given(options: argparse.Namespace, package: Package) -> dict[str, Any]:
 
 
 def _read(parameter: Parameter, text: str) -> Any:
-    """A text parameter takes the text as it stands: train_cpu=2 is the text 2."""
+    """A text parameter takes the text as it stands: two CPUs are the text 2."""
     if parameter.kind == "STRING":
         return text
     value = value_of(text)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +21,10 @@ from tests.cluster.conftest import TAG
 from tests.live_code import LIVE, append, file_of
 from tests.mariadb import PASSWORD, new_database
 from tests.services import EMULATOR_SETTINGS, make_bucket
-from tests.workspace import REPOSITORY
+from tests.workspace import REPOSITORY, copy_checkout
 
 pytestmark = pytest.mark.slow
 
-SOURCES = ("pipeline.py", "laptop", "components", "shared_volume")
 STEPS = ("snapshot", "record", "train", "evaluate", "test")
 IMAGE_USER = 1001
 SOMEBODY = 4711
@@ -102,22 +100,12 @@ PREPARATION = (
 )
 
 
-def copy_sources(folder: Path) -> None:
-    for name in SOURCES:
-        source, target = REPOSITORY / name, folder / "checkout" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-
-
 @pytest.fixture(scope="module")
 def laptop(images: dict[str, str], gcs_emulator: str, mariadb_server: str, tmp_path_factory) -> Iterator[Laptop]:
     with new_database(mariadb_server) as url:
         settings = {"SIGHTLINE_STORAGE": f"gs://{make_bucket(gcs_emulator)}/team", "SIGHTLINE_DATABASE_URL": url}
         made = Laptop(tmp_path_factory.mktemp("laptop"), settings | EMULATOR_SETTINGS)
-        copy_sources(made.folder)
+        copy_checkout(made.folder / "checkout")
         for arguments in PREPARATION:
             status, output, errors = made.run(*arguments)
             assert status == 0, output + errors
@@ -279,7 +267,7 @@ def test_results_of_somebody_who_is_not_root_stay_hers(images: dict[str, str], o
     if os.geteuid() != 0 or not socket.is_socket():
         pytest.skip("needs root, to become somebody else who may use the container engine")
     hers = Laptop(open_folder, {})
-    copy_sources(hers.folder)
+    copy_checkout(hers.folder / "checkout")
     for path in (hers.folder, *hers.folder.rglob("*")):
         os.chown(path, SOMEBODY, SOMEBODY)
     as_her = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", f"--groups={socket.stat().st_gid}"]

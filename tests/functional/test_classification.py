@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.functional.test_local import Laptop, copy_checkout
+from tests.functional.test_local import Laptop
+from tests.workspace import copy_checkout
 
 TINY = [
     "--epochs",
@@ -67,7 +68,8 @@ def crops(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
-    return copy_checkout(tmp_path_factory.mktemp("classification"))
+    folder = tmp_path_factory.mktemp("classification")
+    return Laptop(copy_checkout(folder / "checkout"), folder / "workspace")
 
 
 def test_a_folder_per_class_becomes_a_scored_classifier(laptop, crops):

@@ -14,7 +14,7 @@ import pytest
 from sightline.steps.evaluate.report import render_evaluation_report
 from tests.installed import run
 from tests.live_code import LIVE, append
-from tests.workspace import REPOSITORY
+from tests.workspace import REPOSITORY, copy_checkout
 
 CONFIG = "mask_rcnn_r18_small"
 """The default."""
@@ -23,7 +23,6 @@ SMALL = [
     *("--set", "test_pipeline.1.scale=[96, 96]"),
 ]
 """Images of 96 pixels: what a run does and leaves is the same, and takes less."""
-TRACKED = ("pipeline.py", "laptop", "components", "shared_volume")
 
 
 @dataclass(frozen=True)
@@ -84,22 +83,10 @@ class Laptop:
         return {"files": storage, "rows": rows}
 
 
-def copy_checkout(folder: Path) -> Laptop:
-    """A copy of this checkout in a folder, beside an empty workspace."""
-    for name in TRACKED:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / "checkout" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            (folder / "checkout").mkdir(exist_ok=True)
-            shutil.copy(source, folder / "checkout" / name)
-    return Laptop(folder / "checkout", folder / "workspace")
-
-
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
     folder = tmp_path_factory.mktemp("laptop")
-    made = copy_checkout(folder)
+    made = Laptop(copy_checkout(folder / "checkout"), folder / "workspace")
     for arguments in (
         ("sample", str(folder / "plates"), "--images", "24", "--labels", "board"),
         ("publish", str(folder / "plates"), "--category", "plates", "--version", "v0.1.0"),

@@ -1,0 +1,62 @@
+"""The table of parameters: what follows from it, and that nothing else repeats it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from components.parameters import PARAMETERS, as_markdown
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TABLE = "components/parameters.py"
+SOURCES = [
+    REPOSITORY / "pipeline.py",
+    *sorted((REPOSITORY / "components").rglob("*.py")),
+    *sorted((REPOSITORY / "laptop").rglob("*.py")),
+]
+ORDINARY_WORDS = {"category", "config", "model", "recipe"}
+"""Names that mean other things as well, in many files: a command's category, a kubeconfig, a bundle, the recipe's file."""
+OTHER_MEANINGS = {
+    ("annotation_version", "components/record/component.py"): "the one that snapshot found",
+    ("annotation_version", "components/wiring.py"): "the same, from snapshot to record",
+    ("annotation_version", "laptop/local.py"): "a key of last_run.json",
+    ("dataset_version", "laptop/local.py"): "a key of last_run.json",
+    ("epochs", "laptop/local.py"): "how far a training is",
+    ("node_selector", "components/cluster.py"): "what Kubernetes calls it",
+    ("tolerations", "components/cluster.py"): "what Kubernetes calls it",
+}
+"""Name and file: why that file may have the word."""
+
+
+def test_the_table_on_the_steps_page_is_this_one():
+    assert as_markdown() in (REPOSITORY / "docs" / "steps.md").read_text(), (
+        "components/parameters.py has changed. In docs/steps.md, under Parameters, put what "
+        "`python -m components.parameters` prints."
+    )
+
+
+def test_no_parameter_stands_in_more_files_than_the_table_and_its_components():
+    texts = {str(file.relative_to(REPOSITORY)): file.read_text() for file in SOURCES}
+    found = {
+        (each.name, file)
+        for each in PARAMETERS
+        if each.name not in ORDINARY_WORDS
+        for file, text in texts.items()
+        if re.search(rf"\b{each.name}\b", text)
+        and file not in (TABLE, *(f"components/{step}/component.py" for step in each.to))
+    }
+    assert found == OTHER_MEANINGS.keys()
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
+def test_a_row_says_what_it_is_and_where_it_goes(parameter):
+    assert parameter.help
+    assert parameter.to or parameter.pod
+    assert parameter.kind in (str, int, float, dict, list)
+    assert not parameter.choices or parameter.default in parameter.choices
+
+
+def test_no_name_and_no_option_stands_twice():
+    names = [each.name for each in PARAMETERS]
+    flags = [each.option.flag for each in PARAMETERS if each.option]
+    assert (len(set(names)), len(set(flags))) == (len(names), len(flags))
