@@ -58,6 +58,7 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
     frozen = snapshot(
         record_follows="record" in steps,
         dataset_follows=DATASET_VERSION.name in given,
+        train_follows="train" in steps,
         **_nothing("snapshot") | _arguments("snapshot", given),
     )
     # The only step whose inputs do not name what it reads: the live code and the newest tags.

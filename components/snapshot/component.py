@@ -19,6 +19,7 @@ def snapshot(
     select_by: str,
     record_follows: bool,
     dataset_follows: bool,
+    train_follows: bool,
     test_images: str,
     candidate_models: list,
     model: str,
@@ -49,6 +50,7 @@ def snapshot(
         select_by: see train and evaluate.
         record_follows: whether the run records, so that an annotation version is needed.
         dataset_follows: whether the run reads a dataset version that it does not record itself.
+        train_follows: whether the run trains, so that a config is needed.
         test_images: folder or prefix of images to test on.
         candidate_models: bundles to compare with the trained one.
         model: a bundle to test when this run selects none.
@@ -78,6 +80,7 @@ def snapshot(
         select_by=select_by,
         record_follows=record_follows,
         dataset_follows=dataset_follows,
+        train_follows=train_follows,
         test_images=test_images,
         candidate_models=candidate_models,
         model=model,

@@ -95,7 +95,9 @@ def test_a_folder_per_class_becomes_a_scored_classifier(laptop, crops):
         )
     with sqlite3.connect(laptop.workspace / "sightline.db") as database:
         rows = database.execute("SELECT kind, json_extract(recipe, '$.task') FROM versions ORDER BY kind").fetchall()
-        metrics = {name for (name,) in database.execute("SELECT DISTINCT name FROM metric_values WHERE class_name = ''")}
+        metrics = {
+            name for (name,) in database.execute("SELECT DISTINCT name FROM metric_values WHERE class_name = ''")
+        }
     assert rows == [("annotation", "classification"), ("dataset", "classification")]
     assert metrics == {"accuracy", "macro_F1"}
     for report in run["reports"].values():
