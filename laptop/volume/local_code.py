@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import SightlineError
-from sightline.services.runs.freeze import PACKAGE, check_syntax, digest_contents, list_files
+from sightline.services.runs.closure import digest_contents
+from sightline.services.runs.freeze import PACKAGE, check_syntax, list_files
 
 CHUNK = 1 << 16  # bytes; what one message to a pod carries well
 

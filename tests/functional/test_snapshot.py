@@ -20,7 +20,8 @@ from sightline import entry, errors, versions
 from sightline.annotations import regions as coco
 from sightline.publish.annotations import publish_annotations
 from sightline.services.runs import freeze as snapshot
-from sightline.services.runs.freeze import STEPS, BrokenCodeError, Snapshot, digest_files, freeze, list_files
+from sightline.services.runs.closure import digest_files
+from sightline.services.runs.freeze import STEPS, BrokenCodeError, Snapshot, freeze, list_files
 from sightline.steps.evaluate.report import render_evaluation_report
 from sightline.steps.record.report import render_data_report
 from sightline.steps.testing.report import render_test_report

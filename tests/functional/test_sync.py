@@ -21,7 +21,8 @@ from laptop.volume.doors import FolderDoor, HeldError, LostError
 from laptop.volume.local_code import ChangedWhileSentError
 from laptop.volume.sync import EditedError
 from sightline import errors
-from sightline.services.runs.freeze import digest_files, freeze, list_files
+from sightline.services.runs.closure import digest_files
+from sightline.services.runs.freeze import freeze, list_files
 from tests.live_code import append, copy_live
 from tests.workspace import REPOSITORY, run_pipeline
 

@@ -213,6 +213,11 @@ def load_part(task: str, part: str) -> Any:
     )
 
 
+def computing_parts(task: str) -> list[str]:
+    """Dotted names of the parts of a task that compute a model, wherever they may lie."""
+    return [f"{home}.tasks.{task}.{part}" for home in HOMES for part in ("fit", "scoring")]
+
+
 def headlines_of(values: Mapping[str, Any]) -> list[str]:
     """The metrics among these that their task shows first; all of them when no task of ours knows any."""
     for task in OURS:

@@ -1,6 +1,7 @@
-"""What a step can reach: the files that import statements lead to from its function in `entry.py`."""
+"""What a step can reach: the files that import statements lead to from its function in `entry.py`; and their digest."""
 
 import ast
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ PACKAGE = "sightline"
 CUSTOM = "custom"
 """The users' own code beside ours."""
 DOOR = Path(PACKAGE, "entry.py")
+DIGEST_LENGTH = 16
 Module = tuple[str, ...]
 """A module's dotted name, in parts."""
 Imports = Mapping[Path, tuple[Module, ...]]
@@ -111,3 +113,16 @@ def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
         children = ast.iter_child_nodes(node)
     for child in children:
         yield from _running_nodes(child)
+
+
+def digest_files(root: Path, files: Iterable[Path]) -> str:
+    """The digest of some files: of their names and contents."""
+    return digest_contents({file: hashlib.sha256((root / file).read_bytes()).hexdigest() for file in files})
+
+
+def digest_contents(contents: Mapping[Path, str]) -> str:
+    """The digest of helper code whose files' contents have these SHA-256 sums."""
+    whole = hashlib.sha256()
+    for file in sorted(contents):
+        whole.update(f"{file.as_posix()}\0{contents[file]}\n".encode())
+    return whole.hexdigest()[:DIGEST_LENGTH]

@@ -6,7 +6,6 @@
 import ast
 import contextlib
 import gzip
-import hashlib
 import io
 import logging
 import os
@@ -19,14 +18,13 @@ from pathlib import Path
 
 from sightline.errors import SightlineError, nearest
 from sightline.processes.folders import private_folder
-from sightline.services.runs.closure import DOOR, PACKAGE, Imports, door_imports, reach, read_imports
+from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
 from sightline.services.runs.homes import CONFIGS, config_file, config_names, recipe_file, recipe_folder
 from sightline.services.runs.releases import take_release
 
 log = logging.getLogger(__name__)
 
 STEPS = ("record", "train", "evaluate", "test")
-DIGEST_LENGTH = 16
 Stamp = tuple[int, int, int]
 """A file's time of change, size and number: when they stay, nobody has written to it."""
 
@@ -255,19 +253,6 @@ def check_syntax(content: bytes, shown_as: Path, then: str = "Correct the live c
         line = getattr(error, "lineno", None) or 1
         reason = getattr(error, "msg", str(error))
         raise BrokenCodeError(f"{shown_as}, line {line}: {reason}. {then}") from None
-
-
-def digest_files(root: Path, files: Iterable[Path]) -> str:
-    """The digest of some files: of their names and contents."""
-    return digest_contents({file: hashlib.sha256((root / file).read_bytes()).hexdigest() for file in files})
-
-
-def digest_contents(contents: Mapping[Path, str]) -> str:
-    """The digest of helper code whose files' contents have these SHA-256 sums."""
-    whole = hashlib.sha256()
-    for file in sorted(contents):
-        whole.update(f"{file.as_posix()}\0{contents[file]}\n".encode())
-    return whole.hexdigest()[:DIGEST_LENGTH]
 
 
 def _tarball(root: Path, files: Iterable[Path]) -> bytes:

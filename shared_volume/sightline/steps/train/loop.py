@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -20,9 +20,11 @@ from sightline.steps.train.checkpoints import (
     save_whole,
     set_random_states,
 )
-from sightline.steps.train.events import Events
 from sightline.steps.train.history import History
 from sightline.steps.train.micro_batches import train_in_parts
+
+if TYPE_CHECKING:
+    from sightline.steps.train.events import Events
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         val_interval: int,
         options: LoopOptions,
         history: History,
-        events: Events | None = None,
+        events: "Events | None" = None,
     ) -> None:
         super().__init__(runner, dataloader, max_epochs=max_epochs, val_interval=val_interval)
         self.options = options

@@ -9,13 +9,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sightline.errors import SightlineError
 from sightline.processes.memory import memory_limit
-from sightline.services.runs.supervise import Stopped
+
+if TYPE_CHECKING:
+    from sightline.services.runs.supervise import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def read_micro_batches(folder: Path, device: torch.device) -> MicroBatches | Non
     return found
 
 
-def halve(now: MicroBatches | None, batch: int, workers: int, stopped: Stopped, device: torch.device) -> MicroBatches:
+def halve(now: MicroBatches | None, batch: int, workers: int, stopped: "Stopped", device: torch.device) -> MicroBatches:
     """Half as many images at a time, after memory ran out; no data loading processes, after one of them was killed.
 
     Args:

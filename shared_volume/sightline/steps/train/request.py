@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.references import DatasetReference
+from sightline.services.runs.closure import digest_files, reach, read_imports
+from sightline.services.runs.homes import CONFIGS
+from sightline.tasks.task import computing_parts
 
 KEY_LENGTH = 16
 
@@ -34,11 +37,18 @@ class TrainingRequest:
     def key(self) -> str:
         """Names the work folder: equal for equal inputs, so that a repeated attempt finds its checkpoints."""
         parts = [
-            self.code.name,
+            self._computing(),
             self.dataset.digest,
-            self.config,
             json.dumps(dict(self.overrides), sort_keys=True),
             str(self.epochs),
             self.select_by,
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:KEY_LENGTH]
+
+    def _computing(self) -> str:
+        """The digest of the code that computes the result: not of what reports, uploads or records it."""
+        modules = ["sightline.steps.train.compute", *computing_parts(self.dataset.task)]
+        files = [path.relative_to(self.code) for path in self.code.rglob("*.py")]
+        reached = reach(self.code, [tuple(name.split(".")) for name in modules], read_imports(self.code, files))
+        configs = [path for path in files if any(path.is_relative_to(home) for home in CONFIGS)]
+        return digest_files(self.code, sorted(reached | set(configs)))
