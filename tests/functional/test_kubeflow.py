@@ -166,7 +166,7 @@ def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
         "train_cpu": "4",
         "tolerations": [{"key": "gpu"}],
         "annotation_version": "",
-        "config": "mask_rcnn_r18_small",
+        "config": "",
     }
     assert {name: parameters[name] for name in given} == given
     assert type(parameters["epochs"]) is int

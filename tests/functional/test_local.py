@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from sightline.steps.evaluate.report import render_evaluation_report
+from sightline.steps.train.loop import ResumableTrainLoop
+from sightline.steps.train.report import render_training_report
 from tests.installed import run
 from tests.live_code import LIVE, append
 from tests.workspace import REPOSITORY, copy_checkout
@@ -165,6 +167,31 @@ def test_a_file_that_no_step_imports_re_runs_nothing(laptop: Laptop, first: dict
     run = laptop.local()
     assert set(states(run).values()) == {"done", "reused"}
     assert [step for step, state in states(run).items() if state == "done"] == ["snapshot"]
+
+
+@pytest.mark.slow
+def test_an_edit_of_the_trainings_report_trains_nothing_anew(laptop: Laptop, first: dict) -> None:
+    before = laptop.local()
+    work = laptop.workspace / "volume" / "work"
+    trained = {path: path.stat().st_mtime_ns for path in work.rglob("iter_*.pth")}
+    append(laptop.code, render_training_report, "_edited = True")
+    run = laptop.local()
+    assert states(run) | {"evaluate": "", "test": ""} == {
+        "snapshot": "done", "record": "reused", "train": "done", "evaluate": "", "test": ""
+    }  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("iter_*.pth")} == trained
+    assert "resumed at iteration" in (laptop.workspace / "logs" / f"{run['run']}.log").read_text()
+    assert run["metrics"] == before["metrics"]
+
+
+@pytest.mark.slow
+def test_an_edit_of_the_loop_trains_again(laptop: Laptop, first: dict) -> None:
+    laptop.local()
+    append(laptop.code, ResumableTrainLoop, "_edited = True")
+    work = laptop.workspace / "volume" / "work"
+    before = set(work.glob("train-*"))
+    assert states(laptop.local())["train"] == "done"
+    assert len(set(work.glob("train-*")) - before) == 1, "a work folder of its own"
 
 
 @pytest.mark.slow

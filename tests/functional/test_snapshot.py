@@ -28,6 +28,7 @@ from sightline.steps.testing.report import render_test_report
 from sightline.steps.train.report import render_training_report
 from sightline.tasks.detection import data as data_of_detection
 from sightline.tasks.detection import registry
+from sightline.tasks.task import part_names
 from tests import live_code
 from tests.live_code import LIVE, Place, copy_live, file_of
 
@@ -47,7 +48,7 @@ def untouched(tmp_path_factory) -> Snapshot:
 
 
 def frozen(volume: Path, config: str = CONFIG, category: str = "desk") -> Snapshot:
-    return freeze(volume, config, category)
+    return freeze(volume, config, category, parts={step: part_names("detection", step) for step in STEPS})
 
 
 def append(volume: Path, place: Place, text: str = "# a remark") -> Path:
@@ -103,6 +104,24 @@ def test_a_release_holds_its_own_step_and_no_other(untouched):
 )
 def test_a_release_holds_nothing_that_the_step_has_no_use_for(untouched, step, foreign):
     assert [name for name in modules(untouched.releases[step]) if name.startswith(foreign)] == []
+
+
+ROOMS = {
+    "record": {"annotations", "images", "processes", "reports", "services", "steps", "tasks"},
+    "train": {"images", "models", "processes", "reports", "services", "steps", "tasks"},
+    "evaluate": {"images", "models", "processes", "reports", "services", "steps", "tasks"},
+    "test": {"images", "models", "processes", "reports", "services", "steps", "tasks"},
+}
+"""What a release holds modules of, beside the ground and the door."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_release_holds_modules_of_these_rooms_alone(untouched, step):
+    rooms = {name.partition(".")[0] for name in modules(untouched.releases[step])}
+    assert rooms - {"entry", "errors", "references", "settings", "versions", "__init__"} == ROOMS[step]
+    parts = {name for name in modules(untouched.releases[step]) if name.startswith("tasks.detection.")}
+    assert ("tasks.detection.data" in parts) == (step == "record")
+    assert ("tasks.detection.report" in parts) == (step == "evaluate")
 
 
 @pytest.mark.slow
@@ -332,7 +351,8 @@ def test_runs_that_freeze_at_the_same_time_agree_and_leave_nothing_half_made(vol
     made = {path.name for path in (volume / "releases").iterdir()} - {".lock"}
     assert made == {release.name for release in snapshots[0].releases.values()}
     for step, release in snapshots[0].releases.items():
-        assert files(release) == files(freeze(volume, CONFIG, "desk", [step]).releases[step])
+        parts = {step: part_names("detection", step)}
+        assert files(release) == files(freeze(volume, CONFIG, "desk", [step], parts).releases[step])
 
 
 @pytest.mark.slow

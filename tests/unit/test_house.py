@@ -45,6 +45,10 @@ def shown(file: Path) -> str:
     return str(file.relative_to(REPOSITORY))
 
 
+def test_no_file_imports_itself_through_others():
+    assert house.circles(house.import_graph(REPOSITORY)) == []
+
+
 def test_every_room_has_its_floor():
     assert {room_of(file) for file in SOURCES} - {"__init__"} == house.HEIGHTS.keys()
 

@@ -22,7 +22,7 @@ from sightline.services.versioning.datasets import pull_dataset
 from sightline.services.versioning.shards import SPLITS
 from sightline.settings import Settings, settings
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
-from sightline.steps.evaluate.start import Evaluated, EvaluationRequest
+from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
 from sightline.tasks.task import Scores, Task, task_of
 
 log = logging.getLogger(__name__)

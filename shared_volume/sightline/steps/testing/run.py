@@ -20,7 +20,7 @@ from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import Settings, settings
 from sightline.steps.testing.draw import draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
-from sightline.steps.testing.start import Tested, TestRequest
+from sightline.steps.testing.request import Tested, TestRequest
 from sightline.tasks.task import Predictor, Task
 
 log = logging.getLogger(__name__)
