@@ -104,6 +104,15 @@ def test_a_folder_per_class_becomes_a_scored_classifier(laptop, crops):
         assert "classification" in Path(report).read_text()
 
 
+def test_a_version_for_classification_is_not_exported_as_boxes(laptop, crops, tmp_path):
+    if not laptop.has_version("parts_ann_v0.1.0"):
+        laptop.pipeline("publish", str(crops), "--category", "parts", "--version", "v0.1.0")
+    done = laptop.pipeline("export", "parts_ann_v0.1.0", "--format", "coco", "--output", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "parts_ann_v0.1.0 is for classification" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_config_of_another_task_is_refused(laptop, crops):
     if not laptop.has_version("parts_ann_v0.1.0"):
         laptop.pipeline("publish", str(crops), "--category", "parts", "--version", "v0.1.0")

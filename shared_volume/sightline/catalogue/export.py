@@ -18,6 +18,7 @@ from sightline.formats.voc import write_voc_folder
 from sightline.formats.writing import ALL, Losses, Part
 from sightline.formats.yolo import write_yolo_folder
 from sightline.processes.folders import private_folder
+from sightline.references import DETECTION
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import find_version
 from sightline.services.versioning.datasets import find_dataset, pull_dataset
@@ -25,6 +26,7 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import IMAGES, SPLITS
 from sightline.settings import Settings
 from sightline.tasks.detection.data import truth_of
+from sightline.tasks.task import task_of
 from sightline.versions import Tag, parse_tag
 
 log = logging.getLogger(__name__)
@@ -107,7 +109,9 @@ def _require_free(target: Path) -> None:
 @contextmanager
 def _version_parts(place: Settings, named: Tag, losses: Losses) -> Iterator[list[Part]]:
     if named.kind == "dataset":
-        folder = pull_dataset(place, find_dataset(place, named.category, named.version))
+        dataset = find_dataset(place, named.category, named.version)
+        _require_detection(named, dataset.task)
+        folder = pull_dataset(place, dataset)
         yield [Part(name, read_truth(folder / f"{name}.json"), folder / IMAGES) for name in SPLITS]
         return
     database = connect(place.database_url.get_secret_value())
@@ -115,9 +119,17 @@ def _version_parts(place: Settings, named: Tag, losses: Losses) -> Iterator[list
     found = find_version(database, named.category, named.kind, named.version)
     if found is None or found.status != "published":
         raise SightlineError(f"There is no published version {named}. List them: python pipeline.py versions.")
+    _require_detection(named, task_of(found.recipe))
     with DatasetRepo.of(place).working_copy(str(named)) as copy:
         folder = copy.pull(copy.place("annotations", named.category))
         yield [annotation_part(folder, losses)]
+
+
+def _require_detection(named: Tag, task: str) -> None:
+    if task != DETECTION:
+        raise SightlineError(
+            f"{named} is for {task}, of which these formats know nothing. Only detection's versions are exported."
+        )
 
 
 def annotation_part(folder: Path, losses: Losses) -> Part:
