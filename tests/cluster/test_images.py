@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sightline import errors
+from sightline.tasks.task import OURS
 from tests.cluster.conftest import SOURCE, TAG, TARGETS, add_wheels, copy_context, inspected, make_images
 from tests.live_code import LIVE, append
 from tests.workspace import REPOSITORY, run_pipeline
@@ -47,9 +48,25 @@ if "torch" in sys.modules:
     numba.njit(cache=True)
 print(len(names), os.getuid())
 """
+WITH_TORCH = (
+    "fit",
+    "predict",
+    "scoring",
+    "report",
+    "network",
+    "metrics",
+    "ops",
+    "registry",
+    "results",
+    "transforms",
+    "validation",
+)
 LEFT_OUT = {
-    "data": ("train", "evaluate", "test", "detectors", "metrics", "models", "bundle", "devices", "trial", "threads"),
-    "train": ("publish", "catalogue"),
+    "data": (
+        *("steps.train", "steps.evaluate", "steps.testing", "models.config", "processes.devices"),
+        *(f"tasks.{task}.{part}" for task in OURS for part in WITH_TORCH),
+    ),
+    "train": ("publish", "catalogue", "formats"),
 }
 """Parts of the library that an image does not have to run."""
 

@@ -1,6 +1,7 @@
 """Classification through all steps, and a task of somebody's own in the folder custom."""
 
 import json
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -111,6 +112,47 @@ def test_a_version_for_classification_is_not_exported_as_boxes(laptop, crops, tm
     assert done.returncode == 1
     assert "parts_ann_v0.1.0 is for classification" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_published_version_keeps_its_task(laptop, crops):
+    for task, status in (("", 0), ("classification", 0), ("toy_of_nobody", 1), ("detection", 1)):
+        done = laptop.pipeline("publish", str(crops), "--category", "kept", "--version", "v0.1.0", "--task", task)
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+
+
+@pytest.mark.slow
+def test_a_file_in_custom_that_nothing_names_re_runs_nothing(laptop, crops):
+    laptop.pipeline("publish", str(crops), "--category", "still", "--version", "v0.1.0")
+    assert laptop.pipeline("local", "--category", "still", *TINY).returncode == 0
+    for name in ("tasks/other/facts.py", "configs/unused.py", "notes.txt", "tasks/classification_of_mine/fit.py"):
+        path = laptop.code / "custom" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("X = 1\n")
+    assert laptop.pipeline("local", "--category", "still", *TINY).returncode == 0
+    states = {step: facts["state"] for step, facts in laptop.last_run()["steps"].items()}
+    assert states == {"snapshot": "done"} | dict.fromkeys(("record", "train", "evaluate", "test"), "reused")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("task = (", r"line 1"),
+        ("BASE = '../../configs/classifier_small.py'\n_base_ = BASE", r"write _base_ out as text"),
+        ("_base_ = '../../configs/nowhere.py'", r"there is no such file in configs"),
+    ],
+)
+def test_a_config_of_ones_own_that_cannot_be_read_is_told_in_a_sentence(laptop, crops, text, told):
+    laptop.pipeline("publish", str(crops), "--category", "kept", "--version", "v0.1.0")
+    path = laptop.code / "custom" / "configs" / "broken.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    try:
+        done = laptop.pipeline("local", "--category", "kept", "--config", "broken")
+    finally:
+        path.unlink()
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert re.search(told, said) and "Traceback" not in said
 
 
 def test_a_config_of_another_task_is_refused(laptop, crops):

@@ -104,7 +104,10 @@ def find_files(folder: Path) -> Files:
             else:
                 _sort_in(files, name, entry)
     if not files.documents:
-        raise SightlineError(f"{folder}: there is no JSON file. Annotate the images with labelme first.")
+        raise SightlineError(
+            f"{folder}: there is no JSON file. Annotate the images with labelme first; or, to classify "
+            "whole images, sort them into a folder per class and say --format folders."
+        )
     files.documents.sort()
     files.images.sort()
     return files

@@ -32,7 +32,7 @@ from sightline.services.versioning.publication import Content, Outcome, Services
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import hash_image
 from sightline.settings import Settings
-from sightline.tasks.task import CLASSIFICATION, Task
+from sightline.tasks.task import CLASSIFICATION, Task, require_task, task_of
 from sightline.versions import check_category, parse_version
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ def publish_annotations(
         require_none_fails(findings, _ADVICE)
         documents = [item.annotated.document for item in items]
         chosen_task = task or _told_by(documents)
+        require_task(chosen_task)
         annotated_by = Task(chosen_task).data.ANNOTATED_BY
         if not any(_labels(document, annotated_by) for document in documents):
             what = "a shape drawn on it" if annotated_by == "shapes" else "a flag that says what it shows"
@@ -125,6 +126,12 @@ def publish_annotations(
                 findings=[FindingRow(**finding.to_json()) for finding in findings],
                 recipe={} if chosen_task == DETECTION else {"task": chosen_task},
             ),
+        )
+    published_for = task_of(outcome.record.recipe)
+    if published_for != chosen_task:
+        raise SightlineError(
+            f"{category} {version} is published with the same content, for {published_for}. A published version never changes: "
+            f"publish it for {chosen_task} as another version."
         )
     return Published(outcome, tuple(findings))
 

@@ -7,6 +7,7 @@ The truth of a split (`train.json`, …) has COCO's lists `images`, `annotations
 and `category_id`, and whatever else its task knows. A model's results are a list of the same, with `score`.
 """
 
+import contextlib
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from sightline.references import DETECTION
 
 CLASSIFICATION: Final = "classification"
 OURS: Final = (DETECTION, CLASSIFICATION)
-HOMES: Final = ("sightline", "custom")
+HOMES: Final = ("custom", "sightline")
+"""Where tasks lie; a part of the users' own stands in for ours of its name."""
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "record": ("facts", "data", "draw"),
@@ -206,7 +208,9 @@ def load_part(task: str, part: str) -> Any:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the part is there, and imports what is not
+                raise _broken(name, error) from error  # the part is there, and imports what is not
+        except Exception as error:
+            raise _broken(name, error) from error
     raise UnknownTaskError(
         f"There is no task {task!r} with a part {part}: neither sightline/tasks/{task}/{part}.py nor "
         f"custom/tasks/{task}/{part}.py is in the helper code.{nearest(task, OURS)}"
@@ -218,11 +222,38 @@ def computing_parts(task: str) -> list[str]:
     return [f"{home}.tasks.{task}.{part}" for home in HOMES for part in ("fit", "scoring")]
 
 
-def headlines_of(values: Mapping[str, Any]) -> list[str]:
-    """The metrics among these that their task shows first; all of them when no task of ours knows any."""
-    for task in OURS:
-        if found := [name for name in Task(task).facts.HEADLINES if values.get(name) is not None]:
-            return found
+def _broken(name: str, error: Exception) -> UnknownTaskError:
+    return UnknownTaskError(
+        f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {error}. Correct it."
+    )
+
+
+def require_task(task: str) -> None:
+    """Make sure that a task has all its parts, and that its data part says how images are annotated.
+
+    Raises:
+        UnknownTaskError: names what is missing, or the error that a part raises when it is imported.
+    """
+    for part in sorted({part for parts in PARTS.values() for part in parts}):
+        load_part(task, part)
+    annotated_by = getattr(load_part(task, "data"), "ANNOTATED_BY", None)
+    if annotated_by not in ("shapes", "flags"):
+        raise UnknownTaskError(
+            f"The task {task}'s data.py must set ANNOTATED_BY to shapes or flags, not {annotated_by!r}."
+        )
+
+
+def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:
+    """The metrics among these that their task shows first; all of them when no task knows any.
+
+    Args:
+        values: metric -> value.
+        task: whose metrics they are; empty when unknown.
+    """
+    for known in filter(None, (task, *OURS)):
+        with contextlib.suppress(UnknownTaskError):  # it was frozen with a run, and is gone from the live code
+            if found := [name for name in Task(known).facts.HEADLINES if values.get(name) is not None]:
+                return found
     return [name for name, value in values.items() if value is not None]
 
 

@@ -73,7 +73,8 @@ def _files_of(root: Path, module: Module) -> Iterator[Path]:
         if (root / place).is_dir():
             if (root / place / "__init__.py").is_file():
                 yield place / "__init__.py"
-            if depth > 1:
+            # Folders in custom are not a module's data: others' tasks and configs lie there.
+            if depth > 1 and module[0] == PACKAGE:
                 yield from _data(root, place)
         elif (root / place.with_suffix(".py")).is_file():
             yield place.with_suffix(".py")

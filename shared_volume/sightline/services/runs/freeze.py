@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sightline.errors import SightlineError, nearest
 from sightline.processes.folders import private_folder
@@ -178,6 +179,7 @@ def config_chain(root: Path, config: str) -> list[Path]:
         if file in chain:
             continue
         chain.append(file)
+        check_syntax((root / file).read_bytes(), root / file)
         for base in _bases(root / file):
             path = Path(os.path.normpath(file.parent / base))
             if not _is_config(root, path):
@@ -201,14 +203,23 @@ def config_task(root: Path, config: str) -> str | None:
     for file in config_chain(root, config):
         for node in ast.parse((root / file).read_bytes()).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "task":
-                return str(ast.literal_eval(node.value))
+                return str(_literal(node.value, file, "task"))
     return None
+
+
+def _literal(value: ast.expr, file: Path, name: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        raise BrokenCodeError(
+            f"{file}, line {value.lineno}: write {name} out as text, so that it can be read without running it."
+        ) from None
 
 
 def _bases(config: Path) -> list[str]:
     for node in ast.parse(config.read_bytes()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
-            bases = ast.literal_eval(node.value)
+            bases = _literal(node.value, config, "_base_")
             return [bases] if isinstance(bases, str) else list(bases)
     return []
 

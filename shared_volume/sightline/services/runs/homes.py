@@ -32,6 +32,8 @@ def recipe_file(code: Path, category: str) -> Path | None:
 
 
 def recipe_folder(code: Path, category: str) -> Path:
-    """The folder of what a category's recipe names, relative to the helper code; where ours would lie when there is none."""
+    """The folder of what a category's recipe names, relative to the helper code: beside the recipe, where there is one."""
+    if recipe := recipe_file(code, category):
+        return recipe.with_suffix("")
     folders = [home / category for home in RECIPES]
     return next((folder for folder in folders if (code / folder).is_dir()), folders[-1])

@@ -91,6 +91,10 @@ def start_run(
     if dataset_follows:
         dataset = find_dataset(place, category, dataset_version)
         dataset_version, reference, task = dataset.version, dataset.to_text(), dataset.task
+        if (known := given_model(place, model, category)) and known.task != task:
+            raise SightlineError(
+                f"The model {model} is for {known.task}, and {category} {dataset_version} for {task}. Name a model of its task."
+            )
     elif not record_follows and (
         known := given_model(place, next(filter(None, (model, *candidate_models)), ""), category)
     ):

@@ -18,7 +18,7 @@ from sightline.services.runs.step_record import record_step, results_prefix
 from sightline.services.storage.access import fetch, open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import Settings, settings
-from sightline.steps.testing.draw import draw_predictions
+from sightline.steps.testing.draw import FORMATS, draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.testing.request import Tested, TestRequest
 from sightline.tasks.task import Predictor, Task
@@ -88,7 +88,9 @@ def _run(
         began = time.perf_counter()
         results = predictor.results(pixels, number)
         milliseconds = (time.perf_counter() - began) * 1000
-        draw_predictions(task, path, results, predictor.classes, drawn / name, score_threshold)
+        # Formats that drawings are not written in become PNG, beside the file's own ending.
+        target = drawn / (name if path.suffix.lower() in FORMATS else f"{name}.png")
+        draw_predictions(task, path, results, predictor.classes, target, score_threshold)
         tested.append(TestedImage(name, path, results, milliseconds))
         progress.report(number)
     return tested
