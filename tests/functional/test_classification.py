@@ -114,6 +114,18 @@ def test_a_version_for_classification_is_not_exported_as_boxes(laptop, crops, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_two_versions_differ_in_the_images_of_another_class(laptop, crops, tmp_path):
+    shutil.copytree(crops, tmp_path / "moved")
+    one, other = sorted(path for path in (tmp_path / "moved").iterdir())[:2]
+    image = sorted(one.iterdir())[0]
+    image.rename(other / image.name)
+    for folder, version in ((crops, "v0.1.0"), (tmp_path / "moved", "v0.2.0")):
+        assert laptop.pipeline("publish", str(folder), "--category", "diffs", "--version", version).returncode == 0
+    done = laptop.pipeline("diff", "diffs_ann_v0.1.0", "diffs_ann_v0.2.0")
+    assert done.returncode == 0, done.stderr
+    assert f"{one.name}/{image.name}" in done.stdout and f"{other.name}/{image.name}" in done.stdout
+
+
 def test_a_published_version_keeps_its_task(laptop, crops):
     for task, status in (("", 0), ("classification", 0), ("toy_of_nobody", 1), ("detection", 1)):
         done = laptop.pipeline("publish", str(crops), "--category", "kept", "--version", "v0.1.0", "--task", task)

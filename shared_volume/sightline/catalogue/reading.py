@@ -19,6 +19,9 @@ SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
 Instances = dict[str, list[Instance]]
 """Image name -> its annotations."""
 
+WHOLE_IMAGE = "the whole image"
+"""The outline of what has none."""
+
 
 class UnreadableVersionError(SightlineError):
     """A version whose annotations are not what its kind of version holds."""
@@ -66,7 +69,10 @@ def _read_labelme(name: str, data: bytes) -> Instances:
         document = parse_document(path, data, error.name)
         image = str(orjson.loads(data)["imagePath"])
     image = posixpath.normpath(posixpath.join(posixpath.dirname(name), image))
-    return {image: [_from_shape(shape) for shape in document.shapes if shape.damage is None]}
+    drawn = [_from_shape(shape) for shape in document.shapes if shape.damage is None]
+    # Where nothing is drawn, the flags say what the image as a whole is.
+    ticked = [] if document.shapes else [name for name, on in document.flags.items() if on]
+    return {image: drawn or [Instance(name, WHOLE_IMAGE, (0.0, 0.0, 0.0, 0.0), ()) for name in ticked]}
 
 
 def _from_shape(shape: Shape) -> Instance:
@@ -104,6 +110,8 @@ def _read_coco(name: str, data: bytes) -> Instances:
 
 
 def _from_annotation(label: str, annotation: Mapping[str, Any]) -> Instance:
+    if "bbox" not in annotation:
+        return Instance(label, WHOLE_IMAGE, (0.0, 0.0, 0.0, 0.0), 0)
     x, y, width, height = annotation["bbox"]
     outline = (tuple(annotation["bbox"]), _frozen(annotation["segmentation"]))
     return Instance(label, outline, (x, y, x + width, y + height), annotation.get("iscrowd", 0))
