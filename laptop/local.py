@@ -290,7 +290,7 @@ def _print_result(console: Console, workspace: Workspace, result: Mapping[str, A
         table.add_column("value", justify="right")
         from sightline.tasks.task import headlines_of
 
-        for name in headlines_of(metrics, result["task"] or ""):
+        for name in headlines_of(metrics, result.get("task") or ""):
             table.add_row(name, f"{metrics[name]:.3f}")
         console.print(table)
     if result["model"]["uri"]:
