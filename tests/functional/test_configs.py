@@ -48,6 +48,13 @@ SMALL = {
 }
 
 
+def test_training_does_not_stop_early_unless_asked():
+    """README: early stopping is off."""
+    for name in SMALL:
+        config = load_config(CONFIGS / f"{name}.py", {}, CLASSES)
+        assert config.early_stopping.patience == 0, name
+
+
 def test_every_config_is_tried_here():
     assert sorted(SMALL) == sorted(path.stem for path in CONFIGS.glob("*.py") if "task =" not in path.read_text())
 

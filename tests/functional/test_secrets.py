@@ -104,16 +104,21 @@ def test_a_run_writes_no_secret_anywhere(tmp_path: Path, planted: dict[str, str]
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     [
-        {"SIGHTLINE_DATABASE_URL": "wrong password"},
-        {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://team:{WRONG_PASSWORD}@127.0.0.1:{{closed}}/sightline"},
-        {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql//team:{WRONG_PASSWORD}@host"},
-        {"SIGHTLINE_DATASET_REPO": f"http://team:{WRONG_PASSWORD}@127.0.0.1:{{closed}}/dataset.git"},
+        pytest.param({"SIGHTLINE_DATABASE_URL": "wrong password"}, marks=pytest.mark.slow, id="refused"),
+        pytest.param(
+            {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://team:{WRONG_PASSWORD}@127.0.0.1:{{closed}}/sightline"},
+            marks=pytest.mark.slow,
+            id="out of reach",
+        ),
+        pytest.param({"SIGHTLINE_DATABASE_URL": f"mysql+pymysql//team:{WRONG_PASSWORD}@host"}, id="malformed"),
+        pytest.param(
+            {"SIGHTLINE_DATASET_REPO": f"http://team:{WRONG_PASSWORD}@127.0.0.1:{{closed}}/dataset.git"},
+            id="repository",
+        ),
     ],
-    ids=["refused", "out of reach", "malformed", "repository"],
 )
 def test_what_fails_does_not_tell_the_secret_it_failed_with(
     tmp_path: Path, planted: dict[str, str], broken: dict[str, str]
