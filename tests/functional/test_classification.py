@@ -132,6 +132,13 @@ def test_a_published_version_keeps_its_task(laptop, crops):
         assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
 
 
+def test_publishing_needs_no_torch(laptop, crops, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    arguments = ("publish", str(crops), "--category", "light", "--version", "v0.1.0")
+    done = laptop.pipeline(*arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_a_file_in_custom_that_nothing_names_re_runs_nothing(laptop, crops):
     laptop.pipeline("publish", str(crops), "--category", "still", "--version", "v0.1.0")

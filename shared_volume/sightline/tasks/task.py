@@ -9,6 +9,7 @@ and `category_id`, and whatever else its task knows. A model's results are a lis
 
 import contextlib
 import importlib
+import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,16 +232,32 @@ def _broken(name: str, error: Exception) -> UnknownTaskError:
 def require_task(task: str) -> None:
     """Make sure that a task has all its parts, and that its data part says how images are annotated.
 
+    Only facts and data are imported: where versions are published there may be no torch, which others need.
+
     Raises:
-        UnknownTaskError: names what is missing, or the error that a part raises when it is imported.
+        UnknownTaskError: names what is missing, or the error that facts or data raise when they are imported.
     """
-    for part in sorted({part for parts in PARTS.values() for part in parts}):
-        load_part(task, part)
+    load_part(task, "facts")
     annotated_by = getattr(load_part(task, "data"), "ANNOTATED_BY", None)
     if annotated_by not in ("shapes", "flags"):
         raise UnknownTaskError(
             f"The task {task}'s data.py must set ANNOTATED_BY to shapes or flags, not {annotated_by!r}."
         )
+    missing = [
+        part for part in sorted({part for parts in PARTS.values() for part in parts}) if not _is_there(task, part)
+    ]
+    if missing:
+        raise UnknownTaskError(
+            f"The task {task} lacks {', '.join(f'{part}.py' for part in missing)}; see sightline/tasks/task.py."
+        )
+
+
+def _is_there(task: str, part: str) -> bool:
+    for home in HOMES:
+        with contextlib.suppress(ModuleNotFoundError):
+            if importlib.util.find_spec(f"{home}.tasks.{task}.{part}"):
+                return True
+    return False
 
 
 def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:
