@@ -8,9 +8,8 @@ def publish(folder: Path, category: str, version: str, form: str, policy: Mappin
     """Publish a folder of annotations as an annotation version, and say what happened."""
     from sightline.annotations.findings import summarize_findings
     from sightline.publish.annotations import publish_annotations
-    from sightline.references import DETECTION
+    from sightline.references import DETECTION, task_of
     from sightline.settings import settings
-    from sightline.tasks.task import task_of
 
     published = publish_annotations(settings(), folder, category, version, form, policy, task)
     row = published.outcome.record

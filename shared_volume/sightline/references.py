@@ -19,6 +19,11 @@ DETECTION = "detection"
 Fact = str | int | float | None
 
 
+def task_of(described: Mapping[str, Any] | None) -> str:
+    """The task that a recipe as recorded, or a bundle's facts, name."""
+    return str((described or {}).get("task") or DETECTION)
+
+
 class BadReferenceError(SightlineError):
     """A reference's file is missing, or is not what it should be."""
 

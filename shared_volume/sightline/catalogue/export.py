@@ -18,7 +18,7 @@ from sightline.formats.voc import write_voc_folder
 from sightline.formats.writing import ALL, Losses, Part
 from sightline.formats.yolo import write_yolo_folder
 from sightline.processes.folders import private_folder
-from sightline.references import DETECTION
+from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import find_version
 from sightline.services.versioning.datasets import find_dataset, pull_dataset
@@ -26,7 +26,6 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import IMAGES, SPLITS
 from sightline.settings import Settings
 from sightline.tasks.detection.data import truth_of
-from sightline.tasks.task import task_of
 from sightline.versions import Tag, parse_tag
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sightline.models.bundle import Bundle, read_bundle
 from sightline.processes.folders import private_folder
-from sightline.references import DETECTION, ModelReference
+from sightline.references import ModelReference, task_of
 from sightline.services.storage.access import fetch
 from sightline.settings import Settings
 
@@ -54,5 +54,5 @@ def given_model(place: Settings, uri: str, category: str) -> ModelReference | No
         category=str(facts.get("category", category)),
         dataset_version=str(facts.get("dataset_version", "")),
         config=str(facts.get("config", "")),
-        task=str(facts.get("task") or DETECTION),
+        task=task_of(facts),
     )

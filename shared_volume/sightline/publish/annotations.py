@@ -23,7 +23,7 @@ from sightline.formats.convert import as_labelme
 from sightline.images.files import MAX_PIXELS, ImageError
 from sightline.images.similarity import perceptual_hash
 from sightline.processes.folders import private_folder
-from sightline.references import DETECTION
+from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
 from sightline.services.runs.homes import recipe_file
@@ -32,7 +32,7 @@ from sightline.services.versioning.publication import Content, Outcome, Services
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import hash_image
 from sightline.settings import Settings
-from sightline.tasks.task import CLASSIFICATION, Task, require_task, task_of
+from sightline.tasks.task import CLASSIFICATION, Task, require_task
 from sightline.versions import check_category, parse_version
 
 log = logging.getLogger(__name__)

@@ -203,8 +203,7 @@ def load_part(task: str, part: str) -> Any:
     Raises:
         UnknownTaskError: neither we nor the users have such a task, or it has no such part.
     """
-    for home in HOMES:
-        name = f"{home}.tasks.{task}.{part}"
+    for name in _places(task, part):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -218,9 +217,14 @@ def load_part(task: str, part: str) -> Any:
     )
 
 
+def _places(task: str, *parts: str) -> list[str]:
+    """Dotted names of parts of a task, wherever they may lie."""
+    return [f"{home}.tasks.{task}.{part}" for part in parts for home in HOMES]
+
+
 def computing_parts(task: str) -> list[str]:
     """Dotted names of the parts of a task that compute a model, wherever they may lie."""
-    return [f"{home}.tasks.{task}.{part}" for home in HOMES for part in ("fit", "scoring")]
+    return _places(task, "fit", "scoring")
 
 
 def _broken(name: str, error: Exception) -> UnknownTaskError:
@@ -253,9 +257,9 @@ def require_task(task: str) -> None:
 
 
 def _is_there(task: str, part: str) -> bool:
-    for home in HOMES:
+    for name in _places(task, part):
         with contextlib.suppress(ModuleNotFoundError):
-            if importlib.util.find_spec(f"{home}.tasks.{task}.{part}"):
+            if importlib.util.find_spec(name):
                 return True
     return False
 
@@ -276,9 +280,4 @@ def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:
 
 def part_names(task: str, step: str) -> list[str]:
     """Dotted names of the parts of a task that a step asks for, wherever they may lie."""
-    return [f"{home}.tasks.{task}.{part}" for home in HOMES for part in PARTS[step]]
-
-
-def task_of(described: Mapping[str, Any] | None) -> str:
-    """The task that a recipe as recorded, or a bundle's facts, name."""
-    return str((described or {}).get("task") or DETECTION)
+    return _places(task, *PARTS[step])

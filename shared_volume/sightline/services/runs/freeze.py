@@ -201,27 +201,27 @@ def config_task(root: Path, config: str) -> str | None:
         BrokenCodeError: as `config_chain`.
     """
     for file in config_chain(root, config):
-        for node in ast.parse((root / file).read_bytes()).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "task":
-                return str(_literal(node.value, file, "task"))
+        if (task := _assigned(root / file, "task")) is not None:
+            return str(task)
     return None
 
 
-def _literal(value: ast.expr, file: Path, name: str) -> Any:
-    try:
-        return ast.literal_eval(value)
-    except ValueError:
-        raise BrokenCodeError(
-            f"{file}, line {value.lineno}: write {name} out as text, so that it can be read without running it."
-        ) from None
-
-
 def _bases(config: Path) -> list[str]:
+    bases = _assigned(config, "_base_")
+    return [bases] if isinstance(bases, str) else list(bases or ())
+
+
+def _assigned(config: Path, name: str) -> Any:
+    """What a config sets a name to, read without running it; None when it does not."""
     for node in ast.parse(config.read_bytes()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
-            bases = _literal(node.value, config, "_base_")
-            return [bases] if isinstance(bases, str) else list(bases)
-    return []
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            try:
+                return ast.literal_eval(node.value)
+            except ValueError:
+                raise BrokenCodeError(
+                    f"{config}, line {node.value.lineno}: write {name} out as text, so that it can be read without running it."
+                ) from None
+    return None
 
 
 def _release(releases: Path, step: str, root: Path, files: list[Path], private: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder, remove_abandoned
-from sightline.references import DETECTION, DatasetReference
+from sightline.references import DatasetReference, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import find_version, list_versions, newest_version
 from sightline.services.versioning.repository import DatasetRepo
@@ -40,8 +40,9 @@ def find_dataset(place: Settings, category: str, version: str) -> DatasetReferen
             f"There is no published dataset version {version or '(newest)'} of {category}. "
             f"Published: {', '.join(published) or 'none'}. The record step makes one from an annotation version."
         )
-    task = str((found.recipe or {}).get("task") or DETECTION)
-    return DatasetReference(category, found.version, str(found.tag), str(found.commit), str(found.digest), task)
+    return DatasetReference(
+        category, found.version, str(found.tag), str(found.commit), str(found.digest), task_of(found.recipe)
+    )
 
 
 def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:

@@ -14,7 +14,7 @@ from sightline.models.bundle import WEIGHTS, Bundle
 from sightline.models.fetch import fetch_bundle
 from sightline.processes.devices import choose_device
 from sightline.processes.progress import Progress
-from sightline.references import DatasetReference, ModelReference
+from sightline.references import DatasetReference, ModelReference, task_of
 from sightline.services.database.scores import ModelKind
 from sightline.services.runs.step_record import RunningStep, record_step, results_prefix
 from sightline.services.storage.access import open_storage
@@ -23,7 +23,7 @@ from sightline.services.versioning.shards import SPLITS
 from sightline.settings import Settings, settings
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
-from sightline.tasks.task import Scores, Task, task_of
+from sightline.tasks.task import Scores, Task
 
 log = logging.getLogger(__name__)
 

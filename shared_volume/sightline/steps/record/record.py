@@ -12,7 +12,7 @@ import orjson
 from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder
-from sightline.references import DatasetReference
+from sightline.references import DatasetReference, task_of
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
     FindingRow,
@@ -32,7 +32,6 @@ from sightline.settings import settings
 from sightline.steps.record.build import DatasetSummary, Inputs, build_dataset, write_json
 from sightline.steps.record.history import read_history
 from sightline.steps.record.report import render_data_report
-from sightline.tasks.task import task_of
 from sightline.versions import make_tag, next_version
 
 log = logging.getLogger(__name__)

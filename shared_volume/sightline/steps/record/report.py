@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from markupsafe import Markup
 
+from sightline.references import task_of
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
 from sightline.reports.page import (
     Picture,
@@ -29,7 +30,7 @@ from sightline.reports.page import (
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.statistics import assemble_statistics, measure_split
-from sightline.tasks.task import Task, task_of
+from sightline.tasks.task import Task
 
 SAMPLES_PER_SPLIT = 12
 MOST_CHARTED_CLASSES = 30

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sightline.errors import SightlineError
 from sightline.models.fetch import given_model
-from sightline.references import DETECTION
+from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
 from sightline.services.database.versions import find_version
@@ -22,7 +22,7 @@ from sightline.services.versioning.datasets import find_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
 from sightline.steps.snapshot.outside import images_digest, models_digest
-from sightline.tasks.task import Task, part_names, task_of
+from sightline.tasks.task import Task, part_names
 from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
 
 log = logging.getLogger(__name__)
