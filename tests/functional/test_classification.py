@@ -30,25 +30,12 @@ HEADLINES = ("toy_score",)
 """
 SCORING = """
 from sightline.tasks.classification import scoring
-from sightline.tasks.classification.scoring import confusion
 from sightline.tasks.task import Scores
 def score(truth, results, outputs=()):
     found = scoring.score(truth, results)
     return Scores({"toy_score": found.values["accuracy"]}, {name: {} for name in found.per_class})
 """
-FIT = """
-from mmengine.registry import METRICS
-from sightline.tasks.classification import fit
-from sightline.tasks.classification.fit import *
-from custom.tasks.toy.scoring import score
-@METRICS.register_module()
-class ToyMetric(fit.SightlineClassificationMetric):
-    def compute_metrics(self, results):
-        return dict(score(self.truth, [one for image in results for one in image]).values)
-def evaluator(dataset_dir, split):
-    return {"type": "ToyMetric", "ann_file": str(dataset_dir / f"{split}.json")}
-"""
-SAME = ("data", "predict", "draw", "report")
+SAME = ("data", "fit", "predict", "draw", "report")
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +175,7 @@ def test_a_config_of_another_task_is_refused(laptop, crops):
 def test_a_task_of_ones_own_runs_through_all_steps(laptop, crops, tmp_path):
     own = laptop.code / "custom" / "tasks" / "toy"
     own.mkdir(parents=True)
-    for part, text in (("facts", FACTS), ("scoring", SCORING), ("fit", FIT)):
+    for part, text in (("facts", FACTS), ("scoring", SCORING)):
         (own / f"{part}.py").write_text(text)
     for part in SAME:
         (own / f"{part}.py").write_text(f"from sightline.tasks.classification.{part} import *\n")

@@ -15,6 +15,7 @@ from sightline.tasks.detection.detections import to_coco_results
 from sightline.tasks.detection.fit import build_model
 from sightline.tasks.detection.predict import load_predictor, predictor_of
 from sightline.tasks.detection.registry import register
+from sightline.tasks.detection.scoring import score
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
 CLASSES = ["cup", "fork"]
@@ -126,7 +127,7 @@ def test_validation_scores_come_without_a_prefix(tmp_path):
     found = InstanceData(
         bboxes=torch.tensor([[10.0, 10, 40, 30]]), scores=torch.tensor([0.9]), labels=torch.tensor([1]), masks=masks
     )
-    metric = METRICS.build({"type": "SightlineCocoMetric", "ann_file": str(path)})
+    metric = METRICS.build({"type": "SightlineCocoMetric", "ann_file": str(path), "score": score})
     metric.process({}, [{"img_id": 7, "ori_shape": (50, 60), "pred_instances": found}])
     scores = metric.evaluate(size=1)
     assert scores["bbox_mAP"] == pytest.approx(1.0)

@@ -17,8 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from sightline.tasks.detection.metrics.coco_evaluation import ForeignResultsError
 from sightline.tasks.detection.metrics.confusion import box_overlaps, confusion_matrix
 from sightline.tasks.detection.metrics.curves import precision_recall
-from sightline.tasks.detection.metrics.scores import METRICS, kinds_of, score_results
-from sightline.tasks.task import Scores
+from sightline.tasks.detection.metrics.scores import kinds_of, score_results
 
 WIDTH, HEIGHT = 320, 240
 NAMES = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l"]
@@ -263,17 +262,6 @@ def test_results_of_another_split_or_dataset_are_refused(measure, strange):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="bbox, segm"):
         score_results(scene((1, "cup", BOX)), [], ["boundary"])
-
-
-def test_a_registered_metric_is_scored_beside_the_others(monkeypatch):
-    def count(truth, results, kind):
-        return Scores({f"{kind}_count": float(len(results))}, {"cup": {f"{kind}_count": 1.0}})
-
-    monkeypatch.setitem(METRICS, "count", count)
-    scores = score_results(scene((1, "cup", BOX)), [found(1, "cup", BOX)])
-    assert scores.values["bbox_count"] == 1.0
-    assert scores.values["bbox_mAP"] == pytest.approx(1.0)
-    assert {"bbox_count", "bbox_mAP"} <= scores.per_class["cup"].keys()
 
 
 CUP, FORK, BACKGROUND = range(3)

@@ -23,6 +23,7 @@ from pydantic import (
 from sightline.annotations.findings import Policy
 from sightline.errors import SightlineError, nearest
 from sightline.images.files import MAX_PIXELS
+from sightline.services.runs.recipe_keys import NOT_RECORDED
 
 MOST_BITS: Final = 20  # by which perceptual hashes of near-duplicates may differ; further apart all images are alike
 
@@ -192,6 +193,8 @@ def _read_content(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key not in NOT_RECORDED}
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is made of `key: value` lines. Keys: {', '.join(Recipe.model_fields)}.")
     return content

@@ -10,7 +10,7 @@ and `category_id`, and whatever else its task knows. A model's results are a lis
 import contextlib
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
@@ -64,7 +64,8 @@ class Fit(Protocol):
 
     def training_dataset(self, config: Any, dataset_dir: Path, classes: Sequence[str]) -> Any: ...
     def evaluation_dataset(self, config: Any, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any: ...
-    def evaluator(self, dataset_dir: Path, split: str) -> dict[str, Any]: ...
+    def evaluator(self, dataset_dir: Path, split: str, score: "Score") -> dict[str, Any]:
+        """mmengine's config of a metric that hands a validation's truth and results to `score`, and returns its values."""
 
 
 class Predictor(Protocol):
@@ -133,11 +134,14 @@ class ImageScore:
         return 2 * self.found / total if total else 1.0
 
 
+Score = Callable[[Any, Any, Sequence[str]], Scores]
+"""From a split's truth, a model's results on it and the kinds of its outputs to scores."""
+
+
 class Scoring(Protocol):
-    """How good results are."""
+    """How good results are, by the numbers that select; training is named by them, so what only reports show is no part of it."""
 
     def score(self, truth: Any, results: Any, outputs: Sequence[str] = ...) -> Scores: ...
-    def confusion(self, truth: Any, results: Any) -> Confusion: ...
 
 
 class Draw(Protocol):
@@ -159,6 +163,7 @@ class Report(Protocol):
     """A sentence: how `score_image` counts."""
 
     def charts(self, truth: Any, results: Any, classes: Sequence[str]) -> list[Any]: ...
+    def confusion(self, truth: Any, results: Any) -> Confusion: ...
     def score_image(self, truth: Sequence[Any], results: Sequence[Any]) -> ImageScore: ...
 
 

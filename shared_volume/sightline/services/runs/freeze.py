@@ -12,7 +12,7 @@ import os
 import shutil
 import tarfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sightline.errors import SightlineError, nearest
 from sightline.processes.folders import private_folder
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
 from sightline.services.runs.homes import CONFIGS, config_file, config_names, recipe_file, recipe_folder
+from sightline.services.runs.recipe_keys import METRICS_FILE, keep_recorded, write_metrics
 from sightline.services.runs.releases import take_release
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def freeze(
     category: str,
     steps: Iterable[str] = STEPS,
     parts: Mapping[str, Iterable[str]] | None = None,
+    metrics: Sequence[str] = (),
 ) -> Snapshot:
     """Copy what each step can import to a release of its own; a release that exists is reused.
 
@@ -74,6 +76,7 @@ def freeze(
         category: names the optional recipe, and the folder beside it.
         steps: whose releases are wanted.
         parts: step -> dotted names of modules that it loads by name; those that are not there are passed over.
+        metrics: by name, for evaluate to find in its release.
 
     Raises:
         BrokenCodeError: a file has a syntax error (file and line), or the config does not exist.
@@ -88,11 +91,16 @@ def freeze(
             if file.suffix == ".py":
                 check_syntax((copy / file).read_bytes(), volume / "code" / file)
         imports = read_imports(copy, files)
+        snapshot_of_all = digest_files(copy, files), _tarball(copy, files)
+        # From here on the copy is no longer what people wrote, but what steps read.
+        if recipe := recipe_file(copy, category):
+            keep_recorded(copy / recipe)
+        write_metrics(copy, metrics)
         closures = {
             step: sorted(_closure(copy, step, imports, config, category, (parts or {}).get(step, ()))) for step in steps
         }
         frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
-        return Snapshot(frozen, digest_files(copy, files), _tarball(copy, files))
+        return Snapshot(frozen, *snapshot_of_all)
 
 
 def _copy_live(code: Path, target: Path) -> None:
@@ -149,6 +157,8 @@ def _closure(root: Path, step: str, imports: Imports, config: str, category: str
         own |= _category_files(root, category)
     if step in ("train", "trial"):
         own |= set(config_chain(root, config))
+    if step == "evaluate" and (root / METRICS_FILE).is_file():
+        own.add(METRICS_FILE)
     named = [module for file in own for module in imports.get(file, ())]
     named += [tuple(part.split(".")) for part in parts]
     return own | {DOOR} | reach(root, (*imports[DOOR], *door_imports(root, step), *named), imports)

@@ -23,6 +23,7 @@ from sightline.services.versioning.shards import SPLITS
 from sightline.settings import Settings, settings
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
+from sightline.tasks.metrics import Scorer
 from sightline.tasks.task import Scores, Task
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,13 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
     """Evaluate as `evaluate_models` was asked to, in a process that may be killed."""
     place, dataset = settings(), request.dataset
     with record_step(place, "evaluate", request.code, dataset.category, watched=True) as step:
-        task = Task(dataset.task)
         dataset_dir = pull_dataset(place, dataset)
         truth = _truth(dataset_dir, request.split, dataset)
         candidates = _candidates(place, request.trained, request.uris)
         for candidate in candidates:
             _require_classes(candidate, truth, dataset)
-        scored = _score_all(task, candidates, truth, dataset_dir, str(choose_device(request.device)))
+        score = Scorer(Task(dataset.task), request.metrics, request.select_by)
+        scored = _score_all(score, candidates, truth, dataset_dir, str(choose_device(request.device)))
         best = _select(scored, request.select_by)
         return _deliver(place, step, request, dataset_dir, truth, scored, best)
 
@@ -109,8 +110,9 @@ def _require_classes(candidate: Candidate, truth: Mapping[str, Any], dataset: Da
 
 
 def _score_all(
-    task: Task, candidates: Sequence[Candidate], truth: dict[str, Any], dataset_dir: Path, device: str
+    score: Scorer, candidates: Sequence[Candidate], truth: dict[str, Any], dataset_dir: Path, device: str
 ) -> list[Scored]:
+    task = score.task
     scored: dict[str, Scored] = {}
     progress = Progress(len({candidate.bundle.files[WEIGHTS] for candidate in candidates}) * len(truth["images"]))
     done = 0
@@ -127,7 +129,7 @@ def _score_all(
             results += predictor.results(read_image(dataset_dir / "images" / image["file_name"]), image["id"])
             done += 1
             progress.report(done)
-        scores = task.scoring.score(truth, results, predictor.outputs)
+        scores = score(truth, results, predictor.outputs)
         scored[candidate.name] = Scored(candidate, results, scores)
         shown = [f"{name} {scores.values[name]:.4f}" for name in task.facts.SHORTEST if name in scores.values]
         log.info("%s: %s", candidate.name, ", ".join(shown))
@@ -172,7 +174,7 @@ def _deliver(
         step.record_evaluation(model, dataset, split, item.scores.values, item.scores.per_class, item is best)
     step.record_model("selected", storage.uri(f"{prefix}/selected"), chosen.bundle.sha256, dataset, chosen.config)
     task = Task(dataset.task)
-    confusion = task.scoring.confusion(truth, best.results)
+    confusion = task.report.confusion(truth, best.results)
     report = render_evaluation_report(
         task,
         dataset_dir,

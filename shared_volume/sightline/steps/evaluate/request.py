@@ -16,6 +16,7 @@ class EvaluationRequest:
         trained: what the train step left, or None.
         uris: further bundles.
         split: train, val or test.
+        metrics: by name, beside the task's own.
         select_by: the metric that the selected candidate is best at.
         device: empty for a GPU when there is one.
     """
@@ -25,6 +26,7 @@ class EvaluationRequest:
     trained: ModelReference | None
     uris: tuple[str, ...]
     split: str
+    metrics: tuple[str, ...]
     select_by: str
     device: str
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.references import DatasetReference, ModelReference
+from sightline.services.runs.recipe_keys import frozen_metrics
 from sightline.services.runs.supervise import Step, run_step
 from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
 from sightline.tasks.task import Task
@@ -39,7 +40,8 @@ def evaluate_models(
     trained = ModelReference.from_text(model) if model else None
     name = Path(code).name
     chosen = select_by or Task(given.task).facts.SELECT_BY
-    request = EvaluationRequest(name, given, trained, tuple(candidates), split, chosen, device)
+    metrics = frozen_metrics(Path(code))
+    request = EvaluationRequest(name, given, trained, tuple(candidates), split, metrics, chosen, device)
     return run_step(Step("evaluate", name, given.category), _evaluate, request)
 
 

@@ -14,6 +14,7 @@ from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
 from sightline.services.database.versions import find_version
 from sightline.services.runs.freeze import config_task, freeze
+from sightline.services.runs.recipe_keys import read_metrics
 from sightline.services.runs.releases import remove_old_releases
 from sightline.services.runs.step_record import write_run_facts
 from sightline.services.storage.access import open_storage
@@ -22,6 +23,7 @@ from sightline.services.versioning.datasets import find_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
 from sightline.steps.snapshot.outside import images_digest, models_digest
+from sightline.tasks.metrics import metric_places, require_metrics, selecting_places
 from sightline.tasks.task import Task, part_names
 from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
 
@@ -100,10 +102,14 @@ def start_run(
     ):
         task = known.task
     steps = ("record", "train", "evaluate", "test") if train_follows else ("record", "evaluate", "test")
+    live = (place.volume / "code").resolve()
     if train_follows:
         config = config or Task(task).facts.CONFIG
-        _require_task(place.volume / "code", config, task, f"{category} {annotation_version or dataset_version}")
-    frozen = freeze(place.volume, config, category, steps, {step: part_names(task, step) for step in steps})
+        _require_task(live, config, task, f"{category} {annotation_version or dataset_version}")
+    metrics = read_metrics(live, category)
+    require_metrics(live, task, metrics)
+    parts = {step: names_of_parts(task, step, metrics, select_by) for step in steps}
+    frozen = freeze(place.volume, config, category, steps, parts, metrics)
     with contextlib.suppress(ObjectExistsError):
         open_storage(place.storage).write_bytes(f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True)
     parameters = {
@@ -144,8 +150,18 @@ def _task_of_annotations(place: Settings, category: str, version: str) -> str:
     return task_of(found.recipe if found else None)
 
 
+def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str) -> list[str]:
+    """Dotted names of what a step loads by name: parts of the task, and metrics."""
+    parts = list(part_names(task, step))
+    if step == "evaluate":
+        parts += [place for name in metrics for place in metric_places(task, name)]
+    if step in ("train", "evaluate") and select_by:
+        parts += selecting_places(task, select_by)
+    return parts
+
+
 def _require_task(code: Path, config: str, task: str, trained_on: str) -> None:
-    named = config_task(code.resolve(), config) or DETECTION
+    named = config_task(code, config) or DETECTION
     if named != task:
         raise SightlineError(
             f"The config {config} is for the task {named}, and {trained_on} is annotated for {task}. Choose a config for {task}, "

@@ -15,6 +15,7 @@ from sightline.errors import SightlineError, nearest
 from sightline.steps.train.data import evaluation_loader, train_loader
 from sightline.steps.train.history import History
 from sightline.steps.train.loop import LoopOptions, ResumableTrainLoop
+from sightline.tasks.metrics import Scorer
 from sightline.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def fit(
         images: how many of a batch are taken at a time; by default the whole batch.
         events: where a resumption is told.
     """
-    _require_metric(task, select_by, dataset_dir)
-    runner = _runner(task, config, dataset_dir, classes, folder, device)
+    score = Scorer(task, select_by=select_by)
+    _require_metric(score, dataset_dir)
+    runner = _runner(task, config, dataset_dir, classes, folder, score, device)
     batches = train_loader(config, task.fit.training_dataset(config, dataset_dir, classes), config.seed)
     history = History(folder, config.max_epochs * len(batches), config.max_epochs, task.facts.SHORTEST)
     options = LoopOptions(
@@ -60,11 +62,11 @@ def fit(
     return loop, time.monotonic() - began
 
 
-def _require_metric(task: Task, select_by: str, dataset_dir: Path) -> None:
-    known = task.scoring.score(json.loads((dataset_dir / "val.json").read_text()), []).values
-    if select_by not in known:
+def _require_metric(score: Scorer, dataset_dir: Path) -> None:
+    known = score(json.loads((dataset_dir / "val.json").read_text()), []).values
+    if score.select_by not in known:
         raise SightlineError(
-            f"There is no metric {select_by!r} to select the best epoch by.{nearest(select_by, known)}"
+            f"There is no metric {score.select_by!r} to select the best epoch by.{nearest(score.select_by, known)}"
         )
 
 
@@ -76,7 +78,13 @@ class _QuietRunner(Runner):
 
 
 def _runner(
-    task: Task, config: Config, dataset_dir: Path, classes: tuple[str, ...], folder: Path, device: torch.device
+    task: Task,
+    config: Config,
+    dataset_dir: Path,
+    classes: tuple[str, ...],
+    folder: Path,
+    score: Scorer,
+    device: torch.device,
 ) -> Runner:
     validation = evaluation_loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", classes))
     validates = len(validation.dataset) > 0  # type: ignore[arg-type]
@@ -89,7 +97,7 @@ def _runner(
         param_scheduler=config.param_scheduler,
         val_dataloader=validation if validates else None,
         val_cfg={} if validates else None,
-        val_evaluator=task.fit.evaluator(dataset_dir, "val") if validates else None,
+        val_evaluator=task.fit.evaluator(dataset_dir, "val", score) if validates else None,
         default_hooks={"timer": None, "logger": None, "checkpoint": None},
         randomness={"seed": config.seed},
         log_level="ERROR",

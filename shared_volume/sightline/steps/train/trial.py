@@ -15,6 +15,7 @@ from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset
 from sightline.settings import settings
 from sightline.steps.train.start import train_model
+from sightline.tasks.metrics import selecting_places
 from sightline.tasks.task import part_names
 
 STEP = "trial"
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.release is None:
-            _start_from_release(options.config, options.category, arguments)
+            _start_from_release(options, arguments)
         scores = run_trial(options)
     except SightlineError as error:
         print(f"trial failed: {error}", file=sys.stderr)
@@ -37,10 +38,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _start_from_release(config: str, category: str, arguments: Sequence[str]) -> None:
-    task = config_task((settings().volume / "code").resolve(), config) or DETECTION
-    parts = {STEP: part_names(task, STEP)}
-    release = freeze(settings().volume, config, category, (STEP,), parts).releases[STEP]
+def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    task = config_task((settings().volume / "code").resolve(), options.config) or DETECTION
+    selecting = selecting_places(task, options.select_by) if options.select_by else []
+    parts = {STEP: [*part_names(task, STEP), *selecting]}
+    release = freeze(settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(release), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", "sightline.entry", STEP, f"--release={release}", *arguments]
     os.execv(sys.executable, command)  # as the same process: whoever watches it, Katib or a shell, sees no other

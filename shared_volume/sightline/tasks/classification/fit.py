@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from sightline.images.files import read_image
 from sightline.models.config import ConfigError
 from sightline.tasks.classification import network  # noqa: F401  # registers the model
-from sightline.tasks.classification.scoring import results_of, score
+from sightline.tasks.classification.scoring import results_of
+from sightline.tasks.task import Score
 
 SCOPE = "mmengine"
 
@@ -44,9 +45,9 @@ def evaluation_dataset(config: Config, dataset_dir: Path, split: str, classes: S
     return _Images(dataset_dir, split, classes, config.test_pipeline)
 
 
-def evaluator(dataset_dir: Path, split: str) -> dict[str, Any]:
+def evaluator(dataset_dir: Path, split: str, score: Score) -> dict[str, Any]:
     """mmengine's config of what scores a validation."""
-    return {"type": "SightlineClassificationMetric", "ann_file": str(dataset_dir / f"{split}.json")}
+    return {"type": "SightlineClassificationMetric", "ann_file": str(dataset_dir / f"{split}.json"), "score": score}
 
 
 def prepare(image: np.ndarray, pipeline: Mapping[str, Any]) -> torch.Tensor:
@@ -106,11 +107,13 @@ class SightlineClassificationMetric(BaseMetric):
 
     Args:
         ann_file: the truth; category ids are 1 + the index into the classes.
+        score: from truth, results and kinds of outputs to scores.
     """
 
-    def __init__(self, ann_file: str, **options: Any) -> None:
+    def __init__(self, ann_file: str, score: Score, **options: Any) -> None:
         super().__init__(**options)
         self.truth = json.loads(Path(ann_file).read_bytes())
+        self.score = score
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep one batch's results, one entry an image."""
@@ -118,4 +121,4 @@ class SightlineClassificationMetric(BaseMetric):
 
     def compute_metrics(self, results: list[list[dict[str, Any]]]) -> dict[str, float]:
         """The scores over the whole truth."""
-        return dict(score(self.truth, [one for image in results for one in image]).values)
+        return dict(self.score(self.truth, [one for image in results for one in image], ()).values)

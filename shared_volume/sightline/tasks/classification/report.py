@@ -6,8 +6,8 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.reports.charts import compared_histogram
-from sightline.tasks.classification.scoring import answers_of
-from sightline.tasks.task import ImageScore
+from sightline.tasks.classification.scoring import answers_of, count_answers
+from sightline.tasks.task import Confusion, ImageScore
 
 RANKED_BY = "Wrong answers first that were surest, right ones likewise."
 BINS = 20
@@ -22,6 +22,11 @@ def charts(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], class
         counts[kind][min(BINS - 1, int(answer["score"] * BINS))] += 1
     edges = [index / BINS for index in range(BINS + 1)]
     return [compared_histogram("How sure answers are", edges, counts, "score of the answer", "% of these answers")]
+
+
+def confusion(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Confusion:
+    """Which class was taken for which; images without an answer are left out."""
+    return Confusion(*count_answers(truth, results))
 
 
 def score_image(truth: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> ImageScore:

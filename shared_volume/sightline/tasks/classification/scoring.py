@@ -1,4 +1,4 @@
-"""Part metrics: accuracy, F1 and confusion. An image's answer is its class of the highest score."""
+"""Part scoring: accuracy and F1. An image's answer is its class of the highest score."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.tasks.task import Confusion, Scores
+from sightline.tasks.task import Scores
 
 MOST_ANSWERS = 5
 """An image's results name so many classes, the likeliest first."""
@@ -33,8 +33,7 @@ def score(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], output
 
     macro_F1 is the mean over the classes that the truth has. An image without an answer counts as a wrong one.
     """
-    matrix = confusion(truth, results).matrix
-    names = [category["name"] for category in _categories(truth)]
+    names, matrix = count_answers(truth, results)
     asked = np.bincount([one["category_id"] - 1 for one in truth["annotations"]], minlength=len(names))
     right, answered = np.diag(matrix), matrix.sum(axis=0)
     per_class = {
@@ -50,19 +49,15 @@ def score(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], output
     return Scores(values, per_class)
 
 
-def confusion(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Confusion:
-    """Which class was taken for which; images without an answer are left out."""
-    categories = _categories(truth)
+def count_answers(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes, and how often which was taken for which: (C, C) int64, [truth, answer], of images with an answer."""
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
     matrix = np.zeros((len(categories), len(categories)), dtype=np.int64)
     answers = answers_of(results)
     for one in truth["annotations"]:
         if answer := answers.get(one["image_id"]):
             matrix[one["category_id"] - 1, answer["category_id"] - 1] += 1
-    return Confusion(tuple(category["name"] for category in categories), matrix)
-
-
-def _categories(truth: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return sorted(truth["categories"], key=lambda category: category["id"])
+    return tuple(category["name"] for category in categories), matrix
 
 
 def _share(part: Any, whole: Any) -> float:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from sightline.models.config import ConfigError
 from sightline.tasks.detection.registry import register
+from sightline.tasks.task import Score
 
 SCOPE = "mmdet"
 
@@ -52,9 +53,9 @@ def evaluation_dataset(config: Config, dataset_dir: Path, split: str, classes: S
     return DATASETS.build(_coco_dataset(dataset_dir, split, classes, config.test_pipeline) | {"test_mode": True})
 
 
-def evaluator(dataset_dir: Path, split: str) -> dict[str, Any]:
+def evaluator(dataset_dir: Path, split: str, score: Score) -> dict[str, Any]:
     """mmengine's config of what scores a validation."""
-    return {"type": "SightlineCocoMetric", "ann_file": str(dataset_dir / f"{split}.json")}
+    return {"type": "SightlineCocoMetric", "ann_file": str(dataset_dir / f"{split}.json"), "score": score}
 
 
 def _coco_dataset(dataset_dir: Path, split: str, classes: Sequence[str], pipeline: Any) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.reports.charts import precision_recall_chart
-from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of
+from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth
+from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of, confusion_matrix
 from sightline.tasks.detection.metrics.curves import precision_recall
-from sightline.tasks.task import ImageScore
+from sightline.tasks.task import Confusion, ImageScore
 
 MATCH_IOU = 0.5  # a prediction found an object when their boxes overlap at least so much
 SHOWN_SCORE = 0.3  # predictions below it do not count
@@ -33,6 +34,11 @@ def charts(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], class
             )
         )
     return charts
+
+
+def confusion(truth: Truth, results: Results) -> Confusion:
+    """Which class was taken for which, boxes at IoU 0.5."""
+    return confusion_matrix(truth, results)
 
 
 def score_image(

@@ -1,11 +1,10 @@
-"""Part metrics: how good results are."""
+"""Part scoring: COCO's numbers, overall and per class."""
 
 from collections.abc import Sequence
 
 from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth
-from sightline.tasks.detection.metrics.confusion import confusion_matrix
 from sightline.tasks.detection.metrics.scores import score_results
-from sightline.tasks.task import Confusion, Scores
+from sightline.tasks.task import Scores
 
 
 def score(truth: Truth, results: Results, outputs: Sequence[str] = ("bbox", "segm")) -> Scores:
@@ -17,8 +16,3 @@ def score(truth: Truth, results: Results, outputs: Sequence[str] = ("bbox", "seg
         outputs: what the model's results hold.
     """
     return score_results(truth, results, outputs)
-
-
-def confusion(truth: Truth, results: Results) -> Confusion:
-    """Which class was taken for which, boxes at IoU 0.5."""
-    return confusion_matrix(truth, results)

@@ -10,6 +10,7 @@ from mmengine.evaluator import BaseMetric
 
 from sightline.tasks.detection.detections import to_coco_results
 from sightline.tasks.detection.results import to_detections
+from sightline.tasks.task import Score
 
 
 @METRICS.register_module()
@@ -18,12 +19,14 @@ class SightlineCocoMetric(BaseMetric):
 
     Args:
         ann_file: COCO truth; category ids are 1 + the index into the classes.
+        score: from truth, results and kinds to scores.
         kinds: what is scored, of "bbox" and "segm"; by default masks too where the detector gives them.
     """
 
-    def __init__(self, ann_file: str, kinds: Sequence[str] | None = None, **options: Any) -> None:
+    def __init__(self, ann_file: str, score: Score, kinds: Sequence[str] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.truth = json.loads(Path(ann_file).read_bytes())
+        self.score = score
         self.kinds = kinds
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
@@ -34,11 +37,7 @@ class SightlineCocoMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[list[dict[str, Any]], bool]]) -> dict[str, float]:
         """The scores over the whole truth: an image without predictions counts as one on which nothing was found."""
-        from sightline.tasks.detection.metrics.scores import (
-            score_results,  # here: inference registers this metric and never scores
-        )
-
         has_masks = any(masks for _, masks in results)
         kinds = self.kinds or (("bbox", "segm") if has_masks else ("bbox",))
         found = [result for image_results, _ in results for result in image_results]
-        return dict(score_results(self.truth, found, kinds).values)
+        return dict(self.score(self.truth, found, kinds).values)

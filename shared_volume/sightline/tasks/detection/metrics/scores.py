@@ -1,21 +1,16 @@
-"""Overall and per-class scores of a model's results, by the metrics' registered names."""
+"""COCO's numbers for a model's results, overall and per class."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from sightline.tasks.detection.metrics.coco_evaluation import KINDS, CocoEvaluation, Results, Truth, evaluate_coco
 from sightline.tasks.task import Scores
 
-Metric = Callable[[Truth, Results, str], Scores]
-METRICS: dict[str, Metric] = {}
-"""Name -> function of truth, results and kind (bbox or segm). A further metric is one file that adds itself here
-and that `__init__.py` imports."""
-
 
 def score_results(truth: Truth, results: Results, kinds: Sequence[str] = KINDS) -> Scores:
-    """Score COCO results against a COCO dataset by every registered metric.
+    """Score COCO results against a COCO dataset.
 
     Args:
         truth: one split.
@@ -29,12 +24,11 @@ def score_results(truth: Truth, results: Results, kinds: Sequence[str] = KINDS) 
         kinds = [kind for kind in kinds if kind != "segm" or "segm" in kinds_of(results)]
     values: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {category["name"]: {} for category in truth["categories"]}
-    for metric in METRICS.values():
-        for kind in kinds:
-            scores = metric(truth, results, kind)
-            values |= scores.values
-            for name, class_values in scores.per_class.items():
-                per_class[name] |= class_values
+    for kind in kinds:
+        scores = coco_scores(truth, results, kind)
+        values |= scores.values
+        for name, class_values in scores.per_class.items():
+            per_class[name] |= class_values
     return Scores(values, per_class)
 
 
@@ -55,9 +49,6 @@ def coco_scores(truth: Truth, results: Results, kind: str) -> Scores:
         _twelve(evaluation, kind, everything),
         {name: _twelve(evaluation, kind, [index]) for index, name in enumerate(evaluation.classes)},
     )
-
-
-METRICS["coco"] = coco_scores
 
 
 def _twelve(evaluation: CocoEvaluation, kind: str, classes: list[int]) -> dict[str, float]:

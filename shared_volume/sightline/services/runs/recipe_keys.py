@@ -1,0 +1,68 @@
+"""Which keys of a category's recipe record does not read: they reach neither its release nor a dataset version."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from sightline.errors import SightlineError
+from sightline.services.runs.homes import recipe_file
+
+METRICS: Final = "metrics"
+"""Names of metrics beside the task's own, for evaluate."""
+NOT_RECORDED: Final = (METRICS,)
+METRICS_FILE: Final = Path("metrics.json")
+"""In evaluate's release: the metrics that it computes beside its task's own."""
+
+
+class RecipeKeyError(SightlineError):
+    """A key that record does not read has a value that cannot be used."""
+
+
+def read_metrics(code: Path, category: str) -> tuple[str, ...]:
+    """The metrics that a category's recipe names; none when it has no recipe, or one that record will refuse.
+
+    Raises:
+        RecipeKeyError: they are no list of names.
+    """
+    recipe = recipe_file(code, category)
+    content = _content(code / recipe) if recipe else None
+    named = (content or {}).get(METRICS) or ()
+    if not isinstance(named, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in named):
+        raise RecipeKeyError(
+            f"{recipe}: metrics: {named!r} is not a list of metrics' names, like [f1]. Correct it there."
+        )
+    return tuple(dict.fromkeys(named))
+
+
+def keep_recorded(recipe: Path) -> None:
+    """Rewrite a recipe so that only what record reads can change its bytes: no other key, no comment, no blank line.
+
+    A recipe that is no YAML stays, for record to say what is wrong with it.
+    """
+    content = _content(recipe)
+    if content is not None:
+        recorded = {key: value for key, value in content.items() if key not in NOT_RECORDED}
+        recipe.write_text(yaml.safe_dump(recorded, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def write_metrics(code: Path, names: Sequence[str]) -> None:
+    """Leave names of metrics where evaluate looks for them; nothing when there are none."""
+    if names:
+        (code / METRICS_FILE).write_text(json.dumps(list(names)))
+
+
+def frozen_metrics(release: Path) -> tuple[str, ...]:
+    """The metrics that a release was frozen with."""
+    path = release / METRICS_FILE
+    return tuple(json.loads(path.read_text())) if path.is_file() else ()
+
+
+def _content(recipe: Path) -> dict[Any, Any] | None:
+    try:
+        content = yaml.safe_load(recipe.read_bytes())
+    except yaml.YAMLError:
+        return None
+    return content if isinstance(content, dict) else None

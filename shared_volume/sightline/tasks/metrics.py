@@ -1,0 +1,139 @@
+"""Metrics beside the task's own scoring: a file each, users' in `custom/metrics/`, ours in the task's folder `metrics/`.
+
+A metric's file has a function `score(truth, results, outputs=())` as the part `scoring` has; it must do with no results at all. It returns `Scores`, or the overall
+values by name alone; every name is the file's, or begins with it: `f1.py` gives `f1`, `f1_small`. So the name of a value tells
+whose it is, and a step's release holds the metrics that it computes and no other: evaluate those that the category's recipe
+names, train and evaluate the one that selects.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError, nearest
+from sightline.tasks.task import Scores, Task
+
+
+class MetricError(SightlineError):
+    """A metric does not exist, or does not keep to its contract."""
+
+
+def metric_places(task: str, name: str) -> list[str]:
+    """Dotted names of a metric's module, wherever it may lie; the users' own comes first."""
+    return [f"custom.metrics.{name}", f"sightline.tasks.{task}.metrics.{name}"]
+
+
+def selecting_places(task: str, select_by: str) -> list[str]:
+    """The same for every metric that a value's name may belong to."""
+    return [place for name in _owners(select_by) for place in metric_places(task, name)]
+
+
+def _owners(value: str) -> list[str]:
+    """The names of the files that may give a value: `dv_mAP_50` is `dv_mAP_50.py`'s, `dv_mAP.py`'s or `dv.py`'s."""
+    parts = value.split("_")
+    return ["_".join(parts[:length]) for length in range(len(parts), 0, -1) if parts[0].isidentifier()]
+
+
+def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
+    """Make sure that metrics are there; none is imported.
+
+    Args:
+        code: the helper code, live or frozen.
+        task: whose they are.
+        names: as a recipe has them.
+
+    Raises:
+        MetricError: names the one that is missing, and the nearest.
+    """
+    homes = [code.joinpath(*place.split(".")[:-1]) for place in metric_places(task, "x")]
+    known = sorted({file.stem for home in homes for file in home.glob("[!_]*.py")})
+    for name in names:
+        if name not in known:
+            raise MetricError(
+                f"The recipe names the metric {name!r}, and neither custom/metrics/{name}.py nor "
+                f"sightline/tasks/{task}/metrics/{name}.py is in the helper code.{nearest(name, known)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores results by the task's own numbers, by named metrics, and by the one that selects.
+
+    Attributes:
+        task: whose results they are.
+        named: metrics by name.
+        select_by: the value that selects; the metric that gives it is added where it is not the task's own.
+    """
+
+    task: Task
+    named: Sequence[str] = ()
+    select_by: str = ""
+
+    def __call__(self, truth: Any, results: Any, outputs: Sequence[str] | None = None) -> Scores:
+        """All scores.
+
+        Args:
+            truth: of a split.
+            results: what a model found on it.
+            outputs: what results hold; None when it is unknown, as of no results.
+
+        Raises:
+            MetricError: a metric is missing, failed, or gives a value that is not its own.
+        """
+        arguments = (truth, results) if outputs is None else (truth, results, outputs)
+        own = self.task.scoring.score(*arguments)
+        values, per_class = dict(own.values), {name: dict(found) for name, found in own.per_class.items()}
+        names = list(self.named)
+        if self.select_by not in values:
+            names += [name for name in _owners(self.select_by) if name not in names]
+        for name in names:
+            scores = self._scores_of(name, arguments, required=name in self.named)
+            for found, all_values in ((scores.values, values), *_pairs(scores.per_class, per_class, name)):
+                _require_own(name, found)
+                all_values |= {value: float(number) for value, number in found.items()}
+        return Scores(values, per_class)
+
+    def _scores_of(self, name: str, arguments: Sequence[Any], required: bool) -> Scores:
+        for place in metric_places(self.task.name, name):
+            try:
+                score = getattr(importlib.import_module(place), "score", None)
+                if score is None:
+                    continue
+                scores = score(*arguments)
+            except ModuleNotFoundError as error:
+                if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+                    raise _failed(place, error) from error
+                continue
+            except SightlineError:
+                raise
+            except Exception as error:
+                raise _failed(place, error) from error
+            return scores if isinstance(scores, Scores) else Scores(dict(scores), {})
+        if required:
+            raise MetricError(f"There is no metric {name!r} with a function score in custom/metrics/{name}.py.")
+        return Scores({}, {})
+
+
+def _pairs(
+    found: Mapping[str, Mapping[str, float]], known: dict[str, dict[str, float]], metric: str
+) -> list[tuple[Mapping[str, float], dict[str, float]]]:
+    if strange := sorted(found.keys() - known.keys()):
+        raise MetricError(f"The metric {metric} scores the class {strange[0]!r}, which the truth does not have.")
+    return [(values, known[name]) for name, values in found.items()]
+
+
+def _require_own(metric: str, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if name != metric and not name.startswith(f"{metric}_"):
+            raise MetricError(
+                f"The metric {metric} names a value {name!r}: the names of its values are {metric}, or begin with {metric}_."
+            )
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise MetricError(f"The metric {metric} gives {value!r} for {name}: a value is a plain number (float).")
+
+
+def _failed(place: str, error: Exception) -> MetricError:
+    return MetricError(f"{place.replace('.', '/')}.py failed: {type(error).__name__}: {error}. Correct it.")
