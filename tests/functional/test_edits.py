@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import yaml
 
 from sightline.annotations.check import Checked
 from sightline.formats.coco import read_coco_folder
+from sightline.references import DatasetReference
 from sightline.reports.charts import bar_chart
 from sightline.services.runs.freeze import freeze
 from sightline.services.runs.recipe_keys import read_metrics
@@ -18,6 +19,7 @@ from sightline.steps.evaluate.report import render_evaluation_report
 from sightline.steps.snapshot.start import names_of_parts
 from sightline.steps.train.loop import ResumableTrainLoop
 from sightline.steps.train.report import render_training_report
+from sightline.steps.train.request import TrainingRequest
 from sightline.tasks.classification import report as report_of_the_task
 from sightline.tasks.classification import scoring
 from tests.functional.test_classification import TINY, crops  # noqa: F401
@@ -25,10 +27,8 @@ from tests.functional.test_local import Laptop
 from tests.live_code import Place, append
 from tests.workspace import REPOSITORY, copy_checkout
 
-shown_last: dict[Path, list[str]] = {}
-"""Workspace -> the options of its last run, after which nothing was edited."""
 STEPS = ("record", "train", "evaluate", "test")
-CATEGORY = "edited"
+CATEGORY, CONFIG = "edited", "classifier_small"
 METRIC = """
 def score(truth, results, outputs=()):
     return {"answers_given": float(len({one["image_id"] for one in results}))}
@@ -43,39 +43,62 @@ def score(truth, results, outputs=()):
 
 @dataclass(frozen=True)
 class Edit:
-    """What is added to which file, and what must run again."""
+    """What is added to which file, by the name that its row of the table begins with."""
 
+    name: str
     place: Place
     text: str = "_edited = True"
-    runs: tuple[str, ...] = ()
+    select_by: str = ""
+    """What selects in the run that is looked at."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an edit costs: the steps that get another release, those that run, and whether training begins anew."""
+
+    releases: set[str]
+    runs: set[str]
     trains: bool = False
-    """From the start, in a work folder of its own; a training that runs otherwise finds its finished checkpoint."""
-    options: list[str] = field(default_factory=list)
 
 
+RECIPE = f"custom/recipes/{CATEGORY}.yaml"
+FROM_EVALUATE = {"evaluate", "test"}
+FROM_TRAIN = {"train", *FROM_EVALUATE}
 EDITS = {
-    "the training's report": Edit(render_training_report, runs=("train", "evaluate", "test")),
-    "the evaluation's report": Edit(render_evaluation_report, runs=("evaluate", "test")),
-    "a task's report": Edit(report_of_the_task, runs=("evaluate", "test")),
-    "a metric that nobody selects by": Edit("custom/metrics/answers.py", runs=("evaluate", "test")),
-    "the task's own numbers, one of which selects": Edit(scoring, runs=("train", "evaluate", "test"), trains=True),
-    "a metric that selects": Edit(
-        "custom/metrics/half.py",
-        runs=("train", "evaluate", "test"),
-        trains=True,
-        options=["--select-by", "half"],
+    "no step": (
+        Cost(set(), set()),
+        Edit("a format", read_coco_folder),
+        Edit("a file in custom that nothing names", "custom/notes/mine.py"),
+        Edit("a comment in the recipe", RECIPE, "# a remark"),
     ),
-    "the loop": Edit(ResumableTrainLoop, runs=("train", "evaluate", "test"), trains=True),
-    "the config that the run names": Edit(
-        "configs/classifier_small.py", runs=("train", "evaluate", "test"), trains=True
+    "evaluate and test": (
+        Cost({"evaluate"}, FROM_EVALUATE),
+        Edit("the evaluation's report", render_evaluation_report),
+        Edit("a task's report", report_of_the_task),
+        Edit("a metric that nobody selects by", "custom/metrics/answers.py"),
+        Edit("the recipe's metrics", RECIPE, "metrics: [answers, half]"),
     ),
-    "a chart": Edit(bar_chart, runs=STEPS),
-    "how annotations are checked": Edit(Checked, runs=("record",)),
-    "a format": Edit(read_coco_folder),
-    "a file in custom that nothing names": Edit("custom/notes/mine.py"),
-    "a comment in the recipe": Edit(f"custom/recipes/{CATEGORY}.yaml", "# a remark"),
-    "the recipe's metrics": Edit(
-        f"custom/recipes/{CATEGORY}.yaml", "metrics: [answers, half]", runs=("evaluate", "test")
+    "record alone": (
+        Cost({"record"}, {"record"}),
+        Edit("how annotations are checked", Checked),
+    ),
+    "train, which finds its finished checkpoint": (
+        Cost({"train"}, FROM_TRAIN),
+        Edit("the training's report", render_training_report),
+    ),
+    "all steps": (
+        Cost(set(STEPS), set(STEPS)),
+        Edit("a chart", bar_chart),
+    ),
+    "train anew": (
+        Cost({"train"}, FROM_TRAIN, trains=True),
+        Edit("the loop", ResumableTrainLoop),
+        Edit("the config that the run names", "configs/classifier_small.py"),
+    ),
+    "train anew by another number": (
+        Cost({"train", "evaluate"}, FROM_TRAIN, trains=True),
+        Edit("the task's own numbers, one of which selects", scoring),
+        Edit("a metric that selects", "custom/metrics/half.py", select_by="half"),
     ),
 }
 
@@ -89,6 +112,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory, crops: Path) -> Laptop:  # 
     append(made.code, f"custom/recipes/{CATEGORY}.yaml", "seed: 3\nmetrics: [answers]")
     done = made.pipeline("publish", str(crops), "--category", CATEGORY, "--version", "v0.1.0")
     assert done.returncode == 0, done.stderr
+    run_local(made, [])
     return made
 
 
@@ -107,12 +131,17 @@ def run_local(laptop: Laptop, options: list[str]) -> dict:
     return laptop.last_run()
 
 
-def releases(laptop: Laptop, select_by: str = "") -> dict[str, str]:
-    """Step -> the release that snapshot gives it; these names are the steps' inputs on a cluster, too."""
+def freeze_live(laptop: Laptop, select_by: str) -> dict[str, Path]:
+    """Step -> the release that snapshot gives it; their names are the steps' inputs on a cluster, too."""
     metrics = read_metrics(laptop.code, CATEGORY)
     parts = {step: names_of_parts("classification", step, metrics, select_by) for step in STEPS}
-    frozen = freeze(laptop.workspace / "volume", "classifier_small", CATEGORY, STEPS, parts, metrics)
-    return {step: release.name for step, release in frozen.releases.items()}
+    return dict(freeze(laptop.workspace / "volume", CONFIG, CATEGORY, STEPS, parts, metrics).releases)
+
+
+def work_of(release: Path, select_by: str) -> str:
+    """The name of the work folder that a release trains in."""
+    dataset = DatasetReference(CATEGORY, "v0.1.0", "0" * 40, "digest", "classification")
+    return TrainingRequest(release, dataset, CONFIG, {}, 1, select_by or "accuracy").key()
 
 
 def run_again_by_kfp(wiring: dict[str, dict], changed: set[str]) -> set[str]:
@@ -131,35 +160,31 @@ def run_again_by_kfp(wiring: dict[str, dict], changed: set[str]) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EDITS)
-def test_an_edit_runs_again_what_the_page_says(laptop: Laptop, wiring: dict[str, dict], name: str) -> None:
-    edit = EDITS[name]
+@pytest.mark.parametrize("cost", EDITS)
+def test_an_edit_runs_again_what_the_page_says(laptop: Laptop, wiring: dict[str, dict], cost: str) -> None:
+    expected, *edits = EDITS[cost]
     page = (REPOSITORY / "docs" / "steps.md").read_text()
-    assert re.search(rf"^\| {re.escape(name)}\b", page, re.MULTILINE), "a row of the table"
-    if shown_last.get(laptop.workspace) != edit.options:
-        run_local(laptop, edit.options)
-    shown_last.pop(laptop.workspace, None)
-    old = releases(laptop, *edit.options[1:])
+    for edit in edits:
+        assert re.search(rf"^\| {re.escape(edit.name)}\b", page, re.MULTILINE), "a row of the table"
+        old = freeze_live(laptop, edit.select_by)
+        path = append(laptop.code, edit.place, edit.text)
+        if edit.text.startswith("metrics:"):
+            path.write_text(path.read_text().replace("metrics: [answers]\n", ""))
+        new = freeze_live(laptop, edit.select_by)
+        assert {step for step in STEPS if old[step].name != new[step].name} == expected.releases, edit.name
+        anew = work_of(old["train"], edit.select_by) != work_of(new["train"], edit.select_by)
+        assert anew == expected.trains, edit.name
+    again = run_again_by_kfp(wiring, expected.releases)
+    # Record gives the same version again, which is the others' input: they keep their keys.
+    assert again == expected.runs or ("record" in expected.releases and again >= expected.runs)
     work = laptop.workspace / "volume" / "work"
     folders = set(work.glob("train-*"))
-    if edit.text.startswith("metrics:"):
-        path = laptop.code / str(edit.place)
-        path.write_text(path.read_text().replace("metrics: [answers]", ""))
-    append(laptop.code, edit.place, edit.text)
-    after = run_local(laptop, edit.options)
-    ran = {step for step in STEPS if after["steps"][step]["state"] == "done"}
-    assert ran == set(edit.runs)
-    assert len(set(work.glob("train-*")) - folders) == edit.trains
-    if "train" in ran:
-        resumed = "resumed at iteration" in (laptop.workspace / "logs" / f"{after['run']}.log").read_text()
-        assert resumed != edit.trains
-    new = releases(laptop, *edit.options[1:])
-    changed = {step for step in STEPS if old[step] != new[step]}
-    again = run_again_by_kfp(wiring, changed)
-    # Record gives the same version again, whose name is the others' input: by KFP's rule they keep their keys.
-    assert again == ran or ("record" in changed and again >= ran)
-    assert changed <= ran
-    shown_last[laptop.workspace] = edit.options
+    after = run_local(laptop, [])
+    assert {step for step in STEPS if after["steps"][step]["state"] == "done"} == expected.runs
+    assert len(set(work.glob("train-*")) - folders) == expected.trains
+    if "train" in expected.runs:
+        log = (laptop.workspace / "logs" / f"{after['run']}.log").read_text()
+        assert ("resumed at iteration" in log) != expected.trains
 
 
 def test_a_metric_of_ones_own_is_scored_and_selects(laptop: Laptop) -> None:
@@ -167,8 +192,8 @@ def test_a_metric_of_ones_own_is_scored_and_selects(laptop: Laptop) -> None:
     assert run["metrics"]["half"] == pytest.approx(run["metrics"]["accuracy"] / 2)
     assert run["metrics"]["answers_given"] > 0
     held = {
-        step: {path.stem for path in (laptop.workspace / "volume/releases" / name / "custom/metrics").glob("*.py")}
-        for step, name in releases(laptop, "half").items()
+        step: {path.stem for path in (release / "custom" / "metrics").glob("*.py")}
+        for step, release in freeze_live(laptop, "half").items()
     }
     assert held == {"record": set(), "train": {"half"}, "evaluate": {"answers", "half"}, "test": set()}
 
