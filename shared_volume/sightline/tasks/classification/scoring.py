@@ -1,4 +1,4 @@
-"""Part metrics: accuracy, F1 and confusion. An image's answer is its class of the highest score."""
+"""Part scoring: accuracy, F1 and confusion. An image's answer is its class of the highest score."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Part metrics: how good results are."""
+"""Part scoring: how good results are."""
 
 from collections.abc import Sequence
 
