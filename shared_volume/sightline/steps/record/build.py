@@ -273,10 +273,13 @@ def _write(
     target.mkdir(parents=True, exist_ok=True)
     classes = choose_classes(work.images, recipe)
     split_of = {source: part for part in SPLITS for source in prepared.splitting.split.names(part)}
-    counts, measures = _write_splits(Task(inputs.task), target, work.images, split_of, classes)
+    task = Task(inputs.task)
+    counts, measures = _write_splits(task, target, work.images, split_of, classes)
     stages = [asdict(stage) for stage in work.stages]
     write_json(target / "findings.json", _findings_json(work.findings, inputs.findings))
-    statistics = assemble_statistics(measures, classes, stages, work.others.to_json(), prepared.splitting)
+    statistics = assemble_statistics(
+        measures, classes, stages, work.others.to_json(), prepared.splitting, task.facts.ANNOTATED
+    )
     write_json(target / "statistics.json", statistics)
     content = {"classes": classes, "recipe": prepared.recipe, "stages": stages, "counts": counts}
     write_json(target / "dataset.json", {key: facts[key] for key in FACTS} | content)

@@ -6,10 +6,12 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.reports.charts import compared_histogram
+from sightline.reports.page import counted, number
 from sightline.tasks.classification.scoring import answers_of
 from sightline.tasks.task import ImageScore
 
 RANKED_BY = "Wrong answers first that were surest, right ones likewise."
+SHOWN_SCORE = 0.0  # an image's answer is its answer, however unsure
 BINS = 20
 
 
@@ -24,13 +26,31 @@ def charts(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], class
     return [compared_histogram("How sure answers are", edges, counts, "score of the answer", "% of these answers")]
 
 
-def score_image(truth: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> ImageScore:
+def score_image(
+    truth: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], classes: Sequence[str]
+) -> ImageScore:
     """Whether the answer is right, and how sure it is."""
     answer = max(results, key=lambda one: float(one["score"]), default=None)
     right = bool(answer and truth and truth[0]["category_id"] == answer["category_id"])
+    if answer is None:
+        note = "no answer"
+    else:
+        taken = "right" if right else f"wrong, taken for {classes[answer['category_id'] - 1]}"
+        note = f"{taken}, score {answer['score']:.2f}"
     return ImageScore(
         found=int(right),
         missed=int(not right),
         false=int(bool(answer) and not right),
         sureness=float(answer["score"]) if answer else 0.0,
+        note=note,
     )
+
+
+def sum_up(scores: Sequence[ImageScore]) -> str:
+    """How many answers are right."""
+    return f"{number(sum(score.found for score in scores))} of {counted(len(scores), 'answer')} right"
+
+
+def image_charts(scores: Sequence[ImageScore]) -> list[Markup]:
+    """None: an answer is right or wrong."""
+    return []
