@@ -212,6 +212,15 @@ def test_objects_are_filtered_by_their_size_in_pixels(tmp_path, shapes, recipe, 
         assert changes(summary)["objects"] == (0, 1)
 
 
+def test_whole_images_are_no_objects_to_be_filtered(tmp_path):
+    annotate(tmp_path / "in", "a.png", [])
+    write_document(tmp_path / "in" / "a.json", Document("a.png", HEIGHT, WIDTH, (), {"plug": True}))
+    filters = {"min_area": WIDTH * HEIGHT + 1, "min_side": HEIGHT + 1, "max_aspect": 1}
+    summary = build(tmp_path / "in", tmp_path / "out", Inputs(task="classification"), **filters)
+    assert images(tmp_path / "out") == ["a.png"]
+    assert codes(summary) == {} and changes(summary) == {}
+
+
 @pytest.mark.parametrize(
     ("recipe", "left", "found"),
     [

@@ -6,7 +6,6 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +22,9 @@ from sightline.steps.record.statistics import assemble_statistics, measure_split
 from sightline.steps.testing.draw import draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.train.report import render_training_report
-from sightline.tasks.detection.draw import shapes_of
+from sightline.tasks.detection.draw import shapes_of, shown_of
 from sightline.tasks.detection.report import score_image
-from sightline.tasks.task import ImageScore, Task
+from sightline.tasks.task import Confusion, Task
 
 FIVE_MB = 5_000_000
 CLASSES = ["board", "<b>digit</b>", "車牌"]
@@ -252,7 +251,7 @@ def history(epochs: int = 3, iterations: int = 4) -> list[dict]:
 
 
 def test_the_training_report_names_the_best_epoch_and_the_time():
-    page = read_page(render_training_report(history(), FACTS | {"seconds": "184"}))
+    page = read_page(render_training_report(DETECTION, history(), FACTS | {"seconds": "184"}))
     assert page.tile("Best bbox_mAP") == "0.600"
     assert page.says("after epoch 2")
     assert page.tile("Time") == "3 min 04 s"
@@ -264,13 +263,30 @@ def test_the_training_report_names_the_best_epoch_and_the_time():
 def test_the_training_report_tells_what_happened_beside_training():
     message = "training was killed for memory (limit 4.0 GiB)"
     event = {"at": "2026-01-02T03:04:05.678+00:00", "kind": "out of memory", "iter": 12, "message": message}
-    page = read_page(render_training_report(history(), FACTS, events=[event]))
+    page = read_page(render_training_report(DETECTION, history(), FACTS, events=[event]))
     assert ["2026-01-02 03:04:05", "12", "out of memory", message] in page.rows
-    assert not read_page(render_training_report(history(), FACTS)).says("Events")
+    assert not read_page(render_training_report(DETECTION, history(), FACTS)).says("Events")
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("bbox_mAP_75", "Boxes: average precision"),
+        ("bbox_mAP_s", "Boxes: AP by object size"),
+        ("bbox_AR_s", "Boxes: average recall"),
+        ("segm_mAP", "Masks: average precision"),
+        ("segm_mAP_l", "Masks: AP by object size"),
+        ("segm_AR_100", "Masks: average recall"),
+        ("metric_of_ones_own", "Scores"),
+    ],
+)
+def test_a_metric_is_charted_where_its_task_puts_it(metric, title):
+    html = render_training_report(DETECTION, [{"kind": "val", "epoch": 1, "iter": 4, metric: 0.5}], FACTS)
+    assert re.findall(r'aria-label="([^"]*)"', html)[-1] == title
 
 
 def test_a_score_that_does_not_exist_is_not_drawn_as_minus_one():
-    page = read_page(render_training_report(history(), FACTS))
+    page = read_page(render_training_report(DETECTION, history(), FACTS))
     assert not page.says("bbox_mAP_s")
     assert not page.says("-1")
 
@@ -278,7 +294,7 @@ def test_a_score_that_does_not_exist_is_not_drawn_as_minus_one():
 def test_a_resumed_training_counts_each_iteration_once():
     once = history()
     resumed = once[:8] + once[4:]
-    assert render_training_report(resumed, FACTS) == render_training_report(once, FACTS)
+    assert render_training_report(DETECTION, resumed, FACTS) == render_training_report(DETECTION, once, FACTS)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +307,7 @@ def test_a_resumed_training_counts_each_iteration_once():
     ],
 )
 def test_a_training_that_came_to_nothing_still_has_a_report(records):
-    read_page(render_training_report(records, {}))
+    read_page(render_training_report(DETECTION, records, {}))
 
 
 # --- evaluation report
@@ -314,7 +330,7 @@ def evaluation(folder: Path, **changes) -> str:
         ],
         "selected": "best",
         "results": [result(4, 1, 5, 0.95), result(4, 2, 60, 0.9), result(4, 2, 27, 0.1)],
-        "confusion": SimpleNamespace(labels=(*CLASSES, "background"), matrix=np.diag([31, 17, 0, 0])),
+        "confusion": Confusion((*CLASSES, "background"), np.diag([31, 17, 0, 0]), "<i>Missed</i> in the last column."),
         "facts": FACTS,
         "select_by": "bbox_mAP",
     }
@@ -332,6 +348,9 @@ def test_the_evaluation_report_compares_the_candidates_and_stresses_the_selected
     assert ["board", "1", "0.770"] in page.rows
     assert re.search(r'<tr class="highlighted"><td class="short">best \(selected\)', html)
     assert page.says("31") and page.says("board (1.000)")
+    assert page.says("Blue is right, red is wrong. <i>Missed</i> in the last column.")
+    assert page.says("All 1 image: 1 objects found, 1 missed, 1 false.")
+    assert page.says("F1 of each image")
 
 
 def test_each_image_is_shown_as_truth_beside_prediction_with_its_errors(tmp_path):
@@ -348,15 +367,16 @@ def test_an_evaluation_without_predictions_has_a_report(tmp_path):
 @pytest.mark.parametrize(
     ("predictions", "expected"),
     [
-        pytest.param([result(1, 1, 10, 0.9)], ImageScore(1, 0, 0), id="found"),
-        pytest.param([result(1, 2, 10, 0.9)], ImageScore(0, 1, 1), id="another class"),
-        pytest.param([result(1, 1, 10, 0.9), result(1, 1, 11, 0.8)], ImageScore(1, 0, 1), id="found twice"),
-        pytest.param([result(1, 1, 10, 0.2)], ImageScore(0, 1, 0), id="too weak to count"),
-        pytest.param([result(1, 1, 25, 0.9)], ImageScore(0, 1, 1), id="beside it"),
+        pytest.param([result(1, 1, 10, 0.9)], (1, 0, 0), id="found"),
+        pytest.param([result(1, 2, 10, 0.9)], (0, 1, 1), id="another class"),
+        pytest.param([result(1, 1, 10, 0.9), result(1, 1, 11, 0.8)], (1, 0, 1), id="found twice"),
+        pytest.param([result(1, 1, 10, 0.2)], (0, 1, 0), id="too weak to count"),
+        pytest.param([result(1, 1, 25, 0.9)], (0, 1, 1), id="beside it"),
     ],
 )
 def test_an_image_is_scored_by_what_was_found_missed_and_false(predictions, expected):
-    assert score_image([annotation(1, 1, 1)], predictions) == expected
+    score = score_image([annotation(1, 1, 1)], predictions)
+    assert (score.found, score.missed, score.false) == expected
 
 
 def test_an_image_with_nothing_to_find_and_nothing_found_is_perfect():
@@ -377,7 +397,7 @@ def test_the_test_report_counts_detections_and_milliseconds(tmp_path):
     assert page.tile("Detections") == "1"
     assert page.tile("Median per image") == "20 ms"
     assert page.tile("95 % within") == "29 ms"
-    assert page.says("1 with nothing found")
+    assert page.says("1 without detections")
     assert page.says("plates/a.png 1 detection, 10 ms")
     assert page.says(HOSTILE_FILE)
     assert page.says("2 images of 2.")
@@ -455,7 +475,8 @@ def test_a_box_past_the_image_is_no_error(box):
 
 
 def test_weak_results_are_not_drawn_and_the_strongest_is_on_top():
-    shapes = shapes_of([result(1, 1, 5, 0.9), result(1, 2, 5, 0.6), result(1, 3, 5, 0.1)], CLASSES, (9, 9), 0.3)
+    shown = shown_of([result(1, 1, 5, 0.9), result(1, 2, 5, 0.6), result(1, 3, 5, 0.1)], 0.3)
+    shapes = shapes_of(shown, CLASSES, (9, 9))
     assert [shape.score for shape in shapes] == [0.6, 0.9]
 
 

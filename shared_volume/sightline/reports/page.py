@@ -65,8 +65,12 @@ def duration(seconds: float) -> str:
 
 def counted(count: int, noun: str) -> str:
     """`1 image`, `2 images`, `2 boxes`."""
-    plural = f"{noun}es" if noun.endswith(("x", "s", "ch")) else f"{noun}s"
-    return f"{number(count)} {noun if count == 1 else plural}"
+    return f"{number(count)} {noun if count == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """`images`, `boxes`."""
+    return f"{noun}es" if noun.endswith(("x", "s", "ch")) else f"{noun}s"
 
 
 def title_from(facts: Mapping[str, str], names: Sequence[str], otherwise: str) -> str:

@@ -22,9 +22,13 @@ LARGEST_SIDE, SMALLEST_SIDE = 480, 160  # pixels of a thumbnail
 BYTES_PER_PIXEL = 0.2  # of a thumbnail as a data URI, a cautious guess from photographs
 QUALITY, SMALL_QUALITY = 72, 60  # of JPEG; the second where thumbnails are small because there are many
 FILL, OUTLINE = 0.36, 0.9  # opacity of a mask and of its rim
+SMALLEST_TEXT = 11  # pixels
+NARROWED = 0.65  # of its size is text that would not fit, before it is cut
+MARGIN = 3  # pixels on either side of a label's text
 # Lines and text as shares of the longest side. A page shows thumbnails at about half their size.
 LINE, TEXT = 400, 48
 THUMBNAIL_LINE, THUMBNAIL_TEXT = 190, 25
+CUT = "..."
 MISSING_GLYPH = "\uffff"
 
 
@@ -62,11 +66,14 @@ def draw_shapes(picture: Image.Image, shapes: Sequence[Shape], longest_side: int
     Args:
         picture: RGB.
         shapes: in the picture's own pixels; later ones on top.
-        longest_side: shrink to it first (never enlarge). A shrunken picture leaves out labels that would lie on others.
+        longest_side: shrink to it first, or enlarge a small picture as often as it fits. A picture of that size leaves out
+            labels that would lie on others. Without it a picture keeps its size, but for a small one that is narrower than a
+            label: that is enlarged.
     """
-    scale = min(1.0, longest_side / max(picture.size)) if longest_side else 1.0
+    scale = _scale(picture.size, shapes, longest_side)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    drawn = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0) if scale < 1 else picture.copy()
+    resampling = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
+    drawn = picture.copy() if scale == 1 else picture.resize(size, resampling, reducing_gap=2.0)
     line = max(1 if longest_side else 2, round(max(size) / (THUMBNAIL_LINE if longest_side else LINE)))
     for shape in shapes:
         _fill(drawn, shape, picture.size, line)
@@ -111,6 +118,21 @@ def try_open(path: Path) -> Image.Image | None:
         return open_picture(path)
     except (SightlineError, OSError):
         return None
+
+
+def _scale(size: tuple[int, int], shapes: Sequence[Shape], longest_side: int | None) -> float:
+    """How many times as large a picture is drawn; a whole number where it is enlarged."""
+    largest = max(size)
+    if longest_side:
+        return longest_side / largest if largest > longest_side else longest_side // largest
+    most = max(1, LARGEST_SIDE // largest)
+    return next((times for times in range(1, most) if _fit(shapes, size, times)), most)
+
+
+def _fit(shapes: Sequence[Shape], size: tuple[int, int], times: int) -> bool:
+    """Whether the picture so many times enlarged is as wide as each label."""
+    font = _font(_text_size(times * max(size), TEXT))
+    return all(_width(_label(shape, font), font) <= times * size[0] for shape in shapes)
 
 
 def _fill(drawn: Image.Image, shape: Shape, original: tuple[int, int], line: int) -> None:
@@ -165,13 +187,12 @@ def _write_labels(
     draw: ImageDraw.ImageDraw, shapes: Sequence[Shape], scale: float, size: tuple[int, int], thumbnail: bool
 ) -> None:
     """Class and score at each box: above it, below it or in it, wherever no other label lies."""
-    font = _font(max(11, round(max(size) / (THUMBNAIL_TEXT if thumbnail else TEXT))))
+    largest = _text_size(max(size), THUMBNAIL_TEXT if thumbnail else TEXT)
     taken: list[tuple[float, float, float, float]] = []
     for shape in reversed(shapes):
-        text = drawable(shape.name, font) or f"class {shape.class_index + 1}"
-        text = text if shape.score is None else f"{text} {shape.score:.2f}"
+        text, font = _fitting_label(shape, size[0], largest)
         _, rise, length, drop = draw.textbbox((0, 0), text, font=font)
-        width, height = length + 6, drop - rise + 5
+        width, height = length + 2 * MARGIN, drop - rise + 5
         x, y, box_width, box_height = (value * scale for value in shape.box)
         left = max(0.0, min(x, size[0] - width))
         tops = (y - height, y + box_height, y, y + box_height - height)
@@ -183,7 +204,35 @@ def _write_labels(
         taken.append(place)
         background = rgb(colour(shape.class_index))
         draw.rectangle(place, fill=background)
-        draw.text((place[0] + 3, place[1] + 2 - rise), text, font=font, fill=text_colour_on(background))
+        draw.text((place[0] + MARGIN, place[1] + 2 - rise), text, font=font, fill=text_colour_on(background))
+
+
+def _text_size(side: int, share: int) -> int:
+    return max(SMALLEST_TEXT, round(side / share))
+
+
+def _label(shape: Shape, font: Any, length: int | None = None) -> str:
+    """Class and score; of the class only so many characters where a length is given."""
+    name = drawable(shape.name, font) or f"class {shape.class_index + 1}"
+    name = name if length is None else name[:length] + CUT
+    return name if shape.score is None else f"{name} {shape.score:.2f}"
+
+
+def _width(text: str, font: Any) -> float:
+    return float(font.getbbox(text)[2]) + 2 * MARGIN
+
+
+def _fitting_label(shape: Shape, width: int, largest: int) -> tuple[str, Any]:
+    """The label and its font: smaller where it is wider than the picture, and cut where that is not enough."""
+    smallest = max(SMALLEST_TEXT, round(largest * NARROWED))
+    for size in range(largest, smallest - 1, -1):
+        font = _font(size)
+        text = _label(shape, font)
+        if _width(text, font) <= width:
+            return text, font
+    cut = (_label(shape, font, length) for length in range(len(text) - 1, 0, -1))
+    bare = text[:1] if shape.score is None else f"{shape.score:.2f}"
+    return next((shorter for shorter in cut if _width(shorter, font) <= width), bare), font
 
 
 def drawable(name: str, font: Any) -> str:
@@ -209,7 +258,7 @@ def _has_glyph(character: str, font: Any) -> bool:
     )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 

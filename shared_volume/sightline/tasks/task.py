@@ -44,7 +44,13 @@ class Facts(Protocol):
     SELECT_BY: str
     HEADLINES: Sequence[str]
     SHORTEST: Sequence[str]
+    CHARTS: Mapping[str, str]
+    """Pattern of metrics' names, as of files -> title of the chart of a training that shows them; the first that fits. Metrics
+    that none fits share a chart."""
+    ANNOTATED: str
+    """What one annotation is of, in the singular: an object, an image."""
     FOUND: str
+    """What one result is, in the singular."""
 
 
 class Data(Protocol):
@@ -92,10 +98,11 @@ class Predict(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often which class was taken for which: counts as [truth, predicted]."""
+    """How often which class was taken for which: counts as [truth, predicted], and what a reader has to know of them."""
 
     labels: tuple[str, ...]
     matrix: Any
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +120,21 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """How well one image's objects were found.
+    """How good one image's results are.
 
     Attributes:
-        found: objects with a prediction of their class.
-        missed: objects without.
-        false: predictions without an object.
+        found: annotations with a result of their class.
+        missed: annotations without.
+        false: results without an annotation.
         sureness: ranks images whose F1 is the same, the surest first.
+        note: it in words, below the image.
     """
 
     found: int
     missed: int
     false: int
     sureness: float = 0.0
+    note: str = ""
 
     @property
     def f1(self) -> float:
@@ -145,15 +154,22 @@ class Scoring(Protocol):
 
 
 class Draw(Protocol):
-    """Annotations and results as `reports.pictures.Shape`."""
+    """Annotations and results on their image."""
 
-    def shapes_of(
-        self,
-        objects: Iterable[Mapping[str, Any]],
-        classes: Sequence[str],
-        size: tuple[int, int],
-        score_threshold: float = 0.0,
-    ) -> list[Any]: ...
+    def shown_of(self, results: Sequence[Any], score_threshold: float) -> list[Any]:
+        """The results of one image that are drawn and counted."""
+
+    def shapes_of(self, objects: Iterable[Any], classes: Sequence[str], size: tuple[int, int]) -> list[Any]:
+        """Annotations, or results that `shown_of` gave, as `reports.pictures.Shape`."""
+
+    def caption(self, objects: Sequence[Any], classes: Sequence[str], noun: str) -> str:
+        """The same in a few words, below the image.
+
+        Args:
+            objects: of one image.
+            classes: names in the category ids' order.
+            noun: what each of them is, `Facts.ANNOTATED` or `Facts.FOUND`.
+        """
 
 
 class Report(Protocol):
@@ -161,10 +177,17 @@ class Report(Protocol):
 
     RANKED_BY: str
     """A sentence: how `score_image` counts."""
+    SHOWN_SCORE: float
+    """The least score of the results that are drawn."""
 
     def charts(self, truth: Any, results: Any, classes: Sequence[str]) -> list[Any]: ...
     def confusion(self, truth: Any, results: Any) -> Confusion: ...
-    def score_image(self, truth: Sequence[Any], results: Sequence[Any]) -> ImageScore: ...
+    def score_image(self, truth: Sequence[Any], results: Sequence[Any], classes: Sequence[str]) -> ImageScore: ...
+    def sum_up(self, scores: Sequence[ImageScore]) -> str:
+        """All images' scores in words, without a full stop."""
+
+    def image_charts(self, scores: Sequence[ImageScore]) -> list[Any]:
+        """Charts of all images' scores; none where they say nothing."""
 
 
 @dataclass(frozen=True, slots=True)

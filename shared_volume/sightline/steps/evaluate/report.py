@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from sightline.reports.charts import confusion_chart, grouped_bar_chart, histogram
+from sightline.reports.charts import confusion_chart, grouped_bar_chart
 from sightline.reports.page import (
     Picture,
     Tile,
@@ -21,7 +21,7 @@ from sightline.reports.page import (
     grid,
     legend,
     notice,
-    number,
+    plural,
     render_page,
     section,
     table,
@@ -30,7 +30,6 @@ from sightline.reports.page import (
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.tasks.task import Confusion, ImageScore, Task
 
-SHOWN_SCORE = 0.3  # predictions below it count for nothing in the pictures
 SHOWN_IMAGES = 8  # best, and as many worst
 MOST_BARS = 24  # classes
 
@@ -130,10 +129,10 @@ def _candidates_section(
 def _classes_section(
     task: Task, chosen: CandidateResult, classes: Sequence[str], coco: Mapping[str, Any], charts: Sequence[Markup]
 ) -> Markup:
-    objects = Counter(annotation["category_id"] - 1 for annotation in coco["annotations"])
+    annotated = Counter(annotation["category_id"] - 1 for annotation in coco["annotations"])
     metrics = list(dict.fromkeys(name for values in chosen.per_class.values() for name in values))
     rows = [
-        [label, objects[index], *[_score(chosen.per_class.get(label, {}), name) for name in metrics]]
+        [label, annotated[index], *[_score(chosen.per_class.get(label, {}), name) for name in metrics]]
         for index, label in enumerate(classes)
     ]
     charted = [name for name in task.facts.SHORTEST if name in metrics] or metrics[:2]
@@ -147,7 +146,7 @@ def _classes_section(
             for name in charted
         }
         bars.append(grouped_bar_chart("Score per class", classes, values, "score"))
-    return section("Classes", grid(*charts, *bars), table(["class", "objects", *metrics], rows))
+    return section("Classes", grid(*charts, *bars), table(["class", plural(task.facts.ANNOTATED), *metrics], rows))
 
 
 def _confusion(confusion: Confusion) -> Markup:
@@ -155,8 +154,7 @@ def _confusion(confusion: Confusion) -> Markup:
         "Confusion matrix",
         confusion.labels,
         confusion.matrix,
-        note="Blue is right, red is wrong. A last column or row of the background: what was missed, and what was found where "
-        "nothing is.",
+        note=f"Blue is right, red is wrong. {confusion.note}".strip(),
     )
 
 
@@ -170,9 +168,9 @@ def _images_section(
             of_image[one["image_id"]].append(one)
     if not truth:
         return section("Images", notice("This split has no image."))
-    scores = {key: task.report.score_image(truth[key], found[key]) for key in truth}
+    scores = {key: task.report.score_image(truth[key], found[key], classes) for key in truth}
     names = {image["id"]: image["file_name"] for image in coco["images"]}
-    # Among equals the fuller image tells more: objects found for the best, errors made for the worst.
+    # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
     best = sorted(scores, key=lambda key: (-scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]))
     worst = sorted(
         scores,
@@ -189,12 +187,9 @@ def _images_section(
         ]
         return gallery([pair for pair in pairs if pair is not None])
 
-    intro = (
-        f"{task.report.RANKED_BY} "
-        f"All {counted(len(scores), 'image')}: {number(sum(score.found for score in scores.values()))} objects found, "
-        f"{number(sum(score.missed for score in scores.values()))} missed, "
-        f"{number(sum(score.false for score in scores.values()))} false."
-    )
+    every = list(scores.values())
+    charts = task.report.image_charts(every)
+    intro = f"{task.report.RANKED_BY} All {counted(len(every), 'image')}: {task.report.sum_up(every)}."
     return section(
         "Images",
         legend(classes),
@@ -202,7 +197,7 @@ def _images_section(
         shown(worst) if worst else notice("No mistake in any other image.", kind="info"),
         Markup("<h3>Best</h3>"),
         shown(best[:most]),
-        grid(histogram("F1 of each image", [score.f1 for score in scores.values()], "F1", "images", bins=20)),
+        *([grid(*charts)] if charts else []),
         intro=intro,
     )
 
@@ -221,9 +216,9 @@ def _pair(
     picture = try_open(dataset_dir / "images" / name)
     if picture is None:
         return None
+    shown = task.draw.shown_of(found, task.report.SHOWN_SCORE)
     left = thumbnails.add(picture, task.draw.shapes_of(truth, classes, picture.size))
-    right = thumbnails.add(picture, task.draw.shapes_of(found, classes, picture.size, SHOWN_SCORE))
+    right = thumbnails.add(picture, task.draw.shapes_of(shown, classes, picture.size))
     if left is None or right is None:
         return None
-    note = f"F1 {score.f1:.2f}: {score.found} found, {score.missed} missed, {score.false} false"
-    return Picture(name, note, ((left, "truth"), (right, "prediction")))
+    return Picture(name, score.note, ((left, "truth"), (right, "prediction")))

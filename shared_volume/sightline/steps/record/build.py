@@ -165,7 +165,8 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     digests = {source: file.sha256 for source, file in files.items()}
     transformed = transform_images(work.images, annotation_dir, scratch, recipe, inputs.recipe_folder, digests)
     work.advance(transformed.images, transformed.findings)
-    work.advance(*filter_objects(work.images, recipe))
+    # An annotation of a whole image has no size of its own: min_image_side and max_pixels are about that one.
+    work.advance(*(filter_objects(work.images, recipe) if _has_regions(Task(inputs.task)) else (work.images, ())))
     work.advance(*filter_images(work.images, recipe))
     if not any(image.instances for image in work.images):
         raise NothingAnnotatedError(_nothing_annotated(annotation_dir, work.findings))
@@ -226,7 +227,12 @@ def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
 
 def _count(document: Document, task: Task) -> int:
     """How many annotations an image has before anything is checked."""
-    return len(document.shapes) if task.data.ANNOTATED_BY == "shapes" else sum(map(bool, document.flags.values()))
+    return len(document.shapes) if _has_regions(task) else sum(map(bool, document.flags.values()))
+
+
+def _has_regions(task: Task) -> bool:
+    """Whether an annotation covers a part of its image."""
+    return task.data.ANNOTATED_BY == "shapes"
 
 
 def _nothing_annotated(folder: Path, findings: Sequence[Finding]) -> str:
@@ -267,10 +273,13 @@ def _write(
     target.mkdir(parents=True, exist_ok=True)
     classes = choose_classes(work.images, recipe)
     split_of = {source: part for part in SPLITS for source in prepared.splitting.split.names(part)}
-    counts, measures = _write_splits(Task(inputs.task), target, work.images, split_of, classes)
+    task = Task(inputs.task)
+    counts, measures = _write_splits(task, target, work.images, split_of, classes)
     stages = [asdict(stage) for stage in work.stages]
     write_json(target / "findings.json", _findings_json(work.findings, inputs.findings))
-    statistics = assemble_statistics(measures, classes, stages, work.others.to_json(), prepared.splitting)
+    statistics = assemble_statistics(
+        measures, classes, stages, work.others.to_json(), prepared.splitting, task.facts.ANNOTATED
+    )
     write_json(target / "statistics.json", statistics)
     content = {"classes": classes, "recipe": prepared.recipe, "stages": stages, "counts": counts}
     write_json(target / "dataset.json", {key: facts[key] for key in FACTS} | content)

@@ -22,6 +22,7 @@ from sightline.reports.page import (
     legend,
     notice,
     number,
+    plural,
     render_page,
     section,
     table,
@@ -44,7 +45,7 @@ ARROW: Final = "\u2192"
 STAGES: Final = {
     "read": "files that cannot be read are left out",
     "classes": "labels that were not chosen are left out",
-    "check": "shapes that cannot be used are left out",
+    "check": "{by} that cannot be used are left out",
     "groups": "parts of one group become one object",
     "labels": "rare labels that look misspelt",
     "plugin": "the recipe's own function",
@@ -52,6 +53,8 @@ STAGES: Final = {
     "images": "images too small or empty are left out",
     "split": "train, val and test are assigned",
 }
+OF_REGIONS: Final = ("groups", "objects")
+"""Stages that leave annotations of whole images as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +81,25 @@ def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
         One self-contained HTML document, under 5 MB.
     """
     dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
+    task = Task(task_of(dataset.get("recipe")))
     splits, measures = {}, {}
     for split in SPLITS:
         if (dataset_dir / f"{split}.json").is_file():
             coco = json.loads((dataset_dir / f"{split}.json").read_bytes())
             splits[split] = _summarize(coco)
             measures[split] = measure_split(coco)
-    statistics = _read(dataset_dir / "statistics.json", None) or assemble_statistics(measures, dataset["classes"])
+    statistics = _read(dataset_dir / "statistics.json", None) or assemble_statistics(
+        measures, dataset["classes"], annotated=task.facts.ANNOTATED
+    )
     findings = _read(dataset_dir / "findings.json", [])
     blocks = [
-        _headline(statistics, findings),
+        _headline(task, statistics, findings),
         *[notice(warning) for warning in statistics["warnings"]],
-        *_stages_section(statistics, dataset.get("recipe", {})),
-        _classes_section(statistics),
-        _sizes_section(statistics, splits),
+        *_stages_section(task, statistics, dataset.get("recipe", {})),
+        _classes_section(task, statistics),
+        _sizes_section(task, statistics, splits),
         *_alike_section(statistics, dataset_dir),
-        _samples_section(Task(task_of(dataset.get("recipe"))), splits, dataset["classes"], dataset_dir),
+        _samples_section(task, splits, dataset["classes"], dataset_dir),
         _findings_section(findings),
     ]
     return render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
@@ -116,16 +122,22 @@ def _summarize(coco: Mapping[str, Any]) -> _SplitSummary:
     )
 
 
-def _headline(statistics: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Markup:
+def _of_whole_images(task: Task) -> bool:
+    """Whether an image has one annotation, which is of all of it."""
+    return task.data.ANNOTATED_BY == "flags"
+
+
+def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Markup:
     splits = statistics["splits"]
     images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
     without = sum(one["images_without_objects"] for one in splits.values())
     outcomes = Counter(finding["outcome"] for finding in findings)
     per_image = f"{objects / images:.1f} per image" if images else ""
     also = [f"{number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count]
+    annotated = Tile(plural(task.facts.ANNOTATED).capitalize(), objects, ", ".join([per_image, *also]))
     return tiles(
         Tile("Images", images, " / ".join(f"{number(one['images'])}\u00a0{name}" for name, one in splits.items())),
-        Tile("Objects", objects, ", ".join([per_image, *also])),
+        *([] if _of_whole_images(task) else [annotated]),
         Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
         Tile(
             "Findings",
@@ -135,14 +147,16 @@ def _headline(statistics: Mapping[str, Any], findings: Sequence[Mapping[str, Any
     )
 
 
-def _stages_section(statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Markup]:
-    stages = statistics["stages"]
-    if not stages:
-        return []
+def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Markup]:
+    idle = OF_REGIONS if _of_whole_images(task) else ()
+    by = task.data.ANNOTATED_BY
     rows = [
-        [one["name"], _change(one, "images"), _change(one, "annotations"), STAGES.get(one["name"], "")]
-        for one in stages
+        [one["name"], _change(one, "images"), _change(one, "annotations"), STAGES.get(one["name"], "").format(by=by)]
+        for one in statistics["stages"]
+        if one["name"] not in idle
     ]
+    if not rows:
+        return []
     changed = {index for index, row in enumerate(rows) if ARROW in row[1] + row[2]}
     blocks = [table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
     others = statistics["other_labels"]
@@ -155,7 +169,10 @@ def _stages_section(statistics: Mapping[str, Any], recipe: Mapping[str, Any]) ->
                 [[one["label"], one["shapes"], one["images"], _became(one, dropped)] for one in others],
             )
         )
-    intro = "What each stage of the recipe was given and what it left. Annotations are shapes up to the check, then objects."
+    intro = (
+        f"What each stage of the recipe was given and what it left. Annotations are {by} up to the check, "
+        f"then {plural(task.facts.ANNOTATED)}."
+    )
     return [section("Stages", *blocks, intro=intro)]
 
 
@@ -170,29 +187,30 @@ def _became(label: Mapping[str, Any], dropped: bool) -> str:
     return f"{counted(label['images_left_out'], 'image')} that had nothing else left out"
 
 
-def _classes_section(statistics: Mapping[str, Any]) -> Markup:
+def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
     histogram = statistics["histograms"]["class"]
     classes, splits = histogram["labels"], statistics["splits"]
     objects = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["objects"].items()}
     images = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["images"].items()}
     all_of = {label: sum(own[label] for own in objects.values()) for label in classes}
     shown = sorted(classes, key=lambda label: -all_of[label])[:MOST_CHARTED_CLASSES]
+    annotated = plural(task.facts.ANNOTATED)
+    counts = {annotated: objects} if _of_whole_images(task) else {annotated: objects, "images": images}
     rows: list[list[object]] = [
-        [label, all_of[label], *[own[label] for split in splits for own in (objects[split], images[split])]]
-        for label in classes
+        [label, all_of[label], *[own[split][label] for split in splits for own in counts.values()]] for label in classes
     ]
-    total = [value for one in splits.values() for value in (one["objects"], one["images"])]
+    total = [one[key] for one in splits.values() for key in ("objects", "images")[: len(counts)]]
     rows.append(["all", sum(all_of.values()), *total])
-    columns = ["class", "objects", *[f"{name} {what}" for name in splits for what in ("objects", "images")]]
+    columns = ["class", annotated, *[f"{name} {what}" for name in splits for what in counts]]
     cut = f"The {len(shown)} most frequent of {len(classes)} classes; the table has all."
     return section(
         "Classes",
         grid(
             grouped_bar_chart(
-                "Objects per class and split",
+                f"{annotated.capitalize()} per class and split",
                 shown,
                 {name: [own[label] for label in shown] for name, own in objects.items()},
-                "objects",
+                annotated,
                 note=cut if len(shown) < len(classes) else "",
             ),
             grouped_bar_chart(
@@ -202,7 +220,7 @@ def _classes_section(statistics: Mapping[str, Any]) -> Markup:
                     name: [100 * own[label] / max(splits[name]["objects"], 1) for label in shown]
                     for name, own in objects.items()
                 },
-                "% of the split's objects",
+                f"% of the split's {annotated}",
             ),
             bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
         ),
@@ -210,34 +228,29 @@ def _classes_section(statistics: Mapping[str, Any]) -> Markup:
     )
 
 
-def _sizes_section(statistics: Mapping[str, Any], splits: Mapping[str, _SplitSummary]) -> Markup:
+def _sizes_section(task: Task, statistics: Mapping[str, Any], splits: Mapping[str, _SplitSummary]) -> Markup:
     sizes = sum((split.sizes for split in splits.values()), Counter[tuple[int, int]]())
     listed = sizes.most_common(MOST_LISTED_SIZES)
     rest = len(sizes) - len(listed)
-    objects, images = "% of the split's objects", "% of the split's images"
-    return section(
-        "Sizes",
-        grid(
-            *[
-                _histogram(statistics, name, title, unit, objects)
-                for name, title, unit in (
-                    ("area", "Object area", "square pixels"),
-                    ("side", "Object side", "shorter side of the box, pixels"),
-                )
-                if statistics["histograms"][name]["edges"]  # objects may have no size: whole images
-            ],
-            _histogram(statistics, "objects_per_image", "Objects per image", "objects", images),
-            Markup("{}{}").format(
-                Markup("<h3>Image sizes</h3>"),
-                table(
-                    ["width x height, px", "images"],
-                    [[f"{width} x {height}", count] for (width, height), count in listed],
-                ),
-            )
-            + (Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()),
-        ),
-        intro="Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json.",
+    what, annotated = task.facts.ANNOTATED.capitalize(), plural(task.facts.ANNOTATED)
+    charts = [
+        _histogram(statistics, name, title, unit, f"% of the split's {annotated}")
+        for name, title, unit in (
+            ("area", f"{what} area", "square pixels"),
+            ("side", f"{what} side", "shorter side of the box, pixels"),
+        )
+        if statistics["histograms"][name]["edges"]  # objects may have no size: whole images
+    ]
+    if not _of_whole_images(task):
+        title = f"{annotated.capitalize()} per image"
+        charts.append(_histogram(statistics, "objects_per_image", title, annotated, "% of the split's images"))
+    image_sizes = Markup("{}{}").format(
+        Markup("<h3>Image sizes</h3>"),
+        table(["width x height, px", "images"], [[f"{width} x {height}", count] for (width, height), count in listed]),
     )
+    more = Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()
+    told = "Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json."
+    return section("Sizes", grid(*charts, image_sizes + more), intro=told if charts else "")
 
 
 def _histogram(statistics: Mapping[str, Any], name: str, title: str, x_label: str, y_label: str) -> Markup:
@@ -299,7 +312,8 @@ def _samples_section(
             picture = try_open(dataset_dir / "images" / image["file_name"])
             uri = thumbnails.add(picture, task.draw.shapes_of(annotations, classes, picture.size)) if picture else None
             if uri:
-                note = f"{image['width']} x {image['height']}, {counted(len(annotations), 'object')}"
+                caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
+                note = f"{image['width']} x {image['height']}, {caption}"
                 pictures.append(Picture(image["file_name"], note, ((uri, "annotated"),)))
         images = counted(split.sizes.total(), "image")
         blocks.append(Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images))

@@ -103,11 +103,12 @@ def assign_splits(
     )
 
 
-def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "object") -> list[str]:
     """A sentence for every split that has images, but none with some class.
 
     Args:
         counts: split -> class -> number of its objects there.
+        annotated: what the task calls one of them.
     """
     sentences = []
     for part, objects in counts.items():
@@ -115,7 +116,7 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
         if missing and any(objects.values()):
             loss = "it cannot be learnt" if part == "train" else "scores there say nothing about it"
             sentences.append(
-                f"No object of {some(missing)} is in {part}: {loss}. Add images, set `stratify: true`, or choose another seed."
+                f"No {annotated} of {some(missing)} is in {part}: {loss}. Add images, set `stratify: true`, or choose another seed."
             )
     return sentences
 

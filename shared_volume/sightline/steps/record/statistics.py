@@ -63,6 +63,7 @@ def assemble_statistics(
     stages: Sequence[Mapping[str, Any]] = (),
     other_labels: Sequence[Mapping[str, Any]] = (),
     splitting: Splitting | None = None,
+    annotated: str = "object",
 ) -> dict[str, Any]:
     """The content of statistics.json.
 
@@ -72,10 +73,11 @@ def assemble_statistics(
         stages: what each stage of the recipe was given and what it left.
         other_labels: labels that were not chosen, with counts.
         splitting: what the splits were assigned by.
+        annotated: what the task calls that which an annotation is of.
     """
     per_class = {split: _per_class(one.objects, classes) for split, one in measures.items()}
     empty = [
-        f"The split {split} has no {'object' if one.images else 'image'}."
+        f"The split {split} has no {annotated if one.images else 'image'}."
         for split, one in measures.items()
         if not one.objects
     ]
@@ -106,7 +108,7 @@ def assemble_statistics(
         "stages": [dict(stage) for stage in stages],
         "other_labels": [dict(label) for label in other_labels],
         "alike": _describe_groups(splitting),
-        "warnings": [*(splitting.warnings if splitting else ()), *empty, *missing_classes(per_class)],
+        "warnings": [*(splitting.warnings if splitting else ()), *empty, *missing_classes(per_class, annotated)],
     }
 
 

@@ -26,10 +26,10 @@ def draw_predictions(
     Args:
         task: what the results are.
         image_path: the image the model saw.
-        results: its detections, COCO results in pixels of the upright image.
+        results: its results, in pixels of the upright image.
         classes: names in the category ids' order.
         target_path: where to write; .jpg, .jpeg or .png. Missing folders are made.
-        score_threshold: weaker detections are not drawn.
+        score_threshold: weaker results are not drawn.
 
     Raises:
         SightlineError: the image cannot be read, or the target has another extension.
@@ -38,6 +38,7 @@ def draw_predictions(
     if kind is None:
         raise SightlineError(f"{target_path}: drawn images are {', '.join(FORMATS)}, not {target_path.suffix!r}.")
     picture = open_picture(image_path)
-    drawn = draw_shapes(picture, task.draw.shapes_of(results, classes, picture.size, score_threshold))
+    shown = task.draw.shown_of(results, score_threshold)
+    drawn = draw_shapes(picture, task.draw.shapes_of(shown, classes, picture.size))
     target_path.parent.mkdir(parents=True, exist_ok=True)
     drawn.save(target_path, kind, **OPTIONS[kind])

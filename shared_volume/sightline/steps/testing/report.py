@@ -19,6 +19,7 @@ from sightline.reports.page import (
     legend,
     notice,
     number,
+    plural,
     render_page,
     section,
     tiles,
@@ -38,7 +39,7 @@ class TestedImage:
     Attributes:
         name: what a reader knows it by.
         path: the file.
-        results: its detections, COCO results.
+        results: what the model found.
         milliseconds: how long the model took.
     """
 
@@ -64,16 +65,16 @@ def render_test_report(
         images: all of them, in the order to show.
         classes: names in the category ids' order.
         facts: what made it, name -> value, for the page's head.
-        score_threshold: weaker detections are neither drawn nor counted.
+        score_threshold: weaker results are neither drawn nor counted.
 
     Returns:
         One self-contained HTML document, under 5 MB: of many images as many are shown as fit.
     """
-    strong = [_strong(image, score_threshold) for image in images]
-    blocks = [_headline(task, images, strong, score_threshold)]
+    shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
+    blocks = [_headline(task, images, shown, score_threshold)]
     if images:
-        blocks.append(_charts_section(task, images, strong, classes, score_threshold))
-        blocks.append(_gallery_section(task, images, strong, classes, score_threshold))
+        blocks.append(_charts_section(task, images, shown, classes, score_threshold))
+        blocks.append(_gallery_section(task, images, shown, classes, score_threshold))
     else:
         blocks.append(notice("There was no image to test."))
     return render_page(
@@ -81,19 +82,15 @@ def render_test_report(
     )
 
 
-def _strong(image: TestedImage, score_threshold: float) -> list[Mapping[str, Any]]:
-    return [result for result in image.results if result["score"] >= score_threshold]
-
-
 def _headline(
-    task: Task, images: Sequence[TestedImage], strong: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
+    task: Task, images: Sequence[TestedImage], shown: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
 ) -> Markup:
     milliseconds = [image.milliseconds for image in images]
-    empty = sum(not results for results in strong)
+    empty = sum(not results for results in shown)
     median, late = np.percentile(milliseconds, [50, 95]) if images else (None, None)
     return tiles(
-        Tile("Images", len(images), f"{number(empty)} with nothing found"),
-        Tile(task.facts.FOUND.capitalize(), sum(map(len, strong)), f"from score {score_threshold:g}"),
+        Tile("Images", len(images), f"{number(empty)} without {plural(task.facts.FOUND)}"),
+        Tile(plural(task.facts.FOUND).capitalize(), sum(map(len, shown)), f"from score {score_threshold:g}"),
         Tile("Median per image", f"{median:.0f} ms" if images else None),
         Tile("95 % within", f"{late:.0f} ms" if images else None),
     )
@@ -102,25 +99,26 @@ def _headline(
 def _charts_section(
     task: Task,
     images: Sequence[TestedImage],
-    strong: Sequence[Sequence[Mapping[str, Any]]],
+    shown: Sequence[Sequence[Mapping[str, Any]]],
     classes: Sequence[str],
     score_threshold: float,
 ) -> Markup:
-    counts = Counter(result["category_id"] - 1 for results in strong for result in results)
-    scores = [result["score"] for image in images for result in image.results]
+    counts = Counter(result["category_id"] - 1 for results in shown for result in results)
+    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
+    found = plural(task.facts.FOUND)
     charted = classes[:MOST_CHARTED_CLASSES]
     rest = len(classes) - len(charted)
     return section(
-        f"{task.facts.FOUND.capitalize()} and speed",
+        f"{found.capitalize()} and speed",
         grid(
             bar_chart(
-                f"{task.facts.FOUND.capitalize()} per class, from score {score_threshold:g}",
+                f"{found.capitalize()} per class, from score {score_threshold:g}",
                 charted,
                 [counts[index] for index in range(len(charted))],
-                task.facts.FOUND,
+                found,
                 note=f"The first {len(charted)} of {len(classes)} classes." if rest else "",
             ),
-            histogram(f"Scores of all {task.facts.FOUND}", scores, "score", task.facts.FOUND, bins=25),
+            histogram(f"Scores of all {found}", scores, "score", found, bins=25),
             histogram("Time per image", [image.milliseconds for image in images], "ms", "images"),
         ),
     )
@@ -129,14 +127,14 @@ def _charts_section(
 def _gallery_section(
     task: Task,
     images: Sequence[TestedImage],
-    strong: Sequence[Sequence[Mapping[str, Any]]],
+    shown: Sequence[Sequence[Mapping[str, Any]]],
     classes: Sequence[str],
     score_threshold: float,
 ) -> Markup:
     thumbnails = Thumbnails(expected=len(images))
     pictures: list[Picture] = []
     unreadable = 0
-    for image, results in zip(images, strong, strict=True):
+    for image, results in zip(images, shown, strict=True):
         picture = try_open(image.path)
         if picture is None:
             unreadable += 1
@@ -144,7 +142,7 @@ def _gallery_section(
         uri = thumbnails.add(picture, task.draw.shapes_of(results, classes, picture.size))
         if uri is None:  # the page is full: do not even decode the rest
             break
-        note = f"{counted(len(results), task.facts.FOUND.removesuffix('s'))}, {image.milliseconds:.0f} ms"
+        note = f"{task.draw.caption(results, classes, task.facts.FOUND)}, {image.milliseconds:.0f} ms"
         pictures.append(Picture(image.name, note, ((uri, "predictions"),)))
     intro = f"{counted(len(pictures), 'image')} of {number(len(images))}"
     intro += (

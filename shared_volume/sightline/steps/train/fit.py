@@ -144,7 +144,9 @@ def _deliver(
         step.record_model(candidate.name, *written[name], dataset=dataset, config=request.config)
     history = loop.history.read()
     happened = events.read()
-    report = render_training_report(history, _report_facts(facts, config, loop, seconds), request.select_by, happened)
+    report = render_training_report(
+        Task(dataset.task), history, _report_facts(facts, config, loop, seconds), request.select_by, happened
+    )
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
     if happened:

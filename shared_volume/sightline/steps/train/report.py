@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,17 @@ from markupsafe import Markup
 
 from sightline.reports.charts import Series, line_chart
 from sightline.reports.page import Tile, duration, grid, notice, number, render_page, section, table, tiles, title_from
+from sightline.tasks.task import Task
 
 SMOOTHING = 0.02  # share of all values that one smoothed value averages on either side
+OTHER_METRICS = "Scores"  # title of the chart of those that the task has no other for
 NOT_CURVES = frozenset({"kind", "epoch", "iter", "step"})
 
 Record = Mapping[str, Any]
 
 
 def render_training_report(
+    task: Task,
     history: Sequence[Mapping[str, object]],
     facts: Mapping[str, str],
     best_by: str = "",
@@ -25,6 +29,7 @@ def render_training_report(
     """The page for one training.
 
     Args:
+        task: which metrics share a chart.
         history: records as the training wrote them: `kind` train or val, `epoch`, `iter`, and values by name. A record
             that a resumed training wrote again replaces the earlier one.
         facts: what made it, name -> value, for the page's head.
@@ -45,7 +50,9 @@ def render_training_report(
     blocks.append(section("Losses", grid(*_loss_charts(train))))
     if val:
         blocks.append(
-            section("Validation", grid(*_metric_charts(val, metrics, best)), _epoch_table(train, val, metrics, best))
+            section(
+                "Validation", grid(*_metric_charts(task, val, metrics, best)), _epoch_table(train, val, metrics, best)
+            )
         )
     else:
         blocks.append(section("Validation", notice("This training was never validated.", kind="info")))
@@ -154,18 +161,18 @@ def _loss_charts(train: Sequence[Record]) -> list[Markup]:
     return charts
 
 
-def _metric_charts(val: Sequence[Record], metrics: Sequence[str], best: Record | None) -> list[Markup]:
+def _metric_charts(task: Task, val: Sequence[Record], metrics: Sequence[str], best: Record | None) -> list[Markup]:
     epochs = [float(record["epoch"]) for record in val]
     groups: dict[str, list[str]] = {}
     for name in metrics:
-        groups.setdefault(_group(name), []).append(name)
+        groups.setdefault(_chart_of(task, name), []).append(name)
     return [
         line_chart(
             title,
             [Series(name, epochs, _column(val, name), points=True) for name in names],
             "epoch",
             "score",
-            y_range=(0, 1) if title != "Other" else None,
+            y_range=(0, 1) if all(_is_share(record, name) for record in val for name in names) else None,
             marked_x=float(best["epoch"]) if best else None,
             whole_x=True,
             note=f"Dashed: the best epoch, {best['epoch']}." if best else "",
@@ -174,14 +181,14 @@ def _metric_charts(val: Sequence[Record], metrics: Sequence[str], best: Record |
     ]
 
 
-def _group(name: str) -> str:
-    """The chart a metric belongs in."""
-    task = {"bbox": "Boxes", "segm": "Masks"}.get(name.partition("_")[0])
-    if task is None:
-        return "Other"
-    if "_AR" in name:
-        return f"{task}: average recall"
-    return f"{task}: AP by object size" if name.endswith(("_s", "_m", "_l")) else f"{task}: average precision"
+def _chart_of(task: Task, name: str) -> str:
+    """Title of the chart that a metric belongs in."""
+    titles = (title for pattern, title in task.facts.CHARTS.items() if fnmatchcase(name, pattern))
+    return next(titles, OTHER_METRICS)
+
+
+def _is_share(record: Record, name: str) -> bool:
+    return 0 <= (_value(record, name) or 0) <= 1
 
 
 def _epoch_table(train: Sequence[Record], val: Sequence[Record], metrics: Sequence[str], best: Record | None) -> Markup:

@@ -6,19 +6,20 @@ from typing import Any
 from sightline.reports.pictures import Shape
 
 
-def shapes_of(
-    objects: Iterable[Mapping[str, Any]], classes: Sequence[str], size: tuple[int, int], score_threshold: float = 0.0
-) -> list[Shape]:
-    """The class of an image, or the answer of the highest score.
+def shown_of(results: Sequence[Mapping[str, Any]], score_threshold: float) -> list[Mapping[str, Any]]:
+    """The result of the highest score, an image's answer, unless it is weaker than asked for."""
+    best = sorted(results, key=lambda one: -one["score"])[:1]
+    return [one for one in best if one["score"] >= score_threshold]
+
+
+def shapes_of(objects: Iterable[Mapping[str, Any]], classes: Sequence[str], size: tuple[int, int]) -> list[Shape]:
+    """The class of an image, or its answer.
 
     Args:
-        objects: annotations or results of one image.
+        objects: of one image: its annotation, or the result that counts.
         classes: names in the category ids' order.
         size: width and height of the image in pixels.
-        score_threshold: a weaker answer is left out.
     """
-    strong = [one for one in objects if one.get("score", 1.0) >= score_threshold]
-    best = sorted(strong, key=lambda one: -one.get("score", 1.0))[:1]
     return [
         Shape(
             one["category_id"] - 1,
@@ -27,5 +28,11 @@ def shapes_of(
             None,
             one.get("score"),
         )
-        for one in best
+        for one in objects
     ]
+
+
+def caption(objects: Sequence[Mapping[str, Any]], classes: Sequence[str], noun: str) -> str:
+    """The class, and how sure an answer is of it."""
+    named = [classes[one["category_id"] - 1] + (f" {one['score']:.2f}" if "score" in one else "") for one in objects]
+    return ", ".join(named) or f"no {noun}"

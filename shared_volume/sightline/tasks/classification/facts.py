@@ -8,5 +8,9 @@ HEADLINES = ("accuracy", "macro_F1")
 """The metrics that are shown first."""
 SHORTEST = ("accuracy", "F1")
 """Those that stand for all others: in a line of the log, in a chart of classes."""
-FOUND = "answers"
-"""What a model finds, in the plural."""
+CHARTS: dict[str, str] = {}
+"""The charts of a training that show metrics: all share one."""
+ANNOTATED = "image"
+"""What one annotation is of."""
+FOUND = "answer"
+"""What one result is."""

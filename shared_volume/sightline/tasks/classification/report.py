@@ -6,10 +6,12 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.reports.charts import compared_histogram
+from sightline.reports.page import counted, number
 from sightline.tasks.classification.scoring import answers_of, count_answers
 from sightline.tasks.task import Confusion, ImageScore
 
 RANKED_BY = "Wrong answers first that were surest, right ones likewise."
+SHOWN_SCORE = 0.0  # an image's answer is its answer, however unsure
 BINS = 20
 
 
@@ -29,13 +31,31 @@ def confusion(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
     return Confusion(*count_answers(truth, results))
 
 
-def score_image(truth: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> ImageScore:
+def score_image(
+    truth: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], classes: Sequence[str]
+) -> ImageScore:
     """Whether the answer is right, and how sure it is."""
     answer = max(results, key=lambda one: float(one["score"]), default=None)
     right = bool(answer and truth and truth[0]["category_id"] == answer["category_id"])
+    if answer is None:
+        note = "no answer"
+    else:
+        taken = "right" if right else f"wrong, taken for {classes[answer['category_id'] - 1]}"
+        note = f"{taken}, score {answer['score']:.2f}"
     return ImageScore(
         found=int(right),
         missed=int(not right),
         false=int(bool(answer) and not right),
         sureness=float(answer["score"]) if answer else 0.0,
+        note=note,
     )
+
+
+def sum_up(scores: Sequence[ImageScore]) -> str:
+    """How many answers are right."""
+    return f"{number(sum(score.found for score in scores))} of {counted(len(scores), 'answer')} right"
+
+
+def image_charts(scores: Sequence[ImageScore]) -> list[Markup]:
+    """None: an answer is right or wrong."""
+    return []

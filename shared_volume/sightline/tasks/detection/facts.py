@@ -8,5 +8,16 @@ HEADLINES = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "segm_mAP", "segm_mAP_50"
 """The metrics that are shown first, as far as a model has them."""
 SHORTEST = ("bbox_mAP", "segm_mAP")
 """Those that stand for all others: in a line of the log, in a chart of classes."""
-FOUND = "detections"
-"""What a model finds, in the plural."""
+CHARTS = {
+    "bbox_AR*": "Boxes: average recall",
+    "segm_AR*": "Masks: average recall",
+    "bbox_*_[sml]": "Boxes: AP by object size",
+    "segm_*_[sml]": "Masks: AP by object size",
+    "bbox_*": "Boxes: average precision",
+    "segm_*": "Masks: average precision",
+}
+"""The charts of a training that show metrics, by patterns of their names."""
+ANNOTATED = "object"
+"""What one annotation is of."""
+FOUND = "detection"
+"""What one result is."""

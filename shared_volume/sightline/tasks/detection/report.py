@@ -1,11 +1,13 @@
 """Part report: precision and recall, and how well each image's objects were found."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
 
-from sightline.reports.charts import precision_recall_chart
+from sightline.reports.charts import histogram, precision_recall_chart
+from sightline.reports.page import number
 from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth
 from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of, confusion_matrix
 from sightline.tasks.detection.metrics.curves import precision_recall
@@ -44,6 +46,7 @@ def confusion(truth: Truth, results: Results) -> Confusion:
 def score_image(
     truth: Sequence[Mapping[str, Any]],
     predictions: Sequence[Mapping[str, Any]],
+    classes: Sequence[str] = (),
     iou_threshold: float = MATCH_IOU,
     score_threshold: float = SHOWN_SCORE,
 ) -> ImageScore:
@@ -52,6 +55,7 @@ def score_image(
     Args:
         truth: COCO annotations of one image (bbox is x, y, width, height in pixels).
         predictions: COCO results of the same image.
+        classes: names; not needed here.
         iou_threshold: least overlap of boxes that is a match.
         score_threshold: predictions below it do not count.
     """
@@ -69,4 +73,16 @@ def score_image(
             nearest = rivals[int(overlaps.argmax())]
             free = [one for one in free if one is not nearest]
             found += 1
-    return ImageScore(found=found, missed=len(truth) - found, false=len(counted_ones) - found)
+    score = ImageScore(found=found, missed=len(truth) - found, false=len(counted_ones) - found)
+    return replace(score, note=f"F1 {score.f1:.2f}: {found} found, {score.missed} missed, {score.false} false")
+
+
+def sum_up(scores: Sequence[ImageScore]) -> str:
+    """How many objects were found, missed, and found where there are none."""
+    found, missed, false = (sum(getattr(score, name) for score in scores) for name in ("found", "missed", "false"))
+    return f"{number(found)} objects found, {number(missed)} missed, {number(false)} false"
+
+
+def image_charts(scores: Sequence[ImageScore]) -> list[Markup]:
+    """How many images have which F1."""
+    return [histogram("F1 of each image", [score.f1 for score in scores], "F1", "images", bins=20)]

@@ -10,6 +10,7 @@ from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth, re
 from sightline.tasks.task import Confusion
 
 BACKGROUND = "background"
+NOTE = "The last column is what was missed, the last row what was found where nothing is."
 
 
 def confusion_matrix(
@@ -50,7 +51,7 @@ def confusion_matrix(
             row = index[true["category_id"]] if true else background
             column = index[predicted["category_id"]] if predicted else background
             matrix[row, column] += 1
-    return Confusion((*(category["name"] for category in categories), BACKGROUND), matrix)
+    return Confusion((*(category["name"] for category in categories), BACKGROUND), matrix, NOTE)
 
 
 def _matches(
