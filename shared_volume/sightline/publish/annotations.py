@@ -144,7 +144,7 @@ def publish_annotations(
 def _read_recipe(place: Settings, category: str) -> Recipe:
     code = place.volume / "code"
     recipe = recipe_file(code, category)
-    return read_recipe(code / recipe if recipe else None)
+    return read_recipe(code / recipe if recipe else None, shown_as=recipe)
 
 
 def _policy_of(recipe: Recipe, chosen: Mapping[str, str]) -> Policy:
