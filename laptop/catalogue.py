@@ -28,9 +28,7 @@ def versions(category: str | None, as_json: bool) -> int:
     if as_json:
         _print_json(listed)
     elif listed:
-        print(
-            _table(("version", "state", "images", "annotations", "parent", "commit", "date (UTC)"), map(_row, listed))
-        )
+        print(_versions_table(listed))
     else:
         print(f"no versions{f' of {category}' if category else ''} yet")
         print(f"next: python pipeline.py publish FOLDER --category {category or 'desk'} --version v0.1.0")
@@ -79,6 +77,19 @@ def export(tag: str, form: str, target: Path) -> int:
     exported = export_version(settings(), tag, form, target)
     print(f"exported {tag} as {form} to {target}: {exported}")
     return 0
+
+
+def _versions_table(listed: "Sequence[Listed]") -> str:
+    """With a column for tasks only where some version is for another than detection."""
+    from sightline.references import DETECTION
+
+    head, rows = ["version", "state", "images", "annotations", "parent", "commit", "date (UTC)"], map(_row, listed)
+    if all(one.task in (None, DETECTION) for one in listed):
+        return _table(head, rows)
+    return _table(
+        [*head[:2], "task", *head[2:]],
+        [(*row[:2], one.task or "-", *row[2:]) for one, row in zip(listed, rows, strict=True)],
+    )
 
 
 def _row(one: "Listed") -> tuple[str, ...]:

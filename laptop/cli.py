@@ -68,8 +68,15 @@ def _add_workspace(parser: argparse.ArgumentParser, default: object) -> None:
 
 
 def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("publish", parents=[shared], help="make an annotation version from a labelme folder")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="images and labelme JSON files, nested or not")
+    parser = verbs.add_parser(
+        "publish", parents=[shared], help="make an annotation version from a folder of annotated images"
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        help="images and their annotations in one of the formats below, nested or not",
+    )
     parser.add_argument("--category", required=True, help="what the annotations are of, like desk")
     parser.add_argument("--version", required=True, help="the new version, like v0.1.0")
     parser.add_argument(
@@ -83,7 +90,8 @@ def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
         action="append",
         default=[],
         metavar="CODE=OUTCOME",
-        help="what becomes of a finding: fix, drop or fail, like missing_image=drop; wins over the category's recipe",
+        help="what becomes of a finding on a file: fix, drop or fail, like missing_image=drop; wins over the category's "
+        "recipe. Shapes are looked at by record, which goes by the recipe alone",
     )
     parser.add_argument(
         "--task", default="", help="what is to be learnt, like classification (default: told by the files)"

@@ -24,6 +24,11 @@ def publish(folder: Path, category: str, version: str, form: str, policy: Mappin
         print(f"left out: {published.left_out} images without a JSON file")
     if published.findings:
         print(summarize_findings(published.findings))
+    if published.unread:
+        print(
+            f"hint: flags and no shape: {published.unread} images. Detection reads no flags and takes them for backgrounds; "
+            "--task classification would take them"
+        )
     if published.outcome.new:
         print(f"next: python pipeline.py local --category {category}")
     return 0

@@ -34,6 +34,13 @@ def annotate(folder: Path, name: str, shapes: Iterable[Shape]) -> Path:
     return document
 
 
+def tick(folder: Path, name: str, *flags: str) -> Path:
+    """Write an image and its JSON with flags ticked and no shape; returns the JSON."""
+    document = annotate(folder, name, [])
+    write_document(document, Document(name, HEIGHT, WIDTH, (), {"blurred": False} | dict.fromkeys(flags, True)))
+    return document
+
+
 def make_labelme(folder: Path, names: Iterable[str] = NAMES) -> Path:
     """A folder of annotated images, nested as the names say; a `plug` on each, a `switch` too on every second."""
     for index, name in enumerate(names):

@@ -22,20 +22,24 @@ INTERFACE = 1
 """What this code speaks. Goes up when a caller must say something new, or something old in another way."""
 OLDEST = 1
 """The oldest interface that is still served."""
+_OLDER_PIPELINE = (
+    "the pipeline is older than the code. Compile it anew: python pipeline.py submit, or for a schedule: "
+    "python pipeline.py schedule --replace"
+)
 
 
 class InterfaceError(SightlineError):
     """The caller and this code do not understand each other; one of them is too old."""
 
 
-def snapshot(*, interface: int, **arguments: Any) -> Any:
+def snapshot(*, interface: Any = None, **arguments: Any) -> Any:
     """Freeze what a run uses; see `sightline.steps.snapshot.start.start_run`."""
     from sightline.steps.snapshot.start import start_run
 
     return _call(start_run, interface, arguments)
 
 
-def record(*, interface: int, dataset: Any, data_report: Any, **arguments: Any) -> Any:
+def record(*, interface: Any = None, dataset: Any = None, data_report: Any = None, **arguments: Any) -> Any:
     """Make a dataset version; see `sightline.steps.record.record.record_dataset`.
 
     Args:
@@ -47,13 +51,13 @@ def record(*, interface: int, dataset: Any, data_report: Any, **arguments: Any) 
     from sightline.references import write_reference
     from sightline.steps.record.record import record_dataset
 
-    recorded = _call(record_dataset, interface, arguments)
+    recorded = _call(record_dataset, interface, arguments, dataset=dataset, data_report=data_report)
     write_reference(dataset, recorded.dataset.to_json())
     _write(data_report, recorded.report)
     return recorded
 
 
-def train(*, interface: int, model: Any, training_report: Any, **arguments: Any) -> Any:
+def train(*, interface: Any = None, model: Any = None, training_report: Any = None, **arguments: Any) -> Any:
     """Fit a model; see `sightline.steps.train.start.train_model`.
 
     Args:
@@ -65,7 +69,7 @@ def train(*, interface: int, model: Any, training_report: Any, **arguments: Any)
     from sightline.references import write_reference
     from sightline.steps.train.start import train_model
 
-    trained = _call(train_model, interface, arguments)
+    trained = _call(train_model, interface, arguments, model=model, training_report=training_report)
     write_reference(model, trained.model.to_json())
     _write(training_report, trained.report)
     return trained
@@ -73,11 +77,11 @@ def train(*, interface: int, model: Any, training_report: Any, **arguments: Any)
 
 def evaluate(
     *,
-    interface: int,
-    selected_model: Any,
-    scores: Any,
-    confusion_matrix: Any,
-    evaluation_report: Any,
+    interface: Any = None,
+    selected_model: Any = None,
+    scores: Any = None,
+    confusion_matrix: Any = None,
+    evaluation_report: Any = None,
     **arguments: Any,
 ) -> Any:
     """Score candidates and select one; see `sightline.steps.evaluate.start.evaluate_models`.
@@ -95,7 +99,15 @@ def evaluate(
     from sightline.references import write_reference
     from sightline.steps.evaluate.start import evaluate_models
 
-    evaluated = _call(evaluate_models, interface, arguments)
+    evaluated = _call(
+        evaluate_models,
+        interface,
+        arguments,
+        selected_model=selected_model,
+        scores=scores,
+        confusion_matrix=confusion_matrix,
+        evaluation_report=evaluation_report,
+    )
     write_reference(selected_model, evaluated.selected.to_json())
     for name, value in evaluated.headline.items():
         scores.log_metric(name, value)
@@ -107,7 +119,7 @@ def evaluate(
     return evaluated
 
 
-def test(*, interface: int, predictions: Any, test_report: Any, **arguments: Any) -> Any:
+def test(*, interface: Any = None, predictions: Any = None, test_report: Any = None, **arguments: Any) -> Any:
     """Try the selected model on images; see `sightline.steps.testing.start.test_model`.
 
     Args:
@@ -119,14 +131,17 @@ def test(*, interface: int, predictions: Any, test_report: Any, **arguments: Any
     from sightline.references import write_reference
     from sightline.steps.testing.start import test_model
 
-    tested = _call(test_model, interface, arguments)
+    tested = _call(test_model, interface, arguments, predictions=predictions, test_report=test_report)
     write_reference(predictions, tested.reference)
     _write(test_report, tested.report)
     return tested
 
 
 def migrate(arguments: list[str]) -> int:
-    """Bring the configured database's tables to this code's form."""
+    """Bring the configured database's tables to this code's form; takes no arguments."""
+    if arguments:
+        print(f"usage: python -m sightline.entry migrate (without {' '.join(arguments)})", file=sys.stderr)
+        return 2
     from sightline.services.database.migrate import migrate_configured
 
     return migrate_configured()
@@ -139,26 +154,53 @@ def trial(arguments: list[str]) -> int:
     return main(arguments)
 
 
-def _call(work: Callable[..., Any], interface: int, arguments: Mapping[str, Any]) -> Any:
+def _call(work: Callable[..., Any], interface: Any, arguments: Mapping[str, Any], **artifacts: Any) -> Any:
     """Call a step's function.
 
+    Args:
+        work: the step's function.
+        interface: the caller's.
+        arguments: for the step's function.
+        artifacts: those that the caller must hand over for what the step leaves.
+
     Raises:
-        InterfaceError: the caller is of a number that is not served, or names an argument that this code does not have.
+        InterfaceError: the caller is of a number that is not served or of none, names an argument that this code does not
+            have, or none that it needs.
     """
-    unknown = sorted(arguments.keys() - inspect.signature(work).parameters.keys())
-    if interface > INTERFACE or unknown:
-        what = f"speaks interface {interface}" if interface > INTERFACE else f"gives {', '.join(unknown)}"
+    parameters = inspect.signature(work).parameters
+    number = _whole(interface)
+    unknown = sorted(arguments.keys() - parameters.keys())
+    if number > INTERFACE or unknown:
+        what = f"speaks interface {number}" if number > INTERFACE else f"gives {', '.join(unknown)}"
         raise InterfaceError(
             f"The pipeline {what}, which the helper code on the volume does not know (interface {INTERFACE}): the code is "
             "older than the pipeline. Bring it up to date: python pipeline.py sync"
         )
-    if interface < OLDEST:
+    if number < OLDEST:
         raise InterfaceError(
-            f"The pipeline speaks interface {interface}, which the helper code on the volume no longer serves (interfaces "
-            f"{OLDEST} to {INTERFACE}): the pipeline is older than the code. Compile it anew: python pipeline.py submit, "
-            "or for a schedule: python pipeline.py schedule --replace"
+            f"The pipeline speaks interface {number}, which the helper code on the volume no longer serves (interfaces "
+            f"{OLDEST} to {INTERFACE}): {_OLDER_PIPELINE}"
+        )
+    needed = [name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
+    given = {name for name, artifact in artifacts.items() if artifact is not None} | arguments.keys()
+    if missing := [name for name in (*needed, *artifacts) if name not in given]:
+        raise InterfaceError(
+            f"The pipeline gives no {' and no '.join(missing)}, which the helper code on the volume needs: {_OLDER_PIPELINE}"
         )
     return work(**arguments)
+
+
+def _whole(interface: Any) -> int:
+    """A caller's interface as a number, which a pipeline may hand on as text or as a float."""
+    try:
+        if isinstance(interface, bool) or int(interface) != float(interface):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise InterfaceError(
+            f"The pipeline says {interface!r} where a whole number must say which interface it speaks (the helper code on "
+            f"the volume: {OLDEST} to {INTERFACE}): {_OLDER_PIPELINE}"
+        ) from None
+    return int(interface)
 
 
 def _write(artifact: Any, text: str) -> None:

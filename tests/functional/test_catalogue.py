@@ -28,7 +28,7 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import settings
 from tests.catalogued import ALL, IMAGES, NEW, NEW_SET, OLD, OLD_SET, fill, name_of
 from tests.installed import Installed, install, run
-from tests.make_labelme import files_in, make_labelme
+from tests.make_labelme import files_in, make_labelme, tick
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +241,21 @@ def test_the_table_of_versions(catalogued, typed):
     found = json.loads(typed("versions", "--json")[1])
     assert [(one["tag"], one["state"]) for one in found] == [(tag, "published") for tag in ALL]
     assert [line.split()[5] for line in lines[1:]] == [one["commit"][:12] for one in found]
+    assert {one["task"] for one in found} == {"detection"}
+
+
+def test_versions_for_another_task_are_listed_with_it(installed, tmp_path, typed):
+    publish_annotations(installed.place, make_labelme(tmp_path / "desk", ["a.png"]), "desk", "v0.1.0")
+    tick(tmp_path / "pets", "a.png", "cat")
+    publish_annotations(installed.place, tmp_path / "pets", "pets", "v0.1.0")
+    claim_version(
+        connect(installed.place.database_url.get_secret_value()), "pets", "annotation", "v0.2.0", name_owner()
+    )
+    lines = typed("versions")[1].splitlines()
+    assert lines[0].split()[:4] == ["version", "state", "task", "images"]
+    assert [line[lines[0].index("task") :].split()[0] for line in lines[1:]] == ["detection", "classification", "-"]
+    assert "task" not in typed("versions", "--category", "desk")[1].splitlines()[0]
+    assert [one["task"] for one in json.loads(typed("versions", "--json")[1])] == ["detection", "classification", None]
 
 
 def test_a_difference_begins_with_its_counts(catalogued, typed):

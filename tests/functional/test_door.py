@@ -52,6 +52,15 @@ def test_a_pipeline_runs_with_code_in_which_everything_behind_the_door_was_renam
     assert "warm_up" in (release / "sightline" / "new_steps" / "train" / "start.py").read_text()
 
 
+ARTIFACTS = {
+    "snapshot": (),
+    "record": ("dataset", "data_report"),
+    "train": ("model", "training_report"),
+    "evaluate": ("selected_model", "scores", "confusion_matrix", "evaluation_report"),
+    "test": ("predictions", "test_report"),
+}
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(
     ("interface", "told"),
@@ -61,19 +70,44 @@ def test_a_pipeline_runs_with_code_in_which_everything_behind_the_door_was_renam
     ],
 )
 def test_an_interface_that_is_not_served_is_told_with_what_to_type(step, interface, told):
-    artifacts = {
-        "record": ("dataset", "data_report"),
-        "train": ("model", "training_report"),
-        "evaluate": ("selected_model", "scores", "confusion_matrix", "evaluation_report"),
-        "test": ("predictions", "test_report"),
-    }
     with pytest.raises(entry.InterfaceError, match=told):
-        getattr(entry, step)(interface=interface, **dict.fromkeys(artifacts.get(step, ())))
+        getattr(entry, step)(interface=interface, **dict.fromkeys(ARTIFACTS[step]))
 
 
 def test_an_argument_that_the_code_does_not_have_means_that_the_code_is_older():
     with pytest.raises(entry.InterfaceError, match=r"gives warm_up, which the helper code.*python pipeline\.py sync"):
         entry.train(interface=entry.INTERFACE, model=None, training_report=None, warm_up=3)
+
+
+@pytest.mark.parametrize("interface", [None, 1.5, "1.5", "one", "", True, float("nan"), float("inf"), [1]])
+def test_an_interface_that_is_no_whole_number_is_told(interface):
+    with pytest.raises(entry.InterfaceError, match=r"where a whole number must say.*python pipeline\.py submit"):
+        entry.train(interface=interface, model=None, training_report=None)
+
+
+def test_a_caller_that_says_no_interface_is_told():
+    with pytest.raises(entry.InterfaceError, match=r"says None where a whole number must say"):
+        entry.snapshot()
+
+
+@pytest.mark.parametrize("interface", [1, "1", 1.0])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_missing_argument_is_named_and_means_that_the_pipeline_is_older(step, interface):
+    artifacts = dict.fromkeys(ARTIFACTS[step], "artifact")
+    with pytest.raises(entry.InterfaceError, match=r"gives no \w.*older than the code.*python pipeline\.py submit"):
+        getattr(entry, step)(interface=interface, **artifacts)
+
+
+@pytest.mark.parametrize(("step", "artifact"), [(step, name) for step, names in ARTIFACTS.items() for name in names])
+def test_a_missing_artifact_is_named(step, artifact):
+    others = {name: "artifact" for name in ARTIFACTS[step] if name != artifact}
+    with pytest.raises(entry.InterfaceError, match=rf"gives no .*\b{artifact}\b, which"):
+        getattr(entry, step)(interface=1, **others)
+
+
+def test_migrate_takes_no_arguments(capsys):
+    assert entry.main(["migrate", "extra"]) == 2
+    assert "usage: python -m sightline.entry migrate" in capsys.readouterr().err
 
 
 def test_code_from_before_there_was_a_door_is_told_so(laptop):

@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy
 from PIL import Image
 
+from laptop.publish import publish as publish_as_typed
+from sightline.annotations.findings import FindingsError
 from sightline.errors import SightlineError
 from sightline.processes.folders import HELD
 from sightline.publish.annotations import publish_annotations
@@ -30,7 +32,7 @@ from sightline.services.versioning.publication import Content, Outcome, Services
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import settings
 from tests.installed import BOTH, Installed, install, run
-from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme
+from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme, tick
 from tests.ports import closed_port, silent_port
 
 
@@ -471,3 +473,66 @@ def nothing_is_there(installed: Installed) -> bool:
     assert list(itertools.chain(*installed.rows().values())) == []
     assert installed.left_behind() == []
     return True
+
+
+# --- whole images ----------------------------------------------------------------------------------------------------
+
+FLAGGED = {"one.png": ("cat",), "two.png": ("cat", "dog"), "none.png": (), "other.png": ("dog",)}
+
+
+def flagged(folder: Path) -> Path:
+    for name, flags in FLAGGED.items():
+        tick(folder, name, *flags)
+    return folder
+
+
+def write_recipe(installed: Installed, category: str, recipe: dict[str, object]) -> None:
+    path = installed.place.volume / "code" / "custom" / "recipes" / f"{category}.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(recipe))
+
+
+def test_flags_that_name_no_class_or_several_are_told_and_their_images_left_out(installed, tmp_path):
+    published = publish_annotations(installed.place, flagged(tmp_path / "pets"), "pets", "v0.1.0")
+    assert [(str(found.code), found.file, str(found.outcome)) for found in published.findings] == [
+        ("image_without_class", "none.json", "drop"),
+        ("image_of_several_classes", "two.json", "drop"),
+    ]
+    assert [image["name"] for image in installed.rows("images")["images"]] == ["one.png", "other.png"]
+
+
+@pytest.mark.parametrize("code", ["image_without_class", "image_of_several_classes"])
+@pytest.mark.parametrize("where", ["command line", "recipe"])
+def test_flags_that_the_policy_does_not_let_pass_stop_the_publication(installed, tmp_path, code, where):
+    policy = {code: "fail"}
+    if where == "recipe":
+        write_recipe(installed, "pets", {"policy": policy})
+        policy = {}
+    with pytest.raises(FindingsError, match=rf"(?s)1 findings forbid it, {code} \(1\).*Nothing was published"):
+        publish_annotations(installed.place, flagged(tmp_path / "pets"), "pets", "v0.1.0", policy=policy)
+    assert installed.published() == []
+
+
+def test_flags_that_the_recipe_calls_alike_are_one_class_and_unwanted_ones_are_none(installed, tmp_path):
+    write_recipe(installed, "pets", {"label_map": {"dog": "cat"}, "valid_labels": ["cat"]})
+    tick(tmp_path / "pets", "bird.png", "bird")
+    published = publish_annotations(installed.place, flagged(tmp_path / "pets"), "pets", "v0.1.0")
+    assert [str(found.code) for found in published.findings] == ["image_without_class"]
+    assert published.outcome.record.image_count == 4
+
+
+def test_a_set_in_which_no_image_has_one_class_says_why(installed, tmp_path):
+    tick(tmp_path / "pets", "two.png", "cat", "dog")
+    with pytest.raises(SightlineError, match=r"(?s)no image has one flag .*two\.json.*image_of_several_classes"):
+        publish_annotations(installed.place, tmp_path / "pets", "pets", "v0.1.0")
+
+
+@pytest.mark.parametrize(("task", "hinted"), [("", True), ("detection", False)])
+def test_flags_that_detection_does_not_read_are_told(installed, tmp_path, capsys, task, hinted):
+    folder = make_labelme(tmp_path / "desk")
+    for name in ("x.png", "y.png"):
+        tick(folder, name, "plug")
+    tick(folder, "nothing.png")
+    assert publish_as_typed(folder, "desk", "v0.1.0", "auto", {}, task) == 0
+    said = capsys.readouterr().out
+    assert ("hint: flags and no shape: 2 images" in said and "--task classification" in said) is hinted

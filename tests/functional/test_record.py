@@ -247,6 +247,14 @@ def test_another_plugin_gives_another_version(installed, tmp_path, code):
     assert versions == ["v0.1.0", "v0.1.1", "v0.1.0"]
 
 
+def test_a_broken_recipe_is_named_as_users_know_it(installed, code):
+    for recipe in ("configs/categories/desk.yaml", "custom/recipes/desk.yaml"):
+        (code / recipe).parent.mkdir(parents=True, exist_ok=True)
+        (code / recipe).write_text("sead: 1")
+        with pytest.raises(SightlineError, match=rf"^{recipe}: there is no key 'sead'"):
+            record(code, "")
+
+
 def test_a_broken_plugin_ends_without_a_version(installed, tmp_path, code):
     commit = published(installed, tmp_path / "desk")
     before = installed.state()

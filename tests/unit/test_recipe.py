@@ -771,3 +771,44 @@ def test_a_split_file_that_is_not_there_is_refused_and_its_digest_is_recorded(tm
     assert {row.name: row.split for row in summary.images} == {"a.png": "test", "b.png": "train"}
     sha256 = hashlib.sha256(b"a.png,test\n").hexdigest()
     assert summary.recipe["split_file"] == {"file": "splits.csv", "sha256": sha256}
+
+
+# --- what messages call a file ---------------------------------------------------------------------------------------
+
+SHOWN = Path("custom", "recipes", "desk")
+FAULTS = {
+    "no plug-in": ({"plugin": {"file": "gone.py"}}, None),
+    "a link": ({"plugin": {"file": "link.py"}}, None),
+    "no function": ({"plugin": {"file": "flip.py"}}, "def other(): pass"),
+    "cannot be loaded": ({"plugin": {"file": "flip.py"}}, "import nothing_of_that_name"),
+    "cannot be parsed": ({"plugin": {"file": "flip.py"}}, "def transform("),
+    "it raises": ({"plugin": {"file": "flip.py"}}, "def transform(image, annotations):\n    raise KeyError(__file__)"),
+    "no split file": ({"split_file": "gone.csv"}, None),
+    "a broken split file": ({"split_file": "splits.csv"}, None),
+    "a split file of another split": ({"split_file": "splits.yaml"}, None),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_message_names_the_recipes_files_as_users_know_them(tmp_path, plugin, fault):
+    recipe, source = FAULTS[fault]
+    annotate(tmp_path / "in", "a.png")
+    folder = plugin(source or "").recipe_folder
+    (tmp_path / "elsewhere.py").write_text("")
+    (folder / "link.py").symlink_to(tmp_path / "elsewhere.py")
+    (folder / "splits.csv").write_text("a.png\n")
+    (folder / "splits.yaml").write_text("tset: [a.png]")
+    with pytest.raises(SightlineError) as refused:
+        build(tmp_path / "in", tmp_path / "out", Inputs(recipe_folder=folder, shown_folder=SHOWN), **recipe)
+    assert str(tmp_path) not in str(refused.value)
+    assert str(SHOWN) in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["sead: 1", "- a", "{", None])
+def test_a_message_names_the_recipe_as_users_know_it(tmp_path, text):
+    path = tmp_path / "desk.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RecipeError, match=r"^custom/recipes/desk\.yaml: ") as refused:
+        read_recipe(path, shown_as=SHOWN.with_suffix(".yaml"))
+    assert str(tmp_path) not in str(refused.value)

@@ -533,6 +533,14 @@ def test_shapes_drawn_on_the_image_as_stored_are_turned_with_it(tmp_path, orient
     assert (painted(mask, HEIGHT, WIDTH) == upright).all()
 
 
+@pytest.mark.parametrize("split", ["train", "val", "valid", "validation", "test", "Validation"])
+def test_an_image_without_annotations_is_called_without_the_folder_of_its_split(tmp_path, split):
+    folder = coco_folder(tmp_path / "in", {"bbox": [1, 2, 4, 6]})
+    make_image(folder / "images" / split / "b.png")
+    imported(folder, tmp_path / "out")
+    assert (tmp_path / "out" / "b.png").is_file()
+
+
 def test_shapes_drawn_on_the_upright_image_stay(tmp_path):
     images = [{"id": 1, "file_name": "a.jpg", "width": HEIGHT, "height": WIDTH}]
     folder = coco_folder(tmp_path / "in", {"bbox": [1, 2, 4, 6]}, images=images)

@@ -9,7 +9,7 @@ from typing import Final, Literal, NoReturn
 import numpy as np
 
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
-from sightline.annotations.labelme import Shape
+from sightline.annotations.labelme import Document, Shape
 from sightline.annotations.read import Annotated
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import (
@@ -141,24 +141,27 @@ def check_document(
 
 def _check_flags(annotated: Annotated, recipe: Recipe) -> tuple[Checked | None, list[Finding]]:
     """The image as one part that covers it all, of the class that is ticked."""
-    policy, findings, header = Policy.of(recipe.policy), list(annotated.findings), annotated.header
-    ticked = sorted({recipe.rename(name) for name, on in annotated.document.flags.items() if on} - {""})
+    findings, header = list(annotated.findings), annotated.header
+    told = tell_class(annotated.document, recipe)
+    if not isinstance(told, str):
+        return None, [*findings, Policy.of(recipe.policy).finding(told[0], annotated.file, None, told[1])]
+    width, height = header.width, header.height
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
+    part = Part(told, None, polygon_region([corners]), WHOLE_IMAGE, {})
+    return Checked(annotated.image, width, height, (part,)), findings
+
+
+def tell_class(document: Document, recipe: Recipe) -> str | tuple[Code, str]:
+    """The class that a document's flags name, after the recipe's label map; or why there is none, as code and sentence."""
+    ticked = sorted({recipe.rename(name) for name, on in document.flags.items() if on} - {""})
     wanted = [label for label in ticked if recipe.wants(label)]
     if len(wanted) == 1:
-        width, height = header.width, header.height
-        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
-        part = Part(wanted[0], None, polygon_region([corners]), WHOLE_IMAGE, {})
-        return Checked(annotated.image, width, height, (part,)), findings
+        return wanted[0]
     if not ticked:
-        code, message = (
-            Code.NO_CLASS,
-            "no flag says what the image shows. Tick one, or put the image in a class's folder.",
-        )
-    elif not wanted:
-        code, message = Code.LABEL_NOT_VALID, f"{', '.join(map(repr, ticked))} is not among the recipe's labels."
-    else:
-        code, message = Code.SEVERAL_CLASSES, f"it is ticked as {', '.join(map(repr, wanted))}. Tick one only."
-    return None, [*findings, policy.finding(code, annotated.file, None, message)]
+        return Code.NO_CLASS, "no flag says what the image shows. Tick one, or put the image in a class's folder."
+    if not wanted:
+        return Code.LABEL_NOT_VALID, f"{', '.join(map(repr, ticked))} is not among the recipe's labels."
+    return Code.SEVERAL_CLASSES, f"it is ticked as {', '.join(map(repr, wanted))}. Tick one only."
 
 
 def _lost_something(notes: _Notes) -> bool:

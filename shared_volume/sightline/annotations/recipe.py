@@ -166,37 +166,39 @@ class Recipe(BaseModel):
         return (self.valid_labels if self.valid_labels is not None else self.classes) or ()
 
 
-def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, shown_as: Path | None = None) -> Recipe:
     """Read a recipe file; None gives the defaults.
 
     Args:
         path: the file.
         overrides: values that stand in for the file's, by key, as KFP can hand them on: a whole number may be a float, and
             the text `null` is null.
+        shown_as: what messages call the file, where its own path says nothing to a user.
 
     Raises:
         RecipeError: missing, not YAML, a key that does not exist (names the nearest), or a value that does not fit.
     """
-    content = _read_content(path) if path else {}
-    recipe = _validate(content, str(path), "Correct it there.")
+    shown = shown_as or path
+    content = _read_content(path, shown) if path else {}
+    recipe = _validate(content, str(shown), "Correct it there.")
     if not overrides:
         return recipe
     return _validate(content | _as_meant(overrides), "This run's recipe values", "Give other values.")
 
 
-def _read_content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path, shown: Path | None) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_bytes())
     except OSError as error:
-        raise RecipeError(f"{path}: the recipe cannot be read ({error.strerror}).") from None
+        raise RecipeError(f"{shown}: the recipe cannot be read ({error.strerror}).") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise RecipeError(f"{shown}: not YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if isinstance(content, dict):
         content = {key: value for key, value in content.items() if key not in NOT_RECORDED}
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe is made of `key: value` lines. Keys: {', '.join(Recipe.model_fields)}.")
+        raise RecipeError(f"{shown}: a recipe is made of `key: value` lines. Keys: {', '.join(Recipe.model_fields)}.")
     return content
 
 

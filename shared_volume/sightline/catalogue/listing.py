@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from sightline.catalogue.installation import open_installation, settled_rows
+from sightline.references import task_of
 from sightline.services.database.versions import VersionRecord
 from sightline.services.versioning.claims import is_dead
 from sightline.settings import Settings
@@ -31,6 +32,7 @@ class Listed:
         kind: annotation or dataset.
         version: like v0.1.0.
         state: how far it got.
+        task: what it is for, when it is recorded.
         owner: of a pending version: who claimed it; empty when that attempt gave up.
         lease_until: of a pending version: until when nobody else may take it over.
         images: how many, when it is recorded.
@@ -45,6 +47,7 @@ class Listed:
     kind: Kind
     version: str
     state: State
+    task: str | None = None
     owner: str | None = None
     lease_until: datetime | None = None
     images: int | None = None
@@ -114,6 +117,7 @@ def _list_one(tag: Tag, row: VersionRecord | None, commit: str | None, parents: 
         return replace(known, owner=row.owner, lease_until=row.lease_until)
     return replace(
         known,
+        task=task_of(row.recipe),
         images=row.image_count,
         annotations=row.annotation_count,
         parent=parents.get(row.parent_id) if row.parent_id is not None else None,

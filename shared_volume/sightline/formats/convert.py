@@ -15,7 +15,7 @@ from sightline.formats.class_folders import read_class_folders
 from sightline.formats.coco import read_coco_folder
 from sightline.formats.cvat import read_cvat_folder
 from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form
-from sightline.formats.folder import Listing, list_folder
+from sightline.formats.folder import SPLIT_FOLDERS, Listing, list_folder
 from sightline.formats.reading import Ledger, Picture
 from sightline.formats.turn import turn_upright
 from sightline.formats.voc import read_voc_folder
@@ -31,7 +31,7 @@ _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
     CLASS_FOLDERS: read_class_folders,
 }
 FORMS: Final = (AUTO, LABELME, *_READERS)
-_SPLIT_FOLDERS: Final = frozenset({"images", "train", "val", "valid", "test"})  # they say nothing about an image
+_SAYS_NOTHING: Final = SPLIT_FOLDERS | {"images"}  # of folders, about an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,12 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     listing = list_folder(folder)
     if form == AUTO:
         form = detect_form(listing)
-    if form == LABELME:
-        return Source(folder, form, ())
     ledger = Ledger(policy or Policy().publishing())
+    for name, count in listing.hidden.items():
+        message = f"its name begins with a dot, so what is in it is left out (images: {count}). Rename it."
+        ledger.add(Code.BAD_NAME, name, None, message)
+    if form == LABELME:
+        return Source(folder, form, tuple(ledger.findings))
     for name in listing.unusable:
         ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are no text. Rename it.")
     pictures = merge_pictures(_READERS[form](listing, ledger))
@@ -104,7 +107,8 @@ def merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
 def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger: Ledger) -> None:
     """Images with their JSON, and the folder's other images without, for the policy to decide about."""
     listed = {picture.file: picture.name for picture in pictures}
-    wishes = {image: _short_name(image) for image in listing.images} | listed
+    decided = {found.file for found in ledger.findings if found.code is Code.NO_CLASS}
+    wishes = {image: _short_name(image) for image in listing.images if image not in decided} | listed
     names = choose_names(wishes)
     documents: set[str] = set()
     try:
@@ -154,7 +158,7 @@ def choose_names(wishes: dict[str, str]) -> dict[str, str]:
 
 def _short_name(image: str) -> str:
     *folders, name = image.split("/")
-    return "/".join([*[folder for folder in folders if folder.lower() not in _SPLIT_FOLDERS], name])
+    return "/".join([*[folder for folder in folders if folder.lower() not in _SAYS_NOTHING], name])
 
 
 def _place(source: Path, target: Path) -> None:

@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final
 
 from sightline.errors import SightlineError
-from sightline.formats.class_folders import looks_like_class_folders
+from sightline.formats.class_folders import are_clear, find_classes
 from sightline.formats.folder import Listing, parent_of
 from sightline.formats.reading import Unusable
 from sightline.formats.xml import root_tag
@@ -16,8 +17,10 @@ from sightline.formats.yolo import find_names, label_file
 LABELME: Final = "labelme"
 CLASS_FOLDERS: Final = "folders"
 _LOOKED_AT: Final = 3  # XML files per folder; the others there are of the same kind
+_ANNOTATING: Final = (".json", ".xml", ".txt", ".csv")
 _FORMS_BY_TAG: Final = {"annotation": "voc", "annotations": "cvat"}
 _LABELME_KEYS: Final = (re.compile(rb'"shapes"\s*:\s*\['), re.compile(rb'"imagePath"\s*:\s*"'))
+_HALF: Final = re.compile(rb'"(annotations|shapes)"\s*:\s*\[')  # what is left of a format when the rest is damaged
 _COCO_KEYS: Final = tuple([re.compile(rb'"%s"\s*:\s*\[' % key) for key in (b"images", b"annotations", b"categories")])
 
 
@@ -25,7 +28,7 @@ def detect_form(listing: Listing) -> str:
     """The format of a folder; labelme where no file is of a known one, because its reader says what is missing.
 
     Raises:
-        SightlineError: files of several formats.
+        SightlineError: files of several formats, or of none though there is JSON, which labelme's reader would blame.
     """
     found = dict([*_json_forms(listing), *_xml_forms(listing), *_yolo_forms(listing)])
     if len(found) > 1:
@@ -34,7 +37,34 @@ def detect_form(listing: Listing) -> str:
             f"{listing.root}: annotations in {len(found)} formats: {there}. Say which one to read: --format "
             f"{' or '.join(sorted(found))}."
         )
-    return next(iter(found), CLASS_FOLDERS if looks_like_class_folders(listing) else LABELME)
+    return next(iter(found), "") or _by_folders(listing)
+
+
+def _by_folders(listing: Listing) -> str:
+    """Class folders where the images lie in such beyond doubt and no file may annotate one of them."""
+    annotating = _may_annotate(listing)
+    classes = find_classes(listing.images).values()
+    if are_clear(classes) and not annotating:
+        return CLASS_FOLDERS
+    documents = listing.with_suffix(".json")
+    if any(classes) and documents and annotating.isdisjoint(documents):
+        raise SightlineError(
+            f"{listing.root}: no file annotates an image in a known format. If the images are sorted into a folder per "
+            "class, say --format folders; else say --format with what the files are."
+        )
+    return LABELME
+
+
+def _may_annotate(listing: Listing) -> set[str]:
+    """Files of no known format that are named like an image, or have half of what a format needs."""
+    texts = {file for image in listing.images for file in label_file(image)}
+    stems = {image.rpartition(".")[0] for image in listing.images} | {text.rpartition(".")[0] for text in texts}
+    found = {file for file in listing.with_suffix(*_ANNOTATING) if file.rpartition(".")[0] in stems}
+    for file in listing.with_suffix(".json"):
+        with suppress(Unusable):
+            if file not in found and _HALF.search(listing.read(file)):
+                found.add(file)
+    return found
 
 
 def _json_forms(listing: Listing) -> Iterable[tuple[str, str]]:

@@ -7,8 +7,8 @@ nothing outside the folder can be read, whatever a name says.
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -18,8 +18,18 @@ from sightline.formats.reading import Unusable
 from sightline.images.files import IMAGE_SUFFIXES
 
 LARGEST_FILE: Final = 4 * 1024**3  # bytes; an annotation file above is not read into memory
+SPLIT_FOLDERS: Final = frozenset({"train", "val", "valid", "validation", "test"})
+"""What folders of splits are called, in small letters."""
 PAINTED: Final = frozenset({"SegmentationClass", "SegmentationObject"})  # Pascal VOC's folders of such pictures
 _LOOKED_AT: Final = IMAGE_SUFFIXES | {".json", ".txt", ".xml", ".yaml", ".yml"}
+_SYSTEMS: Final = frozenset(
+    {
+        *(".git", ".svn", ".hg", ".dvc", ".sightline", ".ipynb_checkpoints", ".venv", ".cache", ".idea", ".vscode"),
+        *("__macosx", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd", ".temporaryitems"),
+        *("@eadir", "#recycle", ".@__thumb", ".thumbnails", ".recycle", "$recycle.bin", "system volume information"),
+    }
+)  # folders that programs and systems keep for themselves, in small letters
+_TRASH: Final = ".trash"  # with the user's number behind it on removable media
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -33,6 +43,8 @@ class Listing:
         images: those that are images by their names, without pictures that only paint what is on another.
         by_name: file name (Unicode's composed form) -> images of that name.
         unusable: files whose names hold control characters or bytes that are no text, shown in ASCII; not in `files`.
+        hidden: folders whose names begin with a dot -> how many images lie in them, if any; not in `files`.
+        links: images and folders that are links out of the folder; not in `files`.
     """
 
     root: Path
@@ -40,6 +52,8 @@ class Listing:
     images: tuple[str, ...]
     by_name: dict[str, tuple[str, ...]]
     unusable: tuple[str, ...] = ()
+    hidden: Mapping[str, int] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """The files that end so, in small letters or capitals."""
@@ -101,21 +115,28 @@ def list_folder(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise SightlineError(f"{root}: there is no such folder. Name the folder that holds the annotations and images.")
-    inside = root.resolve()
     files: list[str] = []
     unusable: list[str] = []
+    hidden: dict[str, int] = {}
+    links: list[str] = []
     for directory, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".")]
+        place = Path(directory)
+        for name in below:
+            if _is_hidden(name) and (count := _count_images(place / name)):
+                hidden[_shown(place / name, root)] = count
+        below[:] = [name for name in below if not _is_left_aside(name)]
+        links += [_shown(place / name, root) for name in below if _leads_out(place / name, root)]
         for name in names:
-            path = Path(directory, name)
-            if name.startswith(".") or (path.is_symlink() and not path.resolve().is_relative_to(inside)):
+            path = place / name
+            file = path.relative_to(root).as_posix()
+            if name.startswith("."):
                 continue
-            if path.is_file():
-                file = path.relative_to(root).as_posix()
-                if file.isprintable():
-                    files.append(file)
-                elif suffix_of(file) in _LOOKED_AT:
-                    unusable.append(ascii(file)[1:-1])
+            if _leads_out(path, root):
+                links += [_shown(path, root)] if suffix_of(file) in IMAGE_SUFFIXES else []
+            elif path.is_file() and file.isprintable():
+                files.append(file)
+            elif path.is_file() and suffix_of(file) in _LOOKED_AT:
+                unusable.append(_shown(path, root))
     files.sort()
     images = tuple(
         [file for file in files if suffix_of(file) in IMAGE_SUFFIXES and not PAINTED.intersection(file.split("/")[:-1])]
@@ -124,7 +145,32 @@ def list_folder(root: Path) -> Listing:
     for image in images:
         key = composed(image.rpartition("/")[2])
         by_name[key] = (*by_name.get(key, ()), image)
-    return Listing(root, tuple(files), images, by_name, tuple(sorted(unusable)))
+    return Listing(root, tuple(files), images, by_name, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
+
+
+def _is_left_aside(folder: str) -> bool:
+    return folder.startswith(".") or folder.lower() in _SYSTEMS
+
+
+def _is_hidden(folder: str) -> bool:
+    """Whether a folder is left aside that somebody may have made, not a system."""
+    return folder.startswith(".") and folder.lower() not in _SYSTEMS and not folder.lower().startswith(_TRASH)
+
+
+def _count_images(folder: Path) -> int:
+    return sum(suffix_of(name) in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def _leads_out(path: Path, root: Path) -> bool:
+    try:
+        return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return True
+
+
+def _shown(path: Path, root: Path) -> str:
+    name = path.relative_to(root).as_posix()
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _nearest(candidates: list[str], file: str) -> list[str]:

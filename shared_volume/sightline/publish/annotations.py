@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.annotations.check import AnnotatedBy
-from sightline.annotations.findings import Code, Finding, Policy, require_none_fails
+from sightline.annotations.check import AnnotatedBy, tell_class
+from sightline.annotations.findings import Code, Finding, Policy, list_findings, require_none_fails
 from sightline.annotations.findings import Outcome as Fate
 from sightline.annotations.labelme import Document, copy_document, read_embedded_image, write_document
 from sightline.annotations.read import Annotated, read_annotations
-from sightline.annotations.recipe import read_recipe
+from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.errors import SightlineError
 from sightline.formats.convert import as_labelme
 from sightline.images.files import MAX_PIXELS, ImageError
@@ -51,10 +51,12 @@ class Published:
     Attributes:
         outcome: the publication's.
         findings: what was corrected or left out, by file.
+        unread: images of a folder taken for detection's that have flags and no shape.
     """
 
     outcome: Outcome
     findings: tuple[Finding, ...]
+    unread: int = 0
 
     @property
     def left_out(self) -> int:
@@ -100,21 +102,23 @@ def publish_annotations(
     """
     check_category(category)
     parse_version(version)
-    chosen = _read_policy(place, category, policy or {})
+    recipe = _read_recipe(place, category)
+    chosen = _policy_of(recipe, policy or {})
     with private_folder(place.volume / "sources", ".reading-") as scratch:
         source = as_labelme(folder, form, scratch / "labelme", chosen)
         database = connect(place.database_url.get_secret_value())
         database.migrate()
         items, found = _check(source.folder, scratch, chosen, known_hashes(database, category))
+        chosen_task = task or _told_by([item.annotated.document for item in items])
+        require_task(chosen_task)
+        annotated_by = Task(chosen_task).data.ANNOTATED_BY
+        if annotated_by == "flags":
+            items, unclear = _of_one_class(items, recipe, chosen)
+            found += unclear
         findings = sorted((*source.findings, *found), key=lambda finding: (finding.file, finding.code))
         require_none_fails(findings, _ADVICE)
         documents = [item.annotated.document for item in items]
-        chosen_task = task or _told_by(documents)
-        require_task(chosen_task)
-        annotated_by = Task(chosen_task).data.ANNOTATED_BY
-        if not any(_labels(document, annotated_by) for document in documents):
-            what = "a shape drawn on it" if annotated_by == "shapes" else "a flag that says what it shows"
-            raise SightlineError(f"{folder}: no image has {what}. Annotate some with labelme first.")
+        _require_annotated(folder, documents, annotated_by, findings)
         services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
         outcome = publish(
             services,
@@ -133,13 +137,18 @@ def publish_annotations(
             f"{category} {version} is published with the same content, for {published_for}. A published version never changes: "
             f"publish it for {chosen_task} as another version."
         )
-    return Published(outcome, tuple(findings))
+    unread = 0 if task or annotated_by == "flags" else sum(map(_is_only_flagged, documents))
+    return Published(outcome, tuple(findings), unread)
 
 
-def _read_policy(place: Settings, category: str, chosen: Mapping[str, str]) -> Policy:
+def _read_recipe(place: Settings, category: str) -> Recipe:
     code = place.volume / "code"
     recipe = recipe_file(code, category)
-    return Policy.of({**read_recipe(code / recipe if recipe else None).policy, **chosen}).publishing()
+    return read_recipe(code / recipe if recipe else None, shown_as=recipe)
+
+
+def _policy_of(recipe: Recipe, chosen: Mapping[str, str]) -> Policy:
+    return Policy.of({**recipe.policy, **chosen}).publishing()
 
 
 def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]) -> tuple[list[_Item], list[Finding]]:
@@ -209,6 +218,35 @@ def _told_by(documents: Sequence[Document]) -> str:
     if any(document.shapes for document in documents):
         return DETECTION
     return CLASSIFICATION if any(_labels(document, "flags") for document in documents) else DETECTION
+
+
+def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tuple[list[_Item], list[Finding]]:
+    """The images whose flags name one class, and a finding on each other.
+
+    A class that the recipe does not want is left to record, as shapes of such labels are.
+    """
+    kept, findings = [], []
+    for item in items:
+        told = tell_class(item.annotated.document, recipe)
+        if isinstance(told, str) or told[0] is Code.LABEL_NOT_VALID:
+            kept.append(item)
+        else:
+            findings.append(policy.finding(told[0], item.annotated.file, None, told[1]))
+    return kept, findings
+
+
+def _require_annotated(
+    folder: Path, documents: Iterable[Document], annotated_by: AnnotatedBy, findings: Sequence[Finding]
+) -> None:
+    if any(_labels(document, annotated_by) for document in documents):
+        return
+    what = "a shape drawn on it" if annotated_by == "shapes" else "one flag that says what it shows"
+    told = f" What was found:\n{list_findings(findings)}" if findings else ""
+    raise SightlineError(f"{folder}: no image has {what}. Annotate some with labelme first.{told}")
+
+
+def _is_only_flagged(document: Document) -> bool:
+    return not document.shapes and bool(_labels(document, "flags"))
 
 
 def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:

@@ -51,12 +51,14 @@ class Inputs:
 
     Attributes:
         recipe_folder: the category's folder in the step's frozen code: split file and plug-in.
+        shown_folder: what messages call it: relative to the helper code, as users know it.
         history: what the category's annotation versions published so far.
         findings: what was found when the annotation version was published.
         task: what the annotations are for.
     """
 
     recipe_folder: Path | None = None
+    shown_folder: Path | None = None
     history: Sequence[Candidate] = ()
     findings: Sequence[FindingRow] = ()
     task: str = DETECTION
@@ -163,7 +165,9 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     work = _read(annotation_dir, recipe, Task(inputs.task))
     files = {image.source: hash_image(annotation_dir / image.source) for image in work.images}
     digests = {source: file.sha256 for source, file in files.items()}
-    transformed = transform_images(work.images, annotation_dir, scratch, recipe, inputs.recipe_folder, digests)
+    transformed = transform_images(
+        work.images, annotation_dir, scratch, recipe, inputs.recipe_folder, digests, inputs.shown_folder
+    )
     work.advance(transformed.images, transformed.findings)
     # An annotation of a whole image has no size of its own: min_image_side and max_pixels are about that one.
     work.advance(*(filter_objects(work.images, recipe) if _has_regions(Task(inputs.task)) else (work.images, ())))
@@ -171,7 +175,7 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     if not any(image.instances for image in work.images):
         raise NothingAnnotatedError(_nothing_annotated(annotation_dir, work.findings))
     candidates, earlier = _candidates(work.images, annotation_dir, digests, recipe, inputs.history)
-    listed, listed_sha256 = _listed(recipe, inputs.recipe_folder)
+    listed, listed_sha256 = _listed(recipe, inputs.recipe_folder, inputs.shown_folder)
     splitting = assign_splits(candidates, earlier, recipe, listed)
     work.advance(sorted(work.images, key=lambda image: image.name), splitting.findings)
     work.findings.sort(key=position)
@@ -186,13 +190,14 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     return _Prepared(work, files, transformed, {one.name: one for one in candidates}, splitting, described)
 
 
-def _listed(recipe: Recipe, folder: Path | None) -> tuple[dict[str, str], str | None]:
+def _listed(recipe: Recipe, folder: Path | None, shown: Path | None) -> tuple[dict[str, str], str | None]:
     """What the recipe's split file says, and its sha256."""
     if recipe.split_file is None:
         return {}, None
     if folder is None:
         raise SightlineError(f"The recipe names {recipe.split_file}, but there is no folder of the category.")
-    return read_split_file(folder / recipe.split_file), hash_image(folder / recipe.split_file).sha256
+    path = folder / recipe.split_file
+    return read_split_file(path, (shown or folder) / recipe.split_file), hash_image(path).sha256
 
 
 def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:

@@ -46,26 +46,39 @@ class LoadedPlugin:
         name: file and function, for messages.
         call: the function, its arguments but image and annotations already given.
         sha256: of the file that was loaded, in hex.
+        folder: the file's.
+        shown_as: what messages call the folder.
     """
 
     name: str
     call: Callable[[np.ndarray, list[dict[str, Any]]], Any]
     sha256: str
+    folder: Path
+    shown_as: Path
 
 
-def load_plugin(folder: Path, wanted: Plugin) -> LoadedPlugin:
+def load_plugin(folder: Path, wanted: Plugin, shown_as: Path | None = None) -> LoadedPlugin:
     """Load a plug-in from the category's folder in the step's frozen code, and from nowhere else.
+
+    Args:
+        folder: the category's.
+        wanted: as the recipe names it.
+        shown_as: what messages call the folder, where its own path says nothing to a user.
 
     Raises:
         PluginError: no such file or function, a link that leads out of the folder, or an error while loading.
     """
-    path = folder / wanted.file
+    path, shown = folder / wanted.file, shown_as or folder
     name = f"plug-in {wanted.file}, {wanted.function}"
     if not path.is_file():
         known = [one.name for one in folder.glob("*.py")] if folder.is_dir() else []
-        raise PluginError(f"{path}: there is no such plug-in.{nearest(wanted.file, known)} Put it there.")
+        raise PluginError(
+            f"{shown / wanted.file}: there is no such plug-in.{nearest(wanted.file, known)} Put it there."
+        )
     if path.resolve().parent != folder.resolve():
-        raise PluginError(f"{path}: the plug-in is a link that leads out of its folder. Put the file itself there.")
+        raise PluginError(
+            f"{shown / wanted.file}: the plug-in is a link that leads out of its folder. Put the file itself there."
+        )
     source = path.read_bytes()
     module = ModuleType(f"sightline_plugin_{path.stem}")
     module.__file__ = str(path)
@@ -73,17 +86,21 @@ def load_plugin(folder: Path, wanted: Plugin) -> LoadedPlugin:
         # Compiled from the very bytes that the digest is of; nothing is written beside them.
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{name}: cannot be loaded from {folder}: {_last_lines(error)}") from error
+        raise PluginError(f"{name}: cannot be loaded from {shown}: {_last_lines(error, folder, shown)}") from error
     function = getattr(module, wanted.function, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise PluginError(
-            f"{path}: it has no function {wanted.function!r}.{nearest(wanted.function, known)} "
+            f"{shown / wanted.file}: it has no function {wanted.function!r}.{nearest(wanted.function, known)} "
             "Define it, or correct plugin.function in the recipe."
         )
     arguments = dict(wanted.arguments)
     return LoadedPlugin(
-        name, lambda image, annotations: function(image, annotations, **arguments), hashlib.sha256(source).hexdigest()
+        name,
+        lambda image, annotations: function(image, annotations, **arguments),
+        hashlib.sha256(source).hexdigest(),
+        folder,
+        shown,
     )
 
 
@@ -115,7 +132,7 @@ def transform_image(
     try:
         returned = plugin.call(pixels.copy(), handed)
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{where}: {_last_lines(error)}") from error
+        raise PluginError(f"{where}: {_last_lines(error, plugin.folder, plugin.shown_as)}") from error
     if returned is None:
         return None, None
     try:
@@ -153,6 +170,7 @@ def transform_images(
     recipe: Recipe,
     recipe_folder: Path | None,
     digests: Mapping[str, str],
+    shown_as: Path | None = None,
 ) -> Transformed:
     """Hand every image to the recipe's plug-in, if it names one. Changed pixels are written as PNG, which loses nothing.
 
@@ -163,6 +181,7 @@ def transform_images(
         recipe: names the plug-in.
         recipe_folder: the category's folder in the step's frozen code.
         digests: source of an image -> sha256.
+        shown_as: what messages call the category's folder.
 
     Raises:
         PluginError: it cannot be loaded, raised, or returned what cannot be used.
@@ -171,7 +190,7 @@ def transform_images(
         return Transformed(list(images), [], {}, None)
     if recipe_folder is None:
         raise PluginError(f"The recipe names the plug-in {recipe.plugin.file}, but there is no folder of the category.")
-    plugin = load_plugin(recipe_folder, recipe.plugin)
+    plugin = load_plugin(recipe_folder, recipe.plugin, shown_as)
     done = Transformed([], [], {}, plugin.sha256)
     taken = {image.name for image in images}
     progress = Progress(len(images))
@@ -214,8 +233,10 @@ class _Refused(Exception):  # noqa: N818  # control flow within this file, not a
     """What is wrong with what a plug-in returned."""
 
 
-def _last_lines(error: BaseException) -> str:
-    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+def _last_lines(error: BaseException, folder: Path, shown: Path) -> str:
+    """Where and what was raised; files in `folder` are shown as in the other."""
+    told = "".join(traceback.format_exception(error)).replace(str(folder), str(shown))
+    lines = told.strip().splitlines()
     return "it raised\n" + "\n".join(lines[-TRACEBACK_LINES:])
 
 

@@ -70,14 +70,16 @@ def record_dataset(
     place = settings()
     with record_step(place, "record", Path(code).name, category) as step:
         file = recipe_file(Path(code), category)
-        wanted = read_recipe(Path(code) / file if file else None, recipe)
+        wanted = read_recipe(Path(code) / file if file else None, recipe, file)
+        folder = recipe_folder(Path(code), category)
         services = Services(DatasetRepo.of(place), open_storage(place.storage), step.database)
         annotations = _published(step.database, category, annotation_version)
         with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
             _require_commit(services.repo, annotations, annotation_commit)
             source = copy.pull(copy.place("annotations", category))
             inputs = Inputs(
-                recipe_folder=Path(code) / recipe_folder(Path(code), category),
+                recipe_folder=Path(code) / folder,
+                shown_folder=folder,
                 history=read_history(step.database, annotations, wanted),
                 findings=list_findings(step.database, annotations.id),
                 task=task_of(annotations.recipe),

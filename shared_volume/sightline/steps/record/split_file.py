@@ -19,32 +19,37 @@ class SplitFileError(SightlineError):
     """A split file that cannot be used."""
 
 
-def read_split_file(path: Path) -> dict[str, str]:
+def read_split_file(path: Path, shown_as: Path | None = None) -> dict[str, str]:
     """Which image stays in which split: name -> train, val or test.
 
     A `.json`, `.yaml` or `.yml` file maps splits to lists of names. Any other has a line `name,split` for each image, in
     quotes where a name has a comma; a first line `name,split` is a heading.
 
+    Args:
+        path: the file.
+        shown_as: what messages call it, where its own path says nothing to a user; of the same ending.
+
     Raises:
         SplitFileError: missing, malformed, a split that does not exist, or an image in two splits.
     """
+    shown = shown_as or path
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise SplitFileError(f"{path}: the split file cannot be read ({error.strerror}). Put it there.") from None
+        raise SplitFileError(f"{shown}: the split file cannot be read ({error.strerror}). Put it there.") from None
     except UnicodeDecodeError as error:
-        raise SplitFileError(f"{path}: the split file is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
-    entries = _entries_of_mapping(path, text) if path.suffix.lower() in _MAPPINGS else _entries_of_lines(path, text)
+        raise SplitFileError(f"{shown}: the split file is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
+    entries = _entries_of_mapping(shown, text) if shown.suffix.lower() in _MAPPINGS else _entries_of_lines(shown, text)
     listed: dict[str, str] = {}
     for where, name, split in entries:
         if split not in SPLITS:
             raise SplitFileError(
-                f"{path}, {where}: there is no split {split!r}.{nearest(split, SPLITS)} "
+                f"{shown}, {where}: there is no split {split!r}.{nearest(split, SPLITS)} "
                 f"Write one of {', '.join(SPLITS)}."
             )
         if listed.setdefault(name, split) != split:
             raise SplitFileError(
-                f"{path}, {where}: {name} is listed in {listed[name]} already. Take one of the two out."
+                f"{shown}, {where}: {name} is listed in {listed[name]} already. Take one of the two out."
             )
     return listed
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from sightline.images.files import read_image
 from sightline.models.config import ConfigError
 from sightline.tasks.classification import network  # noqa: F401  # registers the model
-from sightline.tasks.classification.scoring import results_of
+from sightline.tasks.classification.results import results_of
 from sightline.tasks.task import Score
 
 SCOPE = "mmengine"

@@ -10,7 +10,7 @@ import torch
 from sightline.models.bundle import load_state, read_bundle
 from sightline.models.config import config_from_data
 from sightline.tasks.classification.fit import build_model, prepare
-from sightline.tasks.classification.scoring import results_of
+from sightline.tasks.classification.results import results_of
 
 
 class Classifier:

@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from sightline.reports.charts import compared_histogram
 from sightline.reports.page import counted, number
-from sightline.tasks.classification.scoring import answers_of, count_answers
+from sightline.tasks.classification.results import answers_of
+from sightline.tasks.classification.scoring import count_answers
 from sightline.tasks.task import Confusion, ImageScore
 
 RANKED_BY = "Wrong answers first that were surest, right ones likewise."
