@@ -33,7 +33,7 @@ def evaluate(
         device: cpu, cuda, …; empty for a GPU when there is one.
         dataset: reference to the dataset version.
         selected_model: reference to the selected bundle.
-        scores: the selected model's COCO metrics.
+        scores: the selected model's metrics.
         confusion_matrix: of the selected model, boxes at IoU 0.5.
         evaluation_report: scores, curves, confusion, best and worst images.
         model: reference to a trained model; empty when this run trained none.

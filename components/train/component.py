@@ -1,4 +1,4 @@
-"""Fit a detector on a dataset version."""
+"""Fit a model on a dataset version."""
 
 from typing import NamedTuple
 

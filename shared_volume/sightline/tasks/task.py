@@ -41,9 +41,13 @@ class Facts(Protocol):
     """Plain data, imported everywhere."""
 
     CONFIG: str
+    """The config when none is named."""
     SELECT_BY: str
+    """The value that selects the best model when none is named; the higher, the better."""
     HEADLINES: Sequence[str]
+    """The values that are shown first, in this order, as far as a model has them."""
     SHORTEST: Sequence[str]
+    """Those that stand for all others: in a line of the log (overall), in the chart of classes (per class)."""
     CHARTS: Mapping[str, str]
     """Pattern of metrics' names, as of files -> title of the chart of a training that shows them; the first that fits. Metrics
     that none fits share a chart."""
@@ -67,6 +71,7 @@ class Fit(Protocol):
     """Models and datasets as mmengine's Runner takes them."""
 
     SCOPE: str
+    """mmengine's registry in which a config's types are looked up, like mmdet; mmengine when they are registered there."""
 
     def training_dataset(self, config: Any, dataset_dir: Path, classes: Sequence[str]) -> Any: ...
     def evaluation_dataset(self, config: Any, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any: ...

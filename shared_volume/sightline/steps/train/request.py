@@ -21,7 +21,7 @@ class TrainingRequest:
     """What is trained on what; everything that can change the result.
 
     Attributes:
-        code: the step's release folder; its configs/ holds the config.
+        code: the step's release folder, which holds the config.
         config: name of the model config.
         overrides: dotted config keys and their values.
         epochs: 0 for the config's own.

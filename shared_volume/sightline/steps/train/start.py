@@ -37,7 +37,7 @@ def train_model(
     Args:
         code: folder of this step's frozen helper code.
         dataset: reference to what to train on.
-        config: name of a config in code/configs; empty for the task's own.
+        config: name of a config in custom/configs or configs; empty for the task's own.
         overrides: dotted config keys and values that replace the config's.
         epochs: training length; 0 for the config's own.
         select_by: validation metric that decides which epoch is best; empty for the task's own.
