@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+import yaml
 from sqlalchemy import func, select
 
 from sightline.errors import SightlineError
@@ -638,3 +640,28 @@ def test_a_locked_sqlite_file_is_waited_for_then_named(tmp_path: Path, monkeypat
             claiming.result(0.2)
         holder.execute("COMMIT")
         assert claiming.result().owner == "me"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("mysqladmin") is None, reason="mysqladmin is not installed (Debian: mariadb-client)")
+def test_the_manifests_readiness_probe_shakes_hands_as_a_client_does(mariadb_url, tmp_path):
+    """A port that is only opened would count as a broken handshake, and block the address after a hundred."""
+    manifest = Path(__file__).parents[2] / "manifests" / "mysql" / "mysql.yaml"
+    (server,) = (each for each in yaml.safe_load_all(manifest.read_text()) if each["kind"] == "StatefulSet")
+    mysql = next(each for each in server["spec"]["template"]["spec"]["containers"] if each["name"] == "mysql")
+    assert any(each.startswith("--max-connect-errors=") for each in mysql["args"])
+    url = sqlalchemy.make_url(mariadb_url)
+
+    def probe(port: int) -> int:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MYSQL_TCP_PORT": str(port)}
+        environment["MYSQL_PASSWORD"] = str(url.password)
+        return subprocess.run(mysql["readinessProbe"]["exec"]["command"], env=environment, check=False).returncode
+
+    engine = sqlalchemy.create_engine(mariadb_url)
+    with engine.connect() as connection:
+        counts = "SHOW GLOBAL STATUS LIKE 'Aborted_connects'"
+        before = connection.execute(sqlalchemy.text(counts)).one()[1]
+        assert [probe(int(url.port or 0)) for _ in range(3)] == [0, 0, 0]
+        assert connection.execute(sqlalchemy.text(counts)).one()[1] == before
+    with closed_port() as port:
+        assert probe(port) != 0
