@@ -20,6 +20,8 @@ def publish(folder: Path, category: str, version: str, form: str, policy: Mappin
         print(f"published {row.tag}: {row.image_count} images, {row.annotation_count} {what}, commit {commit}")
     else:
         print(f"{category} {version} is already published with the same content: nothing to do")
+    if task_of(row.recipe) != DETECTION:
+        print(f"classes: {', '.join(f'{name} {count}' for name, count in sorted(published.labels.items()))}")
     if published.left_out:
         print(f"left out: {published.left_out} images without a JSON file")
     if published.findings:

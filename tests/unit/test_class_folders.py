@@ -49,6 +49,11 @@ def classes(folder, scratch, form="auto"):
         {"train/cats/1.jpg": "cats", "train/dogs/1.jpg": "dogs", "test/1.jpg": "", "test/2.jpg": ""},
         {"train/train/cats/1.jpg": "cats", "train/train/dogs/1.jpg": "dogs", "test/test/1.jpg": ""},
         {"ok/x.jpg": "ok", "test/x.jpg": "test"},
+        {"ok/2021/x.jpg": "ok", "test/2022/x.jpg": "test"},
+        {f"{split}/{name}/x.jpg": name for split in ("train", "dev") for name in ("cats", "dogs")},
+        {f"{split}/{name}/x.jpg": name for split in ("training", "testing") for name in ("cats", "dogs")},
+        {f"{split}/{name}/x.jpg": name for split in ("train", "test", "day2") for name in ("cats", "dogs")},
+        {"root/cats/1.jpg": "cats", "root/cats/2.jpg": "cats"},
         {"ok/2021/x.jpg": "ok", "test/2021/x.jpg": "test"},
         {"parts/ok/x.jpg": "ok", "parts/test/x.jpg": "test"},
         {"cats/1.jpg": "cats", "dogs/1.jpg": "dogs", "test/cats/2.jpg": "cats", "test/dogs/2.jpg": "dogs"},
@@ -152,3 +157,37 @@ def test_a_class_that_is_a_link_out_of_the_folder_is_told(tmp_path):
     (folder / "round").symlink_to("round")
     _, findings = classes(folder, tmp_path / "out")
     assert findings == [("image_outside_folder", name) for name in ("birds", "cats/9.jpg")]
+
+
+def test_folders_that_repeat_in_folders_of_any_name_are_not_guessed(tmp_path):
+    names = [
+        f"{place}/{kind}/{number}.jpg" for place in ("north", "south") for kind in ("cats", "dogs") for number in (1, 2)
+    ]
+    images(tmp_path / "set", *names)
+    with pytest.raises(SightlineError, match="north, south.*--format folders"):
+        as_labelme(tmp_path / "set", "auto", tmp_path / "scratch")
+    flags, _ = classes(tmp_path / "set", tmp_path / "given", "folders")
+    assert {label for (label,) in flags.values()} == {"north", "south"}
+
+
+def test_pictures_that_are_not_read_are_told_one_by_one(tmp_path):
+    images(tmp_path / "set", *CATS_AND_DOGS)
+    for name in ("cats/9.heic", "birds/1.HEIC"):
+        (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(b"x")
+    source = as_labelme(tmp_path / "set", "auto", tmp_path / "scratch", LENIENT)
+    told = [(str(found.code), found.file) for found in source.findings]
+    assert told == [("unreadable_image", "birds/1.HEIC"), ("unreadable_image", "cats/9.heic")]
+    for path in (tmp_path / "set").rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(SightlineError, match=r"1\.HEIC and pictures of its kind are not read"):
+        as_labelme(tmp_path / "set", "auto", tmp_path / "other")
+
+
+def test_a_class_named_like_vocs_painted_pictures_is_kept_and_links_are_told(tmp_path):
+    images(tmp_path / "set", "SegmentationObject/1.jpg", "cats/1.jpg", "dogs/1.jpg")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "set" / "cats")
+    (tmp_path / "set" / "cats" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    flags, told = classes(tmp_path / "set", tmp_path / "scratch")
+    assert {label for (label,) in flags.values()} == {"SegmentationObject", "cats", "dogs"}
+    assert told == [("image_outside_folder", "cats/gone.jpg"), ("image_outside_folder", "linked")]

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,7 +22,7 @@ from pydantic import (
 from sightline.annotations.findings import Policy
 from sightline.errors import SightlineError, nearest
 from sightline.images.files import MAX_PIXELS
-from sightline.services.runs.recipe_keys import NOT_RECORDED
+from sightline.services.runs.recipe_keys import NOT_RECORDED, load_yaml
 
 MOST_BITS: Final = 20  # by which perceptual hashes of near-duplicates may differ; further apart all images are alike
 
@@ -188,11 +187,11 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, s
 
 def _read_content(path: Path, shown: Path | None) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_bytes())
+        content = load_yaml(path.read_bytes())
     except OSError as error:
         raise RecipeError(f"{shown}: the recipe cannot be read ({error.strerror}).") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{shown}: not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise RecipeError(f"{shown}: not YAML: {error}") from None
     if content is None:
         return {}
     if isinstance(content, dict):
@@ -230,4 +229,7 @@ def _problem(kind: str, location: tuple[int | str, ...], message: str) -> str:
         message = message.removeprefix("Value error, ").removeprefix(f"{where}: ")
         return f"{where}: {message}" if where else message
     known = _NESTED.get(location[0], Recipe).model_fields if len(location) > 1 else Recipe.model_fields
-    return f"there is no key {where!r}.{nearest(str(location[-1]), known).rstrip('.')}"
+    if where in NOT_RECORDED:
+        return f"the key {where!r} is not record's: it counts in the category's recipe file alone"
+    names = [*known, *(NOT_RECORDED if known is Recipe.model_fields else ())]
+    return f"there is no key {where!r}.{nearest(str(location[-1]), names).rstrip('.')}"

@@ -10,6 +10,7 @@ from sightline.formats.folder import SPLIT_FOLDERS, Listing
 from sightline.formats.reading import Ledger, Picture
 from sightline.images.files import ImageError, read_header
 
+SPLITS = SPLIT_FOLDERS | {"training", "testing", "dev", "eval", "evaluation", "holdout"}
 Folders = tuple[str, ...]
 """What an image lies in, outermost first, without `images`."""
 
@@ -17,9 +18,11 @@ Folders = tuple[str, ...]
 def read_class_folders(listing: Listing, ledger: Ledger) -> list[Picture]:
     """An image per file with its class; an image in no class's folder is a finding."""
     for link in listing.links:
-        ledger.add(Code.IMAGE_OUTSIDE, link, None, "it is a link that leads out of the folder. Put the files there.")
+        ledger.add(Code.IMAGE_OUTSIDE, link, None, "it is a link, which is not followed. Put the files there.")
+    for file in listing.foreign:
+        ledger.add(Code.UNREADABLE_IMAGE, file, None, "pictures of this kind are not read. Save it as JPEG or PNG.")
     pictures = []
-    for image, name in find_classes(listing.images).items():
+    for image, name in find_classes(listing.pictures).items():
         if name:
             pictures.append(Picture(image, image, *_size(listing.root / image), (), {name: True}))
         else:
@@ -33,13 +36,31 @@ def find_classes(images: Iterable[str]) -> dict[str, str]:
     The class is the folder right below the root, or below the folder of a split: `cats/2021/1.jpg` and
     `train/cats/2021/1.jpg` are both of cats. Folders called `images` say nothing, nor does a root that all share
     (`photos/cats/1.jpg`, `photos/dogs/1.jpg`). Folders called like splits are splits where classes lie in one of them, and
-    classes where images alone do.
+    classes where images alone do; where the same folders lie in a split and in all beside it, all are splits.
     """
     folders = {image: tuple(one for one in image.split("/")[:-1] if one.lower() != "images") for image in images}
     shared = os.path.commonprefix([place for place in folders.values() if place])
+    if len(set(filter(None, folders.values()))) == 1:
+        shared = shared[:-1]  # all lie in one folder, which is the class
     depth = len(list(takewhile(lambda one: not _is_split(one), shared)))
     below = _name({image: place[depth:] for image, place in folders.items()})
-    return below if are_clear(below.values()) else _name(folders)
+    return below if are_clear(below.values()) or _names_something(below.values()) else _name(folders)
+
+
+def _names_something(classes: Iterable[str]) -> bool:
+    names = set(classes)
+    return "" not in names and not all(map(_is_split, names))
+
+
+def may_be_unknown_splits(images: Iterable[str]) -> bool:
+    """Whether the same folders lie in each of several, as classes do in splits of any name: `north/cats`, `south/cats`."""
+    found = find_classes(images)
+    inner: dict[str, set[str]] = {}
+    for image, name in found.items():
+        if name:
+            parts = image.split("/")[:-1]
+            inner.setdefault(name, set()).update(parts[parts.index(name) + 1 :][:1])
+    return _repeat(inner) and not all(map(_is_split, next(iter(inner.values()))))
 
 
 def are_clear(classes: Iterable[str]) -> bool:
@@ -50,20 +71,32 @@ def are_clear(classes: Iterable[str]) -> bool:
 
 
 def _name(folders: Mapping[str, Folders]) -> dict[str, str]:
-    if _have_splits(folders.values()):
+    inner: dict[str, set[str]] = {}
+    for place in filter(None, folders.values()):
+        inner.setdefault(place[0], set()).update(place[1:2])
+    if _repeat(inner) and any(map(_is_split, inner)):
+        return _name({image: place[1:] for image, place in folders.items()})
+    if _have_splits(inner):
         return _name({image: place[1:] if place and _is_split(place[0]) else place for image, place in folders.items()})
     return {image: place[0] if place else "" for image, place in folders.items()}
 
 
-def _have_splits(folders: Iterable[Folders]) -> bool:
-    """Whether classes lie in folders called like splits, and not just what lies in the classes beside them too."""
-    deep = [place for place in folders if len(place) > 1]
-    in_splits = {place[1] for place in deep if _is_split(place[0])}
-    return not in_splits <= {place[1] for place in deep if not _is_split(place[0])}
+def _have_splits(inner: Mapping[str, set[str]]) -> bool:
+    """Whether classes lie in folders called like splits, and not just what may lie in a class too."""
+    in_splits = set[str]().union(*[below for name, below in inner.items() if _is_split(name)])
+    in_others = set[str]().union(*[below for name, below in inner.items() if not _is_split(name)])
+    several = len(in_splits) > 1 or not in_splits.isdisjoint(inner) or all(map(_is_split, inner))
+    return several and not in_splits <= in_others
+
+
+def _repeat(inner: Mapping[str, set[str]]) -> bool:
+    """Whether the same folders, two at least, lie in each of several."""
+    first = next(iter(inner.values()), set())
+    return len(inner) > 1 and len(first) > 1 and all(below == first for below in inner.values())
 
 
 def _is_split(folder: str) -> bool:
-    return folder.lower() in SPLIT_FOLDERS
+    return folder.lower() in SPLITS
 
 
 def _size(path: Path) -> tuple[int | None, int | None]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from sightline.errors import SightlineError
-from sightline.formats.class_folders import are_clear, find_classes
+from sightline.formats.class_folders import are_clear, find_classes, may_be_unknown_splits
 from sightline.formats.folder import Listing, parent_of
 from sightline.formats.reading import Unusable
 from sightline.formats.xml import root_tag
@@ -43,9 +43,18 @@ def detect_form(listing: Listing) -> str:
 def _by_folders(listing: Listing) -> str:
     """Class folders where the images lie in such beyond doubt and no file may annotate one of them."""
     annotating = _may_annotate(listing)
-    classes = find_classes(listing.images).values()
+    classes = find_classes(listing.pictures).values()
     if are_clear(classes) and not annotating:
+        if may_be_unknown_splits(listing.pictures):
+            raise SightlineError(
+                f"{listing.root}: the same folders lie in each of {', '.join(sorted(set(classes)))}. If those are the classes, "
+                "say --format folders; if they are splits, call them train, val and test."
+            )
         return CLASS_FOLDERS
+    if listing.foreign and not listing.pictures:
+        raise SightlineError(
+            f"{listing.root}: {listing.foreign[0]} and pictures of its kind are not read. Save them as JPEG or PNG."
+        )
     documents = listing.with_suffix(".json")
     if any(classes) and documents and annotating.isdisjoint(documents):
         raise SightlineError(

@@ -21,6 +21,28 @@ LARGEST_FILE: Final = 4 * 1024**3  # bytes; an annotation file above is not read
 SPLIT_FOLDERS: Final = frozenset({"train", "val", "valid", "validation", "test"})
 """What folders of splits are called, in small letters."""
 PAINTED: Final = frozenset({"SegmentationClass", "SegmentationObject"})  # Pascal VOC's folders of such pictures
+FOREIGN_SUFFIXES: Final = frozenset(
+    {
+        *(
+            ".heic",
+            ".heif",
+            ".avif",
+            ".jxl",
+            ".jp2",
+            ".j2k",
+            ".jfif",
+            ".jpe",
+            ".ppm",
+            ".pgm",
+            ".pnm",
+            ".tga",
+            ".psd",
+            ".svg",
+        ),
+        *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr", ".dcm"),
+    }
+)
+"""Of pictures that are not read."""
 _LOOKED_AT: Final = IMAGE_SUFFIXES | {".json", ".txt", ".xml", ".yaml", ".yml"}
 _SYSTEMS: Final = frozenset(
     {
@@ -44,7 +66,7 @@ class Listing:
         by_name: file name (Unicode's composed form) -> images of that name.
         unusable: files whose names hold control characters or bytes that are no text, shown in ASCII; not in `files`.
         hidden: folders whose names begin with a dot -> how many images lie in them, if any; not in `files`.
-        links: images and folders that are links out of the folder; not in `files`.
+        links: images that are links out of the folder or to nothing, and folders that are links; not in `files`.
     """
 
     root: Path
@@ -54,6 +76,16 @@ class Listing:
     unusable: tuple[str, ...] = ()
     hidden: Mapping[str, int] = field(default_factory=dict)
     links: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> list[str]:
+        """All images, those too that in some formats paint what is on another."""
+        return self.with_suffix(*IMAGE_SUFFIXES)
+
+    @property
+    def foreign(self) -> list[str]:
+        """Pictures of kinds that we do not read."""
+        return self.with_suffix(*FOREIGN_SUFFIXES)
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """The files that end so, in small letters or capitals."""
@@ -125,13 +157,13 @@ def list_folder(root: Path) -> Listing:
             if _is_hidden(name) and (count := _count_images(place / name)):
                 hidden[_shown(place / name, root)] = count
         below[:] = [name for name in below if not _is_left_aside(name)]
-        links += [_shown(place / name, root) for name in below if _leads_out(place / name, root)]
+        links += [_shown(place / name, root) for name in below if (place / name).is_symlink()]
         for name in names:
             path = place / name
             file = path.relative_to(root).as_posix()
             if name.startswith("."):
                 continue
-            if _leads_out(path, root):
+            if _leads_out(path, root) or (path.is_symlink() and not path.exists()):
                 links += [_shown(path, root)] if suffix_of(file) in IMAGE_SUFFIXES else []
             elif path.is_file() and file.isprintable():
                 files.append(file)

@@ -51,11 +51,13 @@ class Published:
     Attributes:
         outcome: the publication's.
         findings: what was corrected or left out, by file.
+        labels: class or label -> how many images or shapes have it.
         unread: images of a folder taken for detection's that have flags and no shape.
     """
 
     outcome: Outcome
     findings: tuple[Finding, ...]
+    labels: Mapping[str, int]
     unread: int = 0
 
     @property
@@ -137,8 +139,9 @@ def publish_annotations(
             f"{category} {version} is published with the same content, for {published_for}. A published version never changes: "
             f"publish it for {chosen_task} as another version."
         )
+    labels = sum((_labels(document, annotated_by) for document in documents), Counter[str]())
     unread = 0 if task or annotated_by == "flags" else sum(map(_is_only_flagged, documents))
-    return Published(outcome, tuple(findings), unread)
+    return Published(outcome, tuple(findings), labels, unread)
 
 
 def _read_recipe(place: Settings, category: str) -> Recipe:

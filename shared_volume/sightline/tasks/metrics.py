@@ -6,15 +6,20 @@ whose it is, and a step's release holds the metrics that it computes and no othe
 names, train and evaluate the one that selects.
 """
 
+import copy
 import importlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sightline.errors import SightlineError, nearest
 from sightline.tasks.task import Scores, Task
+
+LONGEST_NAME: Final = 100
+"""Characters of a value's name; SQL takes 255."""
 
 
 class MetricError(SightlineError):
@@ -92,29 +97,60 @@ class Scorer:
         for name in names:
             scores = self._scores_of(name, arguments, required=name in self.named)
             for found, all_values in ((scores.values, values), *_pairs(scores.per_class, per_class, name)):
-                _require_own(name, found)
-                all_values |= {value: float(number) for value, number in found.items()}
+                if clash := sorted(found.keys() & all_values.keys()):
+                    raise MetricError(
+                        f"The metric {name} gives {clash[0]}, which the task's own numbers or another metric have already. "
+                        "Give it another name."
+                    )
+                all_values |= found
         return Scores(values, per_class)
 
     def _scores_of(self, name: str, arguments: Sequence[Any], required: bool) -> Scores:
         for place in metric_places(self.task.name, name):
             try:
                 score = getattr(importlib.import_module(place), "score", None)
-                if score is None:
-                    continue
-                scores = score(*arguments)
+                if score is not None:
+                    # Copies: what a metric does to its arguments must not reach the others, nor what is delivered.
+                    return _checked(name, score(*copy.deepcopy(arguments)))
             except ModuleNotFoundError as error:
                 if error.name is None or not f"{place}.".startswith(f"{error.name}."):
                     raise _failed(place, error) from error
-                continue
-            except SightlineError:
+            except MetricError:
                 raise
             except Exception as error:
                 raise _failed(place, error) from error
-            return scores if isinstance(scores, Scores) else Scores(dict(scores), {})
         if required:
             raise MetricError(f"There is no metric {name!r} with a function score in custom/metrics/{name}.py.")
         return Scores({}, {})
+
+
+def _checked(metric: str, returned: Any) -> Scores:
+    """What a metric returned, if it may."""
+    scores = returned if isinstance(returned, Scores) else Scores(returned, {})
+    per_class = scores.per_class
+    if not isinstance(per_class, Mapping) or not all(isinstance(each, Mapping) for each in per_class.values()):
+        raise MetricError(
+            f"The metric {metric}: values per class are a dict by class of dicts by name, not {per_class!r}."
+        )
+    return Scores(_own(metric, scores.values), {str(name): _own(metric, values) for name, values in per_class.items()})
+
+
+def _own(metric: str, values: Any) -> dict[str, float]:
+    """A metric's values as plain numbers."""
+    if not isinstance(values, Mapping):
+        raise MetricError(f"The metric {metric} must return its values by name, a dict, or Scores; not {values!r:.80}.")
+    for name, value in values.items():
+        if not isinstance(name, str) or (name != metric and not name.startswith(f"{metric}_")):
+            raise MetricError(
+                f"The metric {metric} names a value {name!r:.80}: the names of its values are {metric}, or begin with {metric}_."
+            )
+        if not re.fullmatch(r"[\w.@:-]+", name) or len(name) > LONGEST_NAME:
+            raise MetricError(
+                f"The metric {metric} names a value {name!r:.80}: at most {LONGEST_NAME} letters, digits and _ . : @ -"
+            )
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise MetricError(f"The metric {metric} gives {value!r:.80} for {name}: a value is a plain number (float).")
+    return {name: float(value) for name, value in values.items()}
 
 
 def _pairs(
@@ -123,16 +159,6 @@ def _pairs(
     if strange := sorted(found.keys() - known.keys()):
         raise MetricError(f"The metric {metric} scores the class {strange[0]!r}, which the truth does not have.")
     return [(values, known[name]) for name, values in found.items()]
-
-
-def _require_own(metric: str, values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if name != metric and not name.startswith(f"{metric}_"):
-            raise MetricError(
-                f"The metric {metric} names a value {name!r}: the names of its values are {metric}, or begin with {metric}_."
-            )
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise MetricError(f"The metric {metric} gives {value!r} for {name}: a value is a plain number (float).")
 
 
 def _failed(place: str, error: Exception) -> MetricError:

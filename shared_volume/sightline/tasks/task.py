@@ -7,6 +7,7 @@ The truth of a split (`train.json`, …) has COCO's lists `images`, `annotations
 and `category_id`, and whatever else its task knows. A model's results are a list of the same, with `score`.
 """
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -266,10 +267,22 @@ def _broken(name: str, error: Exception) -> UnknownTaskError:
     )
 
 
-def require_task(task: str) -> None:
-    """Make sure that a task has all its parts, and that its data part says how images are annotated.
+_CONTRACT: Final[Mapping[str, type]] = {
+    "facts": Facts,
+    "data": Data,
+    "fit": Fit,
+    "predict": Predict,
+    "scoring": Scoring,
+    "draw": Draw,
+    "report": Report,
+}
 
-    Only facts and data are imported: where versions are published there may be no torch, which others need.
+
+def require_task(task: str) -> None:
+    """Make sure that a task has all its parts, each with what the contract names.
+
+    Only facts and data are imported: where versions are published there may be no torch, which others need. What others
+    define is read from their text.
 
     Raises:
         UnknownTaskError: names what is missing, or the error that facts or data raise when they are imported.
@@ -288,13 +301,43 @@ def require_task(task: str) -> None:
             f"The task {task} lacks {', '.join(f'{part}.py' for part in missing)}; see sightline/tasks/task.py."
         )
 
+    for part, contract in _CONTRACT.items():
+        if lacking := _lacking(task, part, contract):
+            raise UnknownTaskError(
+                f"The task {task}'s {part}.py lacks {', '.join(lacking)}; see class {contract.__name__} in sightline/tasks/task.py."
+            )
+
+
+def is_known(task: str) -> bool:
+    """Whether there is a task of this name."""
+    return task.isidentifier() and _is_there(task, "facts")
+
 
 def _is_there(task: str, part: str) -> bool:
+    return bool(_file_of(task, part))
+
+
+def _file_of(task: str, part: str) -> str:
+    """The file of a part, the users' own first; empty when there is none."""
     for name in _places(task, part):
         with contextlib.suppress(ModuleNotFoundError):
-            if importlib.util.find_spec(name):
-                return True
-    return False
+            if (found := importlib.util.find_spec(name)) and found.origin:
+                return found.origin
+    return ""
+
+
+def _lacking(task: str, part: str, contract: type) -> list[str]:
+    """What a contract names and a part's text does not define. A part that takes over all of another is believed."""
+    defined: set[str] = set()
+    for node in ast.walk(ast.parse(Path(_file_of(task, part)).read_bytes())):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            defined |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+    names = {*contract.__annotations__, *vars(contract)}
+    return [] if "*" in defined else sorted(name for name in names - defined if not name.startswith("_"))
 
 
 def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:

@@ -224,7 +224,8 @@ def _bases(config: Path) -> list[str]:
 def _assigned(config: Path, name: str) -> Any:
     """What a config sets a name to, read without running it; None when it does not."""
     for node in ast.parse(config.read_bytes()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and target and ast.unparse(target) == name:
             try:
                 return ast.literal_eval(node.value)
             except ValueError:

@@ -22,14 +22,19 @@ class RecipeKeyError(SightlineError):
 
 
 def read_metrics(code: Path, category: str) -> tuple[str, ...]:
-    """The metrics that a category's recipe names; none when it has no recipe, or one that record will refuse.
+    """The metrics that a category's recipe names; none when it has no recipe.
 
     Raises:
-        RecipeKeyError: they are no list of names.
+        RecipeKeyError: they are no list of names, or the recipe is not YAML.
     """
     recipe = recipe_file(code, category)
-    content = _content(code / recipe) if recipe else None
-    named = (content or {}).get(METRICS) or ()
+    if recipe is None:
+        return ()
+    try:
+        content = load_yaml((code / recipe).read_bytes())
+    except ValueError as error:
+        raise RecipeKeyError(f"{recipe}: not YAML: {error}. Correct it there.") from None
+    named = (content.get(METRICS) if isinstance(content, dict) else None) or ()
     if not isinstance(named, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in named):
         raise RecipeKeyError(
             f"{recipe}: metrics: {named!r} is not a list of metrics' names, like [f1]. Correct it there."
@@ -45,7 +50,7 @@ def keep_recorded(recipe: Path) -> None:
     content = _content(recipe)
     if content is not None:
         recorded = {key: value for key, value in content.items() if key not in NOT_RECORDED}
-        recipe.write_text(yaml.safe_dump(recorded, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        recipe.write_text(yaml.safe_dump(recorded, sort_keys=False), encoding="utf-8")
 
 
 def write_metrics(code: Path, names: Sequence[str]) -> None:
@@ -62,7 +67,19 @@ def frozen_metrics(release: Path) -> tuple[str, ...]:
 
 def _content(recipe: Path) -> dict[Any, Any] | None:
     try:
-        content = yaml.safe_load(recipe.read_bytes())
-    except yaml.YAMLError:
+        content = load_yaml(recipe.read_bytes())
+    except ValueError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def load_yaml(text: bytes) -> Any:
+    """What YAML holds.
+
+    Raises:
+        ValueError: it is none, or has a date or number that does not exist, or is too deep; in one line.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from None

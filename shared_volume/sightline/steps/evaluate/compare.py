@@ -66,6 +66,7 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
         score = Scorer(Task(dataset.task), request.metrics, request.select_by)
         scored = _score_all(score, candidates, truth, dataset_dir, str(choose_device(request.device)))
         best = _select(scored, request.select_by)
+        _require_sense(best, request.select_by, score.task, truth)
         return _deliver(place, step, request, dataset_dir, truth, scored, best)
 
 
@@ -146,6 +147,16 @@ def _select(scored: Sequence[Scored], select_by: str) -> Scored:
         return -math.inf if math.isnan(number) else number
 
     return max(scored, key=value)
+
+
+def _require_sense(best: Scored, select_by: str, task: Task, truth: Mapping[str, Any]) -> None:
+    """A task's own number is undefined where a split lacks what it measures; a metric of somebody's own must say something."""
+    if math.isfinite(best.scores.values[select_by]) or select_by in task.scoring.score(truth, []).values:
+        return
+    raise SightlineError(
+        f"{select_by} is {best.scores.values[select_by]} for the best candidate, so nothing can be selected by it. Correct the "
+        "metric, or select by another."
+    )
 
 
 def _deliver(

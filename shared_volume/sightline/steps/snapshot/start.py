@@ -24,7 +24,7 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
 from sightline.steps.snapshot.outside import images_digest, models_digest
 from sightline.tasks.metrics import metric_places, require_metrics, selecting_places
-from sightline.tasks.task import Task, part_names
+from sightline.tasks.task import Task, is_known, part_names, require_task
 from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def start_run(
     if train_follows:
         config = config or Task(task).facts.CONFIG
         _require_task(live, config, task, f"{category} {annotation_version or dataset_version}")
+    require_task(task)
     metrics = read_metrics(live, category)
     require_metrics(live, task, metrics)
     parts = {step: names_of_parts(task, step, metrics, select_by) for step in steps}
@@ -162,6 +163,10 @@ def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str)
 
 def _require_task(code: Path, config: str, task: str, trained_on: str) -> None:
     named = config_task(code, config) or DETECTION
+    if named != task and not is_known(named):
+        raise SightlineError(
+            f"The config {config} says task = {named!r}, and there is no such task in sightline/tasks or custom/tasks. Correct it."
+        )
     if named != task:
         raise SightlineError(
             f"The config {config} is for the task {named}, and {trained_on} is annotated for {task}. Choose a config for {task}, "

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def _deliver(
         candidates["best"] = Candidate("best", loop.best.epoch, weights)
     else:
         candidates["best"] = Candidate("best", loop.epoch, candidates["last"].weights)
-    metric = loop.best.value if loop.best.epoch else None
+    metric = loop.best.value if loop.best.epoch and math.isfinite(loop.best.value) else None
     written = {}
     for name, candidate in candidates.items():
         bundle = loop.options.folder / "bundles" / name

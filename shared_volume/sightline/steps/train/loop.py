@@ -173,6 +173,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
                 f"There is no metric {self.options.select_by!r} to select by. This model has: {', '.join(sorted(values))}."
             )
         value = values[self.options.select_by]
+        if math.isnan(value):
+            value = -math.inf  # nothing compares with it: the first would stay the best for good
         if self.best.epoch == 0 or value > self.best.value + self.options.min_delta:
             self.best = Best(value, self._epoch)
             save_whole(self.options.best_weights, self.runner.model.state_dict())
