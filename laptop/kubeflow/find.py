@@ -3,8 +3,8 @@
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any
 
+from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server
 from laptop.kubeflow.sql import Records
 from sightline.errors import SightlineError
@@ -34,10 +34,12 @@ def find_run_id(which: str, server: Server | None, records: Records, problem: st
     return found[0]
 
 
-def newest_runs(server: Server) -> Iterator[Any]:
+def newest_runs(server: Server) -> Iterator[Run]:
     """The server's runs, newest first."""
     place = {"namespace": server.namespace} if server.namespace else {}
-    yield from server.list(server.api("runs").run_service_list_runs, "runs", sort_by="created_at desc", **place)
+    for said in server.list(server.api("runs").run_service_list_runs, "runs", sort_by="created_at desc", **place):
+        if (run := read(Run, said)).run_id:
+            yield run
 
 
 def _matching(which: str, server: Server | None, records: Records) -> Iterator[str]:

@@ -3,14 +3,14 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.sql import Records, failure_of
-from laptop.kubeflow.tasks import ENDED, StepState, nothing_new, steps_of
+from laptop.kubeflow.tasks import ENDED, FAILED, NOT_BEGUN, STOPPED, StepState, nothing_new, state_of, steps_of
 from sightline.processes.deadline import deadline_seconds
 from sightline.tasks.task import headlines_of
 
@@ -36,12 +36,12 @@ def follow(server: Server, run_id: str, records: Records) -> int:
     return 1
 
 
-def _wait(server: Server, run_id: str, console: Console) -> Any:
+def _wait(server: Server, run_id: str, console: Console) -> Run:
     shown: dict[str, str] = {}
     silent_since: float | None = None
     while True:
         try:
-            run = server.ask(server.api("runs").run_service_get_run, run_id=run_id)
+            run = read(Run, server.ask(server.api("runs").run_service_get_run, run_id=run_id))
             silent_since = None
         except ServerError as error:
             # The run does not need us: a server that restarts is waited for.
@@ -52,7 +52,7 @@ def _wait(server: Server, run_id: str, console: Console) -> Any:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             continue
         for step in steps_of(run):
-            if shown.get(step.name) != step.state:
+            if step.state != NOT_BEGUN and shown.get(step.name) != step.state:
                 shown[step.name] = step.state
                 console.print(_line(step))
         if run.state in ENDED:
@@ -65,14 +65,14 @@ def _line(step: StepState) -> str:
     return f"  {step.name:<10} {step.state:<8}{time_taken}".rstrip()
 
 
-def _end(run: Any, records: Records) -> str:
-    if run.state == "CANCELED":
+def _end(run: Run, records: Records) -> str:
+    if state_of(run) == STOPPED:
         return "the run was stopped by somebody"
     recorded = failure_of(records, run.run_id)
-    failed = [step for step in steps_of(run) if step.state == "failed"]
+    failed = [step for step in steps_of(run) if step.state == FAILED]
     if recorded:
         return f"the step {recorded[0]} failed: {recorded[1]}"
-    said = run.error.message if run.error else ""
+    said = run.error.message
     if not failed:
         return f"the run failed: {said or 'Kubeflow gives no reason; the events of its pods may'}"
     reason = failed[-1].message or said
@@ -80,7 +80,7 @@ def _end(run: Any, records: Records) -> str:
     return f"the step {failed[-1].name} failed: {reason or f'Kubeflow gives no reason; {where}'}"
 
 
-def _print_end(console: Console, run: Any, records: Records) -> None:
+def _print_end(console: Console, run: Run, records: Records) -> None:
     steps = steps_of(run)
     if nothing_new(steps):
         console.print("nothing new: every step was reused, code and data are those of an earlier run")

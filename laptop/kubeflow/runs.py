@@ -4,17 +4,18 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from laptop.kubeflow.access import access_of
+from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, try_connect
 from laptop.kubeflow.find import UUID, newest_runs
 from laptop.kubeflow.sql import Records, open_records
 from laptop.kubeflow.tables import print_table
-from laptop.kubeflow.tasks import STATES, StepState, nothing_new, steps_of
+from laptop.kubeflow.tasks import StepState, nothing_new, state_of, steps_of
 
 SHORT = 8  # characters of a run's id, enough to tell runs apart
 LONGEST_REASON = 200  # characters of a reason in the table
@@ -95,19 +96,19 @@ def _recorded(records: Records, category: str | None) -> dict[str, Any]:
     return {run.id: run for run in list_runs(records.database, category)}
 
 
-def _row(run: Any, record: Any, records: Records) -> RunRow:
+def _row(run: Run | None, record: Any, records: Records) -> RunRow:
     steps = steps_of(run) if run else ()
     rows = _steps(steps, record, records)
-    parameters: Mapping[str, Any] = (run.runtime_config.parameters or {}) if run and run.runtime_config else {}
+    parameters = run.runtime_config.parameters if run else {}
     sql = record.state if record else ""
     if any(step.sql == "lost" for step in rows):
         sql = "lost"
-    state = STATES.get(run.state, str(run.state).lower()) if run else ""
+    state = state_of(run) if run else ""
     return RunRow(
         id=run.run_id if run else record.id,
         name=run.display_name if run else "",
         category=str(parameters.get("category") or (record.category if record else "")),
-        started_at=run.created_at if run else record.started_at,
+        started_at=run.began if run else record.started_at,
         kubeflow=state,
         sql=sql,
         note="nothing new: every step reused" if state == "done" and nothing_new(steps) else "",
