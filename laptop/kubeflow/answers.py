@@ -111,6 +111,30 @@ class RuntimeConfig(Answer):
     parameters: Values = {}
 
 
+class Reference(Answer):
+    """The pipeline that a run is of."""
+
+    pipeline_id: Text = ""
+
+
+class Info(Answer):
+    """What a pipeline is called in its own text."""
+
+    name: Text = ""
+
+
+class Spec(Answer):
+    """A pipeline's text, as it was uploaded; with a platform's part it stands one level deeper."""
+
+    pipeline_info: Part[Info] = Info()
+
+
+class SpecOfRun(Spec):
+    """The text of a run's pipeline, where the run came with its own."""
+
+    pipeline_spec: Part[Spec] = Spec()
+
+
 class Run(Answer):
     """A run, ours or another pipeline's."""
 
@@ -120,6 +144,8 @@ class Run(Answer):
     created_at: Moment = None
     finished_at: Moment = None
     recurring_run_id: Text = ""
+    pipeline_version_reference: Part[Reference] = Reference()
+    pipeline_spec: Part[SpecOfRun] = SpecOfRun()
     runtime_config: Part[RuntimeConfig] = RuntimeConfig()
     error: Part[Trouble] = Trouble()
     state_history: Parts[Change] = []
@@ -172,6 +198,7 @@ class Pipeline(Answer):
 
     pipeline_id: Text = ""
     pipeline_version_id: Text = ""
+    name: Text = ""
     display_name: Text = ""
     description: Text = ""
 

@@ -24,6 +24,7 @@ OLDEST = (2, 5)
 CONNECT_SECONDS = 10.0
 TOKEN_IN_POD = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105  # where Kubeflow mounts it, not a token
 NAMESPACE_IN_POD = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+NAMESPACE = "kubeflow"  # of a server for a single user
 PAGE = 100  # entries; servers give 200 at most
 
 
@@ -59,7 +60,7 @@ class Server:
     @property
     def pods(self) -> str:
         """The Kubernetes namespace of the runs' pods."""
-        return self.namespace or self._access.namespace or "kubeflow"
+        return self.namespace or self._access.namespace or NAMESPACE
 
     def api(self, name: str) -> Any:
         """One of the server's interfaces, with its generated methods: runs, experiments, pipelines, …"""
@@ -139,6 +140,11 @@ def try_connect(access: Access) -> tuple[Server | None, str]:
         return connect(access), ""
     except ServerError as error:
         return None, str(error)
+
+
+def namespace_of(server: Server | None, access: Access) -> str:
+    """The Kubernetes namespace of the runs' pods, also where the server cannot be reached."""
+    return server.pods if server else access.namespace or NAMESPACE
 
 
 def _as_it_came(response: Any, _kind: Any) -> str:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from components.parameters import STEPS
 from laptop.kubeflow.answers import Node, Run
 
-NOT_BEGUN, PENDING, RUNNING, DONE, REUSED, FAILED, STOPPED = (
-    "not begun", "pending", "running", "done", "reused", "failed", "stopped",
+NOT_BEGUN, PENDING, RUNNING, DONE, REUSED, FAILED, STOPPED, LOST = (
+    "not begun", "pending", "running", "done", "reused", "failed", "stopped", "lost",
 )  # fmt: skip
 STATES = {
     "": NOT_BEGUN,
