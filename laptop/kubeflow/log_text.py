@@ -44,7 +44,7 @@ def _is_around(text: str) -> bool:
     if ARGO.match(text) or EXECUTORS_TALK.match(text):
         return True
     said = LAUNCHER.match(text)
-    return bool(said) and (said[1] == "I" or bool(EXIT.search(said[2])))
+    return said is not None and (said[1] == "I" or bool(EXIT.search(said[2])))
 
 
 def reason_in(log: str) -> str:

@@ -5,13 +5,14 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TextIO
 
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
 from laptop.kubeflow.find import find_run_id
 from laptop.kubeflow.log_text import own_lines
+from laptop.kubeflow.pod_answers import Pod
 from laptop.kubeflow.pod_state import age_of, place_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
 from laptop.kubeflow.reasons import SHORT, waiting_of
@@ -87,6 +88,7 @@ class _Printing:
     def all(self) -> bool:
         """Print; whether there was a pod."""
         while True:
+            run = self.asked.run() if self.follow else None  # before the pods: none is made after its step has ended
             for pod in self._new():
                 self._seen.add(pod.metadata.name)
                 print(f"== {place_of(pod).step}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
@@ -94,11 +96,11 @@ class _Printing:
                 for line in lines if self.raw else own_lines(lines):
                     sys.stdout.write(line)
                     sys.stdout.flush()
-            if not self.follow or self._is_over():
+            if not self.follow or self._is_over(run):
                 return bool(self._seen)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def _new(self) -> list[Any]:
+    def _new(self) -> list[Pod]:
         """The pods that ran our steps, in the order they were made; a step that was tried again has several."""
         found = [pod for pod in self.pods.of_run(self.asked.run_id) if _is_a_steps(pod)]
         chosen = [pod for pod in found if self.asked.step in (None, place_of(pod).step)]
@@ -107,9 +109,8 @@ class _Printing:
             print(f"no pod of {self.asked.step} in this run; there are pods of {names}", file=sys.stderr)
         return sorted((pod for pod in chosen if pod.metadata.name not in self._seen), key=age_of)
 
-    def _is_over(self) -> bool:
+    def _is_over(self, run: Run | None) -> bool:
         """Whether no further pod is to come; if one is, say what is waited for."""
-        run = self.asked.run()
         if run is None or run.state in ENDED:
             return True
         steps = {step.name: step for step in steps_of(run)}
@@ -128,12 +129,12 @@ class _Printing:
         return False
 
 
-def _is_a_steps(pod: Any) -> bool:
+def _is_a_steps(pod: Pod) -> bool:
     place = place_of(pod)
     return bool(place.step) and not place.driver
 
 
-def _lines(pods: Pods, pod: Any, follow: bool) -> Iterator[str]:
+def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:
     """The log so far, or to the end of the pod."""
     name = pod.metadata.name
     told = ""
@@ -149,7 +150,7 @@ def _lines(pods: Pods, pod: Any, follow: bool) -> Iterator[str]:
     yield from pods.lines(name, follow)
 
 
-def _print_reasons(asked: _Asked, out: Any) -> None:
+def _print_reasons(asked: _Asked, out: TextIO) -> None:
     for row in asked.rows(asked.run()):
         if row.failed:
             print_framed(f"reason: {row.name} failed: {row.reason}", out)

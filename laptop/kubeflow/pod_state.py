@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+
+from laptop.kubeflow.pod_answers import Event, Pod, Terminated
 
 NODE_NAME = "workflows.argoproj.io/node-name"
 CONTAINER = "main"
@@ -28,10 +29,9 @@ class Place:
     driver: bool
 
 
-def place_of(pod: Any) -> Place:
+def place_of(pod: Pod) -> Place:
     """From a node name like wf(0).root(0).train(0).executor(0) or wf(0).root(0).train-driver(0); no step where it is neither's."""
-    annotations = (pod.metadata.annotations if pod.metadata else None) or {}
-    names = [re.sub(r"\(\d+\)$", "", part) for part in annotations.get(NODE_NAME, "").split(".")]
+    names = [re.sub(r"\(\d+\)$", "", part) for part in str(pod.metadata.annotations.get(NODE_NAME, "")).split(".")]
     if len(names) > 2 and names[-1] == "executor":
         return Place(names[-2], driver=False)
     if len(names) > 1 and names[-1].endswith(DRIVER) and names[-1] != f"root{DRIVER}":
@@ -39,20 +39,20 @@ def place_of(pod: Any) -> Place:
     return Place("", driver=names[-1].endswith(DRIVER))
 
 
-def age_of(pod: Any) -> tuple[datetime, str]:
+def age_of(pod: Pod) -> tuple[datetime, str]:
     """To sort pods by when they were made."""
-    return pod.metadata.creation_timestamp or LONG_AGO, pod.metadata.name or ""
+    return pod.metadata.creation_timestamp or LONG_AGO, pod.metadata.name
 
 
-def waits_for(pod: Any, events: Iterable[Any] = ()) -> str:
+def waits_for(pod: Pod, events: Iterable[Event] = ()) -> str:
     """Why a pod has not started; empty while nothing is wrong."""
     state = pod.status
-    for each in (*(state.init_container_statuses or ()), *(state.container_statuses or ())):
-        waiting = each.state.waiting if each.state else None
-        if waiting and waiting.reason and waiting.reason not in BEING_MADE:
+    for each in (*state.init_container_statuses, *state.container_statuses):
+        waiting = each.state.waiting
+        if waiting.reason and waiting.reason not in BEING_MADE:
             said = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason
             return f"the image {each.image} cannot be pulled ({said})" if waiting.reason in NO_IMAGE else said
-    for condition in state.conditions or ():
+    for condition in state.conditions:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
             return _unscheduled(condition.message, pod)
     troubles = [each for each in events if each.reason in TROUBLES and each.message]
@@ -60,28 +60,27 @@ def waits_for(pod: Any, events: Iterable[Any] = ()) -> str:
         return ""
     newest = max(troubles, key=_when)
     if newest.reason == SCHEDULING:
-        scheduled = any(each.type == "PodScheduled" and each.status == "True" for each in state.conditions or ())
+        scheduled = any(each.type == "PodScheduled" and each.status == "True" for each in state.conditions)
         return "" if scheduled else _unscheduled(newest.message, pod)
     return f"{newest.reason}: {newest.message}"
 
 
-def _when(event: Any) -> datetime:
+def _when(event: Event) -> datetime:
     """An event's newest moment; any of its fields may be null."""
-    series = event.series.last_observed_time if event.series else None
-    made = event.metadata.creation_timestamp if event.metadata else None
-    return series or event.last_timestamp or event.event_time or event.first_timestamp or made or LONG_AGO
+    times = (event.series.last_observed_time, event.last_timestamp, event.event_time, event.first_timestamp)
+    return next(filter(None, times), None) or event.metadata.creation_timestamp or LONG_AGO
 
 
-def _unscheduled(message: str, pod: Any) -> str:
+def _unscheduled(message: str, pod: Pod) -> str:
     asks = {}
-    for container in pod.spec.containers if pod.spec else ():
-        if container.name == CONTAINER and container.resources:
-            asks = {**(container.resources.limits or {}), **(container.resources.requests or {})}
+    for container in pod.spec.containers:
+        if container.name == CONTAINER:
+            asks = {**container.resources.limits, **container.resources.requests}
     told = ", ".join(f"{name} {amount}" for name, amount in sorted(asks.items()))
     return f"no node takes it: {message.rstrip('. ')}{f' (it asks for {told})' if told else ''}"
 
 
-def ended(pod: Any) -> str:
+def ended(pod: Pod) -> str:
     """How a pod was ended from outside; empty where its own log tells why it ended, or where it goes on."""
     state = pod.status
     if state.reason == "DeadlineExceeded":
@@ -100,22 +99,22 @@ def ended(pod: Any) -> str:
     return ""
 
 
-def terminated(pod: Any) -> Any:
+def terminated(pod: Pod) -> Terminated | None:
     """How the step's container ended, or None."""
-    for each in pod.status.container_statuses or ():
-        if each.name == CONTAINER and each.state and each.state.terminated:
+    for each in pod.status.container_statuses:
+        if each.name == CONTAINER and each.state.terminated:
             return each.state.terminated
     return None
 
 
-def failed(pod: Any) -> bool:
+def failed(pod: Pod) -> bool:
     """Whether it failed; what Argo's container beside it says does not matter."""
     over = terminated(pod)
     return over.exit_code != 0 if over else pod.status.phase == "Failed"
 
 
-def _memory(pod: Any) -> str:
-    for container in pod.spec.containers if pod.spec else ():
-        if container.name == CONTAINER and container.resources:
-            return str((container.resources.limits or {}).get("memory", ""))
+def _memory(pod: Pod) -> str:
+    for container in pod.spec.containers:
+        if container.name == CONTAINER:
+            return str(container.resources.limits.get("memory", ""))
     return ""

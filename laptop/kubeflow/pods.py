@@ -1,11 +1,14 @@
 """Kubernetes as far as a run's pods go: asked aloud by `logs`, and in silence by those who can do without it."""
 
 import contextlib
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from laptop.kubeflow.answers import entries, read, read_all
+from laptop.kubeflow.pod_answers import Event, Pod
 from laptop.kubeflow.pod_state import CONTAINER
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
@@ -32,18 +35,17 @@ class Pods:
     def __init__(self, cluster: Any, namespace: str, timeout: Any = None) -> None:
         self._cluster, self.namespace, self._timeout = cluster, namespace, timeout
 
-    def of_run(self, run_id: str) -> list[Any]:
+    def of_run(self, run_id: str) -> list[Pod]:
         """A run's pods, drivers' too."""
         return self._list(f"{RUN_LABEL}={run_id}")
 
     def runs(self) -> set[str]:
         """The runs of which there are pods."""
-        return {str((pod.metadata.labels or {}).get(RUN_LABEL)) for pod in self._list(RUN_LABEL)}
+        return {str(pod.metadata.labels.get(RUN_LABEL)) for pod in self._list(RUN_LABEL)}
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> Pod:
         """A pod."""
-        with telling(self.namespace):
-            return self._cluster.read_namespaced_pod(name, self.namespace, _request_timeout=self._seconds())
+        return read(Pod, self._ask(self._cluster.read_namespaced_pod, name=name))
 
     def lines(self, name: str, follow: bool) -> Iterator[str]:
         """What the step's container prints, as it comes."""
@@ -63,21 +65,27 @@ class Pods:
             )  # fmt: skip
             return bytes(answer.data).decode("utf-8", errors="replace")
 
-    def events(self, name: str) -> list[Any]:
+    def events(self, name: str) -> list[Event]:
         """What happened to a pod."""
-        with telling(self.namespace):
-            return list(
-                self._cluster.list_namespaced_event(
-                    self.namespace, field_selector=f"involvedObject.name={name}", _request_timeout=self._seconds()
-                ).items
-            )
+        said = self._ask(self._cluster.list_namespaced_event, field_selector=f"involvedObject.name={name}")
+        return read_all(Event, entries(said, "items"))
 
-    def _list(self, selector: str) -> list[Any]:
+    def _list(self, selector: str) -> list[Pod]:
+        said = self._ask(self._cluster.list_namespaced_pod, label_selector=selector)
+        return read_all(Pod, entries(said, "items"))
+
+    def _ask(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
         with telling(self.namespace):
-            found = self._cluster.list_namespaced_pod(
-                self.namespace, label_selector=selector, _request_timeout=self._seconds()
+            answer = method(
+                namespace=self.namespace, _preload_content=False, _request_timeout=self._seconds(), **values
             )
-            return list(found.items)
+            try:
+                said = json.loads(answer.data)
+            except ValueError:
+                said = None
+        if not isinstance(said, Mapping):
+            raise RefusedError("Kubernetes answers with something else than its JSON. Check the cluster of KUBECONFIG.")
+        return said
 
     def _seconds(self) -> Any:
         return self._timeout or deadline_seconds()
@@ -99,7 +107,6 @@ def open_pods(namespace: str, timeout: Any = None) -> Pods:
             "Logs come from the cluster's pods, and nothing here says how to reach it. Set KUBECONFIG, as for kubectl."
         ) from None
     configuration = client.Configuration.get_default_copy()
-    configuration.client_side_validation = False  # what a cluster leaves out is no error of ours
     if timeout is not None:
         configuration.retries = 0
     return Pods(client.CoreV1Api(client.ApiClient(configuration)), namespace, timeout)
