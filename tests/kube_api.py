@@ -19,8 +19,9 @@ def serve_pods(
     status: int = 200,
     asked: list[str] | None = None,
     events: Sequence[Any] = (),
+    nodes: Sequence[Any] = (),
 ) -> Iterator[str]:
-    """A server of these pods, their logs and events; the address. With a status it refuses everything."""
+    """A server of these pods, their logs and events, and of a workflow with these nodes; the address. With a status it refuses everything."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802
@@ -31,6 +32,9 @@ def serve_pods(
             name = address.path.split("/pods")[-1].strip("/")
             if status != 200:
                 self._send(json.dumps({"kind": "Status", "code": status, "message": "refused"}), status)
+            elif address.path == "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows":
+                workflow = {"status": {"nodes": {str(number): node for number, node in enumerate(nodes)}}}
+                self._send(json.dumps({"items": [workflow]}))
             elif address.path.endswith("/events"):
                 name = query["fieldSelector"].partition("=")[2]
                 found = [event for event in events if event["involvedObject"]["name"] == name]

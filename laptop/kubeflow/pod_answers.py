@@ -106,3 +106,24 @@ class Event(Answer):
     event_time: Moment = None
     first_timestamp: Moment = None
     last_timestamp: Moment = None
+
+
+class WorkflowNode(Answer):
+    """One of the nodes of Argo's workflow: a pod is one, also where it could not be made."""
+
+    name: Text = ""
+    type: Text = ""
+    phase: Text = ""
+    message: Text = ""
+
+
+class WorkflowStatus(Answer):
+    """A workflow as it is; its nodes by their ids."""
+
+    nodes: Values = {}
+
+
+class Workflow(Answer):
+    """Argo's record of a run."""
+
+    status: Part[WorkflowStatus] = WorkflowStatus()

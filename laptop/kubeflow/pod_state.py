@@ -30,8 +30,13 @@ class Place:
 
 
 def place_of(pod: Pod) -> Place:
-    """From a node name like wf(0).root(0).train(0).executor(0) or wf(0).root(0).train-driver(0); no step where it is neither's."""
-    names = [re.sub(r"\(\d+\)$", "", part) for part in str(pod.metadata.annotations.get(NODE_NAME, "")).split(".")]
+    """A pod's, from the name of its node."""
+    return place_at(str(pod.metadata.annotations.get(NODE_NAME, "")))
+
+
+def place_at(node: str) -> Place:
+    """From a name like wf(0).root(0).train(0).executor(0) or wf(0).root(0).train-driver(0); no step where it is neither's."""
+    names = [re.sub(r"\(\d+\)$", "", part) for part in node.split(".")]
     if len(names) > 2 and names[-1] == "executor":
         return Place(names[-2], driver=False)
     if len(names) > 1 and names[-1].endswith(DRIVER) and names[-1] != f"root{DRIVER}":

@@ -1,6 +1,7 @@
 """Kubernetes as far as a run's pods go: asked aloud by `logs`, and in silence by those who can do without it."""
 
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -8,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from laptop.kubeflow.answers import entries, read, read_all
-from laptop.kubeflow.pod_answers import Event, Pod
+from laptop.kubeflow.pod_answers import Event, Pod, Workflow, WorkflowNode
 from laptop.kubeflow.pod_state import CONTAINER
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 
 RUN_LABEL = "pipeline/runid"
+WORKFLOWS = {"group": "argoproj.io", "version": "v1alpha1", "plural": "workflows"}
 TAIL = 400  # lines of a log in which a reason is looked for
 GLANCE_SECONDS = (2.0, 8.0)
 """To connect and to answer, where nobody waits for Kubernetes."""
@@ -69,6 +71,16 @@ class Pods:
         """What happened to a pod."""
         said = self._ask(self._cluster.list_namespaced_event, field_selector=f"involvedObject.name={name}")
         return read_all(Event, entries(said, "items"))
+
+    def unmade(self, run_id: str) -> list[WorkflowNode]:
+        """The nodes of a run's workflow whose pod Kubernetes does not let be made, like beyond a quota."""
+        from kubernetes import client
+
+        ask = client.CustomObjectsApi(self._cluster.api_client).list_namespaced_custom_object
+        said = self._ask(ask, **WORKFLOWS, label_selector=f"{RUN_LABEL}={run_id}")
+        nodes = [read(Workflow, each).status.nodes.values() for each in entries(said, "items")]
+        found = read_all(WorkflowNode, itertools.chain.from_iterable(nodes))
+        return [node for node in found if (node.type, node.phase) == ("Pod", "Pending") and node.message]
 
     def _list(self, selector: str) -> list[Pod]:
         said = self._ask(self._cluster.list_namespaced_pod, label_selector=selector)

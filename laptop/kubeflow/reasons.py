@@ -1,13 +1,14 @@
 """Why a step failed, or has not started: one sentence, from wherever it stands."""
 
+import contextlib
 import re
 from typing import Any
 
 from components.parameters import PARAMETERS
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.log_text import driver_reason_in, reason_in, sentence
-from laptop.kubeflow.pod_state import age_of, ended, failed, place_of, waits_for
-from laptop.kubeflow.pods import Glance, Pods
+from laptop.kubeflow.pod_state import Place, age_of, ended, failed, place_at, place_of, waits_for
+from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.tasks import StepState
 
 SHORT = 8  # characters of a run's id, enough to tell runs apart
@@ -65,8 +66,18 @@ def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
             continue
         why = waits_for(pod) or waits_for(pod, pods.events(pod.metadata.name))
         if why:
-            found[place.step or "snapshot"] = f"the pod that prepares it: {why}" if place.driver else why
+            found[place.step or "snapshot"] = _of(place, why)
+    if found:
+        return found
+    with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows
+        for node in pods.unmade(run_id):
+            place = place_at(node.name)
+            found[place.step or "snapshot"] = _of(place, f"its pod cannot be made: {sentence(node.message)}")
     return found
+
+
+def _of(place: Place, why: str) -> str:
+    return f"the pod that prepares it: {why}" if place.driver else why
 
 
 def _wrong_quantity(run: Run, step: str) -> str:

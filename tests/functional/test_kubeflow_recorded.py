@@ -28,7 +28,7 @@ from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_server import Answer, KfpServer, Request, serve
 from tests.kube_api import serve_pods, write_kubeconfig
 from tests.ports import closed_port, silent_port
-from tests.recorded_runs import RUNS, log_of, moved, pending, pod_of, recorded
+from tests.recorded_runs import FOLDER, RUNS, log_of, moved, pending, pod_of, recorded
 from tests.unit.test_answers import PLACES, spoil
 
 OTHERS = ("KF_PIPELINES_", "KFP_", "SIGHTLINE_", "KUBE", "SSL_CERT_FILE")
@@ -417,6 +417,19 @@ def test_runs_and_wait_say_why_a_pod_is_pending(server, command, wait, kubernete
         said = wait(run_id)
     assert said.out.count(f"train      cannot start: {why}") == 1
     assert said.status == 1
+
+
+def test_a_quota_that_lets_no_pod_be_made_is_told(server, command, kubernetes):
+    run_id = put(server, waiting_run())
+    nodes = json.loads((FOLDER / "pending_pod.json").read_text())["workflow_nodes"]
+    for node in nodes:
+        node["name"] = node["name"].replace(".big", ".train")
+        if node["phase"] == "Pending":
+            node["message"] = 'pods "train" is forbidden: exceeded quota: team, requested: limits.memory=64Gi'
+    with serve_pods([], {}, nodes=nodes) as address:
+        kubernetes(address)
+        steps = {each["name"]: each["waits"] for each in rows(command("runs", "--json"))[run_id]["steps"]}
+    assert steps["train"].startswith('its pod cannot be made: pods "train" is forbidden: exceeded quota: team')
 
 
 def test_a_driver_that_waits_is_told_of_its_step(server, command, kubernetes):
