@@ -178,6 +178,11 @@ class KfpServer:
             request, "pipelines", [each for each in self.pipelines.values() if each.get("namespace", "") == namespace]
         )
 
+    def get_pipeline(self, _: Request, pipeline_id: str) -> Any:
+        if pipeline_id not in self.pipelines:
+            raise _error(404, 5, f"Pipeline {pipeline_id} not found")
+        return self.pipelines[pipeline_id]
+
     def upload_pipeline(self, request: Request) -> Any:
         name, namespace = request.query["name"], request.query.get("namespace", "")
         spec = _pipeline(request.body)
@@ -378,6 +383,7 @@ ROUTES: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("GET", "/pipelines"): KfpServer.list_pipelines,
     ("POST", "/pipelines/upload"): KfpServer.upload_pipeline,
     ("POST", "/pipelines/upload_version"): KfpServer.upload_version,
+    ("GET", f"/pipelines/{ID}"): KfpServer.get_pipeline,
     ("GET", f"/pipelines/{ID}/versions"): KfpServer.list_versions,
     ("GET", f"/pipelines/{ID}/versions/{ID}"): KfpServer.get_version,
     ("GET", "/experiments"): KfpServer.list_experiments,

@@ -1,8 +1,8 @@
-"""The two questions that `logs` asks Kubernetes, answered over HTTP from pods that a real one described."""
+"""The questions that `logs`, `runs` and `--wait` ask Kubernetes, answered over HTTP from pods that a real one described."""
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,9 +14,14 @@ import yaml
 
 @contextmanager
 def serve_pods(
-    pods: list[Any], logs: Mapping[str, str], status: int = 200, asked: list[str] | None = None
+    pods: list[Any],
+    logs: Mapping[str, str],
+    status: int = 200,
+    asked: list[str] | None = None,
+    events: Sequence[Any] = (),
+    nodes: Sequence[Any] = (),
 ) -> Iterator[str]:
-    """A server of these pods and their logs; the address. With a status it refuses everything."""
+    """A server of these pods, their logs and events, and of a workflow with these nodes; the address. With a status it refuses everything."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802
@@ -27,13 +32,21 @@ def serve_pods(
             name = address.path.split("/pods")[-1].strip("/")
             if status != 200:
                 self._send(json.dumps({"kind": "Status", "code": status, "message": "refused"}), status)
+            elif address.path == "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows":
+                workflow = {"status": {"nodes": {str(number): node for number, node in enumerate(nodes)}}}
+                self._send(json.dumps({"items": [workflow]}))
+            elif address.path.endswith("/events"):
+                name = query["fieldSelector"].partition("=")[2]
+                found = [event for event in events if event["involvedObject"]["name"] == name]
+                self._send(json.dumps({"kind": "EventList", "apiVersion": "v1", "items": found}))
             elif name.endswith("/log"):
                 self._send(logs[name.removesuffix("/log")] if query["container"] == "main" else "not ours")
             elif name:
                 self._send(json.dumps(next(pod for pod in pods if pod["metadata"]["name"] == name)))
             else:
-                key, _, value = query["labelSelector"].partition("=")
-                found = [pod for pod in pods if pod["metadata"]["labels"].get(key) == value]
+                key, equals, value = query["labelSelector"].partition("=")
+                labels = [(pod, pod["metadata"].get("labels") or {}) for pod in pods]
+                found = [pod for pod, those in labels if key in those and (not equals or those[key] == value)]
                 self._send(json.dumps({"kind": "PodList", "apiVersion": "v1", "items": found}))
 
         def _send(self, text: str, code: int = 200) -> None:

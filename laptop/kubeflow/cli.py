@@ -90,15 +90,17 @@ def _add_runs(verbs: argparse._SubParsersAction, parents: list[argparse.Argument
     parser = verbs.add_parser("runs", parents=parents, help="list runs: what Kubeflow says and what SQL says")
     parser.add_argument("--category", help="only this one's")
     parser.add_argument("--limit", type=positive, default=10, metavar="N", help="how many, newest first (default: 10)")
+    parser.add_argument("--all", action="store_true", help="other pipelines' runs too")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=_runs)
 
 
 def _add_logs(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("logs", parents=parents, help="print the log of a run's steps (needs kubectl's access)")
-    parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest")
+    parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest (of ours)")
     parser.add_argument("step", metavar="STEP", nargs="?", help="like train (default: every step)")
-    parser.add_argument("--follow", action="store_true", help="go on while the step runs")
+    parser.add_argument("--follow", action="store_true", help="wait for the step, and go on while it runs")
+    parser.add_argument("--raw", action="store_true", help="with all that Kubeflow's own programs say around it")
     parser.set_defaults(run=_logs)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from laptop.kubeflow.answers import Page, entries, read
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 
@@ -23,6 +24,7 @@ OLDEST = (2, 5)
 CONNECT_SECONDS = 10.0
 TOKEN_IN_POD = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105  # where Kubeflow mounts it, not a token
 NAMESPACE_IN_POD = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+NAMESPACE = "kubeflow"  # of a server for a single user
 PAGE = 100  # entries; servers give 200 at most
 
 
@@ -58,46 +60,38 @@ class Server:
     @property
     def pods(self) -> str:
         """The Kubernetes namespace of the runs' pods."""
-        return self.namespace or self._access.namespace or "kubeflow"
+        return self.namespace or self._access.namespace or NAMESPACE
 
     def api(self, name: str) -> Any:
         """One of the server's interfaces, with its generated methods: runs, experiments, pipelines, …"""
         return getattr(self._client, name)
 
-    def ask(self, method: Callable[..., Any], **values: Any) -> Any:
-        """What the server answers.
+    def ask(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
+        """What the server answers, as it came: `answers.py` reads it.
 
         Raises:
             ServerError: no answer, a refusal, or something that is no answer of Kubeflow Pipelines.
         """
-        return self._ask(method, values)[0]
-
-    def ask_json(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
-        """The same as it came: the client's own record leaves out what its version does not know.
-
-        Raises:
-            ServerError: as from `ask`.
-        """
-        found: Mapping[str, Any] = json.loads(self._ask(method, values)[1])
-        return found
-
-    def _ask(self, method: Callable[..., Any], values: Mapping[str, Any]) -> tuple[Any, str]:
-        api: Any = method.__self__.api_client  # type: ignore[attr-defined]
+        # The client's own records refuse a state that they do not know, and leave out every field that is new.
+        method.__self__.api_client.deserialize = _as_it_came  # type: ignore[attr-defined]
         with _telling(self._access, self.host):
-            answer = method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds()))
-        text = str(api.last_response.data)
-        if not text.lstrip().startswith("{"):
+            text = method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds()))
+        try:
+            answer = json.loads(text)
+        except (TypeError, ValueError):
+            answer = None
+        if not isinstance(answer, Mapping):
             raise ServerError(_login_page(self._access, self.host))
-        return answer, text
+        return answer
 
     def list(self, method: Callable[..., Any], field_name: str, **values: Any) -> Iterator[Any]:
         """All entries of a list, page by page."""
         token = ""
         while True:
             answer = self.ask(method, page_token=token, page_size=PAGE, **values)
-            yield from getattr(answer, field_name) or ()
-            token = answer.next_page_token or ""
-            if not token:
+            yield from entries(answer, field_name)
+            before, token = token, read(Page, answer).next_page_token
+            if not token or token == before:
                 return
 
     def link(self, run_id: str) -> str:
@@ -120,7 +114,7 @@ def connect(access: Access) -> Server:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     server = Server(client, access)
     try:
-        health = server.ask_json(server.api("healthzs").healthz_service_get_healthz)
+        health = server.ask(server.api("healthzs").healthz_service_get_healthz)
     except ServerError as error:
         if error.status == 404:
             raise ServerError(
@@ -146,6 +140,15 @@ def try_connect(access: Access) -> tuple[Server | None, str]:
         return connect(access), ""
     except ServerError as error:
         return None, str(error)
+
+
+def namespace_of(server: Server | None, access: Access) -> str:
+    """The Kubernetes namespace of the runs' pods, also where the server cannot be reached."""
+    return server.pods if server else access.namespace or NAMESPACE
+
+
+def _as_it_came(response: Any, _kind: Any) -> str:
+    return str(response.data)
 
 
 def _client(access: Access) -> "kfp.Client":

@@ -3,10 +3,10 @@
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from laptop.kubeflow.connect import Server
-from laptop.kubeflow.sql import Records
+from laptop.kubeflow.ours import Ours, newest_runs
+from laptop.kubeflow.sql import Records, recorded_runs
 from sightline.errors import SightlineError
 
 LATEST = "latest"
@@ -14,7 +14,7 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def find_run_id(which: str, server: Server | None, records: Records, problem: str) -> str:
-    """The one run whose id begins so, or the newest for `latest`.
+    """The one run whose id begins so, or the newest of ours for `latest`.
 
     Raises:
         SightlineError: none, or several.
@@ -28,35 +28,21 @@ def find_run_id(which: str, server: Server | None, records: Records, problem: st
     found = list(dict.fromkeys(_matching(which, server, records)))
     if which == LATEST and found:
         return found[0]
+    if which == LATEST:
+        raise SightlineError(
+            "There is no run of ours yet. `python pipeline.py runs --all` lists other pipelines' runs too."
+        )
     if len(found) != 1:
         what = f"begins several runs: {', '.join(found[:5])}. Give more of it" if found else "begins no run's id"
         raise SightlineError(f"{which} {what}. `python pipeline.py runs` lists runs.")
     return found[0]
 
 
-def newest_runs(server: Server) -> Iterator[Any]:
-    """The server's runs, newest first."""
-    place = {"namespace": server.namespace} if server.namespace else {}
-    yield from server.list(server.api("runs").run_service_list_runs, "runs", sort_by="created_at desc", **place)
-
-
 def _matching(which: str, server: Server | None, records: Records) -> Iterator[str]:
-    begins = "" if which == LATEST else which
-    for each in itertools.chain(_on_server(server), _in_sql(records)):
-        if each.startswith(begins):
-            yield each
-            if which == LATEST:
-                return
-
-
-def _on_server(server: Server | None) -> Iterator[str]:
-    return (run.run_id for run in newest_runs(server)) if server else iter(())
-
-
-def _in_sql(records: Records) -> Iterator[str]:
-    """Runs on laptops are here only."""
-    if records.database is None:
-        return iter(())
-    from sightline.services.database.runs import list_runs
-
-    return (run.id for run in list_runs(records.database))
+    if which == LATEST:
+        # Runs on laptops are in SQL only.
+        ours = Ours(server, recorded_runs(records)).newest() if server else ()
+        yield from itertools.islice(itertools.chain((run.run_id for run in ours), recorded_runs(records)), 1)
+        return
+    on_server = (run.run_id for run in newest_runs(server)) if server else ()
+    yield from (each for each in itertools.chain(on_server, recorded_runs(records)) if each.startswith(which))

@@ -2,62 +2,135 @@
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from itertools import islice
 
 from rich.console import Console
 from rich.table import Table
 
+from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server, ServerError
-from laptop.kubeflow.sql import Records, failure_of
-from laptop.kubeflow.tasks import ENDED, StepState, nothing_new, steps_of
+from laptop.kubeflow.lost import why_lost
+from laptop.kubeflow.made_by import Scores, scores_of
+from laptop.kubeflow.ours import newest_runs
+from laptop.kubeflow.pods import Glance
+from laptop.kubeflow.reasons import SHORT, waiting_of
+from laptop.kubeflow.sql import Records, recorded_steps, still_there
+from laptop.kubeflow.steps import step_rows
+from laptop.kubeflow.tables import print_framed
+from laptop.kubeflow.tasks import (
+    ENDED,
+    NOT_BEGUN,
+    PENDING,
+    RUNNING,
+    STOPPED,
+    StepState,
+    nothing_new,
+    state_of,
+    steps_of,
+)
 from sightline.processes.deadline import deadline_seconds
 from sightline.tasks.task import headlines_of
 
 SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_BETWEEN_DOUBTS = 60.0
+"""Between two looks whether a run that says nothing is still there."""
+OTHERS = 100  # runs, by whose pods the server's cluster is known
 INTERRUPTED = 130
 
 
 def follow(server: Server, run_id: str, records: Records) -> int:
-    """Show the run until it ends. Returns the exit status: 0, 1 when it failed or was stopped, 130 after Ctrl-C."""
+    """Show the run until it ends. Returns the exit status: 0, 1 when it failed, was stopped or is lost, 130 after Ctrl-C."""
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    glance = Glance(server.pods)
     try:
-        run = _wait(server, run_id, console)
+        run, lost = _Following(server, run_id, records, glance, console).to_the_end()
     except KeyboardInterrupt:
         print(f"\nno longer following; the run goes on: {server.link(run_id)}", file=sys.stderr)
         print("follow it with: python pipeline.py runs; stop it in the UI", file=sys.stderr)
         return INTERRUPTED
+    records = still_there(records)
     if run.state == "SUCCEEDED":
         _print_end(console, run, records)
         console.print(server.link(run_id))
         return 0
-    print(f"error: {_end(run, records)}", file=sys.stderr)
-    print(f"{server.link(run_id)}\nits log: python pipeline.py logs {run_id[:8]}", file=sys.stderr)
+    step, why = ("", f"the run is lost: {lost}") if lost else _end(run, records, glance)
+    print_framed(f"error: {why}", sys.stderr)
+    log = f"python pipeline.py logs {run_id[:SHORT]}{f' {step}' if step else ''}"
+    print(f"{server.link(run_id)}\nits log: {log}", file=sys.stderr)
     return 1
 
 
-def _wait(server: Server, run_id: str, console: Console) -> Any:
-    shown: dict[str, str] = {}
-    silent_since: float | None = None
-    while True:
-        try:
-            run = server.ask(server.api("runs").run_service_get_run, run_id=run_id)
-            silent_since = None
-        except ServerError as error:
-            # The run does not need us: a server that restarts is waited for.
-            silent_since = silent_since or time.monotonic()
-            passing = error.status in (0, 429) or error.status >= 500
-            if not passing or time.monotonic() - silent_since > deadline_seconds():
-                raise ServerError(f"{error} The run {run_id} goes on without us.", error.status) from None
+class _Following:
+    """One look after the other, and what was shown so far."""
+
+    def __init__(self, server: Server, run_id: str, records: Records, glance: Glance, console: Console) -> None:
+        self._server, self._run_id, self._records, self._glance = server, run_id, records, glance
+        self._console = console
+        self._shown: dict[str, str] = {}
+        self._waits: dict[str, str] = {}
+        self._silent_since: float | None = None
+        self._doubted = time.monotonic()
+
+    def to_the_end(self) -> tuple[Run, str]:
+        """The run as it ended, or why it is lost."""
+        while True:
+            run = self._look()
+            if run is not None:
+                self._show(run)
+                if run.state in ENDED:
+                    return self._once_more(run), ""
+                if lost := self._lost(run):
+                    return run, lost
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            continue
-        for step in steps_of(run):
-            if shown.get(step.name) != step.state:
-                shown[step.name] = step.state
-                console.print(_line(step))
-        if run.state in ENDED:
-            return run
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _look(self) -> Run | None:
+        """The run; None while the server is silent. The run does not need us: a server that restarts is waited for."""
+        try:
+            said = self._server.ask(self._server.api("runs").run_service_get_run, run_id=self._run_id)
+        except ServerError as error:
+            self._silent_since = self._silent_since or time.monotonic()
+            passing = error.status in (0, 429) or error.status >= 500
+            if not passing or time.monotonic() - self._silent_since > deadline_seconds():
+                raise ServerError(f"{error} The run {self._run_id} goes on without us.", error.status) from None
+            return None
+        self._silent_since = None
+        return read(Run, said).model_copy(update={"run_id": self._run_id})
+
+    def _once_more(self, run: Run) -> Run:
+        """In the second in which a run ends its steps may still be said to run."""
+        if any(step.state in (PENDING, RUNNING) for step in steps_of(run)):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            again = self._look()
+            if again is not None and again.state in ENDED:
+                self._show(again)
+                return again
+        return run
+
+    def _show(self, run: Run) -> None:
+        steps = steps_of(run)
+        for step in steps:
+            if step.state != NOT_BEGUN and self._shown.get(step.name) != step.state:
+                self._shown[step.name] = step.state
+                self._console.print(_line(step), markup=False)
+        if run.state in ENDED or any(step.state == RUNNING for step in steps):
+            return
+        for name, why in (self._glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}).items():
+            if self._waits.get(name) != why:
+                self._waits[name] = why
+                self._console.print(f"  {name:<10} cannot start: {why}", markup=False)
+
+    def _lost(self, run: Run) -> str:
+        if time.monotonic() - self._doubted < SECONDS_BETWEEN_DOUBTS:
+            return ""
+        self._doubted = time.monotonic()
+        records = still_there(self._records)
+        return why_lost(run, recorded_steps(records, run.run_id), self._glance, self._others)
+
+    def _others(self) -> set[str]:
+        try:
+            return {run.run_id for run in islice(newest_runs(self._server), OTHERS)}
+        except ServerError:
+            return set()
 
 
 def _line(step: StepState) -> str:
@@ -65,41 +138,39 @@ def _line(step: StepState) -> str:
     return f"  {step.name:<10} {step.state:<8}{time_taken}".rstrip()
 
 
-def _end(run: Any, records: Records) -> str:
-    if run.state == "CANCELED":
-        return "the run was stopped by somebody"
-    recorded = failure_of(records, run.run_id)
-    failed = [step for step in steps_of(run) if step.state == "failed"]
-    if recorded:
-        return f"the step {recorded[0]} failed: {recorded[1]}"
-    said = run.error.message if run.error else ""
-    if not failed:
-        return f"the run failed: {said or 'Kubeflow gives no reason; the events of its pods may'}"
-    reason = failed[-1].message or said
-    where = f"SQL could tell more: {records.missing}" if records.missing else "its log tells more"
-    return f"the step {failed[-1].name} failed: {reason or f'Kubeflow gives no reason; {where}'}"
+def _end(run: Run, records: Records, glance: Glance) -> tuple[str, str]:
+    """The step at which a run ended, if it was one, and why."""
+    if state_of(run) == STOPPED:
+        return "", "the run was stopped by somebody"
+    rows = step_rows(run, run.run_id, recorded_steps(records, run.run_id), glance, records.missing)
+    failed = [row for row in rows if row.failed]
+    if failed:
+        return failed[0].name, f"the step {failed[0].name} failed: {failed[0].reason}"
+    return "", f"the run failed: {run.error.message or 'Kubeflow gives no reason; the events of its pods may'}"
 
 
-def _print_end(console: Console, run: Any, records: Records) -> None:
+def _print_end(console: Console, run: Run, records: Records) -> None:
     steps = steps_of(run)
     if nothing_new(steps):
         console.print("nothing new: every step was reused, code and data are those of an earlier run")
-    scores = _scores(records, run.run_id)
-    if scores:
+    scores = scores_of(run, records)
+    headlines = headlines_of(scores.values) if scores else ()
+    if scores and headlines:
         table = Table(title="scores of the selected model")
         table.add_column("metric")
         table.add_column("value", justify="right")
-        for name in headlines_of(scores):
-            table.add_row(name, f"{scores[name]:.3f}")
+        for name in headlines:
+            table.add_row(name, f"{scores.values[name]:.3f}")
         console.print(table)
+        if scores.made_by:
+            console.print(_maker(scores), markup=False)
     elif any(step.name == "evaluate" for step in steps):
-        why = f"not from SQL: {records.missing}" if records.missing else "SQL has them under the run that made them"
+        why = f"not from SQL: {records.missing}" if records.missing else "SQL has none of this run"
         console.print(f"scores: in the UI, step evaluate, artifact scores ({why})")
 
 
-def _scores(records: Records, run_id: str) -> Mapping[str, float | None]:
-    if records.database is None:
-        return {}
-    from sightline.services.database.scores import list_evaluations
-
-    return next((each.overall for each in list_evaluations(records.database, run_id) if each.selected), {})
+def _maker(scores: Scores) -> str:
+    made = f"the run {scores.made_by} of {scores.made_at:%Y-%m-%d %H:%M} UTC"
+    if scores.sure:
+        return f"made by {made}"
+    return f"made by {made}, if it is the one that was reused: code or data of the runs with these parameters differ"

@@ -1,24 +1,28 @@
-"""`pipeline.py logs`: what the steps of a run printed."""
+"""`pipeline.py logs`: what the steps of a run printed, and why it failed."""
 
 import argparse
-import contextlib
-import os
-import re
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TextIO
 
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.connect import Server, try_connect
+from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
 from laptop.kubeflow.find import find_run_id
-from laptop.kubeflow.sql import Records, open_records
+from laptop.kubeflow.log_text import own_lines
+from laptop.kubeflow.pod_answers import Pod
+from laptop.kubeflow.pod_state import age_of, place_of, waits_for
+from laptop.kubeflow.pods import Glance, Pods, open_pods
+from laptop.kubeflow.reasons import SHORT, waiting_of
+from laptop.kubeflow.sql import Records, open_records, recorded_steps, still_there
+from laptop.kubeflow.steps import StepRow, step_rows
+from laptop.kubeflow.tables import print_framed
+from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
 from sightline.errors import SightlineError
-from sightline.processes.deadline import deadline_seconds
 
 SECONDS_BETWEEN_LOOKS = 2.0
-NODE_NAME = "workflows.argoproj.io/node-name"
-CONTAINER = "main"
 
 
 def logs(options: argparse.Namespace) -> int:
@@ -32,128 +36,166 @@ def logs(options: argparse.Namespace) -> int:
         print(f"== the whole run on this laptop, {local}", file=sys.stderr)
         sys.stdout.write(local.read_text(encoding="utf-8", errors="replace"))
         return 0
+    namespace = namespace_of(server, access)
+    asked = _Asked(run_id, options.step, server, records, Glance(namespace))
     try:
-        cluster = _cluster()
-        pods = _pods(cluster, server.pods if server else access.namespace or "kubeflow", run_id, options.step)
+        printed = _Printing(open_pods(namespace), asked, options.follow, options.raw).all()
     except SightlineError as error:
-        return _elsewhere(str(error), run_id, options.step, server, records)
-    if not pods:
-        gone = f"The pods of run {run_id[:8]} are gone: Kubernetes removes them some time after the end."
-        return _elsewhere(gone, run_id, options.step, server, records)
-    for pod in pods:
-        print(f"== {_step_of(pod)}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
-        for line in _lines(cluster, pod, options.follow):
-            sys.stdout.write(line)
-            sys.stdout.flush()
+        return _elsewhere(str(error), asked)
+    if not printed:
+        return _without_pods(asked)
+    _print_reasons(asked, sys.stderr if options.raw else sys.stdout)
     return 0
 
 
-def _cluster() -> Any:
-    """A client of the Kubernetes API, as kubectl would reach it.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The run and the step whose log is wanted, and who knows of them."""
 
-    Raises:
-        SightlineError: nothing says where it is.
-    """
-    from kubernetes import client, config
+    run_id: str
+    step: str | None
+    server: Server | None
+    records: Records
+    glance: Glance
 
-    try:
-        in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
-        config.load_incluster_config() if in_cluster else config.load_kube_config()
-    except (config.ConfigException, OSError):
-        raise SightlineError(
-            "Logs come from the cluster's pods, and nothing here says how to reach it. Set KUBECONFIG, as for kubectl."
-        ) from None
-    return client.CoreV1Api()
+    def run(self) -> Run | None:
+        """What Kubeflow says of the run now; None where it says nothing."""
+        if self.server is None:
+            return None
+        try:
+            return read(Run, self.server.ask(self.server.api("runs").run_service_get_run, run_id=self.run_id))
+        except ServerError:
+            return None
 
-
-def _pods(cluster: Any, namespace: str, run_id: str, step: str | None) -> list[Any]:
-    """The pods that ran our steps, in the order they were made; a step that was tried again has several."""
-    with _telling(namespace):
-        timeout = deadline_seconds()
-        found = cluster.list_namespaced_pod(
-            namespace, label_selector=f"pipeline/runid={run_id}", _request_timeout=timeout
-        ).items
-    steps = [pod for pod in found if _step_of(pod)]
-    chosen = [pod for pod in steps if step in (None, _step_of(pod))]
-    if step and steps and not chosen:
-        names = ", ".join(dict.fromkeys(_step_of(pod) for pod in steps))
-        print(f"no pod of {step} in this run; there are pods of {names}", file=sys.stderr)
-    return sorted(chosen, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.name))
+    def rows(self, run: Run | None) -> list[StepRow]:
+        """The wanted steps by Kubeflow and SQL."""
+        records = still_there(self.records)
+        rows = step_rows(run, self.run_id, recorded_steps(records, self.run_id), self.glance, records.missing)
+        return [row for row in rows if self.step in (None, row.name)]
 
 
-@contextlib.contextmanager
-def _telling(namespace: str) -> Iterator[None]:
-    import urllib3
-    from kubernetes.client import ApiException
+@dataclass(slots=True)
+class _Printing:
+    """The pods one after the other; with `follow` also those that are still to come."""
 
-    try:
-        yield
-    except ApiException as error:
-        if error.status in (401, 403):
-            raise SightlineError(
-                f"Kubernetes does not let this account read pods and their logs in {namespace} ({error.status}). Log in as "
-                "kubectl does, name the namespace with --kfp-namespace, or read the log in the UI."
-            ) from None
-        raise SightlineError(f"Kubernetes refuses ({error.status}): {error.reason}.") from None
-    except urllib3.exceptions.HTTPError as error:
-        raise SightlineError(
-            f"Kubernetes cannot be reached ({type(error).__name__}). Check the cluster that KUBECONFIG names."
-        ) from None
+    pods: Pods
+    asked: _Asked
+    follow: bool
+    raw: bool
+    _seen: set[str] = field(default_factory=set)
+    _told: str = ""
+
+    def all(self) -> bool:
+        """Print; whether there was a pod."""
+        while True:
+            run = self.asked.run() if self.follow else None  # before the pods: none is made after its step has ended
+            for pod in self._new():
+                self._seen.add(pod.metadata.name)
+                print(f"== {place_of(pod).step}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
+                lines = _lines(self.pods, pod, self.follow)
+                for line in lines if self.raw else own_lines(lines):
+                    sys.stdout.write(line)
+                    sys.stdout.flush()
+            if not self.follow or self._is_over(run):
+                return bool(self._seen)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _new(self) -> list[Pod]:
+        """The pods that ran our steps, in the order they were made; a step that was tried again has several."""
+        found = [pod for pod in self.pods.of_run(self.asked.run_id) if _is_a_steps(pod)]
+        chosen = [pod for pod in found if self.asked.step in (None, place_of(pod).step)]
+        if found and not chosen and not self.follow:
+            names = ", ".join(dict.fromkeys(place_of(pod).step for pod in found))
+            print(f"no pod of {self.asked.step} in this run; there are pods of {names}", file=sys.stderr)
+        return sorted((pod for pod in chosen if pod.metadata.name not in self._seen), key=age_of)
+
+    def _is_over(self, run: Run | None) -> bool:
+        """Whether no further pod is to come; if one is, say what is waited for."""
+        if run is None or run.state in ENDED:
+            return True
+        steps = {step.name: step for step in steps_of(run)}
+        wanted = steps.get(self.asked.step or "")
+        if wanted and wanted.state not in (NOT_BEGUN, PENDING, RUNNING):
+            return True
+        if wanted and wanted.state == RUNNING and self._seen:
+            return False  # its next attempt is told when it is there
+        at_work = [f"{step.name} is {step.state}" for step in steps.values() if step.state in (PENDING, RUNNING)]
+        waits = self.asked.glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}
+        at_work = [f"{name} cannot start: {why}" for name, why in waits.items()] or at_work
+        told = f"waiting for {self.asked.step or 'the next step'}: {', '.join(at_work) or 'Kubeflow prepares it'}"
+        if told != self._told:
+            self._told = told
+            print(f"   {told}", file=sys.stderr)
+        return False
 
 
-def _step_of(pod: Any) -> str:
-    """The step of an executor's pod, from a node name like wf(0).root(0).train(0).executor(0); empty for a driver's."""
-    names = [re.sub(r"\(\d+\)$", "", part) for part in (pod.metadata.annotations or {}).get(NODE_NAME, "").split(".")]
-    return names[-2] if len(names) > 2 and names[-1] == "executor" else ""
+def _is_a_steps(pod: Pod) -> bool:
+    place = place_of(pod)
+    return bool(place.step) and not place.driver
 
 
-def _lines(cluster: Any, pod: Any, follow: bool) -> Iterator[str]:
+def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:
     """The log so far, or to the end of the pod."""
-    name, namespace = pod.metadata.name, pod.metadata.namespace
+    name = pod.metadata.name
     told = ""
     while pod.status.phase == "Pending":
-        waits = _waits_for(pod)
+        waits = waits_for(pod) or "its containers are being made"
         if waits != told:
             told = waits
             print(f"   waiting: {waits}", file=sys.stderr)
         if not follow:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        with _telling(namespace):
-            pod = cluster.read_namespaced_pod(name, namespace, _request_timeout=deadline_seconds())
-    with _telling(namespace):
-        answer = cluster.read_namespaced_pod_log(
-            name, namespace, container=CONTAINER, follow=follow, _preload_content=False
-        )
-        for line in answer:
-            yield line.decode("utf-8", errors="replace")
+        pod = pods.read(name)
+    yield from pods.lines(name, follow)
 
 
-def _waits_for(pod: Any) -> str:
-    """Why a pod has not started, in Kubernetes' words."""
-    states = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
-    for each in states:
-        waiting = each.state.waiting if each.state else None
-        if waiting and waiting.reason not in ("PodInitializing", "ContainerCreating"):
-            return f"{waiting.reason}: {waiting.message or 'no message'}"
-    for condition in pod.status.conditions or ():
-        if condition.status == "False" and condition.message:
-            return f"{condition.reason}: {condition.message}"
-    return "its containers are being made"
+def _print_reasons(asked: _Asked, out: TextIO) -> None:
+    for row in asked.rows(asked.run()):
+        if row.failed:
+            print_framed(f"reason: {row.name} failed: {row.reason}", out)
 
 
-def _elsewhere(why: str, run_id: str, step: str | None, server: Server | None, records: Records) -> int:
-    """Say where the log is now, and the reason that SQL kept."""
-    print(f"error: {why}", file=sys.stderr)
-    where = server.link(run_id) if server else "the run's page in the UI"
-    print(f"Kubeflow keeps each log as the step's artifact executor-logs: {where}", file=sys.stderr)
-    if records.database is None:
-        print(f"SQL could tell how the steps ended, but: {records.missing}", file=sys.stderr)
+def _without_pods(asked: _Asked) -> int:
+    """Say why there is no log: the step has not begun, needed no pod, or its pod is gone."""
+    run = asked.run()
+    short = asked.run_id[:SHORT]
+    states = {step.name: step.state for step in steps_of(run)} if run else {}
+    state = states.get(asked.step or "", NOT_BEGUN)
+    if asked.step and state == REUSED:
+        print(f"{asked.step} was reused in run {short}: it came from the cache and ran in no pod of its own")
+        return 0
+    if run and run.state not in ENDED and (state in (NOT_BEGUN, PENDING) or asked.step is None):
+        what = f"{asked.step or 'a step'} of run {short} has not begun; wait for it with --follow"
+        print(f"error: {what}", file=sys.stderr)
+        for row in asked.rows(run):
+            if row.waits:
+                print(f"{row.name} cannot start: {row.waits}", file=sys.stderr)
         return 1
-    from sightline.services.database.runs import list_steps
+    if asked.step and state == NOT_BEGUN and asked.step in states:
+        print(f"error: {asked.step} never began in run {short}, which is over", file=sys.stderr)
+        _print_reasons(replace(asked, step=None), sys.stdout)
+        return 1
+    gone = f"The pods of run {short} are gone: Kubernetes removes them some time after the end."
+    return _elsewhere(gone, asked, run)
 
-    for each in list_steps(records.database, run_id):
-        if step in (None, each.step):
-            state = "lost" if each.lost() else each.state
-            print(f"{each.step}: {state}{': ' + each.reason if each.reason else ''}")
+
+def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
+    """Say where the log is now, and how the steps ended."""
+    run = run or asked.run()
+    rows = asked.rows(run)
+    by_driver = run is not None and any(step.by_driver for step in steps_of(run) if step.name == asked.step)
+    if by_driver:
+        why = f"{asked.step} has no log: it failed before its pod could be made."
+    print(f"error: {why}", file=sys.stderr)
+    where = asked.server.link(asked.run_id) if asked.server else "the run's page in the UI"
+    if not by_driver:
+        print(f"Kubeflow keeps each log as the step's artifact executor-logs: {where}", file=sys.stderr)
+    if asked.records.database is None:
+        print(f"SQL could tell how the steps ended, but: {asked.records.missing}", file=sys.stderr)
+    for row in rows:
+        print(f"{row.name}: {row.kubeflow or row.sql}{f': {row.reason}' if row.reason else ''}")
+    for row in rows:
+        if row.failed:
+            print_framed(f"reason: {row.name} failed: {row.reason}", sys.stdout)
     return 1

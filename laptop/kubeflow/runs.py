@@ -1,42 +1,29 @@
 """`pipeline.py runs`: what Kubeflow says of each run and what the steps themselves wrote to SQL, side by side."""
 
 import argparse
-import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.connect import Server, try_connect
-from laptop.kubeflow.find import UUID, newest_runs
-from laptop.kubeflow.sql import Records, open_records
+from laptop.kubeflow.answers import Run
+from laptop.kubeflow.connect import Server, namespace_of, try_connect
+from laptop.kubeflow.find import UUID
+from laptop.kubeflow.lost import why_lost
+from laptop.kubeflow.ours import Ours, newest_runs
+from laptop.kubeflow.pods import Glance
+from laptop.kubeflow.reasons import SHORT
+from laptop.kubeflow.sql import Records, open_records, recorded_runs, recorded_steps
+from laptop.kubeflow.steps import StepRow, step_rows
 from laptop.kubeflow.tables import print_table
-from laptop.kubeflow.tasks import STATES, StepState, nothing_new, steps_of
+from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of
 
-SHORT = 8  # characters of a run's id, enough to tell runs apart
-LONGEST_REASON = 200  # characters of a reason in the table
+LONGEST_REASON = 300  # characters of a reason in the table
 MOST_EVENTS = 3  # of a step in the table, the newest
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """A step: its state by Kubeflow and by SQL (`lost` when the heartbeat stopped), empty where one knows nothing."""
-
-    name: str
-    kubeflow: str = ""
-    sql: str = ""
-    seconds: float | None = None
-    reason: str = ""
-    attempt: int = 0
-    events: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        states = [state for state in dict.fromkeys((self.kubeflow, self.sql)) if state]
-        again = f" (attempt {self.attempt + 1})" if self.attempt else ""
-        return f"{self.name} {' / '.join(states)}{again}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +42,15 @@ class RunRow:
 
 def runs(options: argparse.Namespace) -> int:
     """Print the newest runs. 1 when neither Kubeflow nor SQL can be read."""
-    server, problem = try_connect(access_of(options))
+    access = access_of(options)
+    server, problem = try_connect(access)
     records = open_records(options.workspace)
     for name, missing in (("Kubeflow", problem), ("SQL", records.missing)):
         if missing:
             print(f"{name} is missing: {missing}", file=sys.stderr)
     if server is None and records.database is None:
         return 1
-    rows = list(itertools.islice(_rows(server, records, options.category, options.limit), options.limit))
+    rows = _rows(server, records, Glance(namespace_of(server, access)), options)
     if options.json:
         print(json.dumps([asdict(row) for row in rows], default=_plain, indent=2, ensure_ascii=False))
     elif rows:
@@ -73,73 +61,87 @@ def runs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(server: Server | None, records: Records, category: str | None, limit: int) -> Iterator[RunRow]:
+def _rows(server: Server | None, records: Records, glance: Glance, options: argparse.Namespace) -> list[RunRow]:
     """Newest first. Runs on a laptop are known to SQL only, runs that have not begun to Kubeflow only."""
-    recorded = _recorded(records, category)
-    kubeflow: list[RunRow] = []
-    for run in newest_runs(server) if server else ():
-        row = _row(run, recorded.pop(run.run_id, None), records)
-        if category in (None, row.category):
-            kubeflow.append(row)
-        if len(kubeflow) == limit:
+    recorded = recorded_runs(records)
+    listed, whole = _listed(server, recorded, options)
+    known = {run.run_id for run in listed}
+    rows = [_row(run, recorded.get(run.run_id), records, glance, known) for run in listed]
+    for record in recorded.values():
+        if record.id in known or options.category not in (None, record.category):
+            continue
+        # A cluster's run that is not among the newest is older, or gone from Kubeflow: that shows when it lists all.
+        if whole or not UUID.fullmatch(record.id):
+            rows.append(_row(None, record, records, glance, known, gone=server is not None))
+        if len(rows) >= len(listed) + options.limit:
             break
-    others = (_row(None, record, records) for record in recorded.values())
-    return iter(sorted(itertools.chain(kubeflow, others), key=lambda row: row.started_at, reverse=True))
+    return sorted(rows, key=lambda row: row.started_at, reverse=True)[: options.limit]
 
 
-def _recorded(records: Records, category: str | None) -> dict[str, Any]:
-    if records.database is None:
-        return {}
-    from sightline.services.database.runs import list_runs
+def _listed(server: Server | None, recorded: dict[str, Any], options: argparse.Namespace) -> tuple[list[Run], bool]:
+    """The newest runs that Kubeflow lists, ours only unless all are wanted, and whether there are no others."""
+    if server is None:
+        return [], True
+    found: list[Run] = []
+    ours = Ours(server, recorded)
+    for run in newest_runs(server) if options.all else ours.newest():
+        if options.category not in (None, _category(run, recorded.get(run.run_id))):
+            continue
+        if len(found) == options.limit:
+            return found, False
+        found.append(run)
+    return found, ours.looked_through
 
-    return {run.id: run for run in list_runs(records.database, category)}
+
+def _category(run: Run | None, record: Any) -> str:
+    given = run.runtime_config.parameters.get("category") if run else ""
+    return str(given or (record.category if record else ""))
 
 
-def _row(run: Any, record: Any, records: Records) -> RunRow:
-    steps = steps_of(run) if run else ()
-    rows = _steps(steps, record, records)
-    parameters: Mapping[str, Any] = (run.runtime_config.parameters or {}) if run and run.runtime_config else {}
-    sql = record.state if record else ""
-    if any(step.sql == "lost" for step in rows):
-        sql = "lost"
-    state = STATES.get(run.state, str(run.state).lower()) if run else ""
+def _row(
+    run: Run | None, record: Any, records: Records, glance: Glance, known: Collection[str], gone: bool = False
+) -> RunRow:
+    run_id = run.run_id if run else record.id
+    recorded = recorded_steps(records, run_id) if record else {}
+    on_cluster = bool(UUID.fullmatch(run_id))
+    rows = step_rows(run, run_id, recorded, glance if on_cluster else Glance(""), records.missing)
+    state, lost = state_of(run) if run else "", why_lost(run, recorded, glance, lambda: known) if run else ""
+    note = f"lost: {lost}" if lost else ""
+    if state == DONE and nothing_new(steps_of(run) if run else ()):
+        note = "nothing new: every step reused"
+    if on_cluster and gone and run is None:
+        note = "Kubeflow no longer has this run"
     return RunRow(
-        id=run.run_id if run else record.id,
+        id=run_id,
         name=run.display_name if run else "",
-        category=str(parameters.get("category") or (record.category if record else "")),
-        started_at=run.created_at if run else record.started_at,
-        kubeflow=state,
-        sql=sql,
-        note="nothing new: every step reused" if state == "done" and nothing_new(steps) else "",
+        category=_category(run, record),
+        started_at=run.began if run else record.started_at,
+        kubeflow=LOST if lost else state,
+        sql=_in_sql(record, rows, goes_on=run is not None and run.state not in ENDED, told=run is not None or gone),
+        note=note,
         steps=rows,
     )
 
 
-def _steps(steps: tuple[StepState, ...], record: Any, records: Records) -> tuple[StepRow, ...]:
-    rows = {step.name: StepRow(step.name, step.state, seconds=step.seconds(), reason=step.message) for step in steps}
-    if record is not None and records.database is not None:
-        from sightline.services.database.runs import list_steps
-
-        for each in list_steps(records.database, record.id):
-            known = rows.get(each.step, StepRow(each.step))
-            seconds = (each.ended_at or each.heartbeat_at) - each.started_at
-            rows[each.step] = StepRow(
-                each.step,
-                known.kubeflow,
-                "lost" if each.lost() else each.state,
-                known.seconds if known.seconds is not None else seconds.total_seconds(),
-                each.reason or known.reason,
-                each.attempt,
-                tuple(f"{event.kind}: {event.message}" for event in each.events),
-            )
-    return tuple(rows.values())
+def _in_sql(record: Any, rows: tuple[StepRow, ...], goes_on: bool, told: bool) -> str:
+    """A run's state in SQL, which knows the steps that began: of a run that goes on they are done only so far."""
+    if record is None:
+        return ""
+    if any(row.sql == LOST for row in rows):
+        return LOST
+    if record.state != DONE:
+        return str(record.state)
+    last = any(row.name == STEPS[-1] for row in rows)
+    if goes_on:
+        return RUNNING
+    return DONE if told or last or not UUID.fullmatch(record.id) else "done so far"
 
 
 def _cells(row: RunRow) -> tuple[str, ...]:
-    failed = [step for step in row.steps if step.reason and "failed" in (step.kubeflow, step.sql)]
     lines = [", ".join(map(str, row.steps)), row.note]
     lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]
-    lines += [f"{step.name}: {step.reason.strip().splitlines()[-1][:LONGEST_REASON]}" for step in failed]
+    lines += [f"{step.name} cannot start: {_cut(step.waits)}" for step in row.steps if step.waits]
+    lines += [f"{step.name}: {_cut(step.reason)}" for step in row.steps if step.reason]
     return (
         row.id[:SHORT] if UUID.fullmatch(row.id) else row.id,
         row.name,
@@ -149,6 +151,10 @@ def _cells(row: RunRow) -> tuple[str, ...]:
         row.sql or "-",
         "\n".join(line for line in lines if line),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
 
 
 def _plain(value: Any) -> object:

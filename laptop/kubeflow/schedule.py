@@ -9,6 +9,7 @@ from typing import Any
 
 from components.parameters import ANNOTATION_VERSION, CATEGORY
 from laptop.kubeflow.access import access_of
+from laptop.kubeflow.answers import Schedule, read_all
 from laptop.kubeflow.connect import Server, connect
 from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
 from laptop.kubeflow.package import package_of
@@ -119,22 +120,23 @@ def _seconds(text: str) -> int:
     return seconds
 
 
-def _schedules(server: Server) -> list[Any]:
+def _schedules(server: Server) -> list[Schedule]:
     method = server.api("recurring_runs").recurring_run_service_list_recurring_runs
     place = {"namespace": server.namespace} if server.namespace else {}
-    return list(server.list(method, "recurring_runs", sort_by="", **place))
+    found = read_all(Schedule, server.list(method, "recurring_runs", sort_by="", **place))
+    return [each for each in found if each.recurring_run_id]
 
 
-def _named(server: Server, name: str) -> list[Any]:
+def _named(server: Server, name: str) -> list[Schedule]:
     everything = _schedules(server)
     found = [each for each in everything if name in (each.display_name, each.recurring_run_id)]
     if not found:
-        names = ", ".join(sorted({each.display_name for each in everything}))
+        names = ", ".join(sorted({each.display_name or each.recurring_run_id for each in everything}))
         raise SightlineError(f"There is no schedule {name}. There {'are ' + names if names else 'is none at all'}.")
     return found
 
 
-def _act(server: Server, action: str, found: Any) -> None:
+def _act(server: Server, action: str, found: Schedule) -> None:
     word = {"pause": "disable", "resume": "enable", "delete": "delete"}[action]
     method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
     server.ask(method, recurring_run_id=found.recurring_run_id)
@@ -154,7 +156,7 @@ def _list(server: Server) -> int:
                 _when(each),
                 str(each.max_concurrency),
                 "no" if each.no_catchup else "yes",
-                f"{each.created_at:%Y-%m-%d %H:%M}",
+                f"{each.created_at:%Y-%m-%d %H:%M}" if each.created_at else "",
             )
             for each in sorted(found, key=lambda one: str(one.display_name))
         ),
@@ -162,10 +164,11 @@ def _list(server: Server) -> int:
     return 0
 
 
-def _when(found: Any) -> str:
-    trigger = found.trigger
-    if trigger and trigger.cron_schedule:
-        return str(trigger.cron_schedule.cron)
-    seconds = int(trigger.periodic_schedule.interval_second) if trigger and trigger.periodic_schedule else 0
+def _when(found: Schedule) -> str:
+    if found.trigger.cron_schedule.cron:
+        return found.trigger.cron_schedule.cron
+    seconds = found.trigger.periodic_schedule.interval_second
+    if not seconds:
+        return "not known"
     unit = next((name for name in "dhm" if seconds and seconds % UNITS[name] == 0), "s")
     return f"every {seconds // UNITS[unit]}{unit}"

@@ -9,6 +9,7 @@ from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
     from sightline.services.database.connection import Database
+    from sightline.services.database.runs import RunRecord, StepRecord
 
 SECONDS = "15"  # a laptop that cannot reach the cluster's database should say so soon
 
@@ -44,14 +45,28 @@ def open_records(workspace: Path) -> Records:
     return Records(database)
 
 
-def failure_of(records: Records, run_id: str) -> tuple[str, str] | None:
-    """The step that failed in a run and the reason that it recorded; None when SQL knows of none."""
+def recorded_runs(records: Records, category: str | None = None) -> "dict[str, RunRecord]":
+    """The runs that SQL knows by their ids, newest first."""
     if records.database is None:
-        return None
+        return {}
+    from sightline.services.database.runs import list_runs
+
+    return {run.id: run for run in list_runs(records.database, category)}
+
+
+def recorded_steps(records: Records, run_id: str) -> "dict[str, StepRecord]":
+    """What a run's steps wrote, by their names, in the order they started."""
+    if records.database is None:
+        return {}
     from sightline.services.database.runs import list_steps
 
-    for step in list_steps(records.database, run_id):
-        if step.state == "failed" or step.lost():
-            reason = step.reason or "it gave no sign of life for minutes: its pod is gone, or was killed"
-            return step.step, reason
-    return None
+    return {step.step: step for step in list_steps(records.database, run_id)}
+
+
+def still_there(records: Records) -> Records:
+    """The same database, or why it can no longer be read: who followed a run for a night does not end with an error."""
+    try:
+        recorded_steps(records, "")
+    except SightlineError as error:
+        return Records(None, str(error))
+    return records

@@ -6,7 +6,8 @@ from typing import Any
 
 from components.parameters import CATEGORY
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.connect import Server, connect
+from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.package import Package, package_of
 from laptop.kubeflow.parameters import arguments_of
 from laptop.kubeflow.sql import open_records
@@ -29,12 +30,15 @@ def submit(options: argparse.Namespace) -> int:
             "runtime_config": {"parameters": arguments},
         },
     )
-    print(f"run {run.run_id}: {name}, in the experiment {experiment}\n{server.link(run.run_id)}")
+    run_id = read(Run, run).run_id
+    if not run_id:
+        raise ServerError("The server took the run but does not say its id. Look for it: python pipeline.py runs")
+    print(f"run {run_id}: {name}, in the experiment {experiment}\n{server.link(run_id)}")
     if not options.wait:
         return 0
     from laptop.kubeflow.follow import follow
 
-    return follow(server, run.run_id, open_records(options.workspace))
+    return follow(server, run_id, open_records(options.workspace))
 
 
 def prepare(

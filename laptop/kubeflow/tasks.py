@@ -1,52 +1,81 @@
-"""A run's steps, out of the many nodes that the server lists for it."""
+"""A run's state and its steps, out of the many nodes that the server lists for it."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
+from components.parameters import STEPS
+from laptop.kubeflow.answers import Node, Run
+
+NOT_BEGUN, PENDING, RUNNING, DONE, REUSED, FAILED, STOPPED, LOST = (
+    "not begun", "pending", "running", "done", "reused", "failed", "stopped", "lost",
+)  # fmt: skip
 STATES = {
-    "SUCCEEDED": "done",
-    "FAILED": "failed",
-    "ERROR": "failed",
-    "SYSTEM_ERROR": "failed",
-    "RUNNING": "running",
-    "PENDING": "pending",
-    "SKIPPED": "skipped",
-    "OMITTED": "skipped",
-    "CANCELING": "canceling",
-    "CANCELED": "canceled",
+    "": NOT_BEGUN,
+    "RUNTIME_STATE_UNSPECIFIED": NOT_BEGUN,
+    "SUCCEEDED": DONE,
+    "FAILED": FAILED,
+    "ERROR": FAILED,
+    "SYSTEM_ERROR": FAILED,
+    "RUNNING": RUNNING,
+    "PAUSED": RUNNING,
+    "CANCELING": RUNNING,
+    "PENDING": PENDING,
+    "SKIPPED": NOT_BEGUN,
+    "OMITTED": NOT_BEGUN,
+    "CANCELED": STOPPED,
 }
+"""What the server says -> what we say; other words are shown as they are."""
 ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
 """States of a run that do not change any more."""
 NEVER_CACHED = "snapshot"
+DRIVER = "-driver"
 NO_STEP = re.compile(r"root|executor|.*\(\d+\)|.*\.onExit|.*-driver|(exit-handler|condition|for-loop)-\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """A step as the server sees it: pending (no pod runs yet), running, done, reused (from the cache), failed, skipped."""
+    """A step as the server sees it: not begun, pending (no pod runs yet), running, done, reused (from the cache), failed, stopped.
+
+    Attributes:
+        by_driver: what failed is what comes before the step: its inputs, or the cluster refused its pod.
+    """
 
     name: str
     state: str
-    started_at: datetime
-    ended_at: datetime | None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     message: str = ""
+    by_driver: bool = False
 
     def seconds(self, now: datetime | None = None) -> float:
         """How long it took, or has been going."""
+        if self.started_at is None:
+            return 0.0
         return max(0.0, ((self.ended_at or now or datetime.now(UTC)) - self.started_at).total_seconds())
 
 
-def steps_of(run: Any) -> tuple[StepState, ...]:
-    """The steps that have started, in that order.
+def state_of(run: Run) -> str:
+    """A run's state in our words. One that somebody terminated ends as FAILED; only its history tells."""
+    state = STATES.get(run.state, run.state.lower())
+    return STOPPED if state == FAILED and _was_stopped(run) else state
+
+
+def _was_stopped(run: Run) -> bool:
+    states = [each.state for each in run.state_history]
+    since = max((index for index, state in enumerate(states) if state == "RUNNING"), default=-1)
+    return "CANCELING" in states[since + 1 :]  # a run that was stopped, and retried since, is no longer stopped
+
+
+def steps_of(run: Run) -> tuple[StepState, ...]:
+    """The steps, those that have begun in that order, then the others.
 
     Besides a node per step the server lists drivers (`train-driver`), each step's executor under the name `executor`,
-    retries (`train(0)`), the graph (`root`) and the workflow itself. A step from the cache succeeds at once and its
-    executor is SKIPPED; which executor belongs to which step is told by when it started.
+    retries (`train(0)`), the graph (`root`), the workflow itself, and rows without a name. A step from the cache succeeds at
+    once and its executor is SKIPPED; which executor belongs to which step is told by when it started.
     """
-    nodes = list(run.run_details.task_details or ()) if run.run_details else []
+    nodes = [node for node in run.nodes if node.display_name]
     executors = [node for node in nodes if re.fullmatch(r"executor(\(\d+\))?", node.display_name)]
     found: dict[str, StepState] = {}
     for node in nodes:
@@ -54,39 +83,47 @@ def steps_of(run: Any) -> tuple[StepState, ...]:
         if not NO_STEP.fullmatch(name) and not _is_workflow(name, nodes):
             found[name] = _step(node, [each for each in executors if each.start_time == node.start_time])
     for node in nodes:
-        name = node.display_name.removesuffix("-driver")
-        if name != node.display_name and name not in found and STATES.get(node.state) == "failed":
-            # What comes before a step failed: its inputs, or the cluster refused its pod.
-            found[name] = StepState(name, "failed", node.start_time, _ended(node), _message(node))
-    return tuple(sorted(found.values(), key=lambda step: step.started_at))
+        name = node.display_name.removesuffix(DRIVER)
+        known = found.get(name)
+        if name == node.display_name or (known and known.state != NOT_BEGUN):
+            continue
+        if STATES.get(node.state) == FAILED:
+            found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error.message, by_driver=True)
+    if state_of(run) == STOPPED:
+        found = {name: _stopped(step) for name, step in found.items()}
+    return tuple(sorted(found.values(), key=_order))
+
+
+def _stopped(step: StepState) -> StepState:
+    if step.state != FAILED:
+        return step
+    return StepState(step.name, STOPPED, step.started_at, step.ended_at, step.message)
+
+
+def _order(step: StepState) -> tuple[bool, float, int]:
+    begun = step.started_at is not None and step.state != NOT_BEGUN
+    started = step.started_at.timestamp() if begun and step.started_at else 0.0
+    return not begun, started, STEPS.index(step.name) if step.name in STEPS else len(STEPS)
 
 
 def nothing_new(steps: Sequence[StepState]) -> bool:
     """Whether every step but the first, which always runs, came from the cache."""
     others = [step for step in steps if step.name != NEVER_CACHED]
-    return bool(others) and all(step.state == "reused" for step in others)
+    return bool(others) and all(step.state == REUSED for step in others)
 
 
-def _step(node: Any, executors: Sequence[Any]) -> StepState:
-    state = STATES.get(node.state, str(node.state).lower())
+def _step(node: Node, executors: Sequence[Node]) -> StepState:
+    state = STATES.get(node.state, node.state.lower())
     states = {each.state for each in executors}
-    if state == "done" and node.start_time == node.end_time and "SKIPPED" in states:
-        state = "reused"
-    if state == "running" and "PENDING" in states:
-        state = "pending"
-    return StepState(node.display_name, state, node.start_time, _ended(node), _message(node))
+    if state == DONE and node.start_time == node.end_time and "SKIPPED" in states:
+        state = REUSED
+    if state == RUNNING and "PENDING" in states:
+        state = PENDING
+    started = None if state == NOT_BEGUN else node.start_time
+    return StepState(node.display_name, state, started, node.end_time if started else None, node.error.message)
 
 
-def _is_workflow(name: str, nodes: Sequence[Any]) -> bool:
+def _is_workflow(name: str, nodes: Sequence[Node]) -> bool:
     """Pods and nodes are named after the workflow, which is among the nodes."""
-    children = [child.pod_name or "" for node in nodes for child in node.child_tasks or ()]
+    children = [child.pod_name for node in nodes for child in node.child_tasks]
     return any(re.fullmatch(re.escape(name) + r"-\d+", child) for child in children)
-
-
-def _ended(node: Any) -> datetime | None:
-    """The server says year 1 for a node that still runs."""
-    return node.end_time if node.end_time and node.end_time.year > 1970 else None
-
-
-def _message(node: Any) -> str:
-    return str(node.error.message or "") if node.error else ""

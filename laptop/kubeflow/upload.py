@@ -4,8 +4,8 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from laptop.kubeflow.answers import Experiment, Pipeline, entries, read, read_all
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.package import Package, write_package
 from sightline.errors import SightlineError
@@ -73,7 +73,8 @@ def ensure_experiment(server: Server, name: str) -> str:
     if found is None:
         try:
             body = {"display_name": name, "namespace": server.namespace}
-            return str(server.ask(experiments.experiment_service_create_experiment, experiment=body).experiment_id)
+            made = server.ask(experiments.experiment_service_create_experiment, experiment=body)
+            return read(Experiment, made).experiment_id
         except ServerError as error:
             found = _find_experiment(server, name) if error.status == TAKEN else None
             if found is None:
@@ -82,14 +83,15 @@ def ensure_experiment(server: Server, name: str) -> str:
         raise SightlineError(
             f"The experiment {name} is archived. Restore it in the UI, or name another with --experiment."
         )
-    return str(found.experiment_id)
+    return found.experiment_id
 
 
-def _find_experiment(server: Server, name: str) -> Any:
+def _find_experiment(server: Server, name: str) -> Experiment | None:
     answer = server.ask(
         server.api("experiments").experiment_service_list_experiments, filter=_named(name), namespace=server.namespace
     )
-    return next(iter(answer.experiments or ()), None)
+    found = read_all(Experiment, entries(answer, "experiments"))
+    return next((each for each in found if each.experiment_id), None)
 
 
 def _find_pipeline(server: Server, name: str) -> str | None:
@@ -97,8 +99,9 @@ def _find_pipeline(server: Server, name: str) -> str | None:
     pipelines = server.api("pipelines")
     for place in ({"namespace": server.namespace}, {}) if server.namespace else ({},):
         answer = server.ask(pipelines.pipeline_service_list_pipelines, filter=_named(name), **place)
-        if answer.pipelines:
-            return str(answer.pipelines[0].pipeline_id)
+        found = read_all(Pipeline, entries(answer, "pipelines"))
+        if found and found[0].pipeline_id:
+            return found[0].pipeline_id
     return None
 
 
@@ -109,8 +112,8 @@ def _find_version(server: Server, pipeline_id: str, package: Package) -> Version
         pipeline_id=pipeline_id,
         sort_by="",
     )
-    for each in versions:
-        if each.display_name == package.version or package.version in (each.description or "").split():
+    for each in read_all(Pipeline, versions):
+        if each.display_name == package.version or package.version in each.description.split():
             return Version(pipeline_id, each.pipeline_version_id, each.display_name, made=False)
     return None
 
@@ -124,15 +127,16 @@ def _require_version(server: Server, pipeline_id: str, package: Package, made: b
     return Version(pipeline_id, found.id, found.name, made)
 
 
-def _upload(server: Server, package: Package, method: str, **values: str) -> Any:
+def _upload(server: Server, package: Package, method: str, **values: str) -> Pipeline:
     with tempfile.TemporaryDirectory() as folder:
         path = write_package(package, Path(folder))
-        return server.ask(
+        made = server.ask(
             getattr(server.api("pipeline_uploads"), method),
             uploadfile=str(path),
             description=f"{package.version} of pipeline.py",
             **values,
         )
+    return read(Pipeline, made)
 
 
 def _namespace(server: Server) -> dict[str, str]:

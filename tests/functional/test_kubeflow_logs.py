@@ -19,6 +19,7 @@ from tests.ports import HOST, closed_port
 RUN = "717dc8a3-51e4-4280-9828-8761873bf1aa"
 OTHER_RUN = "0a9ec636-89a2-41fc-af28-045ae8b9f1d2"
 SNAPSHOT = "proto-mmmrl-system-container-impl-2289288664"
+OURS = {"pipeline_spec": {"pipelineInfo": {"name": "sightline"}}}
 
 
 @pytest.fixture
@@ -32,12 +33,19 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KfpServe
     """A server that knows the run, and an environment that names it and a database."""
     with serve(KfpServer()) as running:
         for run in (OTHER_RUN, RUN):
-            running.runs[run] = {"run_id": run, "experiment_id": "e", "state": "SUCCEEDED"}
+            running.runs[run] = {"run_id": run, "experiment_id": "e", "state": "SUCCEEDED", **OURS}
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", running.url)
         monkeypatch.setenv("SIGHTLINE_DATABASE_URL", f"sqlite:///{tmp_path / 'cluster.db'}")
         monkeypatch.setenv("SIGHTLINE_TIMEOUT", "5")
         connect(f"sqlite:///{tmp_path / 'cluster.db'}").migrate()
         yield running
+
+
+def framed(text: str) -> str:
+    """The sentence with which an output ends, between two rules."""
+    *_, above, sentence, below = text.splitlines()
+    assert above == below == "-" * len(above) != ""
+    return sentence
 
 
 def use(monkeypatch: pytest.MonkeyPatch, folder: Path, address: str) -> None:
@@ -98,7 +106,7 @@ def test_a_pod_that_cannot_start_says_why_and_is_waited_for(server, pods, monkey
         assert main(["logs", RUN, "snapshot"]) == 0
         said = capsys.readouterr()
         assert said.out == ""
-        assert "waiting: ImagePullBackOff: no such image" in said.err
+        assert "waiting: the image x cannot be pulled (ImagePullBackOff: no such image)" in said.err
         monkeypatch.setattr(logs.time, "sleep", lambda _: waiting.update(status=done))
         assert main(["logs", RUN, "snapshot", "--follow"]) == 0
         assert capsys.readouterr().out == "at last\n"
@@ -114,7 +122,8 @@ def test_when_the_pods_are_gone_sql_tells_the_reason_and_the_ui_has_the_log(serv
         use(monkeypatch, tmp_path, address)
         assert main(["logs", RUN]) == 1
     said = capsys.readouterr()
-    assert said.out == "snapshot: done\ntrain: failed: SightlineError: the loss is not a number\n"
+    assert said.out.splitlines()[:2] == ["snapshot: done", "train: failed: the loss is not a number"]
+    assert framed(said.out) == "reason: train failed: the loss is not a number"
     assert "are gone" in said.err
     assert f"executor-logs: {server.url}/#/runs/details/{RUN}" in said.err
 

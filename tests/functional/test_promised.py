@@ -506,7 +506,8 @@ def test_logs_prints_a_steps_log(tmp_path, monkeypatch, capsys):
         serve(KfpServer()) as server,
         serve_pods(pods, {"record-pod": "recorded\n", "train-pod": "trained\n"}) as address,
     ):
-        server.runs[run_id] = {"run_id": run_id, "experiment_id": "e", "state": "SUCCEEDED"}
+        ours = {"pipeline_spec": {"pipelineInfo": {"name": "sightline"}}}
+        server.runs[run_id] = {"run_id": run_id, "experiment_id": "e", "state": "SUCCEEDED", **ours}
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
         monkeypatch.delenv("SIGHTLINE_DATABASE_URL", raising=False)
         kubeconfig = str(write_kubeconfig(tmp_path / "kubeconfig", address))

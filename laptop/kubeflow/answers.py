@@ -1,0 +1,229 @@
+"""What a server says, read tolerantly: a field that is missing, null or of another type is left empty, an unknown one passed over.
+
+A recorded server is not every server: newer ones say more and other words, and launchers list rows of their own.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator
+from pydantic.alias_generators import to_camel
+
+NEVER = datetime(1970, 1, 2, tzinfo=UTC)
+"""The server says year 1 or 1970 of what has not happened."""
+
+
+def _text(value: Any, _handler: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any, handler: Any) -> int:
+    try:
+        return int(handler(value))
+    except (ValidationError, ValueError):
+        return 0
+
+
+def _moment(value: Any, handler: Any) -> datetime | None:
+    try:
+        moment: datetime | None = handler(value) if isinstance(value, str) else None
+    except ValidationError:
+        return None
+    if moment and not moment.tzinfo:
+        moment = moment.replace(tzinfo=UTC)
+    return moment if moment and moment > NEVER else None
+
+
+def _mapping(value: Any, _handler: Any) -> dict[str, Any]:
+    return {key: each for key, each in value.items() if isinstance(key, str)} if isinstance(value, Mapping) else {}
+
+
+def _part(value: Any, handler: Any) -> Any:
+    return handler(value if isinstance(value, Mapping) else {})
+
+
+def _parts(value: Any, handler: Any) -> Any:
+    return handler([each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else [])
+
+
+T = TypeVar("T")
+Text = Annotated[str, WrapValidator(_text)]
+Number = Annotated[int, WrapValidator(_number)]
+Moment = Annotated[datetime | None, WrapValidator(_moment)]
+Values = Annotated[dict[str, Any], WrapValidator(_mapping)]
+Part = Annotated[T, WrapValidator(_part)]
+Parts = Annotated[list[T], WrapValidator(_parts)]
+
+
+class Answer(BaseModel):
+    """Part of what a server says; every field has a value when it said nothing. Servers write both run_id and runId."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Page(Answer):
+    """Of a list."""
+
+    next_page_token: Text = ""
+
+
+class Trouble(Answer):
+    """Why something failed."""
+
+    message: Text = ""
+
+
+class Change(Answer):
+    """A state that something had."""
+
+    state: Text = ""
+    update_time: Moment = None
+
+
+class Child(Answer):
+    """The pod of a node."""
+
+    pod_name: Text = ""
+
+
+class Node(Answer):
+    """One of the many nodes of a run: a step, its driver, its executor, or a row of the launcher's, which has no name."""
+
+    display_name: Text = ""
+    state: Text = ""
+    start_time: Moment = None
+    end_time: Moment = None
+    error: Part[Trouble] = Trouble()
+    state_history: Parts[Change] = []
+    child_tasks: Parts[Child] = []
+
+
+class Details(Answer):
+    """A run's nodes."""
+
+    task_details: Parts[Node] = []
+
+
+class RuntimeConfig(Answer):
+    """What a run was given."""
+
+    parameters: Values = {}
+
+
+class Reference(Answer):
+    """The pipeline that a run is of."""
+
+    pipeline_id: Text = ""
+
+
+class Info(Answer):
+    """What a pipeline is called in its own text."""
+
+    name: Text = ""
+
+
+class Spec(Answer):
+    """A pipeline's text, as it was uploaded; with a platform's part it stands one level deeper."""
+
+    pipeline_info: Part[Info] = Info()
+
+
+class SpecOfRun(Spec):
+    """The text of a run's pipeline, where the run came with its own."""
+
+    pipeline_spec: Part[Spec] = Spec()
+
+
+class Run(Answer):
+    """A run, ours or another pipeline's."""
+
+    run_id: Text = ""
+    display_name: Text = ""
+    state: Text = ""
+    created_at: Moment = None
+    finished_at: Moment = None
+    recurring_run_id: Text = ""
+    pipeline_version_reference: Part[Reference] = Reference()
+    pipeline_spec: Part[SpecOfRun] = SpecOfRun()
+    runtime_config: Part[RuntimeConfig] = RuntimeConfig()
+    error: Part[Trouble] = Trouble()
+    state_history: Parts[Change] = []
+    run_details: Part[Details] = Details()
+
+    @property
+    def nodes(self) -> list[Node]:
+        """What the server lists for it."""
+        return self.run_details.task_details
+
+    @property
+    def began(self) -> datetime:
+        """When it was made; of a server that does not say, long ago."""
+        return self.created_at or NEVER
+
+
+class CronTrigger(Answer):
+    """A line of cron."""
+
+    cron: Text = ""
+
+
+class Interval(Answer):
+    """So many seconds apart."""
+
+    interval_second: Number = 0
+
+
+class Trigger(Answer):
+    """When a schedule fires."""
+
+    cron_schedule: Part[CronTrigger] = CronTrigger()
+    periodic_schedule: Part[Interval] = Interval()
+
+
+class Schedule(Answer):
+    """A recurring run."""
+
+    recurring_run_id: Text = ""
+    display_name: Text = ""
+    status: Text = ""
+    created_at: Moment = None
+    max_concurrency: Number = 0
+    no_catchup: Annotated[bool, WrapValidator(lambda value, _handler: value is True)] = False
+    trigger: Part[Trigger] = Trigger()
+
+
+class Pipeline(Answer):
+    """A pipeline, or a version of one."""
+
+    pipeline_id: Text = ""
+    pipeline_version_id: Text = ""
+    name: Text = ""
+    display_name: Text = ""
+    description: Text = ""
+
+
+class Experiment(Answer):
+    """An experiment."""
+
+    experiment_id: Text = ""
+    storage_state: Text = ""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+def entries(said: Mapping[str, Any], name: str) -> list[Any]:
+    """A list within an answer."""
+    found = said.get(name, said.get(to_camel(name)))
+    return found if isinstance(found, list) else []
+
+
+def read(kind: type[A], said: Any) -> A:
+    """An answer; empty where it is none."""
+    return kind.model_validate(said if isinstance(said, Mapping) else {})
+
+
+def read_all(kind: type[A], said: Iterable[Any]) -> list[A]:
+    """The answers of a list."""
+    return [read(kind, each) for each in said]

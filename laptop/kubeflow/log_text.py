@@ -1,0 +1,98 @@
+"""What a step's container printed: the step's own lines, without what Kubeflow's launcher and Argo say around them, and the reason at the end."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+ARGO = re.compile(r"time=\S+ level=\w+ .*\bargo=true\b")
+LAUNCHER = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w./-]+\.go:\d+\] (.*)")
+EXECUTOR = re.compile(r"\[KFP Executor [^]]*\]: ")
+EXECUTORS_TALK = re.compile(
+    EXECUTOR.pattern + r"(Looking for component|Loading KFP component|Got executor_input|Wrote)"
+)
+INPUT = "Got executor_input:"
+EXIT = re.compile(r"exit status \d+$")
+LAST = re.compile(r"Error: exit status \d+")
+OUR_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [\w-]+ ")
+RULE = re.compile(r"\W{5,}")  # a frame's upper or lower edge
+EDGE = re.compile(r"^[│┃|║]\s?|\s?[│┃|║]$")
+TRACEBACK = "Traceback (most recent call last):"
+OURS = "SightlineError"
+LONGEST = 600  # characters of a sentence
+
+
+def own_lines(lines: Iterable[str]) -> Iterator[str]:
+    """The lines that the step printed, as they come; the launcher's only where it tells of a failure of its own."""
+    in_input = False
+    held = ""  # "Error: exit status 1" is Argo's where it is the very last line
+    for line in lines:
+        text = line.rstrip("\r\n")
+        if in_input:
+            in_input = text != "}"
+            continue
+        if held:
+            yield held
+            held = ""
+        if INPUT in text and EXECUTORS_TALK.match(text):
+            in_input = True
+        elif LAST.fullmatch(text):
+            held = line
+        elif not _is_around(text):
+            yield line
+
+
+def _is_around(text: str) -> bool:
+    if ARGO.match(text) or EXECUTORS_TALK.match(text):
+        return True
+    said = LAUNCHER.match(text)
+    return said is not None and (said[1] == "I" or bool(EXIT.search(said[2])))
+
+
+def reason_in(log: str) -> str:
+    """Why a step that failed did: the end of what it printed, in one sentence. Empty where it printed nothing."""
+    lines = [line for each in own_lines(log.splitlines()) if (line := each.rstrip())]
+    if not lines:
+        return ""
+    if said := LAUNCHER.match(lines[-1]):
+        return sentence(said[2])
+    if RULE.fullmatch(lines[-1]):
+        return sentence(_framed(lines))
+    if error := _raised(lines):
+        return sentence(error)
+    return sentence(EXECUTOR.sub("", OUR_PREFIX.sub("", lines[-1])))
+
+
+def _framed(lines: list[str]) -> str:
+    inside: list[str] = []
+    for line in reversed(lines[:-1]):
+        if RULE.fullmatch(line):
+            break
+        inside.append(EDGE.sub("", line).strip())
+    return " ".join(reversed(inside)).removeprefix("reason: ")
+
+
+def _raised(lines: list[str]) -> str:
+    """The error of a traceback with which the log ends."""
+    starts = [index for index, line in enumerate(lines) if line == TRACEBACK]
+    if not starts:
+        return ""
+    after = [index for index in range(starts[-1] + 1, len(lines)) if not lines[index].startswith(" ")]
+    if not after or any(OUR_PREFIX.match(line) or EXECUTOR.match(line) for line in lines[after[0] :]):
+        return ""
+    return "\n".join(lines[after[0] :])
+
+
+def driver_reason_in(log: str) -> str:
+    """Why a driver, which prepares a step's pod, failed: its last error without the call that it was in."""
+    found = [found for line in log.splitlines() if (found := LAUNCHER.match(line))]
+    said = [each for each in found if each[1] in "EF"]
+    fatal = [each[2] for each in said if each[1] == "F"] or [each[2] for each in said]
+    return sentence(re.sub(r"^KFP driver: driver\.\w+\(.*\) failed: ", "", fatal[-1])) if fatal else ""
+
+
+def sentence(text: str) -> str:
+    """A reason in one line, without the name of our general error."""
+    if TRACEBACK in text:
+        text = _raised([line.rstrip() for line in text.splitlines() if line.strip()]) or text
+    text = " ".join(text.split())
+    text = re.sub(r"^(?:\w+\.)+(\w+: )", r"\1", text).removeprefix(f"{OURS}: ")
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

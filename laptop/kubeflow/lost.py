@@ -1,0 +1,80 @@
+"""Runs of which Kubeflow says that they go on, though nothing of them is there any more: it never ends them itself."""
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from laptop.kubeflow.answers import Run
+from laptop.kubeflow.pods import Glance, Pods
+from laptop.kubeflow.tasks import PENDING, RUNNING, steps_of
+
+QUIET = timedelta(hours=1)
+"""Drivers and steps that stop beating do not last so long in a run that goes on."""
+STOPPING = timedelta(minutes=10)
+"""A run that was told to stop does in seconds."""
+SETTLED = timedelta(minutes=5)
+"""Between two pods of a run pass seconds."""
+GOES_ON = {"RUNNING", "CANCELING"}
+
+
+def why_lost(
+    run: Run,
+    recorded: Mapping[str, Any],
+    glance: Glance,
+    known: Callable[[], Collection[str]],
+    now: datetime | None = None,
+) -> str:
+    """Why a run is lost, and how to be rid of it; empty for one that goes on or has ended.
+
+    Args:
+        recorded: its steps in SQL, by name.
+        known: gives runs of the server. A cluster without a pod of any of them is not where its runs are.
+    """
+    if run.state not in GOES_ON:
+        return ""
+    now = now or datetime.now(UTC)
+    changed = newest_change(run)
+    if now - changed < SETTLED:
+        return ""
+    there = glance.ask(lambda pods: _is_there(pods, run.run_id, known()))
+    if there:
+        return ""
+    rid = f"Kubeflow never ends it: archive or delete it in the UI, then start it anew (last change {changed:%Y-%m-%d %H:%M})"
+    if there is False:
+        return f"its workflow is gone from Kubernetes, with all its pods; {rid}"
+    if run.state == "CANCELING" and now - changed > STOPPING:
+        return f"it was told to stop and does not: its workflow is gone; {rid}"
+    if now - changed > QUIET and _is_silent(run, recorded, now):
+        return f"nothing of it has changed for {_hours(now - changed)}: its workflow is gone; {rid}"
+    return ""
+
+
+def newest_change(run: Run) -> datetime:
+    """When something of it changed last."""
+    moments = [run.began, *(each.update_time for each in run.state_history)]
+    for node in run.nodes:
+        moments += [node.start_time, node.end_time, *(each.update_time for each in node.state_history)]
+    return max(moment for moment in moments if moment)
+
+
+def _is_there(pods: Pods, run_id: str, known: Collection[str]) -> bool | None:
+    if pods.of_run(run_id):
+        return True
+    return False if pods.runs() & set(known) else None
+
+
+def _is_silent(run: Run, recorded: Mapping[str, Any], now: datetime) -> bool:
+    """Whether what goes on would have shown itself: a driver ends within minutes, a step's heart beats in SQL.
+
+    A step that waits for a node may wait for days, and of one that SQL does not know nobody can tell.
+    """
+    steps = [step for step in steps_of(run) if step.state in (PENDING, RUNNING)]
+    if any(step.state == PENDING for step in steps):
+        return False
+    rows = [recorded.get(step.name) for step in steps]
+    return all(row is not None and now - row.heartbeat_at > QUIET for row in rows)
+
+
+def _hours(span: timedelta) -> str:
+    hours = int(span.total_seconds() // 3600)
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days"

@@ -1,0 +1,111 @@
+"""The scores of a run, also of one whose evaluation came from the cache: then those of the run that made them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from components.parameters import CANDIDATE_MODELS, PARAMETERS
+from laptop.kubeflow.answers import Run
+from laptop.kubeflow.sql import Records, recorded_runs, recorded_steps
+from laptop.kubeflow.tasks import REUSED, steps_of
+
+MOST = 50  # earlier runs that are compared
+MADE_BY = ("record", "train", "evaluate")
+"""The steps whose code decides what a score is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The selected model's scores.
+
+    Attributes:
+        made_by: the run that made them; empty for the run itself.
+        sure: whether every earlier run with these parameters had the same code and dataset version.
+    """
+
+    values: Mapping[str, float | None]
+    made_by: str = ""
+    made_at: datetime | None = None
+    sure: bool = True
+
+
+def scores_of(run: Run, records: Records) -> Scores | None:
+    """A run's scores; None where SQL has none that are its."""
+    if records.database is None:
+        return None
+    own = _selected(records, run.run_id)
+    if own:
+        return Scores(own.overall)
+    if not any(step.name == "evaluate" and step.state == REUSED for step in steps_of(run)):
+        return None
+    makers = list(islice(_makers(run, records), MOST))
+    if not makers:
+        return None
+    record, evaluation = makers[0]
+    given = run.runtime_config.parameters.get(CANDIDATE_MODELS.name)  # of which SQL keeps nothing
+    sure = not given and len({_what_made(records, each.id, found) for each, found in makers}) == 1
+    return Scores(evaluation.overall, record.id, record.started_at, sure)
+
+
+def _makers(run: Run, records: Records) -> Iterator[tuple[Any, Any]]:
+    """Earlier runs that scored a model with the same parameters, newest first: the cache hands on the newest's."""
+    given = run.runtime_config.parameters
+    split = given.get(_pipelines_name("evaluate", "split"))
+    wanted = _as_recorded(run, records)
+    for record in recorded_runs(records, str(given.get("category", ""))).values():
+        if record.id == run.run_id or record.started_at > run.began or not record.parameters:
+            continue
+        if any(record.parameters.get(name, value) != value for name, value in wanted.items()):
+            continue
+        evaluation = _selected(records, record.id)
+        if evaluation and split in (None, "", evaluation.split):
+            yield record, evaluation
+
+
+def _as_recorded(run: Run, records: Records) -> dict[str, Any]:
+    """The parameters that snapshot keeps in SQL, by their names there. What a run left to its default is any."""
+    given = run.runtime_config.parameters
+    found = {}
+    for parameter in PARAMETERS:
+        name, value = parameter.to.get("snapshot"), given.get(parameter.name)
+        if name and name != "category" and value is not None and (value or parameter.kind is not str):
+            found[name] = _whole(value)
+    version = found.get("annotation_version") or _newest_version(run, records)
+    return {**found, **({"annotation_version": version} if version else {})}
+
+
+def _newest_version(run: Run, records: Records) -> str:
+    """Of the annotations, when the run began; empty where SQL does not know."""
+    from sightline.services.database.versions import list_versions
+
+    assert records.database is not None
+    category = str(run.runtime_config.parameters.get("category", ""))
+    published = [
+        each
+        for each in list_versions(records.database, category, "annotation")
+        if each.published_at and each.published_at <= run.began
+    ]
+    return published[-1].version if published else ""
+
+
+def _whole(value: Any) -> Any:
+    """JSON's numbers come back as fractions."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _pipelines_name(step: str, argument: str) -> str:
+    return next((each.name for each in PARAMETERS if each.to.get(step) == argument), "")
+
+
+def _selected(records: Records, run_id: str) -> Any:
+    from sightline.services.database.scores import list_evaluations
+
+    assert records.database is not None
+    return next((each for each in list_evaluations(records.database, run_id) if each.selected), None)
+
+
+def _what_made(records: Records, run_id: str, evaluation: Any) -> tuple[Any, ...]:
+    steps = recorded_steps(records, run_id)
+    return (evaluation.version_id, *(steps[name].code if name in steps else None for name in MADE_BY))

@@ -1,0 +1,125 @@
+"""What a pod's own state says: whose it is, why it has not started, how it ended."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from laptop.kubeflow.pod_answers import Event, Pod, Terminated
+
+NODE_NAME = "workflows.argoproj.io/node-name"
+CONTAINER = "main"
+DRIVER = "-driver"
+BEING_MADE = ("PodInitializing", "ContainerCreating")
+NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+TROUBLES = (
+    "FailedScheduling", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed", "FailedCreate",
+)  # fmt: skip
+"""Events that say why a pod does not start."""
+SCHEDULING = "FailedScheduling"
+KILLED, ASKED_TO_END = 137, 143
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which step a pod belongs to; `driver` is the pod that Kubeflow starts before, to prepare the step's own."""
+
+    step: str
+    driver: bool
+
+
+def place_of(pod: Pod) -> Place:
+    """A pod's, from the name of its node."""
+    return place_at(str(pod.metadata.annotations.get(NODE_NAME, "")))
+
+
+def place_at(node: str) -> Place:
+    """From a name like wf(0).root(0).train(0).executor(0) or wf(0).root(0).train-driver(0); no step where it is neither's."""
+    names = [re.sub(r"\(\d+\)$", "", part) for part in node.split(".")]
+    if len(names) > 2 and names[-1] == "executor":
+        return Place(names[-2], driver=False)
+    if len(names) > 1 and names[-1].endswith(DRIVER) and names[-1] != f"root{DRIVER}":
+        return Place(names[-1].removesuffix(DRIVER), driver=True)
+    return Place("", driver=names[-1].endswith(DRIVER))
+
+
+def age_of(pod: Pod) -> tuple[datetime, str]:
+    """To sort pods by when they were made."""
+    return pod.metadata.creation_timestamp or LONG_AGO, pod.metadata.name
+
+
+def waits_for(pod: Pod, events: Iterable[Event] = ()) -> str:
+    """Why a pod has not started; empty while nothing is wrong."""
+    state = pod.status
+    for each in (*state.init_container_statuses, *state.container_statuses):
+        waiting = each.state.waiting
+        if waiting.reason and waiting.reason not in BEING_MADE:
+            said = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason
+            return f"the image {each.image} cannot be pulled ({said})" if waiting.reason in NO_IMAGE else said
+    for condition in state.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
+            return _unscheduled(condition.message, pod)
+    troubles = [each for each in events if each.reason in TROUBLES and each.message]
+    if not troubles:
+        return ""
+    newest = max(troubles, key=_when)
+    if newest.reason == SCHEDULING:
+        scheduled = any(each.type == "PodScheduled" and each.status == "True" for each in state.conditions)
+        return "" if scheduled else _unscheduled(newest.message, pod)
+    return f"{newest.reason}: {newest.message}"
+
+
+def _when(event: Event) -> datetime:
+    """An event's newest moment; any of its fields may be null."""
+    times = (event.series.last_observed_time, event.last_timestamp, event.event_time, event.first_timestamp)
+    return next(filter(None, times), None) or event.metadata.creation_timestamp or LONG_AGO
+
+
+def _unscheduled(message: str, pod: Pod) -> str:
+    asks = {}
+    for container in pod.spec.containers:
+        if container.name == CONTAINER:
+            asks = {**container.resources.limits, **container.resources.requests}
+    told = ", ".join(f"{name} {amount}" for name, amount in sorted(asks.items()))
+    return f"no node takes it: {message.rstrip('. ')}{f' (it asks for {told})' if told else ''}"
+
+
+def ended(pod: Pod) -> str:
+    """How a pod was ended from outside; empty where its own log tells why it ended, or where it goes on."""
+    state = pod.status
+    if state.reason == "DeadlineExceeded":
+        return "it took longer than its limit (DeadlineExceeded)"
+    if state.reason and state.phase == "Failed":
+        return f"its pod was ended by Kubernetes: {state.reason}{f', {state.message}' if state.message else ''}"
+    over = terminated(pod)
+    if over is None:
+        return ""
+    if over.exit_code == KILLED and over.reason == "OOMKilled":
+        return f"it was killed for memory (limit {_memory(pod) or 'unknown'})"
+    if over.exit_code == KILLED:
+        return f"it was killed (exit code {KILLED}): its node was lost or its pod deleted by force"
+    if over.exit_code == ASKED_TO_END:
+        return f"its pod was deleted, evicted or its node drained (exit code {ASKED_TO_END})"
+    return ""
+
+
+def terminated(pod: Pod) -> Terminated | None:
+    """How the step's container ended, or None."""
+    for each in pod.status.container_statuses:
+        if each.name == CONTAINER and each.state.terminated:
+            return each.state.terminated
+    return None
+
+
+def failed(pod: Pod) -> bool:
+    """Whether it failed; what Argo's container beside it says does not matter."""
+    over = terminated(pod)
+    return over.exit_code != 0 if over else pod.status.phase == "Failed"
+
+
+def _memory(pod: Pod) -> str:
+    for container in pod.spec.containers:
+        if container.name == CONTAINER:
+            return str(container.resources.limits.get("memory", ""))
+    return ""

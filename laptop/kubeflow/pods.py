@@ -1,0 +1,169 @@
+"""Kubernetes as far as a run's pods go: asked aloud by `logs`, and in silence by those who can do without it."""
+
+import contextlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from laptop.kubeflow.answers import entries, read, read_all
+from laptop.kubeflow.pod_answers import Event, Pod, Workflow, WorkflowNode
+from laptop.kubeflow.pod_state import CONTAINER
+from sightline.errors import SightlineError
+from sightline.processes.deadline import deadline_seconds
+
+RUN_LABEL = "pipeline/runid"
+WORKFLOWS = {"group": "argoproj.io", "version": "v1alpha1", "plural": "workflows"}
+TAIL = 400  # lines of a log in which a reason is looked for
+GLANCE_SECONDS = (2.0, 8.0)
+"""To connect and to answer, where nobody waits for Kubernetes."""
+SILENCE_SECONDS = 60.0
+"""How long a Kubernetes that did not answer is left alone."""
+T = TypeVar("T")
+
+
+class RefusedError(SightlineError):
+    """Kubernetes answers, and does not let us."""
+
+
+class Pods:
+    """The pods of runs in a namespace.
+
+    Every method raises SightlineError where Kubernetes does not answer or refuses.
+    """
+
+    def __init__(self, cluster: Any, namespace: str, timeout: Any = None) -> None:
+        self._cluster, self.namespace, self._timeout = cluster, namespace, timeout
+
+    def of_run(self, run_id: str) -> list[Pod]:
+        """A run's pods, drivers' too."""
+        return self._list(f"{RUN_LABEL}={run_id}")
+
+    def runs(self) -> set[str]:
+        """The runs of which there are pods."""
+        return {str(pod.metadata.labels.get(RUN_LABEL)) for pod in self._list(RUN_LABEL)}
+
+    def read(self, name: str) -> Pod:
+        """A pod."""
+        return read(Pod, self._ask(self._cluster.read_namespaced_pod, name=name))
+
+    def lines(self, name: str, follow: bool) -> Iterator[str]:
+        """What the step's container prints, as it comes."""
+        with telling(self.namespace):
+            answer = self._cluster.read_namespaced_pod_log(
+                name, self.namespace, container=CONTAINER, follow=follow, _preload_content=False
+            )
+            for line in answer:
+                yield line.decode("utf-8", errors="replace")
+
+    def end_of_log(self, name: str) -> str:
+        """Its last lines."""
+        with telling(self.namespace):
+            answer = self._cluster.read_namespaced_pod_log(
+                name, self.namespace, container=CONTAINER, tail_lines=TAIL, _preload_content=False,
+                _request_timeout=self._seconds(),
+            )  # fmt: skip
+            return bytes(answer.data).decode("utf-8", errors="replace")
+
+    def events(self, name: str) -> list[Event]:
+        """What happened to a pod."""
+        said = self._ask(self._cluster.list_namespaced_event, field_selector=f"involvedObject.name={name}")
+        return read_all(Event, entries(said, "items"))
+
+    def unmade(self, run_id: str) -> list[WorkflowNode]:
+        """The nodes of a run's workflow whose pod Kubernetes does not let be made, like beyond a quota."""
+        from kubernetes import client
+
+        ask = client.CustomObjectsApi(self._cluster.api_client).list_namespaced_custom_object
+        said = self._ask(ask, **WORKFLOWS, label_selector=f"{RUN_LABEL}={run_id}")
+        nodes = [read(Workflow, each).status.nodes.values() for each in entries(said, "items")]
+        found = read_all(WorkflowNode, itertools.chain.from_iterable(nodes))
+        return [node for node in found if (node.type, node.phase) == ("Pod", "Pending") and node.message]
+
+    def _list(self, selector: str) -> list[Pod]:
+        said = self._ask(self._cluster.list_namespaced_pod, label_selector=selector)
+        return read_all(Pod, entries(said, "items"))
+
+    def _ask(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
+        with telling(self.namespace):
+            answer = method(
+                namespace=self.namespace, _preload_content=False, _request_timeout=self._seconds(), **values
+            )
+            try:
+                said = json.loads(answer.data)
+            except ValueError:
+                said = None
+        if not isinstance(said, Mapping):
+            raise RefusedError("Kubernetes answers with something else than its JSON. Check the cluster of KUBECONFIG.")
+        return said
+
+    def _seconds(self) -> Any:
+        return self._timeout or deadline_seconds()
+
+
+def open_pods(namespace: str, timeout: Any = None) -> Pods:
+    """Kubernetes, as kubectl would reach it.
+
+    Raises:
+        SightlineError: nothing says where it is.
+    """
+    from kubernetes import client, config
+
+    try:
+        in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
+        config.load_incluster_config() if in_cluster else config.load_kube_config()
+    except (config.ConfigException, OSError):
+        raise SightlineError(
+            "Logs come from the cluster's pods, and nothing here says how to reach it. Set KUBECONFIG, as for kubectl."
+        ) from None
+    configuration = client.Configuration.get_default_copy()
+    if timeout is not None:
+        configuration.retries = 0
+    return Pods(client.CoreV1Api(client.ApiClient(configuration)), namespace, timeout)
+
+
+class Glance:
+    """The same for those who need no answer: a Kubernetes out of reach is None, and is not asked again for a minute."""
+
+    def __init__(self, namespace: str) -> None:
+        """With an empty namespace nothing is asked: a run on a laptop has no pods."""
+        self._namespace = namespace
+        self._pods: Pods | None = None
+        self._silent_until = 0.0
+
+    def ask(self, question: Callable[[Pods], T]) -> T | None:
+        """The answer, or None."""
+        if not self._namespace or time.monotonic() < self._silent_until:
+            return None
+        try:
+            if self._pods is None:
+                self._pods = open_pods(self._namespace, GLANCE_SECONDS)
+            return question(self._pods)
+        except RefusedError:
+            return None
+        except Exception:  # noqa: BLE001  # a plug-in of kubectl's configuration may raise anything, and nobody asked
+            self._silent_until = time.monotonic() + SILENCE_SECONDS
+            return None
+
+
+@contextlib.contextmanager
+def telling(namespace: str) -> Iterator[None]:
+    """One sentence for each way in which Kubernetes does not answer."""
+    import urllib3
+    from kubernetes.client import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if error.status in (401, 403):
+            raise RefusedError(
+                f"Kubernetes does not let this account read pods and their logs in {namespace} ({error.status}). Log in as "
+                "kubectl does, name the namespace with --kfp-namespace, or read the log in the UI."
+            ) from None
+        raise RefusedError(f"Kubernetes refuses ({error.status}): {error.reason}.") from None
+    except urllib3.exceptions.HTTPError as error:
+        raise SightlineError(
+            f"Kubernetes cannot be reached ({type(error).__name__}). Check the cluster that KUBECONFIG names."
+        ) from None
