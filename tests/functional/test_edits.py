@@ -94,7 +94,7 @@ EDITS = {
     "train anew": (
         Cost({"train"}, trains=True),
         Edit("the loop", ResumableTrainLoop),
-        Edit("the config that the run names", "configs/classifier_small.py"),
+        Edit("the config that the run names", "configs/classifier_small.py", "# a remark"),
     ),
     "train anew by another number": (
         Cost({"train", "evaluate"}, trains=True),
@@ -141,7 +141,7 @@ def freeze_live(laptop: Laptop, select_by: str) -> dict[str, Path]:
 
 def work_of(release: Path, select_by: str) -> str:
     """The name of the work folder that a release trains in."""
-    dataset = DatasetReference(CATEGORY, "v0.1.0", "0" * 40, "digest", "classification")
+    dataset = DatasetReference(CATEGORY, "v0.1.0", "tag", "0" * 40, "digest", "classification")
     return TrainingRequest(release, dataset, CONFIG, {}, 1, select_by or "accuracy").key()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.errors import SightlineError
+from sightline.models.config_files import check_config
 from sightline.references import DETECTION, ModelReference
 from sightline.services.runs.freeze import config_task, freeze
 from sightline.services.runs.step_record import UNNAMED, results_prefix
@@ -16,7 +17,7 @@ from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset
 from sightline.settings import settings
 from sightline.steps.train.start import train_model
-from sightline.tasks.metrics import selecting_places
+from sightline.tasks.metrics import require_selecting, selecting_places
 from sightline.tasks.task import part_names
 
 STEP = "trial"
@@ -40,7 +41,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    task = config_task((settings().volume / "code").resolve(), options.config) or DETECTION
+    live = (settings().volume / "code").resolve()
+    task = config_task(live, options.config) or DETECTION
+    check_config(live, options.config, task, dict(options.set))
+    require_selecting(live, task, options.select_by)
     selecting = selecting_places(task, options.select_by) if options.select_by else []
     parts = {STEP: [*part_names(task, STEP), *selecting]}
     release = freeze(settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
