@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import time
@@ -180,6 +181,12 @@ def test_best_and_last_are_bundles_in_the_storage(installation: Installation, un
     assert list((results / "tensorboard").glob("events.out.tfevents.*"))
     assert (results / "logs" / "history.jsonl").read_text() == (unbroken[0] / "history.jsonl").read_text()
     assert "optim_wrapper" in (results / "logs" / "config.py").read_text()
+
+
+def test_a_training_log_holds_what_we_say_and_nothing_else(installation: Installation) -> None:
+    output = finished(start(installation.with_fresh_volume("quiet"), epochs=1))
+    lines = [line for line in output.splitlines() if line.strip()]
+    assert [line for line in lines[:-1] if not re.match(r"\d{4}-\d\d-\d\d [\d:,]+ train ", line)] == []
 
 
 def test_a_repeated_training_is_not_done_twice(installation: Installation, unbroken: tuple[Path, dict]) -> None:
