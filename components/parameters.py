@@ -78,7 +78,7 @@ class Parameter:
 
 CPU = "limit of its pod's CPUs, as Kubernetes writes it: 2 or 500m"
 MEMORY = "limit of its pod's memory, as Kubernetes writes it: 8Gi"
-GPUS = "how many GPUs its pod gets"
+GPUS = "how many GPUs its pod gets: 0 or 1"
 
 # A row that code must know by what it means has a name in Python as well.
 PARAMETERS = (
@@ -106,7 +106,7 @@ PARAMETERS = (
         to={"snapshot": "recipe", "record": "recipe"},
         option=Option("--recipe", metavar="KEY=VALUE", example="seed=3"),
     ),
-    Parameter(
+    CONFIG := Parameter(
         "config",
         "",
         "a config in shared_volume/custom/configs or shared_volume/configs",
@@ -114,7 +114,7 @@ PARAMETERS = (
         to={"snapshot": "config", "train": "config"},
         option=Option("--config"),
     ),
-    Parameter(
+    OVERRIDES := Parameter(
         "overrides",
         {},
         "replaces values of the config, like optim_wrapper.optimizer.lr=0.002; +KEY=VALUE adds one",
@@ -129,7 +129,7 @@ PARAMETERS = (
         to={"snapshot": "epochs", "train": "epochs"},
         option=Option("--epochs"),
     ),
-    Parameter(
+    SELECT_BY := Parameter(
         "select_by",
         "",
         "the metric that the best model is best at",
@@ -204,13 +204,13 @@ PARAMETERS = (
     Parameter("record_memory", "2Gi", MEMORY, pod={"record": "memory"}),
     Parameter("train_cpu", "2", CPU, pod={"train": "cpu"}),
     TRAIN_MEMORY := Parameter("train_memory", "4Gi", MEMORY, pod={"train": "memory"}),
-    Parameter("train_gpus", "0", GPUS, pod={"train": "gpus"}),
+    Parameter("train_gpus", "0", GPUS, to={"snapshot": "train_gpus"}, pod={"train": "gpus"}),
     Parameter("evaluate_cpu", "2", CPU, pod={"evaluate": "cpu"}),
     Parameter("evaluate_memory", "4Gi", MEMORY, pod={"evaluate": "memory"}),
-    Parameter("evaluate_gpus", "0", GPUS, pod={"evaluate": "gpus"}),
+    Parameter("evaluate_gpus", "0", GPUS, to={"snapshot": "evaluate_gpus"}, pod={"evaluate": "gpus"}),
     Parameter("test_cpu", "2", CPU, pod={"test": "cpu"}),
     Parameter("test_memory", "4Gi", MEMORY, pod={"test": "memory"}),
-    Parameter("test_gpus", "0", GPUS, pod={"test": "gpus"}),
+    Parameter("test_gpus", "0", GPUS, to={"snapshot": "test_gpus"}, pod={"test": "gpus"}),
     Parameter(
         "node_selector",
         {},

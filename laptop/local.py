@@ -19,7 +19,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from components.parameters import CANDIDATE_MODELS, CATEGORY, DATASET_VERSION, MODEL, RECIPE, TEST_IMAGES, Parameter
+from components.parameters import (
+    ANNOTATION_VERSION,
+    CANDIDATE_MODELS,
+    CATEGORY,
+    CONFIG,
+    DATASET_VERSION,
+    MODEL,
+    OVERRIDES,
+    RECIPE,
+    SELECT_BY,
+    TEST_IMAGES,
+    Parameter,
+)
 from laptop.compiling import pipeline_of, require_work
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
@@ -61,6 +73,7 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
             cannot run here.
     """
     _require_inputs(request)
+    require_names(request)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
     # The file is named because sys.stdout is the log while the pipeline runs.
@@ -126,6 +139,31 @@ def _require_inputs(request: Request) -> None:
             raise SightlineError("The step train is left out: say which model to evaluate with --model URI.")
         if "test" in steps and "evaluate" not in steps and not model:
             raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
+
+
+def require_names(request: Request) -> None:
+    """Look at what the options name, as snapshot does some seconds later; what nobody named snapshot looks at alone.
+
+    Raises:
+        SightlineError: a config, key or metric that does not exist; names the nearest.
+    """
+    named = [request.value(each) for each in (CONFIG, RECIPE, OVERRIDES, SELECT_BY)]
+    if not any(named):
+        return
+    from sightline.settings import settings
+    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training, find_task
+
+    place = settings()
+    live = (place.volume / "code").resolve()
+    asked = Asked(request.value(CATEGORY), *named)
+    if "record" in request.steps:
+        check_recipe(live, asked)
+    version = request.value(ANNOTATION_VERSION if "record" in request.steps else DATASET_VERSION)
+    task = find_task(place, asked.category, "annotation" if "record" in request.steps else "dataset", version)
+    if task and "train" in request.steps:
+        check_training(live, asked, task, f"{asked.category} {version}".strip())
+    if task:
+        check_scores(live, asked, task)
 
 
 @contextlib.contextmanager

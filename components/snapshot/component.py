@@ -23,6 +23,9 @@ def snapshot(
     test_images: str,
     candidate_models: list,
     model: str,
+    train_gpus: str = "",
+    evaluate_gpus: str = "",
+    test_gpus: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Frozen",
     record_code=str,
@@ -44,7 +47,7 @@ def snapshot(
         annotation_version: empty for the newest.
         dataset_version: used when nothing is recorded; empty for the newest.
         config: the model config whose files belong to the train step's code.
-        recipe: for the run's record in SQL, like the next three; see record.
+        recipe: looked at, and for the run's record in SQL, like the next three; see record.
         overrides: see train.
         epochs: see train.
         select_by: see train and evaluate.
@@ -54,6 +57,9 @@ def snapshot(
         test_images: folder or prefix of images to test on.
         candidate_models: bundles to compare with the trained one.
         model: a bundle to test when this run selects none.
+        train_gpus: how many GPUs the step's pod gets, like the next two; more than it uses is refused.
+        evaluate_gpus: see train_gpus.
+        test_gpus: see train_gpus.
     """
     import os
     import sys
@@ -84,6 +90,9 @@ def snapshot(
         test_images=test_images,
         candidate_models=candidate_models,
         model=model,
+        train_gpus=train_gpus,
+        evaluate_gpus=evaluate_gpus,
+        test_gpus=test_gpus,
     )
     return (
         frozen.record_code,

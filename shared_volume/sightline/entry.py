@@ -11,6 +11,7 @@ step has no use for.
 """
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ INTERFACE = 1
 """What this code speaks. Goes up when a caller must say something new, or something old in another way."""
 OLDEST = 1
 """The oldest interface that is still served."""
+OTHERS, OTHERS_WRITE = 0o007, 0o002
+"""Bits of a umask."""
 _OLDER_PIPELINE = (
     "the pipeline is older than the code. Compile it anew: python pipeline.py submit, or for a schedule: "
     "python pipeline.py schedule --replace"
@@ -187,7 +190,14 @@ def _call(work: Callable[..., Any], interface: Any, arguments: Mapping[str, Any]
         raise InterfaceError(
             f"The pipeline gives no {' and no '.join(missing)}, which the helper code on the volume needs: {_OLDER_PIPELINE}"
         )
+    _keep_from_others()
     return work(**arguments)
+
+
+def _keep_from_others() -> None:
+    """What a step writes is its user's and group's, where everybody could write to it otherwise: KFP starts steps with umask 0."""
+    before = os.umask(OTHERS)
+    os.umask(before if before & OTHERS_WRITE else before | OTHERS)
 
 
 def _whole(interface: Any) -> int:

@@ -151,7 +151,8 @@ def test_every_step_runs_in_its_image_and_leaves_its_results(laptop: Laptop, fir
     assert any(key.startswith("dvc/datasets/") for key in keys)
     results = f"results/plates/v0.1.0/{run}"
     assert sum(key.startswith(f"{results}/test/images/") for key in keys) == 2
-    storage.download_folder(f"{results}/evaluate/selected", tmp_path / "selected")
+    assert f"{results}/evaluate/selected.json" in keys
+    storage.download_folder(f"models/{first['model']['sha256']}", tmp_path / "selected")
     assert read_bundle(tmp_path / "selected", first["model"]["sha256"])
     # Git: both tags.
     repository = laptop.workspace / "dataset.git"

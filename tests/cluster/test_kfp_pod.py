@@ -181,11 +181,12 @@ def test_the_steps_with_models_run_to_the_end_as_well(
         json.loads(outcomes[task].parameters[name])
         for task, name in (("train", "model_reference"), ("evaluate", "selected_reference"))
     )
-    kept = {item.key for item in open_storage(storage).list("results")}
+    kept = {item.key for item in open_storage(storage).list()}
     prefix = f"results/plates/{trained['dataset_version']}/{RUN}"
-    assert trained["uri"] == f"{storage}/{prefix}/train/best"
-    assert selected["uri"] == f"{storage}/{prefix}/evaluate/selected"
-    assert {f"{prefix}/train/last/model.safetensors", f"{prefix}/evaluate/selected/manifest.json"} <= kept
+    assert trained["uri"] == f"{storage}/models/{trained['sha256']}"
+    assert selected["uri"] == f"{storage}/models/{selected['sha256']}"
+    assert {f"{prefix}/train/last.json", f"{prefix}/evaluate/selected.json"} <= kept
+    assert {f"models/{trained['last_sha256']}/model.safetensors", f"models/{selected['sha256']}/manifest.json"} <= kept
     assert any(key.startswith(f"{prefix}/test/images/") for key in kept)
     for task, report in (("train", "training_report"), ("evaluate", "evaluation_report"), ("test", "test_report")):
         assert outcomes[task].artifacts[report].lstrip().lower().startswith(b"<!doctype html")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 import yaml
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import (
@@ -30,7 +30,7 @@ from sightline.services.database.connection import (
     DatabaseUnreachableError,
     connect,
 )
-from sightline.services.database.models import Base, Image, MetricValue, Version
+from sightline.services.database.models import Base, Image, MetricValue, Run, Step, Version
 from sightline.services.database.runs import (
     beat,
     end_step,
@@ -280,6 +280,9 @@ def test_a_step_records_its_start_its_life_and_its_end(database: Database) -> No
         (["done", None], "running"),
         (["failed", None], "failed"),
         (["failed", "done"], "failed"),
+        (["done", "stopped"], "stopped"),
+        (["stopped", None], "running"),
+        (["stopped", "failed"], "failed"),
     ],
 )
 def test_a_runs_state_follows_from_its_steps(database: Database, states: list[Any], expected: str) -> None:
@@ -352,6 +355,65 @@ def test_a_step_without_heartbeat_is_lost(database: Database) -> None:
     (step,) = list_steps(database, "run-1")
     assert not step.lost(step.heartbeat_at + timedelta(seconds=170))
     assert step.lost(step.heartbeat_at + timedelta(seconds=190))
+
+
+def silence(database: Database, *steps: str) -> None:
+    """Make steps of run-1 give no sign of life for longer than anybody waits."""
+    long_ago = datetime.now(UTC) - timedelta(minutes=10)
+    named = (Step.run_id == "run-1") & Step.step.in_(steps)
+    database.write(lambda session: session.execute(update(Step).where(named).values(heartbeat_at=long_ago)))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda database: list_runs(database),
+        lambda database: list_steps(database, "another run"),
+        lambda database: find_run(database, "run-1"),
+        lambda database: find_step(database, "run-1", "record"),
+    ],
+    ids=["list_runs", "list_steps", "find_run", "find_step"],
+)
+def test_whoever_looks_records_that_a_silent_step_is_lost_and_its_run_ended(database: Database, look: Any) -> None:
+    start_step(database, "run-1", "record", **RUN)
+    end_step(database, "run-1", "record", "done")
+    start_step(database, "run-1", "train", **RUN)
+    silence(database, "train")
+    look(database)
+    with database.engine.connect() as connection:  # as it stands there, whoever reads it
+        rows = connection.execute(select(Step.step, Step.state, Step.reason, Step.ended_at == Step.heartbeat_at)).all()
+        run = connection.execute(select(Run.state, Run.ended_at)).one()
+    assert [(name, state, ended) for name, state, _, ended in rows] == [
+        ("record", "done", True),
+        ("train", "lost", True),
+    ]
+    assert rows[1].reason.startswith("gave no sign of life after 20")
+    assert run.state == "lost" and run.ended_at is not None
+
+
+def test_a_lost_step_that_starts_again_or_gives_a_sign_of_life_runs(database: Database) -> None:
+    for revive in (
+        lambda: start_step(database, "run-1", "train", **RUN, attempt=1),
+        lambda: beat(database, "run-1", "train"),
+    ):
+        start_step(database, "run-1", "train", **RUN)
+        silence(database, "train")
+        assert list_steps(database, "run-1")[0].state == "lost"
+        revive()
+        (step,), run = list_steps(database, "run-1"), find_run(database, "run-1")
+        assert (step.state, step.reason, step.ended_at, step.lost()) == ("running", "", None, False)
+        assert run is not None and (run.state, run.ended_at) == ("running", None)
+
+
+def test_a_stopped_step_that_starts_again_runs(database: Database) -> None:
+    start_step(database, "run-1", "train", **RUN)
+    end_step(database, "run-1", "train", "stopped", "terminated")
+    run = find_run(database, "run-1")
+    assert run is not None and run.state == "stopped" and run.ended_at is not None
+    before = start_step(database, "run-1", "train", **RUN, attempt=1)
+    assert before is not None and (before.state, before.reason) == ("stopped", "terminated")
+    run = find_run(database, "run-1")
+    assert run is not None and (run.state, run.ended_at) == ("running", None)
 
 
 def test_a_recorded_step_beats_and_records_how_it_ended(database: Database) -> None:

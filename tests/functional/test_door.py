@@ -105,6 +105,23 @@ def test_a_missing_artifact_is_named(step, artifact):
         getattr(entry, step)(interface=1, **others)
 
 
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0, 0o660, 0o770), (0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_what_a_step_writes_is_not_everybodys(tmp_path, umask, file, folder):
+    """KFP starts steps with umask 0; whoever chose one keeps it."""
+
+    def write() -> None:
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "file").write_text("x")
+
+    before = os.umask(umask)
+    try:
+        entry._call(write, 1, {})
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("made/file", "made")]
+    assert modes == [file, folder]
+
+
 def test_migrate_takes_no_arguments(capsys):
     assert entry.main(["migrate", "extra"]) == 2
     assert "usage: python -m sightline.entry migrate" in capsys.readouterr().err

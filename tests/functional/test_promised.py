@@ -380,9 +380,11 @@ def test_training_stops_after_as_many_validations_without_improvement_as_asked_f
 
 def test_training_leaves_its_best_and_its_last_model_as_bundles(installation, trained):
     reference = trained[1]
-    results = installation.folder / "storage" / "results" / "plates" / "v0.1.0" / "unbroken" / "train"
+    storage = installation.folder / "storage"
+    results = storage / "results" / "plates" / "v0.1.0" / "unbroken" / "train"
     for name, sha256 in (("best", reference["sha256"]), ("last", reference["last_sha256"])):
-        bundle = read_bundle(results / name, sha256)
+        assert json.loads((results / f"{name}.json").read_text())["sha256"] == sha256
+        bundle = read_bundle(storage / "models" / sha256, sha256)
         assert bundle.classes == ("plug", "switch")
         assert bundle.sample_image is not None and bundle.sample_predictions is not None
     assert (results / "report.html").is_file() and (results / "logs" / "history.jsonl").is_file()

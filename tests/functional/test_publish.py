@@ -31,9 +31,11 @@ from sightline.services.versioning.git import GitError
 from sightline.services.versioning.publication import Content, Outcome, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import settings
-from tests.installed import BOTH, Installed, install, run
+from tests.installed import BOTH, Installed, install, run, run_dvc
 from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme, tick
 from tests.ports import closed_port, silent_port
+
+DEFAULT_REMOTE = ["remote", "=", "annotations"]
 
 
 def with_times(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -53,6 +55,21 @@ def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
     assert installed.tags() == ["desk_ann_v0.1.0"]
     clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
     assert plain(clone / "annotations" / "desk") == files_in(folder)
+
+
+def test_a_clone_has_a_default_remote_and_an_older_repository_gets_one_by_its_next_publication(installed, tmp_path):
+    folder = make_labelme(tmp_path / "desk")
+    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    clone = installed.clone_and_pull("main", "clone")
+    assert run_dvc(clone, "config", "core.remote").strip() == "annotations"
+    older = [line for line in (clone / ".dvc" / "config").read_text().splitlines() if line.split() != DEFAULT_REMOTE]
+    (clone / ".dvc" / "config").write_text("\n".join(older) + "\n")
+    person = ("-c", "user.name=a", "-c", "user.email=a@b")
+    run("git", "-C", str(clone), *person, "commit", "--quiet", "--all", "-m", "as before")
+    run("git", "-C", str(clone), "push", "--quiet", "origin", "HEAD")
+    annotate(folder, "new.png", [box("plug")])
+    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    assert run_dvc(installed.clone_and_pull("main", "later"), "config", "core.remote").strip() == "annotations"
 
 
 @BOTH

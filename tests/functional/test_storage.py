@@ -13,7 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from sightline.models.bundle import WEIGHTS, write_bundle
+from sightline.models.store import find_bundle, store_bundle, write_bundle_record
 from sightline.services.storage.access import fetch, open_storage
 from sightline.services.storage.base import (
     BadKeyError,
@@ -478,3 +481,15 @@ def test_what_a_killed_upload_left_is_removed_by_the_next(tmp_path: Path) -> Non
     assert [each.key for each in storage.list()] == ["a/whole"]
     storage.upload_files({})
     assert contents(tmp_path / "stored") == {"a/whole": b""}
+
+
+def test_a_model_is_stored_once_and_a_damaged_one_is_put_right(storage: Storage, root: str, tmp_path: Path) -> None:
+    digest = write_bundle(tmp_path / "best", {"w": torch.ones(9)}, "max_epochs = 3\n", ["cup"], None, None, {})
+    uri = store_bundle(storage, tmp_path / "best", digest)
+    data = storage.read_bytes(f"models/{digest}/{WEIGHTS}")
+    storage.write_bytes(f"models/{digest}/{WEIGHTS}", data[:-1] + bytes([data[-1] ^ 1]))
+    assert store_bundle(storage, tmp_path / "best", digest) == uri
+    assert storage.read_bytes(f"models/{digest}/{WEIGHTS}") == data
+    record = "results/desk/v0.1.0/run-1/train/best"
+    write_bundle_record(storage, record, digest, {})
+    assert find_bundle(storage.uri(record)) == find_bundle(storage.uri(f"{record}.json")) == uri

@@ -16,6 +16,8 @@ from sightline.errors import SightlineError
 from sightline.processes import memory
 from sightline.processes.child import ChildDiedError, run_in_child
 from sightline.processes.memory import OutOfMemoryError
+from sightline.services.database.connection import connect
+from sightline.services.database.runs import find_run, list_steps, start_step
 from sightline.services.runs import supervise
 from sightline.services.runs.supervise import Step, run_step
 from tests import child_work
@@ -111,6 +113,55 @@ def test_a_parent_that_ends_takes_its_child_with_it(tmp_path, number, status):
     while Path(f"/proc/{child}").exists() and time.monotonic() < until:
         time.sleep(0.02)
     assert not Path(f"/proc/{child}").exists()
+
+
+WATCHED = """
+import sys
+from sightline.services.runs.supervise import Step, run_step
+from tests.child_work import sleep
+run_step(Step("train", "train-0", "desk"), sleep, sys.argv[1])
+"""
+UNWATCHED = """
+import os, sys
+from pathlib import Path
+from sightline.services.runs.step_record import record_step
+from sightline.settings import settings
+from tests.child_work import sleep
+with record_step(settings(), "train", "train-0", "desk"):
+    sleep(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("script", [WATCHED, UNWATCHED], ids=["with a child", "alone"])
+def test_a_step_that_is_asked_to_end_is_recorded_as_stopped_and_runs_when_it_is_started_again(tmp_path, script):
+    """Kubernetes asks so when a run is terminated and when a pod is deleted, and kills after some 12 seconds."""
+    place = tmp_path / "child"
+    url = f"sqlite:///{tmp_path / 'sightline.db'}"
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "shared_volume"), str(REPOSITORY)]),
+        "SIGHTLINE_DATABASE_URL": url,
+        "SIGHTLINE_STORAGE": str(tmp_path / "storage"),
+        "SIGHTLINE_DATASET_REPO": str(tmp_path / "dataset.git"),
+        "SIGHTLINE_VOLUME": str(tmp_path / "volume"),
+        "SIGHTLINE_RUN": "run-1",
+    }
+    parent = subprocess.Popen([sys.executable, "-c", script, str(place)], env=environment)
+    until = time.monotonic() + 60
+    while not (place.is_file() and place.read_text()) and time.monotonic() < until:
+        time.sleep(0.02)
+    began = time.monotonic()
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(timeout=30) == -signal.SIGTERM
+    assert time.monotonic() - began < 12
+    assert not Path("/proc", place.read_text()).exists()
+    database = connect(url)
+    (step,), run = list_steps(database, "run-1"), find_run(database, "run-1")
+    assert (step.step, step.state, step.reason) == ("train", "stopped", "terminated")
+    assert run is not None and run.state == "stopped" and run.ended_at is not None
+    start_step(database, "run-1", "train", category="desk", code="train-0", code_digest="", parameters={}, attempt=1)
+    run = find_run(database, "run-1")
+    assert run is not None and (run.state, run.ended_at) == ("running", None)
+    database.close()
 
 
 def test_where_the_kernel_would_kill_the_parent_too_the_child_is_stopped_before(tmp_path, monkeypatch):

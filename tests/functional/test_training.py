@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import time
@@ -166,9 +167,13 @@ def test_one_seed_gives_the_same_losses_twice_and_another_seed_others(
 
 def test_best_and_last_are_bundles_in_the_storage(installation: Installation, unbroken: tuple[Path, dict]) -> None:
     _, reference = unbroken
-    results = installation.folder / "storage" / "results" / "plates" / "v0.1.0" / "training-unbroken" / "train"
+    storage = installation.folder / "storage"
+    results = storage / "results" / "plates" / "v0.1.0" / "training-unbroken" / "train"
     for name, sha256 in (("best", reference["sha256"]), ("last", reference["last_sha256"])):
-        bundle = read_bundle(results / name, sha256)
+        record = json.loads((results / f"{name}.json").read_text())
+        assert (record["bundle"], record["run"]) == (f"models/{sha256}", "training-unbroken")
+        bundle = read_bundle(storage / record["bundle"], sha256)
+        assert bundle.facts.keys() == {"task", "category", "dataset_version", "config", "epoch"}, "nothing of the run"
         assert bundle.classes == ("l_board", "r_board")
         assert bundle.facts["dataset_version"] == "v0.1.0"
         assert bundle.sample_predictions is not None
@@ -176,6 +181,12 @@ def test_best_and_last_are_bundles_in_the_storage(installation: Installation, un
     assert list((results / "tensorboard").glob("events.out.tfevents.*"))
     assert (results / "logs" / "history.jsonl").read_text() == (unbroken[0] / "history.jsonl").read_text()
     assert "optim_wrapper" in (results / "logs" / "config.py").read_text()
+
+
+def test_a_training_log_holds_what_we_say_and_nothing_else(installation: Installation) -> None:
+    output = finished(start(installation.with_fresh_volume("quiet"), epochs=1))
+    lines = [line for line in output.splitlines() if line.strip()]
+    assert [line for line in lines[:-1] if not re.match(r"\d{4}-\d\d-\d\d [\d:,]+ train ", line)] == []
 
 
 def test_a_repeated_training_is_not_done_twice(installation: Installation, unbroken: tuple[Path, dict]) -> None:

@@ -1,14 +1,21 @@
-"""Model bundles as steps fetch them."""
+"""Model bundles as steps store and fetch them."""
 
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from sightline.models.bundle import BundleError, write_bundle
+from sightline.models.bundle import MANIFEST, WEIGHTS, BundleError, read_bundle, write_bundle
 from sightline.models.fetch import fetch_bundle, given_model
+from sightline.models.store import find_bundle, store_bundle, write_bundle_record
+from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import StorageError
+from sightline.services.storage.folder import FolderStorage
 from sightline.settings import Settings, settings
+from sightline.steps.snapshot.outside import models_digest
 
 
 @pytest.fixture
@@ -65,3 +72,108 @@ def test_a_step_that_was_given_a_uri_knows_the_bundle_by_its_digest(place, tmp_p
     given = given_model(place, str(tmp_path / "given"), "desk")
     assert given is not None
     assert (given.sha256, given.category) == (digest, "desk")
+
+
+# --- in storage, by digest -------------------------------------------------------------------------------------------
+
+RECORD = "results/desk/v0.1.0/run-1/train/best"
+
+
+def test_a_bundle_lies_in_storage_once_by_its_digest(place, tmp_path, monkeypatch):
+    digest = write(tmp_path / "best", 1.0)
+    storage = open_storage(place.storage)
+    uri = store_bundle(storage, tmp_path / "best", digest)
+    assert uri == f"{storage.root}/models/{digest}"
+    assert fetch_bundle(place, uri, digest)[1].sha256 == digest
+    uploaded: list[str] = []
+    monkeypatch.setattr(FolderStorage, "upload_files", lambda _, files, create_only=False: uploaded.extend(files))
+    monkeypatch.setattr(FolderStorage, "upload_file", lambda _, local, key, create_only=False: uploaded.append(key))
+    write(tmp_path / "again", 1.0)
+    assert store_bundle(storage, tmp_path / "again", digest) == uri, "the same bytes, the same reference"
+    assert uploaded == []
+
+
+@pytest.mark.parametrize("spoil", ["cut", "flip", "delete", "no manifest", "only the manifest"])
+def test_what_an_interrupted_upload_left_is_put_right(place, tmp_path, spoil):
+    digest = write(tmp_path / "best", 1.0)
+    storage = open_storage(place.storage)
+    uri = store_bundle(storage, tmp_path / "best", digest)
+    stored = tmp_path / "storage" / "models" / digest
+    weights = stored / WEIGHTS
+    data = weights.read_bytes()
+    if spoil == "cut":
+        weights.write_bytes(data[:-3])
+    elif spoil == "flip":
+        weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif spoil == "delete":
+        weights.unlink()
+    else:
+        for path in stored.iterdir():
+            if (path.name == MANIFEST) == (spoil == "no manifest"):
+                path.unlink()
+    with pytest.raises(BundleError):
+        fetch_bundle(place, uri, digest)
+    store_bundle(storage, tmp_path / "best", digest)
+    assert fetch_bundle(place, uri, digest)[1].sha256 == digest
+
+
+def test_the_manifest_is_stored_last(place, tmp_path, monkeypatch):
+    """Whoever finds the manifest finds the rest."""
+    digest = write(tmp_path / "best", 1.0)
+    order: list[str] = []
+    whole, one = FolderStorage.upload_files, FolderStorage.upload_file
+
+    def files(self, files, create_only=False):
+        order.extend(Path(key).name for key in files)
+        whole(self, files, create_only)
+
+    def single(self, local, key, create_only=False):
+        order.append(Path(key).name)
+        return one(self, local, key, create_only)
+
+    monkeypatch.setattr(FolderStorage, "upload_files", files)
+    monkeypatch.setattr(FolderStorage, "upload_file", single)
+    store_bundle(open_storage(place.storage), tmp_path / "best", digest)
+    assert order[-1] == MANIFEST and order.count(MANIFEST) == 1
+
+
+def test_several_runs_store_the_same_model_at_once(place, tmp_path):
+    digests = {write(tmp_path / str(number), 1.0) for number in range(8)}
+    (digest,) = digests
+    with ThreadPoolExecutor(8) as pool:
+        uris = set(pool.map(lambda n: store_bundle(open_storage(place.storage), tmp_path / str(n), digest), range(8)))
+    assert len(uris) == 1
+    assert read_bundle(tmp_path / "storage" / "models" / digest, digest)
+
+
+@pytest.mark.parametrize("ending", ["", "/", ".json"])
+def test_a_run_s_record_of_a_bundle_names_it(place, tmp_path, ending):
+    digest = write(tmp_path / "best", 1.0)
+    storage = open_storage(place.storage)
+    uri = store_bundle(storage, tmp_path / "best", digest)
+    write_bundle_record(storage, RECORD, digest, {"run": "run-1", "code": "train-12ab"})
+    named = f"{storage.root}/{RECORD}{ending}"
+    assert find_bundle(named) == uri
+    assert fetch_bundle(place, named)[1].sha256 == digest
+    assert models_digest([named])
+    document = json.loads((tmp_path / "storage" / f"{RECORD}.json").read_text())
+    assert (document["run"], document["code"]) == ("run-1", "train-12ab")
+
+
+def test_a_record_of_a_storage_that_was_moved_names_the_bundle_that_moved_along(place, tmp_path):
+    digest = write(tmp_path / "best", 1.0)
+    storage = open_storage(place.storage)
+    store_bundle(storage, tmp_path / "best", digest)
+    write_bundle_record(storage, RECORD, digest, {})
+    shutil.move(tmp_path / "storage", tmp_path / "elsewhere")
+    moved = tmp_path / "elsewhere"
+    assert find_bundle((moved / RECORD).as_uri()) == (moved / "models" / digest).as_uri()
+    assert find_bundle(str(moved / RECORD)) == (moved / "models" / digest).as_uri()
+
+
+def test_a_bundle_among_a_run_s_results_is_its_own(place, tmp_path):
+    """As earlier Sightlines left them."""
+    digest = write(tmp_path / "storage" / RECORD, 1.0)
+    uri = (tmp_path / "storage" / RECORD).as_uri()
+    assert find_bundle(uri) == uri
+    assert fetch_bundle(place, uri)[1].sha256 == digest

@@ -22,6 +22,7 @@ class Trouble(StrEnum):
     ROWS_DIFFER = "rows-differ"
     PARENT_MISSING = "parent-missing"
     CLAIM_EXPIRED = "claim-expired"
+    COPY_DIFFERS = "copy-differs"
 
 
 OBJECTS: Final = frozenset({Trouble.OBJECTS_MISSING, Trouble.OBJECTS_CUT, Trouble.OBJECTS_DAMAGED})

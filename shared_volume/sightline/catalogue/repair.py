@@ -13,6 +13,7 @@ from sightline.errors import SightlineError
 from sightline.services.database.restore import VersionRows, remove_claim, restore_version
 from sightline.services.database.versions import find_version
 from sightline.services.versioning.claims import is_dead, name_owner
+from sightline.services.versioning.datasets import find_dataset, mend_dataset
 from sightline.settings import Settings
 from sightline.versions import Tag, parse_tag
 
@@ -126,6 +127,11 @@ def _mend_claim(installation: Installation, _history: History, tag: Tag, _proble
     return "removed the claim" if removed else "left the claim: somebody holds it again"
 
 
+def _mend_copy(installation: Installation, _history: History, tag: Tag, _problem: Problem) -> str:
+    changed = mend_dataset(installation.place, find_dataset(installation.place, tag.category, tag.version))
+    return f"unpacked {counted(len(changed), 'file')} anew"
+
+
 _MENDERS: dict[Trouble, Callable[[Installation, History, Tag, Problem], str]] = {
     Trouble.TAG_MISSING: _mend_tag,
     Trouble.TAG_MOVED: _mend_tag,
@@ -133,4 +139,5 @@ _MENDERS: dict[Trouble, Callable[[Installation, History, Tag, Problem], str]] = 
     Trouble.ROWS_DIFFER: _mend_rows,
     Trouble.PARENT_MISSING: _mend_rows,
     Trouble.CLAIM_EXPIRED: _mend_claim,
+    Trouble.COPY_DIFFERS: _mend_copy,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sightline.catalogue.contents import Folder, Remote, check_images, check_listing, check_objects
+from sightline.catalogue.copies import check_copy
 from sightline.catalogue.history import History, Tagged, open_history
 from sightline.catalogue.installation import Installation, open_installation, settled_rows
 from sightline.catalogue.listing import State, is_held, state_of
@@ -82,7 +83,7 @@ def verify_versions(place: Settings, tag: str | None = None, full: bool = False)
         place: the installation.
         tag: of one version.
         full: read every object back and compare its content; without it sizes are compared, and the md5 where the
-            remote's listing tells it (Cloud Storage does).
+            remote's listing tells it (Cloud Storage does). Also compare what this volume holds unpacked.
 
     Raises:
         SightlineError: no such version, or one of the three places is out of reach.
@@ -166,6 +167,8 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
         folder = Folder(digest, listing, sizes, _total(tagged, digest))
         problems += check_objects(remote, folder, full)
         problems += check_images(remote, folder, images)
+        if full:
+            problems += check_copy(evidence.installation.place.volume, tag, digest, listing, images)
     if published is None or recorded is None:
         problems.append(missing_rows(content))
     else:

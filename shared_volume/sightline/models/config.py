@@ -7,13 +7,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from sightline.errors import SightlineError, nearest
+from sightline.errors import nearest
+from sightline.models.overrides import ConfigError, override
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
-
-
-class ConfigError(SightlineError):
-    """A config that is missing, does not load, does not have a key, or does not fit the dataset."""
 
 
 def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]) -> Config:
@@ -30,7 +27,7 @@ def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]
     """
     values = _read(path)
     for key, value in overrides.items():
-        _override(values, key, value)
+        override(values, key, value)
     for required in REQUIRED:
         if required not in values:
             raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")
@@ -82,65 +79,6 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:
         # A config is a program: it can fail in any way.
         raise ConfigError(f"{path} does not load: {type(error).__name__}: {error}. Correct it.") from error
-
-
-def _override(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set one dotted key in nested dicts and lists, in place."""
-    add = key.startswith("+")
-    *parents, last = key.removeprefix("+").split(".")
-    node: Any = values
-    for depth, part in enumerate(parents):
-        node = node[_find(node, part, parents[:depth], key)]
-    if add and isinstance(node, dict) and last not in node:
-        node[last] = _like(None, value)
-        return
-    if add and isinstance(node, list) and last == str(len(node)):
-        node.append(_like(None, value))
-        return
-    place = _find(node, last, parents, key)
-    old = node[place]
-    if isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
-        for inner, inner_value in value.items():
-            mark = "+" if add else ""
-            _override(values, mark + ".".join([*parents, last, str(inner)]), inner_value)
-    else:
-        node[place] = _like(old, value)
-
-
-def _like(old: Any, value: Any) -> Any:
-    """An override as the config would have written it.
-
-    KFP hands every number in a dict on as a float, and JSON knows no tuples, on which mmcv insists.
-    """
-    if isinstance(value, float) and value.is_integer() and not isinstance(old, float):
-        return int(value)
-    if isinstance(value, list):
-        olds = list(old) if isinstance(old, list | tuple) and old else [None]
-        items = [_like(olds[min(index, len(olds) - 1)], item) for index, item in enumerate(value)]
-        return tuple(items) if isinstance(old, tuple) else items
-    if isinstance(value, dict):
-        return {name: _like(old.get(name) if isinstance(old, dict) else None, item) for name, item in value.items()}
-    return value
-
-
-def _find(node: Any, part: str, above: Sequence[str], key: str) -> Any:
-    """The dict key or list index that `part` names in `node`."""
-    where = ".".join(above) or "the config"
-    if isinstance(node, dict):
-        if part in node:
-            return part
-        raise ConfigError(
-            f"The config has no key {key!r}: {where} has no {part!r}.{nearest(part, map(str, node))} "
-            f"To add a new key write '+{key.removeprefix('+')}'."
-        )
-    if isinstance(node, list | tuple):
-        if part.isdecimal() and int(part) < len(node) and isinstance(node, list):
-            return int(part)
-        whole = f" Set {where} as a whole." if isinstance(node, tuple) else ""
-        raise ConfigError(
-            f"The config has no key {key!r}: {where} is a list of {len(node)} (0 to {len(node) - 1}).{whole}"
-        )
-    raise ConfigError(f"The config has no key {key!r}: {where} is {node!r} and has nothing inside. Set {where} itself.")
 
 
 def _fit_classes(model: dict[str, Any], at: str, classes: Sequence[str], path: Path) -> None:

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from sightline.models.bundle import Bundle, read_bundle
+from sightline.models.store import find_bundle
 from sightline.processes.folders import private_folder
 from sightline.references import ModelReference, task_of
 from sightline.services.storage.access import fetch
@@ -18,7 +19,7 @@ def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bun
 
     Args:
         place: where the volume is.
-        uri: gs://, file:// or a plain path.
+        uri: gs://, file:// or a plain path, of a bundle or of a run's record of one.
         sha256: the manifest's digest; empty when unknown (then only the bundle's own digests are checked).
 
     Raises:
@@ -29,7 +30,7 @@ def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bun
         return models / sha256, read_bundle(models / sha256, sha256)
     # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
     with private_folder(models, ".fetching-") as private:
-        arrived = fetch(uri, private / "bundle")
+        arrived = fetch(find_bundle(uri), private / "bundle")
         digest = read_bundle(arrived, sha256 or None).sha256
         with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
             arrived.rename(models / digest)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -33,6 +33,7 @@ from sightline.processes.memory import (
     out_of_shared_memory,
     size,
 )
+from sightline.processes.termination import Terminated, ends_when_asked
 from sightline.processes.threads import set_thread_environment
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ T = TypeVar("T")
 LIBRARY = Path(__file__).resolve().parents[2]
 INTERRUPTED_SECONDS = 10.0
 """How long a child may take, after Ctrl-C, to record that it was interrupted."""
+TERMINATED_SECONDS = 3.0
+"""How long a child may take to end when it is asked to; then it is killed."""
 SECONDS_BETWEEN_LOOKS = 0.02
 FIRST_TO_GO = 300
 """Added to the child's oom_score_adj: the kernel takes it before its parent and KFP's launcher."""
@@ -63,6 +66,7 @@ def run_in_child(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
         SightlineError: what the work raised; of its message the lines are joined.
         OutOfMemoryError: it ran out of memory or was killed; `began` says whether it had told that it began.
         ChildDiedError: it ended in any other way.
+        Terminated: this process was asked to end, and the child has ended.
     """
     die_with_parent()
     kills = oom_kills()
@@ -123,26 +127,21 @@ def _start(shown_as: str, question: int, answer: int) -> subprocess.Popen[bytes]
 def _wait(child: subprocess.Popen[bytes]) -> tuple[int, bool]:
     """The child's exit status, and whether it was stopped short of the memory limit.
 
-    A request to end goes on to the child first.
+    A request to end goes on to the child, which has a moment to do so.
     """
-    stopped = False
-
-    def forward(number: int, _frame: Any) -> None:
-        nonlocal stopped
-        stopped = True
-        child.send_signal(number)
-
-    with _handling(signal.SIGTERM, forward):
+    with ends_when_asked():
         try:
             stopped_short = _guard(child) if kernel_kills_all() else False
-            status = child.wait()
+            return child.wait(), stopped_short
         except KeyboardInterrupt:  # the terminal has told the child as well
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(INTERRUPTED_SECONDS)
             raise
-    if stopped:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return status, stopped_short
+        except Terminated:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(TERMINATED_SECONDS)
+            raise
 
 
 def _guard(child: subprocess.Popen[bytes]) -> bool:
@@ -153,19 +152,6 @@ def _guard(child: subprocess.Popen[bytes]) -> bool:
             return True
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return False
-
-
-@contextlib.contextmanager
-def _handling(number: signal.Signals, handler: Callable[[int, Any], None]) -> Iterator[None]:
-    try:
-        before = signal.signal(number, handler)
-    except ValueError:  # not the main thread: the default stays, and the child ends with this process
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """Metrics beside the task's own scoring: a file each, users' in `custom/metrics/`, ours in the task's folder `metrics/`.
 
-A metric's file has a function `score(truth, results, outputs=())` as the part `scoring` has; it must do with no results at all. It returns `Scores`, or the overall
+A metric's file has a function `score(truth, results, outputs=())` as the part `scoring` has; it must do with no results at all.
+It returns `Scores`, or the overall
 values by name alone; every name is the file's, or begins with it: `f1.py` gives `f1`, `f1_small`. So the name of a value tells
 whose it is, and a step's release holds the metrics that it computes and no other: evaluate those that the category's recipe
 names, train and evaluate the one that selects.
@@ -20,6 +21,8 @@ from sightline.tasks.task import Scores, Task
 
 LONGEST_NAME: Final = 100
 """Characters of a value's name; SQL takes 255."""
+SCORES = re.compile(r"^(def score\b|score\s*=|from .* import .*\bscore\b)", re.MULTILINE)
+"""What a metric's file has, and a file that is none has not."""
 
 
 class MetricError(SightlineError):
@@ -53,14 +56,37 @@ def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
     Raises:
         MetricError: names the one that is missing, and the nearest.
     """
-    homes = [code.joinpath(*place.split(".")[:-1]) for place in metric_places(task, "x")]
-    known = sorted({file.stem for home in homes for file in home.glob("[!_]*.py")})
+    known = sorted(file.stem for file in _files(code, task))
     for name in names:
         if name not in known:
             raise MetricError(
                 f"The recipe names the metric {name!r}, and neither custom/metrics/{name}.py nor "
                 f"sightline/tasks/{task}/metrics/{name}.py is in the helper code.{nearest(name, known)}"
             )
+
+
+def require_selecting(code: Path, task: str, select_by: str) -> None:
+    """Make sure that a value can select: the task's own, or one that a metric's file may give. None is imported.
+
+    Args:
+        code: the helper code, live or frozen.
+        task: whose results are scored.
+        select_by: the value's name; an empty one is the task's own choice.
+
+    Raises:
+        MetricError: there is no such value; names the nearest.
+    """
+    names = getattr(Task(task).facts, "NAMES", None)
+    if not select_by or names is None or select_by in names:
+        return
+    metrics = {file.stem for file in _files(code, task) if SCORES.search(file.read_text(errors="replace"))}
+    if metrics.isdisjoint(_owners(select_by)):
+        raise MetricError(f"There is no metric {select_by!r} to select by.{nearest(select_by, {*names, *metrics})}")
+
+
+def _files(code: Path, task: str) -> list[Path]:
+    homes = [code.joinpath(*place.split(".")[:-1]) for place in metric_places(task, "x")]
+    return [file for home in homes for file in home.glob("[!_]*.py")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Facts(Protocol):
     """The config when none is named."""
     SELECT_BY: str
     """The value that selects the best model when none is named; the higher, the better."""
+    NAMES: Sequence[str]
+    """Every value that the scoring part gives; a task may leave this out: then what selects is not looked at beforehand."""
     HEADLINES: Sequence[str]
     """The values that are shown first, in this order, as far as a model has them."""
     SHORTEST: Sequence[str]

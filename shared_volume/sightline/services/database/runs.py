@@ -13,13 +13,17 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
+from sightline.processes.termination import TERMINATED, Terminated
 from sightline.services.database.connection import Database, record
 from sightline.services.database.models import Run, Step, StepEvent
 from sightline.services.database.upsert import upsert
 
 log = logging.getLogger(__name__)
 
-State = Literal["running", "done", "failed"]
+State = Literal["running", "done", "failed", "stopped", "lost"]
+"""Stopped: somebody ended it. Lost: it gave no sign of life any more. Both may be started again, like what failed."""
+WORST_FIRST: tuple[State, ...] = ("failed", "running", "stopped", "lost", "done")
+"""A run has the state of its steps that comes first here."""
 BEAT_SECONDS = 30.0
 LOST_AFTER = timedelta(seconds=180)
 LONGEST_REASON = 20_000  # characters
@@ -27,7 +31,8 @@ LONGEST_REASON = 20_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run. Its state is that of the steps so far: running while one runs, failed when one failed, else done."""
+    """A run. Its state is that of the steps so far: failed when one failed, else running while one runs, else stopped or
+    lost when one was, else done."""
 
     id: str
     category: str
@@ -72,8 +77,9 @@ class StepRecord:
     events: tuple[EventRecord, ...]
 
     def lost(self, now: datetime | None = None) -> bool:
-        """Whether it says that it runs but has given no sign of life for three minutes."""
-        return self.state == "running" and (now or datetime.now(UTC)) - self.heartbeat_at > LOST_AFTER
+        """Whether it is recorded as lost, or says that it runs but has given no sign of life for three minutes."""
+        silent = (now or datetime.now(UTC)) - self.heartbeat_at > LOST_AFTER
+        return self.state == "lost" or (self.state == "running" and silent)
 
 
 def start_step(
@@ -162,17 +168,58 @@ def record_event(
 
 
 def beat(database: Database, run_id: str, step: str) -> None:
-    """Record that a running step is alive; nothing happens when it has ended."""
-    database.write(
-        lambda session: session.execute(
-            update(Step)
-            .where(Step.run_id == run_id, Step.step == step, Step.state == "running")
-            .values(heartbeat_at=datetime.now(UTC))
-        )
-    )
+    """Record that a running step is alive; nothing happens when it has ended.
+
+    One that was taken for lost, because the database was out of reach or two clocks differ, runs again.
+    """
+
+    def write(session: Session) -> None:
+        own = (Step.run_id == run_id) & (Step.step == step)
+        alive = {"heartbeat_at": datetime.now(UTC)}
+        session.execute(update(Step).where(own, Step.state == "running").values(alive))
+        again = alive | {"state": "running", "reason": "", "ended_at": None}
+        if session.execute(update(Step).where(own, Step.state == "lost").values(again)).rowcount:  # type: ignore[attr-defined]
+            _settle_run(session, run_id, None)
+
+    database.write(write)
 
 
-def end_step(database: Database, run_id: str, step: str, state: Literal["done", "failed"], reason: str = "") -> None:
+def end_lost_steps(database: Database) -> None:
+    """Record as lost what says that it runs and has given no sign of life for three minutes, and end its run.
+
+    Whoever looks at runs does this first. Where it cannot be written, the records' `lost` says it all the same.
+    """
+
+    def silent(session: Session) -> list[Step]:
+        query = select(Step).where(Step.state == "running", Step.heartbeat_at < datetime.now(UTC) - LOST_AFTER)
+        return list(session.scalars(query))
+
+    def end(session: Session) -> None:
+        for row in silent(session):
+            row.state, row.ended_at = "lost", row.heartbeat_at
+            row.reason = f"gave no sign of life after {row.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC"
+            session.flush()
+            _settle_run(session, row.run_id, row.heartbeat_at)
+
+    if database.read(lambda session: bool(silent(session))):
+        try:
+            database.write(end)
+        except SightlineError as error:
+            log.info("lost steps could not be recorded: %s", error)
+
+
+def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> None:
+    """Give a run the state that follows from its steps, and the time of its end when that is one."""
+    session.flush()
+    states = set(session.scalars(select(Step.state).where(Step.run_id == run_id)))
+    overall = next(state for state in WORST_FIRST if state in {*states, "done"})
+    ended = None if overall == "running" else ended_at
+    session.execute(update(Run).where(Run.id == run_id).values(state=overall, ended_at=ended))
+
+
+def end_step(
+    database: Database, run_id: str, step: str, state: Literal["done", "failed", "stopped"], reason: str = ""
+) -> None:
     """Record how a step ended, and the run's state that follows.
 
     Raises:
@@ -183,11 +230,7 @@ def end_step(database: Database, run_id: str, step: str, state: Literal["done", 
     def end(session: Session) -> None:
         row = _started(session, run_id, step)
         row.state, row.reason, row.ended_at, row.heartbeat_at = state, reason[:LONGEST_REASON], now, now
-        session.flush()
-        states = set(session.scalars(select(Step.state).where(Step.run_id == run_id)))
-        overall = next((each for each in ("failed", "running") if each in states), "done")
-        ended_at = None if overall == "running" else now
-        session.execute(update(Run).where(Run.id == run_id).values(state=overall, ended_at=ended_at))
+        _settle_run(session, run_id, now)
 
     database.write(end)
 
@@ -241,6 +284,13 @@ def recorded_step(
     except left_to_others:
         ended.set()
         raise
+    except Terminated:
+        ended.set()
+        try:
+            end_step(database, run_id, step, "stopped", TERMINATED)
+        except SightlineError as unrecorded:
+            log.error("the end could not be recorded: %s", unrecorded)
+        raise
     except BaseException as error:
         ended.set()
         try:
@@ -254,6 +304,7 @@ def recorded_step(
 
 def find_run(database: Database, run_id: str) -> RunRecord | None:
     """The run's record, or None."""
+    end_lost_steps(database)
 
     def find(session: Session) -> RunRecord | None:
         row = session.get(Run, run_id)
@@ -264,6 +315,7 @@ def find_run(database: Database, run_id: str) -> RunRecord | None:
 
 def list_runs(database: Database, category: str | None = None) -> list[RunRecord]:
     """Runs, newest first."""
+    end_lost_steps(database)
     query = select(Run).order_by(Run.started_at.desc(), Run.id)
     if category is not None:
         query = query.where(Run.category == category)
@@ -272,11 +324,13 @@ def list_runs(database: Database, category: str | None = None) -> list[RunRecord
 
 def list_steps(database: Database, run_id: str) -> list[StepRecord]:
     """A run's steps with their events, in the order they started."""
+    end_lost_steps(database)
     return database.read(lambda session: _step_records(session, run_id))
 
 
 def find_step(database: Database, run_id: str, step: str) -> StepRecord | None:
     """One step's record, or None."""
+    end_lost_steps(database)
     found = database.read(lambda session: _step_records(session, run_id, step))
     return found[0] if found else None
 

@@ -13,6 +13,7 @@ from typing import Any
 from sightline.errors import SightlineError
 from sightline.processes.lifetime import die_with_parent
 from sightline.processes.memory import OutOfMemoryError, explained, oom_kills
+from sightline.processes.termination import TERMINATED, ends_when_asked
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
 from sightline.services.database.runs import StepRecord, end_step, find_step, record_event, recorded_step, start_step
@@ -94,7 +95,7 @@ class RunningStep:
 def record_step(
     place: Settings, step: str, code: str, category: str, *, watched: bool = False, goes_on: bool = False
 ) -> Iterator[RunningStep]:
-    """Record a step as running, with a heartbeat, then as done, or as failed with the reason.
+    """Record a step as running, with a heartbeat, then as done, as failed with the reason, or as stopped when it is asked to end.
 
     Args:
         place: the database, and the run's id.
@@ -115,18 +116,22 @@ def record_step(
     run = place.run or UNNAMED
     facts = _run_facts(place.volume, run)
     log.info("run %s of %s starts from %s", run, category, code)
-    with recorded_step(
-        database,
-        run,
-        step,
-        category=category,
-        code=code,
-        code_digest=facts.get("code_digest", ""),
-        parameters=facts.get("parameters", {}),
-        attempt=_attempt(),
-        goes_on=goes_on,
-        left_to_others=OutOfMemoryError if watched else (),
-    ) as before:
+    asked = contextlib.nullcontext() if watched else ends_when_asked()
+    with (
+        asked,
+        recorded_step(
+            database,
+            run,
+            step,
+            category=category,
+            code=code,
+            code_digest=facts.get("code_digest", ""),
+            parameters=facts.get("parameters", {}),
+            attempt=_attempt(),
+            goes_on=goes_on,
+            left_to_others=OutOfMemoryError if watched else (),
+        ) as before,
+    ):
         try:
             yield RunningStep(database, run, step, before)
         except Exception as error:
@@ -148,6 +153,25 @@ def record_failure(step: str, code: str, category: str, reason: str, out_of_memo
         reason: one sentence.
         out_of_memory_at: when memory ran out, if that was it.
     """
+    database, run = _ensure_started(step, code, category)
+    found = find_step(database, run, step)
+    if found and found.state == "failed":
+        return  # with more to say than its parent knows
+    if out_of_memory_at:
+        record_event(database, run, step, OUT_OF_MEMORY, reason, at=out_of_memory_at)
+    end_step(database, run, step, "failed", reason)
+
+
+def record_stop(step: str, code: str, category: str) -> None:
+    """Record a step as stopped whose process was asked to end, unless it had ended before; for the rest see `record_failure`."""
+    database, run = _ensure_started(step, code, category)
+    found = find_step(database, run, step)
+    if found and found.state in ("running", "lost"):
+        end_step(database, run, step, "stopped", TERMINATED)
+
+
+def _ensure_started(step: str, code: str, category: str) -> tuple[Database, str]:
+    """Record this attempt's start where it could not do so itself. Returns the database, and the run's id."""
     place = settings()
     database = connect(place.database_url.get_secret_value())
     database.migrate()
@@ -165,11 +189,7 @@ def record_failure(step: str, code: str, category: str, reason: str, out_of_memo
             parameters=facts.get("parameters", {}),
             attempt=_attempt(),
         )
-    elif found.state == "failed":
-        return  # with more to say than its parent knows
-    if out_of_memory_at:
-        record_event(database, run, step, OUT_OF_MEMORY, reason, at=out_of_memory_at)
-    end_step(database, run, step, "failed", reason)
+    return database, run
 
 
 def _attempt() -> int:

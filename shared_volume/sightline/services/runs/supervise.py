@@ -1,7 +1,7 @@
 """A step's work in a child process, started again with less at a time when memory runs out, its failures recorded."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sightline.errors import SightlineError
 from sightline.processes.child import ChildDiedError, run_in_child
 from sightline.processes.memory import OutOfMemoryError
+from sightline.processes.termination import Terminated, ends_when_asked
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,21 @@ def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool 
             that came about. It gives up by an error of its own.
         advice: what else a user can do about memory.
 
+    When this process is asked to end, it records that the step was stopped, and ends.
+
     Raises:
         SightlineError: the work failed, in its own words; or it ran out of memory.
     """
+    with ends_when_asked():
+        try:
+            return _run(step, work, arguments, shrinks, advice)
+        except Terminated:
+            log.warning("%s was asked to end", step.name)
+            _in_child(_record_stop, step)
+            raise
+
+
+def _run(step: Step, work: Callable[..., T], arguments: Sequence[Any], shrinks: bool, advice: str) -> T:
     stopped: Stopped | None = None
     while True:
         try:
@@ -74,14 +87,25 @@ def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool 
 
 
 def _record_failure(step: Step, sentence: str, stopped: Stopped | None = None) -> None:
-    """Write what the child could not, by a child of its own: SQL's libraries would stay in this process."""
+    """Write what the child could not."""
+    _in_child(_record, step, sentence, stopped)
+
+
+def _in_child(work: Callable[..., None], *arguments: Any) -> None:
+    """Record by a child of its own: SQL's libraries would stay in this process."""
     try:
-        run_in_child(_record, step, sentence, stopped)
+        run_in_child(work, *arguments)
     except SightlineError as error:
-        log.error("the failure could not be recorded: %s", error)
+        log.error("this end could not be recorded: %s", error)
 
 
 def _record(step: Step, sentence: str, stopped: Stopped | None) -> None:
     from sightline.services.runs.step_record import record_failure
 
     record_failure(step.name, step.code, step.category, sentence, stopped.at if stopped else None)
+
+
+def _record_stop(step: Step) -> None:
+    from sightline.services.runs.step_record import record_stop
+
+    record_stop(step.name, step.code, step.category)

@@ -11,10 +11,13 @@ from sightline.services.database.connection import connect
 from sightline.services.database.versions import find_version, list_versions, newest_version
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import unpack
+from sightline.services.versioning.unpacked import is_as_left, replace_changed, write_stamps
 from sightline.settings import Settings
 from sightline.versions import make_tag
 
 log = logging.getLogger(__name__)
+
+NAMES_SHOWN = 10
 
 
 class NoSuchDatasetError(SightlineError):
@@ -46,12 +49,37 @@ def find_dataset(place: Settings, category: str, version: str) -> DatasetReferen
 
 
 def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
-    """The folder of a dataset version on the volume, with its images unpacked; pulled when it is not there yet."""
-    name = f"{dataset.category}-{dataset.version}-{dataset.digest.removesuffix('.dir')[:16]}"
-    target = place.volume / "datasets" / name
-    if target.is_dir():
+    """The folder of a dataset version on the volume, with its images unpacked; pulled when it is not there yet.
+
+    Where somebody has written to its files since, they are looked at: what is no longer the version's is unpacked anew, and
+    what stood there instead is kept beside the folder.
+
+    Raises:
+        SightlineError: the version cannot be pulled, or a changed file cannot be replaced; names it.
+    """
+    target = unpacked_folder(place.volume, dataset.category, dataset.version, dataset.digest)
+    if target.is_dir() and is_as_left(target):
         remove_abandoned(target.parent)
         return target
+    mend_dataset(place, dataset)
+    return target
+
+
+def unpacked_folder(volume: Path, category: str, version: str, digest: str) -> Path:
+    """Where a dataset version lies unpacked, or will."""
+    return volume / "datasets" / f"{category}-{version}-{digest.removesuffix('.dir')[:16]}"
+
+
+def mend_dataset(place: Settings, dataset: DatasetReference) -> list[str]:
+    """Unpack a dataset version, or compare what is unpacked with it and replace what differs.
+
+    Returns:
+        The names of the files that were replaced.
+
+    Raises:
+        SightlineError: as `pull_dataset`.
+    """
+    target = unpacked_folder(place.volume, dataset.category, dataset.version, dataset.digest)
     with DatasetRepo.of(place).working_copy(make_tag(dataset.category, "dataset", dataset.version)) as copy:
         folder = copy.place("datasets", dataset.category)
         if copy.digest(folder) != dataset.digest:
@@ -61,7 +89,21 @@ def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
             )
         with private_folder(target.parent, ".pulling-") as private:
             unpack(copy.pull(folder), private)
-            with contextlib.suppress(OSError):  # another step pulled the same version meanwhile
-                private.rename(target)
-    log.info("pulled %s %s to %s", dataset.category, dataset.version, target)
-    return target
+            if not target.is_dir():
+                write_stamps(private)
+                with contextlib.suppress(OSError):  # another step pulled the same version meanwhile
+                    private.rename(target)
+                    log.info("pulled %s %s to %s", dataset.category, dataset.version, target)
+                    return []
+            changed, kept = replace_changed(target, private)
+    if changed:
+        _tell(target, changed, kept)
+    return changed
+
+
+def _tell(target: Path, changed: list[str], kept: Path) -> None:
+    shown = ", ".join(changed[:NAMES_SHOWN]) + (", …" if len(changed) > NAMES_SHOWN else "")
+    where = f" What stood there is kept in {kept}." if kept.is_dir() else ""
+    log.warning(
+        "%d files in %s were not the dataset version's and were replaced: %s.%s", len(changed), target, shown, where
+    )

@@ -172,6 +172,8 @@ class WorkingCopy:
         with self.dvc() as dvc:
             with dvc.config.edit("repo") as config:
                 config["core"]["analytics"] = False
+                # DVC wants one, though each pointer names its own: without it a plain `dvc pull` ends at once.
+                config["core"]["remote"] = REMOTES[0]
                 for remote in REMOTES:
                     config["remote"][remote] = {"url": remote_url(self.repo.storage, remote)}
             with dvc.config.edit("local") as config:

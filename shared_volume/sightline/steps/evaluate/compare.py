@@ -12,6 +12,7 @@ from sightline.errors import SightlineError, nearest
 from sightline.images.files import read_image
 from sightline.models.bundle import WEIGHTS, Bundle
 from sightline.models.fetch import fetch_bundle
+from sightline.models.store import store_bundle, write_bundle_record
 from sightline.processes.devices import choose_device
 from sightline.processes.progress import Progress
 from sightline.references import DatasetReference, ModelReference, task_of
@@ -173,17 +174,20 @@ def _deliver(
     storage = open_storage(place.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/evaluate"
     chosen = best.candidate
-    storage.upload_folder(chosen.folder, f"{prefix}/selected")
+    uri = store_bundle(storage, chosen.folder, chosen.bundle.sha256)
+    record = {"candidate": chosen.name, "select_by": select_by, "code": request.code, "run": step.run}
+    write_bundle_record(storage, f"{prefix}/selected", chosen.bundle.sha256, record)
     for item in scored:
         name = item.candidate.name.replace(" ", "-")
         storage.write_bytes(f"{prefix}/predictions-{name}.json", json.dumps(item.results).encode())
     storage.write_bytes(f"{prefix}/predictions.json", json.dumps(best.results).encode())
-    for item in scored:
+    # Best and last are one model where they are the same epoch.
+    for item in {each.candidate.uri: each for each in (*scored, best)}.values():
         model = step.record_model(
             item.candidate.kind, item.candidate.uri, item.candidate.bundle.sha256, dataset, item.candidate.config
         )
         step.record_evaluation(model, dataset, split, item.scores.values, item.scores.per_class, item is best)
-    step.record_model("selected", storage.uri(f"{prefix}/selected"), chosen.bundle.sha256, dataset, chosen.config)
+    step.record_model("selected", uri, chosen.bundle.sha256, dataset, chosen.config)
     task = Task(dataset.task)
     confusion = task.report.confusion(truth, best.results)
     report = render_evaluation_report(
@@ -208,7 +212,7 @@ def _deliver(
     )
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     selected = ModelReference(
-        uri=storage.uri(f"{prefix}/selected"),
+        uri=uri,
         sha256=chosen.bundle.sha256,
         category=dataset.category,
         dataset_version=dataset.version,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sightline.models.bundle import MANIFEST
+from sightline.models.store import find_bundle
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.folder import local_path
 
@@ -34,7 +35,7 @@ def models_digest(uris: Iterable[str]) -> str:
     given = [uri for uri in uris if uri]
     if not given:
         return ""
-    manifests = (open_storage(uri.rstrip("/")).read_bytes(MANIFEST) for uri in given)
+    manifests = (open_storage(find_bundle(uri).rstrip("/")).read_bytes(MANIFEST) for uri in given)
     return _digest(
         f"{uri} {hashlib.sha256(manifest).hexdigest()}" for uri, manifest in zip(given, manifests, strict=True)
     )

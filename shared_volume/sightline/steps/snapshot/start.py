@@ -4,17 +4,14 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.errors import SightlineError
 from sightline.models.fetch import given_model
-from sightline.references import DETECTION, task_of
+from sightline.references import DETECTION
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
-from sightline.services.database.versions import find_version
-from sightline.services.runs.freeze import config_task, freeze
-from sightline.services.runs.recipe_keys import read_metrics
+from sightline.services.runs.freeze import freeze
 from sightline.services.runs.releases import remove_old_releases
 from sightline.services.runs.step_record import write_run_facts
 from sightline.services.storage.access import open_storage
@@ -22,9 +19,10 @@ from sightline.services.storage.base import ObjectExistsError
 from sightline.services.versioning.datasets import find_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
+from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training, find_task
 from sightline.steps.snapshot.outside import images_digest, models_digest
-from sightline.tasks.metrics import metric_places, require_metrics, selecting_places
-from sightline.tasks.task import Task, is_known, part_names, require_task
+from sightline.tasks.metrics import metric_places, selecting_places
+from sightline.tasks.task import part_names, require_task
 from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
 
 log = logging.getLogger(__name__)
@@ -61,6 +59,9 @@ def start_run(
     test_images: str = "",
     candidate_models: Sequence[str] = (),
     model: str = "",
+    train_gpus: str = "",
+    evaluate_gpus: str = "",
+    test_gpus: str = "",
 ) -> Frozen:
     """Freeze the helper code, turn "the newest version" into a version and a commit, and digest what lies elsewhere.
 
@@ -79,17 +80,26 @@ def start_run(
         test_images: folder or prefix of the test images, when they are no dataset's.
         candidate_models: URIs of bundles that this run does not train.
         model: a bundle to test when this run selects none.
+        train_gpus: how many GPUs the step's pod gets, like the next two.
+        evaluate_gpus: see train_gpus.
+        test_gpus: see train_gpus.
 
     Raises:
-        SightlineError: broken live code, or no such config, category or version.
+        SightlineError: broken live code; no such config, category, version, key or metric; or more than one GPU.
     """
     check_category(category)
     place = settings()
+    live = (place.volume / "code").resolve()
+    gpus = {"train": train_gpus, "evaluate": evaluate_gpus, "test": test_gpus}
+    asked = Asked(category, config, recipe, overrides, select_by, gpus)
+    check_gpus(asked)
+    if record_follows:
+        check_recipe(live, asked)
     commit = reference = ""
     task = DETECTION
     if record_follows:
         annotation_version, commit = _annotation(DatasetRepo.of(place), category, annotation_version)
-        task = _task_of_annotations(place, category, annotation_version)
+        task = find_task(place, category, "annotation", annotation_version) or DETECTION
     if dataset_follows:
         dataset = find_dataset(place, category, dataset_version)
         dataset_version, reference, task = dataset.version, dataset.to_text(), dataset.task
@@ -102,13 +112,10 @@ def start_run(
     ):
         task = known.task
     steps = ("record", "train", "evaluate", "test") if train_follows else ("record", "evaluate", "test")
-    live = (place.volume / "code").resolve()
-    if train_follows:
-        config = config or Task(task).facts.CONFIG
-        _require_task(live, config, task, f"{category} {annotation_version or dataset_version}")
     require_task(task)
-    metrics = read_metrics(live, category)
-    require_metrics(live, task, metrics)
+    if train_follows:
+        config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
+    metrics = check_scores(live, asked, task)
     parts = {step: names_of_parts(task, step, metrics, select_by) for step in steps}
     frozen = freeze(place.volume, config, category, steps, parts, metrics)
     with contextlib.suppress(ObjectExistsError):
@@ -141,16 +148,6 @@ def start_run(
     )
 
 
-def _task_of_annotations(place: Settings, category: str, version: str) -> str:
-    database = connect(place.database_url.get_secret_value())
-    try:
-        database.migrate()
-        found = find_version(database, category, "annotation", version)
-    finally:
-        database.close()
-    return task_of(found.recipe if found else None)
-
-
 def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str) -> list[str]:
     """Dotted names of what a step loads by name: parts of the task, and metrics."""
     parts = list(part_names(task, step))
@@ -159,19 +156,6 @@ def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str)
     if step in ("train", "evaluate") and select_by:
         parts += selecting_places(task, select_by)
     return parts
-
-
-def _require_task(code: Path, config: str, task: str, trained_on: str) -> None:
-    named = config_task(code, config) or DETECTION
-    if named != task and not is_known(named):
-        raise SightlineError(
-            f"The config {config} says task = {named!r}, and there is no such task in sightline/tasks or custom/tasks. Correct it."
-        )
-    if named != task:
-        raise SightlineError(
-            f"The config {config} is for the task {named}, and {trained_on} is annotated for {task}. Choose a config for {task}, "
-            "or leave it out: then the task's own is used."
-        )
 
 
 def _remove_old_releases(place: Settings) -> None:

@@ -34,7 +34,10 @@ def write_candidate(
     dataset_dir: Path,
     facts: Mapping[str, str],
 ) -> str:
-    """Write a candidate's bundle, with one validation image and what the model finds on it. Returns its sha256."""
+    """Write a candidate's bundle, with one validation image and what the model finds on it. Returns its sha256.
+
+    Equal trainings give equal bundles: `facts` must say nothing of the run.
+    """
     model.load_state_dict(candidate.weights)
     sample = _sample_image(dataset_dir)
     predictions = None
@@ -47,7 +50,7 @@ def write_candidate(
         classes=list(classes),
         sample_image=sample,
         sample_predictions=predictions,
-        facts={**facts, "candidate": candidate.name, "epoch": candidate.epoch},
+        facts={**facts, "epoch": candidate.epoch},
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 
 from sightline.models.config import config_text, load_config, set_epochs
+from sightline.models.store import store_bundle, write_bundle_record
 from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
@@ -120,14 +121,14 @@ def _deliver(
     dataset = request.dataset
     storage = open_storage(place.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/train"
-    facts = {
+    # A bundle says what makes it what it is, and is the same for the same training; which run it was, the run's record says.
+    described = {
         "task": dataset.task,
         "category": dataset.category,
         "dataset_version": dataset.version,
         "config": request.config,
-        "code": request.code.name,
-        "run": step.run,
     }
+    facts = described | {"code": request.code.name, "run": step.run}
     model = loop.runner.model
     candidates = {"last": Candidate("last", loop.epoch, _state(model))}
     if loop.options.best_weights.is_file():
@@ -139,9 +140,9 @@ def _deliver(
     written = {}
     for name, candidate in candidates.items():
         bundle = loop.options.folder / "bundles" / name
-        sha256 = write_candidate(Task(dataset.task), bundle, candidate, model, config, classes, dataset_dir, facts)
-        storage.upload_folder(bundle, f"{prefix}/{name}")
-        written[name] = (storage.uri(f"{prefix}/{name}"), sha256)
+        sha256 = write_candidate(Task(dataset.task), bundle, candidate, model, config, classes, dataset_dir, described)
+        written[name] = (store_bundle(storage, bundle, sha256), sha256)
+        write_bundle_record(storage, f"{prefix}/{name}", sha256, facts | {"epoch": candidate.epoch})
         step.record_model(candidate.name, *written[name], dataset=dataset, config=request.config)
     history = loop.history.read()
     happened = events.read()

@@ -106,7 +106,7 @@ class History:
         }
         self._file.write(json.dumps(plain) + "\n")
         for name, value in line.items():
-            if isinstance(value, float):
+            if isinstance(value, float) and math.isfinite(value):  # TensorBoard draws nothing of others, and warns
                 self._writer.add_scalar(f"{group}/{name}", value, line["iter"])  # type: ignore[union-attr]
 
     def _seconds_left(self, iteration: int) -> float:

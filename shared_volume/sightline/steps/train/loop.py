@@ -141,7 +141,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
         self._batch = idx + 1
-        values = {name: float(value) for name, value in outputs.items()}
+        values = {name: float(torch.as_tensor(value).detach()) for name, value in outputs.items()}
         self._loss = values["loss"]
         if not math.isfinite(self._loss):
             raise SightlineError(

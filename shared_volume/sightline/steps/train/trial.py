@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.errors import SightlineError
-from sightline.references import DETECTION
+from sightline.models.config_files import check_config
+from sightline.references import DETECTION, ModelReference
 from sightline.services.runs.freeze import config_task, freeze
+from sightline.services.runs.step_record import UNNAMED, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset
 from sightline.settings import settings
 from sightline.steps.train.start import train_model
-from sightline.tasks.metrics import selecting_places
+from sightline.tasks.metrics import require_selecting, selecting_places
 from sightline.tasks.task import part_names
 
 STEP = "trial"
@@ -39,7 +41,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    task = config_task((settings().volume / "code").resolve(), options.config) or DETECTION
+    live = (settings().volume / "code").resolve()
+    task = config_task(live, options.config) or DETECTION
+    check_config(live, options.config, task, dict(options.set))
+    require_selecting(live, task, options.select_by)
     selecting = selecting_places(task, options.select_by) if options.select_by else []
     parts = {STEP: [*part_names(task, STEP), *selecting]}
     release = freeze(settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
@@ -57,7 +62,7 @@ def run_trial(options: argparse.Namespace) -> dict[str, Any]:
     dataset = find_dataset(settings(), options.category, options.dataset_version).to_text()
     overrides = dict(options.set)
     trained = train_model(options.release, dataset, options.config, overrides, options.epochs, options.select_by)
-    return best_validation(_history(trained.model.uri), options.select_by or str(trained.model.metric_name))
+    return best_validation(_history(trained.model), options.select_by or str(trained.model.metric_name))
 
 
 def best_validation(history: Sequence[Mapping[str, Any]], select_by: str) -> dict[str, Any]:
@@ -82,9 +87,10 @@ def metric_lines(scores: Mapping[str, Any]) -> str:
     )
 
 
-def _history(model_uri: str) -> list[dict[str, Any]]:
-    """What the training left beside its bundles."""
-    log = open_storage(model_uri.rpartition("/")[0]).read_bytes("logs/history.jsonl")
+def _history(model: ModelReference) -> list[dict[str, Any]]:
+    """What the training left among its results."""
+    prefix = results_prefix(model.category, model.dataset_version, settings().run or UNNAMED)
+    log = open_storage(settings().storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
     return [json.loads(line) for line in log.splitlines()]
 
 

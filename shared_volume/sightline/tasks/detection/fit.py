@@ -1,5 +1,7 @@
 """Part fit: mmdet's models and datasets, as mmengine's Runner trains and validates them."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,9 @@ def training_dataset(config: Config, dataset_dir: Path, classes: Sequence[str]) 
     from mmdet.registry import DATASETS
 
     # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
-    dataset = DATASETS.build(
-        _coco_dataset(dataset_dir, "train", classes, config.train_pipeline) | {"filter_cfg": {"filter_empty_gt": False}}
-    )
+    described = _coco_dataset(dataset_dir, "train", classes, config.train_pipeline)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells that it reads a file
+        dataset = DATASETS.build(described | {"filter_cfg": {"filter_empty_gt": False}})
     wrapper = config.get("train_dataset_wrapper")
     return DATASETS.build({**wrapper, "dataset": dataset}) if wrapper else dataset
 
@@ -50,7 +52,8 @@ def evaluation_dataset(config: Config, dataset_dir: Path, split: str, classes: S
     register()
     from mmdet.registry import DATASETS
 
-    return DATASETS.build(_coco_dataset(dataset_dir, split, classes, config.test_pipeline) | {"test_mode": True})
+    with contextlib.redirect_stdout(io.StringIO()):
+        return DATASETS.build(_coco_dataset(dataset_dir, split, classes, config.test_pipeline) | {"test_mode": True})
 
 
 def evaluator(dataset_dir: Path, split: str, score: Score) -> dict[str, Any]:

@@ -1,0 +1,156 @@
+"""What a config says, read from its files without running them: what is misspelt is known before anything runs.
+
+Snapshot's image has no mmengine. What only running the file would tell (a loop, a call) is left open, and with it every
+key inside.
+"""
+
+import ast
+import builtins
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sightline.errors import nearest
+from sightline.models.overrides import UNKNOWN, ConfigError, override
+from sightline.services.runs.freeze import config_chain
+
+READ: Final = (
+    *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
+    *("optim_wrapper", "param_scheduler", "max_epochs", "val_interval", "seed", "checkpoint_seconds", "early_stopping"),
+    "task",
+)
+"""The keys that training reads, whatever the task."""
+HARMLESS: Final = (
+    *("default_scope", "env_cfg", "launcher", "log_level", "log_processor", "vis_backends", "visualizer", "work_dir"),
+    "backend_args",
+)
+"""Keys of mmengine's own configs that change no result; the steps have their own ways."""
+INSTEAD: Final = {
+    "train_dataloader": "train_pipeline, train_batch_size and num_workers",
+    "val_dataloader": "test_pipeline",
+    "test_dataloader": "test_pipeline",
+    "train_cfg": "max_epochs and val_interval",
+    "randomness": "seed",
+}
+"""Keys of mmengine's that have other names here."""
+
+
+def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any]) -> None:
+    """Make sure that a config has the keys that a run sets, and none that nothing reads.
+
+    Args:
+        code: the helper code, live or frozen.
+        config: its name.
+        task: whose own code may read further keys.
+        overrides: dotted key -> value, as for `sightline.models.config.load_config`.
+
+    Raises:
+        BrokenCodeError: there is no such config, or it inherits what is not there.
+        ConfigError: a key; names it and the nearest.
+    """
+    files = config_chain(code, config)
+    trees = {file: ast.parse((code / file).read_bytes()) for file in files}
+    values = _read(files[0], trees)
+    if values is None:
+        return
+    for key, value in overrides.items():
+        override(values, key, value)
+    _require_read(files[0], values, [*READ, *HARMLESS, *_mentioned(trees.values())], code / "custom" / "tasks" / task)
+
+
+def _require_read(file: Path, values: Mapping[str, Any], known: list[str], task: Path) -> None:
+    """Refuse a key that would be dropped silently, unless it says nothing."""
+    sources = [path.read_text(errors="replace") for path in sorted(task.rglob("*.py"))]
+    for key, value in values.items():
+        says_nothing = value is None or value is False or (isinstance(value, dict | list | tuple) and not value)
+        if says_nothing or key in known or any(re.search(rf"\b{re.escape(key)}\b", text) for text in sources):
+            continue
+        instead = f" Use {INSTEAD[key]} instead." if key in INSTEAD else nearest(key, READ).replace("Known", "Keys")
+        raise ConfigError(f"{file}: nothing reads the key {key!r}, so it would change nothing. Leave it out.{instead}")
+
+
+def _mentioned(trees: Iterable[ast.Module]) -> set[str]:
+    """Names that the files themselves read, for values that stand in several places."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def _read(file: Path, trees: Mapping[Path, ast.Module]) -> dict[str, Any] | None:
+    """A config's values with those it inherits, as mmengine merges them; None when that cannot be told."""
+    values: dict[str, Any] = {}
+    bases: list[str] = []
+    for statement in trees[file].body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="_base_")], value=value):
+                named = ast.literal_eval(value)
+                bases = [named] if isinstance(named, str) else list(named)
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                values[name] = _value(value, values)
+            case ast.Expr(value=ast.Constant()):
+                pass
+            case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.ClassDef():
+                pass
+            case ast.With():  # mmengine's other kind of config, made of imports
+                return None
+            case _:
+                values |= dict.fromkeys(_names(statement), UNKNOWN)
+    inherited: dict[str, Any] = {}
+    for base in bases:
+        found = next((other for other in trees if _leads_to(file, base, other)), None)
+        below = _read(found, trees) if found else None
+        if below is None:
+            return None
+        inherited |= below
+    return {name: value for name, value in _merged(inherited, values).items() if not name.startswith("_")}
+
+
+def _leads_to(file: Path, base: str, other: Path) -> bool:
+    return Path(os.path.normpath(file.parent / base)) == other
+
+
+def _names(statement: ast.stmt) -> set[str]:
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - set(dir(builtins))
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for name, value in new.items():
+        before = merged.get(name)
+        if isinstance(value, dict) and value.get("_delete_"):
+            merged[name] = {key: inner for key, inner in value.items() if key != "_delete_"}
+        elif isinstance(value, dict) and isinstance(before, dict):
+            merged[name] = _merged(before, value)
+        elif isinstance(value, dict) and before is UNKNOWN:
+            merged[name] = UNKNOWN
+        elif isinstance(value, dict) and isinstance(before, list) and all(key.isdecimal() for key in map(str, value)):
+            merged[name] = UNKNOWN  # changes of single items
+        else:
+            merged[name] = value
+    return merged
+
+
+def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            return names.get(name, UNKNOWN)
+        case ast.List(elts=items) if not _has_star(items):
+            return [_value(item, names) for item in items]
+        case ast.Tuple(elts=items) if not _has_star(items):
+            return tuple(_value(item, names) for item in items)
+        case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
+            return {key.value: _value(value, names) for key, value in zip(keys, values, strict=True)}  # type: ignore[union-attr]
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=words) if all(word.arg for word in words):
+            return {str(word.arg): _value(word.value, names) for word in words}
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return UNKNOWN
+
+
+def _has_star(items: Iterable[ast.expr]) -> bool:
+    return any(isinstance(item, ast.Starred) for item in items)

@@ -1,0 +1,114 @@
+"""Model bundles in storage, by their digest: the same model lies there once, however many runs made or selected it.
+
+A run's results hold a small record of each of its bundles, like `train/best.json`: where it lies, and which run and code
+made it, which the bundle itself does not say.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sightline.models.bundle import MANIFEST, BundleError
+from sightline.services.storage.access import NoSuchObjectError, Storage, StoredObject, open_storage
+from sightline.services.storage.folder import local_path
+
+log = logging.getLogger(__name__)
+
+FOLDER: Final = "models"
+RECORD_ENDING: Final = ".json"
+RESULTS: Final = "/results/"
+"""What stands between a storage's root and a run's results in a URI."""
+
+
+def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
+    """Put a bundle under `models/<sha256>/`, as far as it is not there, its manifest last. Returns its URI.
+
+    Several may store the same bundle at once, and what an interrupted or damaged upload left is put right.
+
+    Args:
+        storage: the installation's.
+        folder: the bundle.
+        sha256: its manifest's digest.
+
+    Raises:
+        BundleError: the folder holds another bundle, or the storage has not kept what was uploaded.
+        StorageError: the storage failed; says how.
+    """
+    if hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() != sha256:
+        raise BundleError(f"The bundle in {folder} is not {sha256[:12]}. Train the model again.")
+    prefix = f"{FOLDER}/{sha256}"
+    files = {f"{prefix}/{path.name}": path for path in sorted(folder.iterdir())}
+    manifest = f"{prefix}/{MANIFEST}"
+    there, lacking = _compare(storage, prefix, files)
+    if lacking:
+        parts = {key: files[key] for key in lacking if key != manifest}
+        # Others may store the same at the same time: what is there is theirs and right, but for what is known to be wrong.
+        storage.upload_files({key: path for key, path in parts.items() if key not in there}, create_only=True)
+        storage.upload_files({key: path for key, path in parts.items() if key in there})
+        if manifest in lacking:
+            storage.upload_file(files[manifest], manifest)
+        if lost := _compare(storage, prefix, files)[1]:
+            raise BundleError(
+                f"{storage.uri(lost[0])} is not what was uploaded a moment ago. Find out who writes there, and run again."
+            )
+        log.info("stored the model %s", sha256[:12])
+    return storage.uri(prefix)
+
+
+def write_bundle_record(storage: Storage, key: str, sha256: str, facts: Mapping[str, Any]) -> None:
+    """Leave a record of a stored bundle among a run's results.
+
+    Args:
+        storage: the installation's.
+        key: like `results/desk/v0.1.0/<run>/train/best`.
+        sha256: the bundle's.
+        facts: what else to say of it; JSON values.
+    """
+    bundle = f"{FOLDER}/{sha256}"
+    document = {"uri": storage.uri(bundle), "sha256": sha256, **facts, "bundle": bundle}
+    storage.write_bytes(f"{key}{RECORD_ENDING}", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def find_bundle(uri: str) -> str:
+    """The URI of the bundle that a URI names: its own, or that of a record (`…/train/best` or `…/train/best.json`).
+
+    Of a storage that was moved as a whole, the bundle that moved along is found.
+
+    Raises:
+        StorageError: the place cannot be read.
+    """
+    whole = (uri if uri.startswith("gs://") else local_path(uri).as_uri()).rstrip("/")
+    parent, _, name = whole.rpartition("/")
+    if parent.count("/") < 3 or not name:
+        return uri  # a bucket, or a folder in the root: no place for a record
+    storage = open_storage(parent)
+    if not name.endswith(RECORD_ENDING):
+        if storage.exists(f"{name}/{MANIFEST}"):
+            return uri
+        name += RECORD_ENDING
+    try:
+        document = json.loads(storage.read_bytes(name))
+        named, bundle = str(document["uri"]), str(document["bundle"])
+    except (NoSuchObjectError, ValueError, KeyError, TypeError):
+        return uri
+    root, between, _ = parent.rpartition(RESULTS)
+    moved = f"{root}/{bundle}"
+    return moved if between and open_storage(moved).exists(MANIFEST) else named
+
+
+def _compare(storage: Storage, prefix: str, files: Mapping[str, Path]) -> tuple[set[str], list[str]]:
+    """The keys that are there, and those of `files` that are not there with their content, sorted."""
+    there = {item.key: item for item in storage.list(prefix)}
+    return set(there), sorted(key for key, path in files.items() if not _is_right(storage, there.get(key), path))
+
+
+def _is_right(storage: Storage, stored: StoredObject | None, path: Path) -> bool:
+    if stored is None or stored.size != path.stat().st_size:
+        return False
+    content = path.read_bytes()
+    if stored.md5 is not None:
+        return stored.md5 == hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return storage.read_bytes(stored.key) == content

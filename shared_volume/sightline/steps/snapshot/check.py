@@ -1,0 +1,125 @@
+"""What a user asked for, looked at before anything runs: a misspelt name costs seconds, not the time of the steps before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sightline.annotations.recipe import read_recipe
+from sightline.errors import SightlineError
+from sightline.models.config_files import check_config
+from sightline.references import DETECTION, task_of
+from sightline.services.database.connection import connect
+from sightline.services.database.versions import find_version, newest_version
+from sightline.services.runs.freeze import config_task
+from sightline.services.runs.homes import recipe_file
+from sightline.services.runs.recipe_keys import read_metrics
+from sightline.settings import Settings
+from sightline.tasks.metrics import require_metrics, require_selecting
+from sightline.tasks.task import Task, is_known
+from sightline.versions import Kind
+
+ONE_GPU = ("", "0", "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run was asked for.
+
+    Attributes:
+        category: what it works on.
+        config: the model config; empty for the task's own.
+        recipe: keys of the recipe and their values.
+        overrides: dotted config keys and their values.
+        select_by: the metric that selects; empty for the task's own.
+        gpus: step -> how many GPUs its pod gets, as Kubernetes writes it.
+    """
+
+    category: str
+    config: str = ""
+    recipe: Mapping[str, Any] | None = None
+    overrides: Mapping[str, Any] | None = None
+    select_by: str = ""
+    gpus: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_task(place: Settings, category: str, kind: Kind, version: str) -> str | None:
+    """The task of a published version, by its row; None where there is no such row.
+
+    Args:
+        place: the installation.
+        category: the version's.
+        kind: annotation or dataset.
+        version: empty for the newest.
+    """
+    database = connect(place.database_url.get_secret_value())
+    try:
+        database.migrate()
+        found = find_version(database, category, kind, version) if version else newest_version(database, category, kind)
+    finally:
+        database.close()
+    return task_of(found.recipe) if found else None
+
+
+def check_recipe(code: Path, asked: Asked) -> None:
+    """Make sure that record will be able to read the recipe.
+
+    Args:
+        code: the live helper code.
+        asked: by the user.
+
+    Raises:
+        RecipeError: a key that does not exist (names the nearest), or a value that does not fit.
+    """
+    file = recipe_file(code, asked.category)
+    read_recipe(code / file if file else None, asked.recipe, file)
+
+
+def check_training(code: Path, asked: Asked, task: str, trained_on: str) -> str:
+    """Make sure that the config is one of the task's, and has the keys that are set. Returns its name.
+
+    Args:
+        code: the live helper code.
+        asked: by the user.
+        task: of what is trained on.
+        trained_on: that, for the message.
+
+    Raises:
+        SightlineError: there is no such config or key (names the nearest), nothing reads a key, or it is another task's.
+    """
+    config = asked.config or Task(task).facts.CONFIG
+    named = config_task(code, config) or DETECTION
+    if named != task and not is_known(named):
+        raise SightlineError(
+            f"The config {config} says task = {named!r}, and there is no such task in sightline/tasks or custom/tasks. Correct it."
+        )
+    if named != task:
+        raise SightlineError(
+            f"The config {config} is for the task {named}, and {trained_on} is annotated for {task}. Choose a config for {task}, "
+            "or leave it out: then the task's own is used."
+        )
+    check_config(code, config, task, asked.overrides or {})
+    return config
+
+
+def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
+    """Make sure that what scores is there. Returns the metrics that the recipe names.
+
+    Raises:
+        SightlineError: there is no such metric; names the nearest.
+    """
+    metrics = read_metrics(code, asked.category)
+    require_metrics(code, task, metrics)
+    require_selecting(code, task, asked.select_by)
+    return metrics
+
+
+def check_gpus(asked: Asked) -> None:
+    """Refuse more GPUs than a step uses.
+
+    Raises:
+        SightlineError: more than one; names the step.
+    """
+    for step, gpus in asked.gpus.items():
+        if str(gpus).strip() not in ONE_GPU:
+            raise SightlineError(f"{step}_gpus is {gpus}: a step uses one GPU at most. Give 1, or 0 for none.")

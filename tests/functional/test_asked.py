@@ -1,0 +1,150 @@
+"""What a user asked for is looked at before anything runs, without mmengine and without running a config."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from sightline.errors import SightlineError
+from sightline.models import config_files
+from sightline.models.config_files import check_config
+from sightline.models.overrides import UNKNOWN
+from sightline.services.runs.freeze import BrokenCodeError, config_chain
+from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training
+from tests.live_code import append, copy_live
+from tests.workspace import REPOSITORY, run_pipeline
+
+CONFIG = "mask_rcnn_r18_small"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_live(tmp_path_factory.mktemp("asked") / "code")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPOSITORY / "shared_volume" / "configs").glob("*.py")))
+def test_a_config_says_the_same_read_as_run(live: Path, name: str) -> None:
+    chain = config_chain(live, name)
+    trees = {file: config_files.ast.parse((live / file).read_bytes()) for file in chain}
+    same(config_files._read(chain[0], trees), Config.fromfile(live / chain[0]).to_dict())
+    check_config(live, name, "classification" if name.startswith("classifier") else "detection", {})
+
+
+def same(read: object, run: object) -> None:
+    if read is UNKNOWN:
+        return
+    if isinstance(read, dict):
+        assert isinstance(run, dict) and read.keys() == run.keys()
+        for key in read:
+            same(read[key], run[key])
+    elif isinstance(read, list | tuple):
+        assert type(read) is type(run) and len(read) == len(run)  # type: ignore[arg-type]
+        for one, other in zip(read, run, strict=True):  # type: ignore[call-overload]
+            same(one, other)
+    else:
+        assert read == run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"optim_wraper.optimizer.lr": 0.1}, "Did you mean 'optim_wrapper'"),
+        ({"optim_wrapper.optimizer.lrr": 0.1}, "Did you mean 'lr'"),
+        ({"model": {"bacbone": {"depth": 18}}}, "Did you mean 'backbone'"),
+        ({"param_scheduler.7.end": 3}, "is a list of 2"),
+        ({"+optim_wraper.optimizer.x": 1}, "Did you mean 'optim_wrapper'"),
+        ({"+custom_hooks": [{"type": "EMAHook"}]}, "nothing reads the key 'custom_hooks'"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_nearest(live: Path, overrides: dict, told: str) -> None:
+    with pytest.raises(SightlineError, match=told):
+        check_training(live, Asked("desk", CONFIG, overrides=overrides), "detection", "desk v0.1.0")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"optim_wrapper.optimizer.lr": 0.1, "train_pipeline.2.scale": [64, 64], "max_epochs": 1.0},
+        {"+model.backbone.with_cp": True, "+optim_wrapper.accumulative_counts": 2},
+        {"model.rpn_head.bbox_coder.target_means.0": 1.0},  # an expression: only running the config would tell
+    ],
+)
+def test_what_can_be_set_is_accepted(live: Path, overrides: dict) -> None:
+    assert check_training(live, Asked("desk", "", overrides=overrides), "detection", "desk v0.1.0") == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('custom_hooks = [dict(type="EMAHook")]', "custom_hooks"),
+        ('load_from = "https://a/b.pth"', "load_from"),
+        ("auto_scale_lr = dict(enable=True, base_batch_size=16)", "auto_scale_lr"),
+        ("train_dataloader = dict(batch_size=2)", "train_dataloader"),
+        ("max_epoch = 3", "max_epoch"),
+        ("for number in range(3):\n    seed = number\nresume = True", "resume"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused_by_name(live: Path, text: str, key: str) -> None:
+    path = append(live, "custom/configs/mine.py", f'_base_ = ["../../configs/{CONFIG}.py"]\n{text}')
+    try:
+        with pytest.raises(SightlineError, match=rf"^custom/configs/mine\.py: nothing reads the key '{key}'"):
+            check_config(live, "mine", "detection", {})
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "load_from = None\nresume = False\ncustom_hooks = []",
+        "size = (64, 64)\ntest_pipeline = [dict(type='Resize', scale=size)]",
+        "default_scope = 'mmdet'\nlog_level = 'INFO'\nenv_cfg = dict(cudnn_benchmark=False)",
+        "model = dict(_delete_=True, type='X')",
+        "own_key = 3",
+    ],
+)
+def test_a_key_that_says_nothing_or_that_something_reads_is_accepted(live: Path, text: str) -> None:
+    path = append(live, "custom/configs/mine.py", f'_base_ = ["../../configs/{CONFIG}.py"]\n{text}')
+    reads = append(live, "custom/tasks/mine/fit.py", "def training_dataset(config, *_):\n    return config.own_key")
+    try:
+        check_config(live, "mine", "mine" if "own_key" in text else "detection", {})
+    finally:
+        path.unlink()
+        reads.unlink()
+
+
+def test_a_misspelt_config_recipe_key_metric_or_number_of_gpus_is_refused(live: Path) -> None:
+    with pytest.raises(BrokenCodeError, match=f"Did you mean '{CONFIG}'"):
+        check_training(live, Asked("desk", "mask_rcnn_r18_smal"), "detection", "desk v0.1.0")
+    with pytest.raises(SightlineError, match="there is no key 'near_duplicate'. Did you mean 'near_duplicates'"):
+        check_recipe(live, Asked("desk", recipe={"near_duplicate": 3}))
+    with pytest.raises(
+        SightlineError, match="There is no metric 'bbox_mAP50' to select by. Did you mean 'bbox_mAP_50'"
+    ):
+        check_scores(live, Asked("desk", select_by="bbox_mAP50"), "detection")
+    with pytest.raises(SightlineError, match="train_gpus is 2: a step uses one GPU at most"):
+        check_gpus(Asked("desk", gpus={"train": "2"}))
+    check_gpus(Asked("desk", gpus={"train": "1", "test": ""}))
+
+
+def test_a_metric_of_ones_own_may_select(live: Path) -> None:
+    path = append(live, "custom/metrics/far.py", "def score(truth, results, outputs=()):\n    return {'far_off': 1.0}")
+    assert check_scores(live, Asked("desk", select_by="far_off"), "detection") == ()
+    path.unlink()
+    with pytest.raises(SightlineError, match="no metric 'far_off'"):
+        check_scores(live, Asked("desk", select_by="far_off"), "detection")
+
+
+def test_it_needs_no_mmengine() -> None:
+    """Snapshot's image has none."""
+    script = "import sys; sys.modules['mmengine'] = sys.modules['torch'] = None; import sightline.steps.snapshot.start"
+    path = {"PYTHONPATH": str(REPOSITORY / "shared_volume")}
+    subprocess.run([sys.executable, "-c", script], env=path, check=True)
+
+
+def test_local_refuses_a_misspelt_option_at_once(tmp_path: Path) -> None:
+    done = run_pipeline("--workspace", str(tmp_path), "local", "--category", "desk", "--recipe", "near_duplicate=3")
+    assert done.returncode == 1 and "Did you mean 'near_duplicates'" in done.stderr
+    assert "Sightline run" not in done.stdout, "nothing was begun"
