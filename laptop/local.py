@@ -158,12 +158,16 @@ def require_names(request: Request) -> None:
     asked = Asked(request.value(CATEGORY), *named)
     if "record" in request.steps:
         check_recipe(live, asked)
-    version = request.value(ANNOTATION_VERSION if "record" in request.steps else DATASET_VERSION)
-    task = find_task(place, asked.category, "annotation" if "record" in request.steps else "dataset", version)
-    if task and "train" in request.steps:
-        check_training(live, asked, task, f"{asked.category} {version}".strip())
-    if task:
-        check_scores(live, asked, task)
+    if "record" in request.steps:
+        found = find_task(place, asked.category, "annotation", request.value(ANNOTATION_VERSION))
+    else:
+        found = find_task(place, asked.category, "dataset", request.value(DATASET_VERSION))
+    if found is None:
+        return  # snapshot says what is missing
+    version, task = found
+    if "train" in request.steps:
+        check_training(live, asked, task, f"{asked.category} {version}")
+    check_scores(live, asked, task)
 
 
 @contextlib.contextmanager

@@ -43,8 +43,8 @@ class Asked:
     gpus: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_task(place: Settings, category: str, kind: Kind, version: str) -> str | None:
-    """The task of a published version, by its row; None where there is no such row.
+def find_task(place: Settings, category: str, kind: Kind, version: str) -> tuple[str, str] | None:
+    """A published version and its task, by its row; None where there is no such row.
 
     Args:
         place: the installation.
@@ -58,7 +58,7 @@ def find_task(place: Settings, category: str, kind: Kind, version: str) -> str |
         found = find_version(database, category, kind, version) if version else newest_version(database, category, kind)
     finally:
         database.close()
-    return task_of(found.recipe) if found else None
+    return (found.version, task_of(found.recipe)) if found else None
 
 
 def check_recipe(code: Path, asked: Asked) -> None:

@@ -99,7 +99,8 @@ def start_run(
     task = DETECTION
     if record_follows:
         annotation_version, commit = _annotation(DatasetRepo.of(place), category, annotation_version)
-        task = find_task(place, category, "annotation", annotation_version) or DETECTION
+        found = find_task(place, category, "annotation", annotation_version)
+        task = found[1] if found else DETECTION
     if dataset_follows:
         dataset = find_dataset(place, category, dataset_version)
         dataset_version, reference, task = dataset.version, dataset.to_text(), dataset.task
