@@ -120,6 +120,7 @@ class Run(Answer):
     created_at: Moment = None
     finished_at: Moment = None
     recurring_run_id: Text = ""
+    description: Text = ""
     runtime_config: Part[RuntimeConfig] = RuntimeConfig()
     error: Part[Trouble] = Trouble()
     state_history: Parts[Change] = []
@@ -160,6 +161,8 @@ class Schedule(Answer):
 
     recurring_run_id: Text = ""
     display_name: Text = ""
+    description: Text = ""
+    experiment_id: Text = ""
     status: Text = ""
     created_at: Moment = None
     max_concurrency: Number = 0

@@ -743,6 +743,36 @@ def test_schedules_are_listed_paused_resumed_and_deleted(server, command, compil
     assert "There is no schedule nightly. There are often." in said.err
 
 
+def deleted_under_its_run(server: KfpServer, command: Command, compiled: Path, *how: str) -> tuple[str, Said]:
+    """A schedule whose run is going is deleted, or replaced; the run."""
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h")
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    server.requests.clear()
+    again = ("--pipeline", str(compiled), "--category", "desk", "--every", "12h")
+    return run, command("schedule", *(again if "--replace" in how else ()), *how)
+
+
+@pytest.mark.parametrize("how", [("delete", "desk"), ("--replace",)], ids=["deleted", "replaced"])
+def test_a_schedule_that_goes_leaves_its_run_to_end_by_itself(server, command, compiled, how):
+    run, said = deleted_under_its_run(server, command, compiled, *how)
+    assert said.status == 0, said.err
+    (deletion,) = [each for each in server.requests if each.method == "DELETE"]
+    assert deletion.query == {"propagation_policy": "ORPHAN"}
+    assert f"run {run}: {server.runs[run]['display_name']} goes on and ends by itself" in said.out
+    server.report(run, "SUCCEEDED")
+    assert server.runs[run]["state"] == "SUCCEEDED"
+    assert not server.asked(f"POST /runs/{run}:terminate")
+
+
+def test_a_schedules_run_is_stopped_on_demand_before_the_schedule_goes(server, command, compiled):
+    run, said = deleted_under_its_run(server, command, compiled, "delete", "desk", "--stop-runs")
+    assert said.status == 0, said.err
+    asked = [re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", each) for each in server.asked("POST", "DELETE")]
+    assert asked == ["POST /recurringruns/ID:disable", "POST /runs/ID:terminate", "DELETE /recurringruns/ID"]
+    assert f"run {run}: {server.runs[run]['display_name']} is being stopped" in said.out
+    assert server.runs[run]["state"] == "CANCELING"
+
+
 # runs
 
 
