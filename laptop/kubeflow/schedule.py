@@ -12,8 +12,10 @@ from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Schedule, read_all
 from laptop.kubeflow.connect import Server, connect
 from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
+from laptop.kubeflow.delete import delete_schedule
 from laptop.kubeflow.package import package_of
 from laptop.kubeflow.parameters import arguments_of
+from laptop.kubeflow.retry import mark_of
 from laptop.kubeflow.submit import prepare
 from laptop.kubeflow.tables import print_table
 from sightline.errors import SightlineError
@@ -35,9 +37,9 @@ def schedule(options: argparse.Namespace) -> int:
         )
     server = connect(access_of(options))
     for found in _named(server, options.which):
-        _act(server, options.action, found)
+        told = _act(server, options.action, found, options.stop_runs)
         done = {"pause": "paused", "resume": "resumed", "delete": "deleted"}[options.action]
-        print(f"schedule {found.display_name}: {done}")
+        print("\n".join([f"schedule {found.display_name}: {done}", *told]))
     return 0
 
 
@@ -58,6 +60,7 @@ def _create(options: argparse.Namespace) -> int:
         server.api("recurring_runs").recurring_run_service_create_recurring_run,
         recurring_run={
             "display_name": name,
+            **mark_of(options.retry),
             "experiment_id": experiment_id,
             "pipeline_version_reference": version.reference(),
             "runtime_config": {"parameters": arguments},
@@ -67,9 +70,10 @@ def _create(options: argparse.Namespace) -> int:
             "no_catchup": not options.catchup,
         },
     )
-    for old in there:
-        _act(server, "delete", old)
+    before = [line for old in there for line in _act(server, "delete", old, options.stop_runs)]
     print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
+    for line in before:
+        print(line)
     print(f"each firing runs {package.version}; to change that: schedule … --replace")
     return 0
 
@@ -136,10 +140,14 @@ def _named(server: Server, name: str) -> list[Schedule]:
     return found
 
 
-def _act(server: Server, action: str, found: Schedule) -> None:
-    word = {"pause": "disable", "resume": "enable", "delete": "delete"}[action]
+def _act(server: Server, action: str, found: Schedule, stop_runs: bool) -> list[str]:
+    """Pause, resume or delete. Returns what became of the runs that were going."""
+    if action == "delete":
+        return delete_schedule(server, found, stop_runs)
+    word = {"pause": "disable", "resume": "enable"}[action]
     method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
     server.ask(method, recurring_run_id=found.recurring_run_id)
+    return []
 
 
 def _list(server: Server) -> int:

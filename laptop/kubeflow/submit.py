@@ -10,8 +10,11 @@ from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.package import Package, package_of
 from laptop.kubeflow.parameters import arguments_of
+from laptop.kubeflow.retry import mark_of, retry_if_lost
 from laptop.kubeflow.sql import open_records
 from laptop.kubeflow.upload import Version, ensure_experiment, ensure_version
+
+HAS_FAILED = 1  # exit status
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -26,6 +29,7 @@ def submit(options: argparse.Namespace) -> int:
         run={
             "experiment_id": experiment_id,
             "display_name": name,
+            **mark_of(options.retry),
             "pipeline_version_reference": version.reference(),
             "runtime_config": {"parameters": arguments},
         },
@@ -38,7 +42,11 @@ def submit(options: argparse.Namespace) -> int:
         return 0
     from laptop.kubeflow.follow import follow
 
-    return follow(server, run_id, open_records(options.workspace))
+    records = open_records(options.workspace)
+    while True:
+        status = follow(server, run_id, records)
+        if status != HAS_FAILED or not options.retry or not retry_if_lost(server, run_id, records, options.retry):
+            return status
 
 
 def prepare(

@@ -20,10 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from laptop.cli import main
-from laptop.kubeflow import connect, follow
+from laptop.kubeflow import connect, follow, retry
+from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.sql import open_records
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
-from sightline.services.database.runs import end_step, start_step
+from sightline.services.database.runs import end_step, list_steps, start_step
 from sightline.services.database.scores import record_evaluation, record_model
 from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
@@ -76,6 +78,7 @@ def command(
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "5")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(follow, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(retry, "LAG_SECONDS", 0.01)
 
     def run(*arguments: str) -> Said:
         capsys.readouterr()
@@ -771,6 +774,164 @@ def test_a_schedules_run_is_stopped_on_demand_before_the_schedule_goes(server, c
     assert asked == ["POST /recurringruns/ID:disable", "POST /runs/ID:terminate", "DELETE /recurringruns/ID"]
     assert f"run {run}: {server.runs[run]['display_name']} is being stopped" in said.out
     assert server.runs[run]["state"] == "CANCELING"
+
+
+# retry
+
+LOST = [(("snapshot", DONE), ("train", RUNNING)), (("snapshot", DONE), ("train", FAILED))]
+WELL = [(("snapshot", DONE), ("train", DONE))]
+
+
+def lose_pods(server: KfpServer, url: str, state: str = "running", reason: str = "") -> None:
+    """Each run's train step is gone without a word, or with the reason that it wrote."""
+
+    def write(request: Request) -> None:
+        for run in server.runs.values():
+            if request.method == "GET" and run["run_id"] in request.path and run["_plan"] and not run["_steps"]:
+                begin(url, run["run_id"], "train")
+                if state != "running":
+                    end_step(open_database(url), run["run_id"], "train", state, reason)  # type: ignore[arg-type]
+
+    server.before = write
+
+
+def retries(server: KfpServer) -> list[str]:
+    return [each for each in server.asked("POST /runs/") if each.endswith(":retry")]
+
+
+def failed_run(server: KfpServer, submit: Command, url: str, *options: str, **how: str) -> str:
+    server.plan = LOST
+    submit(*options)
+    lose_pods(server, url, **how)
+    run = str(only(server.runs)["run_id"])
+    for _ in LOST:
+        server.answer(Request("GET", f"/apis/v2beta1/runs/{run}", {}, {}, None))
+    server.requests.clear()
+    return run
+
+
+def events(url: str, run: str) -> list[tuple[str, str]]:
+    return [(event.kind, event.message) for step in list_steps(open_database(url), run) for event in step.events]
+
+
+def test_a_run_that_a_lost_pod_ended_is_retried_while_it_is_waited_for(server, submit, database_url):
+    server.plan, server.retried = LOST, WELL
+    lose_pods(server, database_url)
+    said = submit("--wait", "--retry", "2")
+    assert said.status == 0, said.err
+    run = only(server.runs)
+    assert retries(server) == [f"POST /runs/{run['run_id']}:retry"]
+    assert "retry 1 of 2, since train: its pod is gone and wrote no reason" in said.out
+    assert events(database_url, run["run_id"]) == [("retried", "1 of 2: train: its pod is gone and wrote no reason")]
+    assert run["description"] == "Retried at most 2 times when a pod is lost (retry=2)"
+
+
+def test_a_run_is_retried_so_often_and_no_more(server, submit, database_url):
+    server.plan = server.retried = LOST
+    lose_pods(server, database_url)
+    said = submit("--wait", "--retry", "2")
+    assert said.status == 1
+    assert len(retries(server)) == 2
+    assert "not retried (it was retried 2 times already)" in said.err
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"state": "failed", "reason": "ConfigError: no such config"}, "error: ConfigError: no such config"),
+        ({}, "SQL is missing: SIGHTLINE_DATABASE_URL is not set"),
+    ],
+    ids=["an error of its own", "no SQL to tell"],
+)
+def test_what_may_be_a_users_error_is_not_retried(server, submit, database_url, monkeypatch, how, why):
+    server.plan = LOST
+    lose_pods(server, database_url, **how)
+    if not how:
+        monkeypatch.delenv("SIGHTLINE_DATABASE_URL")
+    said = submit("--wait", "--retry", "2")
+    assert said.status == 1
+    assert retries(server) == []
+    assert why in said.err
+
+
+def test_a_dead_driver_is_retried_but_not_one_that_could_not_read_its_pods_size(server, submit, database_url):
+    recorded = json.loads((REPOSITORY / "tests/data/kfp_server/runs_of_sightline.json").read_text())
+    dead = next(each["run"] for each in recorded if "API server restarted" in each["doing"])
+    unread = next(each["run"] for each in recorded if "train_memory=lots" in each["doing"])
+    records = open_records(Path("none"))
+    assert retry.cause_of(read(Run, dead), records).kind == "lost"
+    cause = retry.cause_of(read(Run, unread), records)
+    assert cause.kind == "error"
+    assert "train_memory=lots is no amount that Kubernetes reads" in cause.why
+
+
+def test_two_who_look_retry_a_lost_run_once(server, submit, command, database_url):
+    run = failed_run(server, submit, database_url, "--retry", "1")
+    server.retried = [WELL[0]] * 9
+
+    def somebody_is_faster(request: Request) -> None:
+        if request.path.endswith(":retry"):
+            server.before = lambda _: None
+            server.retry_run(request, run)
+
+    server.before = somebody_is_faster
+    said = command("runs", "--retry-lost")
+    assert said.status == 0, said.err
+    assert [each["state"] for each in server.runs[run]["state_history"]].count("FAILED") == 1
+    assert command("runs", "--retry-lost").status == 0
+    assert len(retries(server)) == 1  # asked once, by the slower, and refused: 409
+
+
+def test_runs_retries_what_its_schedule_allows(server, command, compiled, database_url):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h", "--retry", "3")
+    assert only(server.schedules)["description"] == "Retried at most 3 times when a pod is lost (retry=3)"
+    server.plan, server.retried = LOST, [WELL[0]] * 9
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    begin(database_url, run, "train")
+    for _ in LOST:
+        server.look(server.runs[run])
+    said = command("runs", "--retry-lost")
+    assert f"run {run}: retry 1 of 3" in said.out
+    assert server.runs[run]["state"] == "RUNNING"
+
+
+def test_a_run_without_leave_is_retried_by_nobody_but_a_person(server, submit, command, database_url):
+    run = failed_run(server, submit, database_url)
+    command("runs", "--retry-lost")
+    assert retries(server) == []
+    server.retried = WELL
+    said = command("retry", run[:8], "--wait")
+    assert said.status == 0, said.err
+    assert f"run {run}: retried, for the first time; finished steps are not run again" in said.out
+    assert events(database_url, run) == [("retried", "1 by hand: train: its pod is gone and wrote no reason")]
+
+
+def test_retry_refuses_what_it_would_not_help(server, submit, command, compiled, database_url):
+    run = failed_run(server, submit, database_url, state="failed", reason="ConfigError: no such config")
+    said = command("retry", run)
+    assert said.status == 1
+    assert f"The step train of the run {run} failed by itself: ConfigError: no such config." in said.err
+    assert retries(server) == []
+    server.retried = WELL * 2
+    assert command("retry", run, "--force").status == 0
+    assert "has not ended (Kubeflow: running)" in command("retry", run).err
+    assert "succeeded: there is nothing to retry" in command("retry", run).err
+    assert len(retries(server)) == 1
+
+
+def test_a_run_whose_schedule_is_gone_is_not_retried_since_it_would_be_lost(server, command, compiled, database_url):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h", "--retry", "3")
+    server.plan = LOST
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    begin(database_url, run, "train")
+    for _ in LOST:
+        server.look(server.runs[run])
+    command("schedule", "delete", "desk")
+    said = command("retry", run)
+    assert said.status == 1
+    assert "is deleted, and a retry of it would be lost. Start another: python pipeline.py submit --category desk" in said.err
+    command("runs", "--retry-lost")
+    assert retries(server) == []
 
 
 # runs
