@@ -74,7 +74,7 @@ def _create(options: argparse.Namespace) -> int:
     print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
     for line in before:
         print(line)
-    print(f"each firing runs {package.version}; to change that: schedule … --replace")
+    print(f"each firing runs {version.title}; to change that: schedule … --replace")
     return 0
 
 
@@ -105,8 +105,8 @@ def _trigger(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     words = f"cron '{sent}' by the server's clock ({there})"
     if following:
         words += f", first at {following.astimezone(here):%Y-%m-%d %H:%M} {here}"
-    change = next_change(here, there, now)
-    if change and sent is not cron:
+    change = next_change(cron, here, there, now)
+    if change:
         print(
             f"warning: Kubeflow keeps one time zone for all schedules, here {there}. From {change:%Y-%m-%d} on, when clocks "
             f"change, this fires at another time in {here}. To avoid that, have CRON_SCHEDULE_TIMEZONE={here} set for the "

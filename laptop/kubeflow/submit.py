@@ -54,6 +54,6 @@ def prepare(
 ) -> tuple[Version, str, str]:
     """The pipeline's version, and the experiment's name and id; both are on the server afterwards."""
     version = ensure_version(server, package)
-    print(f"pipeline {package.name}, {package.version}: {'uploaded' if version.made else 'there already'}")
+    print(f"pipeline {package.name}, version {version.title}: {'uploaded' if version.made else 'there already'}")
     experiment = options.experiment or str(arguments.get(CATEGORY.name) or package.name)
     return version, experiment, ensure_experiment(server, experiment)
