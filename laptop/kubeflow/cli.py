@@ -41,6 +41,9 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help=f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}",
     )
+    parser.add_argument(
+        "--no-check", action="store_true", help="send it without looking first at images, sizes, config and annotations"
+    )
     add_pipeline_options(parser, category_required=False)
     add_installation_options(parser)
 

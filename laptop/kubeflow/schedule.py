@@ -10,6 +10,7 @@ from typing import Any
 from components.parameters import ANNOTATION_VERSION, CATEGORY
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Schedule, read_all
+from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, connect
 from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
 from laptop.kubeflow.delete import delete_schedule
@@ -48,6 +49,7 @@ def _create(options: argparse.Namespace) -> int:
     package = package_of(options)
     arguments = arguments_of(options, package)
     _require_sense(options, arguments)
+    require_sound(options, package, arguments)
     server = connect(access_of(options))
     name = options.name or options.experiment or str(arguments.get(CATEGORY.name) or package.name)
     there = [each for each in _schedules(server) if each.display_name == name]

@@ -7,6 +7,7 @@ from typing import Any
 from components.parameters import CATEGORY
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.package import Package, package_of
 from laptop.kubeflow.parameters import arguments_of
@@ -21,6 +22,7 @@ def submit(options: argparse.Namespace) -> int:
     """Upload what is not there yet, start the run, and follow it when asked. Returns the exit status."""
     package = package_of(options)
     arguments = arguments_of(options, package)
+    require_sound(options, package, arguments)
     server = connect(access_of(options))
     version, experiment, experiment_id = prepare(server, package, options, arguments)
     name = options.name or f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M}"

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from components import images
 from laptop.cli import main
-from laptop.kubeflow import connect, follow, retry
+from laptop.kubeflow import checks, connect, follow, retry
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.sql import open_records
 from sightline.services.database.connection import connect as open_database
@@ -58,7 +60,9 @@ Command = Callable[..., Said]
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    assert main(["compile", "-o", str(path)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTLINE_TAG", "v1")
+        assert main(["compile", "-o", str(path)]) == 0
     return path
 
 
@@ -260,8 +264,9 @@ def test_an_archived_experiment_is_named_before_a_run_starts(server, submit):
 @pytest.mark.slow
 def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command):
     said = command(
-        "submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0"
-    )
+        "submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0",
+        "--registry", "eu.gcr.io/team", "--tag", "v1",
+    )  # fmt: skip
     assert said.status == 0, said.err
     assert only(server.pipelines)["name"] == "sightline-evaluate"
     parameters = only(server.runs)["runtime_config"]["parameters"]
@@ -285,6 +290,12 @@ REFUSED = {
     "no category": (("submit",), "--category desk"),
     "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is no compiled pipeline"),
     "no file": (("submit", "--category", "desk", "--pipeline", "none.yaml"), "cannot be read: No such file"),
+    "a size in words": ((*SUBMIT, "--param", "train_memory=lots"), "train_memory=lots is no amount that Kubernetes reads"),
+    "a byte size": ((*SUBMIT, "--param", "train_memory=8GB"), "Write it like 8Gi or 512Mi"),
+    "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is no amount"),
+    "a size of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "test_cpu=two"), "Write it like 2 or 500m"),
+    "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten overrides (10"),
+    "a misspelt config": ((*SUBMIT, "--config", "yolox_m"), "no config yolox_m in this checkout. Did you mean 'yolox_s'?"),
     "no time": (SCHEDULE, "Say when"),
     "words for cron": ((*SCHEDULE, "--cron", "every day"), "has 2 fields"),
     "a zone in cron": ((*SCHEDULE, "--cron", "CRON_TZ=Europe/Berlin 0 0 2 * * *"), "--time-zone"),
@@ -311,6 +322,106 @@ def test_a_mistake_is_named_before_anything_is_sent(server, command, compiled, c
     assert said.status == 1
     assert sentence in said.err
     assert server.requests == []
+
+
+def test_what_looks_wrong_is_sent_on_demand(server, submit):
+    said = submit("--param", "train_memory=lots", "--config", "yolox_m", "--no-check")
+    assert said.status == 0, said.err
+    assert only(server.runs)["runtime_config"]["parameters"]["train_memory"] == "lots"
+
+
+@pytest.mark.parametrize("size", ["8Gi", "500m", "0.5", "1e9", "2", "1.5Gi", "128M", ".5"])
+def test_sizes_that_kubernetes_reads_pass(size):
+    assert checks.wrong_quantity({"train_memory": size, "train_cpu": size}) == ""
+
+
+def test_a_config_that_may_lie_on_the_volume_is_warned_of(server, submit):
+    said = submit("--config", "our_very_own")
+    assert said.status == 0
+    assert "warning: there is no config our_very_own in this checkout" in said.err
+    assert only(server.runs)["runtime_config"]["parameters"]["config"] == "our_very_own"
+
+
+def test_annotations_that_sql_does_not_know_are_named_before_anything_is_sent(server, submit, database_url):
+    assert submit().status == 0  # an empty database knows nothing
+    server.requests.clear()
+    database = open_database(database_url)
+    for category in ("desk", "plates"):
+        claim = claim_version(database, category, "annotation", "v0.1.0", "me")
+        publish_version(database, claim, tag=f"{category}_ann_v0.1.0", commit="c" * 40, digest="d" * 64)
+    said = submit("--category", "plaets")
+    assert said.status == 1
+    assert "no annotations of the category plaets. Did you mean 'plates'?" in said.err
+    said = submit("--annotation-version", "v0.2.0")
+    assert "There is no annotation version v0.2.0 of desk; the newest is v0.1.0." in said.err
+    assert server.requests == []
+    assert submit("--annotation-version", "v0.1.0").status == 0
+
+
+# the images
+
+
+@pytest.fixture
+def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `make images` and `make push` leave, in place of this checkout's own."""
+    monkeypatch.setattr(images, "REMEMBERED", tmp_path / "images.json")
+    for name in [name for name in sys.modules if re.match(r"components\.(\w+\.component|wiring)$", name)]:
+        monkeypatch.delitem(sys.modules, name)  # they name their images when they are imported
+    return tmp_path / "images.json"
+
+
+@pytest.mark.parametrize("verb", [("submit",), ("schedule", "--every", "6h")], ids=["submit", "schedule"])
+def test_images_that_nobody_named_are_refused_with_the_line_to_type(server, command, remembered, verb):
+    said = command(*verb, "--category", "desk")
+    assert said.status == 1
+    assert "Nothing says where the images are" in said.err
+    assert "`make images REGISTRY=europe-docker.pkg.dev/project/repo TAG=v1`" in said.err
+    assert server.requests == []
+
+
+def test_compiling_without_images_warns(command, remembered, tmp_path):
+    said = command("compile", "-o", str(tmp_path / "p.yaml"))
+    assert said.status == 0
+    assert "warning: nothing says where the images are" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "eu.gcr.io/team/sightline-train:v7@sha256:b"),
+        (("--tag", "v8"), "eu.gcr.io/team/sightline-train:v8"),
+        (("--registry", "elsewhere"), "elsewhere/sightline-train:v7"),
+    ],
+    ids=["as they were pushed", "another tag", "another registry"],
+)
+def test_the_images_that_were_made_last_are_used(server, command, remembered, options, expected):
+    made = {"registry": "eu.gcr.io/team", "tag": "v7", "digests": {"data": "sha256:a", "train": "sha256:b"}}
+    remembered.write_text(json.dumps(made))
+    said = command("submit", "--category", "desk", *options)
+    assert said.status == 0, said.err
+    spec = only(server.versions)["pipeline_spec"]["pipeline_spec"]
+    used = {each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()}
+    assert expected in used
+    assert len(used) == 2
+
+
+def test_make_remembers_what_it_built_and_pushed(tmp_path):
+    """With a docker that says what a registry would."""
+    (tmp_path / "docker").write_text(
+        '#!/bin/sh\ncase "$*" in\n*RepoDigests*) for word; do last=$word; done\n'
+        'echo "${last%:*}@sha256:0123" ;;\n*Size*) echo 1000000 ;;\nesac\n'
+    )
+    (tmp_path / "docker").chmod(0o755)
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for target in ("images", "push"):
+        line = ["make", target, "REGISTRY=eu.gcr.io/team", "TAG=v7"]
+        subprocess.run(line, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        made = json.loads((tmp_path / images.REMEMBERED.name).read_text())
+        assert (made["registry"], made["tag"]) == ("eu.gcr.io/team", "v7")
+        assert made.get("digests") == ({"data": "sha256:0123", "train": "sha256:0123"} if target == "push" else None)
+    ignored = subprocess.run(["git", "check-ignore", "-q", images.REMEMBERED.name], cwd=REPOSITORY, check=False)
+    assert ignored.returncode == 0
 
 
 # the connection
