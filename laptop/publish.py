@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-
 DEFAULT_WORKSPACE = Path(".sightline")
 
 

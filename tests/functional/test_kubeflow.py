@@ -1061,7 +1061,10 @@ def test_a_run_whose_schedule_is_gone_is_not_retried_since_it_would_be_lost(serv
     command("schedule", "delete", "desk")
     said = command("retry", run)
     assert said.status == 1
-    assert "is deleted, and a retry of it would be lost. Start another: python pipeline.py submit --category desk" in said.err
+    assert (
+        "is deleted, and a retry of it would be lost. Start another: python pipeline.py submit --category desk"
+        in said.err
+    )
     command("runs", "--retry-lost")
     assert retries(server) == []
 
