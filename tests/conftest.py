@@ -18,4 +18,4 @@ def data_dir() -> Path:
 @pytest.fixture(autouse=True)
 def no_remembered_images(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer's `make images` left in this checkout is no part of a test."""
-    monkeypatch.setattr(images, "REMEMBERED", tmp_path_factory.getbasetemp() / "no-images.json")
+    monkeypatch.setattr(images, "REMEMBERED", tmp_path_factory.getbasetemp() / "none" / images.REMEMBERED.name)
