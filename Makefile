@@ -5,6 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := .sightline/plates
 TARGETS := data train
+# What was built and pushed last; compile, submit and schedule use it.
+REMEMBERED := .sightline-images.json
 REGISTRY ?= $(or $(SIGHTLINE_REGISTRY),sightline)
 TAG ?= $(or $(SIGHTLINE_TAG),latest)
 # Tests of one file share what they made, so files go side by side; those of one engine and one Kubernetes mostly wait.
@@ -100,6 +102,7 @@ images: ## Build the images: make images REGISTRY=eu.gcr.io/team TAG=v1 [TORCH=c
 	  image=$(REGISTRY)/sightline-$$target:$(TAG); \
 	  docker image inspect --format '{{.Size}}' $$image | awk -v image=$$image '{printf "%s  %d MB\n", image, $$1 / 1e6}'; \
 	done
+	@printf '{"registry": "%s", "tag": "%s"}\n' '$(REGISTRY)' '$(TAG)' > $(REMEMBERED)
 
 .PHONY: push
 push: ## Push the images of the same REGISTRY and TAG; their digests are then in image-digests.json
@@ -110,6 +113,7 @@ push: ## Push the images of the same REGISTRY and TAG; their digests are then in
 	  test -n "$$digest" || { echo "error: $$name:$(TAG) has no digest in that registry" >&2; exit 1; }; \
 	  printf '%s"%s": "%s"' "$$separator" $$target "$$digest"; separator=', '; \
 	done > image-digests.json; echo '}' >> image-digests.json
+	@printf '{"registry": "%s", "tag": "%s", "digests": %s}\n' '$(REGISTRY)' '$(TAG)' "$$(cat image-digests.json)" > $(REMEMBERED)
 	@cat image-digests.json
 
 .PHONY: lock

@@ -2,20 +2,55 @@
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_REGISTRY = "sightline"
 DEFAULT_TAG = "latest"
+REMEMBERED = Path(__file__).resolve().parents[1] / ".sightline-images.json"
+"""What `make images` built last, and `make push` pushed: registry, tag, digests. Git ignores it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Where the images lie: what variables name, else what was made last, else what nobody named."""
+
+    registry: str
+    tag: str
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def named(self) -> bool:
+        """Whether somebody named them; without a registry and a tag of their own no cluster finds them."""
+        return (self.registry, self.tag) != (DEFAULT_REGISTRY, DEFAULT_TAG)
+
+
+def images() -> Images:
+    """The images of this moment.
+
+    SIGHTLINE_REGISTRY and SIGHTLINE_TAG name them; where SIGHTLINE_DIGESTS names a file as `make push` writes it
+    (`{"data": "sha256:…", "train": "sha256:…"}`), its digests pin the very bytes. A variable that is not set is as it was
+    when images were last made here; their digests hold for those alone.
+    """
+    made = _remembered()
+    registry = os.environ.get("SIGHTLINE_REGISTRY") or made.registry
+    tag = os.environ.get("SIGHTLINE_TAG") or made.tag
+    file = os.environ.get("SIGHTLINE_DIGESTS")
+    digests = json.loads(Path(file).read_text()) if file else made.digests
+    return Images(registry, tag, digests if file or (registry, tag) == (made.registry, made.tag) else {})
 
 
 def image(target: str) -> str:
-    """The image of one target of docker/Dockerfile.
+    """The image of one target of docker/Dockerfile."""
+    found = images()
+    name = f"{found.registry}/sightline-{target}:{found.tag}"
+    return f"{name}@{found.digests[target]}" if found.digests else name
 
-    SIGHTLINE_REGISTRY and SIGHTLINE_TAG name it; where SIGHTLINE_DIGESTS names a file as `make push` writes it
-    (`{"data": "sha256:…", "train": "sha256:…"}`), its digest pins the very bytes.
-    """
-    registry = os.environ.get("SIGHTLINE_REGISTRY", DEFAULT_REGISTRY)
-    tag = os.environ.get("SIGHTLINE_TAG", DEFAULT_TAG)
-    name = f"{registry}/sightline-{target}:{tag}"
-    digests = os.environ.get("SIGHTLINE_DIGESTS")
-    return f"{name}@{json.loads(Path(digests).read_text())[target]}" if digests else name
+
+def _remembered() -> Images:
+    try:
+        made = json.loads(REMEMBERED.read_text())
+        return Images(str(made["registry"]), str(made["tag"]), dict(made.get("digests") or {}))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Images(DEFAULT_REGISTRY, DEFAULT_TAG)

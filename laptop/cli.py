@@ -187,7 +187,9 @@ def _publish(options: argparse.Namespace) -> int:
     from laptop.publish import publish
 
     policy = {code: str(value) for code, value in pairs_of("--policy", options.policy, "missing_image=drop").items()}
-    return publish(options.folder, options.category, options.version, options.format, policy, options.task)
+    return publish(
+        options.folder, options.category, options.version, options.format, policy, options.task, options.workspace
+    )
 
 
 def _local(options: argparse.Namespace) -> int:

@@ -3,15 +3,17 @@
 import argparse
 import json
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 INSTALLATION = {
-    "registry": "where the images lie, like europe-docker.pkg.dev/project/repo (default: sightline)",
-    "tag": "the images' tag (default: latest)",
-    "digests": "file with the images' digests, as `make push` writes it: pins their very bytes",
+    "registry": "where the images lie, like europe-docker.pkg.dev/project/repo (default: as `make images` was told)",
+    "tag": "the images' tag (default: as `make images` was told)",
+    "digests": "file with the images' digests: pins their very bytes (default: those that `make push` got)",
     "claim": "PersistentVolumeClaim of the shared volume (default: sightline-volume)",
     "config_map": "ConfigMap with the settings (default: sightline-config)",
     "database_secret": "Secret whose key url is the database's URL (default: sightline-database)",
@@ -21,6 +23,12 @@ INSTALLATION = {
     "shared_memory": "size of /dev/shm while models run, part of their memory (default: 1Gi)",
 }
 """What belongs to an installation on a cluster: option and SIGHTLINE_<NAME> -> help."""
+UNNAMED = re.compile(rb"\bsightline/sightline-(data|train):latest\b")
+"""Images that nobody named: no node finds them, and a run stays pending without a word."""
+HOW_TO_NAME = (
+    "Make them with `make images REGISTRY=europe-docker.pkg.dev/project/repo TAG=v1` and `make push` with the same, which is "
+    "remembered here, or say --registry europe-docker.pkg.dev/project/repo --tag v1."
+)
 METAVARS = {"digests": "FILE", "shared_memory": "SIZE"}
 
 
@@ -83,6 +91,18 @@ def require_work(steps: Collection[str]) -> None:
         raise SightlineError("--steps names nothing but snapshot. Add record, train, evaluate or test.")
 
 
+def require_named_images(pipeline: bytes) -> None:
+    """Refuse a compiled pipeline whose images nobody named.
+
+    Raises:
+        SightlineError: says what to type.
+    """
+    from sightline.errors import SightlineError
+
+    if UNNAMED.search(pipeline):
+        raise SightlineError(f"Nothing says where the images are that the cluster should run. {HOW_TO_NAME}")
+
+
 def compile_pipeline(output: Path, steps: Collection[str]) -> int:
     """Write the YAML for the Kubeflow UI, whole or not at all."""
     content = compiled(steps)
@@ -90,6 +110,8 @@ def compile_pipeline(output: Path, steps: Collection[str]) -> int:
     temporary = output.with_name(f"{output.name}.new")
     temporary.write_bytes(content)
     temporary.replace(output)
+    if UNNAMED.search(content):
+        print(f"warning: nothing says where the images are. {HOW_TO_NAME}", file=sys.stderr)
     print(f"{output}: upload it in the Kubeflow UI, or start a run of it with: python pipeline.py submit --category …")
     return 0
 

@@ -1,11 +1,16 @@
 """`pipeline.py publish`: make an annotation version."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+DEFAULT_WORKSPACE = Path(".sightline")
 
-def publish(folder: Path, category: str, version: str, form: str, policy: Mapping[str, str], task: str) -> int:
-    """Publish a folder of annotations as an annotation version, and say what happened."""
+
+def publish(
+    folder: Path, category: str, version: str, form: str, policy: Mapping[str, str], task: str, workspace: Path
+) -> int:
+    """Publish a folder of annotations as an annotation version, and say what happened and what to type next."""
     from sightline.annotations.findings import summarize_findings
     from sightline.publish.annotations import publish_annotations
     from sightline.references import DETECTION, task_of
@@ -32,5 +37,6 @@ def publish(folder: Path, category: str, version: str, form: str, policy: Mappin
             "--task classification would take them"
         )
     if published.outcome.new:
-        print(f"next: python pipeline.py local --category {category}")
+        where = "" if workspace == DEFAULT_WORKSPACE else f" --workspace {shlex.quote(str(workspace))}"
+        print(f"next: python pipeline.py local --category {category}{where}")
     return 0

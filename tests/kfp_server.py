@@ -4,6 +4,7 @@ tests/functional/test_kubeflow.py replays the recorded requests against it and c
 """
 
 import json
+import random
 import re
 import ssl
 import sys
@@ -33,6 +34,7 @@ KINDS = {
     "BOOLEAN": ("bool", bool),
 }
 FINAL = ("SUCCEEDED", "FAILED", "CANCELED")
+ORPHAN = "ORPHAN"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class KfpServer:
     """The server's state, and what it was asked. Change its fields as a test needs it."""
 
     tag_name: str = "unknown"
+    commit_sha: str = "unknown"
     multi_user: bool = False
     root: str = ""
     """What stands before every path, as a proxy has it."""
@@ -93,6 +96,10 @@ class KfpServer:
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     plan: list[Sequence[tuple[str, str]] | None] = field(default_factory=list)
     """The steps' states at each look at a new run, None before it begins; the last look's decide how it ends."""
+    retried: list[Sequence[tuple[str, str]] | None] = field(default_factory=list)
+    """The same for a run that is retried: the plan from then on."""
+    prompt: bool = True
+    """Whether what happens to a workflow is known at once; else a test reports it."""
     before: Callable[[Request], Answer | None] = lambda _: None
     """Called first; an answer of its own is sent instead."""
     url: str = ""
@@ -147,17 +154,24 @@ class KfpServer:
                 run["_steps"] = steps
                 self._enter(run, "RUNNING")
                 self._enter(run, "RUNNING" if run["_plan"] else _outcome(steps))
-        elif run["state"] == "CANCELING":
+        elif run["state"] == "CANCELING" and self.prompt and not run["_gone"]:
             run["_looks"] += 1
-            self._enter(run, "CANCELING" if run["_looks"] == 1 else "CANCELED")
+            if run["_looks"] > 1:
+                self._enter(run, "FAILED")
         if run["state"] != "PENDING":
             nodes = nodes_of(run["run_id"], run["_workflow"], run["_steps"], run["state"], run["_seen"])
             run["run_details"] = {"task_details": nodes}
         return shown(run)
 
+    def report(self, run_id: str, *states: str) -> None:
+        """What became of a run's workflow meanwhile; of one that is gone nothing is heard any more."""
+        for state in states:
+            if not self.runs[run_id]["_gone"]:
+                self._enter(self.runs[run_id], state)
+
     def _enter(self, run: dict[str, Any], state: str) -> None:
-        if run["state"] != state:
-            run["state"] = state
+        run["state"] = state
+        if run["state_history"][-1]["state"] != state:
             run["state_history"].append({"update_time": _now(), "state": state})
         if state in FINAL:
             run["finished_at"] = _now()
@@ -166,7 +180,7 @@ class KfpServer:
 
     def health(self, _: Request) -> Any:
         return {
-            "commit_sha": "unknown",
+            "commit_sha": self.commit_sha,
             "tag_name": self.tag_name,
             "multi_user": self.multi_user,
             "pipeline_store": "database",
@@ -266,6 +280,7 @@ class KfpServer:
             "storage_state": "AVAILABLE",
             "pipeline_version_reference": body["pipeline_version_reference"],
             **_given(runtime_config={"parameters": parameters} if parameters else None),
+            **_given(description=body.get("description", "")),
             "service_account": "pipeline-runner",
             "created_at": now,
             "scheduled_at": now,
@@ -277,9 +292,37 @@ class KfpServer:
             "_steps": (),
             "_seen": {},
             "_looks": 0,
+            "_gone": False,
         }
         self.runs[run["run_id"]] = run
         return shown(run)
+
+    def fire(self, schedule_id: str) -> str:
+        """Start a run of a schedule, as the server does when the time has come. Returns its id."""
+        schedule, now = self.schedules[schedule_id], _now()
+        workflow = f"{schedule['display_name'].replace(' ', '')}{uuid.uuid4().hex[:5]}-1-{random.randrange(10**9)}"
+        run = {
+            "experiment_id": schedule["experiment_id"],
+            "run_id": _id(),
+            "display_name": workflow,
+            "storage_state": "AVAILABLE",
+            "pipeline_version_reference": schedule["pipeline_version_reference"],
+            "runtime_config": schedule["runtime_config"],
+            "created_at": now,
+            "scheduled_at": now,
+            "finished_at": NEVER,
+            "state": "RUNNING",
+            "recurring_run_id": schedule_id,
+            "state_history": [{"update_time": now, "state": "RUNNING"}],
+            "_plan": list(self.plan),
+            "_workflow": workflow,
+            "_steps": (),
+            "_seen": {},
+            "_looks": 0,
+            "_gone": False,
+        }
+        self.runs[run["run_id"]] = run
+        return str(run["run_id"])
 
     def _check(self, body: Any, parameters: Mapping[str, Any]) -> None:
         version = self.versions[body["pipeline_version_reference"]["pipeline_version_id"]]
@@ -300,12 +343,14 @@ class KfpServer:
             raise _error(400, 3, f"{start}Invalid input error: {said}", said)
 
     def get_run(self, _: Request, run_id: str) -> Any:
+        self._find(run_id, "Failed to get a run: ")
+        return self.look(self.runs[run_id])
+
+    def _find(self, run_id: str, doing: str) -> dict[str, Any]:
         if run_id not in self.runs:
             said = f"Run {run_id} not found"
-            raise _error(
-                404, 5, f"Failed to get a run: Failed to fetch run {run_id}: ResourceNotFoundError: {said}", said
-            )
-        return self.look(self.runs[run_id])
+            raise _error(404, 5, f"{doing}Failed to fetch run {run_id}: ResourceNotFoundError: {said}", said)
+        return self.runs[run_id]
 
     def list_runs(self, request: Request) -> Any:
         experiment = request.query.get("experiment_id", "")
@@ -315,13 +360,48 @@ class KfpServer:
         return _page(request, "runs", found)
 
     def terminate_run(self, _: Request, run_id: str) -> Any:
-        run = self.runs[run_id]
+        failed = f"Failed to terminate run {run_id}"
+        run = self._find(run_id, f"Failed to terminate a run: {failed} due to error fetching the run: ")
+        if run["state"] in (*FINAL, "CANCELING"):
+            said = f"Failed to terminate a run {run_id}. Row not found"
+            raise _error(400, 3, f"Failed to terminate a run: {failed}: Invalid input error: {said}", said)
+        run["state"] = "CANCELING"
+        if run["_gone"]:
+            name = run["_workflow"]
+            start = f"Failed to terminate a run: InternalServerError: {failed} due to error terminating its workflow: "
+            why = f"Failed to terminate workflow {name} due to patching error"
+            missing = f'workflows.argoproj.io "{name}" not found'
+            raise _error(500, 13, f"{start}{why} after multiple retries: {why}: {missing}", "Internal Server Error")
         for steps in run["_plan"]:  # it has come that far since somebody last looked
             self._enter(run, "RUNNING")
             run["_steps"] = steps or ()
             nodes_of(run_id, run["_workflow"], run["_steps"], "RUNNING", run["_seen"])
-        run["_plan"] = []
-        self._enter(run, "CANCELING")
+        run["_plan"], run["_looks"] = [], 0
+        run["state"] = "CANCELING"
+        if self.prompt:
+            self._enter(run, "CANCELING")
+        return {}
+
+    def retry_run(self, _: Request, run_id: str) -> Any:
+        failed = f"Failed to retry a run: Failed to retry run {run_id}"
+        run = self._find(run_id, f"{failed} due to error fetching the run: ")
+        if run["state"] != "FAILED":
+            said = "Workflow must be Failed/Error to retry"
+            raise _error(409, 10, f"{failed}: BadRequestError: {said}: workflow cannot be retried", said)
+        self._enter(run, "RUNNING")
+        run["finished_at"], run["_plan"] = NEVER, list(self.retried)
+        if run.get("recurring_run_id", "") not in ("", *self.schedules):
+            run["_gone"], run["_plan"] = True, []  # Kubernetes removes it, as its owner is gone
+        return {}
+
+    def archive_run(self, _: Request, run_id: str) -> Any:
+        self._find(run_id, "Failed to archive a run: ")["storage_state"] = "ARCHIVED"
+        return {}
+
+    def delete_run(self, _: Request, run_id: str) -> Any:
+        failed = f"Failed to delete a run: Failed to delete run {run_id} as it does not exist: "
+        self._find(run_id, failed)
+        del self.runs[run_id]
         return {}
 
     # schedules
@@ -352,7 +432,7 @@ class KfpServer:
             "created_at": now,
             "updated_at": now,
             "status": "ENABLED",
-            **_given(no_catchup=body.get("no_catchup")),
+            **_given(no_catchup=body.get("no_catchup"), description=body.get("description", "")),
             "namespace": NAMESPACE,
             "experiment_id": body["experiment_id"],
         }
@@ -365,16 +445,27 @@ class KfpServer:
         return _page(request, "recurringRuns", found)
 
     def get_schedule(self, _: Request, schedule_id: str) -> Any:
-        return self.schedules[schedule_id]
+        return self._schedule(schedule_id, "Failed to fetch a recurring run: ")
 
     def switch_schedule(self, _: Request, schedule_id: str, action: str) -> Any:
         word = action.upper()
         self.schedules[schedule_id] |= {"mode": word, "status": f"{word}D", "updated_at": _now()}
         return {}
 
-    def delete_schedule(self, _: Request, schedule_id: str) -> Any:
+    def delete_schedule(self, request: Request, schedule_id: str) -> Any:
+        failed = f"Failed to delete recurring run {schedule_id}"
+        self._schedule(schedule_id, f"Failed to delete a recurring run: {failed}. Check if exists: ")
         del self.schedules[schedule_id]
+        for run in self.runs.values():
+            if run.get("recurring_run_id") == schedule_id and request.query.get("propagation_policy") != ORPHAN:
+                run["_gone"], run["_plan"] = True, []
         return {}
+
+    def _schedule(self, schedule_id: str, doing: str) -> dict[str, Any]:
+        if schedule_id not in self.schedules:
+            said = f"Job {schedule_id} not found"
+            raise _error(404, 5, f"{doing}ResourceNotFoundError: {said}", said)
+        return self.schedules[schedule_id]
 
 
 ID = r"([0-9a-f-]{36})"
@@ -391,7 +482,10 @@ ROUTES: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("POST", "/runs"): KfpServer.create_run,
     ("GET", "/runs"): KfpServer.list_runs,
     ("GET", f"/runs/{ID}"): KfpServer.get_run,
+    ("DELETE", f"/runs/{ID}"): KfpServer.delete_run,
     ("POST", f"/runs/{ID}:terminate"): KfpServer.terminate_run,
+    ("POST", r"/runs/([^/]+):retry"): KfpServer.retry_run,
+    ("POST", f"/runs/{ID}:archive"): KfpServer.archive_run,
     ("POST", "/recurringruns"): KfpServer.create_schedule,
     ("GET", "/recurringruns"): KfpServer.list_schedules,
     ("GET", f"/recurringruns/{ID}"): KfpServer.get_schedule,

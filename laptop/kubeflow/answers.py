@@ -146,6 +146,7 @@ class Run(Answer):
     recurring_run_id: Text = ""
     pipeline_version_reference: Part[Reference] = Reference()
     pipeline_spec: Part[SpecOfRun] = SpecOfRun()
+    description: Text = ""
     runtime_config: Part[RuntimeConfig] = RuntimeConfig()
     error: Part[Trouble] = Trouble()
     state_history: Parts[Change] = []
@@ -186,6 +187,8 @@ class Schedule(Answer):
 
     recurring_run_id: Text = ""
     display_name: Text = ""
+    description: Text = ""
+    experiment_id: Text = ""
     status: Text = ""
     created_at: Moment = None
     max_concurrency: Number = 0

@@ -1,4 +1,4 @@
-"""The options of `submit`, `schedule`, `runs` and `logs`. Imports little: --help answers at once."""
+"""The options of `submit`, `schedule`, `retry`, `runs` and `logs`. Imports little: --help answers at once."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, st
 def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     """Add the commands that talk to Kubeflow Pipelines."""
     server = _server_options()
-    for add in (_add_submit, _add_schedule, _add_runs, _add_logs):
+    for add in (_add_submit, _add_schedule, _add_retry, _add_runs, _add_logs):
         add(verbs, [shared, server])
 
 
@@ -41,14 +41,27 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help=f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}",
     )
+    parser.add_argument(
+        "--no-check", action="store_true", help="send it without looking first at images, sizes, config and annotations"
+    )
     add_pipeline_options(parser, category_required=False)
     add_installation_options(parser)
+
+
+def _add_times(parser: argparse.ArgumentParser, who: str) -> None:
+    parser.add_argument(
+        "--retry",
+        type=positive,
+        metavar="N",
+        help=f"retry a run that a lost pod ended, at most N times, and never an error of its own: {who}",
+    )
 
 
 def _add_submit(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("submit", parents=parents, help="run the pipeline on a cluster")
     parser.add_argument("--wait", action="store_true", help="follow the steps to the end; the exit status tells it")
     parser.add_argument("--name", help="of the run (default: experiment and time)")
+    _add_times(parser, "--wait does it at once, `runs --retry-lost` when it is called")
     _add_pipeline(parser)
     parser.set_defaults(run=_submit)
 
@@ -81,9 +94,23 @@ def _add_schedule(verbs: argparse._SubParsersAction, parents: list[argparse.Argu
     )
     parser.add_argument("--max-concurrency", type=positive, default=1, metavar="N", help="runs at once (default: 1)")
     parser.add_argument("--name", help="of the schedule (default: named like the experiment)")
+    _add_times(parser, "`runs --retry-lost` does it when it is called")
     parser.add_argument("--replace", action="store_true", help="take the place of a schedule of that name")
+    parser.add_argument(
+        "--stop-runs", action="store_true", help="with delete or --replace: stop its run too (default: it goes on)"
+    )
     _add_pipeline(parser)
     parser.set_defaults(run=_schedule)
+
+
+def _add_retry(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "retry", parents=parents, help="go on with a run that failed, at its checkpoints; finished steps stay"
+    )
+    parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest")
+    parser.add_argument("--force", action="store_true", help="also when a step failed by an error of its own")
+    parser.add_argument("--wait", action="store_true", help="follow the steps to the end; the exit status tells it")
+    parser.set_defaults(run=_retry)
 
 
 def _add_runs(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
@@ -92,6 +119,9 @@ def _add_runs(verbs: argparse._SubParsersAction, parents: list[argparse.Argument
     parser.add_argument("--limit", type=positive, default=10, metavar="N", help="how many, newest first (default: 10)")
     parser.add_argument("--all", action="store_true", help="other pipelines' runs too")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--retry-lost", action="store_true", help="first retry what a lost pod ended, where --retry N allows it"
+    )
     parser.set_defaults(run=_runs)
 
 
@@ -114,6 +144,12 @@ def _schedule(options: argparse.Namespace) -> int:
     from laptop.kubeflow.schedule import schedule
 
     return schedule(options)
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from laptop.kubeflow.retry import retry
+
+    return retry(options)
 
 
 def _runs(options: argparse.Namespace) -> int:

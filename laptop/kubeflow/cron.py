@@ -101,15 +101,26 @@ def zone_of(option: str, name: str) -> ZoneInfo:
         raise SightlineError(f"{option} {name} is no time zone. Write it like Europe/Berlin or UTC.") from None
 
 
-def next_change(here: tzinfo, there: tzinfo, now: datetime) -> datetime | None:
-    """The day on which the two zones' clocks come to differ by another amount; None when not within a year."""
+def next_change(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> datetime | None:
+    """The day on which the line as converted now stops meaning the same; None when not within a year.
+
+    The two zones' clocks then differ by another amount, which a line that fires every hour does not mind.
+    """
     first = _minutes_between(here, there, now)
     days = (now + timedelta(days=number) for number in range(1, 367))
-    return next((day for day in days if _minutes_between(here, there, day) != first), None)
+    changed = (day for day in days if _minutes_between(here, there, day) != first)
+    return next((day for day in changed if not _same(cron, here, there, now, day)), None)
+
+
+def _same(cron: Cron, here: tzinfo, there: tzinfo, now: datetime, later: datetime) -> bool:
+    try:
+        return str(convert(cron, here, there, now)) == str(convert(cron, here, there, later))
+    except SightlineError:
+        return False
 
 
 def convert(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> Cron:
-    """The same firings by the other zone's clock, as the two stand now.
+    """The same firings by the other zone's clock, as the two stand now; fields that the zone does not change stay as written.
 
     Raises:
         SightlineError: six fields cannot say it.
@@ -130,7 +141,10 @@ def convert(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> Cron:
             f"day there, or write --cron for {there} and leave out --time-zone."
         )
     fields = list(cron.fields)
-    fields[1], fields[2] = _written(minutes, 60), _written(hours, 24)
+    if minutes != cron.numbers[1]:
+        fields[1] = _written(minutes, 60)
+    if hours != cron.numbers[2]:
+        fields[2] = _written(hours, 24)
     if weekly and days != {0}:
         fields[5] = _written({(day + next(iter(days))) % 7 for day in cron.numbers[5]}, 7)
     return read_cron(" ".join(fields))

@@ -10,7 +10,8 @@ from typing import Any
 from laptop.compiling import apply_installation, compiled
 from sightline.errors import SightlineError
 
-DIGEST = 12  # hex digits in a version's name
+DIGEST = 12  # hex digits in a version's description
+SHORT = 8  # and in its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,13 @@ class Package:
 
     @property
     def version(self) -> str:
-        """The name of its version on a server: equal bytes, equal name."""
+        """Tells it on a server, in a version's description: equal bytes, equal text. Older versions are named so."""
         return f"digest-{hashlib.sha256(self.text).hexdigest()[:DIGEST]}"
+
+    @property
+    def short(self) -> str:
+        """The beginning of its digest, which ends the name of its version on a server."""
+        return self.version.removeprefix("digest-")[:SHORT]
 
 
 def package_of(options: argparse.Namespace) -> Package:

@@ -50,6 +50,10 @@ def runs(options: argparse.Namespace) -> int:
             print(f"{name} is missing: {missing}", file=sys.stderr)
     if server is None and records.database is None:
         return 1
+    if options.retry_lost and server is not None:
+        from laptop.kubeflow.retry import retry_lost_runs
+
+        retry_lost_runs(server, records)
     rows = _rows(server, records, Glance(namespace_of(server, access)), options)
     if options.json:
         print(json.dumps([asdict(row) for row in rows], default=_plain, indent=2, ensure_ascii=False))

@@ -10,10 +10,13 @@ from typing import Any
 from components.parameters import ANNOTATION_VERSION, CATEGORY
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Schedule, read_all
+from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, connect
 from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
+from laptop.kubeflow.delete import delete_schedule
 from laptop.kubeflow.package import package_of
 from laptop.kubeflow.parameters import arguments_of
+from laptop.kubeflow.retry import mark_of
 from laptop.kubeflow.submit import prepare
 from laptop.kubeflow.tables import print_table
 from sightline.errors import SightlineError
@@ -35,9 +38,9 @@ def schedule(options: argparse.Namespace) -> int:
         )
     server = connect(access_of(options))
     for found in _named(server, options.which):
-        _act(server, options.action, found)
+        told = _act(server, options.action, found, options.stop_runs)
         done = {"pause": "paused", "resume": "resumed", "delete": "deleted"}[options.action]
-        print(f"schedule {found.display_name}: {done}")
+        print("\n".join([f"schedule {found.display_name}: {done}", *told]))
     return 0
 
 
@@ -46,6 +49,7 @@ def _create(options: argparse.Namespace) -> int:
     package = package_of(options)
     arguments = arguments_of(options, package)
     _require_sense(options, arguments)
+    require_sound(options, package, arguments)
     server = connect(access_of(options))
     name = options.name or options.experiment or str(arguments.get(CATEGORY.name) or package.name)
     there = [each for each in _schedules(server) if each.display_name == name]
@@ -58,6 +62,7 @@ def _create(options: argparse.Namespace) -> int:
         server.api("recurring_runs").recurring_run_service_create_recurring_run,
         recurring_run={
             "display_name": name,
+            **mark_of(options.retry),
             "experiment_id": experiment_id,
             "pipeline_version_reference": version.reference(),
             "runtime_config": {"parameters": arguments},
@@ -67,10 +72,11 @@ def _create(options: argparse.Namespace) -> int:
             "no_catchup": not options.catchup,
         },
     )
-    for old in there:
-        _act(server, "delete", old)
+    before = [line for old in there for line in _act(server, "delete", old, options.stop_runs)]
     print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
-    print(f"each firing runs {package.version}; to change that: schedule … --replace")
+    for line in before:
+        print(line)
+    print(f"each firing runs {version.title}; to change that: schedule … --replace")
     return 0
 
 
@@ -101,8 +107,8 @@ def _trigger(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     words = f"cron '{sent}' by the server's clock ({there})"
     if following:
         words += f", first at {following.astimezone(here):%Y-%m-%d %H:%M} {here}"
-    change = next_change(here, there, now)
-    if change and sent is not cron:
+    change = next_change(cron, here, there, now)
+    if change:
         print(
             f"warning: Kubeflow keeps one time zone for all schedules, here {there}. From {change:%Y-%m-%d} on, when clocks "
             f"change, this fires at another time in {here}. To avoid that, have CRON_SCHEDULE_TIMEZONE={here} set for the "
@@ -136,10 +142,14 @@ def _named(server: Server, name: str) -> list[Schedule]:
     return found
 
 
-def _act(server: Server, action: str, found: Schedule) -> None:
-    word = {"pause": "disable", "resume": "enable", "delete": "delete"}[action]
+def _act(server: Server, action: str, found: Schedule, stop_runs: bool) -> list[str]:
+    """Pause, resume or delete. Returns what became of the runs that were going."""
+    if action == "delete":
+        return delete_schedule(server, found, stop_runs)
+    word = {"pause": "disable", "resume": "enable"}[action]
     method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
     server.ask(method, recurring_run_id=found.recurring_run_id)
+    return []
 
 
 def _list(server: Server) -> int:

@@ -7,17 +7,22 @@ from typing import Any
 from components.parameters import CATEGORY
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.package import Package, package_of
 from laptop.kubeflow.parameters import arguments_of
+from laptop.kubeflow.retry import mark_of, retry_if_lost
 from laptop.kubeflow.sql import open_records
 from laptop.kubeflow.upload import Version, ensure_experiment, ensure_version
+
+HAS_FAILED = 1  # exit status
 
 
 def submit(options: argparse.Namespace) -> int:
     """Upload what is not there yet, start the run, and follow it when asked. Returns the exit status."""
     package = package_of(options)
     arguments = arguments_of(options, package)
+    require_sound(options, package, arguments)
     server = connect(access_of(options))
     version, experiment, experiment_id = prepare(server, package, options, arguments)
     name = options.name or f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M}"
@@ -26,6 +31,7 @@ def submit(options: argparse.Namespace) -> int:
         run={
             "experiment_id": experiment_id,
             "display_name": name,
+            **mark_of(options.retry),
             "pipeline_version_reference": version.reference(),
             "runtime_config": {"parameters": arguments},
         },
@@ -38,7 +44,11 @@ def submit(options: argparse.Namespace) -> int:
         return 0
     from laptop.kubeflow.follow import follow
 
-    return follow(server, run_id, open_records(options.workspace))
+    records = open_records(options.workspace)
+    while True:
+        status = follow(server, run_id, records)
+        if status != HAS_FAILED or not options.retry or not retry_if_lost(server, run_id, records, options.retry):
+            return status
 
 
 def prepare(
@@ -46,6 +56,6 @@ def prepare(
 ) -> tuple[Version, str, str]:
     """The pipeline's version, and the experiment's name and id; both are on the server afterwards."""
     version = ensure_version(server, package)
-    print(f"pipeline {package.name}, {package.version}: {'uploaded' if version.made else 'there already'}")
+    print(f"pipeline {package.name}, version {version.title}: {'uploaded' if version.made else 'there already'}")
     experiment = options.experiment or str(arguments.get(CATEGORY.name) or package.name)
     return version, experiment, ensure_experiment(server, experiment)

@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from laptop.kubeflow.answers import Experiment, Pipeline, entries, read, read_all
@@ -22,6 +23,8 @@ class Version:
     id: str
     name: str
     made: bool
+    title: str
+    """What to call it: its name, with its digest's beginning where the server named it like the pipeline."""
 
     def reference(self) -> dict[str, str]:
         """How a run names it."""
@@ -31,8 +34,8 @@ class Version:
 def ensure_version(server: Server, package: Package) -> Version:
     """The version with these very bytes: found by its digest, else uploaded.
 
-    The first upload makes pipeline and version at once, and the server names that version like the pipeline. So the
-    digest stands in the description too, where the next submit finds it.
+    A version is named by the time of its upload and its digest's beginning. The first upload makes pipeline and version at
+    once, and the server names that version like the pipeline. So the digest stands in the description too.
     """
     pipeline_id = _find_pipeline(server, package.name)
     if pipeline_id is None:
@@ -54,8 +57,9 @@ def ensure_version(server: Server, package: Package) -> Version:
     if found is not None:
         return found
     try:
-        made = _upload(server, package, "upload_pipeline_version", name=package.version, pipelineid=pipeline_id)
-        return Version(pipeline_id, made.pipeline_version_id, made.display_name, made=True)
+        name = f"{datetime.now(UTC):%Y-%m-%d %H:%M} {package.short}"
+        made = _upload(server, package, "upload_pipeline_version", name=name, pipelineid=pipeline_id)
+        return _version(pipeline_id, made, package, made=True)
     except ServerError as error:
         if error.status != TAKEN:
             raise
@@ -113,9 +117,16 @@ def _find_version(server: Server, pipeline_id: str, package: Package) -> Version
         sort_by="",
     )
     for each in read_all(Pipeline, versions):
-        if each.display_name == package.version or package.version in each.description.split():
-            return Version(pipeline_id, each.pipeline_version_id, each.display_name, made=False)
+        named = each.display_name == package.version or each.display_name.endswith(f" {package.short}")
+        if named or package.version in each.description.split():
+            return _version(pipeline_id, each, package, made=False)
     return None
+
+
+def _version(pipeline_id: str, said: Pipeline, package: Package, made: bool) -> Version:
+    name = said.display_name
+    title = f"{name} {package.short}" if name == package.name else name
+    return Version(pipeline_id, said.pipeline_version_id, name, made, title)
 
 
 def _require_version(server: Server, pipeline_id: str, package: Package, made: bool) -> Version:
@@ -124,7 +135,7 @@ def _require_version(server: Server, pipeline_id: str, package: Package, made: b
         raise SightlineError(
             f"The server took the pipeline {package.name} but does not list its version. Run the same command again."
         )
-    return Version(pipeline_id, found.id, found.name, made)
+    return replace(found, made=made)
 
 
 def _upload(server: Server, package: Package, method: str, **values: str) -> Pipeline:

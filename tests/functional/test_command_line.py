@@ -10,7 +10,7 @@ from tests.workspace import REPOSITORY, run_pipeline
 
 COMMANDS = (
     *("publish", "local", "versions", "diff", "verify", "export", "compile", "annotate", "sample"),
-    *("sync", "submit", "schedule", "runs", "logs"),
+    *("sync", "submit", "schedule", "retry", "runs", "logs"),
 )
 HEAVY = {"kfp", "kubernetes", "torch", "numpy", "pydantic", "rich", "sqlalchemy", "dvc", "google", "mmengine", "mmdet"}
 
@@ -37,6 +37,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = run_pipeline(*command, "--workspace", str(workspace))
         assert done.returncode == 0, done.stderr
     return workspace
+
+
+def test_publish_names_the_next_command_with_its_workspace(tmp_path):
+    workspace = tmp_path / "my work"
+    run_pipeline("sample", str(tmp_path / "plates"), "--images", "3", "--labels", "board")
+    command = ("publish", str(tmp_path / "plates"), "--category", "plates", "--version", "v0.1.0")
+    done = run_pipeline(*command, "--workspace", str(workspace))
+    assert done.stdout.endswith(f"next: python pipeline.py local --category plates --workspace '{workspace}'\n")
 
 
 # --help

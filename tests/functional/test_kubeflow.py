@@ -1,10 +1,12 @@
 """submit, schedule and runs against a server that answers as a real Kubeflow Pipelines 2.17.0 did."""
 
 import datetime
+import hashlib
 import ipaddress
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,11 +21,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from components import images
 from laptop.cli import main
-from laptop.kubeflow import connect, follow
+from laptop.kubeflow import checks, connect, follow, retry
+from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.sql import open_records
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
-from sightline.services.database.runs import end_step, start_step
+from sightline.services.database.runs import end_step, list_steps, start_step
 from sightline.services.database.scores import record_evaluation, record_model
 from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
@@ -55,7 +60,9 @@ Command = Callable[..., Said]
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    assert main(["compile", "-o", str(path)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTLINE_TAG", "v1")
+        assert main(["compile", "-o", str(path)]) == 0
     return path
 
 
@@ -76,6 +83,7 @@ def command(
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "5")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(follow, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(retry, "LAG_SECONDS", 0.01)
 
     def run(*arguments: str) -> Said:
         capsys.readouterr()
@@ -193,10 +201,23 @@ def test_another_pipeline_becomes_a_version_and_each_is_found_again(server, subm
     assert [str(request) for request in uploads] == ["POST /pipelines/upload", "POST /pipelines/upload_version"]
     names = [version["name"] for version in server.versions.values()]
     assert names[0] == "sightline"
-    assert re.fullmatch(r"digest-[0-9a-f]{12}", names[1])
+    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d {digest[:8]}", names[1])
     used = [run["pipeline_version_reference"]["pipeline_version_id"] for run in server.runs.values()]
     ids = list(server.versions)
     assert used == [ids[0], ids[1], ids[1], ids[0]]
+
+
+def test_a_version_that_an_older_release_named_by_its_digest_is_found(server, submit, command, compiled, tmp_path):
+    command("submit", "--pipeline", str(changed(compiled, tmp_path)), "--category", "desk")
+    name = f"digest-{hashlib.sha256(compiled.read_bytes()).hexdigest()[:12]}"
+    pipeline = only(server.pipelines)["pipeline_id"]
+    spec = only(server.versions)["pipeline_spec"]
+    old = server.add_version({"pipeline_id": pipeline, "name": name, "display_name": name, "pipeline_spec": spec})
+    said = submit()
+    assert f"version {name}: there already" in said.out
+    used = [run["pipeline_version_reference"]["pipeline_version_id"] for run in server.runs.values()]
+    assert used[-1] == old["pipeline_version_id"]
 
 
 def test_a_version_on_a_later_page_is_found(server, submit, command, compiled, tmp_path, monkeypatch):
@@ -243,8 +264,9 @@ def test_an_archived_experiment_is_named_before_a_run_starts(server, submit):
 @pytest.mark.slow
 def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command):
     said = command(
-        "submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0"
-    )
+        "submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0",
+        "--registry", "eu.gcr.io/team", "--tag", "v1",
+    )  # fmt: skip
     assert said.status == 0, said.err
     assert only(server.pipelines)["name"] == "sightline-evaluate"
     parameters = only(server.runs)["runtime_config"]["parameters"]
@@ -268,6 +290,12 @@ REFUSED = {
     "no category": (("submit",), "--category desk"),
     "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is no compiled pipeline"),
     "no file": (("submit", "--category", "desk", "--pipeline", "none.yaml"), "cannot be read: No such file"),
+    "a size in words": ((*SUBMIT, "--param", "train_memory=lots"), "train_memory=lots is no amount that Kubernetes reads"),
+    "a byte size": ((*SUBMIT, "--param", "train_memory=8GB"), "Write it like 8Gi or 512Mi"),
+    "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is no amount"),
+    "a size of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "test_cpu=two"), "Write it like 2 or 500m"),
+    "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten overrides (10"),
+    "a misspelt config": ((*SUBMIT, "--config", "yolox_m"), "no config yolox_m in this checkout. Did you mean 'yolox_s'?"),
     "no time": (SCHEDULE, "Say when"),
     "words for cron": ((*SCHEDULE, "--cron", "every day"), "has 2 fields"),
     "a zone in cron": ((*SCHEDULE, "--cron", "CRON_TZ=Europe/Berlin 0 0 2 * * *"), "--time-zone"),
@@ -294,6 +322,106 @@ def test_a_mistake_is_named_before_anything_is_sent(server, command, compiled, c
     assert said.status == 1
     assert sentence in said.err
     assert server.requests == []
+
+
+def test_what_looks_wrong_is_sent_on_demand(server, submit):
+    said = submit("--param", "train_memory=lots", "--config", "yolox_m", "--no-check")
+    assert said.status == 0, said.err
+    assert only(server.runs)["runtime_config"]["parameters"]["train_memory"] == "lots"
+
+
+@pytest.mark.parametrize("size", ["8Gi", "500m", "0.5", "1e9", "2", "1.5Gi", "128M", ".5"])
+def test_sizes_that_kubernetes_reads_pass(size):
+    assert checks.wrong_quantity({"train_memory": size, "train_cpu": size}) == ""
+
+
+def test_a_config_that_may_lie_on_the_volume_is_warned_of(server, submit):
+    said = submit("--config", "our_very_own")
+    assert said.status == 0
+    assert "warning: there is no config our_very_own in this checkout" in said.err
+    assert only(server.runs)["runtime_config"]["parameters"]["config"] == "our_very_own"
+
+
+def test_annotations_that_sql_does_not_know_are_named_before_anything_is_sent(server, submit, database_url):
+    assert submit().status == 0  # an empty database knows nothing
+    server.requests.clear()
+    database = open_database(database_url)
+    for category in ("desk", "plates"):
+        claim = claim_version(database, category, "annotation", "v0.1.0", "me")
+        publish_version(database, claim, tag=f"{category}_ann_v0.1.0", commit="c" * 40, digest="d" * 64)
+    said = submit("--category", "plaets")
+    assert said.status == 1
+    assert "no annotations of the category plaets. Did you mean 'plates'?" in said.err
+    said = submit("--annotation-version", "v0.2.0")
+    assert "There is no annotation version v0.2.0 of desk; the newest is v0.1.0." in said.err
+    assert server.requests == []
+    assert submit("--annotation-version", "v0.1.0").status == 0
+
+
+# the images
+
+
+@pytest.fixture
+def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `make images` and `make push` leave, in place of this checkout's own."""
+    monkeypatch.setattr(images, "REMEMBERED", tmp_path / "images.json")
+    for name in [name for name in sys.modules if re.match(r"components\.(\w+\.component|wiring)$", name)]:
+        monkeypatch.delitem(sys.modules, name)  # they name their images when they are imported
+    return tmp_path / "images.json"
+
+
+@pytest.mark.parametrize("verb", [("submit",), ("schedule", "--every", "6h")], ids=["submit", "schedule"])
+def test_images_that_nobody_named_are_refused_with_the_line_to_type(server, command, remembered, verb):
+    said = command(*verb, "--category", "desk")
+    assert said.status == 1
+    assert "Nothing says where the images are" in said.err
+    assert "`make images REGISTRY=europe-docker.pkg.dev/project/repo TAG=v1`" in said.err
+    assert server.requests == []
+
+
+def test_compiling_without_images_warns(command, remembered, tmp_path):
+    said = command("compile", "-o", str(tmp_path / "p.yaml"))
+    assert said.status == 0
+    assert "warning: nothing says where the images are" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "eu.gcr.io/team/sightline-train:v7@sha256:b"),
+        (("--tag", "v8"), "eu.gcr.io/team/sightline-train:v8"),
+        (("--registry", "elsewhere"), "elsewhere/sightline-train:v7"),
+    ],
+    ids=["as they were pushed", "another tag", "another registry"],
+)
+def test_the_images_that_were_made_last_are_used(server, command, remembered, options, expected):
+    made = {"registry": "eu.gcr.io/team", "tag": "v7", "digests": {"data": "sha256:a", "train": "sha256:b"}}
+    remembered.write_text(json.dumps(made))
+    said = command("submit", "--category", "desk", *options)
+    assert said.status == 0, said.err
+    spec = only(server.versions)["pipeline_spec"]["pipeline_spec"]
+    used = {each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()}
+    assert expected in used
+    assert len(used) == 2
+
+
+def test_make_remembers_what_it_built_and_pushed(tmp_path):
+    """With a docker that says what a registry would."""
+    (tmp_path / "docker").write_text(
+        '#!/bin/sh\ncase "$*" in\n*RepoDigests*) for word; do last=$word; done\n'
+        'echo "${last%:*}@sha256:0123" ;;\n*Size*) echo 1000000 ;;\nesac\n'
+    )
+    (tmp_path / "docker").chmod(0o755)
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for target in ("images", "push"):
+        line = ["make", target, "REGISTRY=eu.gcr.io/team", "TAG=v7"]
+        subprocess.run(line, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        made = json.loads((tmp_path / images.REMEMBERED.name).read_text())
+        assert (made["registry"], made["tag"]) == ("eu.gcr.io/team", "v7")
+        assert made.get("digests") == ({"data": "sha256:0123", "train": "sha256:0123"} if target == "push" else None)
+    ignored = subprocess.run(["git", "check-ignore", "-q", images.REMEMBERED.name], cwd=REPOSITORY, check=False)
+    assert ignored.returncode == 0
 
 
 # the connection
@@ -705,6 +833,13 @@ def test_a_zone_with_summer_time_is_warned_of(server, command, compiled):
     assert "--server-time-zone Europe/Berlin" in said.err
 
 
+def test_a_line_that_fires_every_hour_is_sent_as_it_is_written(server, command, compiled):
+    zone = ("--cron", "*/2 * * * *", "--time-zone", "Europe/Berlin")
+    said = command("schedule", "--pipeline", str(compiled), "--category", "desk", *zone)
+    assert only(server.schedules)["trigger"]["cron_schedule"]["cron"] == "0 */2 * * * *"
+    assert said.err == ""
+
+
 def test_catchup_and_concurrency(server, command, compiled):
     options = ("--every", "90m", "--catchup", "--max-concurrency", "3")
     assert command("schedule", "--pipeline", str(compiled), "--category", "desk", *options).status == 0
@@ -741,6 +876,199 @@ def test_schedules_are_listed_paused_resumed_and_deleted(server, command, compil
     said = command("schedule", "delete", "nightly")
     assert said.status == 1
     assert "There is no schedule nightly. There are often." in said.err
+
+
+def deleted_under_its_run(server: KfpServer, command: Command, compiled: Path, *how: str) -> tuple[str, Said]:
+    """A schedule whose run is going is deleted, or replaced; the run."""
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h")
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    server.requests.clear()
+    again = ("--pipeline", str(compiled), "--category", "desk", "--every", "12h")
+    return run, command("schedule", *(again if "--replace" in how else ()), *how)
+
+
+@pytest.mark.parametrize("how", [("delete", "desk"), ("--replace",)], ids=["deleted", "replaced"])
+def test_a_schedule_that_goes_leaves_its_run_to_end_by_itself(server, command, compiled, how):
+    run, said = deleted_under_its_run(server, command, compiled, *how)
+    assert said.status == 0, said.err
+    (deletion,) = [each for each in server.requests if each.method == "DELETE"]
+    assert deletion.query == {"propagation_policy": "ORPHAN"}
+    assert f"run {run}: {server.runs[run]['display_name']} goes on and ends by itself" in said.out
+    server.report(run, "SUCCEEDED")
+    assert server.runs[run]["state"] == "SUCCEEDED"
+    assert not server.asked(f"POST /runs/{run}:terminate")
+
+
+def test_a_schedules_run_is_stopped_on_demand_before_the_schedule_goes(server, command, compiled):
+    run, said = deleted_under_its_run(server, command, compiled, "delete", "desk", "--stop-runs")
+    assert said.status == 0, said.err
+    asked = [re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", each) for each in server.asked("POST", "DELETE")]
+    assert asked == ["POST /recurringruns/ID:disable", "POST /runs/ID:terminate", "DELETE /recurringruns/ID"]
+    assert f"run {run}: {server.runs[run]['display_name']} is being stopped" in said.out
+    assert server.runs[run]["state"] == "CANCELING"
+
+
+# retry
+
+LOST = [(("snapshot", DONE), ("train", RUNNING)), (("snapshot", DONE), ("train", FAILED))]
+WELL = [(("snapshot", DONE), ("train", DONE))]
+
+
+def lose_pods(server: KfpServer, url: str, state: str = "running", reason: str = "") -> None:
+    """Each run's train step is gone without a word, or with the reason that it wrote."""
+
+    def write(request: Request) -> None:
+        for run in server.runs.values():
+            if request.method == "GET" and run["run_id"] in request.path and run["_plan"] and not run["_steps"]:
+                begin(url, run["run_id"], "train")
+                if state != "running":
+                    end_step(open_database(url), run["run_id"], "train", state, reason)  # type: ignore[arg-type]
+
+    server.before = write
+
+
+def retries(server: KfpServer) -> list[str]:
+    return [each for each in server.asked("POST /runs/") if each.endswith(":retry")]
+
+
+def failed_run(server: KfpServer, submit: Command, url: str, *options: str, **how: str) -> str:
+    server.plan = LOST
+    submit(*options)
+    lose_pods(server, url, **how)
+    run = str(only(server.runs)["run_id"])
+    for _ in LOST:
+        server.answer(Request("GET", f"/apis/v2beta1/runs/{run}", {}, {}, None))
+    server.requests.clear()
+    return run
+
+
+def events(url: str, run: str) -> list[tuple[str, str]]:
+    return [(event.kind, event.message) for step in list_steps(open_database(url), run) for event in step.events]
+
+
+def test_a_run_that_a_lost_pod_ended_is_retried_while_it_is_waited_for(server, submit, database_url):
+    server.plan, server.retried = LOST, WELL
+    lose_pods(server, database_url)
+    said = submit("--wait", "--retry", "2")
+    assert said.status == 0, said.err
+    run = only(server.runs)
+    assert retries(server) == [f"POST /runs/{run['run_id']}:retry"]
+    assert "retry 1 of 2, since train: its pod is gone and wrote no reason" in said.out
+    assert events(database_url, run["run_id"]) == [("retried", "1 of 2: train: its pod is gone and wrote no reason")]
+    assert run["description"] == "Retried at most 2 times when a pod is lost (retry=2)"
+
+
+def test_a_run_is_retried_so_often_and_no_more(server, submit, database_url):
+    server.plan = server.retried = LOST
+    lose_pods(server, database_url)
+    write = server.before
+    server.before = lambda request: Answer({}, 500) if len(retries(server)) > 2 else write(request)
+    said = submit("--wait", "--retry", "2")
+    assert said.status == 1
+    assert len(retries(server)) == 2
+    assert "not retried (it was retried 2 times already)" in said.err
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"state": "failed", "reason": "ConfigError: no such config"}, "error: ConfigError: no such config"),
+        ({}, "SQL is missing: SIGHTLINE_DATABASE_URL is not set"),
+    ],
+    ids=["an error of its own", "no SQL to tell"],
+)
+def test_what_may_be_a_users_error_is_not_retried(server, submit, database_url, monkeypatch, how, why):
+    server.plan = LOST
+    lose_pods(server, database_url, **how)
+    if not how:
+        monkeypatch.delenv("SIGHTLINE_DATABASE_URL")
+    said = submit("--wait", "--retry", "2")
+    assert said.status == 1
+    assert retries(server) == []
+    assert why in said.err
+
+
+def test_a_dead_driver_is_retried_but_not_one_that_could_not_read_its_pods_size(server, submit, database_url):
+    recorded = json.loads((REPOSITORY / "tests/data/kfp_server/runs_of_sightline.json").read_text())
+    dead = next(each["run"] for each in recorded if "API server restarted" in each["doing"])
+    unread = next(each["run"] for each in recorded if "train_memory=lots" in each["doing"])
+    records = open_records(Path("none"))
+    assert retry.cause_of(read(Run, dead), records).kind == "lost"
+    cause = retry.cause_of(read(Run, unread), records)
+    assert cause.kind == "error"
+    assert "train_memory=lots is no amount that Kubernetes reads" in cause.why
+
+
+def test_two_who_look_retry_a_lost_run_once(server, submit, command, database_url):
+    run = failed_run(server, submit, database_url, "--retry", "1")
+    server.retried = [WELL[0]] * 9
+
+    def somebody_is_faster(request: Request) -> None:
+        if request.path.endswith(":retry"):
+            server.before = lambda _: None
+            server.retry_run(request, run)
+
+    server.before = somebody_is_faster
+    said = command("runs", "--retry-lost")
+    assert (said.status, said.err) == (0, "")
+    assert [each["state"] for each in server.runs[run]["state_history"]].count("FAILED") == 1
+    assert command("runs", "--retry-lost").status == 0
+    assert len(retries(server)) == 1  # asked once, by the slower, and refused: 409
+
+
+def test_runs_retries_what_its_schedule_allows(server, command, compiled, database_url):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h", "--retry", "3")
+    assert only(server.schedules)["description"] == "Retried at most 3 times when a pod is lost (retry=3)"
+    server.plan, server.retried = LOST, [WELL[0]] * 9
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    begin(database_url, run, "train")
+    for _ in LOST:
+        server.look(server.runs[run])
+    said = command("runs", "--retry-lost")
+    assert f"run {run}: retry 1 of 3" in said.out
+    assert server.runs[run]["state"] == "RUNNING"
+
+
+def test_a_run_without_leave_is_retried_by_nobody_but_a_person(server, submit, command, database_url):
+    run = failed_run(server, submit, database_url)
+    command("runs", "--retry-lost")
+    assert retries(server) == []
+    server.retried = WELL
+    said = command("retry", run[:8], "--wait")
+    assert said.status == 0, said.err
+    assert f"run {run}: retried, for the first time; finished steps are not run again" in said.out
+    assert events(database_url, run) == [("retried", "1 by hand: train: its pod is gone and wrote no reason")]
+
+
+def test_retry_refuses_what_it_would_not_help(server, submit, command, compiled, database_url):
+    run = failed_run(server, submit, database_url, state="failed", reason="ConfigError: no such config")
+    said = command("retry", run)
+    assert said.status == 1
+    assert f"The step train of the run {run} failed by itself: ConfigError: no such config." in said.err
+    assert retries(server) == []
+    server.retried = WELL * 2
+    assert command("retry", run, "--force").status == 0
+    assert "has not ended (Kubeflow: running)" in command("retry", run).err
+    assert "succeeded: there is nothing to retry" in command("retry", run).err
+    assert len(retries(server)) == 1
+
+
+def test_a_run_whose_schedule_is_gone_is_not_retried_since_it_would_be_lost(server, command, compiled, database_url):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h", "--retry", "3")
+    server.plan = LOST
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    begin(database_url, run, "train")
+    for _ in LOST:
+        server.look(server.runs[run])
+    command("schedule", "delete", "desk")
+    said = command("retry", run)
+    assert said.status == 1
+    assert (
+        "is deleted, and a retry of it would be lost. Start another: python pipeline.py submit --category desk"
+        in said.err
+    )
+    command("runs", "--retry-lost")
+    assert retries(server) == []
 
 
 # runs

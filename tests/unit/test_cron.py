@@ -59,7 +59,10 @@ def test_what_is_no_cron(line):
         ("0 2 * * *", KOLKATA, "0 30 20 * * *"),
         ("0 2 * * 1-5", TOKYO, "0 0 17 * * 0,1,2,3,4"),
         ("0 12 1 * *", BERLIN, "0 0 11 1 * *"),
-        ("*/15 * * * *", KOLKATA, "0 0,15,30,45 * * * *"),
+        ("*/15 * * * *", KOLKATA, "0 */15 * * * *"),
+        ("*/2 * * * *", BERLIN, "0 */2 * * * *"),
+        ("*/20 * * * *", KOLKATA, "0 10,30,50 * * * *"),
+        ("*/10 2 * * *", BERLIN, "0 */10 1 * * *"),
         ("0 2 * * *", UTC, "0 0 2 * * *"),
     ],
 )
@@ -94,6 +97,14 @@ def test_a_converted_line_fires_at_the_same_moments(minutes, hours, weekdays, sh
 
 
 def test_when_clocks_change():
-    assert next_change(BERLIN, UTC, NOW).date().isoformat() in ("2027-03-28", "2027-03-29")
-    assert next_change(KOLKATA, UTC, NOW) is None
-    assert next_change(BERLIN, ZoneInfo("Europe/Paris"), NOW) is None
+    nightly = read_cron("0 2 * * *")
+    assert next_change(nightly, BERLIN, UTC, NOW).date().isoformat() in ("2027-03-28", "2027-03-29")
+    assert next_change(nightly, ZoneInfo("Europe/London"), UTC, NOW) is not None  # as the two stand now, they are one
+    assert next_change(nightly, KOLKATA, UTC, NOW) is None
+    assert next_change(nightly, BERLIN, ZoneInfo("Europe/Paris"), NOW) is None
+
+
+@pytest.mark.parametrize("line", ["*/2 * * * *", "7 * * * *", "@hourly"])
+def test_a_line_that_fires_every_hour_does_not_mind_summer_time(line):
+    assert str(convert(read_cron(line), BERLIN, UTC, NOW)) == str(read_cron(line))
+    assert next_change(read_cron(line), BERLIN, UTC, NOW) is None

@@ -24,6 +24,7 @@ OTHER_MEANINGS = {
     ("epochs", "laptop/local.py"): "how far a training is",
     ("node_selector", "components/cluster.py"): "what Kubernetes calls it",
     ("tolerations", "components/cluster.py"): "what Kubernetes calls it",
+    ("annotation_version", "laptop/kubeflow/made_by.py"): "what SQL's run calls it",
 }
 """Name and file: why that file may have the word."""
 

@@ -83,7 +83,7 @@ def render_evaluation_report(
     classes = dataset["classes"]
     chosen = next(candidate for candidate in candidates if candidate.name == selected)
     blocks = [
-        _headline(task, chosen, len(coco["images"]), split),
+        _headline(task, chosen, len(coco["images"]), split, select_by),
         _candidates_section(task, candidates, chosen, select_by),
         _classes_section(
             task, chosen, classes, coco, [*task.report.charts(coco, results, classes), _confusion(confusion)]
@@ -99,8 +99,9 @@ def _score(values: Mapping[str, float], name: str) -> float | None:
     return None if value is None or value == -1 or not np.isfinite(value) else float(value)
 
 
-def _headline(task: Task, chosen: CandidateResult, images: int, split: str) -> Markup:
-    shown = [Tile(name, _score(chosen.scores, name)) for name in task.facts.HEADLINES if name in chosen.scores]
+def _headline(task: Task, chosen: CandidateResult, images: int, split: str, select_by: str) -> Markup:
+    names = dict.fromkeys([*task.facts.HEADLINES, select_by])
+    shown = [Tile(name, _score(chosen.scores, name)) for name in names if name in chosen.scores]
     return tiles(Tile("Selected model", chosen.name), *shown, Tile("Images", images, f"of {split}"))
 
 
@@ -178,7 +179,8 @@ def _images_section(
     )
     most = min(SHOWN_IMAGES, (len(scores) + 1) // 2)
     thumbnails = Thumbnails(expected=4 * most)
-    worst = [key for key in worst if scores[key].f1 < 1][: min(most, len(scores) - most)]
+    worst = [key for key in worst if scores[key].f1 < 1][:most]
+    best = [key for key in best if scores[key].f1 > 0 and key not in worst][:most]
 
     def shown(keys: Sequence[int]) -> Markup:
         pairs = [
@@ -194,9 +196,9 @@ def _images_section(
         "Images",
         legend(classes),
         Markup("<h3>Worst</h3>"),
-        shown(worst) if worst else notice("No mistake in any other image.", kind="info"),
+        shown(worst) if worst else notice("No mistake in any image.", kind="info"),
         Markup("<h3>Best</h3>"),
-        shown(best[:most]),
+        shown(best) if best else notice("No other image has anything right."),
         *([grid(*charts)] if charts else []),
         intro=intro,
     )

@@ -1,0 +1,51 @@
+"""Delete a schedule without ending the run that it has going: a schedule owns its runs' workflows."""
+
+from collections.abc import Iterator
+
+from laptop.kubeflow.answers import Run, Schedule, read
+from laptop.kubeflow.connect import Server, ServerError
+from laptop.kubeflow.tasks import ENDED
+
+LEAVE_RUNS = "ORPHAN"
+"""Kubernetes' word for: what the deleted one owns stays. Without it the run's workflow is removed within seconds."""
+HAS_ENDED = (400, 404)
+
+
+def delete_schedule(server: Server, found: Schedule, stop_runs: bool) -> list[str]:
+    """Delete the schedule; its run goes on, or is stopped before. Returns a line for each run that was going."""
+    runs = server.api("recurring_runs")
+    if stop_runs:  # so that none starts in between
+        server.ask(runs.recurring_run_service_disable_recurring_run, recurring_run_id=found.recurring_run_id)
+    told = [_stop(server, run) if stop_runs else _goes_on(run) for run in runs_going(server, found)]
+    server.ask(
+        runs.recurring_run_service_delete_recurring_run,
+        recurring_run_id=found.recurring_run_id,
+        propagation_policy=LEAVE_RUNS,
+    )
+    return told
+
+
+def runs_going(server: Server, found: Schedule) -> Iterator[Run]:
+    """The schedule's runs that have not ended, newest first."""
+    method = server.api("runs").run_service_list_runs
+    place = {"namespace": server.namespace} if server.namespace else {}
+    said = server.list(method, "runs", sort_by="created_at desc", experiment_id=found.experiment_id, **place)
+    for run in (read(Run, each) for each in said):
+        if run.created_at and found.created_at and run.created_at < found.created_at:
+            return
+        if run.recurring_run_id == found.recurring_run_id and run.run_id and run.state not in ENDED:
+            yield run
+
+
+def _goes_on(run: Run) -> str:
+    return f"run {run.run_id}: {run.display_name} goes on and ends by itself (--stop-runs would have stopped it)"
+
+
+def _stop(server: Server, run: Run) -> str:
+    try:
+        server.ask(server.api("runs").run_service_terminate_run, run_id=run.run_id)
+    except ServerError as error:
+        if error.status not in HAS_ENDED:
+            raise
+        return f"run {run.run_id}: {run.display_name} had just ended"
+    return f"run {run.run_id}: {run.display_name} is being stopped"

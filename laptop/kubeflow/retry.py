@@ -1,0 +1,234 @@
+"""`pipeline.py retry`, and who retries by itself: the server's own retry of a failed run, which goes on at its checkpoints.
+
+How often a run may be retried stands in its description, or its schedule's; how often it was, in its history. Both are on
+the server, so that whoever looks knows them, and a run that runs again refuses a second retry: two who look retry it once.
+"""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from laptop.kubeflow.access import access_of
+from laptop.kubeflow.answers import Run, Schedule, read
+from laptop.kubeflow.checks import wrong_quantity
+from laptop.kubeflow.connect import Server, ServerError, connect
+from laptop.kubeflow.find import find_run_id, newest_runs
+from laptop.kubeflow.sql import Records, open_records
+from laptop.kubeflow.tasks import DONE, FAILED, STOPPED, state_of, steps_of
+from sightline.errors import SightlineError
+
+MARK = re.compile(r"\bretry=(\d+)\b")
+RUNS_AGAIN = 409
+MISSING = 404
+LAG_SECONDS = 1.0
+"""In the second in which a run ends, its steps may still be said to run."""
+LOOKED_AT = timedelta(days=7)
+"""`runs --retry-lost` passes over runs that are older."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What ended a run: a lost pod or driver, an error of a step, somebody who stopped it; or that cannot be told."""
+
+    kind: Literal["lost", "error", "stopped", "unknown"]
+    why: str
+    step: str = ""
+
+
+def mark_of(times: int | None) -> dict[str, str]:
+    """What a run's or a schedule's description says of retries; nothing when there are none."""
+    return {"description": f"Retried at most {times} times when a pod is lost (retry={times})"} if times else {}
+
+
+def attempts_of(run: Run) -> int:
+    """How often it was retried so far, by whomever."""
+    states = [each.state for each in run.state_history]
+    return sum(pair == ("FAILED", "RUNNING") for pair in zip(states, states[1:], strict=False))
+
+
+def cause_of(run: Run, records: Records) -> Cause:
+    """What ended a failed run. A step that wrote its own reason to SQL failed by itself; one that could not was lost."""
+    if state_of(run) == STOPPED:
+        return Cause("stopped", "somebody stopped it")
+    if records.database is None:
+        return Cause("unknown", f"SQL is missing: {records.missing}")
+    from sightline.services.database.runs import list_steps
+
+    rows = {row.step: row for row in list_steps(records.database, run.run_id)}
+    for row in rows.values():
+        if row.state == "failed" and row.reason:
+            return Cause("error", row.reason, row.step)
+    for step in (each for each in steps_of(run) if each.state == FAILED):
+        if step.by_driver:
+            wrong = wrong_quantity(run.runtime_config.parameters)
+            return Cause("error", wrong, step.name) if wrong else Cause("lost", "its driver failed", step.name)
+        if step.name in rows:
+            return Cause("lost", "its pod is gone and wrote no reason", step.name)
+        return Cause("unknown", f"SQL has no row of the step {step.name}", step.name)
+    lost = next((row.step for row in rows.values() if row.state != "done"), "")
+    return Cause("lost", "its pod is gone and wrote no reason", lost) if lost else Cause("unknown", "no step says why")
+
+
+def retry(options: argparse.Namespace) -> int:
+    """Retry the run that was named. Returns the exit status.
+
+    Raises:
+        SightlineError: it is none that a retry would help.
+    """
+    server, records = connect(access_of(options)), open_records(options.workspace)
+    run = _look(server, find_run_id(options.which, server, records, ""))
+    _require_failed(run)
+    _schedule_of(server, run)
+    cause = cause_of(run, records)
+    if cause.kind == "error" and not options.force:
+        raise SightlineError(
+            f"The step {cause.step} of the run {run.run_id} failed by itself: {_sentence(cause.why)} A retry would end the "
+            "same way. Mend it and submit again; --force retries all the same."
+        )
+    if cause.kind == "unknown":
+        print(f"what ended it is not known ({cause.why}); retried all the same", file=sys.stderr)
+    if _retry(server, run, cause, records, None):
+        print(f"run {run.run_id}: retried, for the {_nth(attempts_of(run) + 1)} time; finished steps are not run again")
+    else:
+        print(f"run {run.run_id}: runs again already, somebody was faster")
+    print(server.link(run.run_id))
+    if not options.wait:
+        return 0
+    from laptop.kubeflow.follow import follow
+
+    return follow(server, run.run_id, records)
+
+
+def retry_if_lost(server: Server, run_id: str, records: Records, times: int) -> bool:
+    """Retry a run that a lost pod, a dead driver or an unreachable API server ended. Says what it does, or why not."""
+    run = _look(server, run_id)
+    if run.state == "FAILED" and all(step.state != FAILED for step in steps_of(run)):
+        time.sleep(LAG_SECONDS)
+        run = _look(server, run_id)
+    if run.state != "FAILED":
+        return False
+    cause, before = cause_of(run, records), attempts_of(run)
+    if cause.kind != "lost" or before >= times:
+        spent = f"it was retried {before} times already" if cause.kind == "lost" else f"{cause.kind}: {cause.why}"
+        print(f"run {run_id}: not retried ({_short(spent)})", file=sys.stderr)
+        return False
+    _schedule_of(server, run)
+    if _retry(server, run, cause, records, times):
+        print(f"run {run_id}: retry {before + 1} of {times}, since {_told(cause)}")
+    return True
+
+
+def retry_lost_runs(server: Server, records: Records) -> None:
+    """Retry every run of the last days that says it may be, was lost, and has a retry left."""
+    oldest = datetime.now(UTC) - LOOKED_AT
+    for run in _since(server, oldest):
+        if run.state != "FAILED" or state_of(run) == STOPPED:
+            continue
+        try:
+            times = _allowed(server, run)
+            if times:
+                retry_if_lost(server, run.run_id, records, times)
+        except SightlineError as error:
+            print(f"run {run.run_id}: not retried ({error})", file=sys.stderr)
+
+
+def _since(server: Server, oldest: datetime) -> Iterator[Run]:
+    for run in newest_runs(server):
+        if run.began < oldest:
+            return
+        yield run
+
+
+def _allowed(server: Server, run: Run) -> int:
+    """How often it may be retried: by its own description, or its schedule's."""
+    found = MARK.search(run.description)
+    if not found and run.recurring_run_id:
+        schedule = _schedule_of(server, run)
+        found = MARK.search(schedule.description) if schedule else None
+    return int(found[1]) if found else 0
+
+
+def _look(server: Server, run_id: str) -> Run:
+    return read(Run, server.ask(server.api("runs").run_service_get_run, run_id=run_id))
+
+
+def _require_failed(run: Run) -> None:
+    state = state_of(run)
+    if state == DONE:
+        raise SightlineError(f"The run {run.run_id} succeeded: there is nothing to retry. `submit` starts another.")
+    if state not in (FAILED, STOPPED):
+        orphan = " Where its schedule was deleted under it, it says so for ever: archive it in the UI and submit again."
+        raise SightlineError(
+            f"The run {run.run_id} has not ended (Kubeflow: {state}), and only a run that has is retried."
+            f"{orphan if run.recurring_run_id else ''}"
+        )
+
+
+def _schedule_of(server: Server, run: Run) -> Schedule | None:
+    """The schedule that started the run, if one did.
+
+    Raises:
+        SightlineError: it is gone, and Kubernetes removes what is retried with it while the server says that all is well.
+    """
+    if not run.recurring_run_id:
+        return None
+    method = server.api("recurring_runs").recurring_run_service_get_recurring_run
+    try:
+        return read(Schedule, server.ask(method, recurring_run_id=run.recurring_run_id))
+    except ServerError as error:
+        if error.status != MISSING:
+            raise
+    category = run.runtime_config.parameters.get("category") or "…"
+    raise SightlineError(
+        f"The schedule that started the run {run.run_id} is deleted, and a retry of it would be lost. Start another: "
+        f"python pipeline.py submit --category {category}"
+    )
+
+
+def _retry(server: Server, run: Run, cause: Cause, records: Records, times: int | None) -> bool:
+    """False when it runs already: of two who retry at once the server refuses one."""
+    try:
+        server.ask(server.api("runs").run_service_retry_run, run_id=run.run_id)
+    except ServerError as error:
+        if error.status == RUNS_AGAIN and _look(server, run.run_id).state != "FAILED":
+            return False
+        raise
+    _record(records, run, cause, f"{attempts_of(run) + 1}{f' of {times}' if times else ' by hand'}: {_told(cause)}")
+    return True
+
+
+def _record(records: Records, run: Run, cause: Cause, message: str) -> None:
+    """Beside what else happened to the step. A retry is not undone because SQL does not answer."""
+    if records.database is None:
+        return
+    from sightline.services.database.runs import list_steps, record_event
+
+    try:
+        rows = [row.step for row in list_steps(records.database, run.run_id)]
+        if rows:
+            step = cause.step if cause.step in rows else rows[-1]
+            record_event(records.database, run.run_id, step, "retried", message)
+    except SightlineError as error:
+        print(f"the retry is not in SQL: {error}", file=sys.stderr)
+
+
+def _told(cause: Cause) -> str:
+    return f"{cause.step}: {_short(cause.why)}" if cause.step else _short(cause.why)
+
+
+def _short(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1][:200]
+
+
+def _sentence(text: str) -> str:
+    short = _short(text)
+    return short if short.endswith((".", "!", "?")) else f"{short}."
+
+
+def _nth(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
