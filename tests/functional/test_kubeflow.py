@@ -35,7 +35,7 @@ from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
 from tests.kfp_server import Answer, KfpServer, Login, Request, serve
 from tests.kube_api import write_kubeconfig
 from tests.ports import closed_port, silent_port
-from tests.workspace import REPOSITORY
+from tests.workspace import REPOSITORY, run_pipeline
 
 TOKEN = "canary-token-a91f"
 COOKIE = "authservice_session=canary-cookie-77c0"
@@ -60,9 +60,9 @@ Command = Callable[..., Said]
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIGHTLINE_TAG", "v1")
-        assert main(["compile", "-o", str(path)]) == 0
+    # In a process of its own: components take the images that are named when they are imported.
+    done = run_pipeline("compile", "-o", str(path), environment={"SIGHTLINE_TAG": "v1"})
+    assert done.returncode == 0, done.stderr
     return path
 
 

@@ -550,6 +550,6 @@ def test_flags_that_detection_does_not_read_are_told(installed, tmp_path, capsys
     for name in ("x.png", "y.png"):
         tick(folder, name, "plug")
     tick(folder, "nothing.png")
-    assert publish_as_typed(folder, "desk", "v0.1.0", "auto", {}, task) == 0
+    assert publish_as_typed(folder, "desk", "v0.1.0", "auto", {}, task, tmp_path) == 0
     said = capsys.readouterr().out
     assert ("hint: flags and no shape: 2 images" in said and "--task classification" in said) is hinted
