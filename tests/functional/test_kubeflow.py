@@ -262,12 +262,13 @@ def test_an_archived_experiment_is_named_before_a_run_starts(server, submit):
 
 
 @pytest.mark.slow
-def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command):
-    said = command(
-        "submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0",
-        "--registry", "eu.gcr.io/team", "--tag", "v1",
-    )  # fmt: skip
-    assert said.status == 0, said.err
+def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command, tmp_path):
+    done = run_pipeline(
+        *("submit", "--category", "desk", "--steps", "evaluate", "--model", "gs://b/m", "--dataset-version", "v0.1.0"),
+        *("--registry", "eu.gcr.io/team", "--tag", "v1", "--workspace", str(tmp_path / "workspace")),
+        environment={"KF_PIPELINES_ENDPOINT": server.url, "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
     assert only(server.pipelines)["name"] == "sightline-evaluate"
     parameters = only(server.runs)["runtime_config"]["parameters"]
     assert (parameters["candidate_models"], parameters["dataset_version"]) == (["gs://b/m"], "v0.1.0")

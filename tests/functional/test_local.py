@@ -247,10 +247,10 @@ def test_a_model_of_ones_own_is_evaluated_alone(laptop: Laptop, first: dict) -> 
 
 @pytest.mark.slow
 def test_a_step_that_fails_is_named_with_its_reason(laptop: Laptop, first: dict) -> None:
-    done = laptop.pipeline("local", "--category", "plates", "--set", "optim_wraper.optimizer.lr=1")
+    done = laptop.pipeline("local", "--category", "plates", "--set", "model.backbone.type=NoSuchNet")
     assert done.returncode == 1
     assert "the step train failed" in done.stderr
-    assert "optim_wrapper" in done.stderr
+    assert "NoSuchNet" in done.stderr
     assert "Traceback" not in done.stderr
     assert states(laptop.last_run())["train"] == "failed"
 

@@ -334,7 +334,8 @@ def test_a_lost_pods_child_goes_with_it_and_the_next_attempt_says_that_it_resume
             os.kill(executor, number)
             assert gone(child) and gone(executor), number.name
             record = step.record()
-            assert (record.state, record.attempt) == ("running", attempt)
+            told = "stopped" if number == signal.SIGTERM else "running"  # a killed process can tell nothing
+            assert (record.state, record.attempt) == (told, attempt)
     with started(here, always, attempt=2) as step:
         log = step.finish()
     assert step.process.returncode == 0, log
