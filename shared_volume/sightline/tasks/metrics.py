@@ -1,10 +1,9 @@
 """Metrics beside the task's own scoring: a file each, users' in `custom/metrics/`, ours in the task's folder `metrics/`.
 
 A metric's file has a function `score(truth, results, outputs=())` as the part `scoring` has; it must do with no results at all.
-It returns `Scores`, or the overall
-values by name alone; every name is the file's, or begins with it: `f1.py` gives `f1`, `f1_small`. So the name of a value tells
-whose it is, and a step's release holds the metrics that it computes and no other: evaluate those that the category's recipe
-names, train and evaluate the one that selects.
+It returns `Scores`, or the overall values by name alone; every name is the file's, or begins with it: `f1.py` gives `f1`,
+`f1_small`. So the name of a value tells whose it is, and a step's release holds the metrics that it computes and no other:
+evaluate those that the category's recipe names, train and evaluate the one that selects.
 """
 
 import copy

@@ -114,7 +114,6 @@ def record_step(
     database = connect(place.database_url.get_secret_value())
     database.migrate()
     run = place.run or UNNAMED
-    facts = _run_facts(place.volume, run)
     log.info("run %s of %s starts from %s", run, category, code)
     asked = contextlib.nullcontext() if watched else ends_when_asked()
     with (
@@ -123,11 +122,7 @@ def record_step(
             database,
             run,
             step,
-            category=category,
-            code=code,
-            code_digest=facts.get("code_digest", ""),
-            parameters=facts.get("parameters", {}),
-            attempt=_attempt(),
+            **_attempt_facts(place, run, category, code),
             goes_on=goes_on,
             left_to_others=OutOfMemoryError if watched else (),
         ) as before,
@@ -178,18 +173,20 @@ def _ensure_started(step: str, code: str, category: str) -> tuple[Database, str]
     run = place.run or UNNAMED
     found = find_step(database, run, step)
     if found is None or found.attempt != _attempt():
-        facts = _run_facts(place.volume, run)
-        start_step(
-            database,
-            run,
-            step,
-            category=category,
-            code=code,
-            code_digest=facts.get("code_digest", ""),
-            parameters=facts.get("parameters", {}),
-            attempt=_attempt(),
-        )
+        start_step(database, run, step, **_attempt_facts(place, run, category, code))
     return database, run
+
+
+def _attempt_facts(place: Settings, run: str, category: str, code: str) -> dict[str, Any]:
+    """What SQL is told of an attempt when it starts."""
+    facts = _run_facts(place.volume, run)
+    return {
+        "category": category,
+        "code": code,
+        "code_digest": facts.get("code_digest", ""),
+        "parameters": facts.get("parameters", {}),
+        "attempt": _attempt(),
+    }
 
 
 def _attempt() -> int:
