@@ -172,11 +172,6 @@ def test_sample_data_never_overwrites(tmp_path):
             id="annotation version",
         ),
         pytest.param(
-            ("--category", "plates", "--config", "mask_rcnn_r18_smal"),
-            ("Did you mean 'mask_rcnn_r18_small'?",),
-            id="config",
-        ),
-        pytest.param(
             ("--category", "plates", "--steps", "train", "--dataset-version", "v0.1.0"),
             ("plates", "dataset version"),
             id="dataset version",
@@ -190,6 +185,19 @@ def test_what_is_not_there_fails_the_first_step_and_names_what_is(published, arg
     assert ".log" in message
     for part in said:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--config", "mask_rcnn_r18_smal"), "Did you mean 'mask_rcnn_r18_small'?"),
+        (("--set", "optim_wraper.optimizer.lr=1"), "Did you mean 'optim_wrapper'?"),
+    ],
+)
+def test_what_is_misspelt_is_refused_before_any_step(published, option, said):
+    message = refusal(run_pipeline("--workspace", str(published), "local", "--category", "plates", *option))
+    assert said in message
+    assert "step" not in message
 
 
 @pytest.mark.slow

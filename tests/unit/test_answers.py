@@ -116,4 +116,4 @@ def spoil(run: Any, path: tuple[Any, ...], data: st.DataObject) -> None:
     if isinstance(run, dict) and data.draw(st.booleans()):
         run.pop(key, None)
     elif isinstance(run, dict) or (isinstance(run, list) and key < len(run)):
-        run[key] = data.draw(st.sampled_from(STRANGE))
+        run[key] = copy.deepcopy(data.draw(st.sampled_from(STRANGE)))  # a later one may spoil what is in it
