@@ -236,8 +236,12 @@ REASONS = {
         "Training was killed for memory (limit 1.1 GiB), even with one image at a time. Give it more memory "
         "(train_memory), or train on smaller images or with a smaller model (config).",
     ),
-    "a driver": (
+    "a size that is none, whatever its driver says": (
         *failing("train_memory=lots", "train", log_of("d93a54b1"), driver=True),
+        "train_memory=lots is no amount as Kubernetes writes it, like 4Gi",
+    ),
+    "a driver": (
+        *failing("the API server restarted", "evaluate", log_of("d93a54b1"), driver=True),
         "Kubeflow could not prepare its pod: failed to init podSpecPatch: quantities must match the regular expression "
         "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
     ),
