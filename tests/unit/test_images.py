@@ -65,13 +65,6 @@ def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path, turned):
     assert read_header(path) == images.ImageHeader(WIDTH, HEIGHT, 1, "JPEG")
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-def test_our_header_reader_agrees_with_pillow(tmp_path, file_format):
-    for turned in (None, *range(1, 9)):
-        path = save(tmp_path / "image", photograph(), file_format, turned)
-        assert read_header(path) == images._read_header_with_pillow(path, 10**6)
-
-
 def png_with_exif_after_the_pixels(turned: int) -> bytes:
     buffer = io.BytesIO()
     photograph().save(buffer, "PNG")
@@ -156,16 +149,19 @@ def test_other_kinds_of_pixels_become_three_channels(tmp_path, mode, expected, d
 
 
 def bomb(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    return b"\x89PNG\r\n\x1a\n" + chunk
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_a_far_too_large_image_is_refused_before_decoding(tmp_path):
+@pytest.mark.parametrize(("side", "said"), [(60_000, "its 3,600,000,000 pixels"), (13_000, "13000 x 13000 pixels")])
+def test_a_far_too_large_image_is_refused_before_decoding(tmp_path, side, said):
     path = tmp_path / "bomb.png"
-    path.write_bytes(bomb(60_000, 60_000))
+    path.write_bytes(bomb(side, side))
     for read in (image_size, read_image):
-        with pytest.raises(ImageTooLargeError, match="60000 x 60000"):
+        with pytest.raises(ImageTooLargeError, match=said):
             read(path)
 
 
