@@ -95,74 +95,25 @@ def circle_outline(points: np.ndarray) -> np.ndarray:
 def clip_polygon(points: np.ndarray, width: int, height: int) -> list[np.ndarray]:
     """The parts of a polygon that lie in an image: the polygon itself when it is inside, none when it is outside.
 
+    What is cut has its vertices rounded to 0.000001 px and in an order of its own, so that every machine gives the same.
+
     Args:
-        points: (N, 2) vertices; not necessarily convex.
+        points: (N, 2) vertices, N at least 3; not necessarily convex. It may touch itself, and does not cross itself.
         width: of the image in pixels; the image covers 0 to width.
         height: likewise.
     """
     xs, ys = points.T.tolist()
     if min(xs) >= 0 and min(ys) >= 0 and max(xs) <= width and max(ys) <= height:
         return [points]
-    pieces = [points]
-    for axis, bound, inwards in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
-        pieces = [part for piece in pieces for part in _cut(piece, axis, bound, inwards)]
-    # Interpolation may end a rounding error beyond a border that was cut before.
-    pieces = [np.clip(piece, 0.0, (width, height)) for piece in pieces]
-    return [piece for piece in pieces if len(piece) >= 3 and polygon_area(piece) > 0]
+    import shapely
 
-
-def _cut(points: np.ndarray, axis: int, bound: float, inwards: int) -> list[np.ndarray]:
-    """Keep what lies on one side of an axis-parallel line.
-
-    Sutherland and Hodgman's walk, but a non-convex polygon falls into its separate parts: joined by seams along the
-    image's border, as theirs are, the parts would have a common box that reaches into corners where nothing lies.
-    """
-    depth = (points[:, axis] - bound) * inwards
-    inside = depth >= 0
-    if inside.all():
-        return [points]
-    if not inside.any():
-        return []
-    first = int(np.argmin(inside))  # begin the walk outside, so that no run of inside vertices wraps around
-    points, depth, inside = np.roll(points, -first, 0), np.roll(depth, -first), np.roll(inside, -first)
-    crossings = points + (np.roll(points, -1, 0) - points) * _share(depth, np.roll(depth, -1))[:, None]
-    crossings[:, axis] = bound
-    runs: list[np.ndarray] = []
-    starts = np.flatnonzero(~inside & np.roll(inside, -1))
-    ends = np.flatnonzero(inside & ~np.roll(inside, -1))
-    for start, end in zip(starts, ends, strict=True):
-        runs.append(np.concatenate([crossings[[start]], points[start + 1 : end + 1], crossings[[end]]]))
-    return _join(runs, 1 - axis)
-
-
-def _share(depth: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """Where on each edge the line lies, 0 to 1; 0 for edges that do not cross it."""
-    difference = depth - following
-    crosses = (depth >= 0) != (following >= 0)
-    return np.where(crosses, depth / np.where(crosses, difference, 1.0), 0.0)
-
-
-def _join(runs: list[np.ndarray], along: int) -> list[np.ndarray]:
-    """Close runs along the cutting line: between neighbouring ends there, in turn, lies the polygon's inside."""
-    if len(runs) < 2:
-        return runs
-    ends = sorted(
-        [(run[0, along], index, True) for index, run in enumerate(runs)]
-        + [(run[-1, along], index, False) for index, run in enumerate(runs)]
-    )
-    following: dict[int, int] = {}
-    for (_, a, a_starts), (_, b, b_starts) in zip(ends[::2], ends[1::2], strict=True):
-        if a_starts == b_starts:  # it crosses itself: join in the order walked, as Sutherland and Hodgman do
-            return [np.concatenate(runs)]
-        following[b if a_starts else a] = a if a_starts else b
-    pieces = []
-    while following:
-        index, chain = next(iter(following)), []
-        while index in following:
-            chain.append(runs[index])
-            index = following.pop(index)
-        pieces.append(np.concatenate(chain))
-    return pieces
+    # What only touches itself, as around a hole, is a polygon to GEOS once that hole is one.
+    whole = shapely.make_valid(shapely.polygons(points), method="structure", keep_collapsed=False)
+    return [
+        piece
+        for piece in _outlines(shapely.intersection(whole, shapely.box(0, 0, width, height)), 6)
+        if polygon_area(piece) > 0
+    ]
 
 
 def find_tangled(outlines: Sequence[np.ndarray]) -> list[bool]:
@@ -196,11 +147,9 @@ def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
         valid = shapely.make_valid(shapely.polygons(points), method="structure", keep_collapsed=False)
         if abs(valid.area - polygon_area(points)) <= max(SMALLEST_AREA, 1e-6 * valid.area):
             return None
-        parts = [part for piece in shapely.get_parts(valid) for part in _without_holes(piece)]
+        outlines = _outlines(valid, 3)
     except shapely.errors.GEOSException:
         return []
-    outlines = [_in_order(np.round(shapely.get_coordinates(part.exterior)[:-1], 3)) for part in parts]
-    outlines.sort(key=lambda outline: (-polygon_area(outline), outline.tolist()))
     return [
         outline
         for place, outline in enumerate(outlines)
@@ -208,12 +157,23 @@ def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
     ]
 
 
+def _outlines(geometry: Any, decimals: int) -> list[np.ndarray]:
+    """What GEOS made, as outlines without holes, the largest first; rounded, for its last bits differ between machines."""
+    import shapely
+
+    parts = [part for piece in shapely.get_parts(geometry) for part in _without_holes(piece)]
+    outlines = [_in_order(np.round(shapely.get_coordinates(part.exterior)[:-1], decimals)) for part in parts]
+    return sorted(outlines, key=lambda outline: (-polygon_area(outline), outline.tolist()))
+
+
 def _without_holes(piece: Any) -> list[Any]:
     """A polygon as polygons without holes, cut through the middle of each hole."""
     import shapely
 
-    if piece.geom_type != "Polygon" or not len(piece.interiors):
-        return [piece] if piece.geom_type == "Polygon" else []
+    if piece.geom_type != "Polygon" or piece.is_empty:
+        return []
+    if not len(piece.interiors):
+        return [piece]
     left, top, right, bottom = piece.bounds
     hole_left, _, hole_right, _ = piece.interiors[0].bounds
     middle = (hole_left + hole_right) / 2
