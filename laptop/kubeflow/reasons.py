@@ -31,7 +31,7 @@ def reason_of(
     by_driver = state is not None and state.by_driver
     if record is not None and record.state == "failed" and record.reason and not by_driver:
         return sentence(record.reason)
-    told = _wrong_quantity(run, name) if run and by_driver else ""
+    told: str | None = _wrong_quantity(run, name) if run and by_driver else ""
     told = told or glance.ask(lambda pods: pod_reason(pods, run_id, name))
     told = told or sentence((state.message if state else "") or (run.error.message if run else ""))
     if told:
