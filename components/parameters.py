@@ -37,7 +37,8 @@ class Parameter:
     """One parameter of the pipeline.
 
     Attributes:
-        name: in the pipeline, and so in the form of the Kubeflow UI.
+        name: in the pipeline, and so in the form of the Kubeflow UI, which sorts by it: it begins with the step that it is
+            for, with `pod` where it is for every pod.
         default: what the form shows; tells the type. Empty or 0 says that nobody chose.
         help: what it is, in a few words.
         empty: what holds when it is empty or 0.
@@ -47,6 +48,7 @@ class Parameter:
         not_with: steps that make what it names, so that no pipeline with one of them has it.
         choices: the values that it may have, where they are few.
         option: the laptop's; a cluster's users have `--param` as well.
+        was: its name in pipelines compiled before it got this one; their runs, schedules and files go on under that.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Parameter:
     not_with: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     option: Option | None = None
+    was: str = ""
 
     @property
     def kind(self) -> type:
@@ -70,6 +73,10 @@ class Parameter:
         """The steps that it is for, in the order they run."""
         given = {*self.to, *self.pod} - {"snapshot"}
         return tuple(step for step in STEPS if step in (self.only_for or given))
+
+    def value_in(self, given: Mapping[str, Any]) -> Any:
+        """Its value among a run's arguments, also of a pipeline that has its old name; None where it has none."""
+        return given.get(self.name, given.get(self.was))
 
     def is_of(self, steps: Collection[str]) -> bool:
         """Whether a pipeline of these steps has it."""
@@ -107,50 +114,56 @@ PARAMETERS = (
         option=Option("--recipe", metavar="KEY=VALUE", example="seed=3"),
     ),
     CONFIG := Parameter(
-        "config",
+        "train_config",
         "",
         "a config in shared_volume/custom/configs or shared_volume/configs",
         empty="the task's own",
         to={"snapshot": "config", "train": "config"},
         option=Option("--config"),
+        was="config",
     ),
     OVERRIDES := Parameter(
-        "overrides",
+        "train_overrides",
         {},
         "replaces values of the config, like optim_wrapper.optimizer.lr=0.002; +KEY=VALUE adds one",
         to={"snapshot": "overrides", "train": "overrides"},
         option=Option("--set", metavar="KEY=VALUE", example="optim_wrapper.optimizer.lr=0.002"),
+        was="overrides",
     ),
     Parameter(
-        "epochs",
+        "train_epochs",
         0,
         "training length",
         empty="the config's",
         to={"snapshot": "epochs", "train": "epochs"},
         option=Option("--epochs"),
+        was="epochs",
     ),
     SELECT_BY := Parameter(
-        "select_by",
+        "evaluate_select_by",
         "",
         "the metric that the best model is best at",
         empty="the task's own",
         to={"snapshot": "select_by", "train": "select_by", "evaluate": "select_by"},
         option=Option("--select-by", metavar="METRIC"),
+        was="select_by",
     ),
     Parameter(
-        "evaluation_split",
+        "evaluate_split",
         "test",
         "what evaluate scores on",
         to={"evaluate": "split"},
         choices=("train", "val", "test"),
         option=Option("--split"),
+        was="evaluation_split",
     ),
     CANDIDATE_MODELS := Parameter(
-        "candidate_models",
+        "evaluate_candidates",
         [],
         "a further model bundle for evaluate to compare",
         to={"snapshot": "candidate_models", "evaluate": "candidates"},
         option=Option("--candidate", metavar="URI"),
+        was="candidate_models",
     ),
     TEST_IMAGES := Parameter(
         "test_images",
@@ -161,11 +174,12 @@ PARAMETERS = (
         option=Option("--images", metavar="PLACE"),
     ),
     Parameter(
-        "score_threshold",
+        "test_score_threshold",
         0.3,
         "the least score of what test draws",
         to={"test": "score_threshold"},
         option=Option("--score-threshold", metavar="S"),
+        was="score_threshold",
     ),
     Parameter(
         "device",
@@ -176,12 +190,13 @@ PARAMETERS = (
         option=Option("--device"),
     ),
     Parameter(
-        "on_out_of_memory",
+        "train_on_out_of_memory",
         "shrink",
         "training goes on with smaller parts of each batch, or fails",
         to={"train": "on_out_of_memory"},
         choices=("shrink", "fail"),
         option=Option("--on-out-of-memory"),
+        was="on_out_of_memory",
     ),
     DATASET_VERSION := Parameter(
         "dataset_version",
@@ -193,12 +208,13 @@ PARAMETERS = (
         option=Option("--dataset-version", metavar="V"),
     ),
     MODEL := Parameter(
-        "model",
+        "test_model",
         "",
         "a model bundle, when train is left out",
         to={"snapshot": "model", "test": "model_uri"},
         not_with=("train", "evaluate"),
         option=Option("--model", metavar="URI"),
+        was="model",
     ),
     Parameter("record_cpu", "2", CPU, pod={"record": "cpu"}),
     Parameter("record_memory", "2Gi", MEMORY, pod={"record": "memory"}),
@@ -212,18 +228,20 @@ PARAMETERS = (
     Parameter("test_memory", "4Gi", MEMORY, pod={"test": "memory"}),
     Parameter("test_gpus", "0", GPUS, to={"snapshot": "test_gpus"}, pod={"test": "gpus"}),
     Parameter(
-        "node_selector",
+        "pod_node_selector",
         {},
         'labels of the nodes that pods may go to, like {"cloud.google.com/gke-accelerator": "nvidia-l4"}',
         pod=dict.fromkeys(STEPS, "node_selector"),
         only_for=STEPS,
+        was="node_selector",
     ),
     Parameter(
-        "tolerations",
+        "pod_tolerations",
         [],
         'taints of nodes that keep no pod away, like [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]',
         pod=dict.fromkeys(STEPS, "tolerations"),
         only_for=STEPS,
+        was="tolerations",
     ),
 )
 """In the order of the laptop's help."""

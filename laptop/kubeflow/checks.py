@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.parameters import ANNOTATION_VERSION, CATEGORY, PARAMETERS
+from components.parameters import ANNOTATION_VERSION, CATEGORY, CONFIG, PARAMETERS
 from laptop.compiling import require_named_images
 from laptop.kubeflow.package import Package
 from laptop.kubeflow.sql import open_records
@@ -20,7 +20,6 @@ QUANTITY = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(m|k|[KMGTPE]i?|[eE][+-]?\d+)?")
 EXAMPLES = {"cpu": "2 or 500m", "memory": "8Gi or 512Mi", "gpus": "0 or 1"}
 SIZES = {each.name: kind for each in PARAMETERS for kind in each.pod.values() if kind in EXAMPLES}
 """Parameter -> what it is the size of."""
-CONFIG = next(each.name for each in PARAMETERS if each.to.get("train") == "config")
 MOST_BYTES = 10_000
 """Of a run's parameters together, as JSON: what older servers take."""
 SENT_ANYWAY = "--no-check sends it all the same."
@@ -38,7 +37,7 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
     if wrong := wrong_quantity(arguments):
         raise SightlineError(wrong)
     _require_size(arguments)
-    _require_config(str(arguments.get(CONFIG) or ""))
+    _require_config(str(CONFIG.value_in(arguments) or ""))
     _require_annotations(options.workspace, package, arguments)
 
 

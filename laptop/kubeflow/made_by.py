@@ -44,7 +44,7 @@ def scores_of(run: Run, records: Records) -> Scores | None:
     if not makers:
         return None
     record, evaluation = makers[0]
-    given = run.runtime_config.parameters.get(CANDIDATE_MODELS.name)  # of which SQL keeps nothing
+    given = CANDIDATE_MODELS.value_in(run.runtime_config.parameters)  # of which SQL keeps nothing
     sure = not given and len({_what_made(records, each.id, found) for each, found in makers}) == 1
     return Scores(evaluation.overall, record.id, record.started_at, sure)
 
@@ -52,7 +52,7 @@ def scores_of(run: Run, records: Records) -> Scores | None:
 def _makers(run: Run, records: Records) -> Iterator[tuple[Any, Any]]:
     """Earlier runs that scored a model with the same parameters, newest first: the cache hands on the newest's."""
     given = run.runtime_config.parameters
-    split = given.get(_pipelines_name("evaluate", "split"))
+    split = next((each.value_in(given) for each in PARAMETERS if each.to.get("evaluate") == "split"), None)
     wanted = _as_recorded(run, records)
     for record in recorded_runs(records, str(given.get("category", ""))).values():
         if record.id == run.run_id or record.started_at > run.began or not record.parameters:
@@ -69,7 +69,7 @@ def _as_recorded(run: Run, records: Records) -> dict[str, Any]:
     given = run.runtime_config.parameters
     found = {}
     for parameter in PARAMETERS:
-        name, value = parameter.to.get("snapshot"), given.get(parameter.name)
+        name, value = parameter.to.get("snapshot"), parameter.value_in(given)
         if name and name != "category" and value is not None and (value or parameter.kind is not str):
             found[name] = _whole(value)
     version = found.get("annotation_version") or _newest_version(run, records)
@@ -93,10 +93,6 @@ def _newest_version(run: Run, records: Records) -> str:
 def _whole(value: Any) -> Any:
     """JSON's numbers come back as fractions."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _pipelines_name(step: str, argument: str) -> str:
-    return next((each.name for each in PARAMETERS if each.to.get(step) == argument), "")
 
 
 def _selected(records: Records, run_id: str) -> Any:

@@ -64,5 +64,5 @@ class Ours:
 
 def _has_our_parameters(run: Run) -> bool:
     given = run.runtime_config.parameters
-    names = {parameter.name for parameter in PARAMETERS} - {CATEGORY.name}
+    names = {name for each in PARAMETERS for name in (each.name, each.was)} - {CATEGORY.name, ""}
     return CATEGORY.name in given and len(names & given.keys()) >= ENOUGH

@@ -3,10 +3,10 @@
 import argparse
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from components.parameters import CATEGORY
+from components.parameters import CATEGORY, PARAMETERS
 from laptop.kubeflow.package import Package, Parameter
 from laptop.options import EXAMPLE_PARAMETER, given_values, suit, value_of
 from sightline.errors import SightlineError
@@ -71,7 +71,15 @@ def _require_type(name: str, parameter: Parameter, value: object) -> None:
         raise SightlineError(f"The parameter {name} is {words}, not {json.dumps(value, ensure_ascii=False)}.")
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def _unknown(name: str, known: Collection[str]) -> str:
+    for each in PARAMETERS:
+        if name == each.was and each.name in known:
+            return f"The parameter {name} is now called {each.name}. Write --param {each.name}=VALUE."
+        if name == each.name and each.was in known:
+            return (
+                f"This pipeline was compiled when {name} was still called {each.was}. Compile it anew, or write "
+                f"--param {each.was}=VALUE."
+            )
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(sorted(known))}."
     return f"The pipeline has no parameter {name}. {hint}"

@@ -61,7 +61,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> CompiledPipeline:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
     command = [sys.executable, "pipeline.py", "compile", "-o", str(path), f"--registry={REGISTRY}", f"--tag={TAG}"]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
-    return CompiledPipeline.load(path, category="plates", recipe={"seed": 3}, epochs=1)
+    return CompiledPipeline.load(path, category="plates", recipe={"seed": 3}, train_epochs=1)
 
 
 @pytest.fixture(scope="module")

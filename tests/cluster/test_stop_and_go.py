@@ -209,7 +209,7 @@ def test_with_the_policy_fail_too_little_memory_is_an_error_with_its_reason(
     record = pod.record()
     sentence = (
         "The step train was killed for memory (limit 1.8 GiB): give it more memory (train_memory), or let it go on with a "
-        "part of each batch (on_out_of_memory=shrink)."
+        "part of each batch (train_on_out_of_memory=shrink)."
     )
     assert (record.state, record.reason) == ("failed", sentence)
     assert [event.kind for event in record.events] == ["out of memory"]

@@ -158,26 +158,26 @@ def test_the_first_submit_makes_pipeline_experiment_and_run(server, submit, comp
 def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
     submit(
         "--epochs", "2", "--set", "a.b=0.5", "--recipe", "seed=3", "--stratify", "--split", "val", "--candidate", "gs://b/m",
-        "--score-threshold", "0.4", "--param", "train_cpu=4", "--param", 'tolerations=[{"key": "gpu"}]',
+        "--score-threshold", "0.4", "--param", "train_cpu=4", "--param", 'pod_tolerations=[{"key": "gpu"}]',
     )  # fmt: skip
     spec = next(iter(yaml.safe_load_all(compiled.read_bytes())))
     parameters = only(server.runs)["runtime_config"]["parameters"]
     assert parameters.keys() == spec["root"]["inputDefinitions"]["parameters"].keys()
     given = {
         "category": "desk",
-        "epochs": 2,
-        "overrides": {"a.b": 0.5},
+        "train_epochs": 2,
+        "train_overrides": {"a.b": 0.5},
         "recipe": {"seed": 3, "stratify": True},
-        "evaluation_split": "val",
-        "candidate_models": ["gs://b/m"],
-        "score_threshold": 0.4,
+        "evaluate_split": "val",
+        "evaluate_candidates": ["gs://b/m"],
+        "test_score_threshold": 0.4,
         "train_cpu": "4",
-        "tolerations": [{"key": "gpu"}],
+        "pod_tolerations": [{"key": "gpu"}],
         "annotation_version": "",
-        "config": "",
+        "train_config": "",
     }
     assert {name: parameters[name] for name in given} == given
-    assert type(parameters["epochs"]) is int
+    assert type(parameters["train_epochs"]) is int
 
 
 def test_a_second_submit_of_the_same_pipeline_uploads_nothing(server, submit):
@@ -271,7 +271,7 @@ def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command, tmp_path
     assert done.returncode == 0, done.stderr
     assert only(server.pipelines)["name"] == "sightline-evaluate"
     parameters = only(server.runs)["runtime_config"]["parameters"]
-    assert (parameters["candidate_models"], parameters["dataset_version"]) == (["gs://b/m"], "v0.1.0")
+    assert (parameters["evaluate_candidates"], parameters["dataset_version"]) == (["gs://b/m"], "v0.1.0")
 
 
 # what is wrong is said before anything is sent
@@ -280,13 +280,14 @@ SUBMIT = ("submit", "--category", "desk")
 SCHEDULE = ("schedule", "--category", "desk")
 REFUSED = {
     "an unknown parameter": ((*SUBMIT, "--param", "train_memroy=8Gi"), "no parameter train_memroy. Did you mean train_memory?"),
-    "nothing like it": ((*SUBMIT, "--param", "zzz=1"), "It has annotation_version, candidate_models"),
-    "a text for a number": ((*SUBMIT, "--param", "epochs=many"), 'The parameter epochs is a whole number, not "many".'),
-    "a fraction for a whole number": ((*SUBMIT, "--param", "epochs=1.5"), "epochs is a whole number, not 1.5"),
-    "true for a number": ((*SUBMIT, "--param", "epochs=true"), "epochs is a whole number, not true"),
-    "a list for an object": ((*SUBMIT, "--param", "overrides=[1]"), "overrides is an object"),
-    "an object for a list": ((*SUBMIT, "--param", "tolerations={}"), "tolerations is a list"),
-    "no value": ((*SUBMIT, "--param", "epochs"), "is not NAME=VALUE"),
+    "nothing like it": ((*SUBMIT, "--param", "zzz=1"), "It has annotation_version, category, device, evaluate_candidates"),
+    "a text for a number": ((*SUBMIT, "--param", "train_epochs=many"), 'The parameter train_epochs is a whole number, not "many".'),
+    "a fraction for a whole number": ((*SUBMIT, "--param", "train_epochs=1.5"), "train_epochs is a whole number, not 1.5"),
+    "true for a number": ((*SUBMIT, "--param", "train_epochs=true"), "train_epochs is a whole number, not true"),
+    "a list for an object": ((*SUBMIT, "--param", "train_overrides=[1]"), "train_overrides is an object"),
+    "an object for a list": ((*SUBMIT, "--param", "pod_tolerations={}"), "pod_tolerations is a list"),
+    "no value": ((*SUBMIT, "--param", "train_epochs"), "is not NAME=VALUE"),
+    "an old name of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "tolerations=[]"), "is now called pod_tolerations"),
     "an option that this pipeline lacks": ((*SUBMIT, "--dataset-version", "v0.1.0"), "no parameter dataset_version"),
     "no category": (("submit",), "--category desk"),
     "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is no compiled pipeline"),
@@ -295,7 +296,7 @@ REFUSED = {
     "a byte size": ((*SUBMIT, "--param", "train_memory=8GB"), "Write it like 8Gi or 512Mi"),
     "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is no amount"),
     "a size of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "test_cpu=two"), "Write it like 2 or 500m"),
-    "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten overrides (10"),
+    "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten train_overrides (10"),
     "a misspelt config": ((*SUBMIT, "--config", "yolox_m"), "no config yolox_m in this checkout. Did you mean 'yolox_s'?"),
     "no time": (SCHEDULE, "Say when"),
     "words for cron": ((*SCHEDULE, "--cron", "every day"), "has 2 fields"),
@@ -325,6 +326,31 @@ def test_a_mistake_is_named_before_anything_is_sent(server, command, compiled, c
     assert server.requests == []
 
 
+def test_an_old_name_of_a_parameter_is_answered_with_the_new_one(server, submit):
+    said = submit("--param", "epochs=3")
+    assert said.status == 1
+    assert "The parameter epochs is now called train_epochs. Write --param train_epochs=VALUE." in said.err
+    assert server.requests == []
+
+
+def test_a_pipeline_of_before_the_names_takes_them_by_param_and_says_so_of_an_option(
+    server, command, compiled, tmp_path
+):
+    older = tmp_path / "older.yaml"
+    older.write_text(compiled.read_text().replace("train_epochs", "epochs").replace("train_config", "config"))
+    submit = ("submit", "--category", "desk", "--pipeline", str(older))
+    said = command(*submit, "--epochs", "3")
+    assert said.status == 1
+    assert (
+        "compiled when train_epochs was still called epochs. Compile it anew, or write --param epochs=VALUE."
+        in said.err
+    )
+    said = command(*submit, "--param", "config=yolox_m")
+    assert "no config yolox_m in this checkout" in said.err
+    assert command(*submit, "--param", "epochs=3").status == 0
+    assert only(server.runs)["runtime_config"]["parameters"]["epochs"] == 3
+
+
 def test_what_looks_wrong_is_sent_on_demand(server, submit):
     said = submit("--param", "train_memory=lots", "--config", "yolox_m", "--no-check")
     assert said.status == 0, said.err
@@ -340,7 +366,7 @@ def test_a_config_that_may_lie_on_the_volume_is_warned_of(server, submit):
     said = submit("--config", "our_very_own")
     assert said.status == 0
     assert "warning: there is no config our_very_own in this checkout" in said.err
-    assert only(server.runs)["runtime_config"]["parameters"]["config"] == "our_very_own"
+    assert only(server.runs)["runtime_config"]["parameters"]["train_config"] == "our_very_own"
 
 
 def test_annotations_that_sql_does_not_know_are_named_before_anything_is_sent(server, submit, database_url):

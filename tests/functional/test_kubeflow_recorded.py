@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.parameters import PARAMETERS
 from laptop.cli import main
 from laptop.kubeflow import follow as following
 from laptop.kubeflow import logs, pods
@@ -528,6 +529,17 @@ def test_a_run_without_our_parameters_is_known(server, command, database, known)
     assert list(rows(command("runs", "--json"))) == [run_id]
 
 
+@pytest.mark.parametrize("names", ["as recorded", "as they are now"])
+def test_a_run_is_known_by_a_few_of_our_parameters(server, command, names):
+    run = recorded("unknown category", DAY)
+    few = {name: run["runtime_config"]["parameters"][name] for name in ("category", "config", "epochs", "overrides")}
+    run["runtime_config"]["parameters"] = few if names == "as recorded" else renamed(few)
+    run_id = put(server, run)
+    assert list(rows(command("runs", "--json"))) == [run_id]
+    run["runtime_config"]["parameters"] = {name: few[name] for name in ("category", "config", "epochs")}
+    assert rows(command("runs", "--json")) == {}
+
+
 def test_a_limit_shows_no_older_run_of_the_cluster_as_a_laptops(server, command, database):
     runs = [recorded(begins, DAY) for begins in ("unknown category", "the same again")]
     older, newer = sorted(runs, key=lambda run: str(run["created_at"]))
@@ -595,15 +607,19 @@ def test_a_database_that_is_gone_at_the_end_does_not_spoil_it(server, wait, data
 
 
 MADE = {
-    "the one before": ({}, True),
-    "its code differs": ({"evaluate": "evaluate-9999"}, False),
+    "the one before": ({}, {}, True),
+    "its code differs": ({"evaluate": "evaluate-9999"}, {}, False),
+    "candidates that nobody recorded": ({}, {"candidate_models": ["gs://b/m"]}, False),
 }
 
 
+@pytest.mark.parametrize("names", ["as recorded", "as they are now"])
 @pytest.mark.parametrize("case", MADE)
-def test_a_reused_run_ends_with_the_scores_and_the_run_that_made_them(server, wait, database, case):
-    codes, sure = MADE[case]
+def test_a_reused_run_ends_with_the_scores_and_the_run_that_made_them(server, wait, database, case, names):
+    codes, given, sure = MADE[case]
     run = recorded("the same again", timedelta(0))
+    given = {**run["runtime_config"]["parameters"], **given}
+    run["runtime_config"]["parameters"] = given if names == "as recorded" else renamed(given)
     run["created_at"] = "2099-01-01T00:00:00Z"  # after what is recorded below
     run_id = put(server, run)
     parameters = {"epochs": 4, "overrides": {}, "recipe": {}, "select_by": "bbox_mAP", "annotation_version": "v0.1.0",
@@ -619,6 +635,13 @@ def test_a_reused_run_ends_with_the_scores_and_the_run_that_made_them(server, wa
     assert re.search(r"bbox_mAP\W+0\.625", said.out)
     assert re.search(r"made by the run maker of \d{4}-\d\d-\d\d \d\d:\d\d UTC", said.out)
     assert ("if it is the one that was reused" in said.out) is not sure
+
+
+def renamed(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A recorded run's parameters by their names of today."""
+    today = {each.was: each.name for each in PARAMETERS if each.was}
+    assert parameters.keys() & today.keys()
+    return {today.get(name, name): value for name, value in parameters.items()}
 
 
 def publish(database: Database, category: str) -> int:

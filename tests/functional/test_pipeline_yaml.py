@@ -83,7 +83,7 @@ def test_part_of_the_steps_compiles_to_tasks_whose_missing_inputs_are_parameters
     parameters = pipeline["root"]["inputDefinitions"]["parameters"]
     assert [name for name, one in parameters.items() if "defaultValue" not in one] == []
     assert ("dataset_version" in parameters) == ("record" not in steps)
-    assert ("model" in parameters) == (steps == "test")
+    assert ("test_model" in parameters) == (steps == "test")
     sized = {step for step in STEPS if any(name.startswith(f"{step}_memory") for name in parameters)}
     assert sized == set(steps.split(","))
 
@@ -180,8 +180,8 @@ def test_sizes_are_texts_since_the_driver_reads_a_number_as_nothing(pipeline) ->
 def test_where_pods_go_is_a_parameter_and_no_part_of_a_task_s_cache_key(pipeline, platform) -> None:
     for step in STEPS:
         executor = platform[f"exec-{step}"]
-        assert executor["nodeSelector"] == {"nodeSelectorJson": {"componentInputParameter": "node_selector"}}
-        assert executor["tolerations"] == [{"tolerationJson": {"componentInputParameter": "tolerations"}}]
+        assert executor["nodeSelector"] == {"nodeSelectorJson": {"componentInputParameter": "pod_node_selector"}}
+        assert executor["tolerations"] == [{"tolerationJson": {"componentInputParameter": "pod_tolerations"}}]
         inputs = json.dumps(pipeline["root"]["dag"]["tasks"][step]["inputs"])
         assert "node_selector" not in inputs and "tolerations" not in inputs
 

@@ -444,9 +444,10 @@ def test_every_option_of_local_reaches_the_pipeline(installed, tmp_path, monkeyp
     (request,) = asked
     arguments = local.arguments_of(pipeline_of(request.steps), request)
     assert arguments == {
-        "category": "desk", "annotation_version": "v0.3.0", "config": "yolox_s", "epochs": 7, "select_by": "segm_mAP",
-        "evaluation_split": "val", "candidate_models": ["file:///other"], "test_images": "gs://bucket/unseen",
-        "score_threshold": 0.5, "device": "cpu", "on_out_of_memory": "fail", "overrides": {"seed": 3},
+        "category": "desk", "annotation_version": "v0.3.0", "train_config": "yolox_s", "train_epochs": 7,
+        "evaluate_select_by": "segm_mAP", "evaluate_split": "val", "evaluate_candidates": ["file:///other"],
+        "test_images": "gs://bucket/unseen", "test_score_threshold": 0.5, "device": "cpu", "train_on_out_of_memory": "fail",
+        "train_overrides": {"seed": 3},
         "recipe": {"min_area": 9, "group_by": "(.)", "stratify": True},
     }  # fmt: skip
 

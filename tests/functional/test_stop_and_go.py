@@ -270,7 +270,7 @@ def test_with_the_policy_fail_the_reason_is_recorded_and_is_the_last_line(instal
     record = step.record()
     assert (record.state, kinds(record)) == ("failed", ["out of memory"])
     assert re.search(r"step train was killed by signal 9.*: give it more memory \(train_memory\)", record.reason)
-    assert "on_out_of_memory=shrink" in record.reason
+    assert "train_on_out_of_memory=shrink" in record.reason
     assert last_line(log) == f"sightline.errors.SightlineError: {record.reason}"
 
 

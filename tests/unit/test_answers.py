@@ -115,5 +115,5 @@ def spoil(run: Any, path: tuple[Any, ...], data: st.DataObject) -> None:
     key = path[-1]
     if isinstance(run, dict) and data.draw(st.booleans()):
         run.pop(key, None)
-    elif isinstance(run, dict) or (isinstance(run, list) and key < len(run)):
+    elif isinstance(run, dict) or (isinstance(run, list) and isinstance(key, int) and key < len(run)):
         run[key] = copy.deepcopy(data.draw(st.sampled_from(STRANGE)))  # a later one may spoil what is in it

@@ -13,18 +13,18 @@ def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -
             "category": "desk",
             "annotation_version": "",
             "recipe": {},
-            "config": "mask_rcnn_r18_small",
-            "overrides": {},
-            "epochs": 0,
-            "select_by": "bbox_mAP",
-            "evaluation_split": "test",
-            "candidate_models": list(candidates),
+            "train_config": "mask_rcnn_r18_small",
+            "train_overrides": {},
+            "train_epochs": 0,
+            "evaluate_select_by": "bbox_mAP",
+            "evaluate_split": "test",
+            "evaluate_candidates": list(candidates),
             "test_images": "",
-            "score_threshold": 0.3,
+            "test_score_threshold": 0.3,
             "device": "",
-            "on_out_of_memory": "fail",
+            "train_on_out_of_memory": "fail",
             "dataset_version": "v0.1.0",
-            "model": model,
+            "test_model": model,
         },
     )
 
@@ -37,24 +37,24 @@ def arguments(request: Request) -> dict[str, object]:
 @pytest.mark.parametrize("steps", [("evaluate",), ("evaluate", "test")])
 def test_the_model_of_an_omitted_train_step_is_evaluated_before_the_further_candidates(steps):
     given = arguments(request_of(*steps, model="gs://a/best", candidates=("gs://b/best",)))
-    assert given["candidate_models"] == ["gs://a/best", "gs://b/best"]
+    assert given["evaluate_candidates"] == ["gs://a/best", "gs://b/best"]
     assert given["dataset_version"] == "v0.1.0"
 
 
 @pytest.mark.slow
 def test_a_model_that_is_only_tested_is_passed_as_it_is():
     given = arguments(request_of("test", model="gs://a/best"))
-    assert given["model"] == "gs://a/best"
-    assert "candidate_models" not in given
+    assert given["test_model"] == "gs://a/best"
+    assert "evaluate_candidates" not in given
 
 
 def test_an_omitted_step_takes_its_own_options_with_it():
     assert set(arguments(request_of("record"))) == {"category", "annotation_version", "recipe"}
     assert set(arguments(request_of("train"))) == {
-        "category", "dataset_version", "config", "overrides", "epochs", "select_by", "device",
-        "on_out_of_memory",
+        "category", "dataset_version", "train_config", "train_overrides", "train_epochs", "evaluate_select_by", "device",
+        "train_on_out_of_memory",
     }  # fmt: skip
 
 
 def test_what_to_do_about_memory_reaches_the_training():
-    assert arguments(request_of("train"))["on_out_of_memory"] == "fail"
+    assert arguments(request_of("train"))["train_on_out_of_memory"] == "fail"

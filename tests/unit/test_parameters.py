@@ -14,16 +14,13 @@ SOURCES = [
     *sorted((REPOSITORY / "components").rglob("*.py")),
     *sorted((REPOSITORY / "laptop").rglob("*.py")),
 ]
-ORDINARY_WORDS = {"category", "config", "model", "recipe"}
-"""Names that mean other things as well, in many files: a command's category, a kubeconfig, a bundle, the recipe's file."""
+ORDINARY_WORDS = {"category", "recipe"}
+"""Names that mean other things as well, in many files: a command's category, the recipe's file."""
 OTHER_MEANINGS = {
     ("annotation_version", "components/record/component.py"): "the one that snapshot found",
     ("annotation_version", "components/wiring.py"): "the same, from snapshot to record",
     ("annotation_version", "laptop/local.py"): "a key of last_run.json",
     ("dataset_version", "laptop/local.py"): "a key of last_run.json",
-    ("epochs", "laptop/local.py"): "how far a training is",
-    ("node_selector", "components/cluster.py"): "what Kubernetes calls it",
-    ("tolerations", "components/cluster.py"): "what Kubernetes calls it",
     ("annotation_version", "laptop/kubeflow/made_by.py"): "what SQL's run calls it",
 }
 """Name and file: why that file may have the word."""
@@ -49,6 +46,18 @@ def test_no_parameter_stands_in_more_files_than_the_table_and_its_components():
     assert found == OTHER_MEANINGS.keys()
 
 
+def test_the_form_which_sorts_by_name_keeps_together_what_belongs_together():
+    of_the_run = {"annotation_version", "category", "dataset_version", "device", "recipe"}
+    begins = [name.split("_")[0] for name in sorted({each.name for each in PARAMETERS} - of_the_run)]
+    assert set(begins) == {"evaluate", "pod", "record", "test", "train"}
+    strayed = [
+        each.name
+        for each in PARAMETERS
+        if each.name not in of_the_run and each.name.split("_")[0] not in (*each.steps, "pod")
+    ]
+    assert strayed == []
+
+
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
 def test_a_row_says_what_it_is_and_where_it_goes(parameter):
     assert parameter.help
@@ -58,6 +67,6 @@ def test_a_row_says_what_it_is_and_where_it_goes(parameter):
 
 
 def test_no_name_and_no_option_stands_twice():
-    names = [each.name for each in PARAMETERS]
+    names = [name for each in PARAMETERS for name in (each.name, each.was) if name]
     flags = [each.option.flag for each in PARAMETERS if each.option]
     assert (len(set(names)), len(set(flags))) == (len(names), len(flags))

@@ -135,7 +135,7 @@ def out_of_shared_memory() -> str:
         room = f", {size(found.f_blocks * found.f_frsize)}"
     return (
         f"ran out of shared memory ({SHARED_MEMORY}{room}). Compile the pipeline with --shared-memory 2Gi (or more), "
-        "or load data in the training's own process: overrides num_workers=0."
+        "or load data in the training's own process: num_workers=0 in train_overrides."
     )
 
 

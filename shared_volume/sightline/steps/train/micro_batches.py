@@ -82,7 +82,7 @@ def halve(now: MicroBatches | None, batch: int, workers: int, stopped: "Stopped"
         more = "a GPU with more memory" if stopped.gpu else "more memory (train_memory)"
         raise SightlineError(
             f"Training {stopped.reason}, even with one image at a time. Give it {more}, or train on smaller images or "
-            "with a smaller model (config)."
+            "with a smaller model (train_config)."
         )
     return MicroBatches(
         images=(images + 1) // 2,

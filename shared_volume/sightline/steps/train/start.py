@@ -58,7 +58,7 @@ def train_model(
     step = Step("train", Path(code).name, given.category)
     if on_out_of_memory == SHRINK:
         return run_step(step, _train, request, device, shrinks=True)
-    advice = "or let it go on with a part of each batch (on_out_of_memory=shrink)"
+    advice = "or let it go on with a part of each batch (train_on_out_of_memory=shrink)"
     return run_step(step, _train, request, device, advice=advice)
 
 
