@@ -61,6 +61,12 @@ def reason_in(log: str) -> str:
     return sentence(EXECUTOR.sub("", OUR_PREFIX.sub("", lines[-1])))
 
 
+def ends_framed(lines: Iterable[str], reason: str) -> bool:
+    """Whether what a step printed ends with this reason in a frame, which the eye finds without a second one."""
+    last = [line for each in lines if (line := each.rstrip())]
+    return bool(last) and bool(RULE.fullmatch(last[-1])) and sentence(reason) in sentence(_framed(last))
+
+
 def _framed(lines: list[str]) -> str:
     inside: list[str] = []
     for line in reversed(lines[:-1]):

@@ -28,7 +28,7 @@ from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.sql import open_records
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
-from sightline.services.database.runs import end_step, list_steps, start_step
+from sightline.services.database.runs import end_step, find_run, list_steps, start_step
 from sightline.services.database.scores import record_evaluation, record_model
 from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
@@ -82,6 +82,7 @@ def command(
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "5")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     monkeypatch.setattr(follow, "SECONDS_BETWEEN_LOOKS", 0.01)
     monkeypatch.setattr(retry, "LAG_SECONDS", 0.01)
 
@@ -920,7 +921,9 @@ def test_a_schedule_that_goes_leaves_its_run_to_end_by_itself(server, command, c
     assert said.status == 0, said.err
     (deletion,) = [each for each in server.requests if each.method == "DELETE"]
     assert deletion.query == {"propagation_policy": "ORPHAN"}
-    assert f"run {run}: {server.runs[run]['display_name']} goes on and ends by itself" in said.out
+    name = server.runs[run]["display_name"]
+    assert f"run {run}: {name} goes on and ends by itself (--stop-runs would have stopped it)" in said.out
+    assert "without its schedule it cannot be retried" in said.out
     server.report(run, "SUCCEEDED")
     assert server.runs[run]["state"] == "SUCCEEDED"
     assert not server.asked(f"POST /runs/{run}:terminate")
@@ -933,6 +936,34 @@ def test_a_schedules_run_is_stopped_on_demand_before_the_schedule_goes(server, c
     assert asked == ["POST /recurringruns/ID:disable", "POST /runs/ID:terminate", "DELETE /recurringruns/ID"]
     assert f"run {run}: {server.runs[run]['display_name']} is being stopped" in said.out
     assert server.runs[run]["state"] == "CANCELING"
+    assert "SQL themselves, if they are given the time (from here: SIGHTLINE_DATABASE_URL is not set)" in said.out
+
+
+@pytest.mark.parametrize("how", [("delete", "desk"), ("--replace",)], ids=["deleted", "replaced"])
+def test_a_schedules_run_that_is_stopped_says_so_in_sql(server, command, compiled, database_url, how):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h")
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    for step in ("record", "train"):
+        begin(database_url, run, step)
+    end_step(open_database(database_url), run, "record", "done")
+    again = ("--pipeline", str(compiled), "--category", "desk", "--every", "12h")
+    said = command("schedule", *(again if "--replace" in how else ()), *how, "--stop-runs")
+    assert said.status == 0, said.err
+    assert f"run {run}: {server.runs[run]['display_name']} is being stopped; stopped in SQL: train\n" in said.out
+    database = open_database(database_url)
+    assert [(step.step, step.state) for step in list_steps(database, run)] == [("record", "done"), ("train", "stopped")]
+    found = find_run(database, run)
+    assert found is not None and found.state == "stopped" and found.ended_at is not None
+
+
+def test_a_schedule_goes_although_a_run_of_it_is_lost_already(server, command, compiled):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h")
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    server.runs[run]["_gone"] = True  # as after a deletion of its workflow: the server answers 500
+    said = command("schedule", "delete", "desk", "--stop-runs")
+    assert said.status == 0, said.err
+    assert f"run {run}: {server.runs[run]['display_name']} was lost, with its workflow" in said.out
+    assert not server.schedules
 
 
 # retry
@@ -1091,9 +1122,10 @@ def test_a_run_whose_schedule_is_gone_is_not_retried_since_it_would_be_lost(serv
     said = command("retry", run)
     assert said.status == 1
     assert (
-        "is deleted, and a retry of it would be lost. Start another: python pipeline.py submit --category desk"
-        in said.err
-    )
+        f"The schedule that started the run {run} is deleted, and a retry of it would be lost: the server would say yes, and "
+        "Kubernetes remove at once what belongs to a schedule that is gone. Start another, which goes on at the same "
+        "checkpoint: python pipeline.py submit --category desk\n"
+    ) in said.err
     command("runs", "--retry-lost")
     assert retries(server) == []
 
