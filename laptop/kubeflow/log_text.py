@@ -73,7 +73,7 @@ def _framed(lines: list[str]) -> str:
         if RULE.fullmatch(line):
             break
         inside.append(EDGE.sub("", line).strip())
-    return " ".join(reversed(inside)).removeprefix("reason: ")
+    return re.sub(r"^(reason|error): ", "", " ".join(reversed(inside)))
 
 
 def _raised(lines: list[str]) -> str:
