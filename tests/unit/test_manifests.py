@@ -227,9 +227,15 @@ def test_who_uses_the_database_is_let_in_and_nobody_else():
         assert (metadata["labels"].get(DATABASE_CLIENT) == "true") is uses, name
 
 
-def test_the_role_is_what_sync_and_logs_need():
+def test_the_role_is_what_sync_logs_and_connect_need():
     rules = {resource: set(rule["verbs"]) for rule in one("Role")["rules"] for resource in rule["resources"]}
-    assert rules == {"pods": {"get", "list"}, "pods/log": {"get"}, "pods/exec": {"get", "create"}}
+    read, both = {"get"}, {"get", "create"}
+    assert rules == {
+        **{"pods": {"get", "list"}, "pods/log": read, "pods/exec": both, "pods/portforward": both},
+        **{"services": read, "configmaps": read, "secrets": read},
+    }
+    named = {rule["resources"][0]: rule["resourceNames"] for rule in one("Role")["rules"] if "resourceNames" in rule}
+    assert named == {"configmaps": ["sightline-config"], "secrets": ["sightline-database"]}
 
 
 def test_katibs_own_models_know_every_field_of_the_experiment():
