@@ -13,7 +13,7 @@ from sightline.services.database.connection import connect
 from sightline.services.database.versions import claim_version, publish_version
 from tests.functional.test_kubeflow import command, compiled, database_url, only, server, submit
 from tests.ports import silent_port
-from tests.workspace import REPOSITORY
+from tests.workspace import REPOSITORY, run_pipeline
 
 __all__ = ["command", "compiled", "database_url", "server", "submit"]
 """Fixtures, which pytest finds by being here."""
@@ -134,8 +134,11 @@ def test_without_sql_the_repository_tells_category_and_version(
 
 
 def test_without_record_the_dataset_version_is_looked_up(server, command, repository, tmp_path):
-    options = ("submit", "--tag", "v1", "--steps", "train,evaluate", "--category", "desk")
-    said = command(*options, "--dataset-version", "v0.9.0")
+    path = str(tmp_path / "pipeline.yaml")
+    # In a process of its own: components take the images that are named when they are imported.
+    done = run_pipeline("compile", "--steps", "train,evaluate", "-o", path, environment={"SIGHTLINE_TAG": "v1"})
+    assert done.returncode == 0, done.stderr
+    said = command("submit", "--pipeline", path, "--category", "desk", "--dataset-version", "v0.9.0")
     assert "There is no dataset version v0.9.0 of desk; the newest is v0.1.0." in said.err
     assert server.requests == []
 
