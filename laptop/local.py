@@ -153,7 +153,8 @@ def require_names(request: Request) -> None:
     if not any(named):
         return
     from sightline.settings import settings
-    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training, find_task
+    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
+    from sightline.steps.snapshot.find import find_task
 
     place = settings()
     live = (place.volume / "code").resolve()

@@ -160,11 +160,13 @@ def test_tensorboard_shows_a_training_that_is_on_the_volume(installation: Deploy
         ("list", "secrets", "no"),
         ("delete", "pods", "no"),
         ("create", "pods", "no"),
+        ("create", "pods/portforward", "yes"),
+        ("get", "services", "yes"),
         ("create", "pods/attach", "no"),
         ("get", "configmaps", "no"),
     ],
 )
-def test_the_service_account_may_do_what_sync_and_logs_need_and_no_more(
+def test_the_service_account_may_do_what_the_commands_need_and_no_more(
     installation: Deployed, verb: str, what: str, allowed: str
 ) -> None:
     kube = installation.kube

@@ -158,7 +158,7 @@ def test_the_first_submit_makes_pipeline_experiment_and_run(server, submit, comp
 
 def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
     submit(
-        "--epochs", "2", "--set", "a.b=0.5", "--recipe", "seed=3", "--stratify", "--split", "val", "--candidate", "gs://b/m",
+        "--epochs", "2", "--set", "optim_wrapper.optimizer.lr=0.5", "--recipe", "seed=3", "--stratify", "--split", "val", "--candidate", "gs://b/m",
         "--score-threshold", "0.4", "--param", "train_cpu=4", "--param", 'pod_tolerations=[{"key": "gpu"}]',
     )  # fmt: skip
     spec = next(iter(yaml.safe_load_all(compiled.read_bytes())))
@@ -167,7 +167,7 @@ def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
     given = {
         "category": "desk",
         "train_epochs": 2,
-        "train_overrides": {"a.b": 0.5},
+        "train_overrides": {"optim_wrapper.optimizer.lr": 0.5},
         "recipe": {"seed": 3, "stratify": True},
         "evaluate_split": "val",
         "evaluate_candidates": ["gs://b/m"],
@@ -298,7 +298,6 @@ REFUSED = {
     "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is no amount"),
     "a size of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "test_cpu=two"), "Write it like 2 or 500m"),
     "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten train_overrides (10"),
-    "a misspelt config": ((*SUBMIT, "--config", "yolox_m"), "no config yolox_m in this checkout. Did you mean 'yolox_s'?"),
     "no time": (SCHEDULE, "Say when"),
     "words for cron": ((*SCHEDULE, "--cron", "every day"), "has 2 fields"),
     "a zone in cron": ((*SCHEDULE, "--cron", "CRON_TZ=Europe/Berlin 0 0 2 * * *"), "--time-zone"),
@@ -363,13 +362,6 @@ def test_sizes_that_kubernetes_reads_pass(size):
     assert checks.wrong_quantity({"train_memory": size, "train_cpu": size}) == ""
 
 
-def test_a_config_that_may_lie_on_the_volume_is_warned_of(server, submit):
-    said = submit("--config", "our_very_own")
-    assert said.status == 0
-    assert "warning: there is no config our_very_own in this checkout" in said.err
-    assert only(server.runs)["runtime_config"]["parameters"]["train_config"] == "our_very_own"
-
-
 def test_annotations_that_sql_does_not_know_are_named_before_anything_is_sent(server, submit, database_url):
     assert submit().status == 0  # an empty database knows nothing
     server.requests.clear()
@@ -379,7 +371,7 @@ def test_annotations_that_sql_does_not_know_are_named_before_anything_is_sent(se
         publish_version(database, claim, tag=f"{category}_ann_v0.1.0", commit="c" * 40, digest="d" * 64)
     said = submit("--category", "plaets")
     assert said.status == 1
-    assert "no annotations of the category plaets. Did you mean 'plates'?" in said.err
+    assert "no annotation version of the category plaets. Did you mean 'plates'?" in said.err
     said = submit("--annotation-version", "v0.2.0")
     assert "There is no annotation version v0.2.0 of desk; the newest is v0.1.0." in said.err
     assert server.requests == []

@@ -231,19 +231,24 @@ def test_who_uses_the_database_is_let_in_and_nobody_else():
         assert (metadata["labels"].get(DATABASE_CLIENT) == "true") is uses, name
 
 
-def test_the_role_is_what_sync_logs_and_submit_need():
-    found = one("Role")["rules"]
-    rules = {resource: set(rule["verbs"]) for rule in found for resource in rule["resources"]}
-    named = {
-        resource: rule["resourceNames"] for rule in found for resource in rule["resources"] if "resourceNames" in rule
+def test_the_role_is_what_sync_logs_submit_and_connect_need():
+    rules: dict[str, set[str]] = {}
+    named: dict[str, list[str]] = {}
+    for rule in one("Role")["rules"]:
+        for resource in rule["resources"]:
+            rules.setdefault(resource, set()).update(rule["verbs"])
+            if "resourceNames" in rule:
+                named.setdefault(resource, []).extend(rule["resourceNames"])
+    read, both = {"get"}, {"get", "create"}
+    assert rules == {
+        **{"pods": {"get", "list"}, "pods/log": read, "pods/exec": both, "pods/portforward": both},
+        **{"services": read, "configmaps": read, "secrets": read, "cronjobs": read},
     }
-    assert named == {"configmaps": [CONFIG], "cronjobs": [LOOKS]}
-    assert {resource: verbs for resource, verbs in rules.items() if resource not in named} == {
-        "pods": {"get", "list"},
-        "pods/log": {"get"},
-        "pods/exec": {"get", "create"},
+    assert named == {
+        "configmaps": [CONFIG, "sightline-config"],
+        "secrets": ["sightline-database"],
+        "cronjobs": [LOOKS],
     }
-    assert rules["configmaps"] == rules["cronjobs"] == {"get"}
     assert one("CronJob")["metadata"]["name"] == LOOKS
 
 
