@@ -346,7 +346,7 @@ def test_a_pipeline_of_before_the_names_takes_them_by_param_and_says_so_of_an_op
         in said.err
     )
     said = command(*submit, "--param", "config=yolox_m")
-    assert "no config yolox_m in this checkout" in said.err
+    assert "There is no config 'yolox_m'" in said.err
     assert command(*submit, "--param", "epochs=3").status == 0
     assert only(server.runs)["runtime_config"]["parameters"]["epochs"] == 3
 
