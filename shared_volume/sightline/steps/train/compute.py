@@ -32,18 +32,21 @@ def fit(
     device: torch.device,
     images: int | None = None,
     events: "Events | None" = None,
+    board: Path | None = None,
 ) -> tuple[ResumableTrainLoop, float]:
     """Train in a work folder, from its newest checkpoint if it has one. Returns the loop, and how many seconds it took.
 
     Args:
         images: how many of a batch are taken at a time; by default the whole batch.
         events: where a resumption is told.
+        board: where TensorBoard finds it; by default within the work folder.
     """
     score = Scorer(task, select_by=select_by)
     _require_metric(score, dataset_dir)
     runner = _runner(task, config, dataset_dir, classes, folder, score, device)
     batches = train_loader(config, task.fit.training_dataset(config, dataset_dir, classes), config.seed)
-    history = History(folder, config.max_epochs * len(batches), config.max_epochs, task.facts.SHORTEST)
+    iterations = config.max_epochs * len(batches)
+    history = History(folder, board or folder / "tensorboard", iterations, config.max_epochs, task.facts.SHORTEST)
     options = LoopOptions(
         folder=folder,
         select_by=select_by,
