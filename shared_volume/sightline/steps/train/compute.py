@@ -15,6 +15,7 @@ from sightline.errors import SightlineError, nearest
 from sightline.steps.train.data import evaluation_loader, train_loader
 from sightline.steps.train.history import History
 from sightline.steps.train.loop import LoopOptions, ResumableTrainLoop
+from sightline.steps.train.types import types_known
 from sightline.tasks.metrics import Scorer
 from sightline.tasks.task import Task
 
@@ -43,8 +44,9 @@ def fit(
     """
     score = Scorer(task, select_by=select_by)
     _require_metric(score, dataset_dir)
-    runner = _runner(task, config, dataset_dir, classes, folder, score, device)
-    batches = train_loader(config, task.fit.training_dataset(config, dataset_dir, classes), config.seed)
+    with types_known(config, task.fit.SCOPE):
+        runner = _runner(task, config, dataset_dir, classes, folder, score, device)
+        batches = train_loader(config, task.fit.training_dataset(config, dataset_dir, classes), config.seed)
     iterations = config.max_epochs * len(batches)
     history = History(folder, board or folder / "tensorboard", iterations, config.max_epochs, task.facts.SHORTEST)
     options = LoopOptions(
