@@ -1,12 +1,16 @@
 """`pipeline.py versions`, `diff`, `verify` and `export`: what they print."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
+
+from laptop.tables import as_table
 
 if TYPE_CHECKING:
     from sightline.catalogue.difference import Difference
@@ -16,7 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # names of each kind, unless all are asked for
 COMMIT = 12  # characters of a commit
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def versions(category: str | None, as_json: bool) -> int:
@@ -88,8 +91,8 @@ def _versions_table(listed: "Sequence[Listed]") -> str:
 
     head, rows = ["version", "state", "images", "annotations", "parent", "commit", "date (UTC)"], map(_row, listed)
     if all(one.task in (None, DETECTION) for one in listed):
-        return _table(head, rows)
-    return _table(
+        return as_table(head, rows)
+    return as_table(
         [*head[:2], "task", *head[2:]],
         [(*row[:2], one.task or "-", *row[2:]) for one, row in zip(listed, rows, strict=True)],
     )
@@ -146,7 +149,7 @@ def _class_table(difference: "Difference") -> str:
     rows = [
         (one.label, str(one.before), str(one.after), f"{one.after - one.before:+d}") for one in difference.class_counts
     ]
-    return _table(("class", difference.before, difference.after, "difference"), rows)
+    return as_table(("class", difference.before, difference.after, "difference"), rows)
 
 
 def _names(title: str, items: Sequence[Any], most: int | None, show: Callable[[Any], str]) -> list[str]:
@@ -164,7 +167,7 @@ def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list
         lines.append("no versions yet: nothing to verify")
     if found.unneeded_objects:
         lines.append(
-            f"on the remote for no version: {found.unneeded_objects} objects, {_size(found.unneeded_bytes)} (left alone: "
+            f"on the remote for no version: {found.unneeded_objects} objects, {decimal(found.unneeded_bytes)} (left alone: "
             "somebody may be uploading them, or gave up)"
         )
     if abandoned:
@@ -188,20 +191,6 @@ def _version_lines(version: "Checked") -> list[str]:
     for problem in version.problems:
         lines += [f"  {problem.trouble}: {problem.message}", f"    {problem.remedy}"]
     return lines
-
-
-def _size(number: int) -> str:
-    power = min((len(str(number)) - 1) // 3, len(UNITS) - 1)
-    return f"{number / 1000**power:.{1 if power else 0}f} {UNITS[power]}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell."""
-    cells = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
 
 
 def _print_json(content: object) -> None:

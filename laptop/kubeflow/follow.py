@@ -16,7 +16,6 @@ from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.reasons import SHORT, waiting_of
 from laptop.kubeflow.sql import Records, recorded_steps, still_there
 from laptop.kubeflow.steps import step_rows
-from laptop.kubeflow.tables import print_framed
 from laptop.kubeflow.tasks import (
     ENDED,
     NOT_BEGUN,
@@ -28,6 +27,7 @@ from laptop.kubeflow.tasks import (
     state_of,
     steps_of,
 )
+from laptop.tables import print_framed
 from sightline.processes.deadline import deadline_seconds
 from sightline.tasks.task import headlines_of
 

@@ -19,8 +19,8 @@ from laptop.kubeflow.pods import Glance, Pods, open_pods
 from laptop.kubeflow.reasons import SHORT, waiting_of
 from laptop.kubeflow.sql import Records, open_records, recorded_steps, still_there
 from laptop.kubeflow.steps import StepRow, step_rows
-from laptop.kubeflow.tables import print_framed
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
+from laptop.tables import print_framed
 from sightline.errors import SightlineError
 
 SECONDS_BETWEEN_LOOKS = 2.0

@@ -19,8 +19,8 @@ from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.reasons import SHORT
 from laptop.kubeflow.sql import Records, open_records, recorded_runs, recorded_steps
 from laptop.kubeflow.steps import StepRow, step_rows
-from laptop.kubeflow.tables import print_table
 from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of
+from laptop.tables import print_table
 
 LONGEST_REASON = 300  # characters of a reason in the table
 MOST_EVENTS = 3  # of a step in the table, the newest

@@ -20,7 +20,7 @@ from laptop.kubeflow.retry import mark_of
 from laptop.kubeflow.retry_policy import warn_of_lost_pods
 from laptop.kubeflow.sql import open_records
 from laptop.kubeflow.submit import prepare
-from laptop.kubeflow.tables import print_table
+from laptop.tables import print_table
 from sightline.errors import SightlineError
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -1,5 +1,6 @@
 """Tables on a terminal, and in full where the output is none."""
 
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
@@ -14,15 +15,22 @@ LONGEST_RULE = 100
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their titles; a cell that is too long goes on below."""
+    print(as_table(titles, rows))
+
+
+def as_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """What `print_table` prints, without a last line end."""
     table = Table(box=None, pad_edge=False)
     for title in titles:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(table)
+    output = Console(file=sys.stdout)
+    width = output.width if output.is_terminal else WIDE
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def print_framed(text: str, out: TextIO) -> None:
