@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from laptop.samples.canvas import (
     Field,
@@ -20,7 +19,6 @@ from laptop.samples.canvas import (
     ellipse,
     fractal_noise,
     linear,
-    muted,
     rounded_box,
     shade,
     smoothstep,
@@ -56,7 +54,7 @@ PAINTS = (
 
 
 def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
-    """The rear or front of a car: reflections on curved paint, seams, a recess, a bumper, perhaps lamps and a grille."""
+    """The rear or front of a car: reflections on curved paint, seams, a recess, a bumper, perhaps lamps."""
     height, width = shape
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     bow = rng.uniform(-0.05, 0.12) * height
@@ -74,13 +72,6 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequ
         _fit_plastic(rng, picture, rows - (bottom + rng.uniform(0.08, 0.2) * height))
     if rng.random() < 0.5:
         _show_ground(rng, picture, rows - (bottom + rng.uniform(0.22, 0.36) * height))
-    if rng.random() < 0.35:
-        _fit_grille(rng, picture, rows, top - rng.uniform(0.28, 0.36) * height, top - rng.uniform(0.06, 0.1) * height)
-    elif rng.random() < 0.6:
-        _fit_chrome(rng, picture, rows - (top - rng.uniform(0.08, 0.2) * height), 0.012 * height)
-    _splash_mud(rng, picture, rows - bottom)
-    if rng.random() < 0.3:
-        _fit_emblem(rng, picture, (main.centre[0], top - rng.uniform(0.1, 0.2) * height))
     for side in (-1, 1):
         if rng.random() < 0.45:
             _fit_lamp(rng, picture, side, top - rng.uniform(0.0, 0.25) * height)
@@ -140,56 +131,12 @@ def _fit_plastic(rng: np.random.Generator, picture: Picture, offset: Field) -> N
     picture += (plastic - picture) * smoothstep(-1.5, 1.5, offset)[..., None]
 
 
-def _splash_mud(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
-    """Road dirt: a film that thickens downwards, with specks."""
-    shape = picture.shape[:2]
-    low = smoothstep(-0.5 * shape[0], 0.3 * shape[0], offset)
-    film = smoothstep(0.4, 1.1, 0.6 * low + 0.6 * fractal_noise(rng, shape, shape[0] / 4, 5))
-    specks = smoothstep(0.8, 0.9, value_noise(rng, shape, (shape[0] / 110, shape[0] / 110)))
-    cover = (0.5 * film + 0.5 * specks * low) * np.float32(rng.choice([0.1, 0.4, 0.9], p=[0.5, 0.35, 0.15]))
-    picture += (between(rng, (92, 80, 64), (140, 126, 106)) - picture) * cover[..., None]
-
-
-def _fit_emblem(rng: np.random.Generator, picture: Picture, centre: tuple[float, float]) -> None:
-    """A maker's badge that no maker has."""
-    size = rng.uniform(0.025, 0.04) * picture.shape[1]
-    radii = (size * rng.uniform(1.0, 1.8), size)
-    shade(picture, ellipse((centre[0], centre[1] + 0.12 * size), radii), 0.6, 0.12 * size)
-    for share, brightness in ((1.0, 0.5), (0.9, 1.1), (0.8, 0.25)):
-        ring = ellipse(centre, (radii[0] - (1 - share) * size, share * size))
-        stamp(picture, ring, linear(206, 212, 220) * np.float32(brightness), blur=0.6)
-    slash = rounded_box(centre, (1.5 * radii[0], 0.2 * size), 0.1 * size)
-    stamp(picture, turned(slash, rng.uniform(-0.6, 0.6), centre), linear(214, 218, 224), blur=0.6)
-
-
 def _show_ground(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
     """The road below the car, beyond the edge at offset = 0, in the car's shadow at first."""
     height, width = picture.shape[:2]
     road = soften(paint_asphalt(rng, (height, width), ()), 0.003 * width)
     lit = 0.05 + 1.6 * smoothstep(0.02 * height, 0.2 * height, offset)
     picture += (road * lit[..., None] - picture) * smoothstep(-1.5, 1.5, offset)[..., None]
-
-
-def _fit_grille(rng: np.random.Generator, picture: Picture, rows: Field, top: float, bottom: float) -> None:
-    pitch = rng.uniform(0.028, 0.05) * picture.shape[0]
-    phase = (rows - top) / pitch
-    slats = np.abs(phase - np.round(phase)) * 2
-    metal = linear(120, 124, 128) if rng.random() < 0.5 else linear(50, 50, 52)
-    surface = metal * (smoothstep(0.25, 0.9, slats) * (0.5 + 0.7 * (phase - np.floor(phase))))[..., None] + 0.004
-    x = np.linspace(-1, 1, picture.shape[1], dtype=np.float32)[None, :]
-    reach = rng.uniform(0.5, 0.75)
-    within = smoothstep(top - 1.5, top + 1.5, rows) * (1 - smoothstep(bottom - 1.5, bottom + 1.5, rows))
-    within = within * (1 - smoothstep(reach, reach + 0.02, np.abs(x)))
-    picture += (surface - picture) * within[..., None]
-
-
-def _fit_chrome(rng: np.random.Generator, picture: Picture, offset: Field, half: float) -> None:
-    """A bright strip along offset = 0: sky above, ground below, black between."""
-    t = np.clip(offset / half, -1, 1)
-    mirror = 0.6 * (1 - smoothstep(-0.5, 0.2, t)) + 0.05 + 0.3 * np.clip(t, 0, 1)
-    picture += (linear(226, 232, 240) * mirror[..., None] - picture) * (
-        1 - smoothstep(half - 1, half + 1, np.abs(offset))
-    )[..., None]
 
 
 def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float) -> None:
@@ -358,7 +305,7 @@ def _brick_wall(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
 
 
 def paint_asphalt(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
-    """Road surface from above: stones in tar, patches, cracks, perhaps a worn painted line and leaves."""
+    """Road surface from above: stones in tar, patches, cracks, perhaps a worn painted line."""
     height, width = shape
     stones = soften(rng.random(shape, dtype=np.float32), 0.8)
     stones = smoothstep(0.35, 0.75, stones) + 0.5 * value_noise(rng, shape, (4, 4))
@@ -400,100 +347,17 @@ def paint_wood(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence
     return picture
 
 
-def _leave_sticker(rng: np.random.Generator, picture: Picture) -> None:
-    """A label with lines of print, too small to be a plate."""
-    height, width = picture.shape[:2]
-    centre, angle = tuple(rng.uniform([0, 0], [width, height])), rng.normal(0, 0.25)
-    size = tuple(rng.uniform([0.06, 0.04], [0.15, 0.1]) * [width, height])
-    paper = muted(rng, 90, 225, 18)
-    outline = turned(rounded_box(centre, size, 0.12 * size[1]), angle, centre)
-    shade(picture, outline + [1.5, 2.0], 0.4, 2.0)
-    stamp(picture, outline, paper, opacity=0.95)
-    for row in np.linspace(-0.3, 0.3, rng.integers(2, 5)):
-        line = rounded_box(
-            (centre[0], centre[1] + row * size[1]), (rng.uniform(0.3, 0.8) * size[0], 0.08 * size[1]), 0.5
-        )
-        stamp(picture, turned(line, angle, centre), paper * np.float32(0.25), opacity=0.8)
-
-
-def _leave_disc(rng: np.random.Generator, picture: Picture) -> None:
-    """A cap, reflector or sensor."""
-    height, width = picture.shape[:2]
-    centre, radius = rng.uniform([0, 0], [width, height]), rng.uniform(0.008, 0.022) * width
-    colour = muted(rng, 12, 90, 4)
-    shade(
-        picture,
-        ellipse(tuple(centre + [0.15 * radius, 0.25 * radius]), (1.15 * radius, 1.15 * radius)),
-        0.6,
-        radius / 4,
-    )
-    stamp(picture, ellipse(tuple(centre), (radius, radius)), colour)
-    stamp(picture, ellipse(tuple(centre), (0.75 * radius, 0.75 * radius)), colour * np.float32(0.7), blur=0.7)
-    stamp(
-        picture,
-        ellipse(tuple(centre - 0.3 * radius), (0.35 * radius, 0.2 * radius)),
-        colour + np.float32(0.12),
-        0.6,
-        radius / 5,
-    )
-
-
-def _leave_leaves(rng: np.random.Generator, picture: Picture) -> None:
-    height, width = picture.shape[:2]
-    for _ in range(rng.integers(1, 5)):
-        centre, angle = tuple(rng.uniform([0, 0], [width, height])), rng.uniform(0, np.pi)
-        length = rng.uniform(0.02, 0.06) * width
-        colour = between(rng, (96, 62, 18), (190, 150, 60))
-        leaf = ellipse(centre, (length / 2, length * rng.uniform(0.15, 0.28)), angle)
-        shade(picture, leaf + [2.0, 3.0], 0.5, 2.0)
-        stamp(picture, leaf, colour, blur=0.5)
-        vein = turned(rounded_box(centre, (0.9 * length, 0.03 * length), 0.5), angle, centre)
-        stamp(picture, vein, colour * np.float32(0.45), opacity=0.6, blur=0.4)
-
-
-def _leave_cable(rng: np.random.Generator, picture: Picture) -> None:
-    height, width = picture.shape[:2]
-    t = np.linspace(0, 1, 40)[:, None]
-    # From edge to edge and hanging: an end in the middle of nothing would not look like a cable.
-    anchors = rng.uniform([-0.1 * width, -0.2 * height], [1.1 * width, 0.5 * height], (3, 2))
-    anchors[[0, 2], 0] = -0.1 * width, 1.1 * width
-    anchors[1, 1] = anchors[:, 1].max() + rng.uniform(0.1, 0.8) * height
-    path = (1 - t) ** 2 * anchors[0] + 2 * t * (1 - t) * anchors[1] + t**2 * anchors[2]
-    thick = rng.uniform(0.004, 0.01) * width
-    across = np.gradient(path, axis=0)[:, ::-1] * [1, -1]
-    across *= thick / 2 / np.linalg.norm(across, axis=1, keepdims=True)
-    colour = muted(rng, 12, 60, 8)
-
-    def ribbon(share: float, shift: NDArray[np.float64]) -> Points:
-        return np.concatenate([path + share * across + shift, (path - share * across + shift)[::-1]])
-
-    shade(picture, ribbon(1.2, np.array([0.4, 0.8]) * thick), 0.55, 0.4 * thick)
-    stamp(picture, ribbon(1.0, np.zeros(2)), colour)
-    stamp(picture, ribbon(0.3, np.array([-0.1, -0.2]) * thick), colour + np.float32(0.15), 0.6, 0.15 * thick)
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A painter, how often it is chosen, and what may lie about or stick there."""
-
-    painter: Painter
-    share: float
-    clutter: tuple[Callable[[np.random.Generator, Picture], None], ...]
-
-
-SCENES = (
-    Scene(paint_bodywork, 0.48, (_leave_sticker, _leave_disc, _leave_disc)),
-    Scene(paint_mounted, 0.16, ()),
-    Scene(paint_wall, 0.14, (_leave_sticker, _leave_disc, _leave_cable)),
-    Scene(paint_asphalt, 0.12, (_leave_leaves, _leave_leaves, _leave_disc)),
-    Scene(paint_wood, 0.10, (_leave_leaves, _leave_sticker, _leave_disc, _leave_cable)),
+SCENES: tuple[tuple[Painter, float], ...] = (
+    (paint_bodywork, 0.48),
+    (paint_mounted, 0.16),
+    (paint_wall, 0.14),
+    (paint_asphalt, 0.12),
+    (paint_wood, 0.10),
 )
+"""A painter, and how often it is chosen."""
 
 
 def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
-    """One backdrop by lot, with things lying about on it."""
-    scene = SCENES[rng.choice(len(SCENES), p=[scene.share for scene in SCENES])]
-    picture = np.ascontiguousarray(scene.painter(rng, shape, spots), np.float32)
-    for _ in range(rng.integers(0, 4) if scene.clutter else 0):
-        scene.clutter[rng.integers(len(scene.clutter))](rng, picture)
-    return picture
+    """One backdrop by lot."""
+    paint, _ = SCENES[rng.choice(len(SCENES), p=[share for _, share in SCENES])]
+    return np.ascontiguousarray(paint(rng, shape, spots), np.float32)

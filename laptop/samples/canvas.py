@@ -28,11 +28,6 @@ def between(rng: np.random.Generator, low: tuple[float, ...], high: tuple[float,
     return linear(*np.clip(srgb, 0, 255))
 
 
-def muted(rng: np.random.Generator, low: float, high: float, spread: float = 22) -> Colour:
-    """A colour by lot that is nearer grey than not; brightness from `low` to `high` of 255; as light."""
-    return linear(*np.clip(rng.uniform(low, high) + rng.normal(0, spread, 3), 0, 255))
-
-
 def value_noise(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, float]) -> Field:
     """Smooth random field of about 0..1 whose bumps are `cell` (height, width) pixels large."""
     rows, columns = (max(2, round(side / step) + 2) for side, step in zip(shape, cell, strict=True))

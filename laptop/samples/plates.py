@@ -16,11 +16,15 @@ from laptop.samples.canvas import (
     Points,
     between,
     box_distance,
+    ellipse,
     fractal_noise,
     linear,
     rounded_box,
+    shade,
     smoothstep,
     soften,
+    stamp,
+    turned,
     value_noise,
 )
 
@@ -292,32 +296,23 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
     metal = (
         linear(*(rng.uniform(0.7, 1.0) * np.array([190, 190, 186]))) if rng.random() < 0.8 else linear(230, 230, 226)
     )
+    lit = np.array(light) * radius
     for row in (0.105, 0.9)[:rows] if rows else ():
         for column in columns:
-            _draw_bolt(picture, (column * width, row * height), radius, metal, light, rng.uniform(0, np.pi))
-
-
-def _draw_bolt(
-    picture: Picture,
-    centre: tuple[float, float],
-    radius: float,
-    metal: Colour,
-    light: tuple[float, float],
-    slot: float,
-) -> None:
-    reach = int(radius * 2) + 2
-    left, top = max(int(centre[0]) - reach, 0), max(int(centre[1]) - reach, 0)
-    part = picture[top : int(centre[1]) + reach, left : int(centre[0]) + reach]
-    y, x = np.mgrid[0 : part.shape[0], 0 : part.shape[1]].astype(np.float32)
-    x, y = (x + left + 0.5 - centre[0]) / radius, (y + top + 0.5 - centre[1]) / radius
-    distance = np.hypot(x, y)
-    shadow = np.clip(1.6 - np.hypot(x + 0.35 * light[0], y + 0.35 * light[1]), 0, 1) * 0.55
-    part *= (1 - shadow)[..., None]
-    dome = np.clip(0.75 + 0.55 * (x * light[0] + y * light[1]), 0.15, 1.4)
-    across = np.abs(x * np.sin(slot) - y * np.cos(slot))
-    dome *= 1 - 0.7 * np.clip(1.5 - across * 5, 0, 1)
-    inside = np.clip((1 - distance) * radius + 0.5, 0, 1)[..., None]
-    part += (metal * dome[..., None] - part) * inside
+            centre = (column * width, row * height)
+            shade(picture, ellipse(tuple(centre - 0.35 * lit), (1.3 * radius, 1.3 * radius)), 0.5, radius / 3)
+            stamp(picture, ellipse(centre, (radius, radius)), metal * np.float32(0.75))
+            stamp(
+                picture,
+                ellipse(tuple(centre + 0.3 * lit), (radius / 2, radius / 2)),
+                metal * np.float32(1.3),
+                0.7,
+                radius / 3,
+            )
+            slot = turned(
+                rounded_box(centre, (1.6 * radius, 0.3 * radius), 0.1 * radius), rng.uniform(0, np.pi), centre
+            )
+            stamp(picture, slot, metal * np.float32(0.25), 0.8)
 
 
 def _soil(rng: np.random.Generator, picture: Picture, amount: float) -> None:
