@@ -1,6 +1,7 @@
 """The way to the volume: a process beside it that runs remote.py, and talks by its standard input and output."""
 
 import contextlib
+import inspect
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
+from sightline.services.runs import live_files
 
 # The program comes by the pipe: a command line has room for a few kB only on its way through proxies. The alarm ends
 # a process that never gets it. -P: what lies in the pod's working folder is no library.
@@ -88,7 +90,7 @@ class Channel:
         self._heard: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._ears = threading.Thread(target=self._listen, daemon=True)
         self._ears.start()
-        program = Path(__file__).with_name("remote.py").read_bytes()
+        program = (inspect.getsource(live_files) + Path(__file__).with_name("remote.py").read_text("utf-8")).encode()
         self.write(b"%d\n" % len(program) + program)
 
     def say(self, message: object) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.runs.closure import digest_contents
-from sightline.services.runs.freeze import PACKAGE, check_syntax, list_files
+from sightline.services.runs.freeze import PACKAGE, check_syntax
+from sightline.services.runs.live_files import list_files
 
 
 class ChangedWhileSentError(SightlineError):

@@ -2,10 +2,12 @@
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from laptop.kubeflow.answers import entries, read_all
+from laptop.kubeflow.pod_answers import Pod
+from laptop.kubeflow.pod_state import waits_for
 from laptop.volume.doors import Door, LostError
 from sightline.errors import SightlineError
 
@@ -84,18 +86,19 @@ class PodDoor(Door):
         if done.returncode:
             self.explain(done.stderr)
             raise LostError(f"The cluster cannot be reached: {_last_line(done.stderr)}.")
-        pods = [pod for pod in json.loads(done.stdout)["items"] if "deletionTimestamp" not in pod["metadata"]]
+        found = entries(json.loads(done.stdout), "items")
+        pods = read_all(Pod, [each for each in found if not each["metadata"].get("deletionTimestamp")])
         if not pods:
             raise SightlineError(
                 f"There is no helper pod (label {LABEL}) in namespace {self.namespace}. Start it with kubectl apply -k "
                 "manifests/overlays/… (see docs/cluster.md), or name another namespace with --namespace."
             )
         for pod in pods:
-            containers = pod["status"].get("containerStatuses", ())
-            if pod["status"]["phase"] == "Running" and all(each["ready"] for each in containers):
-                return pod["metadata"]["name"]
+            if any((each.type, each.status) == ("Ready", "True") for each in pod.status.conditions):
+                return pod.metadata.name
         raise LostError(
-            f"The helper pod {pods[0]['metadata']['name']} is not running: {_why(pods[0]['status'])}. Sync again when it is."
+            f"The helper pod {pods[0].metadata.name} is not running: {waits_for(pods[0]) or pods[0].status.phase}. "
+            "Sync again when it is."
         )
 
 
@@ -113,14 +116,3 @@ def _last_line(complaint: str) -> str:
     """What kubectl says at last, without its introduction and full stop."""
     last = complaint.strip().rpartition("\n")[2]
     return last.removeprefix("error: ").removeprefix("Error from server (Forbidden): ").rstrip(".")
-
-
-def _why(status: Mapping[str, Any]) -> str:
-    for each in status.get("containerStatuses", ()):
-        for state in (each["state"].get("waiting"), each["state"].get("terminated")):
-            if state:
-                return ": ".join(filter(None, (state.get("reason", "waiting"), state.get("message"))))
-    for condition in status.get("conditions", ()):
-        if condition["status"] == "False" and condition.get("message"):
-            return condition["message"]
-    return status["phase"]

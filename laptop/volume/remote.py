@@ -1,4 +1,5 @@
-"""The half of `sync` that runs beside the volume. It travels there as text, so: Python's standard library only.
+"""The half of `sync` that runs beside the volume. It travels there as text behind live_files.py, so:
+Python's standard library only.
 
 It hears a request and says what lies there; a sync goes on with an order and a tar stream of the files that changed, and
 hears what became of it. On the volume, `code` is a symbolic link to `copies/<name>`. A new copy is built in
@@ -7,8 +8,6 @@ killed in between leaves `code` as it was or as it should be; the next sync remo
 lock on `copies/.lock`, which dies with this process; and this process ends when the laptop's end of the pipe closes or
 says nothing for a minute.
 """
-
-from __future__ import annotations
 
 import contextlib
 import ctypes
@@ -26,7 +25,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.services.runs.live_files import Stamp, stamp_files
 
 SILENCE_SECONDS = 60
 BUSY_SECONDS = 5.0  # between two signs of life to the laptop
@@ -83,15 +85,14 @@ class Live:
         foreign: whether it holds what no sync brought.
     """
 
-    def __init__(self, volume: Path, junk: list[list[str]]) -> None:
-        self._junk = junk
+    def __init__(self, volume: Path) -> None:
         self._code = volume / "code"
         real = self._code.resolve()
         self.folder = real if real.is_dir() else None
         self.record: Any = None
         with contextlib.suppress(OSError, ValueError):
             self.record = json.loads((real / RECORD).read_text())
-        self._stamps = _stamps(real, junk)
+        self._stamps = _stamps(real)
         self.files = {path: _digest(real / path) for path in self._stamps}
         self.foreign = self.folder is not None and (self.record or {}).get("files") != self.files
 
@@ -101,7 +102,7 @@ class Live:
 
     def touched_in(self, folder: Path | None) -> list[str]:
         """The same for the place that the folder has moved to."""
-        now = _stamps(folder, self._junk) if folder else {}
+        now = _stamps(folder) if folder else {}
         return sorted(path for path in self._stamps.keys() | now.keys() if self._stamps.get(path) != now.get(path))
 
 
@@ -124,19 +125,19 @@ def _answer(laptop: Laptop, volume: Path, request: dict[str, Any]) -> None:
             laptop.say(held=holder)
             return
         _tidy(volume)
-    live = Live(volume, request["junk"])
+    live = Live(volume)
     laptop.say(files=live.files, record=live.record)
     if request["sync"]:
-        _replace(laptop, volume, live, laptop.hear(), request["junk"])
+        _replace(laptop, volume, live, laptop.hear())
 
 
-def _replace(laptop: Laptop, volume: Path, live: Live, order: dict[str, Any], junk: list[list[str]]) -> None:
+def _replace(laptop: Laptop, volume: Path, live: Live, order: dict[str, Any]) -> None:
     files = order["files"]
     building = volume / "copies" / f".building-{secrets.token_hex(6)}"
     building.mkdir()
     try:
         _build(laptop, building, live, files)
-        built = {path: _digest(building / path) for path in _files(building, junk)}
+        built = {path: _digest(building / path) for path in _stamps(building)}
         if touched := live.touched():
             laptop.say(touched=touched)
         elif built != files:
@@ -250,25 +251,8 @@ def _remove_old(copies: Path, live: str) -> None:
                 shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _files(folder: Path, junk: list[list[str]]) -> list[str]:
-    """All files below a folder but what editors and Python leave there, as paths relative to it."""
-    names, endings = junk
-    found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name not in names and not name.startswith(".")]
-        paths = [Path(place, name) for name in files if not name.startswith(".") and not name.endswith(tuple(endings))]
-        found += [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
-    return found
-
-
-def _stamps(folder: Path, junk: list[list[str]]) -> dict[str, tuple[int, int, int]]:
-    """Size, time of the last change and number of each file: equal ones, and nobody has written to it."""
-    stamps = {}
-    for path in _files(folder, junk):
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            found = (folder / path).stat()
-            stamps[path] = (found.st_size, found.st_mtime_ns, found.st_ino)
-    return stamps
+def _stamps(folder: Path) -> "dict[str, Stamp]":
+    return {path.as_posix(): stamp for path, stamp in stamp_files(folder).items()}
 
 
 def _lock(volume: Path, who: str) -> str:

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from laptop.volume.doors import Door
 from laptop.volume.local_code import ChangedWhileSentError, LocalCode, digest_of, origin_of, read_code
 from sightline.errors import SightlineError
-from sightline.services.runs.freeze import JUNK_ENDINGS, JUNK_NAMES
 
 SHOWN_NAMES = 10
 LARGE = 2_000_000  # bytes; whoever sends more wants to see how far it is
@@ -59,7 +58,7 @@ def sync(source: Path, door: Door, force: bool) -> str:
     code = read_code(source)
     origin = origin_of(source)
     with door.open() as channel:
-        channel.say(_request(door, sync=True, who=origin["who"]))
+        channel.say({"volume": door.volume, "sync": True, "who": origin["who"]})
         live = LiveCopy(**channel.hear())
         if live.files == code.files and live.record and not live.edited():
             return f"code_digest {code.digest}: {door.name} has it already, nothing sent"
@@ -83,7 +82,7 @@ def sync(source: Path, door: Door, force: bool) -> str:
 def show_status(source: Path, door: Door) -> str:
     """Say what lies on a volume: its digest, whether it is the same as here, who synced it, and whether it was edited."""
     with door.open() as channel:
-        channel.say(_request(door, sync=False))
+        channel.say({"volume": door.volume, "sync": False})
         live = LiveCopy(**channel.hear())
     if not live.files:
         return f"{door.name} holds no helper code yet: python pipeline.py sync"
@@ -102,10 +101,6 @@ def show_status(source: Path, door: Door) -> str:
     if live.record:
         lines.append(f"edited since: {_names(live.edited())}" if live.edited() else "not edited since")
     return "\n".join(lines)
-
-
-def _request(door: Door, **more: object) -> dict[str, object]:
-    return {"volume": door.volume, "junk": [JUNK_NAMES, JUNK_ENDINGS], **more}
 
 
 def _send(pipe: Any, code: LocalCode, paths: list[str]) -> None:

@@ -10,7 +10,8 @@ from laptop.volume.doors import Door, HeldError, LostError
 from laptop.volume.local_code import ChangedWhileSentError
 from laptop.volume.sync import EditedError, sync
 from sightline.errors import SightlineError
-from sightline.services.runs.freeze import JUNK_ENDINGS, JUNK_NAMES, BrokenCodeError
+from sightline.services.runs.freeze import BrokenCodeError
+from sightline.services.runs.live_files import JUNK_ENDINGS, JUNK_NAMES
 
 SETTLED_MILLISECONDS = 500  # an editor saves several files at once
 LONGEST_PAUSE_SECONDS = 30.0

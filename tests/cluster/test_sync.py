@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from laptop.volume.pod import PodDoor
-from sightline.services.runs.freeze import list_files
+from sightline.services.runs.live_files import list_files
 from tests.cluster.deployed import Deployed, deployed
 from tests.cluster.kube import Kube
 from tests.functional.test_sync import DYING_LAPTOP, MESSAGE, digest, edit, wait_for
@@ -181,7 +181,7 @@ def test_of_two_syncs_at_once_the_second_is_told_whose_the_first_is(installation
     edit(source, "sightline/part_0/module_0.py", "SECOND = True\n")
     door = PodDoor.find(str(installation.kube.config), None, installation.kube.namespace)
     with door.open() as channel:
-        channel.say({"volume": door.volume, "junk": [[], []], "sync": True, "who": "ann@laptop"})
+        channel.say({"volume": door.volume, "sync": True, "who": "ann@laptop"})
         channel.hear()
         assert re.search(
             r"being synced by ann@laptop since 20\S+ \d\d:\d\d:\d\d UTC", refused(installation.kube, source)
@@ -276,8 +276,14 @@ def test_a_namespace_without_a_helper_is_named_with_the_command_that_brings_one(
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        pytest.param({"nodeSelector": {"no": "such-node"}}, r"0/1 nodes are available", id="no node takes it"),
-        pytest.param({}, r"ErrImageNeverPull: Container image .* is not present", id="no image"),
+        pytest.param(
+            {"nodeSelector": {"no": "such-node"}}, r"no node takes it: 0/1 nodes are available", id="no node takes it"
+        ),
+        pytest.param(
+            {},
+            r"the image nowhere/no-such-image:1 cannot be pulled \(ErrImageNeverPull: .* is not present",
+            id="no image",
+        ),
     ],
 )
 def test_a_helper_that_does_not_run_is_told_with_its_reason(kube, source, more, reason):

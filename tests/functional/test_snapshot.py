@@ -21,7 +21,8 @@ from sightline.annotations import regions as coco
 from sightline.publish.annotations import publish_annotations
 from sightline.services.runs import freeze as snapshot
 from sightline.services.runs.closure import digest_files
-from sightline.services.runs.freeze import STEPS, BrokenCodeError, Snapshot, freeze, list_files
+from sightline.services.runs.freeze import STEPS, BrokenCodeError, Snapshot, freeze
+from sightline.services.runs.live_files import list_files
 from sightline.steps.evaluate.report import render_evaluation_report
 from sightline.steps.record.report import render_data_report
 from sightline.steps.testing.report import render_test_report

@@ -23,7 +23,8 @@ from laptop.volume.local_code import ChangedWhileSentError
 from laptop.volume.sync import EditedError
 from sightline import errors
 from sightline.services.runs.closure import digest_files
-from sightline.services.runs.freeze import freeze, list_files
+from sightline.services.runs.freeze import freeze
+from sightline.services.runs.live_files import list_files
 from tests.live_code import append, copy_live
 from tests.workspace import REPOSITORY, run_pipeline
 
@@ -662,7 +663,7 @@ def test_the_process_beside_the_volume_ends_when_nothing_is_heard_of_the_laptop(
         monkeypatch.setenv(name, value)
     door = FolderDoor(volume)
     with door.open() as channel:
-        channel.say({"volume": door.volume, "junk": [[], []], "sync": True, "who": "ann@laptop"})
+        channel.say({"volume": door.volume, "sync": True, "who": "ann@laptop"})
         assert channel.hear()["files"] == {}
         with pytest.raises(LostError, match=r"ended before it had answered \(exit 1\)"):
             channel.hear()
