@@ -3,14 +3,11 @@
 import contextlib
 import inspect
 import json
-import os
-import queue
-import select
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ START = (
     "import signal, sys; signal.alarm(60); exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))",
 )
 SILENCE_SECONDS = 60.0
-CHUNK = 1 << 16  # bytes
 
 
 class LostError(SightlineError):
@@ -47,27 +43,9 @@ class Door:
     name: str
     volume: str
 
-    def python(self) -> Sequence[str]:
-        """The command that starts Python beside the volume."""
-        raise NotImplementedError
-
-    def explain(self, complaint: str) -> None:
-        """Raise what a command's complaint means, where trying again does not help."""
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator["Channel"]:
+    def open(self) -> contextlib.AbstractContextManager["Channel"]:
         """Start remote.py beside the volume; it ends with the block."""
-        with tempfile.TemporaryFile() as complaints:
-            process = subprocess.Popen(
-                [*self.python(), *START],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                bufsize=0,
-                start_new_session=True,
-            )
-            with process, contextlib.closing(Channel(self, process, complaints)) as channel:
-                yield channel
+        raise NotImplementedError
 
 
 class FolderDoor(Door):
@@ -77,19 +55,35 @@ class FolderDoor(Door):
         self.volume = str(volume.resolve())
         self.name = str(volume)
 
-    def python(self) -> Sequence[str]:
-        """This Python."""
-        return [sys.executable]
+    @contextlib.contextmanager
+    def open(self) -> Iterator["Channel"]:
+        """Start remote.py here."""
+        ours, theirs = socket.socketpair()
+        with ours, tempfile.TemporaryFile() as complaints:
+            with theirs:
+                end = theirs.fileno()
+                process = subprocess.Popen(
+                    [sys.executable, *START], stdin=end, stdout=end, stderr=complaints, start_new_session=True
+                )
+            try:
+                with contextlib.closing(Channel(ours, lambda: _last_words(process, complaints))) as channel:
+                    yield channel
+            finally:
+                _end(process)
 
 
 class Channel:
     """Messages to and from remote.py."""
 
-    def __init__(self, door: Door, process: subprocess.Popen[bytes], complaints: Any) -> None:
-        self._door, self._process, self._complaints = door, process, complaints
-        self._heard: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._ears = threading.Thread(target=self._listen, daemon=True)
-        self._ears.start()
+    def __init__(self, line: socket.socket, last_words: Callable[[], str]) -> None:
+        """Start it.
+
+        Args:
+            line: leads to a Python that runs START.
+            last_words: waits for its end, and returns what it complained of or how it ended.
+        """
+        line.settimeout(SILENCE_SECONDS)
+        self._line, self._heard, self._last_words = line, line.makefile("rb"), last_words
         program = (inspect.getsource(live_files) + Path(__file__).with_name("remote.py").read_text("utf-8")).encode()
         self.write(b"%d\n" % len(program) + program)
 
@@ -99,11 +93,9 @@ class Channel:
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""
-        assert self._process.stdin
         # A process that has ended is noticed at the next answer, which says more.
-        with contextlib.suppress(BrokenPipeError):
-            while data:
-                data = data[self._process.stdin.write(data) or 0 :]
+        with contextlib.suppress(ConnectionError), self._alive():
+            self._line.sendall(data)
 
     def hear(self) -> dict[str, Any]:
         """The next message.
@@ -113,9 +105,11 @@ class Channel:
             LostError: the process has ended, or cannot be heard.
             SightlineError: it could not do what it was asked for.
         """
-        message = self._heard.get()
-        if message is None:
-            raise self._loss()
+        while (line := self._line_heard()) == b"\n":
+            pass  # a sign of life
+        if not line.endswith(b"\n"):
+            raise _lost(self._last_words())
+        message = json.loads(line)
         if "held" in message:
             raise HeldError(
                 f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that is through."
@@ -126,31 +120,41 @@ class Channel:
 
     def close(self) -> None:
         """Let the process end."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._ears.join()
+        self._heard.close()
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
 
-    def _listen(self) -> None:
-        assert self._process.stdout
-        output, waiting = self._process.stdout.fileno(), b""
-        while select.select([output], [], [], SILENCE_SECONDS)[0]:
-            if not (piece := os.read(output, CHUNK)):
-                break
-            *lines, waiting = (waiting + piece).split(b"\n")
-            for line in filter(None, lines):  # empty ones are signs of life
-                self._heard.put(json.loads(line))
-        else:
-            self._process.kill()
-        self._heard.put(None)
+    def _line_heard(self) -> bytes:
+        with contextlib.suppress(ConnectionError), self._alive():
+            return self._heard.readline()
+        return b""
 
-    def _loss(self) -> LostError:
-        status = self._process.wait()
-        self._complaints.seek(0)
-        complaint = self._complaints.read().decode(errors="replace").strip()
-        self._door.explain(complaint)
-        ending = f"killed by signal {-status}" if status < 0 else f"exit {status}"
-        return LostError(
-            "The process beside the volume, or the connection to it, ended before it had answered "
-            f"({complaint.splitlines()[-1] if complaint else ending}). The live copy is whole, the old one or the new one: "
-            "sync again."
-        )
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            self.close()
+            raise _lost(f"nothing was heard of it for {SILENCE_SECONDS:.0f} s") from None
+
+
+def _lost(why: str) -> LostError:
+    return LostError(
+        f"The process beside the volume, or the connection to it, ended before it had answered{f' ({why})' if why else ''}. "
+        "The live copy is whole, the old one or the new one: sync again."
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(SILENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _last_words(process: subprocess.Popen[bytes], complaints: Any) -> str:
+    status = process.wait()
+    complaints.seek(0)
+    lines = complaints.read().decode(errors="replace").splitlines()
+    return lines[-1] if lines else f"killed by signal {-status}" if status < 0 else f"exit {status}"

@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,50 @@ def test_the_server_accepts_an_overlay_as_it_is(kube: Kube, tmp_path: Path, over
     done = kube.run("apply", "-k", place, "--server-side", "--dry-run=server")
     assert "job.batch/sightline-migrate serverside-applied" in done.stdout
     assert "deprecated" not in done.stderr.lower()
+
+
+def test_the_server_accepts_the_cron_job_that_retries(kube: Kube, tmp_path: Path) -> None:
+    text = kube.run("kustomize", str(moved(tmp_path, MANIFESTS / "retry", kube.namespace))).stdout
+    (job,) = yaml.safe_load_all(text)
+    served = kube.run("api-resources", "--api-group=batch", "--no-headers").stdout
+    if "batch/v1 " not in next(line for line in served.splitlines() if line.startswith("cronjobs")):
+        job["apiVersion"] = "batch/v1beta1"  # its form before Kubernetes 1.21, the same
+    file = tmp_path / "cron-job.yaml"
+    file.write_text(yaml.safe_dump(job))
+    kube.run("apply", "-f", str(file))
+    held = kube.get("cronjob", "sightline-retry")["spec"]
+    (container,) = held["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"][2:4] == ["runs", "--retry-lost"]
+    assert (held["schedule"], held["concurrencyPolicy"], held["suspend"]) == ("*/5 * * * *", "Forbid", False)
+    assert kube.run("diff", "-f", str(file)).stdout == ""
+
+
+def test_the_administrators_patch_changes_argos_policy_and_nothing_else(kube: Kube, tmp_path: Path) -> None:
+    """As the page has it, but for the namespace and the controller, of which there is none."""
+    page = (MANIFESTS.parent / "docs" / "cluster.md").read_text()
+    pasted = page.partition("    kubectl -n kubeflow get configmap workflow-controller")[2].partition(
+        "kubectl -n kubeflow rollout"
+    )
+    before = "spec:\n  ttlStrategy:\n    secondsAfterCompletion: 3600\n  templateDefaults:\n    retryStrategy:\n      limit: '2'\n"
+    data = {"workflowDefaults": f"{before}      retryPolicy: OnError\n", "artifactRepository": "archiveLogs: true\n"}
+    kube.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "workflow-controller-configmap"}, "data": data}
+    )
+    lines = f"kubectl -n {kube.namespace} get configmap workflow-controller{pasted[0]}"
+    environment = os.environ | {"KUBECONFIG": str(kube.config)}
+    subprocess.run(
+        ["bash", "-ec", lines.replace("; kubectl", " || kubectl")], env=environment, cwd=tmp_path, check=True
+    )
+    after = kube.get("configmap", "workflow-controller-configmap")["data"]
+    assert after["artifactRepository"] == data["artifactRepository"]
+    strategy = {
+        "limit": "2",
+        "retryPolicy": "Always",
+        "expression": 'lastRetry.status == "Error" || asInt(lastRetry.exitCode) in [137, 143]',
+    }
+    assert yaml.safe_load(after["workflowDefaults"]) == {
+        "spec": {"ttlStrategy": {"secondsAfterCompletion": 3600}, "templateDefaults": {"retryStrategy": strategy}}
+    }
 
 
 @pytest.mark.parametrize("overlay", ["kind", "gke"])
@@ -115,11 +160,13 @@ def test_tensorboard_shows_a_training_that_is_on_the_volume(installation: Deploy
         ("list", "secrets", "no"),
         ("delete", "pods", "no"),
         ("create", "pods", "no"),
+        ("create", "pods/portforward", "yes"),
+        ("get", "services", "yes"),
         ("create", "pods/attach", "no"),
         ("get", "configmaps", "no"),
     ],
 )
-def test_the_service_account_may_do_what_sync_and_logs_need_and_no_more(
+def test_the_service_account_may_do_what_the_commands_need_and_no_more(
     installation: Deployed, verb: str, what: str, allowed: str
 ) -> None:
     kube = installation.kube

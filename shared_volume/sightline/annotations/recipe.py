@@ -21,7 +21,7 @@ from pydantic import (
 
 from sightline.annotations.findings import Policy
 from sightline.errors import SightlineError, nearest
-from sightline.images.files import MAX_PIXELS
+from sightline.images.limits import MAX_PIXELS
 from sightline.services.runs.recipe_keys import NOT_RECORDED, load_yaml
 
 MOST_BITS: Final = 20  # by which perceptual hashes of near-duplicates may differ; further apart all images are alike

@@ -19,7 +19,8 @@ from sightline.services.storage.base import ObjectExistsError
 from sightline.services.versioning.datasets import find_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
-from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training, find_task
+from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training
+from sightline.steps.snapshot.find import find_task
 from sightline.steps.snapshot.outside import images_digest, models_digest
 from sightline.tasks.metrics import metric_places, selecting_places
 from sightline.tasks.task import part_names, require_task
