@@ -91,6 +91,9 @@ def open_exec(cluster: Cluster, pod: str, command: list[str]) -> Any:
 
 def _carry(local: socket.socket, connection: Any) -> str:
     """Returns what the process complained of, if it said nothing else."""
-    with local, contextlib.closing(connection):
-        connection.sock.settimeout(ANSWER_SECONDS)
-        return pump(local, Wire(connection, incoming=STDOUT, outgoing=STDIN, numbered=False))
+    connection.sock.settimeout(ANSWER_SECONDS)
+    try:
+        with local:
+            return pump(local, Wire(connection, incoming=STDOUT, outgoing=STDIN, numbered=False))
+    finally:
+        connection.close(timeout=1)
