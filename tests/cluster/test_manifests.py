@@ -134,7 +134,7 @@ def test_tensorboard_shows_a_training_that_is_on_the_volume(installation: Deploy
     )
     make = (
         "import time; from torch.utils.tensorboard import SummaryWriter\n"
-        "writer = SummaryWriter('/shared_volume/work/train-0123456789abcdef/tensorboard')\n"
+        "writer = SummaryWriter('/shared_volume/tensorboard/plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10')\n"
         "writer.add_scalar('train/loss', 1.5, 1); writer.close()\n"
     )
     kube.apply(_pod("training", f"sightline/sightline-train:{TAG}", ["python", "-c", make]))
@@ -142,9 +142,9 @@ def test_tensorboard_shows_a_training_that_is_on_the_volume(installation: Deploy
 
     def runs() -> str:
         done = kube.run("exec", "deployment/sightline-tensorboard", "--", "python", "-c", fetch, check=False)
-        return done.stdout if "train-0123456789abcdef" in done.stdout else ""
+        return done.stdout if "plates" in done.stdout else ""
 
-    assert kube.wait(runs, 90, "TensorBoard").strip() == '["train-0123456789abcdef/tensorboard"]'
+    assert kube.wait(runs, 90, "TensorBoard").strip() == '["plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10"]'
     denied = kube.run("exec", "deployment/sightline-tensorboard", "--", "touch", "/shared_volume/probe", check=False)
     assert "Read-only file system" in denied.stderr
 

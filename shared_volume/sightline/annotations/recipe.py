@@ -206,7 +206,7 @@ def _validate(content: Mapping[str, Any], source: str, next_step: str) -> Recipe
         return Recipe.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(_problem(problem["type"], problem["loc"], problem["msg"]) for problem in error.errors())
-        raise RecipeError(f"{source}: {problems}. {next_step}") from None
+        raise RecipeError(f"{source}: {problems}{'' if problems.endswith('?') else '.'} {next_step}") from None
 
 
 def _as_meant(value: Any) -> Any:

@@ -100,6 +100,27 @@ def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
     return metrics
 
 
+def check_at_once(code: Path, asked: Asked, record: bool, train: bool) -> None:
+    """What can be told from files alone, before Git and SQL are asked anything.
+
+    Args:
+        code: the live helper code.
+        asked: by the user.
+        record: whether the run records.
+        train: whether the run trains.
+
+    Raises:
+        SightlineError: a recipe, a config, a key, a type or a number of GPUs that cannot be used.
+    """
+    check_gpus(asked)
+    if record:
+        check_recipe(code, asked)
+    if train and asked.config:
+        task = config_task(code, asked.config) or DETECTION
+        if is_known(task):
+            check_config(code, asked.config, task, asked.overrides or {})
+
+
 def check_gpus(asked: Asked) -> None:
     """Refuse more GPUs than a step uses.
 
