@@ -16,10 +16,10 @@ resolve() { # resolve PURPOSE [EXTRA…]: torch and its CUDA libraries are left 
   echo "$purpose: $(grep -c == "$here/$purpose.txt") packages"
 }
 
-resolve submit
+resolve submit watch
 resolve data data
 resolve train train
-resolve dev data train test
+resolve dev data train watch test
 resolve annotate annotate
 {
   echo "# Made by \`make lock\`: what the CUDA build of torch needs besides the train lock. Do not edit."

@@ -1,33 +1,27 @@
 """The way to the volume: a process beside it that runs remote.py, and talks by its standard input and output."""
 
 import contextlib
+import inspect
 import json
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sightline.errors import SightlineError
+from sightline.services.runs import live_files
 
 # The program comes by the pipe: a command line has room for a few kB only on its way through proxies. The alarm ends
-# a process that never gets it.
-START = """
-import os, signal, sys
-def take(count):
-    data = b""
-    while len(data) < count:
-        part = os.read(0, count - len(data))
-        if not part:
-            sys.exit(1)
-        data += part
-    return data
-sys.path = [place for place in sys.path if place]
-signal.alarm(60)
-program = take(int(take(8)))
-signal.alarm(0)
-exec(compile(program, "sync", "exec"), {"__name__": "__main__"})
-"""
+# a process that never gets it. -P: what lies in the pod's working folder is no library.
+START = (
+    "-P",
+    "-c",
+    "import signal, sys; signal.alarm(60); exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))",
+)
+SILENCE_SECONDS = 60.0
 
 
 class LostError(SightlineError):
@@ -38,35 +32,70 @@ class HeldError(SightlineError):
     """Somebody else is at it."""
 
 
-class Pipe(Protocol):
-    """Bytes to and from a process."""
+class Door:
+    """A volume that can be reached.
 
-    def send(self, data: bytes) -> None:
-        """Send bytes."""
+    Attributes:
+        name: what to call it, to a person.
+        volume: where it is mounted there.
+    """
 
-    def receive(self) -> bytes:
-        """The next bytes, however many; none when the process has ended."""
+    name: str
+    volume: str
 
-    def last_words(self) -> str:
-        """What the process complained about before it ended."""
+    def open(self) -> contextlib.AbstractContextManager["Channel"]:
+        """Start remote.py beside the volume; it ends with the block."""
+        raise NotImplementedError
+
+
+class FolderDoor(Door):
+    """A volume that is mounted on this machine."""
+
+    def __init__(self, volume: Path) -> None:
+        self.volume = str(volume.resolve())
+        self.name = str(volume)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator["Channel"]:
+        """Start remote.py here."""
+        ours, theirs = socket.socketpair()
+        with ours, tempfile.TemporaryFile() as complaints:
+            with theirs:
+                end = theirs.fileno()
+                process = subprocess.Popen(
+                    [sys.executable, *START], stdin=end, stdout=end, stderr=complaints, start_new_session=True
+                )
+            try:
+                with contextlib.closing(Channel(ours, lambda: _last_words(process, complaints))) as channel:
+                    yield channel
+            finally:
+                _end(process)
 
 
 class Channel:
     """Messages to and from remote.py."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._waiting = b""
-        program = Path(__file__).with_name("remote.py").read_bytes()
-        self.send(b"%8d" % len(program) + program)
+    def __init__(self, line: socket.socket, last_words: Callable[[], str]) -> None:
+        """Start it.
+
+        Args:
+            line: leads to a Python that runs START.
+            last_words: waits for its end, and returns what it complained of or how it ended.
+        """
+        line.settimeout(SILENCE_SECONDS)
+        self._line, self._heard, self._last_words = line, line.makefile("rb"), last_words
+        program = (inspect.getsource(live_files) + Path(__file__).with_name("remote.py").read_text("utf-8")).encode()
+        self.write(b"%d\n" % len(program) + program)
 
     def say(self, message: object) -> None:
         """Send a message."""
-        self.send(json.dumps(message).encode() + b"\n")
+        self.write(json.dumps(message).encode() + b"\n")
 
-    def send(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Send bytes as they are."""
-        self._pipe.send(data)
+        # A process that has ended is noticed at the next answer, which says more.
+        with contextlib.suppress(ConnectionError), self._alive():
+            self._line.sendall(data)
 
     def hear(self) -> dict[str, Any]:
         """The next message.
@@ -76,86 +105,56 @@ class Channel:
             LostError: the process has ended, or cannot be heard.
             SightlineError: it could not do what it was asked for.
         """
-        while True:
-            message = json.loads(self._line())
-            if "held" in message:
-                raise HeldError(
-                    f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that is through."
-                )
-            if "failed" in message:
-                raise SightlineError(f"The volume cannot be synced: {message['failed']}.")
-            if "busy" not in message:
-                return message
+        while (line := self._line_heard()) == b"\n":
+            pass  # a sign of life
+        if not line.endswith(b"\n"):
+            raise _lost(self._last_words())
+        message = json.loads(line)
+        if "held" in message:
+            raise HeldError(
+                f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that is through."
+            )
+        if "failed" in message:
+            raise SightlineError(f"The volume cannot be synced: {message['failed']}.")
+        return message
 
-    def _line(self) -> bytes:
-        while b"\n" not in self._waiting:
-            received = self._pipe.receive()
-            if not received:
-                raise LostError(
-                    "The process beside the volume, or the connection to it, ended before it had answered"
-                    f"{self._pipe.last_words()}. The live copy is whole, the old one or the new one: sync again."
-                )
-            self._waiting += received
-        line, _, self._waiting = self._waiting.partition(b"\n")
-        return line
+    def close(self) -> None:
+        """Let the process end."""
+        self._heard.close()
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
 
-
-class Door(Protocol):
-    """A volume that can be reached."""
-
-    @property
-    def name(self) -> str:
-        """What to call it, to a person."""
-
-    @property
-    def volume(self) -> str:
-        """Where it is mounted there."""
-
-    def open(self) -> contextlib.AbstractContextManager[Channel]:
-        """Start remote.py beside the volume; it ends with the block."""
-
-
-class FolderDoor:
-    """A volume that is mounted on this machine."""
-
-    def __init__(self, volume: Path) -> None:
-        self.volume = str(volume.resolve())
-        self.name = str(volume)
+    def _line_heard(self) -> bytes:
+        with contextlib.suppress(ConnectionError), self._alive():
+            return self._heard.readline()
+        return b""
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Channel]:
-        """Start remote.py here."""
-        process = subprocess.Popen(
-            [sys.executable, "-c", START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+    def _alive(self) -> Iterator[None]:
         try:
-            yield Channel(_ProcessPipe(process))
-        finally:
-            assert process.stdin and process.stdout
-            process.stdin.close()
-            process.wait()
-            process.stdout.close()
+            yield
+        except TimeoutError:
+            self.close()
+            raise _lost(f"nothing was heard of it for {SILENCE_SECONDS:.0f} s") from None
 
 
-class _ProcessPipe:
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+def _lost(why: str) -> LostError:
+    return LostError(
+        f"The process beside the volume, or the connection to it, ended before it had answered{f' ({why})' if why else ''}. "
+        "The live copy is whole, the old one or the new one: sync again."
+    )
 
-    def send(self, data: bytes) -> None:
-        assert self._process.stdin
-        # A process that has ended is noticed at the next answer, which says more.
-        with contextlib.suppress(BrokenPipeError):
-            while data:
-                data = data[self._process.stdin.write(data) or 0 :]
 
-    def receive(self) -> bytes:
-        assert self._process.stdout
-        return self._process.stdout.read(1 << 16)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(SILENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
-    def last_words(self) -> str:
-        status = self._process.wait()
-        return f" (killed by signal {-status})" if status < 0 else f" (exit {status})"
+
+def _last_words(process: subprocess.Popen[bytes], complaints: Any) -> str:
+    status = process.wait()
+    complaints.seek(0)
+    lines = complaints.read().decode(errors="replace").splitlines()
+    return lines[-1] if lines else f"killed by signal {-status}" if status < 0 else f"exit {status}"

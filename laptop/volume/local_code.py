@@ -4,15 +4,14 @@ import getpass
 import hashlib
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.runs.closure import digest_contents
-from sightline.services.runs.freeze import PACKAGE, check_syntax, list_files
-
-CHUNK = 1 << 16  # bytes; what one message to a pod carries well
+from sightline.services.runs.freeze import PACKAGE, check_syntax
+from sightline.services.runs.live_files import list_files
 
 
 class ChangedWhileSentError(SightlineError):
@@ -38,22 +37,6 @@ class LocalCode:
         """What the snapshot step would call its code_digest."""
         return digest_of(self.files)
 
-    def read(self, path: str) -> Iterator[bytes]:
-        """A file's bytes, in pieces.
-
-        Raises:
-            ChangedWhileSentError: they are not as many as when the code was read.
-        """
-        left = self.sizes[path]
-        with (self.folder / path).open("rb") as handle:
-            for piece in iter(lambda: handle.read(CHUNK), b""):
-                left -= len(piece)
-                if left < 0:
-                    break
-                yield piece
-        if left:
-            raise ChangedWhileSentError(f"{path} was changed while it was sent. Nothing was replaced: sync again.")
-
 
 def read_code(folder: Path) -> LocalCode:
     """Read the helper code in a folder.
@@ -78,18 +61,6 @@ def read_code(folder: Path) -> LocalCode:
 def digest_of(files: Mapping[str, str]) -> str:
     """The code_digest of files: path -> SHA-256 of the content."""
     return digest_contents({Path(path): sha256 for path, sha256 in files.items()})
-
-
-def times_of(folder: Path) -> Mapping[Path, tuple[int, int]]:
-    """Time and size of every file: when they differ from those of before, somebody saved one."""
-    times = {}
-    for path in list_files(folder):
-        try:
-            found = (folder / path).stat()
-        except FileNotFoundError:  # gone meanwhile: the next look tells
-            continue
-        times[path] = (found.st_mtime_ns, found.st_size)
-    return times
 
 
 def origin_of(folder: Path) -> dict[str, str | bool]:

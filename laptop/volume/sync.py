@@ -1,5 +1,6 @@
 """Put helper code on the volume, and tell what lies there."""
 
+import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +11,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from laptop.volume.doors import Channel, Door
+from laptop.volume.doors import Door
 from laptop.volume.local_code import ChangedWhileSentError, LocalCode, digest_of, origin_of, read_code
 from sightline.errors import SightlineError
-from sightline.services.runs.freeze import JUNK_ENDINGS, JUNK_NAMES
 
 SHOWN_NAMES = 10
 LARGE = 2_000_000  # bytes; whoever sends more wants to see how far it is
@@ -30,16 +30,15 @@ class LiveCopy:
     Attributes:
         files: path -> SHA-256 of the content; empty when there is none.
         record: what the sync that brought it wrote down: who, when, commit, dirty, digest, files. None: no sync did.
-        copy: its folder in `copies/`; "" for a folder that lies elsewhere.
     """
 
     files: Mapping[str, str]
     record: Mapping[str, Any] | None
-    copy: str
 
     def edited(self) -> list[str]:
         """The files that differ from what the last sync brought; none when no sync did."""
-        return _differing(self.record["files"], self.files) if self.record else []
+        before, now = (self.record["files"] if self.record else self.files), self.files
+        return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
 
 
 def sync(source: Path, door: Door, force: bool) -> str:
@@ -59,10 +58,9 @@ def sync(source: Path, door: Door, force: bool) -> str:
     code = read_code(source)
     origin = origin_of(source)
     with door.open() as channel:
-        channel.say(_request(door, sync=True, who=origin["who"]))
-        live = _live(channel.hear())
+        channel.say({"volume": door.volume, "sync": True, "who": origin["who"]})
+        live = LiveCopy(**channel.hear())
         if live.files == code.files and live.record and not live.edited():
-            channel.say({"files": {}})
             return f"code_digest {code.digest}: {door.name} has it already, nothing sent"
         edited = [path for path in live.edited() if live.files.get(path) != code.files.get(path)]
         if edited and not force:
@@ -71,8 +69,7 @@ def sync(source: Path, door: Door, force: bool) -> str:
                 f"{source}, or replace them with --force (the edited copy is kept on the volume)."
             )
         changed = [path for path, sha256 in code.files.items() if live.files.get(path) != sha256]
-        record = {**origin, "digest": code.digest, "files": code.files}
-        channel.say({"files": code.files, "sent": {path: code.sizes[path] for path in changed}, "record": record})
+        channel.say({**origin, "digest": code.digest, "files": code.files})
         _send(channel, code, changed)
         done = channel.hear()
     _check(done, source)
@@ -85,8 +82,8 @@ def sync(source: Path, door: Door, force: bool) -> str:
 def show_status(source: Path, door: Door) -> str:
     """Say what lies on a volume: its digest, whether it is the same as here, who synced it, and whether it was edited."""
     with door.open() as channel:
-        channel.say(_request(door, sync=False))
-        live = _live(channel.hear())
+        channel.say({"volume": door.volume, "sync": False})
+        live = LiveCopy(**channel.hear())
     if not live.files:
         return f"{door.name} holds no helper code yet: python pipeline.py sync"
     code = read_code(source)
@@ -106,26 +103,26 @@ def show_status(source: Path, door: Door) -> str:
     return "\n".join(lines)
 
 
-def _request(door: Door, **more: object) -> dict[str, object]:
-    return {"volume": door.volume, "junk": [JUNK_NAMES, JUNK_ENDINGS], **more}
-
-
-def _live(message: Mapping[str, Any]) -> LiveCopy:
-    files = {path: sha256 for path, (sha256, _) in message["files"].items()}
-    return LiveCopy(files, message["record"], message["copy"])
-
-
-def _send(channel: Channel, code: LocalCode, paths: list[str]) -> None:
+def _send(pipe: Any, code: LocalCode, paths: list[str]) -> None:
     total = sum(code.sizes[path] for path in paths)
     columns = ("sending", BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     hidden = total < LARGE or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with (
+        Progress(*columns, console=console, transient=True, disable=hidden) as progress,
+        tarfile.open(fileobj=pipe, mode="w|") as stream,
+    ):
         task = progress.add_task("", total=total)
         for path in paths:
-            for piece in code.read(path):
-                channel.send(piece)
-                progress.advance(task, len(piece))
+            member = tarfile.TarInfo(path)
+            member.size = code.sizes[path]
+            try:
+                with progress.open(code.folder / path, "rb", total=total, task_id=task) as handle:
+                    stream.addfile(member, handle)
+            except OSError:  # shorter now, or gone
+                raise ChangedWhileSentError(
+                    f"{path} was changed while it was sent. Nothing was replaced: sync again."
+                ) from None
 
 
 def _check(done: Mapping[str, Any], source: Path) -> None:
@@ -157,10 +154,6 @@ def _synced(record: Mapping[str, Any] | None) -> str:
     dirty = " with uncommitted changes" if record["dirty"] else ""
     when = datetime.fromisoformat(record["when"]).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"synced by {record['who']} on {when} from {commit}{dirty}"
-
-
-def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
 def _names(paths: list[str]) -> str:

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from laptop.volume.doors import Door, HeldError, LostError
-from laptop.volume.local_code import ChangedWhileSentError, times_of
+from laptop.volume.local_code import ChangedWhileSentError
 from laptop.volume.sync import EditedError, sync
+from sightline.errors import SightlineError
 from sightline.services.runs.freeze import BrokenCodeError
+from sightline.services.runs.live_files import JUNK_ENDINGS, JUNK_NAMES
 
-SECONDS_BETWEEN_LOOKS = 0.5
+SETTLED_MILLISECONDS = 500  # an editor saves several files at once
 LONGEST_PAUSE_SECONDS = 30.0
 
 
@@ -21,11 +24,23 @@ def watch(source: Path, door: Door, force: bool, say: Callable[[str], None]) -> 
     sync at work are tried again, after ever longer pauses.
 
     Raises:
-        SightlineError: what trying again does not mend: no access, no such folder.
+        SightlineError: what trying again does not mend: no access, no such folder, no watchfiles.
     """
+    try:
+        import watchfiles
+    except ModuleNotFoundError:
+        raise SightlineError(
+            "sync --watch needs watchfiles, which is not installed here; `make setup` installs it."
+        ) from None
+
+    source = source.resolve()
+    changes = watchfiles.watch(
+        source, watch_filter=partial(_is_code, source), rust_timeout=SETTLED_MILLISECONDS, yield_on_timeout=True
+    )
     pause = 0.0
     while True:
-        times = _settled(source)
+        if source.is_dir():  # else sync says so
+            next(changes)  # from here on they are collected, also while a sync is at work
         try:
             say(sync(source, door, force))
         except (LostError, HeldError) as error:
@@ -38,15 +53,11 @@ def watch(source: Path, door: Door, force: bool, say: Callable[[str], None]) -> 
         except (BrokenCodeError, EditedError) as error:
             say(f"{error}\n  waiting for the next change")
         pause = 0.0
-        while times_of(source) == times:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        while not next(changes):
+            pass
 
 
-def _settled(source: Path) -> object:
-    """The files' times, once nothing has changed for a moment: an editor saves several at once."""
-    times = times_of(source)
-    while True:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-        if (now := times_of(source)) == times:
-            return times
-        times = now
+def _is_code(source: Path, _: Any, changed: str) -> bool:
+    path = Path(changed).relative_to(source)
+    hidden = any(part.startswith(".") or part in JUNK_NAMES for part in path.parts)
+    return not hidden and not changed.endswith(JUNK_ENDINGS)

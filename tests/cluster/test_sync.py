@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from laptop.volume.pod import PodDoor
-from sightline.services.runs.freeze import list_files
+from sightline.services.runs.live_files import list_files
 from tests.cluster.deployed import Deployed, deployed
 from tests.cluster.kube import Kube
-from tests.functional.test_sync import DYING_LAPTOP, digest, edit, wait_for
+from tests.functional.test_sync import DYING_LAPTOP, MESSAGE, digest, edit, wait_for
 from tests.ports import closed_port
 from tests.workspace import REPOSITORY, run_pipeline
 
@@ -137,14 +137,14 @@ def test_an_edit_on_the_claim_is_refused_by_name_and_kept_when_forced(installati
     assert installation.helper("cat", f"/shared_volume/{kept[1]}/sightline/part_1/module_1.py") == "MINE = 1\n"
 
 
-@pytest.mark.parametrize("message", [3, 4, 40, 204])
+@pytest.mark.parametrize("message", [3, 4, 40, 204, 205, 206])
 def test_the_laptop_is_killed_half_way_and_leaves_the_old_or_the_new_code_and_no_lock(
     installation, source, tmp_path, message
 ):
-    """Messages 1 to 3 open the conversation, 4 says what will come, 5 to 204 are the files, one each."""
+    """Messages 1 to 3 open the conversation, 4 says what will come, 5 to 204 are the files, 205 ends them, 206 is the answer."""
     synced(installation.kube, source, "--force")
     for file in source.rglob("*.py"):
-        file.write_text(f"MESSAGE = {message}\n")
+        file.write_text(MESSAGE.format(f"NUMBER_{message:03}"))
     old, new = on_the_claim(installation), here(source)
     killed = subprocess.run(
         [sys.executable, "-c", DYING_LAPTOP, str(message), *arguments(installation.kube, source)],
@@ -187,7 +187,7 @@ def test_of_two_syncs_at_once_the_second_is_told_whose_the_first_is(installation
     edit(source, "sightline/part_0/module_0.py", "SECOND = True\n")
     door = PodDoor.find(str(installation.kube.config), None, installation.kube.namespace)
     with door.open() as channel:
-        channel.say({"volume": door.volume, "junk": [[], []], "sync": True, "who": "ann@laptop"})
+        channel.say({"volume": door.volume, "sync": True, "who": "ann@laptop"})
         channel.hear()
         assert re.search(
             r"being synced by ann@laptop since 20\S+ \d\d:\d\d:\d\d UTC", refused(installation.kube, source)

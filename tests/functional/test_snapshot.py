@@ -21,7 +21,8 @@ from sightline.annotations import regions as coco
 from sightline.publish.annotations import publish_annotations
 from sightline.services.runs import freeze as snapshot
 from sightline.services.runs.closure import digest_files
-from sightline.services.runs.freeze import STEPS, BrokenCodeError, Snapshot, freeze, list_files
+from sightline.services.runs.freeze import STEPS, BrokenCodeError, Snapshot, freeze
+from sightline.services.runs.live_files import list_files
 from sightline.steps.evaluate.report import render_evaluation_report
 from sightline.steps.record.report import render_data_report
 from sightline.steps.testing.report import render_test_report
@@ -441,13 +442,13 @@ def test_a_file_that_an_editor_has_emptied_to_fill_it_again_is_waited_for(volume
 @pytest.mark.slow
 def test_code_that_is_written_to_all_the_time_is_refused_by_name(volume, monkeypatch):
     monkeypatch.setattr("sightline.services.runs.freeze.EDITED_SECONDS", 1.0)
-    plain_stamps = snapshot._stamps
+    plain_stamps = snapshot.stamp_files
 
     def stamps(folder: Path) -> object:
         append(volume, "sightline/train/losses.log", "0.7")  # just before every look
         return plain_stamps(folder)
 
-    monkeypatch.setattr(snapshot, "_stamps", stamps)
+    monkeypatch.setattr(snapshot, "stamp_files", stamps)
     with pytest.raises(BrokenCodeError, match=r"written to for 1 s, at last sightline/train/losses\.log"):
         frozen(volume)
     assert list((volume / "releases").iterdir()) == []

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from laptop.volume import doors
 from laptop.volume import sync as laptop_sync
 from laptop.volume.doors import FolderDoor, HeldError, LostError
 from laptop.volume.local_code import ChangedWhileSentError
 from laptop.volume.sync import EditedError
 from sightline import errors
 from sightline.services.runs.closure import digest_files
-from sightline.services.runs.freeze import freeze, list_files
+from sightline.services.runs.freeze import freeze
+from sightline.services.runs.live_files import list_files
 from tests.live_code import append, copy_live
 from tests.workspace import REPOSITORY, run_pipeline
 
@@ -33,7 +35,7 @@ Done = subprocess.CompletedProcess[str]
 # What a test puts into the process beside the volume, by a module that Python imports at its start. The audit hook is
 # called before the process opens, renames, links or removes anything; `at_volume` says whether that is on the volume.
 BESIDE = """
-import os, signal, sys, time
+import io, os, signal, sys, time
 def at_volume(event, arguments):
     if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         return False
@@ -73,12 +75,15 @@ EDIT_BEFORE_SWITCH = """
     sys.addaudithook(edit)
 """
 TAP = """
-    output, plain_read = open(os.environ["OUTPUT"], "wb", buffering=0), os.read
-    def read(descriptor, size):
-        data = plain_read(descriptor, size)
-        output.write(data if descriptor == 0 else b"")
-        return data
-    os.read = read
+    class Tap(io.RawIOBase):
+        output, source = open(os.environ["OUTPUT"], "wb", buffering=0), sys.stdin.buffer.raw
+        def readable(self):
+            return True
+        def readinto(self, room):
+            size = self.source.readinto(room)
+            self.output.write(room[:size])
+            return size
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(Tap()))
 """
 NO_EXCHANGE = """
     import ctypes
@@ -87,6 +92,14 @@ NO_EXCHANGE = """
 FULL = """
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+"""
+LONG_BEFORE_SWITCH = """
+    plain_sleep = time.sleep
+    time.sleep = lambda seconds: plain_sleep(min(seconds, 0.2))
+    sys.addaudithook(lambda event, _: plain_sleep(3) if event == "os.symlink" else None)
+"""
+STOPPED = """
+    os.kill(os.getpid(), signal.SIGSTOP)
 """
 IMPATIENT = """
     plain_alarm = signal.alarm
@@ -577,6 +590,9 @@ def test_the_process_beside_the_volume_is_killed_before_each_thing_it_does(
     assert may_be_missing or missing == 0
 
 
+MESSAGE = "{} = True\n".ljust(9720, "#")
+"""A file that makes one message to the process beside the volume: with its tar header as much as tar writes at once."""
+
 DYING_LAPTOP = """
 import os, signal, sys
 left = int(sys.argv[1])
@@ -590,7 +606,7 @@ def dying(method):
             os.kill(os.getpid(), signal.SIGKILL)
         return method(*arguments)
     return call
-Channel.send, Channel.hear = dying(Channel.send), dying(Channel.hear)
+Channel.write, Channel.hear = dying(Channel.write), dying(Channel.hear)
 from laptop.cli import main
 sys.exit(main(sys.argv[2:]))
 """
@@ -600,7 +616,7 @@ sys.exit(main(sys.argv[2:]))
 def test_the_laptops_process_is_killed_before_each_message(few, volume, tmp_path):
     laptop_sync.sync(few, FolderDoor(volume), force=False)
     for number in range(FEW):
-        edit(few, f"sightline/part_{number % 2}/module_{number}.py", "EDITED = True\n")
+        edit(few, f"sightline/part_{number % 2}/module_{number}.py", MESSAGE.format("EDITED"))
     old = live_digest(volume)
     for at in range(1, 50):
         shutil.rmtree(tmp_path / "now", ignore_errors=True)
@@ -614,7 +630,7 @@ def test_the_laptops_process_is_killed_before_each_message(few, volume, tmp_path
         wait_for(partial(succeeds, few, now), "the lock outlived the laptop's process")
         assert live_digest(now) == digest(few)
         assert left_behind(now) == []
-    assert at == 5 + FEW + 1, "the process was not killed at every message"
+    assert at == 6 + FEW + 1, "the process was not killed at every message"
 
 
 @pytest.mark.slow
@@ -647,11 +663,30 @@ def test_the_process_beside_the_volume_ends_when_nothing_is_heard_of_the_laptop(
         monkeypatch.setenv(name, value)
     door = FolderDoor(volume)
     with door.open() as channel:
-        channel.say({"volume": door.volume, "junk": [[], []], "sync": True, "who": "ann@laptop"})
+        channel.say({"volume": door.volume, "sync": True, "who": "ann@laptop"})
         assert channel.hear()["files"] == {}
         with pytest.raises(LostError, match=r"ended before it had answered \(exit 1\)"):
             channel.hear()
         assert succeeds(source, volume)
+
+
+@pytest.mark.slow
+def test_the_laptop_gives_up_when_nothing_is_heard_of_the_process_beside_the_volume(few, volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(doors, "SILENCE_SECONDS", 1.0)
+    for name, value in hooked(tmp_path, STOPPED).items():
+        monkeypatch.setenv(name, value)
+    (few / "large.bin").write_bytes(bytes(1_000_000))  # more than a pipe holds: sending, too, must end
+    with pytest.raises(LostError, match=r"nothing was heard of it for 1 s"):
+        laptop_sync.sync(few, FolderDoor(volume), force=False)
+
+
+@pytest.mark.slow
+def test_a_process_beside_the_volume_that_takes_long_gives_signs_of_life(few, volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(doors, "SILENCE_SECONDS", 1.5)
+    for name, value in hooked(tmp_path, LONG_BEFORE_SWITCH).items():
+        monkeypatch.setenv(name, value)
+    laptop_sync.sync(few, FolderDoor(volume), force=False)
+    assert live_digest(volume) == digest(few)
 
 
 # Snapshots beside syncs
@@ -732,6 +767,9 @@ class Watching:
     def line(self) -> str:
         return self._lines.get(timeout=60)
 
+    def nothing_said(self) -> bool:
+        return self._lines.empty()
+
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:
@@ -790,6 +828,32 @@ def test_watch_tries_again_when_the_connection_is_lost(source, volume, watch, tm
     assert "trying again in 1 s" in watching.line()
     assert "200 of 200 files" in watching.line()
     assert live_digest(volume) == digest(source)
+
+
+@pytest.mark.slow
+def test_watch_passes_over_what_editors_leave_and_takes_what_is_saved_while_it_syncs(source, volume, watch, tmp_path):
+    paused = tmp_path / "paused"
+    watching = watch(**hooked(tmp_path, WAIT_BEFORE_SWITCH, OUTPUT=paused))
+    wait_for(paused.exists)
+    for junk in (".git/index", "sightline/__pycache__/x.pyc", "sightline/.x.py.swp", "sightline/x.py~"):
+        edit(source, junk, "junk(")
+    edit(source, text="WHILE_IT_SYNCED = True\n")
+    paused.unlink()
+    assert "200 of 200 files" in watching.line()
+    wait_for(paused.exists)
+    paused.unlink()
+    assert "1 of 200 files" in watching.line()
+    edit(source, ".git/index", "junk again")
+    time.sleep(1.5)
+    assert watching.nothing_said()
+
+
+def test_watch_without_its_library_says_how_to_get_it(source, volume, tmp_path):
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text("import sys\nsys.modules['watchfiles'] = None\n")
+    done = sync(source, volume, "--watch", environment={"PYTHONPATH": str(tmp_path / "hook")})
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "needs watchfiles" in done.stderr and "make setup" in done.stderr
 
 
 def test_watch_ends_when_trying_again_cannot_help(tmp_path, source):

@@ -15,10 +15,10 @@ NO_LOCKS = {REQUIREMENTS / "overrides.txt"}
 """Input of the resolver."""
 
 EXTRAS = {
-    "submit": (),
+    "submit": ("watch",),
     "data": ("data",),
     "train": ("train",),
-    "dev": ("data", "train", "test"),
+    "dev": ("data", "train", "watch", "test"),
     "annotate": ("annotate",),
 }
 """Lock -> the extras it holds besides what every command needs; as in docker/requirements/lock.sh."""

@@ -21,24 +21,19 @@ from sightline.errors import SightlineError, nearest
 from sightline.processes.folders import private_folder
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
 from sightline.services.runs.homes import CONFIGS, config_file, config_names, recipe_file, recipe_folder
+from sightline.services.runs.live_files import Stamp, list_files, stamp_files
 from sightline.services.runs.recipe_keys import METRICS_FILE, keep_recorded, write_metrics
 from sightline.services.runs.releases import take_release
 
 log = logging.getLogger(__name__)
 
 STEPS = ("record", "train", "evaluate", "test")
-Stamp = tuple[int, int, int]
-"""A file's time of change, size and number: when they stay, nobody has written to it."""
-
 QUIET_NANOSECONDS = 200_000_000
 """An editor empties a file and fills it again, and saves several files, within less."""
 PAUSE_SECONDS = 0.1
 EDITED_SECONDS = 15.0
 ABSENT_SECONDS = 1.0
 """Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code."""
-
-JUNK_NAMES = ("__pycache__", ".ipynb_checkpoints")
-JUNK_ENDINGS = (".pyc", ".swp", ".tmp", "~")
 
 
 class BrokenCodeError(SightlineError):
@@ -118,10 +113,10 @@ def _copy_live(code: Path, target: Path) -> None:
     live = code.resolve()
     while True:
         with contextlib.suppress(FileNotFoundError):  # edited, or an old copy that was removed just now
-            before = _stamps(live)
+            before = stamp_files(live)
             if _is_quiet(before, target.parent):
                 _copy(live, target, before)
-                if _stamps(live) == before and (target / PACKAGE / "__init__.py").is_file():
+                if stamp_files(live) == before and (target / PACKAGE / "__init__.py").is_file():
                     return
         shutil.rmtree(target, ignore_errors=True)
         there = (live / PACKAGE / "__init__.py").is_file()
@@ -136,14 +131,6 @@ def _copy_live(code: Path, target: Path) -> None:
             )
         time.sleep(PAUSE_SECONDS)
         live = live if there else code.resolve()
-
-
-def _stamps(folder: Path) -> dict[Path, Stamp]:
-    stamps = {}
-    for file in list_files(folder):
-        found = (folder / file).stat()
-        stamps[file] = (found.st_mtime_ns, found.st_size, found.st_ino)
-    return stamps
 
 
 def _is_quiet(stamps: Mapping[Path, Stamp], private: Path) -> bool:
@@ -250,16 +237,6 @@ def _release(releases: Path, step: str, root: Path, files: list[Path], private: 
             if not release.is_dir():
                 raise
     return release
-
-
-def list_files(folder: Path) -> list[Path]:
-    """All files below a folder but what editors and Python leave there, relative to it."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name not in JUNK_NAMES and not name.startswith(".")]
-        paths = [Path(place, name) for name in names if not name.startswith(".") and not name.endswith(JUNK_ENDINGS)]
-        found += [path.relative_to(folder) for path in paths if path.is_file()]
-    return found
 
 
 def _copy(source: Path, target: Path, files: Iterable[Path]) -> None:
