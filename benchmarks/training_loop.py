@@ -63,9 +63,10 @@ def train(side: str, dataset_dir: Path, folder: Path) -> float:
     config = load_config(REPOSITORY / "shared_volume/configs/mask_rcnn_r18_small.py", overrides, classes)
     set_epochs(config, EPOCHS)
     if side == "sightline":
-        from sightline.steps.train.fit import fit
+        from sightline.steps.train.compute import fit
+        from sightline.tasks.task import Task
 
-        return fit(config, dataset_dir, classes, folder, "bbox_mAP", torch.device("cpu"))[1]
+        return fit(Task("detection"), config, dataset_dir, classes, folder, "bbox_mAP", torch.device("cpu"))[1]
     return train_bare(config, dataset_dir, classes, folder)
 
 

@@ -21,7 +21,8 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 def versions(category: str | None, as_json: bool) -> int:
     """Print every version as a table, newest last."""
-    from sightline.catalogue.listing import list_catalogue
+    from sightline.catalogue.listing import State, list_catalogue
+    from sightline.services.versioning.git import without_password
     from sightline.settings import settings
 
     listed = list_catalogue(settings(), category)
@@ -29,6 +30,8 @@ def versions(category: str | None, as_json: bool) -> int:
         _print_json(listed)
     elif listed:
         print(_versions_table(listed))
+        if any(one.state == State.LOST for one in listed):
+            print(f"lost: its tag is not in the dataset repository {without_password(settings().dataset_repo)}")
     else:
         print(f"no versions{f' of {category}' if category else ''} yet")
         print(f"next: python pipeline.py publish FOLDER --category {category or 'desk'} --version v0.1.0")

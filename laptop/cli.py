@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.parameters import STEPS
 from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
+from laptop.forwards.cli import add_connect
 from laptop.kubeflow.cli import add_commands
 from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
 from laptop.volume.cli import add_sync
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_annotate,
         _add_sample,
         add_sync,
+        add_connect,
     ):
         add(verbs, shared)
     add_commands(verbs, shared)
@@ -201,7 +203,7 @@ def _local(options: argparse.Namespace) -> int:
 
 
 def _versions(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace)
+    open_workspace(options.workspace, reads_storage=False)
     from laptop.catalogue import versions
 
     return versions(options.category, options.json)

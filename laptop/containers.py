@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
-from unittest import mock
 from urllib.parse import unquote, urlsplit
 
+from laptop.kfp_tasks import replaced
 from laptop.workspace import Workspace
 from sightline.errors import SightlineError
 
@@ -76,7 +76,7 @@ def containers(workspace: Workspace, run: str, images: Sequence[str], places: Se
                 network_mode="host",
                 **_gpus(engine),
             )
-            with mock.patch.object(docker_task_handler, "run_docker_container", _run_container):
+            with replaced(docker_task_handler, "run_docker_container", _run_container):
                 yield runner
     finally:
         engine.close()

@@ -51,6 +51,8 @@ IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
+FRAME, ERROR = "-" * 80, "error: "
+"""How a step's log ends whose error has a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ def require_names(request: Request) -> None:
     if not any(named):
         return
     from sightline.settings import settings
-    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training, find_task
+    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
+    from sightline.steps.snapshot.find import find_task
 
     place = settings()
     live = (place.volume / "code").resolve()
@@ -316,8 +319,16 @@ def _forget(workspace: Workspace, run: str, tasks: Mapping[str, Task]) -> None:
 
 
 def _reason(log: Path) -> list[str]:
-    """The last error in a log, or its last lines."""
+    """The error that a log ends with, or its last lines."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    framed = [
+        line
+        for above, line, below in zip(lines, lines[1:], lines[2:], strict=False)
+        if above == below == FRAME and line.startswith(ERROR)
+    ]
+    if framed:
+        return [framed[-1].removeprefix(ERROR)]
+    # Code that was frozen a while ago prints tracebacks.
     errors = [index for index, line in enumerate(lines) if line.startswith("sightline.") and "Error: " in line]
     if errors:
         return [lines[errors[-1]].partition(": ")[2]]

@@ -1,5 +1,6 @@
 """`pipeline.py publish`: make an annotation version."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,13 @@ def publish(
             "--task classification would take them"
         )
     if published.outcome.new:
-        where = "" if workspace == DEFAULT_WORKSPACE else f" --workspace {shlex.quote(str(workspace))}"
-        print(f"next: python pipeline.py local --category {category}{where}")
+        print(_next(category, workspace))
     return 0
+
+
+def _next(category: str, workspace: Path) -> str:
+    """What to type next. In a pod nothing is trained by hand, and nothing there can submit: the laptop does."""
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return f"next, on your laptop: python pipeline.py submit --category {category}"
+    where = "" if workspace == DEFAULT_WORKSPACE else f" --workspace {shlex.quote(str(workspace))}"
+    return f"next: python pipeline.py local --category {category}{where}"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIBRARY = REPOSITORY / "shared_volume"
+CONNECTED = "SIGHTLINE_CONNECTED"
+"""Set by `connect` where the storage lies on the cluster's volume: the namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,18 @@ class Workspace:
         return Path(os.environ["SIGHTLINE_VOLUME"])
 
 
-def open_workspace(folder: Path) -> Workspace:
-    """Point every setting that the environment leaves open into the folder, and make the library importable."""
+def open_workspace(folder: Path, reads_storage: bool = True) -> Workspace:
+    """Point every setting that the environment leaves open into the folder, and make the library importable.
+
+    Args:
+        folder: the workspace.
+        reads_storage: whether the command needs the storage.
+
+    Raises:
+        SightlineError: it does, and the settings are those of a cluster whose storage lies on its volume.
+    """
+    if reads_storage and os.environ.get(CONNECTED):
+        _refuse_storage()
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in {
@@ -36,6 +48,19 @@ def open_workspace(folder: Path) -> Workspace:
     _link_code(workspace.volume)
     use_library()
     return workspace
+
+
+def _refuse_storage() -> None:
+    """What this command stored here, the cluster's database and tags would name, and no pod would find."""
+    use_library()
+    from sightline.errors import SightlineError
+
+    namespace = os.environ[CONNECTED]
+    raise SightlineError(
+        f"This terminal has the settings of the cluster's namespace {namespace}, whose storage lies on its volume, which no laptop "
+        f"reaches. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
+        "/opt/sightline/pipeline.py …), or in a terminal without these settings."
+    )
 
 
 def use_library() -> None:

@@ -20,8 +20,12 @@ def serve_pods(
     asked: list[str] | None = None,
     events: Sequence[Any] = (),
     nodes: Sequence[Any] = (),
+    others: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
-    """A server of these pods, their logs and events, and of a workflow with these nodes; the address. With a status it refuses everything."""
+    """A server of these pods, their logs and events, of a workflow with these nodes, and of others by their paths; the address.
+
+    With a status it refuses everything.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802
@@ -32,6 +36,10 @@ def serve_pods(
             name = address.path.split("/pods")[-1].strip("/")
             if status != 200:
                 self._send(json.dumps({"kind": "Status", "code": status, "message": "refused"}), status)
+            elif "/pods" not in address.path and address.path.rpartition("/")[0].endswith(("/configmaps", "/cronjobs")):
+                found = (others or {}).get(address.path)
+                refusal = {"kind": "Status", "code": 404, "reason": "NotFound"}
+                self._send(json.dumps(found or refusal), 200 if found else 404)
             elif address.path == "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows":
                 workflow = {"status": {"nodes": {str(number): node for number, node in enumerate(nodes)}}}
                 self._send(json.dumps({"items": [workflow]}))

@@ -50,6 +50,7 @@ def _parts(value: Any, handler: Any) -> Any:
 T = TypeVar("T")
 Text = Annotated[str, WrapValidator(_text)]
 Number = Annotated[int, WrapValidator(_number)]
+Flag = Annotated[bool, WrapValidator(lambda value, _handler: value is True)]
 Moment = Annotated[datetime | None, WrapValidator(_moment)]
 Values = Annotated[dict[str, Any], WrapValidator(_mapping)]
 Part = Annotated[T, WrapValidator(_part)]
@@ -192,7 +193,7 @@ class Schedule(Answer):
     status: Text = ""
     created_at: Moment = None
     max_concurrency: Number = 0
-    no_catchup: Annotated[bool, WrapValidator(lambda value, _handler: value is True)] = False
+    no_catchup: Flag = False
     trigger: Part[Trigger] = Trigger()
 
 

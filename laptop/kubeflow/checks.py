@@ -2,18 +2,25 @@
 
 import argparse
 import json
-import os
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.parameters import ANNOTATION_VERSION, CATEGORY, CONFIG, PARAMETERS
+from components.parameters import (
+    ANNOTATION_VERSION,
+    CATEGORY,
+    DATASET_VERSION,
+    PARAMETERS,
+    TEST_IMAGES,
+    Parameter,
+)
 from laptop.compiling import require_named_images
+from laptop.kubeflow.asked import SENT_ANYWAY, asked_of, require_keys, require_names
 from laptop.kubeflow.package import Package
-from laptop.kubeflow.sql import open_records
+from laptop.kubeflow.published import find_published
 from sightline.errors import SightlineError, nearest
+from sightline.versions import Kind
 
 QUANTITY = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(m|k|[KMGTPE]i?|[eE][+-]?\d+)?")
 """How Kubernetes writes an amount."""
@@ -22,7 +29,7 @@ SIZES = {each.name: kind for each in PARAMETERS for kind in each.pod.values() if
 """Parameter -> what it is the size of."""
 MOST_BYTES = 10_000
 """Of a run's parameters together, as JSON: what older servers take."""
-SENT_ANYWAY = "--no-check sends it all the same."
+MADE_BY: Mapping[Kind, str] = {"annotation": "`publish` makes one.", "dataset": "A run with record makes one."}
 
 
 def require_sound(options: argparse.Namespace, package: Package, arguments: Mapping[str, Any]) -> None:
@@ -37,8 +44,12 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
     if wrong := wrong_quantity(arguments):
         raise SightlineError(wrong)
     _require_size(arguments)
-    _require_config(str(CONFIG.value_in(arguments) or ""))
-    _require_annotations(options.workspace, package, arguments)
+    if CATEGORY.name not in arguments:
+        return  # somebody else's pipeline
+    asked = asked_of(arguments)
+    require_keys(asked, package.steps)
+    version, task = _require_published(options.workspace, package.steps, arguments)
+    require_names(asked, package.steps, task, f"{asked.category} {version}".strip())
 
 
 def _require_size(arguments: Mapping[str, Any]) -> None:
@@ -52,44 +63,37 @@ def _require_size(arguments: Mapping[str, Any]) -> None:
         )
 
 
-def _require_config(config: str) -> None:
-    """A config may lie on the volume alone, so that only what looks misspelt is refused."""
-    from sightline.services.runs.homes import config_file, config_names
+def _require_published(workspace: Path, steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """Whether there is something to train on, where the installation's SQL or Git can be reached.
 
-    code = Path(sys.modules["sightline"].__path__[0]).parent
-    if not config or (code / config_file(code, config)).is_file():
-        return
-    hint = nearest(config.removesuffix(".py"), config_names(code))
-    if "Did you mean" in hint:
-        raise SightlineError(f"There is no config {config} in this checkout.{hint} {SENT_ANYWAY}")
-    print(
-        f"warning: there is no config {config} in this checkout; the run ends at once unless it lies on the volume.{hint}",
-        file=sys.stderr,
-    )
-
-
-def _require_annotations(workspace: Path, package: Package, arguments: Mapping[str, Any]) -> None:
-    """Whether there is something to train on, where the cluster's SQL can be reached; a laptop's own knows nothing of it."""
-    if not os.environ.get("SIGHTLINE_DATABASE_URL") or "record" not in package.steps:
-        return
-    records = open_records(workspace)
-    if records.database is None:
-        return
-    from sightline.services.database.versions import list_versions
-
-    category, version = str(arguments.get(CATEGORY.name)), str(arguments.get(ANNOTATION_VERSION.name) or "")
-    rows = list_versions(records.database, kind="annotation")
-    known = sorted({row.category for row in rows})
-    if known and category not in known:
+    Returns:
+        its version and task; empty where they cannot be told.
+    """
+    kind, wanted = _read_by(steps, arguments)
+    published = find_published(workspace, kind) if kind else None
+    if kind is None or published is None:
+        return "", ""
+    category, version = str(arguments.get(CATEGORY.name)), str(arguments.get(wanted.name) or "")
+    versions = published.versions.get(category)
+    if not versions:
         raise SightlineError(
-            f"There are no annotations of the category {category}.{nearest(category, known)} `publish` makes a version of "
-            f"them. {SENT_ANYWAY}"
+            f"There is no {kind} version of the category {category}.{nearest(category, published.versions)} "
+            f"{MADE_BY[kind]} {SENT_ANYWAY}"
         )
-    versions = [row.version for row in rows if row.category == category]
-    if version and versions and version not in versions:
+    if version and version not in versions:
         raise SightlineError(
-            f"There is no annotation version {version} of {category}; the newest is {versions[-1]}. {SENT_ANYWAY}"
+            f"There is no {kind} version {version} of {category}; the newest is {versions[-1]}. {SENT_ANYWAY}"
         )
+    chosen = version or versions[-1]
+    return chosen, published.tasks.get((category, chosen), "")
+
+
+def _read_by(steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[Kind | None, Parameter]:
+    """The kind of version that a pipeline of these steps reads and does not make, and the parameter that names it."""
+    if "record" in steps:
+        return "annotation", ANNOTATION_VERSION
+    reads = {"train", "evaluate"} & set(steps) or ("test" in steps and not arguments.get(TEST_IMAGES.name))
+    return ("dataset" if reads else None), DATASET_VERSION
 
 
 def wrong_quantity(arguments: Mapping[str, Any]) -> str:

@@ -61,13 +61,19 @@ def reason_in(log: str) -> str:
     return sentence(EXECUTOR.sub("", OUR_PREFIX.sub("", lines[-1])))
 
 
+def ends_framed(lines: Iterable[str], reason: str) -> bool:
+    """Whether what a step printed ends with this reason in a frame, which the eye finds without a second one."""
+    last = [line for each in lines if (line := each.rstrip())]
+    return bool(last) and bool(RULE.fullmatch(last[-1])) and sentence(reason) in sentence(_framed(last))
+
+
 def _framed(lines: list[str]) -> str:
     inside: list[str] = []
     for line in reversed(lines[:-1]):
         if RULE.fullmatch(line):
             break
         inside.append(EDGE.sub("", line).strip())
-    return " ".join(reversed(inside)).removeprefix("reason: ")
+    return re.sub(r"^(reason|error): ", "", " ".join(reversed(inside)))
 
 
 def _raised(lines: list[str]) -> str:

@@ -3,7 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TextIO
 
@@ -11,7 +12,7 @@ from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
 from laptop.kubeflow.find import find_run_id
-from laptop.kubeflow.log_text import own_lines
+from laptop.kubeflow.log_text import ends_framed, own_lines
 from laptop.kubeflow.pod_answers import Pod
 from laptop.kubeflow.pod_state import age_of, place_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
@@ -23,6 +24,7 @@ from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, st
 from sightline.errors import SightlineError
 
 SECONDS_BETWEEN_LOOKS = 2.0
+LONGEST_FRAME = 60  # lines
 
 
 def logs(options: argparse.Namespace) -> int:
@@ -39,12 +41,13 @@ def logs(options: argparse.Namespace) -> int:
     namespace = namespace_of(server, access)
     asked = _Asked(run_id, options.step, server, records, Glance(namespace))
     try:
-        printed = _Printing(open_pods(namespace), asked, options.follow, options.raw).all()
+        printing = _Printing(open_pods(namespace), asked, options.follow, options.raw)
+        printed = printing.all()
     except SightlineError as error:
         return _elsewhere(str(error), asked)
     if not printed:
         return _without_pods(asked)
-    _print_reasons(asked, sys.stderr if options.raw else sys.stdout)
+    _print_reasons(asked, sys.stderr if options.raw else sys.stdout, printing.end)
     return 0
 
 
@@ -82,6 +85,8 @@ class _Printing:
     asked: _Asked
     follow: bool
     raw: bool
+    end: deque[str] = field(default_factory=lambda: deque(maxlen=LONGEST_FRAME))
+    """The newest lines of a step's own that were printed."""
     _seen: set[str] = field(default_factory=set)
     _told: str = ""
 
@@ -96,6 +101,7 @@ class _Printing:
                 for line in lines if self.raw else own_lines(lines):
                     sys.stdout.write(line)
                     sys.stdout.flush()
+                    self.end.append(line)
             if not self.follow or self._is_over(run):
                 return bool(self._seen)
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -150,9 +156,10 @@ def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:
     yield from pods.lines(name, follow)
 
 
-def _print_reasons(asked: _Asked, out: TextIO) -> None:
+def _print_reasons(asked: _Asked, out: TextIO, before: Sequence[str] = ()) -> None:
+    """Print why steps failed, except for a reason with which what was printed `before` ends, in a frame of the step's own."""
     for row in asked.rows(asked.run()):
-        if row.failed:
+        if row.failed and not ends_framed(before, row.reason):
             print_framed(f"reason: {row.name} failed: {row.reason}", out)
 
 

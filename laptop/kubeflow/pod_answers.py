@@ -1,6 +1,6 @@
-"""What Kubernetes says of pods and events, read as tolerantly as a server's answers: any field may be missing or null."""
+"""What Kubernetes says of pods, events and what else concerns runs, read as tolerantly as a server's answers: any field may be missing or null."""
 
-from laptop.kubeflow.answers import Answer, Moment, Number, Part, Parts, Text, Values
+from laptop.kubeflow.answers import Answer, Flag, Moment, Number, Part, Parts, Text, Values
 
 
 class Metadata(Answer):
@@ -127,3 +127,21 @@ class Workflow(Answer):
     """Argo's record of a run."""
 
     status: Part[WorkflowStatus] = WorkflowStatus()
+
+
+class ConfigMap(Answer):
+    """Settings: texts by their names."""
+
+    data: Values = {}
+
+
+class CronJobSpec(Answer):
+    """A CronJob as it was ordered."""
+
+    suspend: Flag = False
+
+
+class CronJob(Answer):
+    """What is started at certain times."""
+
+    spec: Part[CronJobSpec] = CronJobSpec()

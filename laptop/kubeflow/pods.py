@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from laptop.kubeflow.answers import entries, read, read_all
-from laptop.kubeflow.pod_answers import Event, Pod, Workflow, WorkflowNode
+from laptop.kubeflow.pod_answers import ConfigMap, CronJob, Event, Pod, Workflow, WorkflowNode
 from laptop.kubeflow.pod_state import CONTAINER
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
@@ -25,7 +25,11 @@ T = TypeVar("T")
 
 
 class RefusedError(SightlineError):
-    """Kubernetes answers, and does not let us."""
+    """Kubernetes answers, and does not let us; `status` is HTTP's."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Pods:
@@ -82,6 +86,16 @@ class Pods:
         found = read_all(WorkflowNode, itertools.chain.from_iterable(nodes))
         return [node for node in found if (node.type, node.phase) == ("Pod", "Pending") and node.message]
 
+    def config(self, name: str) -> Mapping[str, Any]:
+        """What a ConfigMap holds."""
+        return read(ConfigMap, self._ask(self._cluster.read_namespaced_config_map, name=name)).data
+
+    def cron_job(self, name: str) -> CronJob:
+        """A CronJob."""
+        from kubernetes import client
+
+        return read(CronJob, self._ask(client.BatchV1Api(self._cluster.api_client).read_namespaced_cron_job, name=name))
+
     def _list(self, selector: str) -> list[Pod]:
         said = self._ask(self._cluster.list_namespaced_pod, label_selector=selector)
         return read_all(Pod, entries(said, "items"))
@@ -127,9 +141,9 @@ def open_pods(namespace: str, timeout: Any = None) -> Pods:
 class Glance:
     """The same for those who need no answer: a Kubernetes out of reach is None, and is not asked again for a minute."""
 
-    def __init__(self, namespace: str) -> None:
-        """With an empty namespace nothing is asked: a run on a laptop has no pods."""
-        self._namespace = namespace
+    def __init__(self, namespace: str, seconds: tuple[float, float] = GLANCE_SECONDS) -> None:
+        """With an empty namespace nothing is asked: a run on a laptop has no pods. `seconds` to connect, and to answer."""
+        self._namespace, self._seconds = namespace, seconds
         self._pods: Pods | None = None
         self._silent_until = 0.0
 
@@ -139,7 +153,7 @@ class Glance:
             return None
         try:
             if self._pods is None:
-                self._pods = open_pods(self._namespace, GLANCE_SECONDS)
+                self._pods = open_pods(self._namespace, self._seconds)
             return question(self._pods)
         except RefusedError:
             return None
@@ -160,9 +174,10 @@ def telling(namespace: str) -> Iterator[None]:
         if error.status in (401, 403):
             raise RefusedError(
                 f"Kubernetes does not let this account read pods and their logs in {namespace} ({error.status}). Log in as "
-                "kubectl does, name the namespace with --kfp-namespace, or read the log in the UI."
+                "kubectl does, name the namespace with --kfp-namespace, or read the log in the UI.",
+                error.status,
             ) from None
-        raise RefusedError(f"Kubernetes refuses ({error.status}): {error.reason}.") from None
+        raise RefusedError(f"Kubernetes refuses ({error.status}): {error.reason}.", error.status) from None
     except urllib3.exceptions.HTTPError as error:
         raise SightlineError(
             f"Kubernetes cannot be reached ({type(error).__name__}). Check the cluster that KUBECONFIG names."

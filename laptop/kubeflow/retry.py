@@ -185,8 +185,9 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
             raise
     category = run.runtime_config.parameters.get("category") or "…"
     raise SightlineError(
-        f"The schedule that started the run {run.run_id} is deleted, and a retry of it would be lost. Start another: "
-        f"python pipeline.py submit --category {category}"
+        f"The schedule that started the run {run.run_id} is deleted, and a retry of it would be lost: the server would say "
+        "yes, and Kubernetes remove at once what belongs to a schedule that is gone. Start another, which goes on at the "
+        f"same checkpoint: python pipeline.py submit --category {category}"
     )
 
 

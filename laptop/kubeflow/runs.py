@@ -41,7 +41,7 @@ class RunRow:
 
 
 def runs(options: argparse.Namespace) -> int:
-    """Print the newest runs. 1 when neither Kubeflow nor SQL can be read."""
+    """Print the newest runs. 1 when neither Kubeflow nor SQL can be read; of what retries lost runs, when one cannot."""
     access = access_of(options)
     server, problem = try_connect(access)
     records = open_records(options.workspace)
@@ -62,7 +62,7 @@ def runs(options: argparse.Namespace) -> int:
         print_table(titles, map(_cells, rows))
     else:
         print(f"no runs{f' of {options.category}' if options.category else ''} yet")
-    return 0
+    return 1 if options.retry_lost and (problem or records.missing) else 0
 
 
 def _rows(server: Server | None, records: Records, glance: Glance, options: argparse.Namespace) -> list[RunRow]:

@@ -17,6 +17,8 @@ from laptop.kubeflow.delete import delete_schedule
 from laptop.kubeflow.package import package_of
 from laptop.kubeflow.parameters import arguments_of
 from laptop.kubeflow.retry import mark_of
+from laptop.kubeflow.retry_policy import warn_of_lost_pods
+from laptop.kubeflow.sql import open_records
 from laptop.kubeflow.submit import prepare
 from laptop.kubeflow.tables import print_table
 from sightline.errors import SightlineError
@@ -38,7 +40,7 @@ def schedule(options: argparse.Namespace) -> int:
         )
     server = connect(access_of(options))
     for found in _named(server, options.which):
-        told = _act(server, options.action, found, options.stop_runs)
+        told = _act(server, options, options.action, found)
         done = {"pause": "paused", "resume": "resumed", "delete": "deleted"}[options.action]
         print("\n".join([f"schedule {found.display_name}: {done}", *told]))
     return 0
@@ -57,6 +59,8 @@ def _create(options: argparse.Namespace) -> int:
         raise SightlineError(
             f"There is a schedule {name} already ({_when(there[0])}). Replace it with --replace, or give another --name."
         )
+    if not options.no_check:
+        warn_of_lost_pods(server, options.retry, waits=False)
     version, experiment, experiment_id = prepare(server, package, options, arguments)
     server.ask(
         server.api("recurring_runs").recurring_run_service_create_recurring_run,
@@ -72,7 +76,7 @@ def _create(options: argparse.Namespace) -> int:
             "no_catchup": not options.catchup,
         },
     )
-    before = [line for old in there for line in _act(server, "delete", old, options.stop_runs)]
+    before = [line for old in there for line in _act(server, options, "delete", old)]
     print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
     for line in before:
         print(line)
@@ -142,10 +146,10 @@ def _named(server: Server, name: str) -> list[Schedule]:
     return found
 
 
-def _act(server: Server, action: str, found: Schedule, stop_runs: bool) -> list[str]:
+def _act(server: Server, options: argparse.Namespace, action: str, found: Schedule) -> list[str]:
     """Pause, resume or delete. Returns what became of the runs that were going."""
     if action == "delete":
-        return delete_schedule(server, found, stop_runs)
+        return delete_schedule(server, found, open_records(options.workspace) if options.stop_runs else None)
     word = {"pause": "disable", "resume": "enable"}[action]
     method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
     server.ask(method, recurring_run_id=found.recurring_run_id)

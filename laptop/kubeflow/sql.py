@@ -63,6 +63,19 @@ def recorded_steps(records: Records, run_id: str) -> "dict[str, StepRecord]":
     return {step.step: step for step in list_steps(records.database, run_id)}
 
 
+def record_stopped(records: Records, run_id: str) -> str:
+    """Have SQL say that the steps at work of a run that was terminated are stopped. Returns what came of it, in words."""
+    if records.database is None:
+        return f"its steps say so in SQL themselves, if they are given the time (from here: {records.missing})"
+    from sightline.services.database.runs import stop_steps
+
+    try:
+        steps = stop_steps(records.database, run_id)
+    except SightlineError as error:
+        return f"its steps say so in SQL themselves, if they are given the time (from here: {error})"
+    return f"stopped in SQL: {', '.join(steps)}" if steps else "SQL knows no step of it that was at work"
+
+
 def still_there(records: Records) -> Records:
     """The same database, or why it can no longer be read: who followed a run for a night does not end with an error."""
     try:

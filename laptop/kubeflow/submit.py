@@ -12,6 +12,7 @@ from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.package import Package, package_of
 from laptop.kubeflow.parameters import arguments_of
 from laptop.kubeflow.retry import mark_of, retry_if_lost
+from laptop.kubeflow.retry_policy import warn_of_lost_pods
 from laptop.kubeflow.sql import open_records
 from laptop.kubeflow.upload import Version, ensure_experiment, ensure_version
 
@@ -24,6 +25,8 @@ def submit(options: argparse.Namespace) -> int:
     arguments = arguments_of(options, package)
     require_sound(options, package, arguments)
     server = connect(access_of(options))
+    if not options.no_check:
+        warn_of_lost_pods(server, options.retry, options.wait)
     version, experiment, experiment_id = prepare(server, package, options, arguments)
     name = options.name or f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M}"
     run = server.ask(

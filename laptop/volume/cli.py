@@ -13,11 +13,7 @@ def add_sync(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser)
         "--source", type=Path, default=LIBRARY, metavar="DIR", help="default: this checkout's shared_volume"
     )
     parser.add_argument("--volume", type=Path, metavar="DIR", help="the volume is mounted here: no cluster needed")
-    parser.add_argument("--namespace", help="where the helper pod runs (default: the context's, else kubeflow)")
-    parser.add_argument("--context", help="of the kubeconfig (default: its current one)")
-    parser.add_argument(
-        "--kubeconfig", metavar="FILE", help="default: $KUBECONFIG or ~/.kube/config, else the pod's account"
-    )
+    add_cluster_options(parser, "where the helper pod runs")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--watch", action="store_true", help="sync after every change, until stopped")
     mode.add_argument(
@@ -25,6 +21,15 @@ def add_sync(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser)
     )
     parser.add_argument("--force", action="store_true", help="replace edits made on the volume; they are kept beside")
     parser.set_defaults(run=_sync)
+
+
+def add_cluster_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options that say which cluster, for `Cluster.find`; `what` says what the namespace is."""
+    parser.add_argument("--namespace", help=f"{what} (default: the context's, else kubeflow)")
+    parser.add_argument("--context", help="of the kubeconfig (default: its current one)")
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", help="default: $KUBECONFIG or ~/.kube/config, else the pod's account"
+    )
 
 
 def _sync(options: argparse.Namespace) -> int:

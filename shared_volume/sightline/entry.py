@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
+from sightline.processes.last_words import end_framed
 
 INTERFACE = 1
 """What this code speaks. Goes up when a caller must say something new, or something old in another way."""
@@ -170,6 +171,7 @@ def _call(work: Callable[..., Any], interface: Any, arguments: Mapping[str, Any]
         InterfaceError: the caller is of a number that is not served or of none, names an argument that this code does not
             have, or none that it needs.
     """
+    end_framed()
     parameters = inspect.signature(work).parameters
     number = _whole(interface)
     unknown = sorted(arguments.keys() - parameters.keys())
@@ -226,6 +228,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in JOBS:
         print(f"usage: python -m sightline.entry {'|'.join(JOBS)} …", file=sys.stderr)
         return 2
+    end_framed()
     return JOBS[arguments[0]](arguments[1:])
 
 

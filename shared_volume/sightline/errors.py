@@ -11,7 +11,16 @@ class SightlineError(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: ` Did you mean 'x'?`, or the known names, or nothing when there are none."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean {close[0]!r}?"
-    return f" Known: {', '.join(known)}." if known else ""
+    return did_you_mean(name, known) or (f" Known: {', '.join(known)}." if known else "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint like ` Did you mean 'AdamW'?`; nothing when no name is near, and then names that are many are not listed."""
+    close = difflib.get_close_matches(name, sorted(known), n=5)
+    if not close:
+        return ""
+    # Of names that are equally near the one of the same length: letters that changed places.
+    best = max(
+        close, key=lambda other: (difflib.SequenceMatcher(None, other, name).ratio(), -abs(len(other) - len(name)))
+    )
+    return f" Did you mean {best!r}?"

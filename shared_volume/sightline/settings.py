@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     run: str = Field(default="", description="The run's id (on the cluster from the pod's labels).")
     git_user_name: str = Field(default="sightline", description="Author of the dataset repository's commits.")
     git_user_email: str = Field(default="sightline@localhost", description="That author's address.")
+    debug: bool = Field(
+        default=False, description="Print the traceback of every error, also of those that a sentence explains."
+    )
     keep_releases: int = Field(default=20, ge=1, description="Frozen code that stays, however old: so many per step.")
     keep_days: float = Field(default=30, ge=1, description="How long more of it stays after a run has used it.")
 

@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,50 @@ def test_the_server_accepts_an_overlay_as_it_is(kube: Kube, tmp_path: Path, over
     assert "deprecated" not in done.stderr.lower()
 
 
+def test_the_server_accepts_the_cron_job_that_retries(kube: Kube, tmp_path: Path) -> None:
+    text = kube.run("kustomize", str(moved(tmp_path, MANIFESTS / "retry", kube.namespace))).stdout
+    (job,) = yaml.safe_load_all(text)
+    served = kube.run("api-resources", "--api-group=batch", "--no-headers").stdout
+    if "batch/v1 " not in next(line for line in served.splitlines() if line.startswith("cronjobs")):
+        job["apiVersion"] = "batch/v1beta1"  # its form before Kubernetes 1.21, the same
+    file = tmp_path / "cron-job.yaml"
+    file.write_text(yaml.safe_dump(job))
+    kube.run("apply", "-f", str(file))
+    held = kube.get("cronjob", "sightline-retry")["spec"]
+    (container,) = held["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"][2:4] == ["runs", "--retry-lost"]
+    assert (held["schedule"], held["concurrencyPolicy"], held["suspend"]) == ("*/5 * * * *", "Forbid", False)
+    assert kube.run("diff", "-f", str(file)).stdout == ""
+
+
+def test_the_administrators_patch_changes_argos_policy_and_nothing_else(kube: Kube, tmp_path: Path) -> None:
+    """As the page has it, but for the namespace and the controller, of which there is none."""
+    page = (MANIFESTS.parent / "docs" / "cluster.md").read_text()
+    pasted = page.partition("    kubectl -n kubeflow get configmap workflow-controller")[2].partition(
+        "kubectl -n kubeflow rollout"
+    )
+    before = "spec:\n  ttlStrategy:\n    secondsAfterCompletion: 3600\n  templateDefaults:\n    retryStrategy:\n      limit: '2'\n"
+    data = {"workflowDefaults": f"{before}      retryPolicy: OnError\n", "artifactRepository": "archiveLogs: true\n"}
+    kube.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "workflow-controller-configmap"}, "data": data}
+    )
+    lines = f"kubectl -n {kube.namespace} get configmap workflow-controller{pasted[0]}"
+    environment = os.environ | {"KUBECONFIG": str(kube.config)}
+    subprocess.run(
+        ["bash", "-ec", lines.replace("; kubectl", " || kubectl")], env=environment, cwd=tmp_path, check=True
+    )
+    after = kube.get("configmap", "workflow-controller-configmap")["data"]
+    assert after["artifactRepository"] == data["artifactRepository"]
+    strategy = {
+        "limit": "2",
+        "retryPolicy": "Always",
+        "expression": 'lastRetry.status == "Error" || asInt(lastRetry.exitCode) in [137, 143]',
+    }
+    assert yaml.safe_load(after["workflowDefaults"]) == {
+        "spec": {"ttlStrategy": {"secondsAfterCompletion": 3600}, "templateDefaults": {"retryStrategy": strategy}}
+    }
+
+
 @pytest.mark.parametrize("overlay", ["kind", "gke"])
 def test_an_overlay_is_applied_and_applied_again(kube: Kube, tmp_path: Path, overlay: str) -> None:
     place = str(overlay_of_ours(tmp_path, kube.namespace, overlay, idle=True))
@@ -89,7 +134,7 @@ def test_tensorboard_shows_a_training_that_is_on_the_volume(installation: Deploy
     )
     make = (
         "import time; from torch.utils.tensorboard import SummaryWriter\n"
-        "writer = SummaryWriter('/shared_volume/work/train-0123456789abcdef/tensorboard')\n"
+        "writer = SummaryWriter('/shared_volume/tensorboard/plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10')\n"
         "writer.add_scalar('train/loss', 1.5, 1); writer.close()\n"
     )
     kube.apply(_pod("training", f"sightline/sightline-train:{TAG}", ["python", "-c", make]))
@@ -97,9 +142,9 @@ def test_tensorboard_shows_a_training_that_is_on_the_volume(installation: Deploy
 
     def runs() -> str:
         done = kube.run("exec", "deployment/sightline-tensorboard", "--", "python", "-c", fetch, check=False)
-        return done.stdout if "train-0123456789abcdef" in done.stdout else ""
+        return done.stdout if "plates" in done.stdout else ""
 
-    assert kube.wait(runs, 90, "TensorBoard").strip() == '["train-0123456789abcdef/tensorboard"]'
+    assert kube.wait(runs, 90, "TensorBoard").strip() == '["plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10"]'
     denied = kube.run("exec", "deployment/sightline-tensorboard", "--", "touch", "/shared_volume/probe", check=False)
     assert "Read-only file system" in denied.stderr
 
@@ -115,11 +160,13 @@ def test_tensorboard_shows_a_training_that_is_on_the_volume(installation: Deploy
         ("list", "secrets", "no"),
         ("delete", "pods", "no"),
         ("create", "pods", "no"),
+        ("create", "pods/portforward", "yes"),
+        ("get", "services", "yes"),
         ("create", "pods/attach", "no"),
         ("get", "configmaps", "no"),
     ],
 )
-def test_the_service_account_may_do_what_sync_and_logs_need_and_no_more(
+def test_the_service_account_may_do_what_the_commands_need_and_no_more(
     installation: Deployed, verb: str, what: str, allowed: str
 ) -> None:
     kube = installation.kube

@@ -177,7 +177,7 @@ def test_a_killed_container_resumes_within_a_checkpoint_interval_and_ends_with_t
     record = second.record()
     (resumed,) = record.events
     assert (record.state, record.attempt, resumed.kind, resumed.attempt) == ("done", 1, "resumed", 1)
-    assert "after attempt 0 was lost" in resumed.message
+    assert "after attempt 1 was lost" in resumed.message
     assert resumed.iteration is not None and reached - 1 <= resumed.iteration <= reached
 
 

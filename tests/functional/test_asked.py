@@ -1,5 +1,6 @@
 """What a user asked for is looked at before anything runs, without mmengine and without running a config."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ from sightline.errors import SightlineError
 from sightline.models import config_files
 from sightline.models.config_files import check_config
 from sightline.models.overrides import UNKNOWN
+from sightline.models.registered import NAMES
 from sightline.services.runs.freeze import BrokenCodeError, config_chain
+from sightline.settings import settings
 from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training
+from sightline.steps.snapshot.start import start_run
 from tests.live_code import append, copy_live
 from tests.workspace import REPOSITORY, run_pipeline
 
@@ -55,6 +59,10 @@ def same(read: object, run: object) -> None:
         ({"model": {"bacbone": {"depth": 18}}}, "Did you mean 'backbone'"),
         ({"param_scheduler.7.end": 3}, "is a list of 2"),
         ({"+optim_wraper.optimizer.x": 1}, "Did you mean 'optim_wrapper'"),
+        ({"optim_wrapper.optimizer.type": "AdmaW"}, "^optim_wrapper.optimizer.type is 'AdmaW'.*Did you mean 'AdamW'"),
+        ({"optim_wrapper.optimizer.type": "SDG"}, "Did you mean 'SGD'"),
+        ({"model.backbone": {"type": "mmdet.Resnet"}}, "^model.backbone.type is 'mmdet.Resnet'.*Did you mean 'ResNet'"),
+        ({"train_pipeline.2.type": "Resiz"}, "^train_pipeline.2.type is 'Resiz'.*Did you mean 'Resize'"),
         ({"+custom_hooks": [{"type": "EMAHook"}]}, "nothing reads the key 'custom_hooks'"),
     ],
 )
@@ -68,6 +76,8 @@ def test_a_misspelt_setting_is_refused_with_the_nearest(live: Path, overrides: d
     [
         {"optim_wrapper.optimizer.lr": 0.1, "train_pipeline.2.scale": [64, 64], "max_epochs": 1.0},
         {"+model.backbone.with_cp": True, "+optim_wrapper.accumulative_counts": 2},
+        {"optim_wrapper.optimizer.type": "Nothing"},  # like no other: train knows
+        {"model.backbone.type": "timm.Resnet", "+model.test_cfg.rpn.nms.type": "soft_nms"},
         {"model.rpn_head.bbox_coder.target_means.0": 1.0},  # an expression: only running the config would tell
     ],
 )
@@ -127,6 +137,53 @@ def test_a_misspelt_config_recipe_key_metric_or_number_of_gpus_is_refused(live: 
     with pytest.raises(SightlineError, match="train_gpus is 2: a step uses one GPU at most"):
         check_gpus(Asked("desk", gpus={"train": "2"}))
     check_gpus(Asked("desk", gpus={"train": "1", "test": ""}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"config": "mask_rcnn_r18_smal"}, "Did you mean 'mask_rcnn_r18_small'"),
+        ({"config": CONFIG, "overrides": {"optim_wrapper.optimizer.type": "AdmaW"}}, "Did you mean 'AdamW'"),
+        ({"recipe": {"near_duplicate": 3}}, r"Did you mean 'near_duplicates'\? Give other values\.$"),
+        ({"train_gpus": "2"}, "a step uses one GPU at most"),
+    ],
+)
+def test_what_files_tell_is_told_before_git_and_sql_are_asked(
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict, told: str
+) -> None:
+    """Both lie beyond a network, and nobody answers there now."""
+    (tmp_path / "code").symlink_to(live)
+    monkeypatch.setenv("SIGHTLINE_VOLUME", str(tmp_path))
+    monkeypatch.setenv("SIGHTLINE_STORAGE", f"file://{tmp_path}/storage")
+    monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "mysql+pymysql://nobody:nothing@127.0.0.1:9/none")
+    monkeypatch.setenv("SIGHTLINE_DATASET_REPO", "https://127.0.0.1:9/none.git")
+    settings.cache_clear()
+    try:
+        with pytest.raises(SightlineError, match=told):
+            start_run("desk", **asked)
+    finally:
+        settings.cache_clear()
+
+
+def test_a_type_of_ones_own_is_known_by_its_code(live: Path) -> None:
+    asked = Asked("desk", overrides={"model.backbone.type": "ResNett", "train_pipeline.2.type": "LoadUprightImage"})
+    with pytest.raises(SightlineError, match="model.backbone.type is 'ResNett'"):
+        check_training(live, asked, "detection", "desk v0.1.0")
+    path = append(live, "custom/tasks/mine/models.py", "@MODELS.register_module()\nclass ResNett:\n    pass")
+    try:
+        check_training(live, asked, "detection", "desk v0.1.0")
+        near = Asked("desk", overrides={"model.backbone.type": "ResNettt"})
+        with pytest.raises(SightlineError, match="Did you mean 'ResNett'"):
+            check_training(live, near, "detection", "desk v0.1.0")
+    finally:
+        path.unlink()
+
+
+def test_the_index_of_types_is_what_the_installed_packages_register() -> None:
+    """Otherwise: python -m tests.registered_types > shared_volume/sightline/models/registered.py"""
+    script = "import json; from tests.registered_types import registered_names; print(json.dumps(sorted(registered_names())))"
+    told = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert set(json.loads(told.stdout.splitlines()[-1])) == NAMES
 
 
 def test_a_metric_of_ones_own_may_select(live: Path) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from laptop import catalogue
 from laptop.cli import main
 from sightline.catalogue.difference import (
     Annotation,
@@ -178,6 +180,36 @@ def test_versions_order_by_number_and_a_category_may_be_asked_for(installed, tmp
         publish_annotations(installed.place, folder, category, version)
     assert [one.tag for one in list_catalogue(installed.place, "desk")] == ["desk_ann_v0.9.0", "desk_ann_v0.10.0"]
     assert [one.category for one in list_catalogue(installed.place)] == ["desk", "desk", "plates"]
+
+
+def test_another_repository_is_named_instead_of_calling_every_version_lost(installed, tmp_path):
+    for version, colour in (("v0.1.0", "red"), ("v0.2.0", "blue")):
+        folder = make_labelme(tmp_path / colour, [f"{colour}.png"])
+        publish_annotations(installed.place, folder, "desk", version)
+    other = installed.place.model_copy(update={"dataset_repo": str(tmp_path / "other.git")})
+    with pytest.raises(SightlineError) as refused:
+        list_catalogue(other)
+    assert str(refused.value).startswith(
+        f"The dataset repository {tmp_path}/other.git has no tag of any of the 2 versions"
+    )
+    assert "Set SIGHTLINE_DATASET_REPO" in str(refused.value)
+    # Its own versions, of another category, do not make it theirs.
+    publish_annotations(
+        other.model_copy(update={"database_url": SecretStr(f"sqlite:///{tmp_path}/own.db")}), folder, "plates", "v0.1.0"
+    )
+    with pytest.raises(SightlineError, match="has no tag of any of the 2 versions"):
+        list_catalogue(other)
+
+
+def test_a_lost_version_is_listed_with_the_repository_that_lacks_its_tag(installed, tmp_path, capsys):
+    for version, colour in (("v0.1.0", "red"), ("v0.2.0", "blue")):
+        folder = make_labelme(tmp_path / colour, [f"{colour}.png"])
+        publish_annotations(installed.place, folder, "desk", version)
+    run("git", "-C", installed.place.dataset_repo, "tag", "--delete", "desk_ann_v0.1.0")
+    assert catalogue.versions(None, as_json=False) == 0
+    out = capsys.readouterr().out
+    assert out.count(" lost ") == 1
+    assert out.endswith(f"lost: its tag is not in the dataset repository {installed.place.dataset_repo}\n")
 
 
 def test_a_list_tells_pending_interrupted_and_lost_versions(installed, tmp_path):

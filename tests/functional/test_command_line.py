@@ -47,6 +47,14 @@ def test_publish_names_the_next_command_with_its_workspace(tmp_path):
     assert done.stdout.endswith(f"next: python pipeline.py local --category plates --workspace '{workspace}'\n")
 
 
+def test_publish_inside_a_pod_names_submit_which_runs_elsewhere(tmp_path):
+    environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    run_pipeline("sample", str(tmp_path / "plates"), "--images", "3", "--labels", "board")
+    command = ("publish", str(tmp_path / "plates"), "--category", "plates", "--version", "v0.1.0")
+    done = run_pipeline(*command, "--workspace", str(tmp_path / "w"), environment=environment)
+    assert done.stdout.endswith("next, on your laptop: python pipeline.py submit --category plates\n")
+
+
 # --help
 
 

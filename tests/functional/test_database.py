@@ -41,6 +41,7 @@ from sightline.services.database.runs import (
     record_event,
     recorded_step,
     start_step,
+    stop_steps,
 )
 from sightline.services.database.scores import find_model, list_evaluations, record_evaluation, record_model
 from sightline.services.database.versions import (
@@ -338,6 +339,38 @@ def test_what_happens_to_a_step_is_kept_through_its_attempts(database: Database)
     assert (found.events[0].at, found.events[0].message) == (killed, "was killed")
     assert list_steps(database, "run-1") == [found]
     assert find_step(database, "run-1", "evaluate") is None
+
+
+def test_attempts_are_counted_on_where_kubeflow_begins_again_at_0(database: Database) -> None:
+    """After a retry of a run the server gives the step's first pod the index 0 once more."""
+    counted = []
+    for index in (0, 1, 0, 3):  # a pod was lost, the run retried, and of two more pods one could not tell SQL
+        start_step(database, "run-1", "train", **RUN, attempt=index)
+        record_event(database, "run-1", "train", f"began {index}", "")
+        start_step(database, "run-1", "train", **RUN, attempt=index, goes_on=True)
+        counted.append(list_steps(database, "run-1")[0].attempt)
+    assert counted == [0, 1, 2, 3]
+    assert [event.attempt for event in list_steps(database, "run-1")[0].events] == [0, 1, 2, 3]
+
+
+def test_the_steps_at_work_of_a_run_that_was_terminated_are_stopped_and_the_others_stay(database: Database) -> None:
+    for step in ("record", "train", "evaluate"):
+        start_step(database, "run-1", step, **RUN)
+    start_step(database, "run-2", "train", **RUN)
+    end_step(database, "run-1", "record", "done")
+    silence(database, "evaluate")
+    assert stop_steps(database, "run-1") == ["train", "evaluate"]
+    assert [(step.step, step.state, step.reason) for step in list_steps(database, "run-1")] == [
+        ("record", "done", ""),
+        ("train", "stopped", "terminated"),
+        ("evaluate", "stopped", "terminated"),
+    ]
+    run, other = find_run(database, "run-1"), find_run(database, "run-2")
+    assert run is not None and run.state == "stopped" and run.ended_at is not None
+    assert other is not None and other.state == "running"
+    assert stop_steps(database, "run-1") == stop_steps(database, "unknown") == []
+    beat(database, "run-1", "train")  # its last ones
+    assert list_steps(database, "run-1")[1].state == "stopped"
 
 
 def test_an_error_that_is_left_to_others_leaves_the_step_running(database: Database) -> None:

@@ -28,7 +28,7 @@ from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.sql import open_records
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
-from sightline.services.database.runs import end_step, list_steps, start_step
+from sightline.services.database.runs import end_step, find_run, list_steps, start_step
 from sightline.services.database.scores import record_evaluation, record_model
 from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
@@ -82,6 +82,7 @@ def command(
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "5")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     monkeypatch.setattr(follow, "SECONDS_BETWEEN_LOOKS", 0.01)
     monkeypatch.setattr(retry, "LAG_SECONDS", 0.01)
 
@@ -157,7 +158,7 @@ def test_the_first_submit_makes_pipeline_experiment_and_run(server, submit, comp
 
 def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
     submit(
-        "--epochs", "2", "--set", "a.b=0.5", "--recipe", "seed=3", "--stratify", "--split", "val", "--candidate", "gs://b/m",
+        "--epochs", "2", "--set", "optim_wrapper.optimizer.lr=0.5", "--recipe", "seed=3", "--stratify", "--split", "val", "--candidate", "gs://b/m",
         "--score-threshold", "0.4", "--param", "train_cpu=4", "--param", 'pod_tolerations=[{"key": "gpu"}]',
     )  # fmt: skip
     spec = next(iter(yaml.safe_load_all(compiled.read_bytes())))
@@ -166,7 +167,7 @@ def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
     given = {
         "category": "desk",
         "train_epochs": 2,
-        "train_overrides": {"a.b": 0.5},
+        "train_overrides": {"optim_wrapper.optimizer.lr": 0.5},
         "recipe": {"seed": 3, "stratify": True},
         "evaluate_split": "val",
         "evaluate_candidates": ["gs://b/m"],
@@ -297,7 +298,6 @@ REFUSED = {
     "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is no amount"),
     "a size of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "test_cpu=two"), "Write it like 2 or 500m"),
     "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten train_overrides (10"),
-    "a misspelt config": ((*SUBMIT, "--config", "yolox_m"), "no config yolox_m in this checkout. Did you mean 'yolox_s'?"),
     "no time": (SCHEDULE, "Say when"),
     "words for cron": ((*SCHEDULE, "--cron", "every day"), "has 2 fields"),
     "a zone in cron": ((*SCHEDULE, "--cron", "CRON_TZ=Europe/Berlin 0 0 2 * * *"), "--time-zone"),
@@ -346,7 +346,7 @@ def test_a_pipeline_of_before_the_names_takes_them_by_param_and_says_so_of_an_op
         in said.err
     )
     said = command(*submit, "--param", "config=yolox_m")
-    assert "no config yolox_m in this checkout" in said.err
+    assert "There is no config 'yolox_m'" in said.err
     assert command(*submit, "--param", "epochs=3").status == 0
     assert only(server.runs)["runtime_config"]["parameters"]["epochs"] == 3
 
@@ -362,13 +362,6 @@ def test_sizes_that_kubernetes_reads_pass(size):
     assert checks.wrong_quantity({"train_memory": size, "train_cpu": size}) == ""
 
 
-def test_a_config_that_may_lie_on_the_volume_is_warned_of(server, submit):
-    said = submit("--config", "our_very_own")
-    assert said.status == 0
-    assert "warning: there is no config our_very_own in this checkout" in said.err
-    assert only(server.runs)["runtime_config"]["parameters"]["train_config"] == "our_very_own"
-
-
 def test_annotations_that_sql_does_not_know_are_named_before_anything_is_sent(server, submit, database_url):
     assert submit().status == 0  # an empty database knows nothing
     server.requests.clear()
@@ -378,7 +371,7 @@ def test_annotations_that_sql_does_not_know_are_named_before_anything_is_sent(se
         publish_version(database, claim, tag=f"{category}_ann_v0.1.0", commit="c" * 40, digest="d" * 64)
     said = submit("--category", "plaets")
     assert said.status == 1
-    assert "no annotations of the category plaets. Did you mean 'plates'?" in said.err
+    assert "no annotation version of the category plaets. Did you mean 'plates'?" in said.err
     said = submit("--annotation-version", "v0.2.0")
     assert "There is no annotation version v0.2.0 of desk; the newest is v0.1.0." in said.err
     assert server.requests == []
@@ -920,7 +913,9 @@ def test_a_schedule_that_goes_leaves_its_run_to_end_by_itself(server, command, c
     assert said.status == 0, said.err
     (deletion,) = [each for each in server.requests if each.method == "DELETE"]
     assert deletion.query == {"propagation_policy": "ORPHAN"}
-    assert f"run {run}: {server.runs[run]['display_name']} goes on and ends by itself" in said.out
+    name = server.runs[run]["display_name"]
+    assert f"run {run}: {name} goes on and ends by itself (--stop-runs would have stopped it)" in said.out
+    assert "without its schedule it cannot be retried" in said.out
     server.report(run, "SUCCEEDED")
     assert server.runs[run]["state"] == "SUCCEEDED"
     assert not server.asked(f"POST /runs/{run}:terminate")
@@ -933,6 +928,34 @@ def test_a_schedules_run_is_stopped_on_demand_before_the_schedule_goes(server, c
     assert asked == ["POST /recurringruns/ID:disable", "POST /runs/ID:terminate", "DELETE /recurringruns/ID"]
     assert f"run {run}: {server.runs[run]['display_name']} is being stopped" in said.out
     assert server.runs[run]["state"] == "CANCELING"
+    assert "SQL themselves, if they are given the time (from here: SIGHTLINE_DATABASE_URL is not set)" in said.out
+
+
+@pytest.mark.parametrize("how", [("delete", "desk"), ("--replace",)], ids=["deleted", "replaced"])
+def test_a_schedules_run_that_is_stopped_says_so_in_sql(server, command, compiled, database_url, how):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h")
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    for step in ("record", "train"):
+        begin(database_url, run, step)
+    end_step(open_database(database_url), run, "record", "done")
+    again = ("--pipeline", str(compiled), "--category", "desk", "--every", "12h")
+    said = command("schedule", *(again if "--replace" in how else ()), *how, "--stop-runs")
+    assert said.status == 0, said.err
+    assert f"run {run}: {server.runs[run]['display_name']} is being stopped; stopped in SQL: train\n" in said.out
+    database = open_database(database_url)
+    assert [(step.step, step.state) for step in list_steps(database, run)] == [("record", "done"), ("train", "stopped")]
+    found = find_run(database, run)
+    assert found is not None and found.state == "stopped" and found.ended_at is not None
+
+
+def test_a_schedule_goes_although_a_run_of_it_is_lost_already(server, command, compiled):
+    command("schedule", "--pipeline", str(compiled), "--category", "desk", "--every", "6h")
+    run = server.fire(only(server.schedules)["recurring_run_id"])
+    server.runs[run]["_gone"] = True  # as after a deletion of its workflow: the server answers 500
+    said = command("schedule", "delete", "desk", "--stop-runs")
+    assert said.status == 0, said.err
+    assert f"run {run}: {server.runs[run]['display_name']} was lost, with its workflow" in said.out
+    assert not server.schedules
 
 
 # retry
@@ -1091,9 +1114,10 @@ def test_a_run_whose_schedule_is_gone_is_not_retried_since_it_would_be_lost(serv
     said = command("retry", run)
     assert said.status == 1
     assert (
-        "is deleted, and a retry of it would be lost. Start another: python pipeline.py submit --category desk"
-        in said.err
-    )
+        f"The schedule that started the run {run} is deleted, and a retry of it would be lost: the server would say yes, and "
+        "Kubernetes remove at once what belongs to a schedule that is gone. Start another, which goes on at the same "
+        "checkpoint: python pipeline.py submit --category desk\n"
+    ) in said.err
     command("runs", "--retry-lost")
     assert retries(server) == []
 

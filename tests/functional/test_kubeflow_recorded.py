@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -319,6 +320,45 @@ def test_a_log_is_the_steps_own_and_ends_with_the_reason(server, command, kubern
     assert "executor_input" not in said.out
     assert raw.out == texts["snapshot"]
     assert framed(raw.err) == [f"reason: snapshot failed: {reason}"]
+
+
+FRAMES = {
+    "between rules": lambda text: [f"{'-' * 40}", f"snapshot failed: {text}", f"{'-' * 40}"],
+    "in a box": lambda text: [
+        f"╭{'─' * 60}╮",
+        *(f"│ {line:<58} │" for line in textwrap.wrap(text, 58)),
+        f"╰{'─' * 60}╯",
+    ],
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_reason_that_the_step_framed_itself_stands_at_the_end_once(server, command, kubernetes, frame):
+    run, pod, texts, _, reason = REASONS["snapshot writes no row"]
+    run_id = put(server, run)
+    start, _, rest = texts["snapshot"].partition("Traceback (most")
+    launchers = rest[rest.index("\nE1125") + 1 :]
+    text = start + "\n".join(FRAMES[frame](reason)) + "\n" + launchers
+    with serve_pods([pod], {"snapshot": text}) as address:
+        kubernetes(address)
+        said = command("logs", run_id, "snapshot")
+    assert said.status == 0
+    assert " ".join(re.sub(r"[│─╭╮╰╯-]+", " ", said.out).split()).count("No annotation version") == 1
+    assert said.out.splitlines()[-1].strip("─╰╯-") == ""
+
+
+def test_another_reason_than_the_framed_one_is_told_after_it(server, command, kubernetes, database):
+    run, pod, texts, _, _ = REASONS["snapshot writes no row"]
+    run_id = put(server, run)
+    begin(database, run_id, "snapshot")
+    end_step(database, run_id, "snapshot", "failed", "SightlineError: the disk is full")
+    rule = "-" * 80
+    with serve_pods([pod], {"snapshot": f"{rule}\nreason: something else\n{rule}\n"}) as address:
+        kubernetes(address)
+        said = command("logs", run_id, "snapshot")
+    assert said.out.splitlines()[1] == "reason: something else"
+    assert framed(said.out)[0] == "reason: something else"
+    assert framed(said.out)[-1] == "reason: snapshot failed: the disk is full"
 
 
 def test_a_step_of_a_run_that_goes_on_is_waited_for(server, command, kubernetes):

@@ -262,6 +262,13 @@ def test_a_syntax_error_in_the_live_code_fails_the_snapshot(laptop: Laptop, firs
         done = laptop.pipeline("local", "--category", "plates")
     finally:
         broken.unlink()
+    (log,) = [
+        path
+        for path in (laptop.workspace / "logs").glob("*.log")
+        if "half(" in path.read_text() or "broken.py" in path.read_text()
+    ]
+    lines = [line.strip() for line in log.read_text().splitlines()]
+    assert "Traceback (most recent call last):" not in lines
     assert done.returncode == 1
     assert "the step snapshot failed" in done.stderr
     assert "sightline/broken.py, line 1" in done.stderr

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.skipif(
 
 FRAME = (480, 600)
 LAPTOP = (1400, 900)
+OWN_BAR = 10  # px
 LONG = "a_class_name_that_somebody_made_far_too_long_to_fit_anywhere_without_a_break"
 
 # Runs in the frame and tells the page around it what a reader would see there: nothing else leaves a sandboxed frame.
@@ -59,6 +60,12 @@ async function tell() {
     drawings: [...document.querySelectorAll("svg")].map((one) => [one.getBoundingClientRect().width, one.getBoundingClientRect().height]),
     letters: [...document.querySelectorAll("svg text")].map((one) => one.getBoundingClientRect().height),
     images: [...document.images].map((one) => one.naturalWidth),
+    boxes: [...document.querySelectorAll(".scroll")].map((one) => ({
+      table: one.querySelector("table") !== null, wider: one.scrollWidth - one.clientWidth,
+      overflow: getComputedStyle(one).overflowX, bar: one.offsetHeight - one.clientHeight - 2 * one.clientTop,
+      shadow: getComputedStyle(one).backgroundAttachment.includes("local"), focus: one.tabIndex,
+    })),
+    tables: document.querySelectorAll("table").length,
     columns: getComputedStyle(document.querySelector(".grid")).gridTemplateColumns.split(" ").length,
   }, "*");
 }
@@ -159,6 +166,18 @@ def test_nothing_reaches_past_the_page(place, request):
     seen = request.getfixturevalue(place)
     assert seen["outside"] == []
     assert seen["scroll"] <= seen["client"]
+
+
+@pytest.mark.slow
+def test_a_table_that_is_too_wide_scrolls_in_its_own_box_and_shows_it(in_frame):
+    """Also where scrollbars hide until one scrolls, as on a Mac or a phone: the bar is the page's own, which never hides."""
+    boxes = [box for box in in_frame["boxes"] if box["table"]]
+    assert len(boxes) == in_frame["tables"] == 2
+    for box in in_frame["boxes"]:
+        assert (box["overflow"], box["shadow"], box["focus"]) == ("auto", True, 0)
+    wide = [box for box in in_frame["boxes"] if box["wider"] > 0]
+    assert [box["table"] for box in wide].count(True) == 2
+    assert all(box["bar"] == OWN_BAR for box in wide)
 
 
 @pytest.mark.slow

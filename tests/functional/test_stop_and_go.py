@@ -342,7 +342,7 @@ def test_a_lost_pods_child_goes_with_it_and_the_next_attempt_says_that_it_resume
     record = step.record()
     assert (record.state, record.attempt, kinds(record)) == ("done", 2, ["resumed", "resumed"])
     assert [event.attempt for event in record.events] == [1, 2]
-    assert "after attempt 1 was lost" in record.events[1].message
+    assert "after attempt 2 was lost" in record.events[1].message
     assert (record.events[1].iteration or 0) >= 3
     assert "4 as" not in (here.volume / "artifacts" / "training_report").read_text()
 

@@ -164,6 +164,26 @@ def test_a_step_that_is_asked_to_end_is_recorded_as_stopped_and_runs_when_it_is_
     database.close()
 
 
+def test_a_failure_after_a_retry_is_not_taken_for_that_of_the_pod_before(tmp_path, monkeypatch):
+    """Kubeflow calls both pods the first of their task; the second one's child dies before it can tell anything."""
+    url = f"sqlite:///{tmp_path / 'sightline.db'}"
+    for name, value in (("DATABASE_URL", url), ("STORAGE", f"{tmp_path}/s"), ("DATASET_REPO", f"{tmp_path}/d.git")):
+        monkeypatch.setenv(f"SIGHTLINE_{name}", value)
+    monkeypatch.setenv("SIGHTLINE_VOLUME", str(tmp_path / "volume"))
+    monkeypatch.setenv("SIGHTLINE_RUN", "run-1")
+    monkeypatch.setenv("KFP_RETRY_INDEX", "0")
+    database, told = connect(url), []
+    database.migrate()
+    for number in (signal.SIGSEGV, signal.SIGKILL):
+        with pytest.raises(SightlineError):
+            run_step(Step("train", "train-0", "desk"), child_work.die, number, False)
+        (step,) = list_steps(database, "run-1")
+        told.append((step.state, step.attempt, step.reason))
+    assert [each[:2] for each in told] == [("failed", 0), ("failed", 1)]
+    assert "signal 11" in told[0][2] and "signal 9, most likely for memory" in told[1][2]
+    database.close()
+
+
 def test_where_the_kernel_would_kill_the_parent_too_the_child_is_stopped_before(tmp_path, monkeypatch):
     """The container's files are made up: a container of cgroup v2 is nothing that a test can count on."""
     files = {"memory.oom.group": "1", "memory.max": str(2**30), "memory.current": str(2**29), "memory.stat": ""}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sightline.models.bundle import read_bundle
 from tests.workspace import Installation, finished
@@ -123,6 +124,12 @@ def test_without_a_checkpoint_at_every_iteration_the_losses_are_the_same_too(
 
     assert "resumed at iteration" in finished(start(here))
     assert history(work_folder(here)) == history(unbroken[0])
+    (board,) = (here.volume / "tensorboard").iterdir()
+    assert len(list(board.iterdir())) == 2, "two attempts went on in the same run of TensorBoard"
+    curves = EventAccumulator(str(board))
+    curves.Reload()
+    drawn = [(point.step, pytest.approx(point.value)) for point in curves.Scalars("train/loss")]
+    assert [(line["iter"], line["loss"]) for line in history(unbroken[0]) if line["kind"] == "train"] == drawn
 
 
 def test_a_training_ends_when_the_program_that_started_it_is_killed(installation: Installation) -> None:
@@ -178,7 +185,9 @@ def test_best_and_last_are_bundles_in_the_storage(installation: Installation, un
         assert bundle.facts["dataset_version"] == "v0.1.0"
         assert bundle.sample_predictions is not None
     assert reference["metric_name"] == "bbox_mAP"
-    assert list((results / "tensorboard").glob("events.out.tfevents.*"))
+    (board,) = (results / "tensorboard").iterdir()
+    assert re.fullmatch(r"plates v0\.1\.0 mask_rcnn_r18_small \d{4}-\d\d-\d\d \d\d\.\d\d", board.name)
+    assert list(board.glob("events.out.tfevents.*"))
     assert (results / "logs" / "history.jsonl").read_text() == (unbroken[0] / "history.jsonl").read_text()
     assert "optim_wrapper" in (results / "logs" / "config.py").read_text()
 

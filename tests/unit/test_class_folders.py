@@ -8,7 +8,7 @@ from sightline.annotations.read import read_annotations
 from sightline.errors import SightlineError
 from sightline.formats.class_folders import find_classes
 from sightline.formats.convert import as_labelme
-from sightline.images.files import MAX_PIXELS
+from sightline.images.limits import MAX_PIXELS
 from tests.make_labelme import make_image
 
 LENIENT = Policy.of({"unusable_file_name": "drop", "image_outside_folder": "drop"})

@@ -13,6 +13,7 @@ from kubeflow_katib_api.models import V1beta1Experiment
 
 from components.cluster import DATABASE_KEY, DEFAULTS, OPTIONAL_SETTINGS, SETTINGS, USER, VOLUME
 from components.images import DEFAULT_REGISTRY, DEFAULT_TAG
+from laptop.kubeflow.retry_policy import CONFIG, LOOKS
 from sightline.tasks.detection.metrics.scores import score_results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,6 +48,8 @@ def pods() -> list[Pod]:
         spec = each.get("spec", {})
         if each["kind"] == "Experiment":
             spec = spec["trialTemplate"]["trialSpec"]["spec"]
+        if each["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
         if "template" in spec:
             found.append((each["metadata"]["name"], spec["template"]["metadata"], spec["template"]["spec"]))
     return found
@@ -78,6 +81,7 @@ def test_the_workloads_are_the_ones_that_are_checked_here():
         "sightline-tensorboard",
         "sightline-swin",
         "sightline-mysql",
+        "sightline-retry",
     ]
 
 
@@ -227,9 +231,25 @@ def test_who_uses_the_database_is_let_in_and_nobody_else():
         assert (metadata["labels"].get(DATABASE_CLIENT) == "true") is uses, name
 
 
-def test_the_role_is_what_sync_and_logs_need():
-    rules = {resource: set(rule["verbs"]) for rule in one("Role")["rules"] for resource in rule["resources"]}
-    assert rules == {"pods": {"get", "list"}, "pods/log": {"get"}, "pods/exec": {"get", "create"}}
+def test_the_role_is_what_sync_logs_submit_and_connect_need():
+    rules: dict[str, set[str]] = {}
+    named: dict[str, list[str]] = {}
+    for rule in one("Role")["rules"]:
+        for resource in rule["resources"]:
+            rules.setdefault(resource, set()).update(rule["verbs"])
+            if "resourceNames" in rule:
+                named.setdefault(resource, []).extend(rule["resourceNames"])
+    read, both = {"get"}, {"get", "create"}
+    assert rules == {
+        **{"pods": {"get", "list"}, "pods/log": read, "pods/exec": both, "pods/portforward": both},
+        **{"services": read, "configmaps": read, "secrets": read, "cronjobs": read},
+    }
+    assert named == {
+        "configmaps": [CONFIG, "sightline-config"],
+        "secrets": ["sightline-database"],
+        "cronjobs": [LOOKS],
+    }
+    assert one("CronJob")["metadata"]["name"] == LOOKS
 
 
 def test_katibs_own_models_know_every_field_of_the_experiment():

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from kubernetes.config import incluster_config, kube_config
 
-from laptop.volume import pod
+from laptop.volume import cluster
 from laptop.volume.pod import PodDoor
 from sightline.errors import SightlineError
 
@@ -40,7 +40,7 @@ def own_account(tmp_path, monkeypatch):
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(account / "ca.crt"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    monkeypatch.setattr(pod, "ACCOUNT", account)
+    monkeypatch.setattr(cluster, "ACCOUNT", account)
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "usual"))
 
 
@@ -56,23 +56,23 @@ def own_account(tmp_path, monkeypatch):
 def test_which_cluster_and_namespace_a_kubeconfig_leads_to(tmp_path, namespaces, context, namespace, expected):
     file = kubeconfig(tmp_path / "given", **namespaces)
     door = PodDoor.find(file, context, namespace)
-    assert (door._client.configuration.host, door._namespace) == expected
+    assert (door.cluster.host, door.cluster.namespace) == expected
 
 
 @pytest.mark.parametrize(("namespace", "expected"), [(None, "team"), ("other", "other")])
 def test_a_pod_without_kubeconfig_takes_its_own_cluster_account_and_namespace(namespace, expected):
     door = PodDoor.find(None, None, namespace)
-    configuration = door._client.configuration
-    assert (configuration.host, door._namespace) == ("https://10.0.0.1:443", expected)
+    configuration = door.cluster.client.configuration
+    assert (configuration.host, door.cluster.namespace) == ("https://10.0.0.1:443", expected)
     assert configuration.api_key["authorization"] == "bearer pods-own"
 
 
 def test_a_kubeconfig_at_the_usual_place_comes_before_the_pods_own_account(tmp_path):
     kubeconfig(tmp_path / "usual", home="")
-    assert PodDoor.find(None, None, None)._client.configuration.host == "https://home.test"
+    assert PodDoor.find(None, None, None).cluster.host == "https://home.test"
 
 
 def test_without_any_access_the_error_says_where_it_was_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(pod, "ACCOUNT", tmp_path / "none")
+    monkeypatch.setattr(cluster, "ACCOUNT", tmp_path / "none")
     with pytest.raises(SightlineError, match=r"neither \$KUBECONFIG nor ~/\.kube/config.*--volume"):
         PodDoor.find(None, None, None)

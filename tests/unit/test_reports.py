@@ -531,5 +531,5 @@ def test_durations_are_shown_in_their_own_unit(seconds, shown):
 
 def test_a_table_sets_numbers_flush_right_and_scrolls_in_its_own_box():
     html = table(["name", "count"], [["a", 1], ["b", None]])
-    assert html.lstrip().startswith('<div class="scroll">')
+    assert html.lstrip().startswith('<div class="scroll" tabindex="0">')
     assert html.count('<td class="right">') == 2

@@ -21,7 +21,7 @@ from pydantic import (
 
 from sightline.annotations.findings import Policy
 from sightline.errors import SightlineError, nearest
-from sightline.images.files import MAX_PIXELS
+from sightline.images.limits import MAX_PIXELS
 from sightline.services.runs.recipe_keys import NOT_RECORDED, load_yaml
 
 MOST_BITS: Final = 20  # by which perceptual hashes of near-duplicates may differ; further apart all images are alike
@@ -206,7 +206,7 @@ def _validate(content: Mapping[str, Any], source: str, next_step: str) -> Recipe
         return Recipe.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(_problem(problem["type"], problem["loc"], problem["msg"]) for problem in error.errors())
-        raise RecipeError(f"{source}: {problems}. {next_step}") from None
+        raise RecipeError(f"{source}: {problems}{'' if problems.endswith('?') else '.'} {next_step}") from None
 
 
 def _as_meant(value: Any) -> Any:

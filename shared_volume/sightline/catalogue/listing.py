@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from sightline.catalogue.installation import open_installation, settled_rows
+from sightline.errors import SightlineError
 from sightline.references import task_of
 from sightline.services.database.versions import VersionRecord
 from sightline.services.versioning.claims import is_dead
+from sightline.services.versioning.git import without_password
 from sightline.settings import Settings
 from sightline.versions import BadNameError, Kind, Tag, check_category, parse_tag, parse_version
 
@@ -20,6 +22,10 @@ class State(StrEnum):
     PENDING = "pending"  # somebody claimed it; nothing of it is public
     INTERRUPTED = "interrupted"  # its tag is public, its rows are missing
     LOST = "lost"  # its rows are published, its tag is gone
+
+
+class OtherRepositoryError(SightlineError):
+    """Database and dataset repository are two installations'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ def list_catalogue(place: Settings, category: str | None = None) -> tuple[Listed
 
     Raises:
         SightlineError: database or dataset repository are out of reach.
+        OtherRepositoryError: the repository knows no category of the versions that the database says are published.
     """
     if category is not None:
         check_category(category)
@@ -73,6 +80,7 @@ def list_catalogue(place: Settings, category: str | None = None) -> tuple[Listed
     before = installation.rows()
     commits = installation.repo.tags()
     rows = settled_rows(before, installation.rows(), commits)
+    _require_theirs(place, rows, commits)
     tags = {str(tag): tag for name in (*rows, *commits) if (tag := _tag(name)) is not None}
     parents = {row.id: name for name, row in rows.items()}
     listed = [
@@ -81,6 +89,19 @@ def list_catalogue(place: Settings, category: str | None = None) -> tuple[Listed
         if category in (None, tag.category)
     ]
     return tuple(sorted(listed, key=lambda one: (one.category, one.kind, parse_version(one.version))))
+
+
+def _require_theirs(place: Settings, rows: Mapping[str, VersionRecord], commits: Mapping[str, str]) -> None:
+    """Of a repository that knows no category of the published versions most likely only its name is wrong: nothing is lost."""
+    published = {name: row.category for name, row in rows.items() if row.status == "published"}
+    if not published or {tag.category for name in commits if (tag := _tag(name))} & set(published.values()):
+        return
+    raise OtherRepositoryError(
+        f"The dataset repository {without_password(place.dataset_repo)} has no tag of any of the {len(published)} versions that "
+        f"the database {without_password(place.database_url.get_secret_value())} has (like {next(iter(published))}), so it is likely not theirs. Set SIGHTLINE_DATASET_REPO to the one that they "
+        "were published to; of a cluster's, python pipeline.py connect says which. If it is this one, its tags are gone: "
+        "python pipeline.py verify."
+    )
 
 
 def state_of(row: VersionRecord | None, tagged: bool) -> State:

@@ -30,7 +30,8 @@ from sightline.formats.reading import (
     to_whole,
 )
 from sightline.formats.writing import Losses, Part, copy_upright
-from sightline.images.files import MAX_PIXELS, ImageError, image_size
+from sightline.images.files import ImageError, image_size
+from sightline.images.limits import MAX_PIXELS
 
 _LISTS: Final = ("images", "annotations", "categories")
 _BOM: Final = b"\xef\xbb\xbf"

@@ -23,7 +23,7 @@ from sightline.formats.reading import (
     to_whole,
 )
 from sightline.formats.xml import parse_xml
-from sightline.images.files import MAX_PIXELS
+from sightline.images.limits import MAX_PIXELS
 
 _TOLERANCE: Final = 0.05  # pixels between an ellipse and its polygon
 _MOST_VERTICES: Final = 4096

@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
 from sightline.annotations.labelme import Shape
-from sightline.images.files import MAX_PIXELS
+from sightline.images.limits import MAX_PIXELS
 
 LARGEST_COORDINATE: Final = 1e9  # pixels; labelme's reader takes no more
 LARGEST_WHOLE: Final = 2**53  # for numbers of groups

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from sightline.errors import SightlineError
+from sightline.images.limits import MAX_PIXELS
 
 try:
     import cv2 as _cv2
@@ -23,7 +24,6 @@ except ImportError:  # the data image has no OpenCV
     _cv2 = None  # type: ignore[assignment]
 cv2: ModuleType | None = _cv2
 
-MAX_PIXELS: Final = 150_000_000  # a medium-format camera's; pillow itself refuses above 178,956,970
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 # What pillow may read: its other formats are rare as photographs, and some start programs.

@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from sightline.images.files import MAX_PIXELS, read_reduced
+from sightline.images.files import read_reduced
+from sightline.images.limits import MAX_PIXELS
 
 HASH_BITS: Final = 63
 

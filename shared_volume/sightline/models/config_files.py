@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import nearest
+from sightline.models.config_types import require_spelt_types
 from sightline.models.overrides import UNKNOWN, ConfigError, override
 from sightline.services.runs.freeze import config_chain
 
@@ -38,7 +39,7 @@ INSTEAD: Final = {
 
 
 def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any]) -> None:
-    """Make sure that a config has the keys that a run sets, and none that nothing reads.
+    """Make sure that a config has the keys that a run sets, none that nothing reads, and no type that looks misspelt.
 
     Args:
         code: the helper code, live or frozen.
@@ -48,7 +49,7 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
 
     Raises:
         BrokenCodeError: there is no such config, or it inherits what is not there.
-        ConfigError: a key; names it and the nearest.
+        ConfigError: a key or a type; names it and the nearest.
     """
     files = config_chain(code, config)
     trees = {file: ast.parse((code / file).read_bytes()) for file in files}
@@ -58,6 +59,7 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
     for key, value in overrides.items():
         override(values, key, value)
     _require_read(files[0], values, [*READ, *HARMLESS, *_mentioned(trees.values())], code / "custom" / "tasks" / task)
+    require_spelt_types(code, values, trees.values())
 
 
 def _require_read(file: Path, values: Mapping[str, Any], known: list[str], task: Path) -> None:

@@ -20,7 +20,8 @@ from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.errors import SightlineError
 from sightline.formats.convert import as_labelme
-from sightline.images.files import MAX_PIXELS, ImageError
+from sightline.images.files import ImageError
+from sightline.images.limits import MAX_PIXELS
 from sightline.images.similarity import perceptual_hash
 from sightline.processes.folders import private_folder
 from sightline.references import DETECTION, task_of

@@ -61,7 +61,7 @@ class StepRecord:
     Attributes:
         code: names the release that it ran from.
         reason: why it failed.
-        attempt: the newest; a pod that was lost is followed by another attempt. Counts from 0.
+        attempt: the newest; a pod that was lost is followed by another attempt, and a retry of the run too. Counts from 0.
         events: what happened to it in all its attempts, in order.
     """
 
@@ -100,13 +100,15 @@ def start_step(
         code: the name of the release that the step runs from.
         code_digest: digest of the whole live copy, the run's.
         parameters: the run's; JSON, no secrets.
-        attempt: which pod it is, from 0.
-        goes_on: the same attempt in a new process; the time of its start stays.
+        attempt: which pod of its task it is, from 0. Kubeflow begins again at 0 when a run is retried: the number that is
+            recorded goes on instead.
+        goes_on: the same attempt in a new process; its number and the time of its start stay.
     """
     now = datetime.now(UTC)
 
     def start(session: Session) -> StepRecord | None:
-        before = _step_records(session, run_id, step)
+        before = next(iter(_step_records(session, run_id, step)), None)
+        least = 0 if before is None else before.attempt + (0 if goes_on else 1)
         upsert(
             session,
             Run,
@@ -127,11 +129,11 @@ def start_step(
             "started_at": now,
             "heartbeat_at": now,
             "ended_at": None,
-            "attempt": attempt,
+            "attempt": max(attempt, least),
         }
         at_first = {"started_at": begun.pop("started_at")} if goes_on else {}
         upsert(session, Step, {"run_id": run_id, "step": step}, begun, at_first)
-        return before[0] if before else None
+        return before
 
     return database.write(start)
 
@@ -206,6 +208,25 @@ def end_lost_steps(database: Database) -> None:
             database.write(end)
         except SightlineError as error:
             log.info("lost steps could not be recorded: %s", error)
+
+
+def stop_steps(database: Database, run_id: str) -> list[str]:
+    """Record as stopped what says that it runs of a run that somebody terminated, and end the run. Returns the steps' names.
+
+    A step that has the time to say how it ended is believed afterwards.
+    """
+    now = datetime.now(UTC)
+
+    def stop(session: Session) -> list[str]:
+        query = select(Step).where(Step.run_id == run_id, Step.state.in_(("running", "lost"))).order_by(Step.id)
+        rows = list(session.scalars(query))
+        for row in rows:
+            row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
+        if rows:
+            _settle_run(session, run_id, now)
+        return [row.step for row in rows]
+
+    return database.write(stop)
 
 
 def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> None:

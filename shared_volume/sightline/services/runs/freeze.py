@@ -45,6 +45,10 @@ class BrokenCodeError(SightlineError):
     """The live code cannot be used: a syntax error, or a config that does not exist."""
 
 
+class NoConfigError(BrokenCodeError):
+    """There is no config of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What a run uses.
@@ -175,11 +179,12 @@ def config_chain(root: Path, config: str) -> list[Path]:
     """A model config and those it inherits by `_base_`, relative to the helper code, the config first.
 
     Raises:
-        BrokenCodeError: there is no such config, or it inherits what is not there.
+        NoConfigError: there is no such config.
+        BrokenCodeError: it inherits what is not there, or cannot be read.
     """
     first = Path(os.path.normpath(config_file(root, config)))
     if not _is_config(root, first):
-        raise BrokenCodeError(
+        raise NoConfigError(
             f"There is no config {config!r} in the helper code's folder configs.{nearest(config, list(config_names(root)))}"
         )
     chain: list[Path] = []

@@ -138,17 +138,20 @@ def record_step(
     log.info("done")
 
 
-def record_failure(step: str, code: str, category: str, reason: str, out_of_memory_at: datetime | None = None) -> None:
+def record_failure(
+    step: str, code: str, category: str, began: datetime, reason: str, out_of_memory_at: datetime | None = None
+) -> None:
     """Record a step as failed that could not do so itself.
 
     Args:
         step: its name.
         code: its release.
         category: what the run works on.
+        began: when this pod began with the step; what SQL knows from before is of another pod.
         reason: one sentence.
         out_of_memory_at: when memory ran out, if that was it.
     """
-    database, run = _ensure_started(step, code, category)
+    database, run = _ensure_started(step, code, category, began)
     found = find_step(database, run, step)
     if found and found.state == "failed":
         return  # with more to say than its parent knows
@@ -157,22 +160,22 @@ def record_failure(step: str, code: str, category: str, reason: str, out_of_memo
     end_step(database, run, step, "failed", reason)
 
 
-def record_stop(step: str, code: str, category: str) -> None:
+def record_stop(step: str, code: str, category: str, began: datetime) -> None:
     """Record a step as stopped whose process was asked to end, unless it had ended before; for the rest see `record_failure`."""
-    database, run = _ensure_started(step, code, category)
+    database, run = _ensure_started(step, code, category, began)
     found = find_step(database, run, step)
     if found and found.state in ("running", "lost"):
         end_step(database, run, step, "stopped", TERMINATED)
 
 
-def _ensure_started(step: str, code: str, category: str) -> tuple[Database, str]:
+def _ensure_started(step: str, code: str, category: str, began: datetime) -> tuple[Database, str]:
     """Record this attempt's start where it could not do so itself. Returns the database, and the run's id."""
     place = settings()
     database = connect(place.database_url.get_secret_value())
     database.migrate()
     run = place.run or UNNAMED
     found = find_step(database, run, step)
-    if found is None or found.attempt != _attempt():
+    if found is None or found.started_at < began:
         start_step(database, run, step, **_attempt_facts(place, run, category, code))
     return database, run
 
@@ -190,7 +193,7 @@ def _attempt_facts(place: Settings, run: str, category: str, code: str) -> dict[
 
 
 def _attempt() -> int:
-    """Which pod of its task this is; KFP counts them from 0."""
+    """Which pod of its task this is; KFP counts them from 0, and anew after a retry of the run."""
     text = os.environ.get("KFP_RETRY_INDEX", "")
     return int(text) if text.isdecimal() else 0
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -18,11 +18,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The step that is at work: its name, its release, and the category."""
+    """The step that is at work: its name, its release, the category, and when this process began with it."""
 
     name: str
     code: str
     category: str
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,10 @@ def _in_child(work: Callable[..., None], *arguments: Any) -> None:
 def _record(step: Step, sentence: str, stopped: Stopped | None) -> None:
     from sightline.services.runs.step_record import record_failure
 
-    record_failure(step.name, step.code, step.category, sentence, stopped.at if stopped else None)
+    record_failure(step.name, step.code, step.category, step.began, sentence, stopped.at if stopped else None)
 
 
 def _record_stop(step: Step) -> None:
     from sightline.services.runs.step_record import record_stop
 
-    record_stop(step.name, step.code, step.category)
+    record_stop(step.name, step.code, step.category, step.began)

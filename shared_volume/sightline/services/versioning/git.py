@@ -42,19 +42,22 @@ class GitError(SightlineError):
         self.overtaken = overtaken
 
 
-def run_git(url: str, author: tuple[str, str], folder: Path | None, *arguments: str) -> str:
+def run_git(
+    url: str, author: tuple[str, str], folder: Path | None, *arguments: str, seconds: float | None = None
+) -> str:
     """What a Git command prints.
 
     Args:
         url: the repository that the work is for; for messages.
         author: name and address for commits.
         folder: where to run; None for commands that need no repository.
+        seconds: how long it may take; None for ten times the SIGHTLINE_TIMEOUT.
 
     Raises:
         GitError: it failed, or took too long.
     """
     command = ["git", *(["-C", str(folder)] if folder else []), *arguments]
-    limit = COMMAND_DEADLINES * deadline_seconds()
+    limit = seconds or COMMAND_DEADLINES * deadline_seconds()
     try:
         done = subprocess.run(
             command,
@@ -81,6 +84,19 @@ def run_git(url: str, author: tuple[str, str], folder: Path | None, *arguments: 
             overtaken=bool(_OVERTAKEN.search(reason)),
         )
     return done.stdout
+
+
+def remote_tags(url: str, author: tuple[str, str], seconds: float | None = None) -> dict[str, str]:
+    """Every tag of a repository and the commit it names; the arguments are `run_git`'s.
+
+    Raises:
+        GitError: out of reach, refused, or too slow.
+    """
+    tags = {}
+    for line in run_git(url, author, None, "ls-remote", "--tags", url, seconds=seconds).splitlines():
+        commit, _, reference = line.partition("\t")
+        tags[reference.removeprefix("refs/tags/").removesuffix("^{}")] = commit
+    return tags
 
 
 def local_repository(url: str) -> Path | None:

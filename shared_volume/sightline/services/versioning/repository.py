@@ -26,6 +26,7 @@ from sightline.services.versioning.git import (
     create_bare,
     local_repository,
     pushing,
+    remote_tags,
     run_git,
     without_password,
 )
@@ -95,11 +96,7 @@ class DatasetRepo:
 
     def tags(self) -> dict[str, str]:
         """Every tag and the commit it names."""
-        tags = {}
-        for line in self._git(None, "ls-remote", "--tags", self.url).splitlines():
-            commit, _, reference = line.partition("\t")
-            tags[reference.removeprefix("refs/tags/").removesuffix("^{}")] = commit
-        return tags
+        return remote_tags(self.url, self.author)
 
     def require_storage(self) -> None:
         """Make sure that the storage answers: DVC would try for half a minute and then give no reason.

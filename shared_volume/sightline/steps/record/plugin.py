@@ -25,7 +25,8 @@ from sightline.annotations.instances import DatasetImage, Instance
 from sightline.annotations.recipe import Plugin, Recipe
 from sightline.annotations.regions import Region, encode_region, parse_runs, polygon_area, polygon_region, runs_region
 from sightline.errors import SightlineError, nearest
-from sightline.images.files import MAX_PIXELS, read_image
+from sightline.images.files import read_image
+from sightline.images.limits import MAX_PIXELS
 from sightline.processes.progress import Progress
 
 KEYS: Final = ("label", "bbox", "segmentation", "iscrowd")

@@ -1,4 +1,7 @@
-"""What a user asked for, looked at before anything runs: a misspelt name costs seconds, not the time of the steps before."""
+"""What a user asked for, looked at before anything runs: a misspelt name costs seconds, not the time of the steps before.
+
+A laptop that only submits looks at it as well, and has neither numpy nor SQL: nothing here may need them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,16 +11,12 @@ from typing import Any
 from sightline.annotations.recipe import read_recipe
 from sightline.errors import SightlineError
 from sightline.models.config_files import check_config
-from sightline.references import DETECTION, task_of
-from sightline.services.database.connection import connect
-from sightline.services.database.versions import find_version, newest_version
+from sightline.references import DETECTION
 from sightline.services.runs.freeze import config_task
 from sightline.services.runs.homes import recipe_file
 from sightline.services.runs.recipe_keys import read_metrics
-from sightline.settings import Settings
 from sightline.tasks.metrics import require_metrics, require_selecting
 from sightline.tasks.task import Task, is_known
-from sightline.versions import Kind
 
 ONE_GPU = ("", "0", "1")
 
@@ -42,23 +41,10 @@ class Asked:
     select_by: str = ""
     gpus: Mapping[str, str] = field(default_factory=dict)
 
-
-def find_task(place: Settings, category: str, kind: Kind, version: str) -> tuple[str, str] | None:
-    """A published version and its task, by its row; None where there is no such row.
-
-    Args:
-        place: the installation.
-        category: the version's.
-        kind: annotation or dataset.
-        version: empty for the newest.
-    """
-    database = connect(place.database_url.get_secret_value())
-    try:
-        database.migrate()
-        found = find_version(database, category, kind, version) if version else newest_version(database, category, kind)
-    finally:
-        database.close()
-    return (found.version, task_of(found.recipe)) if found else None
+    @property
+    def is_usual(self) -> bool:
+        """Whether config, its values and the metric are the task's own."""
+        return not (self.config or self.overrides or self.select_by)
 
 
 def check_recipe(code: Path, asked: Asked) -> None:
@@ -112,6 +98,27 @@ def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
     require_metrics(code, task, metrics)
     require_selecting(code, task, asked.select_by)
     return metrics
+
+
+def check_at_once(code: Path, asked: Asked, record: bool, train: bool) -> None:
+    """What can be told from files alone, before Git and SQL are asked anything.
+
+    Args:
+        code: the live helper code.
+        asked: by the user.
+        record: whether the run records.
+        train: whether the run trains.
+
+    Raises:
+        SightlineError: a recipe, a config, a key, a type or a number of GPUs that cannot be used.
+    """
+    check_gpus(asked)
+    if record:
+        check_recipe(code, asked)
+    if train and asked.config:
+        task = config_task(code, asked.config) or DETECTION
+        if is_known(task):
+            check_config(code, asked.config, task, asked.overrides or {})
 
 
 def check_gpus(asked: Asked) -> None:

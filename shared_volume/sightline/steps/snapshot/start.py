@@ -19,7 +19,8 @@ from sightline.services.storage.base import ObjectExistsError
 from sightline.services.versioning.datasets import find_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
-from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training, find_task
+from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training
+from sightline.steps.snapshot.find import find_task
 from sightline.steps.snapshot.outside import images_digest, models_digest
 from sightline.tasks.metrics import metric_places, selecting_places
 from sightline.tasks.task import part_names, require_task
@@ -92,9 +93,7 @@ def start_run(
     live = (place.volume / "code").resolve()
     gpus = {"train": train_gpus, "evaluate": evaluate_gpus, "test": test_gpus}
     asked = Asked(category, config, recipe, overrides, select_by, gpus)
-    check_gpus(asked)
-    if record_follows:
-        check_recipe(live, asked)
+    check_at_once(live, asked, record=record_follows, train=train_follows)
     commit = reference = ""
     task = DETECTION
     if record_follows:

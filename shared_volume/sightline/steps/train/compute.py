@@ -15,6 +15,7 @@ from sightline.errors import SightlineError, nearest
 from sightline.steps.train.data import evaluation_loader, train_loader
 from sightline.steps.train.history import History
 from sightline.steps.train.loop import LoopOptions, ResumableTrainLoop
+from sightline.steps.train.types import types_known
 from sightline.tasks.metrics import Scorer
 from sightline.tasks.task import Task
 
@@ -32,18 +33,22 @@ def fit(
     device: torch.device,
     images: int | None = None,
     events: "Events | None" = None,
+    board: Path | None = None,
 ) -> tuple[ResumableTrainLoop, float]:
     """Train in a work folder, from its newest checkpoint if it has one. Returns the loop, and how many seconds it took.
 
     Args:
         images: how many of a batch are taken at a time; by default the whole batch.
         events: where a resumption is told.
+        board: where TensorBoard finds it; by default within the work folder.
     """
     score = Scorer(task, select_by=select_by)
     _require_metric(score, dataset_dir)
-    runner = _runner(task, config, dataset_dir, classes, folder, score, device)
-    batches = train_loader(config, task.fit.training_dataset(config, dataset_dir, classes), config.seed)
-    history = History(folder, config.max_epochs * len(batches), config.max_epochs, task.facts.SHORTEST)
+    with types_known(config, task.fit.SCOPE):
+        runner = _runner(task, config, dataset_dir, classes, folder, score, device)
+        batches = train_loader(config, task.fit.training_dataset(config, dataset_dir, classes), config.seed)
+    iterations = config.max_epochs * len(batches)
+    history = History(folder, board or folder / "tensorboard", iterations, config.max_epochs, task.facts.SHORTEST)
     options = LoopOptions(
         folder=folder,
         select_by=select_by,

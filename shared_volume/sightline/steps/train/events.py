@@ -44,12 +44,11 @@ class Events:
         before = self.step.before
         if before is None:
             return "which another run of the same inputs left"
+        attempt = f"attempt {before.attempt + 1}"  # people count from one, as `runs` does
         if before.state in ("running", "lost"):
-            return (
-                f"after attempt {before.attempt} was lost (last heartbeat {before.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC)"
-            )
+            return f"after {attempt} was lost (last heartbeat {before.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC)"
         ended = {"done": "was done", "stopped": "was stopped"}.get(before.state, "failed")
-        return f"after attempt {before.attempt} {ended}"
+        return f"after {attempt} {ended}"
 
     def tell(self, kind: str, iteration: int, message: str, at: datetime | None = None) -> None:
         """Something happened after an iteration."""

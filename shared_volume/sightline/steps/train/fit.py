@@ -22,6 +22,7 @@ from sightline.services.runs.supervise import Stopped
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import Settings, settings
+from sightline.steps.train.board import board_folder
 from sightline.steps.train.bundles import Candidate, write_candidate
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.compute import fit
@@ -57,9 +58,14 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
         with _only_one_at_a_time(folder):
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
+            board = board_folder(place.volume, folder, dataset, request.config)
             tell_began()
-            task = Task(dataset.task)
-            loop, seconds = fit(task, config, dataset_dir, classes, folder, request.select_by, chosen, images, events)
+            loop, seconds = fit(
+                *(Task(dataset.task), config, dataset_dir, classes, folder, request.select_by, chosen),
+                images=images,
+                events=events,
+                board=board,
+            )
             return _deliver(place, request, config, dataset_dir, classes, loop, seconds, step, events)
 
 
@@ -154,7 +160,8 @@ def _deliver(
     if happened:
         storage.write_bytes(f"{prefix}/logs/events.jsonl", events.path.read_bytes())
     storage.write_bytes(f"{prefix}/logs/config.py", config_text(config).encode())
-    storage.upload_folder(loop.history.tensorboard, f"{prefix}/tensorboard")
+    board = loop.history.tensorboard
+    storage.upload_folder(board, f"{prefix}/tensorboard/{board.name}")
     reference = ModelReference(
         uri=written["best"][0],
         sha256=written["best"][1],

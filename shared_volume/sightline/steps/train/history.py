@@ -31,14 +31,15 @@ class History:
 
     Args:
         folder: the work folder.
+        board: where TensorBoard finds the values.
         iterations: in all.
         epochs: in all.
         shown: the metrics that a line of the log tells.
     """
 
-    def __init__(self, folder: Path, iterations: int, epochs: int, shown: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, board: Path, iterations: int, epochs: int, shown: Sequence[str] = ()) -> None:
         self.path = folder / FILE
-        self.tensorboard = folder / "tensorboard"
+        self.tensorboard = board
         self.iterations = iterations
         self.epochs = epochs
         self._shown = shown

@@ -1,0 +1,1 @@
+"""`pipeline.py connect`: what a cluster keeps inside, on ports of this machine."""

@@ -1,0 +1,163 @@
+"""A port of this machine that leads into the cluster: every connection to it becomes one through the Kubernetes API."""
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from laptop.volume.doors import LostError
+from sightline.errors import SightlineError
+
+HOST = "127.0.0.1"  # nobody but this machine
+CHUNK = 1 << 15
+PATIENCE_SECONDS = 20.0
+"""How long a connection waits for a pod that is being replaced."""
+PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A connection into the cluster. Every frame's first byte is its channel.
+
+    Attributes:
+        connection: kubernetes' client of a WebSocket; `sock` is that.
+        incoming: the channel of what comes from there.
+        outgoing: of what goes there.
+        numbered: whether the first frame of each channel is the port's number.
+    """
+
+    connection: Any
+    incoming: int
+    outgoing: int
+    numbered: bool
+
+
+class Relay:
+    """A port of this machine, and what it leads to. Nothing has to be restarted: each connection looks for its pod anew."""
+
+    def __init__(self, name: str, port: int, open_wire: Callable[[], Wire], tell: Callable[[str], None]) -> None:
+        """Take the port.
+
+        Args:
+            name: what it leads to, to a person.
+            port: of this machine.
+            open_wire: opens a connection there; raises LostError where trying again may help.
+            tell: takes sentences for the person who waits.
+
+        Raises:
+            SightlineError: the port is taken.
+        """
+        self.name, self.port = name, port
+        self._open_wire, self._tell = open_wire, tell
+        self._said = ""
+        try:
+            self._listening = socket.create_server((HOST, port))
+        except OSError as error:
+            raise SightlineError(
+                f"The port {HOST}:{port} for the {name} cannot be taken ({os.strerror(error.errno or 0)}): another program, or another "
+                "connect, may have it. Choose others with --first-port."
+            ) from None
+
+    def try_once(self) -> None:
+        """Open a connection and close it.
+
+        Raises:
+            SightlineError: that cannot be.
+        """
+        self._open_wire().connection.close(timeout=1)
+
+    def start(self) -> None:
+        """Serve in the background, until the process ends."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Give the port back. Connections go on."""
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                local, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(local,), daemon=True).start()
+
+    def _serve(self, local: socket.socket) -> None:
+        with local:
+            try:
+                wire = self._open_patiently()
+            except SightlineError as error:
+                self._say(str(error))
+                return
+            try:
+                complaint = pump(local, wire)
+            finally:
+                wire.connection.close(timeout=1)
+        if complaint:
+            self._say(complaint)
+        elif self._said:
+            self._said = ""
+            self._tell(f"{self.name}: reached again")
+
+    def _open_patiently(self) -> Wire:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._open_wire()
+            except LostError as error:
+                if time.monotonic() > until:
+                    raise
+                self._say(f"{error} Trying again.")
+                time.sleep(PAUSE_SECONDS)
+
+    def _say(self, sentence: str) -> None:
+        if sentence != self._said:
+            self._said = sentence
+            self._tell(f"{self.name}: {sentence}")
+
+
+def pump(local: socket.socket, wire: Wire) -> str:
+    """Carry bytes both ways until a side ends. Returns what the other side complained of, if it said nothing else."""
+    from websocket import WebSocketException
+
+    far = wire.connection.sock
+    heard, complaints, begun = False, b"", set()
+    try:
+        while True:
+            ready = [far.sock] if _holds_back(far.sock) else select.select([local, far.sock], [], [])[0]
+            if far.sock in ready:
+                code, frame = far.recv_data_frame(True)
+                if code == CLOSED:
+                    break
+                if code not in DATA or not frame.data:
+                    continue
+                channel, data = frame.data[0], frame.data[1:]
+                if wire.numbered and channel not in begun:
+                    begun.add(channel)
+                elif channel == wire.incoming:
+                    heard = True
+                    local.sendall(data)
+                else:
+                    complaints += data
+            if local in ready:
+                data = local.recv(CHUNK)
+                if not data:
+                    return ""
+                far.send_binary(bytes([wire.outgoing]) + data)
+    except (WebSocketException, OSError) as error:
+        complaints = complaints or str(error).encode()
+    return "" if heard else " ".join(complaints.decode(errors="replace").split())[:300]
+
+
+CLOSED, DATA = 8, (1, 2)
+"""What a WebSocket's frame may be: its end; text or bytes."""
+
+
+def _holds_back(raw: Any) -> bool:
+    """Whether TLS has bytes already that the network does not announce any more."""
+    pending = getattr(raw, "pending", None)
+    return bool(pending and pending())

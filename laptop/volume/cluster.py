@@ -1,0 +1,155 @@
+"""The cluster that kubectl would take, by the Kubernetes API alone: who talks to pods needs no kubectl."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from laptop.volume.doors import LostError
+from sightline.errors import SightlineError
+
+NAMESPACE = "kubeflow"  # where a Kubeflow Pipelines for one user runs its pods
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
+
+
+class Cluster:
+    """A namespace of a cluster.
+
+    Attributes:
+        client: the API's; `stream` changes it while it opens a connection, so that threads use `fresh_client`.
+        namespace: where our objects are.
+    """
+
+    def __init__(self, client: Any, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+
+    @classmethod
+    def find(cls, kubeconfig: str | None, context: str | None, namespace: str | None, instead: str = "") -> "Cluster":
+        """Take the cluster that kubectl would take, or the one that this pod runs in.
+
+        Args:
+            kubeconfig: None for $KUBECONFIG or ~/.kube/config.
+            context: None for the kubeconfig's current one.
+            namespace: None for the context's, or the pod's own.
+            instead: what else a command could be told, for the message.
+
+        Raises:
+            SightlineError: there is no kubeconfig, or no such context in it.
+        """
+        from kubernetes import client, config
+
+        if kubeconfig is None and context is None and ACCOUNT.is_dir() and not _default_kubeconfig():
+            configuration = client.Configuration()
+            config.load_incluster_config(configuration)
+            own = (ACCOUNT / "namespace").read_text().strip()
+            return cls(client.ApiClient(configuration), namespace or own)
+        if kubeconfig is None and not _default_kubeconfig():
+            raise SightlineError(
+                f"There is no kubeconfig: neither $KUBECONFIG nor ~/.kube/config. Name one with --kubeconfig{instead}."
+            )
+        try:
+            contexts, current = config.list_kube_config_contexts(kubeconfig)
+            chosen = next((each for each in contexts if each["name"] == context), None) if context else current
+            if chosen is None:
+                names = ", ".join(sorted(each["name"] for each in contexts))
+                raise SightlineError(f"The kubeconfig has no context {context!r}. It has: {names}.")
+            api = config.new_client_from_config(kubeconfig, chosen["name"])
+        except config.ConfigException as error:
+            raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
+        return cls(api, namespace or chosen["context"].get("namespace") or NAMESPACE)
+
+    @property
+    def host(self) -> str:
+        """The API's address."""
+        return str(self.client.configuration.host)
+
+    def fresh_client(self) -> Any:
+        """A client of one's own, with the same login."""
+        from kubernetes import client
+
+        return client.ApiClient(self.client.configuration)
+
+    def running_pod(self, selector: str, name: str, missing: str) -> Any:
+        """A pod that is ready.
+
+        Args:
+            selector: labels, written name=value,name=value.
+            name: what to call it, to a person.
+            missing: what to do where there is none.
+
+        Raises:
+            LostError: it does not run just now.
+            SightlineError: there is none.
+        """
+        from kubernetes import client
+
+        api = client.CoreV1Api(self.client)
+        found = api.list_namespaced_pod(
+            self.namespace, label_selector=selector, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS)
+        ).items
+        pods = [pod for pod in found if pod.metadata.deletion_timestamp is None]
+        if not pods:
+            raise SightlineError(f"There is no {name} (label {selector}) in namespace {self.namespace}. {missing}")
+        for pod in pods:
+            if pod.status.phase == "Running" and all(each.ready for each in pod.status.container_statuses or ()):
+                return pod
+        raise LostError(f"The {name} {pods[0].metadata.name} is not running: {_why(pods[0])}.")
+
+    @contextlib.contextmanager
+    def explained(self, needs: str) -> Iterator[None]:
+        """Turn what the libraries raise into a sentence.
+
+        Args:
+            needs: which command needs what, for a cluster that does not allow it.
+        """
+        import urllib3
+        import websocket
+        from kubernetes.client import ApiException
+
+        # A kubeconfig that leaves out the check of certificates has said so; kubectl is silent about it, too.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        try:
+            yield
+        except ApiException as error:
+            raise _refusal(error, self.host, needs) from None
+        except (urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError) as error:
+            reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2].rstrip(".")
+            raise LostError(f"The cluster at {self.host} cannot be reached: {reason}.") from None
+
+
+def _default_kubeconfig() -> bool:
+    from kubernetes.config import kube_config
+
+    return any(
+        Path(place).expanduser().is_file() for place in kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
+    )
+
+
+def _refusal(error: Any, host: str, needs: str) -> SightlineError:
+    reason = _api_message(error)
+    if error.status == 401 or "401" in reason:
+        return SightlineError(f"The cluster at {host} does not accept this login: {reason}. Log in again and repeat.")
+    if error.status == 403 or "403" in reason:
+        return SightlineError(f"The cluster does not allow it: {reason}. {needs}")
+    return LostError(f"The cluster at {host} did not do it: {reason}.")
+
+
+def _api_message(error: Any) -> str:
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return json.loads(error.body)["message"]
+    return str(error.reason).splitlines()[0][:300]
+
+
+def _why(pod: Any) -> str:
+    for each in pod.status.container_statuses or ():
+        state = each.state.waiting or each.state.terminated
+        if state:
+            return f"{state.reason or 'waiting'}{': ' + state.message if state.message else ''}"
+    for condition in pod.status.conditions or ():
+        if condition.status == "False" and condition.message:
+            return condition.message
+    return pod.status.phase

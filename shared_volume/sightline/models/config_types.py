@@ -1,0 +1,76 @@
+"""What a config names by `type`, looked at without mmengine: a name that looks misspelt is known before anything runs."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sightline.errors import did_you_mean
+from sightline.models.overrides import ConfigError
+from sightline.models.registered import NAMES
+
+OWN: Final = (Path("sightline", "tasks"), Path("custom"))
+"""Code that may register further types."""
+CONFIGS: Final = Path("custom", "configs")
+"""They name types, and register none."""
+SCOPES: Final = ("mmengine", "mmdet", "mmcv")
+"""What may stand before a registered name; any other name with dots is imported from where it says."""
+
+
+def require_spelt_types(code: Path, values: Mapping[str, Any], trees: Iterable[ast.Module]) -> None:
+    """Refuse a type that looks misspelt. One that is like no other is left to train, where mmengine knows.
+
+    Args:
+        code: the helper code, whose tasks may register types of their own.
+        values: a config's, with what a run sets.
+        trees: of the config's own files, which may define classes too.
+
+    Raises:
+        ConfigError: names the key and the nearest type.
+    """
+    unknown = [(key, name) for key, name in named_types(values) if _plain(name) not in NAMES]
+    if not unknown:
+        return
+    sources = list(_own_sources(code))
+    words = {word for text in sources for word in re.findall(r"\w+", text)}
+    classes = {name for text in sources for name in re.findall(r"^\s*class (\w+)", text, re.MULTILINE)}
+    classes |= {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    for key, name in unknown:
+        plain = _plain(name)
+        known = "." in plain or plain in words | classes
+        if not known and did_you_mean(plain, NAMES | classes):
+            raise unknown_type(key, name, NAMES | classes)
+
+
+def unknown_type(key: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error about a type that is none of those that are known."""
+    hint = did_you_mean(_plain(name), known)
+    return ConfigError(
+        f"{key} is {name!r}, and nothing that fits there is registered by that name.{hint} A type of your own belongs into "
+        "custom/tasks, and a part of mmengine or mmdet is spelt as in its documentation."
+    )
+
+
+def named_types(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every dotted key that ends in `type` and its value, where that is a text."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for part, value in items:
+        here = f"{key}.{part}" if key else str(part)
+        if part == "type" and isinstance(value, str):
+            yield here, value
+        else:
+            yield from named_types(value, here)
+
+
+def _plain(name: str) -> str:
+    """Without the scope before it."""
+    scope, _, rest = name.partition(".")
+    return rest if scope in SCOPES and rest else name
+
+
+def _own_sources(code: Path) -> Iterator[str]:
+    for home in OWN:
+        for path in sorted((code / home).rglob("*.py")):
+            if not path.is_relative_to(code / CONFIGS):
+                yield path.read_text(errors="replace")
