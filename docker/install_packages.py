@@ -17,7 +17,6 @@ from pathlib import Path
 BUILD = Path("/build")
 WHEELHOUSE = BUILD / "wheelhouse"
 PYTHON = "/opt/venv/bin/python"
-TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 COMPILER = ("g++", "libc6-dev", "python3-dev")
 
@@ -37,9 +36,10 @@ def install_lock(name: str) -> None:
 
 def install_torch(build: str) -> None:
     """The CPU build alone, or the CUDA build with the libraries that are locked for it."""
+    pin = next(line for line in _lock("torch") if line.startswith("torch=="))
     if build == "cpu":
-        if not _install(f"torch=={TORCH}+cpu", check=False):
-            _install(f"torch=={TORCH}+cpu", "--extra-index-url", TORCH_CPU_INDEX)
+        if not _install(f"{pin}+cpu", check=False):
+            _install(f"{pin}+cpu", "--extra-index-url", TORCH_CPU_INDEX)
         return
     locked = _locked_cuda()
     if build != locked:
@@ -47,8 +47,8 @@ def install_torch(build: str) -> None:
             f"error: TORCH={build} is neither cpu nor {locked}, for which docker/requirements/cuda.txt has the pins."
         )
     # ===, because == would take a CPU wheel in the wheelhouse for the newer build of the same version.
-    if not _install(f"torch=={TORCH}+{build}", check=False):
-        _install(f"torch==={TORCH}")
+    if not _install(f"{pin}+{build}", check=False):
+        _install(pin.replace("==", "===", 1))
     _install("-r", str(BUILD / "requirements" / "cuda.txt"))
 
 

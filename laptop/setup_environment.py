@@ -13,8 +13,8 @@ import venv
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "docker" / "requirements"
+TORCH = REQUIREMENTS / "torch.txt"
 UV = "uv==0.13.8"
-TORCH = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 STAMP = "sightline-lock"
 
@@ -26,7 +26,7 @@ class SetupError(Exception):
 def main(arguments: list[str]) -> int:
     """Make or update the environment; does nothing when the lock has not changed."""
     lock, folder = REQUIREMENTS / f"{arguments[0]}.txt", Path(arguments[1])
-    digest = hashlib.sha256(lock.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in (lock, TORCH, Path(__file__)))).hexdigest()
     stamp = folder / STAMP
     if stamp.is_file() and stamp.read_text() == digest:
         return 0
@@ -72,19 +72,19 @@ class _Installer:
     def install_torch(self) -> None:
         """The build that fits the machine; only Linux on x86-64 has a CPU build and a CUDA build to choose from."""
         if platform.system() != "Linux" or platform.machine() != "x86_64":
-            self.install(f"torch=={TORCH}")
+            self.install("-r", str(TORCH))
         elif _has_gpu():
             self._install_cuda()
         elif not (
-            self.install(f"torch=={TORCH}+cpu", check=False)
-            or self.install(f"torch=={TORCH}+cpu", "--index", TORCH_CPU_INDEX, check=False)
+            self.install(f"{_torch()}+cpu", check=False)
+            or self.install(f"{_torch()}+cpu", "--index", TORCH_CPU_INDEX, check=False)
         ):
             print("no CPU build of torch is in reach; installing the CUDA build (several GB)", flush=True)
             self._install_cuda()
 
     def _install_cuda(self) -> None:
         # A CPU wheel in one of the folders would count as a newer build of the same version.
-        self.install(f"torch=={TORCH}", "-r", str(REQUIREMENTS / "cuda.txt"), links=False)
+        self.install("-r", str(TORCH), "-r", str(REQUIREMENTS / "cuda.txt"), links=False)
 
 
 def _require_python() -> None:
@@ -96,6 +96,11 @@ def _require_python() -> None:
 
 def _wants_torch(lock: Path) -> bool:
     return any(line.startswith("onedl-mmengine==") for line in lock.read_text().splitlines())
+
+
+def _torch() -> str:
+    """The pin of torch, whatever its build."""
+    return next(line for line in TORCH.read_text().splitlines() if line.startswith("torch=="))
 
 
 def _has_gpu() -> bool:

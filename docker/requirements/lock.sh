@@ -22,8 +22,13 @@ resolve train train
 resolve dev data train watch test
 resolve annotate annotate
 {
+  echo "# Made by \`make lock\` from setup.cfg: its build for the machine is the installers' business. Do not edit."
+  sed -nE 's/^ +(torch) *== */\1==/p' setup.cfg
+} >$here/torch.txt
+echo "torch: $(grep == $here/torch.txt)"
+{
   echo "# Made by \`make lock\`: what the CUDA build of torch needs besides the train lock. Do not edit."
-  echo "torch==2.13.0" | env -u UV_FIND_LINKS -u PIP_FIND_LINKS uv pip compile - --python "$python" --no-annotate --no-header --quiet |
+  env -u UV_FIND_LINKS -u PIP_FIND_LINKS uv pip compile $here/torch.txt --python "$python" --no-annotate --no-header --quiet |
     grep -E '^(nvidia-|cuda-|triton)'
 } >$here/cuda.txt
 echo "cuda: $(grep -c == $here/cuda.txt) packages"

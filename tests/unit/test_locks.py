@@ -3,6 +3,7 @@
 import configparser
 import re
 import runpy
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,12 +78,56 @@ def test_torch_and_its_cuda_libraries_are_left_to_the_installer(purpose):
 
 def test_the_installers_and_the_resolver_use_the_versions_of_setup_cfg():
     pins = required("train", "test")
-    assert pins["torch"] == setup_environment.TORCH
+    assert locked("torch") == {"torch": pins["torch"]}
+    assert setup_environment._torch() == f"torch=={pins['torch']}"
     assert f"uv=={pins['uv']}" == setup_environment.UV
-    image = runpy.run_path(str(REPOSITORY / "docker" / "install_packages.py"))
-    assert image["TORCH"] == pins["torch"]
-    assert set(re.findall(r"\btorch==(\d[\w.+]*)", (REQUIREMENTS / "lock.sh").read_text())) == {pins["torch"]}
     assert locked("dev")["uv"] == pins["uv"]
+
+
+@pytest.mark.parametrize(
+    ("build", "wanted"), [("cpu", ["torch=={}+cpu"]), ("cu130", ["torch=={}+cu130", "-r /build/requirements/cuda.txt"])]
+)
+def test_an_image_gets_the_torch_of_setup_cfg(monkeypatch, build, wanted):
+    image = runpy.run_path(str(REPOSITORY / "docker" / "install_packages.py"))
+    asked = []
+    monkeypatch.setitem(image["_lock"].__globals__, "BUILD", REQUIREMENTS.parent)
+    monkeypatch.setitem(
+        image["_install"].__globals__, "_run", lambda *command, **_: bool(asked.append(" ".join(command))) or True
+    )
+    image["install_torch"](build)
+    pin = required("train")["torch"]
+    wanted = [line.format(pin).replace("/build", str(REQUIREMENTS.parent)) for line in wanted]
+    assert [command.partition(f"{image['WHEELHOUSE']} ")[2] for command in asked] == wanted
+
+
+def test_the_version_of_torch_is_written_down_once():
+    """By hand in setup.cfg; `make lock` makes the other."""
+    version = re.escape(required("train")["torch"])
+    found = subprocess.run(
+        ["git", "grep", "--untracked", "-lE", rf"torch.{{0,12}}\b{version}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    if found.returncode > 1:
+        pytest.skip("not a Git checkout")
+    assert found.stdout.split() == ["docker/requirements/torch.txt", "setup.cfg"]
+
+
+def test_only_the_steps_that_write_versions_bring_dvc():
+    """Steps that read one fetch its objects by our own transfer, as does every upload; dvc-gs is for `dvc pull` alone."""
+    assert [name for name in locked("train") if name.startswith(("dvc", "gcsfs", "scmrepo", "pygit2", "celery"))] == []
+    assert {name for name in locked("data") if name.startswith(("dvc", "gcsfs"))} >= {"dvc", "dvc-data", "dvc-objects"}
+    assert {"dvc-gs", "gcsfs"} & locked("data").keys() == set()
+    assert {"dvc", "dvc-gs", "gcsfs"} <= locked("dev").keys()
+
+
+def test_no_module_has_the_name_of_a_package_that_is_installed_beside_it():
+    pins = locked("data") | locked("train") | locked("dev")
+    modules = (
+        path for folder in ("shared_volume", "laptop", "components") for path in (REPOSITORY / folder).rglob("*.py")
+    )
+    assert [path for path in modules if normalised(path.stem) in pins] == []
 
 
 def test_the_locks_agree_with_each_other_on_what_steps_hand_on():

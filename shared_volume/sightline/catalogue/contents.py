@@ -16,7 +16,7 @@ from sightline.processes.folders import private_folder
 from sightline.services.database.versions import ImageRow
 from sightline.services.storage.base import PARALLEL, StoredObject
 from sightline.services.storage.folder import BLOCK
-from sightline.services.versioning.dvc_objects import LISTING_ENDING, object_name
+from sightline.services.versioning.object_transfers import LISTING_ENDING, object_name
 from sightline.services.versioning.objects import Objects
 from sightline.services.versioning.shards import IMAGES, SHARD_PATTERN
 

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -190,9 +191,20 @@ def walk(folder: Path) -> dict[str, Path]:
 
 def in_parallel(work: Callable[[Item], object], items: Collection[Item], workers: int = PARALLEL) -> None:
     """Call `work` on every item, several at a time; after the first failure no other begins, and that one is raised."""
+    failed = threading.Event()
+
+    def attempt(item: Item) -> None:
+        if failed.is_set():
+            return
+        try:
+            work(item)
+        except BaseException:
+            failed.set()  # here: this thread would have begun the next before anybody could cancel it
+            raise
+
     pool = ThreadPoolExecutor(max(1, min(workers, len(items))))
     try:
-        for done in as_completed([pool.submit(work, item) for item in items]):
+        for done in as_completed([pool.submit(attempt, item) for item in items]):
             done.result()
     finally:
         pool.shutdown(cancel_futures=True)

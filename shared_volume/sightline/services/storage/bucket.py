@@ -13,7 +13,6 @@ from uuid import uuid4
 import requests
 import urllib3
 from google.api_core import exceptions as api
-from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
@@ -43,10 +42,8 @@ from sightline.services.storage.base import (
     replacing,
 )
 from sightline.services.storage.folder import crc32c
-from sightline.services.storage.patience import LONGEST_PAUSE_SECONDS, Patience, cause_of
+from sightline.services.storage.patience import Patience, cause_of
 
-CONNECT_SECONDS = 10.0
-SILENCE_SECONDS = 60.0  # without a byte on an open connection
 PARALLEL_EMULATED = 4  # an emulator serves one request at a time, and turns away those that queue
 CHUNK = 16 << 20  # bytes of a large upload that one attempt repeats
 WRITER = "sightline-writer"  # metadata: which write made an object
@@ -70,22 +67,14 @@ class BucketStorage:
     def __init__(self, bucket: str, prefix: str = "") -> None:
         self._name, self._prefix = bucket, prefix
         self._deadline = deadline_seconds()
-        # Half the deadline, so that a request that is never answered is repeated before it passes.
-        silence = min(SILENCE_SECONDS, self._deadline / 2)
-        pause = min(LONGEST_PAUSE_SECONDS, self._deadline / 4)
-        connecting = min(CONNECT_SECONDS, silence)
-        self._patience = Patience(self._deadline, silence, connecting, pause)
-        self._request = {
-            "timeout": (connecting, silence),
-            "retry": Retry(predicate=self._patience, timeout=None, initial=0.2, maximum=pause),
-        }
+        patience = Patience(self._deadline)
+        self._request = {"timeout": (patience.connecting, patience.silence), "retry": patience}
         # The client would ask for the bucket's metadata beside every first request, for traces that nobody reads.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         with self._asking(self.root):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
             self._parallel_small = PARALLEL_EMULATED if emulated else PARALLEL_SMALL
             self._client = storage.Client(project=None, credentials=AnonymousCredentials() if emulated else None)
-            self._client._http.hooks["response"].append(self._patience.heard)
             for scheme in ("https://", "http://"):
                 self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=PARALLEL_SMALL))
             self._bucket = self._client.bucket(bucket)
@@ -134,7 +123,6 @@ class BucketStorage:
         def upload(key: str) -> None:
             with suppress(api.PreconditionFailed):  # it is there already
                 self._new_blob(key).upload_from_filename(str(files[key]), checksum="auto", **condition, **self._request)
-            self._patience.restart()
 
         with local_errors():
             small = {key for key, path in files.items() if path.stat().st_size <= SMALL}
@@ -158,12 +146,10 @@ class BucketStorage:
 
     def download_files(self, files: Mapping[str, Path]) -> None:
         def download(key: str) -> None:
-            with self._translating(self.uri(key), key):
+            with self._asking(self.uri(key), key):
                 self._blob(key).download_to_filename(str(files[key]), checksum="auto", **self._request)
-            self._patience.restart()
 
         with local_errors():
-            self._patience.restart()
             in_parallel(download, files.keys(), self._parallel_small)
 
     def delete(self, key: str) -> None:
@@ -182,13 +168,11 @@ class BucketStorage:
                 fields="items(name,size,crc32c,md5Hash),nextPageToken",
                 **self._request,
             )
-            for page in blobs.pages:
-                self._patience.restart()
-                for blob in page:
-                    if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
-                        key = blob.name[len(self._prefix) + 1 if self._prefix else 0 :]
-                        md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
-                        yield StoredObject(key, blob.size, blob.crc32c, md5)
+            for blob in blobs:
+                if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
+                    key = blob.name[len(self._prefix) + 1 if self._prefix else 0 :]
+                    md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
+                    yield StoredObject(key, blob.size, blob.crc32c, md5)
 
     def _object_name(self, key: str) -> str:
         return join_key(self._prefix, key)
@@ -245,13 +229,6 @@ class BucketStorage:
 
     @contextmanager
     def _asking(self, uri: str, key: str | None = None) -> Iterator[None]:
-        """An operation of its own: `_translating`, with all the patience there is."""
-        self._patience.restart()
-        with self._translating(uri, key):
-            yield
-
-    @contextmanager
-    def _translating(self, uri: str, key: str | None = None) -> Iterator[None]:
         """Turn what goes wrong on the way to `uri` into our errors; `key` when a 404 means that object."""
         started = time.monotonic()
         try:

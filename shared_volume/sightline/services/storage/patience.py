@@ -1,80 +1,77 @@
-"""How long requests to a bucket are repeated."""
+"""How long requests to a bucket are repeated: Google's own retry, given up a deadline after something last arrived."""
 
 import logging
-import threading
 import time
-from http import HTTPStatus
+from collections.abc import Callable
 from typing import Any
 
 import requests
+from google.api_core.retry import Retry
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 log = logging.getLogger(__name__)
 
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 60.0  # without a byte on an open connection
 LONGEST_PAUSE_SECONDS = 8.0  # between two attempts
 SECONDS_BETWEEN_LINES = 1.0  # in the log
-ASK_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Patience:
-    """Says whether a failed request is worth repeating: while the service has not been failing for a whole deadline.
+    """A retry for Google's client, whose own counts its timeout from where a request began.
 
-    Counted from the first failure since something was last achieved, over all threads, so that a long transfer survives
-    many short faults and a thousand files do not wait for a dead service one after the other.
+    A download that takes longer than that would not be repeated at all. Here the time counts from a request's first failure,
+    and anew after a failure that came later than silence explains, since bytes came meanwhile.
 
     Args:
         seconds: the deadline.
-        silence: seconds without a byte after which a request fails.
-        connecting: seconds without a connection after which it fails.
-        pause: seconds at most between two attempts.
     """
 
-    def __init__(self, seconds: float, silence: float, connecting: float, pause: float) -> None:
-        self._seconds, self._silence, self._connecting, self._pause = seconds, silence, connecting, pause
-        self._failing_since: float | None = None
-        self._failed_last = 0.0
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        # Half the deadline, so that a request that is never answered is repeated before it passes.
+        self.silence = min(SILENCE_SECONDS, seconds / 2)
+        self.connecting = min(CONNECT_SECONDS, self.silence)
+        self.pause = min(LONGEST_PAUSE_SECONDS, seconds / 4)
         self._told = float("-inf")
-        self._lock = threading.Lock()
 
-    def restart(self) -> None:
-        """Something was achieved, or begins: a file arrived whole, a page of a listing."""
-        with self._lock:
-            self._failing_since = None
+    def __call__(self, request: Callable[[], Any]) -> Callable[[], Any]:
+        """The request, repeated while it is worth it."""
+        failing_since, failed_last = 0.0, float("-inf")
 
-    def heard(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Take note of an answer (a hook of requests), and wait as long as it asks for."""
-        if response.status_code == HTTPStatus.PERMANENT_REDIRECT:  # a piece of a large upload arrived
-            self.restart()
-        wait = response.headers.get("Retry-After", "")
-        if response.status_code in ASK_LATER and wait.isdigit():
-            time.sleep(min(int(wait), max(0.0, self._seconds - self._failing(0.0))))
+        def is_worth_repeating(error: Exception) -> bool:
+            nonlocal failing_since, failed_last
+            if not DEFAULT_RETRY._predicate(error):  # Google's own list of what passes
+                return False
+            now = time.monotonic()
+            if now - failed_last > self.silence + self.pause + 1:
+                failing_since = now - self._waited(error)
+            failed_last, failing = now, now - failing_since
+            self._tell(error, failing)
+            time.sleep(max(0.0, min(_asked_to_wait(error), self.seconds - failing)))
+            return failing < self.seconds
 
-    def __call__(self, error: Exception) -> bool:
-        if not DEFAULT_RETRY._predicate(error):  # Google's own list of what passes
-            return False
-        waited = 0.0
-        if isinstance(error, requests.Timeout):
-            waited = self._connecting if isinstance(error, requests.ConnectTimeout) else self._silence
-        failing = self._failing(waited)
-        self._tell(error, failing)
-        return failing < self._seconds
+        return Retry(is_worth_repeating, initial=0.2, maximum=self.pause, timeout=None)(request)
+
+    def _waited(self, error: Exception) -> float:
+        """Seconds without an answer before this failure became known."""
+        if isinstance(error, requests.ConnectTimeout):
+            return self.connecting
+        return self.silence if isinstance(error, requests.Timeout) else 0.0
 
     def _tell(self, error: Exception, failing: float) -> None:
+        """A line in the log, of many threads' only one at a time."""
         now = time.monotonic()
-        with self._lock:
-            quiet, self._told = now - self._told < SECONDS_BETWEEN_LINES, now
+        quiet, self._told = now - self._told < SECONDS_BETWEEN_LINES, now
         level = logging.DEBUG if quiet else logging.WARNING
-        log.log(level, "storage: %s; failing for %.0f s of %g s", cause_of(error), failing, self._seconds)
+        log.log(level, "storage: %s; failing for %.0f s of %g s", cause_of(error), failing, self.seconds)
 
-    def _failing(self, waited: float) -> float:
-        """Seconds for which the service has been failing; the newest failure became known after `waited` seconds."""
-        now = time.monotonic()
-        with self._lock:
-            # A download that lasted longer than a silence may have brought bytes all the time.
-            if self._failing_since is None or now - self._failed_last > self._silence + self._pause + 1:
-                self._failing_since = now - waited
-            self._failed_last = now
-            return now - self._failing_since
+
+def _asked_to_wait(error: Exception) -> float:
+    """Seconds that an answer asks to wait, which Google's retry does not look at."""
+    answer = getattr(error, "response", None)
+    asked = "" if answer is None else answer.headers.get("Retry-After", "")
+    return float(asked) if asked.isdigit() else 0.0
 
 
 def cause_of(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.services.storage.base import PARALLEL_SMALL, Storage, replacing
-from sightline.services.versioning.dvc_objects import (
+from sightline.services.versioning.object_transfers import (
     LISTING_ENDING,
     READ_ONLY,
     DamagedObjectError,

@@ -20,15 +20,6 @@ from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder, remove_abandoned
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.folder import local_path
-from sightline.services.versioning.dvc_objects import (
-    LostObjectError,
-    fetch_objects,
-    link_files,
-    missing_objects,
-    move_objects,
-    needed_objects,
-    upload_objects,
-)
 from sightline.services.versioning.git import (
     BRANCH,
     GitError,
@@ -38,6 +29,15 @@ from sightline.services.versioning.git import (
     remote_tags,
     run_git,
     without_password,
+)
+from sightline.services.versioning.object_transfers import (
+    LostObjectError,
+    fetch_objects,
+    link_files,
+    missing_objects,
+    move_objects,
+    needed_objects,
+    upload_objects,
 )
 from sightline.services.versioning.objects import Objects
 from sightline.settings import Settings

@@ -1,0 +1,96 @@
+"""An image holds what its lock pins and nothing else: its steps' work is done here without all that is not in the lock."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.settings import settings
+from tests.catalogued import make_first, write_code
+from tests.installed import install
+from tests.workspace import REPOSITORY
+
+ONLY_LOCKED = f"""
+import importlib.metadata, os, re, sys
+
+def normalised(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+lock = open(r"{REPOSITORY}/docker/requirements/" + os.environ["TEST_LOCK"] + ".txt").read()
+pinned = {{normalised(name) for name in re.findall(r"^([\\w.-]+)", lock, re.MULTILINE)}} | {{"pip", "setuptools"}}
+if os.environ["TEST_LOCK"] == "train":
+    pinned.add("torch")
+owners = importlib.metadata.packages_distributions()
+
+class OnlyLocked:
+    def find_spec(self, name, path=None, target=None):
+        holders = owners.get(name.partition(".")[0], ())
+        if holders and not any(normalised(holder) in pinned for holder in holders):
+            raise ModuleNotFoundError(f"No module named {{name!r}} in this image", name=name)
+
+sys.meta_path.insert(0, OnlyLocked())
+"""
+"""A sitecustomize.py, which every process of the test reads before anything else."""
+
+PUBLISH_AND_RECORD = """
+import sys
+from pathlib import Path
+from sightline.publish.annotations import publish_annotations
+from sightline.settings import settings
+from sightline.steps.record.record import record_dataset
+published = publish_annotations(settings(), Path(sys.argv[1]), "desk", "v0.1.0").outcome.record.commit
+record_dataset(sys.argv[2], "desk", "v0.1.0", str(published))
+"""
+FETCH = """
+from sightline.services.versioning.datasets import find_dataset, pull_dataset
+from sightline.settings import settings
+import sightline.steps.train.fit, sightline.steps.evaluate.compare, sightline.steps.testing.run
+import sightline.tasks.detection.fit, sightline.tasks.detection.predict, sightline.tasks.classification.fit
+from sightline.tasks.detection.registry import register
+register()
+folder = pull_dataset(settings(), find_dataset(settings(), "desk", ""))
+print(sum(path.is_file() for path in (folder / "images").rglob("*")))
+"""
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Callable[..., str]:
+    """Runs a script with what an image has: the lock's name, the script, its arguments. Returns what it prints."""
+    (tmp_path / "only" / "sitecustomize.py").parent.mkdir()
+    (tmp_path / "only" / "sitecustomize.py").write_text(ONLY_LOCKED)
+
+    def run_as(lock: str, script: str, *arguments: str) -> str:
+        path = f"{tmp_path / 'only'}:{REPOSITORY / 'shared_volume'}"
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            env=os.environ | {"PYTHONPATH": path, "TEST_LOCK": lock},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_as
+
+
+@pytest.mark.slow
+def test_versions_are_written_and_read_in_a_bucket_with_the_packages_of_each_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, image: Callable[..., str]
+) -> None:
+    installed = install(tmp_path, monkeypatch, storage=f"gs://{bucket}/team")
+    make_first(tmp_path / "labelme")
+    images = len([path for path in (tmp_path / "labelme").rglob("*") if path.suffix in (".png", ".jpg")])
+    image("data", PUBLISH_AND_RECORD, str(tmp_path / "labelme"), write_code(tmp_path, 0))
+    assert installed.tags() == ["desk_ann_v0.1.0", "desk_train_v0.1.0"]
+    monkeypatch.setenv("SIGHTLINE_VOLUME", str(tmp_path / "elsewhere"))
+    assert int(image("train", FETCH)) == images
+    settings.cache_clear()
+
+
+def test_what_an_image_lacks_is_not_found(image: Callable[..., str]) -> None:
+    for lock, module in (("train", "dvc"), ("data", "torch"), ("data", "gcsfs")):
+        with pytest.raises(AssertionError, match=f"No module named '{module}' in this image"):
+            image(lock, f"import {module}")
