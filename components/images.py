@@ -8,6 +8,8 @@ from pathlib import Path
 
 DEFAULT_REGISTRY = "sightline"
 DEFAULT_TAG = "latest"
+TARGETS = ("data", "train")
+"""Of docker/Dockerfile."""
 REMEMBERED = Path(__file__).resolve().parents[1] / ".sightline-images.json"
 """What `make images` built last, and `make push` pushed: registry, tag, digests. Git ignores it."""
 
@@ -51,6 +53,10 @@ def image(target: str) -> str:
 def _remembered() -> Images:
     try:
         made = json.loads(REMEMBERED.read_text())
-        return Images(str(made["registry"]), str(made["tag"]), dict(made.get("digests") or {}))
-    except (OSError, ValueError, KeyError, TypeError):
+        registry, tag, digests = made["registry"], made["tag"], made.get("digests") or {}
+        texts = [registry, tag, *(digests[target] for target in TARGETS if digests)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        texts = []
+    if not texts or not all(isinstance(text, str) and text for text in texts):
         return Images(DEFAULT_REGISTRY, DEFAULT_TAG)
+    return Images(registry, tag, digests)

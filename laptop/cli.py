@@ -1,6 +1,7 @@
 """Parse the command line and start the command. Imports little: --help answers at once."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ FORMATS = ("coco", "yolo", "voc")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status; an error that the user can mend is one sentence on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that others chose may hold what no terminal takes
     options = _parser().parse_args(arguments)
     use_library()
     from sightline.errors import SightlineError

@@ -1,6 +1,7 @@
 """Write the pipeline as YAML."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -23,8 +24,10 @@ INSTALLATION = {
     "shared_memory": "size of /dev/shm while models run, part of their memory (default: 1Gi)",
 }
 """What belongs to an installation on a cluster: option and SIGHTLINE_<NAME> -> help."""
-UNNAMED = re.compile(rb"\bsightline/sightline-(data|train):latest\b")
+UNNAMED = re.compile(rb"(?<![\w./:-])sightline/sightline-(data|train):latest(?![\w.@-])")
 """Images that nobody named: no node finds them, and a run stays pending without a word."""
+REGISTRY = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
+TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 HOW_TO_NAME = (
     "Make them with `make images REGISTRY=europe-docker.pkg.dev/project/repo TAG=v1` and `make push` with the same, which is "
     "remembered here, or say --registry europe-docker.pkg.dev/project/repo --tag v1."
@@ -43,7 +46,7 @@ def apply_installation(options: argparse.Namespace) -> None:
     """Hand the options to the components, which read them when they are imported and when a pipeline is compiled.
 
     Raises:
-        SightlineError: the file of digests cannot be used.
+        SightlineError: the file of digests cannot be used, or registry or tag is no name of images.
     """
     for name in INSTALLATION:
         value = getattr(options, name, None)
@@ -52,6 +55,7 @@ def apply_installation(options: argparse.Namespace) -> None:
     digests = os.environ.get("SIGHTLINE_DIGESTS")
     if digests:
         _require_digests(Path(digests))
+    _require_names()
 
 
 def compiled(steps: Collection[str]) -> bytes:
@@ -106,14 +110,37 @@ def require_named_images(pipeline: bytes) -> None:
 def compile_pipeline(output: Path, steps: Collection[str]) -> int:
     """Write the YAML for the Kubeflow UI, whole or not at all."""
     content = compiled(steps)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    from sightline.errors import SightlineError
+
     temporary = output.with_name(f"{output.name}.new")
-    temporary.write_bytes(content)
-    temporary.replace(output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(output)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise SightlineError(f"{output} cannot be written ({error.strerror}). Name another file with -o.") from None
     if UNNAMED.search(content):
         print(f"warning: nothing says where the images are. {HOW_TO_NAME}", file=sys.stderr)
     print(f"{output}: upload it in the Kubeflow UI, or start a run of it with: python pipeline.py submit --category …")
     return 0
+
+
+def _require_names() -> None:
+    from components.images import images
+    from sightline.errors import SightlineError
+
+    found = images()
+    if not REGISTRY.fullmatch(found.registry):
+        raise SightlineError(
+            f"{found.registry!r} is no registry's name. Write it like europe-docker.pkg.dev/project/repo: small letters, no "
+            "https:// before it and no / at its end."
+        )
+    if not TAG.fullmatch(found.tag):
+        raise SightlineError(
+            f"{found.tag!r} is no tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
+        )
 
 
 def _require_digests(path: Path) -> None:
@@ -122,7 +149,7 @@ def _require_digests(path: Path) -> None:
     try:
         known = json.loads(path.read_text())
         whole = all(str(known[target]).startswith("sha256:") for target in ("data", "train"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise SightlineError(

@@ -5,20 +5,25 @@ import io
 import json
 import logging
 import os
+import queue
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from laptop.kubeflow.answers import Page, entries, read
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
+from sightline.services.versioning.git import without_password
 
 if TYPE_CHECKING:
     import kfp
+
+T = TypeVar("T")
 
 OLDEST = (2, 5)
 CONNECT_SECONDS = 10.0
@@ -54,7 +59,7 @@ class Server:
     def __init__(self, client: "kfp.Client", access: Access) -> None:
         self._client: Any = client
         self._access = access
-        self.host = _host_of(client)
+        self.host = without_password(_host_of(client))
         self.namespace = ""  # of users' things; a server for a single user knows none
 
     @property
@@ -73,12 +78,17 @@ class Server:
             ServerError: no answer, a refusal, or something that is no answer of Kubeflow Pipelines.
         """
         # The client's own records refuse a state that they do not know, and leave out every field that is new.
-        method.__self__.api_client.deserialize = _as_it_came  # type: ignore[attr-defined]
+        client: Any = method.__self__.api_client  # type: ignore[attr-defined]
+        client.deserialize = _as_it_came
+        client.rest_client.pool_manager.connection_pool_kw["retries"] = _repeats()
         with _telling(self._access, self.host):
-            text = method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds()))
+            text = _within(
+                2 * deadline_seconds(),
+                lambda: method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds())),
+            )
         try:
             answer = json.loads(text)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             answer = None
         if not isinstance(answer, Mapping):
             raise ServerError(_login_page(self._access, self.host))
@@ -86,13 +96,14 @@ class Server:
 
     def list(self, method: Callable[..., Any], field_name: str, **values: Any) -> Iterator[Any]:
         """All entries of a list, page by page."""
-        token = ""
+        token, seen = "", {""}
         while True:
             answer = self.ask(method, page_token=token, page_size=PAGE, **values)
             yield from entries(answer, field_name)
-            before, token = token, read(Page, answer).next_page_token
-            if not token or token == before:
+            token = read(Page, answer).next_page_token
+            if token in seen:
                 return
+            seen.add(token)
 
     def link(self, run_id: str) -> str:
         """The run's page in the UI, which is at the host that was named; kfp's own ways reach no pages."""
@@ -108,7 +119,7 @@ def connect(access: Access) -> Server:
         ServerError: it is not; the message says what to do.
     """
     _require_place(access)
-    with _telling(access, access.host or "Kubeflow Pipelines"):
+    with _telling(access, without_password(access.host) or "Kubeflow Pipelines"):
         client = _client(access)
     # One sentence instead of a warning for each try; the level of urllib3 itself is set by the client, again and again.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -145,6 +156,33 @@ def try_connect(access: Access) -> tuple[Server | None, str]:
 def namespace_of(server: Server | None, access: Access) -> str:
     """The Kubernetes namespace of the runs' pods, also where the server cannot be reached."""
     return server.pods if server else access.namespace or NAMESPACE
+
+
+def _repeats() -> Any:
+    """A connection that breaks is tried once more; how long a server would like one to wait is not waited."""
+    from urllib3 import Retry
+
+    return Retry(total=1, status=0, respect_retry_after_header=False)
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """What a question gives, or TimeoutError: the client's own limit is for a silence, and a byte a second is none."""
+    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((ask(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no whole answer within {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]
 
 
 def _as_it_came(response: Any, _kind: Any) -> str:

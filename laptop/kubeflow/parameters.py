@@ -69,6 +69,12 @@ def _require_type(name: str, parameter: Parameter, value: object) -> None:
     types, words = TYPES.get(parameter.kind, ((object,), "something"))
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
         raise SightlineError(f"The parameter {name} is {words}, not {json.dumps(value, ensure_ascii=False)}.")
+    if isinstance(value, int | float) and value < 0:
+        raise SightlineError(f"The parameter {name} is {value}. Give 0 or more.")
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise SightlineError(f"The parameter {name} holds NaN or an infinity, which no server can be sent.") from None
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -124,6 +124,7 @@ def open_pods(namespace: str, timeout: Any = None) -> Pods:
         SightlineError: nothing says where it is.
     """
     from kubernetes import client, config
+    from yaml import YAMLError
 
     try:
         in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
@@ -131,6 +132,10 @@ def open_pods(namespace: str, timeout: Any = None) -> Pods:
     except (config.ConfigException, OSError):
         raise SightlineError(
             "Logs come from the cluster's pods, and nothing here says how to reach it. Set KUBECONFIG, as for kubectl."
+        ) from None
+    except (YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:  # its parser checks little
+        raise SightlineError(
+            f"The kubeconfig cannot be read ({type(error).__name__}). kubectl config view shows it."
         ) from None
     configuration = client.Configuration.get_default_copy()
     if timeout is not None:

@@ -41,6 +41,7 @@ class Cluster:
             SightlineError: there is no kubeconfig, or no such context in it.
         """
         from kubernetes import client, config
+        from yaml import YAMLError
 
         if kubeconfig is None and context is None and ACCOUNT.is_dir() and not _default_kubeconfig():
             configuration = client.Configuration()
@@ -60,6 +61,19 @@ class Cluster:
             api = config.new_client_from_config(kubeconfig, chosen["name"])
         except config.ConfigException as error:
             raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
+        except (
+            OSError,
+            YAMLError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+        ) as error:  # its parser checks little
+            told = " ".join(str(error).split())[:200]
+            raise SightlineError(
+                f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "
+                f"({type(error).__name__}: {told}). kubectl config view shows it."
+            ) from None
         return cls(api, namespace or chosen["context"].get("namespace") or NAMESPACE)
 
     @property

@@ -64,6 +64,7 @@ def same(read: object, run: object) -> None:
         ({"model.backbone": {"type": "mmdet.Resnet"}}, "^model.backbone.type is 'mmdet.Resnet'.*Did you mean 'ResNet'"),
         ({"train_pipeline.2.type": "Resiz"}, "^train_pipeline.2.type is 'Resiz'.*Did you mean 'Resize'"),
         ({"+custom_hooks": [{"type": "EMAHook"}]}, "nothing reads the key 'custom_hooks'"),
+        ({"+early_stopping.patiance": 3}, "nothing reads the key 'early_stopping.patiance'.*Did you mean 'patience'"),
     ],
 )
 def test_a_misspelt_setting_is_refused_with_the_nearest(live: Path, overrides: dict, told: str) -> None:
@@ -94,6 +95,9 @@ def test_what_can_be_set_is_accepted(live: Path, overrides: dict) -> None:
         ("train_dataloader = dict(batch_size=2)", "train_dataloader"),
         ("max_epoch = 3", "max_epoch"),
         ("for number in range(3):\n    seed = number\nresume = True", "resume"),
+        ('custom_hooks = []\ncustom_hooks.append(dict(type="EMAHook"))', "custom_hooks"),
+        ('load_from = "a.pth"\n_again = load_from', "load_from"),
+        ("early_stopping = dict(patience=3, patiance=7)", "early_stopping.patiance"),
     ],
 )
 def test_a_key_that_nothing_reads_is_refused_by_name(live: Path, text: str, key: str) -> None:

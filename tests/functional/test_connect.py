@@ -214,6 +214,21 @@ def test_a_taken_port_no_kubeconfig_and_no_cluster_are_told(line, tmp_path, firs
     assert time.monotonic() - began < 60
 
 
+SPOILT = {"no YAML": "[1,2", "no mapping": ": : {", "no address": "clusters: [{name: a, cluster: {server: 5}}]"}
+
+
+@pytest.mark.parametrize("case", [*SPOILT, "a folder"])
+@pytest.mark.parametrize("command", [("connect",), ("sync", "--status")], ids=["connect", "sync"])
+def test_a_spoilt_kubeconfig_is_told_in_a_sentence(command, case, tmp_path):
+    config = tmp_path / "config"
+    contexts = "\ncontexts: [{name: a, context: {cluster: a, user: a}}]\ncurrent-context: a\nusers: [{name: a}]\n"
+    config.mkdir() if case == "a folder" else config.write_text(SPOILT[case] + contexts)
+    done = run_pipeline(*command, "--kubeconfig", str(config))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "kubeconfig" in done.stderr or "cannot be reached" in done.stderr
+
+
 def test_where_the_storage_is_on_the_volume_no_command_stores_beside_it(tmp_path):
     settings = {"SIGHTLINE_CONNECTED": "team", "SIGHTLINE_STORAGE": (tmp_path / "storage").as_uri()}
     for command in (

@@ -34,7 +34,7 @@ from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
 from tests.kfp_server import Answer, KfpServer, Login, Request, serve
 from tests.kube_api import write_kubeconfig
-from tests.ports import closed_port, silent_port
+from tests.ports import closed_port, dripping_port, silent_port
 from tests.workspace import REPOSITORY, run_pipeline
 
 TOKEN = "canary-token-a91f"
@@ -298,6 +298,8 @@ REFUSED = {
     "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is no amount"),
     "a size of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "test_cpu=two"), "Write it like 2 or 500m"),
     "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten train_overrides (10"),
+    "less than no epochs": ((*SUBMIT, "--param", "train_epochs=-5"), "train_epochs is -5. Give 0 or more."),
+    "what no JSON holds": ((*SUBMIT, "--param", 'train_overrides={"optim_wrapper.optimizer.lr": NaN}'), "holds NaN or an infinity"),
     "no time": (SCHEDULE, "Say when"),
     "words for cron": ((*SCHEDULE, "--cron", "every day"), "has 2 fields"),
     "a zone in cron": ((*SCHEDULE, "--cron", "CRON_TZ=Europe/Berlin 0 0 2 * * *"), "--time-zone"),
@@ -425,6 +427,48 @@ def test_the_images_that_were_made_last_are_used(server, command, remembered, op
     assert len(used) == 2
 
 
+SPOILT = {
+    "nulls": '{"registry": null, "tag": null}',
+    "no digest of train": '{"registry": "r.example/x", "tag": "v1", "digests": {"data": "sha256:a"}}',
+    "digests that are none": '{"registry": "r.example/x", "tag": "v1", "digests": {"data": 5, "train": null}}',
+    "no object": "[1]",
+    "deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_note_of_the_images_is_no_note(server, command, remembered, case):
+    remembered.write_text(SPOILT[case])
+    said = command("submit", "--category", "desk")
+    assert (said.status, "Nothing says where the images are" in said.err) == (1, True)
+
+
+def test_a_registry_whose_name_ends_like_ours_is_somebodys(server, command, remembered):
+    said = command("submit", "--category", "desk", "--registry", "ghcr.io/acme/sightline")
+    assert said.status == 0, said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--registry", "https://r.example/team"), "'https://r.example/team' is no registry's name"),
+        (("--registry", "R.example/Team"), "'R.example/Team' is no registry's name"),
+        (("--registry", "r.example/team/"), "'r.example/team/' is no registry's name"),
+        (("--registry", "r.example/team", "--tag", ":v1"), "':v1' is no tag"),
+    ],
+)
+def test_what_no_image_can_be_called_is_refused(server, command, remembered, options, told):
+    said = command("submit", "--category", "desk", *options)
+    assert (said.status, told in said.err) == (1, True)
+    assert server.requests == []
+
+
+def test_a_pipeline_is_not_written_where_nothing_can_be_written(command, tmp_path):
+    said = command("compile", "-o", str(tmp_path))
+    assert (said.status, f"{tmp_path} cannot be written" in said.err) == (1, True)
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}.new"))
+
+
 def test_make_remembers_what_it_built_and_pushed(tmp_path):
     """With a docker that says what a registry would."""
     (tmp_path / "docker").write_text(
@@ -546,6 +590,33 @@ def test_a_server_that_is_silent_is_given_up(submit, monkeypatch):
     assert said.status == 1
     assert "cannot be reached" in said.err
     assert "timed out" in said.err
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_would_like_one_to_wait_is_not_waited_for(server, submit, status):
+    server.before = lambda _: Answer({"message": "later"}, status, headers={"Retry-After": "3600"})
+    said = submit()
+    assert said.status == 1
+    assert f"refuses ({status}): later" in said.err
+
+
+def test_an_answer_that_never_ends_is_given_up(submit, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_TIMEOUT", "0.5")
+    with dripping_port(seconds=0.1) as port:
+        said = submit("--host", f"http://127.0.0.1:{port}")
+    assert said.status == 1
+    assert "no whole answer within 1 s" in said.err
+
+
+def test_pages_that_lead_in_a_circle_are_asked_for_once(server, command):
+    def circle(request: Request) -> Answer | None:
+        if not request.path.endswith("/runs"):
+            return None
+        return Answer({"runs": [], "next_page_token": "B" if request.query.get("page_token") == "A" else "A"})
+
+    server.before = circle
+    assert command("runs").status == 0
+    assert len(server.asked("GET /runs")) <= 4
 
 
 def test_users_with_namespaces(server, submit):

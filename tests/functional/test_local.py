@@ -1,11 +1,15 @@
 """`pipeline.py local` from photographs to reports: what it writes, and what a second run does again."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +56,12 @@ class Laptop:
 
     def last_run(self) -> dict:
         return json.loads((self.workspace / "last_run.json").read_text())
+
+    def trainings(self, state: str) -> set[str]:
+        """The runs whose training is in this state."""
+        with contextlib.closing(sqlite3.connect(self.workspace / "sightline.db")) as database:
+            found = database.execute("SELECT run_id FROM steps WHERE step = 'train' AND state = ?", (state,))
+            return {run_id for (run_id,) in found}
 
     def has_version(self, tag: str) -> bool:
         """Whether a version is published."""
@@ -253,6 +263,41 @@ def test_a_step_that_fails_is_named_with_its_reason(laptop: Laptop, first: dict)
     assert "NoSuchNet" in done.stderr
     assert "Traceback" not in done.stderr
     assert states(laptop.last_run())["train"] == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False], ids=["Ctrl-C", "kill of pipeline.py"])
+def test_a_run_that_is_asked_to_end_says_stopped_in_sql(laptop: Laptop, first: dict, whole_group: bool) -> None:
+    epochs = "60" if whole_group else "61"
+    command = [sys.executable, "pipeline.py", "--workspace", str(laptop.workspace), "local", "--category", "plates"]
+    process = subprocess.Popen(
+        [*command, "--epochs", epochs, *SMALL],
+        cwd=laptop.checkout,
+        env={name: value for name, value in os.environ.items() if not name.startswith("SIGHTLINE_")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until(lambda: laptop.trainings("running"), 120)
+        (run_id,) = laptop.trainings("running")
+        if whole_group:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.terminate()
+        process.wait(60)
+        until(lambda: run_id not in laptop.trainings("running"), 30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert run_id in laptop.trainings("stopped")
+
+
+def until(happens: Callable[[], object], seconds: float) -> None:
+    began = time.monotonic()
+    while not happens():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.1)
 
 
 def test_a_syntax_error_in_the_live_code_fails_the_snapshot(laptop: Laptop, first: dict) -> None:

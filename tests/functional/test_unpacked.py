@@ -102,6 +102,24 @@ def test_what_others_put_beside_the_files_is_left_alone(recorded, unpacked):
     assert (unpacked / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("note", ["[1]", "5", "null", "[" * 100_000], ids=["list", "number", "null", "deep"])
+def test_a_note_that_is_none_makes_one_compare(recorded, unpacked, note):
+    right = contents(unpacked)
+    (unpacked / STAMPS).write_text(note)
+    (unpacked / "train.json").write_text("{}")
+    pull(recorded)
+    assert contents(unpacked) == right
+
+
+def test_a_file_in_the_place_of_a_folder_is_moved_away(recorded, unpacked):
+    right = contents(unpacked)
+    shutil.rmtree(unpacked / "images")
+    (unpacked / "images").write_text("not a folder")
+    pull(recorded)
+    assert contents(unpacked) == right
+    assert [(folder / "images").read_text() for folder in kept(unpacked)] == ["not a folder"]
+
+
 def test_a_file_that_cannot_be_replaced_is_named(recorded, unpacked, monkeypatch):
     (unpacked / "train.json").write_text("{}")
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from sightline.errors import nearest
 from sightline.models.overrides import ConfigError, override
+from sightline.models.unread_keys import refuse_unsupported
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
 
@@ -23,11 +24,12 @@ def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]
         classes: the dataset's classes; every `num_classes = None` under `model` becomes their number.
 
     Raises:
-        ConfigError: no such file or key, an error in the file, or a head of another number of classes.
+        ConfigError: no such file or key, an error in the file, a key that nothing reads, or a head of another number of classes.
     """
     values = _read(path)
     for key, value in overrides.items():
         override(values, key, value)
+    refuse_unsupported(path, values)
     for required in REQUIRED:
         if required not in values:
             raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")

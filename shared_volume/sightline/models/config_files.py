@@ -10,32 +10,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from sightline.errors import nearest
 from sightline.models.config_types import require_spelt_types
-from sightline.models.overrides import UNKNOWN, ConfigError, override
+from sightline.models.overrides import UNKNOWN, override
+from sightline.models.unread_keys import HARMLESS, READ, refuse_unsupported, says_nothing, unread_key
 from sightline.services.runs.freeze import config_chain
-
-READ: Final = (
-    *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
-    *("optim_wrapper", "param_scheduler", "max_epochs", "val_interval", "seed", "checkpoint_seconds", "early_stopping"),
-    "task",
-)
-"""The keys that training reads, whatever the task."""
-HARMLESS: Final = (
-    *("default_scope", "env_cfg", "launcher", "log_level", "log_processor", "vis_backends", "visualizer", "work_dir"),
-    "backend_args",
-)
-"""Keys of mmengine's own configs that change no result; the steps have their own ways."""
-INSTEAD: Final = {
-    "train_dataloader": "train_pipeline, train_batch_size and num_workers",
-    "val_dataloader": "test_pipeline",
-    "test_dataloader": "test_pipeline",
-    "train_cfg": "max_epochs and val_interval",
-    "randomness": "seed",
-}
-"""Keys of mmengine's that have other names here."""
 
 
 def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any]) -> None:
@@ -58,19 +38,18 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
         return
     for key, value in overrides.items():
         override(values, key, value)
-    _require_read(files[0], values, [*READ, *HARMLESS, *_mentioned(trees.values())], code / "custom" / "tasks" / task)
+    _require_read(files[0], values, _mentioned(trees.values()), code / "custom" / "tasks" / task)
     require_spelt_types(code, values, trees.values())
 
 
-def _require_read(file: Path, values: Mapping[str, Any], known: list[str], task: Path) -> None:
+def _require_read(file: Path, values: Mapping[str, Any], mentioned: set[str], task: Path) -> None:
     """Refuse a key that would be dropped silently, unless it says nothing."""
+    refuse_unsupported(file, values)
     sources = [path.read_text(errors="replace") for path in sorted(task.rglob("*.py"))]
     for key, value in values.items():
-        says_nothing = value is None or value is False or (isinstance(value, dict | list | tuple) and not value)
-        if says_nothing or key in known or any(re.search(rf"\b{re.escape(key)}\b", text) for text in sources):
-            continue
-        instead = f" Use {INSTEAD[key]} instead." if key in INSTEAD else nearest(key, READ).replace("Known", "Keys")
-        raise ConfigError(f"{file}: nothing reads the key {key!r}, so it would change nothing. Leave it out.{instead}")
+        known = key in READ or key in HARMLESS or key in mentioned
+        if not (known or says_nothing(value) or any(re.search(rf"\b{re.escape(key)}\b", text) for text in sources)):
+            raise unread_key(file, key)
 
 
 def _mentioned(trees: Iterable[ast.Module]) -> set[str]:

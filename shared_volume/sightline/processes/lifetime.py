@@ -14,12 +14,14 @@ from functools import cache
 
 VARIABLE = "SIGHTLINE_PARENT"
 SECONDS_BETWEEN = 0.5
+ENDING_SECONDS = 5.0
+"""How long a process whose parent is gone may take to record that it ends."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @cache
 def die_with_parent() -> None:
-    """Watch the process that SIGHTLINE_PARENT names, where it is set, and kill this one as soon as that is gone."""
+    """Watch the process that SIGHTLINE_PARENT names, where it is set, and end this one as soon as that is gone: asked first, then killed."""
     parent = os.environ.get(VARIABLE)
     if parent:
         threading.Thread(target=_watch, args=(int(parent),), name="parent-watch", daemon=True).start()
@@ -37,6 +39,8 @@ def die_with_direct_parent(*_ignored: object) -> None:
 def _watch(parent: int) -> None:
     while _lives(parent):
         time.sleep(SECONDS_BETWEEN)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ENDING_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -305,7 +305,7 @@ def recorded_step(
     except left_to_others:
         ended.set()
         raise
-    except Terminated:
+    except (Terminated, KeyboardInterrupt):
         ended.set()
         try:
             end_step(database, run_id, step, "stopped", TERMINATED)

@@ -36,9 +36,10 @@ def write_stamps(folder: Path, names: Iterable[str] | None = None) -> None:
 
 def is_as_left(folder: Path) -> bool:
     """Whether every file that was noted is there with its size and time; False where nothing was noted."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         noted = json.loads((folder / STAMPS).read_bytes())
-        return bool(noted) and all(_stamp(folder / name) == stamp for name, stamp in noted.items())
+        if isinstance(noted, dict) and noted:
+            return all(_stamp(folder / name) == stamp for name, stamp in noted.items())
     return False
 
 
@@ -63,6 +64,7 @@ def replace_changed(folder: Path, fresh: Path) -> tuple[list[str], Path]:
         try:
             if not _same(folder / name, fresh / name):
                 changed.append(name)
+                _keep_in_the_way(folder, name, kept)
                 _keep(folder / name, kept / name)
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).replace(folder / name)
@@ -97,6 +99,15 @@ def _keep(path: Path, place: Path) -> None:
         os.link(path, place)
     except OSError:  # no links on this file system
         shutil.copy2(path, place)
+
+
+def _keep_in_the_way(folder: Path, name: str, kept: Path) -> None:
+    """Move away what stands where a folder above a file belongs."""
+    for parent in reversed(Path(name).parents[:-1]):
+        if os.path.lexists(folder / parent) and not (folder / parent).is_dir():
+            (kept / parent).parent.mkdir(parents=True, exist_ok=True)
+            (folder / parent).rename(kept / parent)
+            return
 
 
 def _stamp(path: Path) -> list[int] | None:
