@@ -3,6 +3,7 @@
 import argparse
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_library()
     from sightline.errors import SightlineError
 
+    # A kubeconfig that leaves out the check of certificates has said so; kubectl is silent about it, too.
+    warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     try:
         return options.run(options)
     except SightlineError as error:

@@ -124,8 +124,6 @@ class Cluster:
         import websocket
         from kubernetes.client import ApiException
 
-        # A kubeconfig that leaves out the check of certificates has said so; kubectl is silent about it, too.
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         try:
             yield
         except ApiException as error:

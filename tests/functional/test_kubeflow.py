@@ -673,6 +673,21 @@ def test_without_a_host_kubectls_cluster_is_used(server, submit, tmp_path, monke
     assert "https://ui/#/runs/details/" in submit("--ui", "https://ui").out
 
 
+def test_nothing_warns_of_a_kubeconfig_that_checks_no_certificate(tmp_path):
+    """Else each request of `--wait` would; in a process of its own, as pytest keeps warnings to itself."""
+    server = KfpServer()
+    server.root = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
+    with serve(server, make_authority(tmp_path)[1]):
+        config = write_kubeconfig(tmp_path / "kubeconfig", server.url)
+        text = config.read_text()
+        config.write_text(text.replace("cluster:\n", "cluster:\n    insecure-skip-tls-verify: true\n", 1))
+        command = [sys.executable, REPOSITORY / "pipeline.py", "runs"]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KUBECONFIG": str(config)}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "no runs yet" in done.stdout, done.stderr
+    assert done.stderr == "SQL is missing: SIGHTLINE_DATABASE_URL is not set\n"
+
+
 def test_a_private_authority_is_trusted_when_it_is_named(command, compiled, tmp_path):
     authority, certificate = make_authority(tmp_path)
     arguments = ("submit", "--category", "desk", "--pipeline", str(compiled))

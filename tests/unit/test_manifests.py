@@ -88,15 +88,13 @@ def test_the_workloads_are_the_ones_that_are_checked_here():
 def test_every_object_is_of_a_version_that_old_and_new_clusters_know_and_is_found_by_its_label():
     for each in objects():
         assert each["apiVersion"] in API_VERSIONS | {"kubeflow.org/v1beta1"}, each["metadata"]
-        if each["kind"] != "Namespace" and each["metadata"].get("annotations", {}).keys() != {
-            "iam.gke.io/gcp-service-account"
-        }:
+        if each["metadata"].get("annotations", {}).keys() != {"iam.gke.io/gcp-service-account"}:
             assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "sightline", each["metadata"]
 
 
-def test_the_namespace_carries_nothing_of_ours():
-    """It is Kubeflow's, and whoever removes our objects by their label must not remove it."""
-    assert one("Namespace") == {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kubeflow"}}
+def test_the_namespace_is_not_ours():
+    """It is Kubeflow's: applied by us it would lose Kubeflow's labels, and `kubectl delete -k` would remove it."""
+    assert [each for each in objects() if each["kind"] == "Namespace"] == []
 
 
 @pytest.mark.parametrize(("name", "container", "security"), containers(), ids=[name for name, _, _ in containers()])
