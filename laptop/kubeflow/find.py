@@ -11,6 +11,8 @@ from sightline.errors import SightlineError
 
 LATEST = "latest"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LOCAL = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+"""The id of a run on a laptop."""
 
 
 def find_run_id(which: str, server: Server | None, records: Records, problem: str) -> str:
