@@ -1,13 +1,13 @@
 """Why a step failed, or has not started: one sentence, from wherever it stands."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from components.parameters import PARAMETERS
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.checks import wrong_quantity
-from laptop.kubeflow.log_text import driver_reason_in, reason_in, sentence
+from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
 from laptop.kubeflow.pod_state import Place, age_of, ended, failed, is_lost, place_at, place_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.tasks import StepState
@@ -65,7 +65,8 @@ def why_failed(
     if run and by_driver and (wrong := _wrong_quantity(run, name)):
         return Reason("error", wrong)
     if told := glance.ask(lambda pods: pod_reason(pods, run_id, name)):
-        return told
+        began = told.kind == "unknown" and record is not None and record.state != "failed"
+        return replace(told, kind="lost") if began else told
     said = sentence((state.message if state else "") or (run.error.message if run else ""))
     if by_driver:
         why = f"{NO_DRIVER}{f': {said}' if said else ', and Kubeflow does not say why'}"
@@ -90,7 +91,8 @@ def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:
     log = pods.end_of_log(pod.metadata.name)
     if not place_of(pod).driver:
         said = reason_in(log)
-        return Reason("error", said) if said else None
+        # Where the launcher cannot reach Kubeflow's server, the step has done its work, and nothing is wrong with it.
+        return Reason("unknown" if ends_with_launcher(log) else "error", said) if said else None
     said = driver_reason_in(log)
     kind: Literal["lost", "error"] = "error" if ORDERS in said else "lost"
     return Reason(kind, f"Kubeflow could not prepare its pod: {said}") if said else None

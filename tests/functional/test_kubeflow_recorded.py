@@ -411,6 +411,53 @@ def test_a_step_that_never_began_names_the_one_that_failed(server, command, kube
     assert framed(said.out) == [f"reason: snapshot failed: {reason}"]
 
 
+@pytest.mark.parametrize("begins", ["unknown category", "its schedule was deleted", "the product's whole pipeline"])
+def test_a_misspelt_step_is_told_with_the_nearest(server, command, kubernetes, begins):
+    run_id = put(server, recorded(begins, DAY))
+    with serve_pods([], {}) as address:
+        kubernetes(address)
+        for more in ((), ("--follow",)):
+            said = command("logs", run_id, "trian", *more)
+            assert (said.status, said.out) == (1, "")
+            assert f"There is no step trian in run {run_id[:8]}. Did you mean 'train'?" in said.err
+    said = command("logs", run_id, "trian")  # and without Kubernetes
+    assert f"There is no step trian in run {run_id[:8]}. Did you mean 'train'?" in said.err
+
+
+def test_a_step_of_another_pipeline_is_known_by_its_nodes_or_its_pods(server, command, kubernetes):
+    run_id = put(server, recorded(ANOTHER, DAY))
+    with serve_pods([pod_of(run_id, "widen")], {"widen": "wide\n"}) as address:
+        kubernetes(address)
+        assert command("logs", run_id, "widen").out == "wide\n"
+        assert "There is no step xyz in run " in command("logs", run_id, "xyz").err
+
+
+@pytest.mark.parametrize("more", [(), ("--follow",), ("train",), ("train", "--follow")])
+def test_logs_of_a_lost_run_say_that_it_is_lost_and_do_not_wait(server, command, kubernetes, more):
+    other, run = recorded("unknown category", DAY), recorded("its schedule was deleted", MINUTES)
+    run_id = put(server, other, run)
+    with serve_pods([pod_of(other["run_id"], "snapshot")], {"snapshot": "x\n"}) as address:
+        kubernetes(address)
+        said = command("logs", run_id, *more)
+    assert said.status == 1
+    assert said.err.count("The run 2c8c2d5b is lost: its workflow is gone from Kubernetes") == 1
+    assert "has not begun" not in said.err
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_logs_without_pods_tell_a_reason_once(server, command, kubernetes, database, case):
+    run, _, _, step, reason = REASONS[case]
+    run_id = put(server, run)
+    begin(database, run_id, step)
+    end_step(database, run_id, step, "failed", reason)
+    with serve_pods([], {}) as address:
+        kubernetes(address)
+        said = command("logs", run_id, step)
+    assert said.out.count("reason: ") == said.out.count(f"{step} failed: ") == 1
+    assert f"{step}: failed" not in said.out
+    assert f"logs {run_id[:8]}" not in said.out + said.err
+
+
 # --- pending
 
 
@@ -607,6 +654,24 @@ def test_a_retry_knows_by_the_pods_what_runs_knows(server, command, kubernetes, 
         assert own in said.err and own in told
         assert said.status == (by == "a person")
     assert "not known" not in said.err
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_launcher_that_cannot_reach_kubeflow_is_no_error_of_the_step(server, command, kubernetes, database, began):
+    run = {**recorded("evaluate's pod was deleted", DAY), "description": "retry=2"}
+    run_id = put(server, run)
+    if began:
+        begin(database, run_id, "evaluate")
+        end_step(database, run_id, "evaluate", "done")
+    log = "scored\nF1125 23:29:46.565831      15 main.go:59] failed to publish: rpc error: code = Unavailable\n"
+    with serve_pods([pod_of(run_id, "evaluate")], {"evaluate": log}) as address:
+        kubernetes(address)
+        command("runs", "--retry-lost")
+        assert len(retried(server)) == began
+        if not began:
+            said = command("retry", run_id)
+            assert said.status == 0
+            assert "what ended it is not known (failed to publish: rpc error: code = Unavailable)" in said.err
 
 
 def test_an_own_error_is_retried_by_force_only(server, command, kubernetes):
