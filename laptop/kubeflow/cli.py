@@ -108,7 +108,7 @@ def _add_retry(verbs: argparse._SubParsersAction, parents: list[argparse.Argumen
         "retry", parents=parents, help="go on with a run that failed, at its checkpoints; finished steps stay"
     )
     parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest")
-    parser.add_argument("--force", action="store_true", help="also when a step failed by an error of its own")
+    parser.add_argument("--force", action="store_true", help="also an error of a step's own, or what somebody stopped")
     parser.add_argument("--wait", action="store_true", help="follow the steps to the end; the exit status tells it")
     parser.set_defaults(run=_retry)
 

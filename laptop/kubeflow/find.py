@@ -11,6 +11,14 @@ from sightline.errors import SightlineError
 
 LATEST = "latest"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LOCAL = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+"""The id of a run on a laptop."""
+SHORT = 8
+
+
+def short_id(run_id: str) -> str:
+    """Enough of a run's id to tell it from others; those of a laptop begin alike for a day."""
+    return run_id[:SHORT] if UUID.fullmatch(run_id) else run_id
 
 
 def find_run_id(which: str, server: Server | None, records: Records, problem: str) -> str:

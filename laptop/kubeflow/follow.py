@@ -2,18 +2,17 @@
 
 import sys
 import time
-from itertools import islice
 
 from rich.console import Console
 from rich.table import Table
 
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server, ServerError
-from laptop.kubeflow.lost import why_lost
+from laptop.kubeflow.find import short_id
+from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.made_by import Scores, scores_of
-from laptop.kubeflow.ours import newest_runs
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import SHORT, waiting_of
+from laptop.kubeflow.reasons import waiting_of
 from laptop.kubeflow.sql import Records, recorded_steps, still_there
 from laptop.kubeflow.steps import step_rows
 from laptop.kubeflow.tasks import (
@@ -34,7 +33,6 @@ from sightline.tasks.task import headlines_of
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_BETWEEN_DOUBTS = 60.0
 """Between two looks whether a run that says nothing is still there."""
-OTHERS = 100  # runs, by whose pods the server's cluster is known
 INTERRUPTED = 130
 
 
@@ -55,7 +53,7 @@ def follow(server: Server, run_id: str, records: Records) -> int:
         return 0
     step, why = ("", f"the run is lost: {lost}") if lost else _end(run, records, glance)
     print_framed(f"error: {why}", sys.stderr)
-    log = f"python pipeline.py logs {run_id[:SHORT]}{f' {step}' if step else ''}"
+    log = f"python pipeline.py logs {short_id(run_id)}{f' {step}' if step else ''}"
     print(f"{server.link(run_id)}\nits log: {log}", file=sys.stderr)
     return 1
 
@@ -124,13 +122,7 @@ class _Following:
             return ""
         self._doubted = time.monotonic()
         records = still_there(self._records)
-        return why_lost(run, recorded_steps(records, run.run_id), self._glance, self._others)
-
-    def _others(self) -> set[str]:
-        try:
-            return {run.run_id for run in islice(newest_runs(self._server), OTHERS)}
-        except ServerError:
-            return set()
+        return why_lost(run, recorded_steps(records, run.run_id), self._glance, lambda: others(self._server))
 
 
 def _line(step: StepState) -> str:

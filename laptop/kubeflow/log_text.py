@@ -15,6 +15,9 @@ LAST = re.compile(r"Error: exit status \d+")
 OUR_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [\w-]+ ")
 RULE = re.compile(r"\W{5,}")  # a frame's upper or lower edge
 EDGE = re.compile(r"^[│┃|║]\s?|\s?[│┃|║]$")
+STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+BEGINS = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - INFO - Executing task '([^']+)'")
+"""kfp's local runner, of the step whose lines follow."""
 TRACEBACK = "Traceback (most recent call last):"
 OURS = "SightlineError"
 LONGEST = 600  # characters of a sentence
@@ -40,6 +43,20 @@ def own_lines(lines: Iterable[str]) -> Iterator[str]:
             yield line
 
 
+def parts_of(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The lines of a run on a laptop, which has one log, each after the name of its step; none before the first."""
+    step = ""
+    for line in lines:
+        if began := BEGINS.search(STYLE.sub("", line)):
+            step = began[1]
+        yield step, line
+
+
+def unstyled(line: str) -> str:
+    """A line of such a log without colours, and what a step printed as far to the left as the step did."""
+    return STYLE.sub("", line).removeprefix(" " * 4)
+
+
 def _is_around(text: str) -> bool:
     if ARGO.match(text) or EXECUTORS_TALK.match(text):
         return True
@@ -59,6 +76,12 @@ def reason_in(log: str) -> str:
     if error := _raised(lines):
         return sentence(error)
     return sentence(EXECUTOR.sub("", OUR_PREFIX.sub("", lines[-1])))
+
+
+def ends_with_launcher(log: str) -> bool:
+    """Whether a log ends with a failure of Kubeflow's launcher, around a step that did not fail itself."""
+    lines = [line for each in own_lines(log.splitlines()) if (line := each.rstrip())]
+    return bool(lines) and bool(LAUNCHER.match(lines[-1]))
 
 
 def ends_framed(lines: Iterable[str], reason: str) -> bool:

@@ -6,22 +6,25 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TextIO
 
+from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
-from laptop.kubeflow.find import find_run_id
-from laptop.kubeflow.log_text import ends_framed, own_lines
+from laptop.kubeflow.find import find_run_id, short_id
+from laptop.kubeflow.log_text import ends_framed, own_lines, parts_of, unstyled
+from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pod_answers import Pod
 from laptop.kubeflow.pod_state import age_of, place_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
-from laptop.kubeflow.reasons import SHORT, waiting_of
+from laptop.kubeflow.reasons import log_hint, waiting_of
 from laptop.kubeflow.sql import Records, open_records, recorded_steps, still_there
 from laptop.kubeflow.steps import StepRow, step_rows
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
 from laptop.tables import print_framed
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, did_you_mean, nearest
 
 SECONDS_BETWEEN_LOOKS = 2.0
 LONGEST_FRAME = 60  # lines
@@ -35,11 +38,10 @@ def logs(options: argparse.Namespace) -> int:
     run_id = find_run_id(options.which, server, records, problem)
     local = options.workspace / "logs" / f"{run_id}.log"
     if local.is_file():
-        print(f"== the whole run on this laptop, {local}", file=sys.stderr)
-        sys.stdout.write(local.read_text(encoding="utf-8", errors="replace"))
-        return 0
+        return _print_local(local, options.step, options.raw)
     namespace = namespace_of(server, access)
     asked = _Asked(run_id, options.step, server, records, Glance(namespace))
+    _require_step(asked)
     try:
         printing = _Printing(open_pods(namespace), asked, options.follow, options.raw)
         printed = printing.all()
@@ -74,7 +76,50 @@ class _Asked:
         """The wanted steps by Kubeflow and SQL."""
         records = still_there(self.records)
         rows = step_rows(run, self.run_id, recorded_steps(records, self.run_id), self.glance, records.missing)
+        # "Look into its log" says nothing to who has just done so.
+        rows = tuple(replace(row, reason=row.reason.removesuffix(log_hint(self.run_id, row.name))) for row in rows)
         return [row for row in rows if self.step in (None, row.name)]
+
+    def lost(self, run: Run) -> str:
+        """Why a run is lost; empty for others."""
+        if self.server is None:
+            return ""
+        server, recorded = self.server, recorded_steps(still_there(self.records), self.run_id)
+        return why_lost(run, recorded, self.glance, lambda: others(server))
+
+
+def _require_step(asked: _Asked) -> None:
+    """Look whether the run's pipeline has the step; of another's pipeline that goes on nobody knows what is to come."""
+    if asked.step is None or asked.step in STEPS:
+        return
+    run = asked.run()
+    known = {*STEPS, *recorded_steps(still_there(asked.records), asked.run_id)}
+    known |= {step.name for step in steps_of(run)} if run else set()
+    known |= asked.glance.ask(lambda pods: {place_of(pod).step for pod in pods.of_run(asked.run_id)} - {""}) or set()
+    may_come = run is not None and run.state not in ENDED and not did_you_mean(asked.step, known)
+    if asked.step not in known and not may_come:
+        raise SightlineError(
+            f"There is no step {asked.step} in run {short_id(asked.run_id)}.{nearest(asked.step, known)}"
+        )
+
+
+def _print_local(log: Path, step: str | None, raw: bool) -> int:
+    """Print the one log that a run on this laptop has, or a step's part of it. Returns the exit status.
+
+    Raises:
+        SightlineError: it has no part of the step.
+    """
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    parts = list(parts_of(lines))
+    began = list(dict.fromkeys(part for part, _ in parts if part))
+    if step and step not in began:
+        what = "never began" if step in STEPS else "is no step"
+        hint = f" Its steps: {', '.join(began)}." if step in STEPS and began else nearest(step, {*STEPS, *began})
+        raise SightlineError(f"{step} {what} in the run {log.stem} of this laptop.{hint} Its whole log: {log}")
+    print(f"== {step or 'the whole run'} on this laptop, {log}", file=sys.stderr)
+    chosen = [line for part, line in parts if step in (None, part)]
+    sys.stdout.writelines(chosen if raw else own_lines(map(unstyled, chosen)))
+    return 0
 
 
 @dataclass(slots=True)
@@ -89,6 +134,7 @@ class _Printing:
     """The newest lines of a step's own that were printed."""
     _seen: set[str] = field(default_factory=set)
     _told: str = ""
+    _there: bool = False
 
     def all(self) -> bool:
         """Print; whether there was a pod."""
@@ -108,7 +154,9 @@ class _Printing:
 
     def _new(self) -> list[Pod]:
         """The pods that ran our steps, in the order they were made; a step that was tried again has several."""
-        found = [pod for pod in self.pods.of_run(self.asked.run_id) if _is_a_steps(pod)]
+        everything = self.pods.of_run(self.asked.run_id)
+        self._there = bool(everything)
+        found = [pod for pod in everything if _is_a_steps(pod)]
         chosen = [pod for pod in found if self.asked.step in (None, place_of(pod).step)]
         if found and not chosen and not self.follow:
             names = ", ".join(dict.fromkeys(place_of(pod).step for pod in found))
@@ -118,6 +166,10 @@ class _Printing:
     def _is_over(self, run: Run | None) -> bool:
         """Whether no further pod is to come; if one is, say what is waited for."""
         if run is None or run.state in ENDED:
+            return True
+        if not self._there and (lost := self.asked.lost(run)):
+            if self._seen:  # else there is more to say
+                print(f"   the run is lost: {lost}", file=sys.stderr)
             return True
         steps = {step.name: step for step in steps_of(run)}
         wanted = steps.get(self.asked.step or "")
@@ -166,12 +218,14 @@ def _print_reasons(asked: _Asked, out: TextIO, before: Sequence[str] = ()) -> No
 def _without_pods(asked: _Asked) -> int:
     """Say why there is no log: the step has not begun, needed no pod, or its pod is gone."""
     run = asked.run()
-    short = asked.run_id[:SHORT]
+    short = short_id(asked.run_id)
     states = {step.name: step.state for step in steps_of(run)} if run else {}
     state = states.get(asked.step or "", NOT_BEGUN)
     if asked.step and state == REUSED:
         print(f"{asked.step} was reused in run {short}: it came from the cache and ran in no pod of its own")
         return 0
+    if run and (lost := asked.lost(run)):
+        return _elsewhere(f"The run {short} is lost: {lost}.", asked, run)
     if run and run.state not in ENDED and (state in (NOT_BEGUN, PENDING) or asked.step is None):
         what = f"{asked.step or 'a step'} of run {short} has not begun; wait for it with --follow"
         print(f"error: {what}", file=sys.stderr)
@@ -193,7 +247,7 @@ def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
     rows = asked.rows(run)
     by_driver = run is not None and any(step.by_driver for step in steps_of(run) if step.name == asked.step)
     if by_driver:
-        why = f"{asked.step} has no log: it failed before its pod could be made."
+        why = f"{asked.step} has no log: what prepares its pod failed before that could be made."
     print(f"error: {why}", file=sys.stderr)
     where = asked.server.link(asked.run_id) if asked.server else "the run's page in the UI"
     if not by_driver:
@@ -201,8 +255,8 @@ def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
     if asked.records.database is None:
         print(f"SQL could tell how the steps ended, but: {asked.records.missing}", file=sys.stderr)
     for row in rows:
-        print(f"{row.name}: {row.kubeflow or row.sql}{f': {row.reason}' if row.reason else ''}")
-    for row in rows:
         if row.failed:
             print_framed(f"reason: {row.name} failed: {row.reason}", sys.stdout)
+        else:
+            print(f"{row.name}: {row.kubeflow or row.sql}")
     return 1

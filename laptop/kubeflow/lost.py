@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from laptop.kubeflow.answers import Run
+from laptop.kubeflow.connect import Server, ServerError
+from laptop.kubeflow.ours import newest_runs
 from laptop.kubeflow.pods import Glance, Pods
 from laptop.kubeflow.tasks import PENDING, RUNNING, steps_of
 
@@ -14,6 +17,7 @@ STOPPING = timedelta(minutes=10)
 """A run that was told to stop does in seconds."""
 SETTLED = timedelta(minutes=5)
 """Between two pods of a run pass seconds."""
+OTHERS = 100  # runs, by whose pods the server's cluster is known
 GOES_ON = {"RUNNING", "CANCELING"}
 
 
@@ -28,7 +32,7 @@ def why_lost(
 
     Args:
         recorded: its steps in SQL, by name.
-        known: gives runs of the server. A cluster without a pod of any of them is not where its runs are.
+        known: gives runs of the server, as `others` does. A cluster without a pod of any is not where its runs are.
     """
     if run.state not in GOES_ON:
         return ""
@@ -47,6 +51,14 @@ def why_lost(
     if now - changed > QUIET and _is_silent(run, recorded, now):
         return f"nothing of it has changed for {_hours(now - changed)}: its workflow is gone; {rid}"
     return ""
+
+
+def others(server: Server) -> set[str]:
+    """The server's newest runs, the same whatever of them is shown; none while it is silent."""
+    try:
+        return {run.run_id for run in islice(newest_runs(server), OTHERS)}
+    except ServerError:
+        return set()
 
 
 def newest_change(run: Run) -> datetime:

@@ -18,6 +18,9 @@ TROUBLES = (
 """Events that say why a pod does not start."""
 SCHEDULING = "FailedScheduling"
 KILLED, ASKED_TO_END = 137, 143
+TOO_LONG, NO_MEMORY = "DeadlineExceeded", "OOMKilled"
+OWN_LIMIT = re.compile(r"exceed\w* .*\blimit\b")
+"""What Kubernetes says of a pod that it evicts for what the pod itself used, like its disk."""
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -88,20 +91,28 @@ def _unscheduled(message: str, pod: Pod) -> str:
 def ended(pod: Pod) -> str:
     """How a pod was ended from outside; empty where its own log tells why it ended, or where it goes on."""
     state = pod.status
-    if state.reason == "DeadlineExceeded":
-        return "it took longer than its limit (DeadlineExceeded)"
+    if state.reason == TOO_LONG:
+        return f"it took longer than its limit ({TOO_LONG})"
     if state.reason and state.phase == "Failed":
         return f"its pod was ended by Kubernetes: {state.reason}{f', {state.message}' if state.message else ''}"
     over = terminated(pod)
     if over is None:
         return ""
-    if over.exit_code == KILLED and over.reason == "OOMKilled":
+    if over.exit_code == KILLED and over.reason == NO_MEMORY:
         return f"it was killed for memory (limit {_memory(pod) or 'unknown'})"
     if over.exit_code == KILLED:
         return f"it was killed (exit code {KILLED}): its node was lost or its pod deleted by force"
     if over.exit_code == ASKED_TO_END:
         return f"its pod was deleted, evicted or its node drained (exit code {ASKED_TO_END})"
     return ""
+
+
+def is_lost(pod: Pod) -> bool:
+    """Whether what ended a pod from outside is nothing that it did itself, so that another may go on."""
+    state, over = pod.status, terminated(pod)
+    if state.reason and state.phase == "Failed":
+        return state.reason != TOO_LONG and not OWN_LIMIT.search(state.message)
+    return over is not None and over.exit_code in (KILLED, ASKED_TO_END) and over.reason != NO_MEMORY
 
 
 def terminated(pod: Pod) -> Terminated | None:

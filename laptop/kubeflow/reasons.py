@@ -1,25 +1,56 @@
 """Why a step failed, or has not started: one sentence, from wherever it stands."""
 
 import contextlib
-import re
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from components.parameters import PARAMETERS
 from laptop.kubeflow.answers import Run
-from laptop.kubeflow.log_text import driver_reason_in, reason_in, sentence
-from laptop.kubeflow.pod_state import Place, age_of, ended, failed, place_at, place_of, waits_for
+from laptop.kubeflow.checks import wrong_quantity
+from laptop.kubeflow.find import short_id
+from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
+from laptop.kubeflow.pod_state import Place, age_of, ended, failed, is_lost, place_at, place_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.tasks import StepState
 
-SHORT = 8  # characters of a run's id, enough to tell runs apart
-QUANTITY = re.compile(r"[+-]?[0-9.]+([eEinumkKMGTP]*[-+]?[0-9]*)")
-"""What Kubeflow's driver takes for an amount of memory or CPUs."""
-SILENT = "it gave no sign of life for minutes: its pod is gone, or was killed"
+SILENT = "its pod is gone and wrote no reason"
+NO_DRIVER = "its driver, which prepares its pod, failed"
+ORDERS = "podSpecPatch"
+"""Of what a driver makes of a step's sizes and places, which are as wrong the next time."""
+DELETED, NO_MEMORY = "pod deleted", "OOMKilled"
+"""Argo's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a step failed.
+
+    Attributes:
+        kind: error: its own, which a retry would meet again; lost: with its pod or its driver; or that cannot be told.
+        hint: what to do, to be put after `why` where that is not being done already.
+    """
+
+    kind: Literal["lost", "error", "unknown"]
+    why: str
+    hint: str = ""
+
+
+def log_hint(run_id: str, step: str) -> str:
+    """Where more may stand."""
+    return f"; its log: python pipeline.py logs {short_id(run_id)} {step}"
 
 
 def reason_of(
     name: str, run_id: str, run: Run | None, state: StepState | None, record: Any, glance: Glance, missing: str
 ) -> str:
+    """Why a step failed and what to do, in a sentence; the arguments are those of `why_failed`."""
+    reason = why_failed(name, run_id, run, state, record, glance, missing)
+    return f"{reason.why}{reason.hint}"
+
+
+def why_failed(
+    name: str, run_id: str, run: Run | None, state: StepState | None, record: Any, glance: Glance, missing: str
+) -> Reason:
     """Why a step failed: what it recorded itself, else what its pod or its driver's tells, else what Kubeflow says.
 
     Args:
@@ -30,31 +61,41 @@ def reason_of(
     """
     by_driver = state is not None and state.by_driver
     if record is not None and record.state == "failed" and record.reason and not by_driver:
-        return sentence(record.reason)
-    told: str | None = _wrong_quantity(run, name) if run and by_driver else ""
-    told = told or glance.ask(lambda pods: pod_reason(pods, run_id, name))
-    told = told or sentence((state.message if state else "") or (run.error.message if run else ""))
-    if told:
-        return told
-    if record is not None and record.state == "running":
-        return SILENT
+        return Reason("error", sentence(record.reason))
+    if run and by_driver and (wrong := _wrong_quantity(run, name)):
+        return Reason("error", wrong)
+    if told := glance.ask(lambda pods: pod_reason(pods, run_id, name)):
+        began = told.kind == "unknown" and record is not None and record.state != "failed"
+        return replace(told, kind="lost") if began else told
+    said = sentence((state.message if state else "") or (run.error.message if run else ""))
+    if by_driver:
+        why = f"{NO_DRIVER}{f': {said}' if said else ', and Kubeflow does not say why'}"
+        return Reason("lost", why, f"; to go on: python pipeline.py retry {short_id(run_id)}")
+    if said:
+        lost = NO_MEMORY not in said and (record is not None or DELETED in said)
+        return Reason("error" if NO_MEMORY in said else "lost" if lost else "unknown", said)
+    if record is not None and record.state != "failed":
+        return Reason("lost", SILENT)
     what = f"no reason in Kubeflow, and SQL cannot be read ({missing})" if missing else "no reason in SQL or Kubeflow"
-    return f"{what}; its log: python pipeline.py logs {run_id[:SHORT]} {name}"
+    return Reason("unknown", what, log_hint(run_id, name))
 
 
-def pod_reason(pods: Pods, run_id: str, step: str) -> str:
-    """What the newest pod that failed of a step says, its own or its driver's; empty where none does."""
+def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:
+    """What the newest pod that failed of a step says, its own or its driver's; None where none does."""
     ours = sorted((pod for pod in pods.of_run(run_id) if place_of(pod).step == step and failed(pod)), key=age_of)
     if not ours:
-        return ""
+        return None
     pod = ours[-1]
     if how := ended(pod):
-        return how
+        return Reason("lost" if is_lost(pod) else "error", how)
     log = pods.end_of_log(pod.metadata.name)
     if not place_of(pod).driver:
-        return reason_in(log)
+        said = reason_in(log)
+        # Where the launcher cannot reach Kubeflow's server, the step has done its work, and nothing is wrong with it.
+        return Reason("unknown" if ends_with_launcher(log) else "error", said) if said else None
     said = driver_reason_in(log)
-    return f"Kubeflow could not prepare its pod: {said}" if said else ""
+    kind: Literal["lost", "error"] = "error" if ORDERS in said else "lost"
+    return Reason(kind, f"Kubeflow could not prepare its pod: {said}") if said else None
 
 
 def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
@@ -82,10 +123,7 @@ def _of(place: Place, why: str) -> str:
 
 def _wrong_quantity(run: Run, step: str) -> str:
     """The parameter that no pod can be made of; with it the driver is sure to fail."""
-    given = run.runtime_config.parameters
-    for parameter in PARAMETERS:
-        value = given.get(parameter.name)
-        is_quantity = step in parameter.pod and parameter.kind is str
-        if is_quantity and isinstance(value, str) and value and not QUANTITY.fullmatch(value):
-            return f"{parameter.name}={value} is no amount as Kubernetes writes it, like {parameter.default}"
-    return ""
+    names = {each.name for each in PARAMETERS if step in each.pod}
+    return wrong_quantity(
+        {name: value for name, value in run.runtime_config.parameters.items() if name in names and value}
+    )

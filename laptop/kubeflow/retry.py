@@ -15,10 +15,11 @@ from typing import Literal
 
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule, read
-from laptop.kubeflow.checks import wrong_quantity
 from laptop.kubeflow.connect import Server, ServerError, connect
-from laptop.kubeflow.find import find_run_id, newest_runs
-from laptop.kubeflow.sql import Records, open_records
+from laptop.kubeflow.find import LOCAL, find_run_id, newest_runs
+from laptop.kubeflow.pods import Glance
+from laptop.kubeflow.reasons import SILENT, why_failed
+from laptop.kubeflow.sql import Records, open_records, recorded_steps
 from laptop.kubeflow.tasks import DONE, FAILED, STOPPED, state_of, steps_of
 from sightline.errors import SightlineError
 
@@ -51,27 +52,24 @@ def attempts_of(run: Run) -> int:
     return sum(pair == ("FAILED", "RUNNING") for pair in zip(states, states[1:], strict=False))
 
 
-def cause_of(run: Run, records: Records) -> Cause:
-    """What ended a failed run. A step that wrote its own reason to SQL failed by itself; one that could not was lost."""
+def cause_of(run: Run, records: Records, glance: Glance) -> Cause:
+    """What ended a failed run, by what `runs` says of its steps: one error of a step's own outweighs whatever was lost."""
     if state_of(run) == STOPPED:
         return Cause("stopped", "somebody stopped it")
-    if records.database is None:
-        return Cause("unknown", f"SQL is missing: {records.missing}")
-    from sightline.services.database.runs import list_steps
-
-    rows = {row.step: row for row in list_steps(records.database, run.run_id)}
-    for row in rows.values():
-        if row.state == "failed" and row.reason:
-            return Cause("error", row.reason, row.step)
-    for step in (each for each in steps_of(run) if each.state == FAILED):
-        if step.by_driver:
-            wrong = wrong_quantity(run.runtime_config.parameters)
-            return Cause("error", wrong, step.name) if wrong else Cause("lost", "its driver failed", step.name)
-        if step.name in rows:
-            return Cause("lost", "its pod is gone and wrote no reason", step.name)
-        return Cause("unknown", f"SQL has no row of the step {step.name}", step.name)
-    lost = next((row.step for row in rows.values() if row.state != "done"), "")
-    return Cause("lost", "its pod is gone and wrote no reason", lost) if lost else Cause("unknown", "no step says why")
+    rows, steps = recorded_steps(records, run.run_id), {step.name: step for step in steps_of(run)}
+    failed = [name for name, step in steps.items() if step.state == FAILED]
+    failed += [name for name, row in rows.items() if row.state == FAILED and name not in failed]
+    causes = []
+    for name in failed:
+        found = why_failed(name, run.run_id, run, steps.get(name), rows.get(name), glance, records.missing)
+        causes.append(Cause(found.kind, found.why, name))
+    for kind in ("error", "lost", "unknown"):
+        for cause in causes:
+            if cause.kind == kind:
+                return cause
+    lost = next((row.step for row in rows.values() if row.state != DONE), "")
+    nobody = f"no step says why, and SQL cannot be read ({records.missing})" if records.missing else "no step says why"
+    return Cause("lost", SILENT, lost) if lost else Cause("unknown", nobody)
 
 
 def retry(options: argparse.Namespace) -> int:
@@ -80,16 +78,16 @@ def retry(options: argparse.Namespace) -> int:
     Raises:
         SightlineError: it is none that a retry would help.
     """
+    _require_cluster(options.which)
     server, records = connect(access_of(options)), open_records(options.workspace)
-    run = _look(server, find_run_id(options.which, server, records, ""))
+    run_id = find_run_id(options.which, server, records, "")
+    _require_cluster(run_id)
+    run = _look(server, run_id)
     _require_failed(run)
     _schedule_of(server, run)
-    cause = cause_of(run, records)
-    if cause.kind == "error" and not options.force:
-        raise SightlineError(
-            f"The step {cause.step} of the run {run.run_id} failed by itself: {_sentence(cause.why)} A retry would end the "
-            "same way. Mend it and submit again; --force retries all the same."
-        )
+    cause = cause_of(run, records, Glance(server.pods))
+    if not options.force:
+        _require_use(run, cause)
     if cause.kind == "unknown":
         print(f"what ended it is not known ({cause.why}); retried all the same", file=sys.stderr)
     if _retry(server, run, cause, records, None):
@@ -104,7 +102,28 @@ def retry(options: argparse.Namespace) -> int:
     return follow(server, run.run_id, records)
 
 
-def retry_if_lost(server: Server, run_id: str, records: Records, times: int) -> bool:
+def _require_cluster(run_id: str) -> None:
+    if LOCAL.fullmatch(run_id):
+        raise SightlineError(
+            f"{run_id} is a run of this laptop, and `retry` is for Kubeflow's: run the same command again to go on "
+            "(python pipeline.py local …)."
+        )
+
+
+def _require_use(run: Run, cause: Cause) -> None:
+    if cause.kind == "error":
+        raise SightlineError(
+            f"The step {cause.step} of the run {run.run_id} failed by itself: {_sentence(cause.why)} A retry would end the "
+            "same way. Mend it and submit again; --force retries all the same."
+        )
+    if cause.kind == "stopped":
+        raise SightlineError(
+            f"Somebody stopped the run {run.run_id} ({run.display_name}), in the UI or with its schedule, and `retry` starts "
+            "again only what failed. --force goes on with it at its checkpoints."
+        )
+
+
+def retry_if_lost(server: Server, run_id: str, records: Records, times: int, glance: Glance | None = None) -> bool:
     """Retry a run that a lost pod, a dead driver or an unreachable API server ended. Says what it does, or why not."""
     run = _look(server, run_id)
     if run.state == "FAILED" and all(step.state != FAILED for step in steps_of(run)):
@@ -112,7 +131,7 @@ def retry_if_lost(server: Server, run_id: str, records: Records, times: int) -> 
         run = _look(server, run_id)
     if run.state != "FAILED":
         return False
-    cause, before = cause_of(run, records), attempts_of(run)
+    cause, before = cause_of(run, records, glance or Glance(server.pods)), attempts_of(run)
     if cause.kind != "lost" or before >= times:
         spent = f"it was retried {before} times already" if cause.kind == "lost" else f"{cause.kind}: {cause.why}"
         print(f"run {run_id}: not retried ({_short(spent)})", file=sys.stderr)
@@ -125,14 +144,14 @@ def retry_if_lost(server: Server, run_id: str, records: Records, times: int) -> 
 
 def retry_lost_runs(server: Server, records: Records) -> None:
     """Retry every run of the last days that says it may be, was lost, and has a retry left."""
-    oldest = datetime.now(UTC) - LOOKED_AT
+    oldest, glance = datetime.now(UTC) - LOOKED_AT, Glance(server.pods)
     for run in _since(server, oldest):
         if run.state != "FAILED" or state_of(run) == STOPPED:
             continue
         try:
             times = _allowed(server, run)
             if times:
-                retry_if_lost(server, run.run_id, records, times)
+                retry_if_lost(server, run.run_id, records, times, glance)
         except SightlineError as error:
             print(f"run {run.run_id}: not retried ({error})", file=sys.stderr)
 

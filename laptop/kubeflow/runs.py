@@ -3,20 +3,20 @@
 import argparse
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, namespace_of, try_connect
-from laptop.kubeflow.find import UUID
-from laptop.kubeflow.lost import why_lost
+from laptop.kubeflow.find import UUID, short_id
+from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.ours import Ours, newest_runs
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import SHORT
 from laptop.kubeflow.sql import Records, open_records, recorded_runs, recorded_steps
 from laptop.kubeflow.steps import StepRow, step_rows
 from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of
@@ -70,13 +70,14 @@ def _rows(server: Server | None, records: Records, glance: Glance, options: argp
     recorded = recorded_runs(records)
     listed, whole = _listed(server, recorded, options)
     known = {run.run_id for run in listed}
-    rows = [_row(run, recorded.get(run.run_id), records, glance, known) for run in listed]
+    near = cache(lambda: others(server) if server else set())
+    rows = [_row(run, recorded.get(run.run_id), records, glance, near) for run in listed]
     for record in recorded.values():
         if record.id in known or options.category not in (None, record.category):
             continue
         # A cluster's run that is not among the newest is older, or gone from Kubeflow: that shows when it lists all.
         if whole or not UUID.fullmatch(record.id):
-            rows.append(_row(None, record, records, glance, known, gone=server is not None))
+            rows.append(_row(None, record, records, glance, near, gone=server is not None))
         if len(rows) >= len(listed) + options.limit:
             break
     return sorted(rows, key=lambda row: row.started_at, reverse=True)[: options.limit]
@@ -103,13 +104,13 @@ def _category(run: Run | None, record: Any) -> str:
 
 
 def _row(
-    run: Run | None, record: Any, records: Records, glance: Glance, known: Collection[str], gone: bool = False
+    run: Run | None, record: Any, records: Records, glance: Glance, near: Callable[[], set[str]], gone: bool = False
 ) -> RunRow:
     run_id = run.run_id if run else record.id
     recorded = recorded_steps(records, run_id) if record else {}
     on_cluster = bool(UUID.fullmatch(run_id))
     rows = step_rows(run, run_id, recorded, glance if on_cluster else Glance(""), records.missing)
-    state, lost = state_of(run) if run else "", why_lost(run, recorded, glance, lambda: known) if run else ""
+    state, lost = state_of(run) if run else "", why_lost(run, recorded, glance, near) if run else ""
     note = f"lost: {lost}" if lost else ""
     if state == DONE and nothing_new(steps_of(run) if run else ()):
         note = "nothing new: every step reused"
@@ -147,7 +148,7 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     lines += [f"{step.name} cannot start: {_cut(step.waits)}" for step in row.steps if step.waits]
     lines += [f"{step.name}: {_cut(step.reason)}" for step in row.steps if step.reason]
     return (
-        row.id[:SHORT] if UUID.fullmatch(row.id) else row.id,
+        short_id(row.id),
         row.name,
         row.category,
         f"{row.started_at:%Y-%m-%d %H:%M}",

@@ -25,6 +25,7 @@ from components import images
 from laptop.cli import main
 from laptop.kubeflow import checks, connect, follow, retry
 from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import open_records
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
@@ -1109,7 +1110,7 @@ def test_a_run_is_retried_so_often_and_no_more(server, submit, database_url):
     ("how", "why"),
     [
         ({"state": "failed", "reason": "ConfigError: no such config"}, "error: ConfigError: no such config"),
-        ({}, "SQL is missing: SIGHTLINE_DATABASE_URL is not set"),
+        ({}, "SQL cannot be read (SIGHTLINE_DATABASE_URL is not set)"),
     ],
     ids=["an error of its own", "no SQL to tell"],
 )
@@ -1129,8 +1130,8 @@ def test_a_dead_driver_is_retried_but_not_one_that_could_not_read_its_pods_size(
     dead = next(each["run"] for each in recorded if "API server restarted" in each["doing"])
     unread = next(each["run"] for each in recorded if "train_memory=lots" in each["doing"])
     records = open_records(Path("none"))
-    assert retry.cause_of(read(Run, dead), records).kind == "lost"
-    cause = retry.cause_of(read(Run, unread), records)
+    assert retry.cause_of(read(Run, dead), records, Glance("")).kind == "lost"
+    cause = retry.cause_of(read(Run, unread), records, Glance(""))
     assert cause.kind == "error"
     assert "train_memory=lots is no amount that Kubernetes reads" in cause.why
 

@@ -122,7 +122,8 @@ def test_when_the_pods_are_gone_sql_tells_the_reason_and_the_ui_has_the_log(serv
         use(monkeypatch, tmp_path, address)
         assert main(["logs", RUN]) == 1
     said = capsys.readouterr()
-    assert said.out.splitlines()[:2] == ["snapshot: done", "train: failed: the loss is not a number"]
+    assert said.out.splitlines()[:2] == ["snapshot: done", "-" * 80]
+    assert said.out.count("the loss is not a number") == 1
     assert framed(said.out) == "reason: train failed: the loss is not a number"
     assert "are gone" in said.err
     assert f"executor-logs: {server.url}/#/runs/details/{RUN}" in said.err
@@ -158,6 +159,73 @@ def test_the_log_of_a_run_on_this_laptop_is_its_file(server, tmp_path, capsys):
     (tmp_path / "logs" / "20261121-0858.log").write_text("all of it\n")
     assert main(["logs", "2026", "--workspace", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "all of it\n"
+
+
+LAPTOPS = """\
+\x1b[0m00:52:10.005 - INFO - Running pipeline: \x1b[95m'sightline'\x1b[0m
+----------------------------------------
+00:52:10.012 - INFO - Executing task \x1b[96m'snapshot'\x1b[0m
+00:52:10.014 - INFO - Streamed logs:
+
+    [KFP Executor 2026-11-27 00:52:10,207 INFO]: Looking for component `snapshot` in --component_module_path `/tmp/x.py`
+    [KFP Executor 2026-11-27 00:52:10,210 INFO]: Got executor_input:
+    {
+        "inputs": {
+            "parameterValues": {"epochs": 60}
+        }
+    }
+    2026-11-27 00:52:15,443 snapshot code fa776e6faf95b142
+00:52:15.962 - INFO - Task \x1b[96m'snapshot'\x1b[0m finished with status \x1b[92mSUCCESS\x1b[0m
+----------------------------------------
+00:52:15.972 - INFO - Executing task \x1b[96m'train'\x1b[0m
+    Traceback (most recent call last):
+      File "loop.py", line 1
+    2026-11-27 00:52:39,546 train epoch 1/60, Executing task 'test'
+"""
+"""As kfp's local runner writes it."""
+OF_TRAIN = """\
+00:52:15.972 - INFO - Executing task 'train'
+Traceback (most recent call last):
+  File "loop.py", line 1
+2026-11-27 00:52:39,546 train epoch 1/60, Executing task 'test'
+"""
+
+
+@pytest.fixture
+def laptops_run(server, tmp_path) -> str:
+    run = "20261127-005208-4770"
+    database = connect(f"sqlite:///{tmp_path / 'cluster.db'}")
+    start_step(database, run, "train", category="desk", code="x", code_digest="0" * 64, parameters={})
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / f"{run}.log").write_text(LAPTOPS)
+    return run
+
+
+def test_a_step_of_a_run_on_this_laptop_is_its_part_of_the_log(laptops_run, tmp_path, capsys):
+    assert main(["logs", laptops_run, "train", "--workspace", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == OF_TRAIN
+    assert main(["logs", laptops_run, "--workspace", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith(OF_TRAIN)
+    assert "\nTask" not in said and "finished with status SUCCESS\n" in said
+    assert "\n2026-11-27 00:52:15,443 snapshot code fa776e6faf95b142\n" in said
+    assert not [word for word in ("\x1b", "parameterValues", "Got executor_input", "Looking for") if word in said]
+    assert main(["logs", laptops_run, "--raw", "--workspace", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == LAPTOPS
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("trian", "trian is no step in the run 20261127-005208-4770 of this laptop. Did you mean 'train'?"),
+        ("test", "test never began in the run 20261127-005208-4770 of this laptop. Its steps: snapshot, train."),
+    ],
+)
+def test_a_step_that_a_run_on_this_laptop_does_not_have(laptops_run, tmp_path, capsys, step, told):
+    assert main(["logs", laptops_run, step, "--workspace", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert told in said.err
 
 
 def test_a_run_must_be_one(server, capsys):

@@ -39,20 +39,21 @@ MINUTES = timedelta(minutes=20)
 OURS = [doing for doing in RUNS if not doing.startswith("another pipeline's")]
 ANOTHER = "another pipeline's"
 NO_REASON = "no reason in Kubeflow, and SQL cannot be read (SIGHTLINE_DATABASE_URL is not set); its log: python pipeline.py logs"
+NO_DRIVER = "its driver, which prepares its pod, failed, and Kubeflow does not say why; to go on: python pipeline.py retry 41ec2db6"
 OUTCOMES = {
     "the product's whole pipeline": (0, "done", ""),
     "the same again": (0, "done", ""),
     "one line of evaluate edited": (0, "done", ""),
     "the train pod was deleted in mid-epoch": (0, "done", ""),
     "unknown category": (1, "failed", f"the step snapshot failed: {NO_REASON} 7bccebcd snapshot"),
-    "train_memory=lots": (1, "failed", "the step train failed: train_memory=lots is no amount as Kubernetes writes it, like 4Gi"),
+    "train_memory=lots": (1, "failed", "the step train failed: train_memory=lots is no amount that Kubernetes reads. Write it like 8Gi or 512Mi."),
     "train_memory=1100Mi": (1, "failed", f"the step train failed: {NO_REASON} 624e7077 train"),
     "terminated in mid-training": (1, "stopped", "the run was stopped by somebody"),
     "images that cannot be pulled": (1, "stopped", "the run was stopped by somebody"),
     "a firing of a recurring run": (0, "done", ""),
     "evaluate's pod was deleted gracefully": (1, "failed", f"the step evaluate failed: {NO_REASON} fb9c7936 evaluate"),
     "failed after a graceful deletion": (0, "done", ""),
-    "the API server restarted": (1, "failed", f"the step evaluate failed: {NO_REASON} 41ec2db6 evaluate"),
+    "the API server restarted": (1, "failed", f"the step evaluate failed: {NO_DRIVER}"),
     "its schedule was deleted": (1, "lost", "the run is lost: nothing of it has changed for 24 h: its workflow is gone"),
     "train_memory=64Gi": (1, "stopped", "the run was stopped by somebody"),
 }  # fmt: skip
@@ -183,7 +184,9 @@ def test_recorded_runs_are_listed_and_another_pipelines_are_left_out(server, com
         assert found[recorded(begins)["run_id"]]["kubeflow"] == state, begins
     assert len(found) == len(OUTCOMES)
     table = command("runs", "--limit", "50").out
-    assert "train: train_memory=lots is no amount as Kubernetes writes it, like 4Gi" in " ".join(table.split())
+    assert "train: train_memory=lots is no amount that Kubernetes reads. Write it like 8Gi or 512Mi." in " ".join(
+        table.split()
+    )
     assert "wide.yaml" not in table
     assert "wide.yaml" in command("runs", "--all", "--limit", "50").out
 
@@ -240,7 +243,7 @@ REASONS = {
     ),
     "a size that is none, whatever its driver says": (
         *failing("train_memory=lots", "train", log_of("d93a54b1"), driver=True),
-        "train_memory=lots is no amount as Kubernetes writes it, like 4Gi",
+        "train_memory=lots is no amount that Kubernetes reads. Write it like 8Gi or 512Mi.",
     ),
     "a driver": (
         *failing("the API server restarted", "evaluate", log_of("d93a54b1"), driver=True),
@@ -408,6 +411,53 @@ def test_a_step_that_never_began_names_the_one_that_failed(server, command, kube
     assert framed(said.out) == [f"reason: snapshot failed: {reason}"]
 
 
+@pytest.mark.parametrize("begins", ["unknown category", "its schedule was deleted", "the product's whole pipeline"])
+def test_a_misspelt_step_is_told_with_the_nearest(server, command, kubernetes, begins):
+    run_id = put(server, recorded(begins, DAY))
+    with serve_pods([], {}) as address:
+        kubernetes(address)
+        for more in ((), ("--follow",)):
+            said = command("logs", run_id, "trian", *more)
+            assert (said.status, said.out) == (1, "")
+            assert f"There is no step trian in run {run_id[:8]}. Did you mean 'train'?" in said.err
+    said = command("logs", run_id, "trian")  # and without Kubernetes
+    assert f"There is no step trian in run {run_id[:8]}. Did you mean 'train'?" in said.err
+
+
+def test_a_step_of_another_pipeline_is_known_by_its_nodes_or_its_pods(server, command, kubernetes):
+    run_id = put(server, recorded(ANOTHER, DAY))
+    with serve_pods([pod_of(run_id, "widen")], {"widen": "wide\n"}) as address:
+        kubernetes(address)
+        assert command("logs", run_id, "widen").out == "wide\n"
+        assert "There is no step xyz in run " in command("logs", run_id, "xyz").err
+
+
+@pytest.mark.parametrize("more", [(), ("--follow",), ("train",), ("train", "--follow")])
+def test_logs_of_a_lost_run_say_that_it_is_lost_and_do_not_wait(server, command, kubernetes, more):
+    other, run = recorded("unknown category", DAY), recorded("its schedule was deleted", MINUTES)
+    run_id = put(server, other, run)
+    with serve_pods([pod_of(other["run_id"], "snapshot")], {"snapshot": "x\n"}) as address:
+        kubernetes(address)
+        said = command("logs", run_id, *more)
+    assert said.status == 1
+    assert said.err.count("The run 2c8c2d5b is lost: its workflow is gone from Kubernetes") == 1
+    assert "has not begun" not in said.err
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_logs_without_pods_tell_a_reason_once(server, command, kubernetes, database, case):
+    run, _, _, step, reason = REASONS[case]
+    run_id = put(server, run)
+    begin(database, run_id, step)
+    end_step(database, run_id, step, "failed", reason)
+    with serve_pods([], {}) as address:
+        kubernetes(address)
+        said = command("logs", run_id, step)
+    assert said.out.count("reason: ") == said.out.count(f"{step} failed: ") == 1
+    assert f"{step}: failed" not in said.out
+    assert f"logs {run_id[:8]}" not in said.out + said.err
+
+
 # --- pending
 
 
@@ -537,6 +587,143 @@ def test_a_run_that_does_not_stop_is_lost(server, command):
     run_id = put(server, run)
     row = rows(command("runs", "--json"))[run_id]
     assert (row["kubeflow"], row["note"][:44]) == ("lost", "lost: it was told to stop and does not: its ")
+
+
+@pytest.mark.parametrize("newer", [0, 3, 60])
+def test_why_a_run_is_lost_does_not_depend_on_how_many_are_shown(server, command, kubernetes, newer):
+    run, other = recorded("its schedule was deleted", DAY), recorded("unknown category", 2 * DAY)
+    fillers = [{**recorded("the same again", MINUTES), "run_id": f"{n:08x}{run['run_id'][8:]}"} for n in range(newer)]
+    run_id = put(server, other, *fillers, run)
+    with serve_pods([pod_of(other["run_id"], "snapshot")], {"snapshot": "x\n"}) as address:
+        kubernetes(address)
+        notes = {rows(command("runs", "--json", "--limit", str(n)))[run_id]["note"] for n in (newer + 1, newer + 2)}
+    (note,) = notes
+    assert note.startswith("lost: its workflow is gone from Kubernetes, with all its pods; ")
+
+
+# --- retry
+
+
+def retried(server: KfpServer) -> list[str]:
+    return [each for each in server.asked("POST /runs/") if each.endswith(":retry")]
+
+
+EVICTED = {"phase": "Failed", "reason": "Evicted"}
+ENDS = {
+    "an own error that only its pod's log tells": ("unknown category", "snapshot", log_of("7bccebcd"), {}, "", "No annotation"),
+    "out of memory, even with one image at a time": (
+        "train_memory=1100Mi", "train", log_of("624e7077"), {"reason": "OOMKilled"}, "", "even with one image at a time",
+    ),
+    "its whole container out of memory": (
+        "train_memory=1100Mi", "train", "", {"exit_code": 137, "reason": "OOMKilled"}, "", "it was killed for memory",
+    ),
+    "more disk than it may have": (
+        "train_memory=1100Mi", "train", "", {}, {**EVICTED, "message": "Usage of EmptyDir exceeds the limit 1Gi."}, "exceeds",
+    ),
+    "a size that is none": ("train_memory=lots", "train", "", {"driver": True}, "", "train_memory=lots is no amount"),
+    "a pod that its driver cannot make": (
+        "the API server restarted", "evaluate", log_of("d93a54b1"), {"driver": True}, "", "failed to init podSpecPatch",
+    ),
+    "deleted gracefully": ("evaluate's pod was deleted", "evaluate", "so far\n", {"exit_code": 143}, "", None),
+    "its node lost": ("evaluate's pod was deleted", "evaluate", "so far\n", {"exit_code": 137}, "", None),
+    "a node short of memory": (
+        "evaluate's pod was deleted", "evaluate", "", {}, {**EVICTED, "message": "The node was low on resource: memory."}, None,
+    ),
+    "a driver that died": ("the API server restarted", "evaluate", "", {"driver": True, "exit_code": 143}, "", None),
+}  # fmt: skip
+"""What ended a run: its pod, its log, its state, and the error of its own, or None where it was lost."""
+
+
+@pytest.mark.parametrize("case", ENDS)
+@pytest.mark.parametrize("by", ["a person", "itself"])
+def test_a_retry_knows_by_the_pods_what_runs_knows(server, command, kubernetes, database, case, by):
+    begins, step, log, how, state, own = ENDS[case]
+    run = {**recorded(begins, DAY), "description": "retry=2"}
+    run_id = put(server, run)
+    pod = pod_of(run_id, step, **how)
+    if state:
+        pod["status"] = state
+    with serve_pods([pod], {pod["metadata"]["name"]: log}) as address:
+        kubernetes(address)
+        (told,) = (each["reason"] for each in rows(command("runs", "--json"))[run_id]["steps"] if each["reason"])
+        said = command("retry", run_id) if by == "a person" else command("runs", "--retry-lost", "--json")
+    assert len(retried(server)) == (own is None)
+    if own is None:
+        assert "retried, for the first time" in said.out or "retry 1 of 2, since" in said.out
+    else:
+        assert own in said.err and own in told
+        assert said.status == (by == "a person")
+    assert "not known" not in said.err
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_launcher_that_cannot_reach_kubeflow_is_no_error_of_the_step(server, command, kubernetes, database, began):
+    run = {**recorded("evaluate's pod was deleted", DAY), "description": "retry=2"}
+    run_id = put(server, run)
+    if began:
+        begin(database, run_id, "evaluate")
+        end_step(database, run_id, "evaluate", "done")
+    log = "scored\nF1125 23:29:46.565831      15 main.go:59] failed to publish: rpc error: code = Unavailable\n"
+    with serve_pods([pod_of(run_id, "evaluate")], {"evaluate": log}) as address:
+        kubernetes(address)
+        command("runs", "--retry-lost")
+        assert len(retried(server)) == began
+        if not began:
+            said = command("retry", run_id)
+            assert said.status == 0
+            assert "what ended it is not known (failed to publish: rpc error: code = Unavailable)" in said.err
+
+
+def test_an_own_error_is_retried_by_force_only(server, command, kubernetes):
+    run, pod, texts, _, _ = REASONS["killed for memory, and its parent says so"]
+    run_id = put(server, copy.deepcopy(run))
+    with serve_pods([pod], texts) as address:
+        kubernetes(address)
+        assert (
+            f"The step train of the run {run_id} failed by itself: Training was killed" in command("retry", run_id).err
+        )
+        assert retried(server) == []
+        assert command("retry", run_id, "--force").status == 0
+    assert len(retried(server)) == 1
+
+
+@pytest.mark.parametrize("begins", ["train_memory=64Gi", "terminated in mid-training", "images that cannot"])
+def test_what_somebody_stopped_is_retried_by_force_only(server, command, begins):
+    run = {**recorded(begins, DAY), "recurring_run_id": ""}
+    run_id = put(server, run)
+    said = command("retry", "latest")
+    assert (said.status, retried(server)) == (1, [])
+    assert f"Somebody stopped the run {run_id} ({run['display_name']})" in said.err
+    assert command("retry", "latest", "--force").status == 0
+    assert len(retried(server)) == 1
+
+
+def test_a_driver_that_failed_is_told_with_the_way_on_and_retried_without_it(server, command, kubernetes, database):
+    run_id = put(server, recorded("the API server restarted", DAY))
+    with serve_pods([], {}) as address:
+        kubernetes(address)
+        said = command("logs", run_id, "evaluate")
+        steps = {each["name"]: each["reason"] for each in rows(command("runs", "--json"))[run_id]["steps"]}
+    assert steps["evaluate"] == NO_DRIVER
+    assert framed(said.out) == [f"reason: evaluate failed: {NO_DRIVER}"]
+    assert "pipeline.py logs" not in said.out + said.err
+    for node in server.runs[run_id]["run_details"]["task_details"]:
+        if node.get("display_name") == "evaluate-driver":
+            node["error"] = {"message": "rpc error: code = Unavailable"}
+    assert "prepares its pod, failed: rpc error: code = Unavailable; to go on:" in " ".join(command("runs").out.split())
+    said = command("retry", run_id)
+    assert (said.status, said.err, len(retried(server))) == (0, "", 1)
+    assert "to go on" not in said.out
+
+
+def test_a_run_of_this_laptop_is_not_looked_for_in_kubeflow(server, command, database):
+    begin(database, "20261121-085810-9c93", "record")
+    for which in ("20261121-085810-9c93", "20261121-0", "latest"):
+        said = command("retry", which)
+        assert said.status == 1
+        assert "20261121-085810-9c93 is a run of this laptop" in said.err
+        assert "run the same command again to go on" in said.err
+    assert not server.asked("GET /apis/v2beta1/runs/2026")
 
 
 # --- ours
