@@ -83,7 +83,7 @@ class Server:
         client.rest_client.pool_manager.connection_pool_kw["retries"] = _repeats()
         with _telling(self._access, self.host):
             text = _within(
-                2 * deadline_seconds(),
+                3 * deadline_seconds(),
                 lambda: method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds())),
             )
         try:
@@ -179,7 +179,7 @@ def _within(seconds: float, ask: Callable[[], T]) -> T:
     try:
         answer, error = answers.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"no whole answer within {seconds:.0f} s") from None
+        raise TimeoutError(f"no whole answer within {seconds:g} s") from None
     if error is not None:
         raise error
     return answer  # type: ignore[return-value]
