@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from components import images
 from laptop.cli import main
+from laptop.compiling import compiled as compiled_of
 from laptop.kubeflow import checks, connect, follow, retry
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.sql import open_records
@@ -275,6 +276,30 @@ def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command, tmp_path
     assert (parameters["evaluate_candidates"], parameters["dataset_version"]) == (["gs://b/m"], "v0.1.0")
 
 
+@pytest.mark.parametrize(
+    ("steps", "given", "sentence"),
+    [
+        (("test",), {}, "say which dataset version to use with --dataset-version"),
+        (("train", "evaluate", "test"), {}, "say which dataset version to use with --dataset-version"),
+        (("test",), {"dataset_version": "v0.1.0"}, "say which model to test with --model URI"),
+        (("evaluate", "test"), {"dataset_version": "v0.1.0"}, "say which model to evaluate with --model URI"),
+        (("test",), {"test_images": "gs://b/i", "test_model": "gs://b/m"}, ""),
+        (("evaluate",), {"dataset_version": "v0.1.0", "evaluate_candidates": '["gs://b/m"]'}, ""),
+        (("train", "evaluate", "test"), {"dataset_version": "v0.1.0"}, ""),
+    ],
+)
+@pytest.mark.parametrize("verb", [("submit",), ("schedule", "--every", "6h")], ids=["submit", "schedule"])
+def test_what_an_omitted_step_would_have_given_is_asked_for_before_anything_is_sent(
+    server, command, tmp_path, verb, steps, given, sentence
+):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(compiled_of(steps).replace(b":latest", b":v1"))
+    parameters = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
+    said = command(*verb, "--category", "desk", "--pipeline", str(path), *parameters)
+    assert (said.status, sentence in said.err) == (1 if sentence else 0, True), said.err
+    assert bool(server.asked("POST")) is not bool(sentence)
+
+
 # what is wrong is said before anything is sent
 
 SUBMIT = ("submit", "--category", "desk")
@@ -289,7 +314,10 @@ REFUSED = {
     "an object for a list": ((*SUBMIT, "--param", "pod_tolerations={}"), "pod_tolerations is a list"),
     "no value": ((*SUBMIT, "--param", "train_epochs"), "is not NAME=VALUE"),
     "an old name of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "tolerations=[]"), "is now called pod_tolerations"),
-    "an option that this pipeline lacks": ((*SUBMIT, "--dataset-version", "v0.1.0"), "no parameter dataset_version"),
+    "an option that this pipeline lacks": ((*SUBMIT, "--dataset-version", "v0.1.0"), "--dataset-version v0.1.0 is for runs without record"),
+    "steps of a compiled file": ((*SUBMIT, "--steps", "train"), "--steps is for compiling, and --pipeline "),
+    "images of a compiled file": ((*SUBMIT, "--tag", "v2"), "--tag is for compiling, and --pipeline "),
+    "a schedule's steps": ((*SCHEDULE, "--every", "6h", "--steps", "train"), "--steps is for compiling, and --pipeline "),
     "no category": (("submit",), "--category desk"),
     "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is no compiled pipeline"),
     "no file": (("submit", "--category", "desk", "--pipeline", "none.yaml"), "cannot be read: No such file"),
