@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -915,15 +916,35 @@ def test_schedules_are_listed_paused_resumed_and_deleted(server, command, compil
         command("schedule", "--pipeline", str(compiled), "--category", "desk", "--name", name, *when)
     assert command("schedule", "pause", "nightly").status == 0
     listed = command("schedule", "list").out.splitlines()
-    assert listed[1].split()[:8] == ["nightly", "paused", "0", "0", "2", "*", "*", "*"]
-    assert listed[2].split()[:4] == ["often", "on", "every", "6h"]
+    assert listed[1].split()[:10] == ["nightly", "desk", "paused", "0", "2", "*", "*", "*", "UTC", "-"]
+    assert listed[2].split()[:6] == ["often", "desk", "on", "every", "6h", "-"]
     assert command("schedule", "resume", "nightly").status == 0
     assert {each["status"] for each in server.schedules.values()} == {"ENABLED"}
     assert command("schedule", "delete", "nightly").status == 0
     assert only(server.schedules)["display_name"] == "often"
     said = command("schedule", "delete", "nightly")
     assert said.status == 1
-    assert "There is no schedule nightly. There are often." in said.err
+    assert "There is no schedule nightly. Known: often." in said.err
+    assert "There is no schedule oftn. Did you mean 'often'?" in command("schedule", "pause", "oftn").err
+
+
+def test_a_listed_schedule_shows_what_was_typed_and_when_that_is_next(server, command, compiled):
+    create = ("schedule", "--pipeline", str(compiled), "--category", "desk", "--cron", "0  2 * * *", "--retry", "3")
+    assert command(*create, "--time-zone", "Europe/Berlin").status == 0
+    schedule = only(server.schedules)
+    assert "(retry=3)" in schedule["description"]
+    line = command("schedule", "list").out.splitlines()[1]
+    assert line.split()[:9] == ["desk", "desk", "on", "0", "2", "*", "*", "*", "Europe/Berlin"]
+    now = datetime.datetime.now(ZoneInfo("Europe/Berlin"))
+    tomorrow = now + datetime.timedelta(days=now.hour >= 2)
+    assert f"{tomorrow:%Y-%m-%d} 02:00" in line or now.utcoffset() != tomorrow.utcoffset()
+    schedule["trigger"] = {"cron_schedule": {"cron": "0 30 4 * * *"}}  # what it keeps is of another line
+    line = command("schedule", "list").out.splitlines()[1]
+    assert line.split()[:10] == ["desk", "desk", "on", "0", "30", "4", "*", "*", "*", "UTC"]
+    assert " 04:30 " in line
+    assert " Asia/Tokyo " in command("schedule", "list", "--server-time-zone", "Asia/Tokyo").out
+    schedule["trigger"] = {"cron_schedule": {"cron": "@every 90m"}}
+    assert "@every 90m UTC  -" in command("schedule", "list").out
 
 
 def deleted_under_its_run(server: KfpServer, command: Command, compiled: Path, *how: str) -> tuple[str, Said]:
