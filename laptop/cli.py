@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.parameters import STEPS
+from laptop.arguments import Parser
 from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
 from laptop.forwards.cli import add_connect
 from laptop.kubeflow.cli import add_commands
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     _add_workspace(shared, argparse.SUPPRESS)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pipeline.py", description="From labelme annotations to an evaluated, tested, versioned model."
     )
     _add_workspace(parser, Path(".sightline"))

@@ -32,7 +32,8 @@ from components.parameters import (
     TEST_IMAGES,
     Parameter,
 )
-from laptop.compiling import pipeline_of, require_work
+from laptop.compiling import pipeline_of
+from laptop.inputs import require_inputs
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
 from laptop.workspace import Workspace
@@ -74,7 +75,7 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
         SightlineError: a step was left out and what it would have given is not among the options; or the containers
             cannot run here.
     """
-    _require_inputs(request)
+    require_inputs(request.steps, request.values)
     require_names(request)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
@@ -108,39 +109,6 @@ def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
     """A request's values for the parameters that a pipeline of its steps has."""
     known = pipeline.component_spec.inputs or {}
     return {name: value for name, value in suit(request.values, known, request.steps).items() if name in known}
-
-
-def _require_inputs(request: Request) -> None:
-    from sightline.errors import SightlineError
-
-    dataset_version, recipe, model = (request.value(each) for each in (DATASET_VERSION, RECIPE, MODEL))
-    steps = set(request.steps) - {"snapshot"}
-    require_work(steps)
-    reads_dataset = {"train", "evaluate"} & steps or ("test" in steps and not request.value(TEST_IMAGES))
-    if "record" not in steps and reads_dataset and not dataset_version:
-        raise SightlineError(
-            "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
-        )
-    if "record" in steps and dataset_version:
-        raise SightlineError(
-            f"--dataset-version {dataset_version} is for runs without record, which makes a dataset version of its "
-            "own. Leave the option out, or record out of --steps."
-        )
-    if "record" not in steps and recipe:
-        raise SightlineError(
-            f"The recipe ({', '.join(recipe)}) is for runs with record, and --steps leaves that out. Add it, or leave "
-            "out --recipe, --group-by and --stratify."
-        )
-    if "train" in steps and model:
-        raise SightlineError(
-            "--model is for runs without train, which makes a model of its own. Compare a further model with "
-            "--candidate URI, or leave train out of --steps."
-        )
-    if "train" not in steps:
-        if "evaluate" in steps and not (model or request.value(CANDIDATE_MODELS)):
-            raise SightlineError("The step train is left out: say which model to evaluate with --model URI.")
-        if "test" in steps and "evaluate" not in steps and not model:
-            raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
 
 
 def require_names(request: Request) -> None:

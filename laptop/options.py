@@ -16,6 +16,7 @@ from components.parameters import (
     Option,
     Parameter,
 )
+from laptop.arguments import did_you_mean
 
 EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
 
@@ -151,5 +152,6 @@ def steps(text: str) -> tuple[str, ...]:
     chosen = [step.strip() for step in text.split(",") if step.strip()]
     unknown = [step for step in chosen if step not in STEPS]
     if unknown or not chosen:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is not among {', '.join(STEPS)}")
+        hint = did_you_mean(unknown[0], STEPS) if unknown else ""
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is not among {', '.join(STEPS)}.{hint}")
     return tuple(chosen)

@@ -8,7 +8,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-WIDE = 160  # columns, where the output is no terminal
+UNFOLDED = 100_000  # columns, where the output is no terminal: a program reads it, or a person copies a line
 
 LONGEST_RULE = 100
 
@@ -26,7 +26,7 @@ def as_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         table.add_row(*row)
     output = Console(file=sys.stdout)
-    width = output.width if output.is_terminal else WIDE
+    width = output.width if output.is_terminal else UNFOLDED
     console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(table)

@@ -195,6 +195,7 @@ class Schedule(Answer):
     max_concurrency: Number = 0
     no_catchup: Flag = False
     trigger: Part[Trigger] = Trigger()
+    runtime_config: Part[RuntimeConfig] = RuntimeConfig()
 
 
 class Pipeline(Answer):

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from components.parameters import STEPS
 from laptop.compiling import add_installation_options
 from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, steps
 
@@ -33,7 +32,7 @@ def _server_options() -> argparse.ArgumentParser:
 def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     """What to run: the options of `local`, where an option that is not given leaves the pipeline's default."""
     parser.add_argument("--pipeline", type=Path, metavar="FILE", help="a compiled YAML (default: this checkout's)")
-    parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help="some steps only, as for compile")
+    parser.add_argument("--steps", type=steps, metavar="A,B", help="some steps only, as for compile")
     parser.add_argument("--experiment", metavar="NAME", help="default: named like the category")
     parser.add_argument(
         "--param",

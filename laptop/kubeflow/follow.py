@@ -25,6 +25,7 @@ from laptop.kubeflow.tasks import (
     nothing_new,
     state_of,
     steps_of,
+    stopped_while_it_waited,
 )
 from laptop.tables import print_framed
 from sightline.processes.deadline import deadline_seconds
@@ -44,7 +45,8 @@ def follow(server: Server, run_id: str, records: Records) -> int:
         run, lost = _Following(server, run_id, records, glance, console).to_the_end()
     except KeyboardInterrupt:
         print(f"\nno longer following; the run goes on: {server.link(run_id)}", file=sys.stderr)
-        print("follow it with: python pipeline.py runs; stop it in the UI", file=sys.stderr)
+        print(f"its log as it grows: python pipeline.py logs {short_id(run_id)} --follow", file=sys.stderr)
+        print("how it stands: python pipeline.py runs; stop it in the UI", file=sys.stderr)
         return INTERRUPTED
     records = still_there(records)
     if run.state == "SUCCEEDED":
@@ -66,6 +68,7 @@ class _Following:
         self._console = console
         self._shown: dict[str, str] = {}
         self._waits: dict[str, str] = {}
+        self._told_to_wait = False
         self._silent_since: float | None = None
         self._doubted = time.monotonic()
 
@@ -110,6 +113,9 @@ class _Following:
             if step.state != NOT_BEGUN and self._shown.get(step.name) != step.state:
                 self._shown[step.name] = step.state
                 self._console.print(_line(step), markup=False)
+        if not self._shown and not self._told_to_wait and run.state not in ENDED:
+            self._told_to_wait = True
+            self._console.print("waiting to begin")
         if run.state in ENDED or any(step.state == RUNNING for step in steps):
             return
         for name, why in (self._glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}).items():
@@ -133,7 +139,8 @@ def _line(step: StepState) -> str:
 def _end(run: Run, records: Records, glance: Glance) -> tuple[str, str]:
     """The step at which a run ended, if it was one, and why."""
     if state_of(run) == STOPPED:
-        return "", "the run was stopped by somebody"
+        waited = stopped_while_it_waited(run)
+        return "", f"the run was stopped by somebody{f' while {waited} waited to begin' if waited else ''}"
     rows = step_rows(run, run.run_id, recorded_steps(records, run.run_id), glance, records.missing)
     failed = [row for row in rows if row.failed]
     if failed:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from laptop.compiling import apply_installation, compiled
+from components.parameters import STEPS
+from laptop.compiling import INSTALLATION, apply_installation, compiled
 from sightline.errors import SightlineError
 
 DIGEST = 12  # hex digits in a version's description
@@ -47,11 +48,18 @@ def package_of(options: argparse.Namespace) -> Package:
     """The file that --pipeline names, or this checkout's pipeline, compiled.
 
     Raises:
-        SightlineError: the file is no compiled pipeline.
+        SightlineError: the file is no compiled pipeline, or an option says what is fixed in it.
     """
     if options.pipeline is None:
         apply_installation(options)
-        return read_package(compiled(options.steps), "the compiled pipeline")
+        return read_package(compiled(options.steps or STEPS), "the compiled pipeline")
+    fixed = next((name for name in ("steps", *INSTALLATION) if getattr(options, name, None) is not None), None)
+    if fixed:
+        flag = f"--{fixed.replace('_', '-')}"
+        raise SightlineError(
+            f"{flag} is for compiling, and --pipeline {options.pipeline} is compiled. Leave one of the two out, or make the "
+            f"file anew with: python pipeline.py compile {flag} …"
+        )
     try:
         text = options.pipeline.read_bytes()
     except OSError as error:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from components.parameters import CATEGORY, PARAMETERS
+from components.parameters import CATEGORY, PARAMETERS, STEPS
+from laptop.inputs import require_inputs
 from laptop.kubeflow.package import Package, Parameter
 from laptop.options import EXAMPLE_PARAMETER, given_values, suit, value_of
 from sightline.errors import SightlineError
@@ -28,6 +29,8 @@ def arguments_of(options: argparse.Namespace, package: Package) -> dict[str, Any
         SightlineError: an unknown parameter, a value of another type, or none where one is needed.
     """
     given = _given(options, package)
+    if _is_ours(package):
+        require_inputs(package.steps, given)
     unknown = [name for name in given if name not in package.parameters]
     if unknown:
         raise SightlineError(_unknown(unknown[0], package.parameters))
@@ -41,6 +44,10 @@ def arguments_of(options: argparse.Namespace, package: Package) -> dict[str, Any
     # In full, defaults included: the UI's comparison shows the parameters that were passed, and no others.
     defaults = {name: each.default for name, each in package.parameters.items() if each.default is not None}
     return dict(sorted({**defaults, **given}.items()))
+
+
+def _is_ours(package: Package) -> bool:
+    return CATEGORY.name in package.parameters and set(package.steps) <= set(STEPS)
 
 
 def _given(options: argparse.Namespace, package: Package) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from components.parameters import STEPS
@@ -19,16 +20,17 @@ from laptop.kubeflow.ours import Ours, newest_runs
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import Records, open_records, recorded_runs, recorded_steps
 from laptop.kubeflow.steps import StepRow, step_rows
-from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of
+from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of, stopped_while_it_waited
 from laptop.tables import print_table
 
+CLUSTER, THIS_LAPTOP, A_LAPTOP = "cluster", "this laptop", "a laptop"
 LONGEST_REASON = 300  # characters of a reason in the table
 MOST_EVENTS = 3  # of a step in the table, the newest
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run by Kubeflow and by SQL."""
+    """A run by Kubeflow and by SQL; `where` is the cluster, this laptop or, of a shared database, a laptop."""
 
     id: str
     name: str
@@ -37,6 +39,7 @@ class RunRow:
     kubeflow: str = ""
     sql: str = ""
     note: str = ""
+    where: str = CLUSTER
     steps: tuple[StepRow, ...] = field(default=())
 
 
@@ -50,6 +53,8 @@ def runs(options: argparse.Namespace) -> int:
             print(f"{name} is missing: {missing}", file=sys.stderr)
     if server is None and records.database is None:
         return 1
+    if server is not None and records.own:
+        print("SQL: this workspace's sightline.db, not the cluster's; set SIGHTLINE_DATABASE_URL", file=sys.stderr)
     if options.retry_lost and server is not None:
         from laptop.kubeflow.retry import retry_lost_runs
 
@@ -60,27 +65,44 @@ def runs(options: argparse.Namespace) -> int:
     elif rows:
         titles = ("run", "name", "category", "started (UTC)", "Kubeflow", "SQL", "steps")
         print_table(titles, map(_cells, rows))
+        for number, line in enumerate(f"{short_id(row.id)}  {line}" for row in rows for line in _sentences(row)):
+            print(line if number else f"\n{line}")
     else:
         print(f"no runs{f' of {options.category}' if options.category else ''} yet")
     return 1 if options.retry_lost and (problem or records.missing) else 0
 
 
 def _rows(server: Server | None, records: Records, glance: Glance, options: argparse.Namespace) -> list[RunRow]:
-    """Newest first. Runs on a laptop are known to SQL only, runs that have not begun to Kubeflow only."""
+    """Newest first. Runs on a laptop are known to SQL only, runs that have not begun to Kubeflow only.
+
+    Where there are more than the limit, a laptop's are left out first: who asks a cluster wants to see the cluster's.
+    """
     recorded = recorded_runs(records)
     listed, whole = _listed(server, recorded, options)
     known = {run.run_id for run in listed}
     near = cache(lambda: others(server) if server else set())
+    unlisted = [
+        each for each in recorded.values() if each.id not in known and options.category in (None, each.category)
+    ]
+    # A cluster's run that is not among the newest is older, or gone from Kubeflow: that shows when it lists all.
+    gone = [each for each in unlisted if whole and (server is None or UUID.fullmatch(each.id))]
+    on_laptops = [each for each in unlisted if server is not None and not UUID.fullmatch(each.id)]
     rows = [_row(run, recorded.get(run.run_id), records, glance, near) for run in listed]
-    for record in recorded.values():
-        if record.id in known or options.category not in (None, record.category):
-            continue
-        # A cluster's run that is not among the newest is older, or gone from Kubeflow: that shows when it lists all.
-        if whole or not UUID.fullmatch(record.id):
-            rows.append(_row(None, record, records, glance, near, gone=server is not None))
-        if len(rows) >= len(listed) + options.limit:
-            break
-    return sorted(rows, key=lambda row: row.started_at, reverse=True)[: options.limit]
+    rows += [_row(None, each, records, glance, near, gone=server is not None) for each in gone[: options.limit]]
+    rows = _newest(rows)[: options.limit]
+    rows += [_row(None, each, records, glance, near) for each in on_laptops[: options.limit - len(rows)]]
+    return _newest([_placed(row, records, options.workspace) for row in rows])
+
+
+def _newest(rows: list[RunRow]) -> list[RunRow]:
+    return sorted(rows, key=lambda row: row.started_at, reverse=True)
+
+
+def _placed(row: RunRow, records: Records, workspace: Path) -> RunRow:
+    if UUID.fullmatch(row.id):
+        return row
+    here = records.own or (workspace / "logs" / f"{row.id}.log").is_file()
+    return replace(row, where=THIS_LAPTOP if here else A_LAPTOP)
 
 
 def _listed(server: Server | None, recorded: dict[str, Any], options: argparse.Namespace) -> tuple[list[Run], bool]:
@@ -114,6 +136,8 @@ def _row(
     note = f"lost: {lost}" if lost else ""
     if state == DONE and nothing_new(steps_of(run) if run else ()):
         note = "nothing new: every step reused"
+    if waited := stopped_while_it_waited(run) if run else "":
+        note = f"{waited}: stopped by somebody while it waited to begin"
     if on_cluster and gone and run is None:
         note = "Kubeflow no longer has this run"
     return RunRow(
@@ -143,19 +167,23 @@ def _in_sql(record: Any, rows: tuple[StepRow, ...], goes_on: bool, told: bool) -
 
 
 def _cells(row: RunRow) -> tuple[str, ...]:
-    lines = [", ".join(map(str, row.steps)), row.note]
-    lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]
-    lines += [f"{step.name} cannot start: {_cut(step.waits)}" for step in row.steps if step.waits]
-    lines += [f"{step.name}: {_cut(step.reason)}" for step in row.steps if step.reason]
     return (
         short_id(row.id),
         row.name,
         row.category,
         f"{row.started_at:%Y-%m-%d %H:%M}",
-        row.kubeflow or "-",
+        row.kubeflow or ("-" if row.where == CLUSTER else row.where),
         row.sql or "-",
-        "\n".join(line for line in lines if line),
+        ", ".join(map(str, row.steps)),
     )
+
+
+def _sentences(row: RunRow) -> list[str]:
+    """What is told below the table, where no column breaks a command that somebody copies."""
+    lines = [row.note] if row.note else []
+    lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]
+    lines += [f"{step.name} cannot start: {_cut(step.waits)}" for step in row.steps if step.waits]
+    return lines + [f"{step.name}: {_cut(step.reason)}" for step in row.steps if step.reason]
 
 
 def _cut(text: str) -> str:

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from components.parameters import ANNOTATION_VERSION, CATEGORY
@@ -20,10 +20,10 @@ from laptop.kubeflow.retry import mark_of
 from laptop.kubeflow.retry_policy import warn_of_lost_pods
 from laptop.kubeflow.sql import open_records
 from laptop.kubeflow.submit import prepare
+from laptop.kubeflow.when import UNITS, kept, next_firing, when
 from laptop.tables import print_table
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, nearest
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SHORTEST_SECONDS = 60
 MOST_AT_ONCE = 10  # Kubeflow refuses more
 
@@ -33,7 +33,8 @@ def schedule(options: argparse.Namespace) -> int:
     if options.action == "create":
         return _create(options)
     if options.action == "list":
-        return _list(connect(access_of(options)))
+        zone = zone_of("--server-time-zone", options.server_time_zone)
+        return _list(connect(access_of(options)), zone)
     if not options.which:
         raise SightlineError(
             f"Say which: python pipeline.py schedule {options.action} NAME. `schedule list` has names."
@@ -47,7 +48,7 @@ def schedule(options: argparse.Namespace) -> int:
 
 
 def _create(options: argparse.Namespace) -> int:
-    trigger, told = _trigger(options)
+    trigger, told, keeps = _trigger(options)
     package = package_of(options)
     arguments = arguments_of(options, package)
     _require_sense(options, arguments)
@@ -57,7 +58,7 @@ def _create(options: argparse.Namespace) -> int:
     there = [each for each in _schedules(server) if each.display_name == name]
     if there and not options.replace:
         raise SightlineError(
-            f"There is a schedule {name} already ({_when(there[0])}). Replace it with --replace, or give another --name."
+            f"There is a schedule {name} already ({when(there[0])}). Replace it with --replace, or give another --name."
         )
     if not options.no_check:
         warn_of_lost_pods(server, options.retry, waits=False)
@@ -66,7 +67,7 @@ def _create(options: argparse.Namespace) -> int:
         server.api("recurring_runs").recurring_run_service_create_recurring_run,
         recurring_run={
             "display_name": name,
-            **mark_of(options.retry),
+            **_description(keeps, options.retry),
             "experiment_id": experiment_id,
             "pipeline_version_reference": version.reference(),
             "runtime_config": {"parameters": arguments},
@@ -84,6 +85,11 @@ def _create(options: argparse.Namespace) -> int:
     return 0
 
 
+def _description(keeps: str, times: int | None) -> dict[str, str]:
+    said = "; ".join(each for each in (mark_of(times).get("description", ""), keeps) if each)
+    return {"description": said} if said else {}
+
+
 def _require_sense(options: argparse.Namespace, arguments: Mapping[str, Any]) -> None:
     if arguments.get(ANNOTATION_VERSION.name):
         raise SightlineError(
@@ -94,13 +100,13 @@ def _require_sense(options: argparse.Namespace, arguments: Mapping[str, Any]) ->
         raise SightlineError(f"--max-concurrency is at most {MOST_AT_ONCE}, Kubeflow's limit.")
 
 
-def _trigger(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """When to fire, as the server takes it and in words."""
+def _trigger(options: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
+    """When to fire, as the server takes it, in words, and what the schedule keeps of how it was typed."""
     if options.every:
         if options.time_zone:
             raise SightlineError("--time-zone goes with --cron; an interval has no time of day.")
         seconds = _seconds(options.every)
-        return {"periodic_schedule": {"interval_second": seconds}}, f"every {options.every} ({seconds} s)"
+        return {"periodic_schedule": {"interval_second": seconds}}, f"every {options.every} ({seconds} s)", ""
     if not options.cron:
         raise SightlineError("Say when: --cron '0 2 * * *' (with --time-zone Europe/Berlin), or --every 6h.")
     cron, now = read_cron(options.cron), datetime.now(UTC)
@@ -119,7 +125,7 @@ def _trigger(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             f"installation (ConfigMap pipeline-install-config, key cronScheduleTimezone) and say --server-time-zone {here}.",
             file=sys.stderr,
         )
-    return {"cron_schedule": {"cron": str(sent)}}, words
+    return {"cron_schedule": {"cron": str(sent)}}, words, kept(options.cron, here, sent, there)
 
 
 def _seconds(text: str) -> int:
@@ -141,8 +147,8 @@ def _named(server: Server, name: str) -> list[Schedule]:
     everything = _schedules(server)
     found = [each for each in everything if name in (each.display_name, each.recurring_run_id)]
     if not found:
-        names = ", ".join(sorted({each.display_name or each.recurring_run_id for each in everything}))
-        raise SightlineError(f"There is no schedule {name}. There {'are ' + names if names else 'is none at all'}.")
+        names = {each.display_name or each.recurring_run_id for each in everything}
+        raise SightlineError(f"There is no schedule {name}.{nearest(name, names) or ' There is none at all.'}")
     return found
 
 
@@ -156,18 +162,20 @@ def _act(server: Server, options: argparse.Namespace, action: str, found: Schedu
     return []
 
 
-def _list(server: Server) -> int:
+def _list(server: Server, server_zone: tzinfo) -> int:
     found = _schedules(server)
     if not found:
         print("no schedules yet\nnext: python pipeline.py schedule --category desk --cron '0 2 * * *'")
         return 0
     print_table(
-        ("schedule", "state", "when (server's clock)", "at once", "catch up", "made (UTC)"),
+        ("schedule", "category", "state", "when", "next", "at once", "catch up", "made (UTC)"),
         (
             (
                 each.display_name,
+                str(each.runtime_config.parameters.get(CATEGORY.name) or "-"),
                 "paused" if each.status == "DISABLED" else "on",
-                _when(each),
+                when(each, server_zone),
+                next_firing(each, server_zone) or "-",
                 str(each.max_concurrency),
                 "no" if each.no_catchup else "yes",
                 f"{each.created_at:%Y-%m-%d %H:%M}" if each.created_at else "",
@@ -176,13 +184,3 @@ def _list(server: Server) -> int:
         ),
     )
     return 0
-
-
-def _when(found: Schedule) -> str:
-    if found.trigger.cron_schedule.cron:
-        return found.trigger.cron_schedule.cron
-    seconds = found.trigger.periodic_schedule.interval_second
-    if not seconds:
-        return "not known"
-    unit = next((name for name in "dhm" if seconds and seconds % UNITS[name] == 0), "s")
-    return f"every {seconds // UNITS[unit]}{unit}"

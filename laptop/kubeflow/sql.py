@@ -16,17 +16,23 @@ SECONDS = "15"  # a laptop that cannot reach the cluster's database should say s
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The database, or why there is none."""
+    """The database, or why there is none.
+
+    Attributes:
+        own: whether it is this laptop's, which knows nothing of a cluster's runs.
+    """
 
     database: "Database | None"
     missing: str = ""
+    own: bool = False
 
 
 def open_records(workspace: Path) -> Records:
     """The database that SIGHTLINE_DATABASE_URL names, else this laptop's own when it has one."""
     url = os.environ.get("SIGHTLINE_DATABASE_URL", "")
     local = workspace / "sightline.db"
-    if not url and local.is_file():
+    own = not url and local.is_file()
+    if own:
         url = f"sqlite:///{local.resolve()}"
     if not url:
         return Records(None, "SIGHTLINE_DATABASE_URL is not set")
@@ -42,7 +48,7 @@ def open_records(workspace: Path) -> Records:
         return Records(None, f"{error.name} is not installed here; `make setup` installs it")
     except SightlineError as error:
         return Records(None, str(error))
-    return Records(database)
+    return Records(database, own=own)
 
 
 def recorded_runs(records: Records, category: str | None = None) -> "dict[str, RunRecord]":

@@ -94,6 +94,17 @@ def steps_of(run: Run) -> tuple[StepState, ...]:
     return tuple(sorted(found.values(), key=_order))
 
 
+def stopped_while_it_waited(run: Run) -> str:
+    """The step whose pod had not begun to run when somebody stopped the run; empty where none is known to have waited."""
+    if state_of(run) != STOPPED:
+        return ""
+    pods = [node for node in run.nodes if re.fullmatch(r"executor\(\d+\)", node.display_name)]
+    moments = [
+        node.start_time for node in pods if [each.state for each in node.state_history] == ["PENDING", node.state]
+    ]
+    return next((step.name for step in steps_of(run) if step.state == STOPPED and step.started_at in moments), "")
+
+
 def _stopped(step: StepState) -> StepState:
     if step.state != FAILED:
         return step

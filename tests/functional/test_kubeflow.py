@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -23,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from components import images
 from laptop.cli import main
+from laptop.compiling import compiled as compiled_of
 from laptop.kubeflow import checks, connect, follow, retry
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.pods import Glance
@@ -276,6 +278,30 @@ def test_steps_of_ones_own_are_a_pipeline_of_their_own(server, command, tmp_path
     assert (parameters["evaluate_candidates"], parameters["dataset_version"]) == (["gs://b/m"], "v0.1.0")
 
 
+@pytest.mark.parametrize(
+    ("steps", "given", "sentence"),
+    [
+        (("test",), {}, "say which dataset version to use with --dataset-version"),
+        (("train", "evaluate", "test"), {}, "say which dataset version to use with --dataset-version"),
+        (("test",), {"dataset_version": "v0.1.0"}, "say which model to test with --model URI"),
+        (("evaluate", "test"), {"dataset_version": "v0.1.0"}, "say which model to evaluate with --model URI"),
+        (("test",), {"test_images": "gs://b/i", "test_model": "gs://b/m"}, ""),
+        (("evaluate",), {"dataset_version": "v0.1.0", "evaluate_candidates": '["gs://b/m"]'}, ""),
+        (("train", "evaluate", "test"), {"dataset_version": "v0.1.0"}, ""),
+    ],
+)
+@pytest.mark.parametrize("verb", [("submit",), ("schedule", "--every", "6h")], ids=["submit", "schedule"])
+def test_what_an_omitted_step_would_have_given_is_asked_for_before_anything_is_sent(
+    server, command, tmp_path, verb, steps, given, sentence
+):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(compiled_of(steps).replace(b":latest", b":v1"))
+    parameters = [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
+    said = command(*verb, "--category", "desk", "--pipeline", str(path), *parameters)
+    assert (said.status, sentence in said.err) == (1 if sentence else 0, True), said.err
+    assert bool(server.asked("POST")) is not bool(sentence)
+
+
 # what is wrong is said before anything is sent
 
 SUBMIT = ("submit", "--category", "desk")
@@ -290,7 +316,10 @@ REFUSED = {
     "an object for a list": ((*SUBMIT, "--param", "pod_tolerations={}"), "pod_tolerations is a list"),
     "no value": ((*SUBMIT, "--param", "train_epochs"), "is not NAME=VALUE"),
     "an old name of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "tolerations=[]"), "is now called pod_tolerations"),
-    "an option that this pipeline lacks": ((*SUBMIT, "--dataset-version", "v0.1.0"), "no parameter dataset_version"),
+    "an option that this pipeline lacks": ((*SUBMIT, "--dataset-version", "v0.1.0"), "--dataset-version v0.1.0 is for runs without record"),
+    "steps of a compiled file": ((*SUBMIT, "--steps", "train"), "--steps is for compiling, and --pipeline "),
+    "images of a compiled file": ((*SUBMIT, "--tag", "v2"), "--tag is for compiling, and --pipeline "),
+    "a schedule's steps": ((*SCHEDULE, "--every", "6h", "--steps", "train"), "--steps is for compiling, and --pipeline "),
     "no category": (("submit",), "--category desk"),
     "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is no compiled pipeline"),
     "no file": (("submit", "--category", "desk", "--pipeline", "none.yaml"), "cannot be read: No such file"),
@@ -974,15 +1003,35 @@ def test_schedules_are_listed_paused_resumed_and_deleted(server, command, compil
         command("schedule", "--pipeline", str(compiled), "--category", "desk", "--name", name, *when)
     assert command("schedule", "pause", "nightly").status == 0
     listed = command("schedule", "list").out.splitlines()
-    assert listed[1].split()[:8] == ["nightly", "paused", "0", "0", "2", "*", "*", "*"]
-    assert listed[2].split()[:4] == ["often", "on", "every", "6h"]
+    assert listed[1].split()[:10] == ["nightly", "desk", "paused", "0", "2", "*", "*", "*", "UTC", "-"]
+    assert listed[2].split()[:6] == ["often", "desk", "on", "every", "6h", "-"]
     assert command("schedule", "resume", "nightly").status == 0
     assert {each["status"] for each in server.schedules.values()} == {"ENABLED"}
     assert command("schedule", "delete", "nightly").status == 0
     assert only(server.schedules)["display_name"] == "often"
     said = command("schedule", "delete", "nightly")
     assert said.status == 1
-    assert "There is no schedule nightly. There are often." in said.err
+    assert "There is no schedule nightly. Known: often." in said.err
+    assert "There is no schedule oftn. Did you mean 'often'?" in command("schedule", "pause", "oftn").err
+
+
+def test_a_listed_schedule_shows_what_was_typed_and_when_that_is_next(server, command, compiled):
+    create = ("schedule", "--pipeline", str(compiled), "--category", "desk", "--cron", "0  2 * * *", "--retry", "3")
+    assert command(*create, "--time-zone", "Europe/Berlin").status == 0
+    schedule = only(server.schedules)
+    assert "(retry=3)" in schedule["description"]
+    line = command("schedule", "list").out.splitlines()[1]
+    assert line.split()[:9] == ["desk", "desk", "on", "0", "2", "*", "*", "*", "Europe/Berlin"]
+    now = datetime.datetime.now(ZoneInfo("Europe/Berlin"))
+    tomorrow = now + datetime.timedelta(days=now.hour >= 2)
+    assert f"{tomorrow:%Y-%m-%d} 02:00" in line or now.utcoffset() != tomorrow.utcoffset()
+    schedule["trigger"] = {"cron_schedule": {"cron": "0 30 4 * * *"}}  # what it keeps is of another line
+    line = command("schedule", "list").out.splitlines()[1]
+    assert line.split()[:10] == ["desk", "desk", "on", "0", "30", "4", "*", "*", "*", "UTC"]
+    assert " 04:30 " in line
+    assert " Asia/Tokyo " in command("schedule", "list", "--server-time-zone", "Asia/Tokyo").out
+    schedule["trigger"] = {"cron_schedule": {"cron": "@every 90m"}}
+    assert "@every 90m UTC  -" in command("schedule", "list").out
 
 
 def deleted_under_its_run(server: KfpServer, command: Command, compiled: Path, *how: str) -> tuple[str, Said]:

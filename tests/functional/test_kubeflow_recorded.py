@@ -48,14 +48,14 @@ OUTCOMES = {
     "unknown category": (1, "failed", f"the step snapshot failed: {NO_REASON} 7bccebcd snapshot"),
     "train_memory=lots": (1, "failed", "the step train failed: train_memory=lots is no amount that Kubernetes reads. Write it like 8Gi or 512Mi."),
     "train_memory=1100Mi": (1, "failed", f"the step train failed: {NO_REASON} 624e7077 train"),
-    "terminated in mid-training": (1, "stopped", "the run was stopped by somebody"),
-    "images that cannot be pulled": (1, "stopped", "the run was stopped by somebody"),
+    "terminated in mid-training": (1, "stopped", "the run was stopped by somebody\n"),
+    "images that cannot be pulled": (1, "stopped", "the run was stopped by somebody while snapshot waited to begin"),
     "a firing of a recurring run": (0, "done", ""),
     "evaluate's pod was deleted gracefully": (1, "failed", f"the step evaluate failed: {NO_REASON} fb9c7936 evaluate"),
     "failed after a graceful deletion": (0, "done", ""),
     "the API server restarted": (1, "failed", f"the step evaluate failed: {NO_DRIVER}"),
     "its schedule was deleted": (1, "lost", "the run is lost: nothing of it has changed for 24 h: its workflow is gone"),
-    "train_memory=64Gi": (1, "stopped", "the run was stopped by somebody"),
+    "train_memory=64Gi": (1, "stopped", "the run was stopped by somebody while train waited to begin"),
 }  # fmt: skip
 """Of each run: exit status of --wait, state in `runs`, and why it did not succeed, without SQL and Kubernetes."""
 
@@ -171,7 +171,7 @@ def test_a_recorded_run_is_followed_to_its_end_and_its_reason(server, wait, begi
     run_id = put(server, recorded(begins, DAY))
     said = wait(run_id)
     assert said.status == status
-    assert [each.startswith(f"error: {why}") for each in framed(said.err)] == [True] * status
+    assert [f"{each}\n".startswith(f"error: {why}") for each in framed(said.err)] == [True] * status
     assert f"/#/runs/details/{run_id}" in said.out + said.err
 
 
@@ -189,6 +189,36 @@ def test_recorded_runs_are_listed_and_another_pipelines_are_left_out(server, com
     )
     assert "wide.yaml" not in table
     assert "wide.yaml" in command("runs", "--all", "--limit", "50").out
+
+
+@pytest.mark.parametrize(
+    ("begins", "note"),
+    [
+        ("train_memory=64Gi", "train: stopped by somebody while it waited to begin"),
+        ("images that cannot be pulled", "snapshot: stopped by somebody while it waited to begin"),
+        ("terminated in mid-training", ""),
+    ],
+)
+def test_a_run_that_was_stopped_while_it_waited_says_so(server, command, begins, note):
+    run_id = put(server, recorded(begins, DAY))
+    assert rows(command("runs", "--json"))[run_id]["note"] == note
+
+
+def test_the_table_breaks_no_line_and_pads_none_where_the_output_is_no_terminal(server, command):
+    put(server, *(recorded(begins, DAY) for begins in OUTCOMES))
+    lines = command("runs", "--limit", "50").out.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert f"7bccebcd  snapshot: {NO_REASON} 7bccebcd snapshot" in lines
+    assert len(lines[: lines.index("")]) == 1 + len(OUTCOMES)  # a line each, and their titles
+
+
+def test_on_a_terminal_too_a_command_to_copy_stays_on_its_line(server, command, monkeypatch):
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    put(server, recorded("unknown category", DAY))
+    lines = re.sub("\x1b.*?m", "", command("runs").out).splitlines()
+    table = lines[: lines.index("")]
+    assert max(map(len, table)) <= 80
+    assert f"7bccebcd  snapshot: {NO_REASON} 7bccebcd snapshot" in lines
 
 
 @pytest.mark.parametrize("begins", OUTCOMES)
@@ -514,6 +544,37 @@ def test_runs_and_wait_say_why_a_pod_is_pending(server, command, wait, kubernete
     assert said.status == 1
 
 
+def test_a_run_that_has_not_begun_says_that_it_waits(server, wait):
+    run = recorded("train_memory=64Gi", MINUTES)
+    waits = {**run, "state": "PENDING", "state_history": run["state_history"][:1], "run_details": {"task_details": []}}
+    looks = iter((waits, waits))
+    run_id = put(server, run)
+    server.before = lambda request: (
+        Answer(said) if request.path.endswith(run_id) and (said := next(looks, None)) else None
+    )
+    said = wait(run_id)
+    assert said.out.splitlines()[0] == "waiting to begin"
+    assert said.out.count("waiting to begin") == 1
+
+
+def test_after_ctrl_c_the_line_that_follows_on_works(server, command, wait, kubernetes, monkeypatch):
+    run_id = put(server, waiting_run())
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(following.time, "sleep", interrupt)
+        said = wait(run_id)
+    assert said.status == 130
+    (line,) = re.findall(r"python pipeline\.py (logs .*)", said.err)
+    assert line == f"logs {run_id[:8]} --follow"
+    server.runs[run_id] = recorded("train_memory=64Gi", MINUTES)
+    with serve_pods([pod_of(run_id, "train")], {"train": "so far\n"}) as address:
+        kubernetes(address)
+        assert "so far" in command(*line.split()).out
+
+
 def test_a_quota_that_lets_no_pod_be_made_is_told(server, command, kubernetes):
     run_id = put(server, waiting_run())
     nodes = json.loads((FOLDER / "pending_pod.json").read_text())["workflow_nodes"]
@@ -774,13 +835,28 @@ def test_a_limit_shows_no_older_run_of_the_cluster_as_a_laptops(server, command,
     begin(database, older["run_id"], "record")  # now, and so after `newer` would have begun
     assert list(rows(command("runs", "--json", "--limit", "1"))) == [newer["run_id"]]
     begin(database, "20261121-085810-9c93", "record")
-    newer["created_at"] = "2020-01-01T00:00:00Z"
-    older["created_at"] = "2019-01-01T00:00:00Z"
-    assert list(rows(command("runs", "--json", "--limit", "1"))) == ["20261121-085810-9c93"]
+    assert list(rows(command("runs", "--json", "--limit", "2"))) == [newer["run_id"], older["run_id"]]
+    found = rows(command("runs", "--json"))
+    assert {each["id"]: each["where"] for each in found.values()} == {
+        newer["run_id"]: "cluster", older["run_id"]: "cluster", "20261121-085810-9c93": "a laptop",
+    }  # fmt: skip
     del server.runs[older["run_id"]]
     found = rows(command("runs", "--json"))
     assert found[older["run_id"]]["note"] == "Kubeflow no longer has this run"
     assert len(found) == 3
+
+
+def test_a_laptops_own_runs_are_marked_and_its_sql_is_not_taken_for_the_clusters(server, command, tmp_path):
+    put(server, recorded("unknown category", DAY))
+    (tmp_path / "workspace").mkdir()
+    own = open_database(f"sqlite:///{tmp_path / 'workspace' / 'sightline.db'}")
+    own.migrate()
+    begin(own, "20261121-085810-9c93", "record")
+    said = command("runs")
+    assert said.err == "SQL: this workspace's sightline.db, not the cluster's; set SIGHTLINE_DATABASE_URL\n"
+    (line,) = [each for each in said.out.splitlines() if each.startswith("20261121-085810-9c93")]
+    assert "this laptop" in line
+    assert "20261121" not in command("runs", "--limit", "1").out
 
 
 # --- the end
