@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,12 +30,14 @@ def silent_port() -> Iterator[int]:
 def dripping_port(seconds: float) -> Iterator[int]:
     """A port of HOST that begins to answer, and goes on a byte at a time for good."""
 
+    pause = threading.Event()
+
     def drip(connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
             while True:
                 connection.sendall(b" ")
-                time.sleep(seconds)
+                pause.wait(seconds)
 
     def accept() -> None:
         with contextlib.suppress(OSError):

@@ -34,12 +34,12 @@ def connect(options: argparse.Namespace) -> int:
             settings[CONNECTED] = cluster.namespace
         if file:
             write_settings(file, settings)
-        print("\n".join(_told(cluster, settings, file, options.show)), flush=True)
-        for relay in relays:
-            relay.start()
         # A shell's `kill` ends it as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
+            for relay in relays:
+                relay.start()
+            print("\n".join(_told(cluster, settings, file, options.show)), flush=True)
             signal.pause()
     print("closed", flush=True)
     return 0
