@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ REPORTS = {
 IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
 """Image -> the steps that run in it."""
 
+TRAINED = IMAGES["train"]
+NEEDED = ("numpy", "torch")
+"""What tells the environment of `make setup` from that of `make setup-submit`; the second is for the steps that run a model."""
+
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
@@ -75,6 +80,8 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
             cannot run here.
     """
     _require_inputs(request)
+    if not in_containers:
+        _require_packages(request.steps)
     require_names(request)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
@@ -108,6 +115,17 @@ def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
     """A request's values for the parameters that a pipeline of its steps has."""
     known = pipeline.component_spec.inputs or {}
     return {name: value for name, value in suit(request.values, known, request.steps).items() if name in known}
+
+
+def _require_packages(steps: Collection[str]) -> None:
+    """Fail before the first step where `make setup-submit` installed too little.
+
+    Raises:
+        ModuleNotFoundError: names the package.
+    """
+    for package in NEEDED if TRAINED & set(steps) else NEEDED[:1]:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def _require_inputs(request: Request) -> None:

@@ -170,7 +170,7 @@ class Missing:
         if name.partition(".")[0] in missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-assert {"numpy", "torch", "mmengine", "sqlalchemy"} <= missing
+assert {"numpy", "torch", "mmengine", "cv2"} <= missing
 sys.meta_path.insert(0, Missing())
 from laptop.workspace import use_library
 use_library()

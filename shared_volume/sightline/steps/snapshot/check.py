@@ -1,6 +1,6 @@
 """What a user asked for, looked at before anything runs: a misspelt name costs seconds, not the time of the steps before.
 
-A laptop that only submits looks at it as well, and has neither numpy nor SQL: nothing here may need them.
+A laptop that only submits looks at it as well, and has no numpy: nothing here may need it.
 """
 
 from collections.abc import Mapping
