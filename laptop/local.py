@@ -10,9 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +19,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from components.parameters import (
-    ANNOTATION_VERSION,
     CANDIDATE_MODELS,
     CATEGORY,
-    CONFIG,
-    DATASET_VERSION,
     MODEL,
-    OVERRIDES,
-    RECIPE,
-    SELECT_BY,
     TEST_IMAGES,
-    Parameter,
 )
-from laptop.compiling import pipeline_of, require_work
+from laptop.compiling import pipeline_of
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
+from laptop.request import IMAGES, Request, require_sense
 from laptop.workspace import Workspace
 
 REPORTS = {
@@ -46,30 +38,11 @@ REPORTS = {
 }
 """Step -> the artifact that is its report."""
 
-IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
-"""Image -> the steps that run in it."""
-
-TRAINED = IMAGES["train"]
-NEEDED = ("numpy", "torch")
-"""What tells the environment of `make setup` from that of `make setup-submit`; the second is for the steps that run a model."""
-
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
 FRAME, ERROR = "-" * 80, "error: "
 """How a step's log ends whose error has a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to run: some of the steps, and values of the pipeline's parameters by name; others keep their defaults."""
-
-    steps: tuple[str, ...]
-    values: Mapping[str, Any]
-
-    def value(self, parameter: Parameter) -> Any:
-        """The parameter's value."""
-        return self.values.get(parameter.name, parameter.default)
 
 
 def run_locally(workspace: Workspace, request: Request, in_containers: bool = False) -> int:
@@ -79,10 +52,7 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
         SightlineError: a step was left out and what it would have given is not among the options; or the containers
             cannot run here.
     """
-    _require_inputs(request)
-    if not in_containers:
-        _require_packages(request.steps)
-    require_names(request)
+    require_sense(request, in_containers)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
     # The file is named because sys.stdout is the log while the pipeline runs.
@@ -115,80 +85,6 @@ def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
     """A request's values for the parameters that a pipeline of its steps has."""
     known = pipeline.component_spec.inputs or {}
     return {name: value for name, value in suit(request.values, known, request.steps).items() if name in known}
-
-
-def _require_packages(steps: Collection[str]) -> None:
-    """Fail before the first step where `make setup-submit` installed too little.
-
-    Raises:
-        ModuleNotFoundError: names the package.
-    """
-    for package in NEEDED if TRAINED & set(steps) else NEEDED[:1]:
-        if find_spec(package) is None:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
-
-
-def _require_inputs(request: Request) -> None:
-    from sightline.errors import SightlineError
-
-    dataset_version, recipe, model = (request.value(each) for each in (DATASET_VERSION, RECIPE, MODEL))
-    steps = set(request.steps) - {"snapshot"}
-    require_work(steps)
-    reads_dataset = {"train", "evaluate"} & steps or ("test" in steps and not request.value(TEST_IMAGES))
-    if "record" not in steps and reads_dataset and not dataset_version:
-        raise SightlineError(
-            "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
-        )
-    if "record" in steps and dataset_version:
-        raise SightlineError(
-            f"--dataset-version {dataset_version} is for runs without record, which makes a dataset version of its "
-            "own. Leave the option out, or record out of --steps."
-        )
-    if "record" not in steps and recipe:
-        raise SightlineError(
-            f"The recipe ({', '.join(recipe)}) is for runs with record, and --steps leaves that out. Add it, or leave "
-            "out --recipe, --group-by and --stratify."
-        )
-    if "train" in steps and model:
-        raise SightlineError(
-            "--model is for runs without train, which makes a model of its own. Compare a further model with "
-            "--candidate URI, or leave train out of --steps."
-        )
-    if "train" not in steps:
-        if "evaluate" in steps and not (model or request.value(CANDIDATE_MODELS)):
-            raise SightlineError("The step train is left out: say which model to evaluate with --model URI.")
-        if "test" in steps and "evaluate" not in steps and not model:
-            raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
-
-
-def require_names(request: Request) -> None:
-    """Look at what the options name, as snapshot does some seconds later; what nobody named snapshot looks at alone.
-
-    Raises:
-        SightlineError: a config, key or metric that does not exist; names the nearest.
-    """
-    named = [request.value(each) for each in (CONFIG, RECIPE, OVERRIDES, SELECT_BY)]
-    if not any(named):
-        return
-    from sightline.settings import settings
-    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
-    from sightline.steps.snapshot.find import find_task
-
-    place = settings()
-    live = (place.volume / "code").resolve()
-    asked = Asked(request.value(CATEGORY), *named)
-    if "record" in request.steps:
-        check_recipe(live, asked)
-    if "record" in request.steps:
-        found = find_task(place, asked.category, "annotation", request.value(ANNOTATION_VERSION))
-    else:
-        found = find_task(place, asked.category, "dataset", request.value(DATASET_VERSION))
-    if found is None:
-        return  # snapshot says what is missing
-    version, task = found
-    if "train" in request.steps:
-        check_training(live, asked, task, f"{asked.category} {version}")
-    check_scores(live, asked, task)
 
 
 @contextlib.contextmanager

@@ -64,6 +64,13 @@ def same(read: object, run: object) -> None:
         ({"model.backbone": {"type": "mmdet.Resnet"}}, "^model.backbone.type is 'mmdet.Resnet'.*Did you mean 'ResNet'"),
         ({"train_pipeline.2.type": "Resiz"}, "^train_pipeline.2.type is 'Resiz'.*Did you mean 'Resize'"),
         ({"+custom_hooks": [{"type": "EMAHook"}]}, "nothing reads the key 'custom_hooks'"),
+        ({"train_batch_size": "lots"}, "train_batch_size is 'lots', and must be a whole number of at least 1"),
+        ({"train_batch_size": 0.0}, "train_batch_size is 0, and must be a whole number of at least 1"),
+        ({"max_epochs": 2.5}, "max_epochs is 2.5"),
+        ({"num_workers": True}, "num_workers is True, and must be a whole number of at least 0"),
+        ({"early_stopping": {"patience": -1}}, "early_stopping.patience is -1"),
+        ({"optim_wrapper.optimizer.lr": "1e-3x"}, "optim_wrapper.optimizer.lr is '1e-3x', and must be a number"),
+        ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds is nan"),
     ],
 )
 def test_a_misspelt_setting_is_refused_with_the_nearest(live: Path, overrides: dict, told: str) -> None:
