@@ -257,9 +257,12 @@ def _print_result(console: Console, workspace: Workspace, result: Mapping[str, A
         table.add_column("value", justify="right")
         from sightline.tasks.task import headlines_of
 
-        for name in headlines_of(metrics, result.get("task") or ""):
+        names = list(headlines_of(metrics, result.get("task") or ""))
+        for name in names:
             table.add_row(name, f"{metrics[name]:.3f}")
         console.print(table)
+        if not any(metrics[name] > 0 for name in names):
+            console.print("no score is above 0: the model has learnt too little; train longer with --epochs")
     if result["model"]["uri"]:
         console.print(f"model: {result['model']['uri']}", soft_wrap=True)
     for warning in result["warnings"]:

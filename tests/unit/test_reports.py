@@ -145,6 +145,11 @@ def test_the_data_report_counts_classes_per_split(tmp_path):
     assert len(page.images()) == 4
 
 
+def test_shares_of_classes_are_percentages_with_one_decimal(tmp_path):
+    page = read_page(render_data_report(write_dataset(tmp_path / "d"), FACTS))
+    assert page.says("33.3") and not page.says("33.33")
+
+
 def test_a_class_that_a_split_lacks_is_a_visible_warning(tmp_path):
     html = render_data_report(write_dataset(tmp_path / "d"), FACTS)
     warnings = re.findall(r'<p class="notice warning" role="alert">(.*?)</p>', html)
@@ -401,6 +406,20 @@ def test_the_test_report_counts_detections_and_milliseconds(tmp_path):
     assert page.says("plates/a.png 1 detection, 10 ms")
     assert page.says(HOSTILE_FILE)
     assert page.says("2 images of 2.")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([0.2, 0.12], "No detections from score 0.3: the best score is 0.2. A lower --score-threshold shows more"),
+        ([], "The model gave no detections at all: it has learnt too little. Train longer (--epochs)."),
+    ],
+)
+def test_a_test_that_shows_nothing_says_how_far_the_best_score_is(tmp_path, found, said):
+    write_image(tmp_path / "a.png")
+    results = [result(1, 1, 5, score) for score in found]
+    images = [TestedImage("a.png", tmp_path / "a.png", results, 10.0)]
+    assert read_page(render_test_report(DETECTION, images, CLASSES, FACTS)).says(said)
 
 
 def test_no_image_to_test_is_said():
