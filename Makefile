@@ -30,7 +30,7 @@ setup: ## Make .venv with everything pinned (minutes the first time, a moment wh
 	@$(PYTHON) laptop/setup_environment.py dev $(VENV)
 
 .PHONY: setup-submit
-setup-submit: ## Make .venv for compiling and submitting only (no torch)
+setup-submit: ## Make .venv for the cluster's commands only (no torch, no numpy)
 	@$(PYTHON) laptop/setup_environment.py submit $(VENV)
 
 .PHONY: annotate-setup

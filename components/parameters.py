@@ -181,7 +181,7 @@ PARAMETERS = (
         option=Option("--score-threshold", metavar="S"),
         was="score_threshold",
     ),
-    Parameter(
+    DEVICE := Parameter(
         "device",
         "",
         "cpu, cuda, …",

@@ -18,6 +18,8 @@ from laptop.workspace import open_workspace, use_library
 
 LABEL_SETS = ("board", "numbers", "all")
 FORMATS = ("coco", "yolo", "voc")
+OURS = ("sightline", "laptop", "components", "custom")
+"""A module of these that is missing is a mistake of ours, and worth its traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SightlineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", *OURS):
+            raise
+        print(f"error: {options.command} needs {package}, which is not installed here: make setup", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
@@ -48,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pipeline.py", description="From labelme annotations to an evaluated, tested, versioned model."
     )
     _add_workspace(parser, Path(".sightline"))
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verbs = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for add in (
         _add_publish,
         _add_local,

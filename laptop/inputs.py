@@ -25,8 +25,7 @@ def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
     )
     steps = set(chosen) - {"snapshot"}
     require_work(steps)
-    reads_dataset = {"train", "evaluate"} & steps or ("test" in steps and not images)
-    if "record" not in steps and reads_dataset and not version:
+    if "record" not in steps and reads_dataset(steps, images) and not version:
         raise SightlineError(
             "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
         )
@@ -50,3 +49,13 @@ def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
             raise SightlineError("The step train is left out: say which model to evaluate with --model URI.")
         if "test" in steps and "evaluate" not in steps and not model:
             raise SightlineError("The steps train and evaluate are left out: say which model to test with --model URI.")
+
+
+def reads_dataset(steps: Collection[str], images: str) -> bool:
+    """Whether steps need a dataset version.
+
+    Args:
+        steps: those that are chosen.
+        images: what test is to try instead of the test split; empty for that.
+    """
+    return bool({"train", "evaluate"} & set(steps)) or ("test" in steps and not images)

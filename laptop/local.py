@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from components.parameters import (
-    ANNOTATION_VERSION,
     CANDIDATE_MODELS,
     CATEGORY,
-    CONFIG,
-    DATASET_VERSION,
     MODEL,
-    OVERRIDES,
-    RECIPE,
-    SELECT_BY,
     TEST_IMAGES,
-    Parameter,
 )
 from laptop.compiling import pipeline_of
-from laptop.inputs import require_inputs
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
+from laptop.request import IMAGES, Request, require_sense
 from laptop.workspace import Workspace
 
 REPORTS = {
@@ -46,26 +38,11 @@ REPORTS = {
 }
 """Step -> the artifact that is its report."""
 
-IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
-"""Image -> the steps that run in it."""
-
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
 FRAME, ERROR = "-" * 80, "error: "
 """How a step's log ends whose error has a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to run: some of the steps, and values of the pipeline's parameters by name; others keep their defaults."""
-
-    steps: tuple[str, ...]
-    values: Mapping[str, Any]
-
-    def value(self, parameter: Parameter) -> Any:
-        """The parameter's value."""
-        return self.values.get(parameter.name, parameter.default)
 
 
 def run_locally(workspace: Workspace, request: Request, in_containers: bool = False) -> int:
@@ -75,8 +52,7 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
         SightlineError: a step was left out and what it would have given is not among the options; or the containers
             cannot run here.
     """
-    require_inputs(request.steps, request.values)
-    require_names(request)
+    require_sense(request, in_containers)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
     # The file is named because sys.stdout is the log while the pipeline runs.
@@ -109,36 +85,6 @@ def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
     """A request's values for the parameters that a pipeline of its steps has."""
     known = pipeline.component_spec.inputs or {}
     return {name: value for name, value in suit(request.values, known, request.steps).items() if name in known}
-
-
-def require_names(request: Request) -> None:
-    """Look at what the options name, as snapshot does some seconds later; what nobody named snapshot looks at alone.
-
-    Raises:
-        SightlineError: a config, key or metric that does not exist; names the nearest.
-    """
-    named = [request.value(each) for each in (CONFIG, RECIPE, OVERRIDES, SELECT_BY)]
-    if not any(named):
-        return
-    from sightline.settings import settings
-    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
-    from sightline.steps.snapshot.find import find_task
-
-    place = settings()
-    live = (place.volume / "code").resolve()
-    asked = Asked(request.value(CATEGORY), *named)
-    if "record" in request.steps:
-        check_recipe(live, asked)
-    if "record" in request.steps:
-        found = find_task(place, asked.category, "annotation", request.value(ANNOTATION_VERSION))
-    else:
-        found = find_task(place, asked.category, "dataset", request.value(DATASET_VERSION))
-    if found is None:
-        return  # snapshot says what is missing
-    version, task = found
-    if "train" in request.steps:
-        check_training(live, asked, task, f"{asked.category} {version}")
-    check_scores(live, asked, task)
 
 
 @contextlib.contextmanager
@@ -311,9 +257,12 @@ def _print_result(console: Console, workspace: Workspace, result: Mapping[str, A
         table.add_column("value", justify="right")
         from sightline.tasks.task import headlines_of
 
-        for name in headlines_of(metrics, result.get("task") or ""):
+        names = list(headlines_of(metrics, result.get("task") or ""))
+        for name in names:
             table.add_row(name, f"{metrics[name]:.3f}")
         console.print(table)
+        if not any(metrics[name] > 0 for name in names):
+            console.print("no score is above 0: the model has learnt too little; train longer with --epochs")
     if result["model"]["uri"]:
         console.print(f"model: {result['model']['uri']}", soft_wrap=True)
     for warning in result["warnings"]:

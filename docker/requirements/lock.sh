@@ -16,7 +16,7 @@ resolve() { # resolve PURPOSE [EXTRA…]: torch and its CUDA libraries are left 
   echo "$purpose: $(grep -c == "$here/$purpose.txt") packages"
 }
 
-resolve submit watch
+resolve submit submit watch
 resolve data data
 resolve train train
 resolve dev data train watch test

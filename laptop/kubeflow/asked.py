@@ -4,7 +4,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from components.parameters import CATEGORY, CONFIG, OVERRIDES, PARAMETERS, RECIPE, SELECT_BY
+from components.parameters import CATEGORY, CONFIG, DEVICE, OVERRIDES, PARAMETERS, RECIPE, SELECT_BY
 from laptop.workspace import LIBRARY
 from sightline.errors import SightlineError
 
@@ -20,26 +20,28 @@ def asked_of(arguments: Mapping[str, Any]) -> "Asked":
     """What a run's arguments ask for."""
     from sightline.steps.snapshot.check import Asked
 
-    category, config, recipe, changed, metric = (
+    category, config, recipe, changed, metric, device = (
         each.default if (value := each.value_in(arguments)) is None else value
-        for each in (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY)
+        for each in (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE)
     )
     gpus = {step: str(arguments[name]) for step, name in GPUS.items() if name in arguments}
-    return Asked(category, config, recipe, changed, metric, gpus)
+    return Asked(category, config, recipe, changed, metric, device, gpus)
 
 
 def require_keys(asked: "Asked", steps: Collection[str]) -> None:
     """Look at what holds for every task.
 
     Raises:
-        SightlineError: a category that cannot be one, more GPUs than a step uses, a misspelt key of the recipe.
+        SightlineError: a category that cannot be one, more GPUs than a step uses, no device, a misspelt key of the recipe.
     """
+    from sightline.processes.devices import check_device
     from sightline.steps.snapshot.check import check_gpus, check_recipe
     from sightline.versions import check_category
 
     try:
         check_category(asked.category)
         check_gpus(asked)
+        check_device(asked.device)
         if "record" in steps and asked.recipe:
             check_recipe(LIBRARY, asked)
     except SightlineError as error:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from components.cluster import VOLUME
 from components.parameters import (
     ANNOTATION_VERSION,
     CATEGORY,
@@ -46,6 +47,7 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
     _require_size(arguments)
     if CATEGORY.name not in arguments:
         return  # somebody else's pipeline
+    _require_reachable(str(arguments.get(TEST_IMAGES.name) or ""))
     asked = asked_of(arguments)
     require_keys(asked, package.steps)
     version, task = _require_published(options.workspace, package.steps, arguments)
@@ -61,6 +63,22 @@ def _require_size(arguments: Mapping[str, Any]) -> None:
             f"The run's parameters have {whole} bytes, and servers take {MOST_BYTES}. Shorten {largest} ({sizes[largest]} "
             "bytes): what is long belongs into a config or a recipe in shared_volume/custom, which `sync` puts on the volume."
         )
+
+
+def _require_reachable(images: str) -> None:
+    """A pod sees no folder of the laptop's."""
+    if not images or images.startswith("gs://"):
+        return
+    from sightline.services.storage.folder import local_path
+
+    try:
+        if not local_path(images).is_relative_to(VOLUME):
+            raise SightlineError(
+                f"--images {images} is a folder of this machine, which no pod sees. Name a gs:// prefix, or a folder below "
+                f"{VOLUME}, where a pod has the volume."
+            )
+    except SightlineError as error:
+        raise SightlineError(f"{error} {SENT_ANYWAY}") from None
 
 
 def _require_published(workspace: Path, steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[str, str]:

@@ -33,6 +33,10 @@ LEARNING_RATE = "optim_wrapper.optimizer.lr"
         (("--config", "classifier_small", "--select-by", "acuracy"), "Did you mean 'accuracy'"),
         (("--param", "train_gpus=2"), "train_gpus is 2: a step uses one GPU at most"),
         (("--category", "../desk"), "'../desk'"),
+        (("--device", "gpu"), "There is no device 'gpu'. Did you mean 'cuda'?"),
+        (("--set", "train_batch_size=lots"), "train_batch_size is 'lots', and must be a whole number"),
+        (("--images", "/nosuch"), "--images /nosuch is a folder of this machine, which no pod sees"),
+        (("--images", "s3://bucket"), "s3 is not a kind of storage"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )  # fmt: skip
@@ -73,6 +77,8 @@ def test_what_may_lie_on_the_volume_alone_is_sent_with_a_warning(server, submit,
         ("--select-by", "accuracy"),
         ("--config", "classifier_small", "--select-by", "accuracy"),
         ("--select-by", "segm_mAP"),
+        ("--images", "/shared_volume/photos", "--device", "cuda:0"),
+        ("--images", "gs://bucket/photos"),
     ],
     ids=" ".join,
 )
@@ -170,7 +176,7 @@ class Missing:
         if name.partition(".")[0] in missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-assert {"numpy", "torch", "mmengine", "sqlalchemy"} <= missing
+assert {"numpy", "torch", "mmengine", "cv2"} <= missing
 sys.meta_path.insert(0, Missing())
 from laptop.workspace import use_library
 use_library()

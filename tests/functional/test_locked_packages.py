@@ -11,7 +11,7 @@ import pytest
 from sightline.settings import settings
 from tests.catalogued import make_first, write_code
 from tests.installed import install
-from tests.workspace import REPOSITORY
+from tests.workspace import REPOSITORY, run_pipeline
 
 ONLY_LOCKED = f"""
 import importlib.metadata, os, re, sys
@@ -94,3 +94,62 @@ def test_what_an_image_lacks_is_not_found(image: Callable[..., str]) -> None:
     for lock, module in (("train", "dvc"), ("data", "torch"), ("data", "gcsfs")):
         with pytest.raises(AssertionError, match=f"No module named '{module}' in this image"):
             image(lock, f"import {module}")
+
+
+# What `make setup-submit` installs
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with two annotation versions of plates, made with everything installed."""
+    folder = tmp_path_factory.mktemp("published")
+    plates, workspace = str(folder / "plates"), folder / "workspace"
+    publish = ("publish", plates, "--category", "plates", "--workspace", str(workspace), "--version")
+    for words in (("sample", plates, "--images", "3"), (*publish, "v0.1.0"), (*publish, "v0.2.0")):
+        done = run_pipeline(*words)
+        assert done.returncode == 0, done.stderr
+    return workspace
+
+
+@pytest.fixture
+def with_submit(tmp_path: Path, published: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command of pipeline.py on those versions with what `make setup-submit` installs."""
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "sitecustomize.py").write_text(ONLY_LOCKED)
+    environment = {"PYTHONPATH": str(tmp_path / "only"), "TEST_LOCK": "submit"}
+    return lambda *words: run_pipeline("--workspace", str(published), *words, environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("versions",), "plates_ann_v0.1.0"),
+        (("versions", "--json"), '"v0.2.0"'),
+        (("verify", "--full"), "plates_ann_v0.2.0"),
+        (("runs",), "no runs yet"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+)
+def test_make_setup_submit_is_enough_to_look_at_versions_and_runs(with_submit, words, told):
+    done = with_submit(*words)
+    assert (done.returncode, told in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "not installed" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "lacks"),
+    [
+        (("publish", ".", "--category", "plates", "--version", "v0.3.0"), "numpy"),
+        (("diff", "plates_ann_v0.1.0", "plates_ann_v0.2.0"), "numpy"),
+        (("export", "plates_ann_v0.1.0", "--format", "coco", "--output", "nowhere"), "numpy"),
+        (("sample", "nowhere"), "cv2"),
+        (("local", "--category", "plates"), "numpy"),
+        (("local", "--category", "plates", "--steps", "train", "--dataset-version", "v0.1.0"), "numpy"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+)
+def test_what_make_setup_submit_is_not_enough_for_says_so_in_a_sentence(with_submit, published, words, lacks):
+    done = with_submit(*words)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {words[0]} needs {lacks}, which is not installed here: make setup\n"
+    assert not (published / "logs").exists(), "no step was started"

@@ -424,7 +424,7 @@ def test_a_gpu_is_used_where_there_is_one_unless_a_device_is_named(monkeypatch, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert choose_device("").type == chosen
     assert choose_device("cpu").type == "cpu"
-    with pytest.raises(SightlineError, match="The device 'gpu' cannot be used here .* Try cpu"):
+    with pytest.raises(SightlineError, match="There is no device 'gpu'. Did you mean 'cuda'"):
         choose_device("gpu")
 
 
@@ -463,7 +463,10 @@ def test_without_a_container_engine_the_docker_runner_says_so(installed, tmp_pat
     for name in ("SIGHTLINE_PARENT", "SIGHTLINE_PROGRESS"):  # the run sets them, and here it is no process of its own
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    assert main(["local", "--category", "desk", "--runner", "docker", "--workspace", str(tmp_path)]) == 1
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    images = ["--steps", "test", "--model", "file:///m", "--images", str(tmp_path / "photos")]
+    assert main(["local", "--category", "desk", "--runner", "docker", "--workspace", str(tmp_path), *images]) == 1
     assert "No container engine answers at unix:///nowhere/docker.sock" in capsys.readouterr().err
 
 

@@ -209,3 +209,8 @@ def test_groups_are_compared_as_shares_of_their_own(edges, options, first):
 def test_groups_without_values_say_so():
     assert "No values" in compared_histogram("Size", [], {"train": []}, "px", "%")
     assert "No values" in compared_histogram("Size", [0, 1], {"train": [0]}, "px", "%")
+
+
+def test_a_histogram_of_shares_goes_from_0_to_1_though_all_are_0():
+    drawn = str(histogram("F1", [0.0, 0.0], "F1", "images", limits=(0, 1)))
+    assert "-0." not in re.sub(r"<path[^>]*>", "", drawn) and ">1</text>" in drawn

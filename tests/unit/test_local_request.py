@@ -1,9 +1,13 @@
 """What `pipeline.py local` passes to a pipeline of some of the steps."""
 
+from pathlib import Path
+
 import pytest
+from rich.console import Console
 
 from components.wiring import make_pipeline
-from laptop.local import Request, arguments_of
+from laptop.local import Request, _print_result, arguments_of
+from laptop.workspace import Workspace
 
 
 def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -> Request:
@@ -58,3 +62,13 @@ def test_an_omitted_step_takes_its_own_options_with_it():
 
 def test_what_to_do_about_memory_reaches_the_training():
     assert arguments(request_of("train"))["train_on_out_of_memory"] == "fail"
+
+
+@pytest.mark.parametrize(("score", "hinted"), [(0.0, True), (0.001, False)])
+def test_scores_that_are_all_0_point_to_longer_training(tmp_path: Path, capsys, score, hinted):
+    result = {
+        "category": "desk", "dataset_version": "v0.1.0", "task": "detection", "warnings": [], "findings": {}, "reports": {},
+        "metrics": {"bbox_mAP": 0.0, "bbox_mAP_50": score}, "model": {"uri": None},
+    }  # fmt: skip
+    _print_result(Console(), Workspace(tmp_path), result)
+    assert ("train longer with --epochs" in capsys.readouterr().out) is hinted

@@ -16,7 +16,7 @@ NO_LOCKS = {REQUIREMENTS / "overrides.txt"}
 """Input of the resolver."""
 
 EXTRAS = {
-    "submit": ("watch",),
+    "submit": ("submit", "watch"),
     "data": ("data",),
     "train": ("train",),
     "dev": ("data", "train", "watch", "test"),
@@ -69,6 +69,10 @@ def test_a_lock_holds_what_setup_cfg_asks_for_in_the_version_it_asks_for(purpose
 @pytest.mark.parametrize("purpose", ["submit", "data", "annotate"])
 def test_what_needs_no_torch_installs_none(purpose):
     assert [name for name in locked(purpose) if name.startswith(HEAVY)] == []
+
+
+def test_what_only_submits_stays_small():
+    assert locked("submit").keys() & {"numpy", "pillow", "shapely", "pycocotools", "dvc"} == set()
 
 
 @pytest.mark.parametrize("purpose", EXTRAS)
@@ -132,6 +136,6 @@ def test_no_module_has_the_name_of_a_package_that_is_installed_beside_it():
 
 def test_the_locks_agree_with_each_other_on_what_steps_hand_on():
     """Data written by one image is read by another; a development environment is to behave like both."""
-    purposes = {purpose: locked(purpose) for purpose in ("data", "train", "dev")}
+    purposes = {purpose: locked(purpose) for purpose in ("submit", "data", "train", "dev")}
     for name in required("data"):
         assert len({pins[name] for pins in purposes.values() if name in pins}) == 1, name

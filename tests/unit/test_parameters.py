@@ -14,7 +14,7 @@ SOURCES = [
     *sorted((REPOSITORY / "components").rglob("*.py")),
     *sorted((REPOSITORY / "laptop").rglob("*.py")),
 ]
-ORDINARY_WORDS = {"category", "recipe"}
+ORDINARY_WORDS = {"category", "device", "recipe"}
 """Names that mean other things as well, in many files: a command's category, the recipe's file."""
 OTHER_MEANINGS = {
     ("annotation_version", "components/record/component.py"): "the one that snapshot found",

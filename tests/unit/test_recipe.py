@@ -25,6 +25,7 @@ from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.services.database.versions import FindingRow
+from sightline.services.runs.recipe_keys import NOT_RECORDED, load_yaml
 from sightline.services.versioning.shards import SPLITS, unpack
 from sightline.steps.record.build import STAGES, Inputs, build_dataset
 from sightline.steps.record.plugin import PluginError
@@ -812,3 +813,38 @@ def test_a_message_names_the_recipe_as_users_know_it(tmp_path, text):
     with pytest.raises(RecipeError, match=r"^custom/recipes/desk\.yaml: ") as refused:
         read_recipe(path, shown_as=SHOWN.with_suffix(".yaml"))
     assert str(tmp_path) not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"policy.zero_area": "fail"}, """is written as a mapping, like policy={"zero_area": "fail"}."""),
+        ({"policy.zero_aera": "fail"}, """like policy={"zero_area": "fail"}."""),
+        ({"fractions.tran": 0.5}, """like fractions={"train": 0.5}."""),
+        (
+            {"policy": "{zero_aera: fail}"},
+            """policy is '{zero_aera: fail}' and must be a mapping, like policy={"zero_area": "fail"}. """
+            "There is no 'zero_aera'. Did you mean 'zero_area'?",
+        ),
+        ({"plugin": "flip.py"}, """plugin is 'flip.py' and must be a mapping, like plugin={"file": "flip.py"}."""),
+    ],
+)
+def test_a_mapping_written_as_something_else_is_answered_with_how_one_is_written(given, told):
+    with pytest.raises(RecipeError) as refused:
+        read_recipe(None, given)
+    assert str(refused.value).startswith("This run's recipe values: ") and str(refused.value).endswith(told)
+
+
+def test_in_a_file_a_mapping_is_shown_as_the_file_writes_it(tmp_path):
+    (tmp_path / "desk.yaml").write_text("policy: zero_area=fail")
+    with pytest.raises(
+        RecipeError, match=r'must be a mapping, like policy: {"zero_area": "fail"}\. Correct it there\.'
+    ):
+        read_recipe(tmp_path / "desk.yaml")
+
+
+def test_the_recipe_with_every_key_on_the_steps_page_has_every_key():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "steps.md").read_text()
+    shown = load_yaml(page.split("```yaml\n")[1].split("```")[0].encode())
+    assert set(shown) == {*Recipe.model_fields, *NOT_RECORDED}
+    read_recipe(None, {key: value for key, value in shown.items() if key not in NOT_RECORDED})

@@ -23,8 +23,8 @@ from sightline.steps.testing.draw import draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.train.report import render_training_report
 from sightline.tasks.detection.draw import shapes_of, shown_of
-from sightline.tasks.detection.report import score_image
-from sightline.tasks.task import Confusion, Task
+from sightline.tasks.detection.report import image_charts, score_image
+from sightline.tasks.task import Confusion, ImageScore, Task
 
 FIVE_MB = 5_000_000
 CLASSES = ["board", "<b>digit</b>", "車牌"]
@@ -143,6 +143,15 @@ def test_the_data_report_counts_classes_per_split(tmp_path):
     assert ["all", "9", "4", "2", "3", "1", "2", "1"] in page.rows
     assert ["80 x 60", "4"] in page.rows
     assert len(page.images()) == 4
+
+
+def test_shares_of_classes_are_percentages_with_one_decimal(tmp_path):
+    train = write_dataset(tmp_path / "d") / "train.json"
+    coco = json.loads(train.read_text())
+    coco["annotations"] += [annotation(number, 1, 1) for number in range(100, 168)]
+    train.write_text(json.dumps(coco))
+    page = read_page(render_data_report(tmp_path / "d", FACTS))
+    assert page.says("1.4") and not page.says("1.38"), "1 of 72"
 
 
 def test_a_class_that_a_split_lacks_is_a_visible_warning(tmp_path):
@@ -401,6 +410,25 @@ def test_the_test_report_counts_detections_and_milliseconds(tmp_path):
     assert page.says("plates/a.png 1 detection, 10 ms")
     assert page.says(HOSTILE_FILE)
     assert page.says("2 images of 2.")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([0.2, 0.12], "No detections from score 0.3: the best score is 0.2. A lower --score-threshold shows more"),
+        ([], "The model gave no detections at all: it has learnt too little. Train longer (--epochs)."),
+    ],
+)
+def test_a_test_that_shows_nothing_says_how_far_the_best_score_is(tmp_path, found, said):
+    write_image(tmp_path / "a.png")
+    results = [result(1, 1, 5, score) for score in found]
+    images = [TestedImage("a.png", tmp_path / "a.png", results, 10.0)]
+    assert read_page(render_test_report(DETECTION, images, CLASSES, FACTS)).says(said)
+
+
+def test_images_without_any_hit_are_charted_from_0_to_1():
+    (chart,) = image_charts([ImageScore(found=0, missed=1, false=0)] * 3)
+    assert ">1</text>" in chart and ">0.4</text>" in chart and "-0.4" not in chart
 
 
 def test_no_image_to_test_is_said():

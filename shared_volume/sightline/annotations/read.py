@@ -12,7 +12,6 @@ from sightline.annotations.findings import Code, Finding, Outcome, Policy
 from sightline.annotations.labelme import Document, ImagePathError, read_document, read_embedded_image
 from sightline.errors import SightlineError
 from sightline.images.files import (
-    IMAGE_SUFFIXES,
     ImageHeader,
     ImageTooLargeError,
     MissingImageError,
@@ -20,6 +19,7 @@ from sightline.images.files import (
     check_whole,
     read_header,
 )
+from sightline.images.limits import IMAGE_SUFFIXES
 
 _SUFFIXES: Final = {
     "BMP": (".bmp",),

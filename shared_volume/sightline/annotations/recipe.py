@@ -1,5 +1,6 @@
 """The recipe: what a category's YAML file says about turning its annotations into a dataset."""
 
+import difflib
 import json
 import math
 import re
@@ -19,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from sightline.annotations.findings import Policy
-from sightline.errors import SightlineError, nearest
+from sightline.annotations.findings import Code, Policy
+from sightline.errors import SightlineError, did_you_mean, nearest
 from sightline.images.limits import MAX_PIXELS
 from sightline.services.runs.recipe_keys import NOT_RECORDED, load_yaml
 
@@ -78,7 +79,7 @@ class Plugin(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: FileName = Field(description="A Python file in configs/categories/<category>/.")
+    file: FileName = Field(description="A Python file in the folder <category>/ beside the recipe.")
     function: Name = Field(default="transform", description="Called as (image, annotations, **arguments).")
     arguments: dict[Name, JsonValue] = Field(default={}, description="Handed to the function by name.")
 
@@ -134,7 +135,7 @@ class Recipe(BaseModel):
     )
     stratify: bool = Field(default=False, description="Keep rare classes in every split where counts allow.")
     split_file: FileName | None = Field(
-        default=None, description="A file in configs/categories/<category>/ that names images' splits."
+        default=None, description="A file in the folder <category>/ beside the recipe that names images' splits."
     )
 
     @model_validator(mode="after")
@@ -182,7 +183,7 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, s
     recipe = _validate(content, str(shown), "Correct it there.")
     if not overrides:
         return recipe
-    return _validate(content | _as_meant(overrides), "This run's recipe values", "Give other values.")
+    return _validate(content | _as_meant(overrides), "This run's recipe values", "")
 
 
 def _read_content(path: Path, shown: Path | None) -> dict[str, Any]:
@@ -205,8 +206,12 @@ def _validate(content: Mapping[str, Any], source: str, next_step: str) -> Recipe
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_problem(problem["type"], problem["loc"], problem["msg"]) for problem in error.errors())
-        raise RecipeError(f"{source}: {problems}{'' if problems.endswith('?') else '.'} {next_step}") from None
+        problems = "; ".join(
+            _problem(problem["type"], problem["loc"], problem["msg"], problem["input"], ": " if next_step else "=")
+            for problem in error.errors()
+        )
+        sentence = problems if problems.endswith(("?", ".")) else f"{problems}."
+        raise RecipeError(f"{source}: {sentence} {next_step}".rstrip()) from None
 
 
 def _as_meant(value: Any) -> Any:
@@ -223,8 +228,23 @@ def _as_meant(value: Any) -> Any:
 _NESTED: Final[dict[int | str, type[BaseModel]]] = {"fractions": Fractions, "plugin": Plugin}
 
 
-def _problem(kind: str, location: tuple[int | str, ...], message: str) -> str:
+MAPPINGS: Final = {
+    "policy": '{"zero_area": "fail"}',
+    "label_map": '{"old": "new"}',
+    "fractions": '{"train": 0.7, "val": 0.2, "test": 0.1}',
+    "plugin": '{"file": "flip.py"}',
+}
+"""Key whose value is a mapping -> how one is written, as JSON and so as YAML too."""
+
+
+def _problem(kind: str, location: tuple[int | str, ...], message: str, value: Any, sign: str) -> str:
+    """One problem in words; `sign` stands between a key and its value, where it was written."""
     where = ".".join(str(part) for part in location)
+    if kind in ("dict_type", "model_type") and where in MAPPINGS:
+        return f"{where} is {value!r} and must be a mapping, like {where}{sign}{MAPPINGS[where]}{_nearest_inside(where, value)}"
+    key, _, inner = where.partition(".")
+    if kind == "extra_forbidden" and inner and len(location) == 1 and key in MAPPINGS:
+        return f"there is no key {where!r}. What lies in {key} is written as a mapping, like {key}{sign}{_example(key, inner, value)}"
     if kind != "extra_forbidden":
         message = message.removeprefix("Value error, ").removeprefix(f"{where}: ")
         return f"{where}: {message}" if where else message
@@ -233,3 +253,20 @@ def _problem(kind: str, location: tuple[int | str, ...], message: str) -> str:
         return f"the key {where!r} is not record's: it counts in the category's recipe file alone"
     names = [*known, *(NOT_RECORDED if known is Recipe.model_fields else ())]
     return f"there is no key {where!r}.{nearest(str(location[-1]), names).rstrip('.')}"
+
+
+def _example(key: str, inner: str, value: Any) -> str:
+    close = difflib.get_close_matches(inner, _names_inside(key), n=1)
+    return MAPPINGS[key] if "." in inner else json.dumps({(close or [inner])[0]: value}, default=str)
+
+
+def _names_inside(key: str) -> list[str]:
+    """The names that a mapping of the recipe may hold; none where they are the user's own."""
+    return list(map(str, Code)) if key == "policy" else list(_NESTED[key].model_fields) if key in _NESTED else []
+
+
+def _nearest_inside(key: str, value: Any) -> str:
+    """A hint at the misspelt name in a text that was to be a mapping."""
+    known = _names_inside(key)
+    words = re.findall(r"(\w+)\s*[:=]", value) if isinstance(value, str) and known else []
+    return "".join(f". There is no {word!r}.{did_you_mean(word, known)}" for word in words if word not in known)

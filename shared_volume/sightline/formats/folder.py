@@ -15,7 +15,7 @@ from typing import Final
 from sightline.annotations.findings import Code
 from sightline.errors import SightlineError
 from sightline.formats.reading import Unusable
-from sightline.images.files import IMAGE_SUFFIXES
+from sightline.images.limits import IMAGE_SUFFIXES
 
 LARGEST_FILE: Final = 4 * 1024**3  # bytes; an annotation file above is not read into memory
 SPLIT_FOLDERS: Final = frozenset({"train", "val", "valid", "validation", "test"})

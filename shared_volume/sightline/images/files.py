@@ -24,8 +24,6 @@ except ImportError:  # the data image has no OpenCV
     _cv2 = None  # type: ignore[assignment]
 cv2: ModuleType | None = _cv2
 
-IMAGE_SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
 # What pillow may read: its other formats are rare as photographs, and some start programs.
 _FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _UPRIGHT: Final = 1

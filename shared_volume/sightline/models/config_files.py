@@ -10,12 +10,19 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sightline.models.config_types import require_spelt_types
-from sightline.models.overrides import UNKNOWN, override
+from sightline.models.overrides import UNKNOWN, ConfigError, override
 from sightline.models.unread_keys import HARMLESS, READ, refuse_unsupported, says_nothing, unread_key
 from sightline.services.runs.freeze import config_chain
+
+NUMBERS: Final = {
+    **dict.fromkeys(("train_batch_size", "max_epochs", "val_interval"), (int, 1)),
+    **dict.fromkeys(("num_workers", "seed", "early_stopping.patience"), (int, 0)),
+    **dict.fromkeys(("checkpoint_seconds", "early_stopping.min_delta", "optim_wrapper.optimizer.lr"), (float, 0)),
+}
+"""Dotted key of the steps' own -> which kind of number it must be, and the least."""
 
 
 def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any]) -> None:
@@ -29,7 +36,7 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
 
     Raises:
         BrokenCodeError: there is no such config, or it inherits what is not there.
-        ConfigError: a key or a type; names it and the nearest.
+        ConfigError: a key or a type, which names it and the nearest; or what must be a number and is none.
     """
     files = config_chain(code, config)
     trees = {file: ast.parse((code / file).read_bytes()) for file in files}
@@ -38,8 +45,22 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
         return
     for key, value in overrides.items():
         override(values, key, value)
+    _require_numbers(files[0], values)
     _require_read(files[0], values, _mentioned(trees.values()), code / "custom" / "tasks" / task)
     require_spelt_types(code, values, trees.values())
+
+
+def _require_numbers(file: Path, values: Mapping[str, Any]) -> None:
+    for key, (kind, least) in NUMBERS.items():
+        value: Any = values
+        for part in key.split("."):
+            value = value.get(part, UNKNOWN) if isinstance(value, Mapping) else UNKNOWN
+        if value is UNKNOWN:
+            continue
+        fits = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+        if not fits or not value >= least:
+            words = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{file}: {key} is {value!r}, and must be {words} of at least {least}.")
 
 
 def _require_read(file: Path, values: Mapping[str, Any], mentioned: set[str], task: Path) -> None:

@@ -160,19 +160,21 @@ def histogram(
     *,
     bins: int = 24,
     whole: bool = False,
+    limits: tuple[float, float] | None = None,
     note: str = "",
 ) -> Markup:
     """How often values fall where.
 
     Args:
         bins: about how many bars.
+        limits: the least and the most that a value can be; by default the values' own.
         whole: the values are counts: bars stand on whole numbers.
     """
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if finite.size == 0:
         return _no_data(title)
-    edges = _edges(float(finite.min()), float(finite.max()), bins, whole)
+    edges = _edges(*(limits or (float(finite.min()), float(finite.max()))), bins, whole)
     counts, _ = np.histogram(finite, edges)
     y_ticks = _covering_ticks(0, float(counts.max()), whole=True)
     shift = 0.5 if whole else 0.0

@@ -217,7 +217,7 @@ def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
                 "Share of each class in its split",
                 shown,
                 {
-                    name: [100 * own[label] / max(splits[name]["objects"], 1) for label in shown]
+                    name: [round(100 * own[label] / max(splits[name]["objects"], 1), 1) for label in shown]
                     for name, own in objects.items()
                 },
                 f"% of the split's {annotated}",

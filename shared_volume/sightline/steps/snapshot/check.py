@@ -1,6 +1,6 @@
 """What a user asked for, looked at before anything runs: a misspelt name costs seconds, not the time of the steps before.
 
-A laptop that only submits looks at it as well, and has neither numpy nor SQL: nothing here may need them.
+A laptop that only submits looks at it as well, and has no numpy: nothing here may need it.
 """
 
 from collections.abc import Mapping
@@ -31,6 +31,7 @@ class Asked:
         recipe: keys of the recipe and their values.
         overrides: dotted config keys and their values.
         select_by: the metric that selects; empty for the task's own.
+        device: what models run on; empty for what is there.
         gpus: step -> how many GPUs its pod gets, as Kubernetes writes it.
     """
 
@@ -39,6 +40,7 @@ class Asked:
     recipe: Mapping[str, Any] | None = None
     overrides: Mapping[str, Any] | None = None
     select_by: str = ""
+    device: str = ""
     gpus: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -5,12 +5,43 @@ A step's inputs name what it reads, or a reused result would be a stale one.
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from sightline.errors import did_you_mean
+from sightline.images.limits import IMAGE_SUFFIXES
 from sightline.models.bundle import MANIFEST
 from sightline.models.store import find_bundle
-from sightline.services.storage.access import open_storage
+from sightline.services.storage.access import StorageError, open_storage
 from sightline.services.storage.folder import local_path
+
+
+def require_images(uri: str) -> None:
+    """Make sure that there is an image to test on; an empty URI names none and is well.
+
+    Raises:
+        StorageError: no such folder, a single file, or nothing below it that is an image.
+    """
+    if not uri:
+        return
+    if uri.startswith("gs://"):
+        names: Iterable[str] = (item.key for item in open_storage(uri.rstrip("/")).list())
+    else:
+        folder = local_path(uri)
+        _require_folder(uri, folder)
+        names = (path.name for path in folder.rglob("*") if path.is_file())
+    if not any(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
+        raise StorageError(f"There is no image below {uri} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+
+
+def _require_folder(uri: str, folder: Path) -> None:
+    if folder.is_file():
+        raise StorageError(f"{uri} is a single file. Name the folder or prefix that holds the images.")
+    if not folder.is_dir():
+        beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        raise StorageError(
+            f"There is no folder {uri} to test on.{did_you_mean(folder.name, beside)} Name one that holds images, or leave it "
+            "out: then the test split is used."
+        )
 
 
 def images_digest(uri: str) -> str:

@@ -17,14 +17,13 @@ from sightline.services.runs.step_record import write_run_facts
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import ObjectExistsError
 from sightline.services.versioning.datasets import find_dataset
-from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, settings
 from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training
-from sightline.steps.snapshot.find import find_task
-from sightline.steps.snapshot.outside import images_digest, models_digest
+from sightline.steps.snapshot.find import find_annotation, find_task
+from sightline.steps.snapshot.outside import images_digest, models_digest, require_images
 from sightline.tasks.metrics import metric_places, selecting_places
 from sightline.tasks.task import part_names, require_task
-from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag
+from sightline.versions import check_category
 
 log = logging.getLogger(__name__)
 
@@ -86,18 +85,19 @@ def start_run(
         test_gpus: see train_gpus.
 
     Raises:
-        SightlineError: broken live code; no such config, category, version, key or metric; or more than one GPU.
+        SightlineError: broken live code; no such config, category, version, key or metric; no image to test on; or more than one GPU.
     """
     check_category(category)
     place = settings()
     live = (place.volume / "code").resolve()
     gpus = {"train": train_gpus, "evaluate": evaluate_gpus, "test": test_gpus}
-    asked = Asked(category, config, recipe, overrides, select_by, gpus)
+    asked = Asked(category, config, recipe, overrides, select_by, gpus=gpus)
     check_at_once(live, asked, record=record_follows, train=train_follows)
+    require_images(test_images)
     commit = reference = ""
     task = DETECTION
     if record_follows:
-        annotation_version, commit = _annotation(DatasetRepo.of(place), category, annotation_version)
+        annotation_version, commit = find_annotation(place, category, annotation_version)
         found = find_task(place, category, "annotation", annotation_version)
         task = found[1] if found else DETECTION
     if dataset_follows:
@@ -172,27 +172,3 @@ def _remove_old_releases(place: Settings) -> None:
         log.warning("old releases stay for now: %s", error)
     finally:
         database.close()
-
-
-def _annotation(repo: DatasetRepo, category: str, version: str) -> tuple[str, str]:
-    tags = repo.tags()
-    published = [tag for tag in map(_parsed, tags) if tag and tag.kind == "annotation"]
-    versions = [tag.version for tag in published if tag.category == category]
-    if not versions:
-        categories = sorted({tag.category for tag in published})
-        raise SightlineError(
-            f"No annotation version of {category!r} is published (published categories: {', '.join(categories) or 'none'}). "
-            f"Publish a folder first: python pipeline.py publish FOLDER --category {category} --version v0.1.0"
-        )
-    chosen = version or str(newest_version(versions))
-    if chosen not in versions:
-        raise SightlineError(
-            f"There is no annotation version {chosen} of {category}. Published: {', '.join(sorted(versions))}."
-        )
-    return chosen, tags[make_tag(category, "annotation", chosen)]
-
-
-def _parsed(tag: str) -> Tag | None:
-    with contextlib.suppress(BadNameError):  # a tag that people made for themselves
-        return parse_tag(tag)
-    return None

@@ -73,12 +73,25 @@ def render_test_report(
     shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
     blocks = [_headline(task, images, shown, score_threshold)]
     if images:
+        if not any(shown):
+            blocks.append(notice(_nothing_shown(task, images, score_threshold)))
         blocks.append(_charts_section(task, images, shown, classes, score_threshold))
         blocks.append(_gallery_section(task, images, shown, classes, score_threshold))
     else:
         blocks.append(notice("There was no image to test."))
     return render_page(
         "Test report", title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
+    )
+
+
+def _nothing_shown(task: Task, images: Sequence[TestedImage], score_threshold: float) -> str:
+    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
+    found = plural(task.facts.FOUND)
+    if not scores:
+        return f"The model gave no {found} at all: it has learnt too little. Train longer (--epochs)."
+    return (
+        f"No {found} from score {score_threshold:g}: the best score is {max(scores):.2g}. A lower --score-threshold shows more; "
+        "a model that is trained longer (--epochs) is surer."
     )
 
 

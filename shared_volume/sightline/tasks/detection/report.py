@@ -85,4 +85,4 @@ def sum_up(scores: Sequence[ImageScore]) -> str:
 
 def image_charts(scores: Sequence[ImageScore]) -> list[Markup]:
     """How many images have which F1."""
-    return [histogram("F1 of each image", [score.f1 for score in scores], "F1", "images", bins=20)]
+    return [histogram("F1 of each image", [score.f1 for score in scores], "F1", "images", bins=20, limits=(0, 1))]
