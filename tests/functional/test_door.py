@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sightline import entry
 from tests.functional.test_local import Laptop
@@ -127,9 +128,11 @@ def test_migrate_takes_no_arguments(capsys):
     assert "usage: python -m sightline.entry migrate" in capsys.readouterr().err
 
 
-def test_code_from_before_there_was_a_door_is_told_so(laptop):
+def test_code_from_before_there_was_a_door_is_told_so(laptop, tmp_path):
     (laptop.code / "sightline" / "entry.py").unlink()
-    done = laptop.pipeline("local", "--category", "plates")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
+    given = ("--model", "file:///nowhere", "--images", str(tmp_path))
+    done = laptop.pipeline("local", "--category", "plates", "--steps", "test", *given)
     assert done.returncode == 1
     assert (
         "The helper code is older than this pipeline. Bring it up to date: python pipeline.py sync"
