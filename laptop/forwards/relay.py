@@ -75,7 +75,8 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Give the port back. Connections go on."""
+        """Give the port back. Connections go on, and nobody is told of them any more."""
+        self._tell = lambda _: None
         self._listening.close()
 
     def _accept(self) -> None:

@@ -264,4 +264,6 @@ def test_a_syntax_error_on_the_claim_ends_snapshot_with_file_and_line(
     failed = run_task(installation.kube, pipeline, "snapshot")
     installation.helper("rm", "/shared_volume/code/sightline/half.py")
     assert failed.phase == "Failed"
-    assert "sightline/half.py, line 1" in failed.log.strip().splitlines()[-1]
+    above, sentence, below = failed.log.strip().splitlines()[-3:]
+    assert above == below == "-" * 80
+    assert sentence.startswith("error: ") and "sightline/half.py, line 1" in sentence

@@ -146,8 +146,11 @@ def dataset(here: Installation) -> DatasetReference:
     return DatasetReference("plates", "v0.1.0", str(found.tag), str(found.commit), str(found.digest))
 
 
-def last_line(log: str) -> str:
-    return log.strip().splitlines()[-1]
+def last_words(log: str) -> str:
+    """What the step ended with, between two rules."""
+    above, sentence, below = log.strip().splitlines()[-3:]
+    assert above == below == "-" * 80
+    return sentence
 
 
 def test_a_killed_container_resumes_within_a_checkpoint_interval_and_ends_with_the_unbroken_losses(
@@ -213,7 +216,7 @@ def test_with_the_policy_fail_too_little_memory_is_an_error_with_its_reason(
     )
     assert (record.state, record.reason) == ("failed", sentence)
     assert [event.kind for event in record.events] == ["out of memory"]
-    assert last_line(log) == f"sightline.errors.SightlineError: {sentence}"
+    assert last_words(log) == f"error: {sentence}"
 
 
 def test_with_too_little_shared_memory_the_fix_is_named(installation: Installation, start: Callable[..., Pod]) -> None:
