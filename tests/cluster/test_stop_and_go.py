@@ -226,4 +226,4 @@ def test_with_too_little_shared_memory_the_fix_is_named(installation: Installati
     record = pod.record()
     assert record.state == "failed"
     assert "ran out of shared memory (/dev/shm, 1 MiB)" in record.reason
-    assert "--shared-memory 2Gi" in last_line(log)
+    assert "--shared-memory 2Gi" in last_words(log)
