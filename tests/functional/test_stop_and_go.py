@@ -263,7 +263,7 @@ def test_a_later_run_with_the_same_memory_starts_with_the_parts_that_fitted(inst
     assert second.record().attempt == 1
 
 
-def test_with_the_policy_fail_the_reason_is_recorded_and_is_the_last_words(installation: Installation) -> None:
+def test_with_the_policy_fail_the_reason_is_recorded_and_is_the_last_line(installation: Installation) -> None:
     here = installation.with_fresh_volume("fail")
     with started(here, policy="fail") as step:
         step.reach(1)
