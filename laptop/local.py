@@ -41,8 +41,6 @@ REPORTS = {
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
-FRAME, ERROR = "-" * 80, "error: "
-"""How a step's log ends whose error has a sentence."""
 
 
 def run_locally(workspace: Workspace, request: Request, in_containers: bool = False) -> int:
@@ -234,11 +232,13 @@ def _forget(workspace: Workspace, run: str, tasks: Mapping[str, Task]) -> None:
 
 def _reason(log: Path) -> list[str]:
     """The error that a log ends with, or its last lines."""
+    from sightline.processes.last_words import ERROR, RULE
+
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     framed = [
         line
         for above, line, below in zip(lines, lines[1:], lines[2:], strict=False)
-        if above == below == FRAME and line.startswith(ERROR)
+        if above == below == RULE and line.startswith(ERROR)
     ]
     if framed:
         return [framed[-1].removeprefix(ERROR)]

@@ -9,6 +9,8 @@ from sightline.errors import SightlineError
 DEBUG = "SIGHTLINE_DEBUG"
 """Set to 1 for the traceback all the same; read here, because it must work where other settings are wrong."""
 RULE = "-" * 80
+ERROR = "error: "
+"""The sentence begins so; the laptop finds it in a log by both."""
 
 
 def end_framed() -> None:
@@ -21,4 +23,4 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if not framed or os.environ.get(DEBUG, "").lower() not in ("", "0", "false", "no", "off"):
         sys.__excepthook__(kind, error, trace)
     if framed:
-        print(f"{RULE}\nerror: {' '.join(str(error).split())}\n{RULE}", file=sys.stderr, flush=True)
+        print(f"{RULE}\n{ERROR}{' '.join(str(error).split())}\n{RULE}", file=sys.stderr, flush=True)
