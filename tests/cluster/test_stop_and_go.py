@@ -40,7 +40,7 @@ BETWEEN = ("--memory=1800m", "--memory-swap=1800m")
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """Everything in one folder, which containers see at the same path."""
-    installation = with_plates(tmp_path_factory.mktemp("plates"), images=24)
+    installation = with_plates(tmp_path_factory.mktemp("plates"), images=28)
     copy_live(installation.folder / "code")
     return installation
 
