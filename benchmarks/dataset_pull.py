@@ -65,15 +65,15 @@ def timed(work: Callable[[], object]) -> float:
 
 def run_ours(images: Path, work: Path) -> tuple[float, float]:
     """Seconds to publish, seconds to pull and unpack."""
-    place = Settings(
+    settings = Settings(
         storage=(work / "storage").as_uri(),
         database_url=f"sqlite:///{work / 'sightline.db'}",  # type: ignore[arg-type]  # pydantic makes it a secret
         dataset_repo=str(work / "dataset.git"),
         volume=work / "volume",
     )
-    database = connect(place.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     database.migrate()
-    services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
+    services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
 
     def build(target: Path) -> Content:
         pack_images({path.name: path for path in images.iterdir()}, target)
@@ -81,7 +81,7 @@ def run_ours(images: Path, work: Path) -> tuple[float, float]:
         return Content(images=())
 
     publishing = timed(lambda: publish(services, "bench", "dataset", "v1.0.0", build))
-    elsewhere = place.model_copy(update={"volume": work / "another volume"})
+    elsewhere = settings.model_copy(update={"volume": work / "another volume"})
     pulled: list[Path] = []
     pulling = timed(lambda: pulled.append(pull_dataset(elsewhere, find_dataset(elsewhere, "bench", "v1.0.0"))))
     require_equal(images, pulled[0] / "images")
@@ -143,9 +143,9 @@ def main() -> None:
         rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for turn in range(ROUNDS):
             for name, measure in sides.items():
-                place = work / f"{name} {turn}"
-                place.mkdir()
-                rounds[name].append(measure(work / "images", place))
+                settings = work / f"{name} {turn}"
+                settings.mkdir()
+                rounds[name].append(measure(work / "images", settings))
                 print(f"{name:24s} {rounds[name][-1][0]:7.1f} s {rounds[name][-1][1]:7.1f} s", flush=True)
         # The fastest of each: whatever else the machine does only ever adds time.
         ours, plain = ([min(column) for column in zip(*times, strict=True)] for times in rounds.values())

@@ -16,8 +16,8 @@ LIMIT = 2.0  # seconds a step
 
 DATASET = """
 from sightline.services.versioning.datasets import find_dataset
-from sightline.settings import settings
-dataset = find_dataset(settings(), "plates", "").to_text()
+from sightline.settings import read_settings
+dataset = find_dataset(read_settings(), "plates", "").to_text()
 """
 BARE = {
     "snapshot": """

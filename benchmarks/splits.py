@@ -17,7 +17,7 @@ from PIL import Image
 
 from sightline.annotations.recipe import Recipe
 from sightline.images.similarity import group_similar, perceptual_hash
-from sightline.steps.record.split import Candidate, assign_splits
+from sightline.steps.record.split import SplitImage, assign_splits
 
 DISTANCE = 6
 VERSIONS = 10
@@ -39,19 +39,19 @@ def hash_photographs() -> None:
                 print(f"hash of a {width} x {height} {suffix}: {each:.1f} ms of processor time")
 
 
-def make_candidates(count: int) -> list[Candidate]:
+def make_images(count: int) -> list[SplitImage]:
     """Every tenth image looks like the one before it."""
     draw = random.Random(0)
-    candidates: list[Candidate] = []
+    split_images: list[SplitImage] = []
     for number in range(count):
         looks = draw.getrandbits(63)
         if number % 10 == 9:
-            looks = int(candidates[-1].perceptual_hash, 16) ^ 0b101
+            looks = int(split_images[-1].perceptual_hash, 16) ^ 0b101
         sha256 = hashlib.sha256(str(number).encode()).hexdigest()
         labels = frozenset(draw.sample([f"class {label}" for label in range(80)], 3))
         generation = number * VERSIONS // count
-        candidates.append(Candidate(f"{number}.jpg", sha256, f"{looks:016x}", labels, generation))
-    return candidates
+        split_images.append(SplitImage(f"{number}.jpg", sha256, f"{looks:016x}", labels, generation))
+    return split_images
 
 
 def main() -> None:
@@ -59,13 +59,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     count = parser.parse_args().images
     hash_photographs()
-    candidates = make_candidates(count)
+    split_images = make_images(count)
     began = time.process_time()
-    groups = group_similar([one.perceptual_hash for one in candidates], DISTANCE)
+    groups = group_similar([one.perceptual_hash for one in split_images], DISTANCE)
     print(f"{count} hashes in {len(groups)} groups: {time.process_time() - began:.2f} s")
     for stratify in (False, True):
         began = time.process_time()
-        splitting = assign_splits(candidates, [], Recipe(stratify=stratify), {})
+        splitting = assign_splits(split_images, [], Recipe(stratify=stratify), {})
         seconds = time.process_time() - began
         print(
             f"{count} images of {VERSIONS} versions, stratify {stratify}: {seconds:.2f} s, {len(splitting.groups)} groups"

@@ -30,19 +30,19 @@ TIMES_LISTING = 2.0
 def publish(folder: str, version: str) -> None:
     """Make an annotation version."""
     from sightline.publish.annotations import publish_annotations
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    publish_annotations(settings(), Path(folder), CATEGORY, version)
+    publish_annotations(read_settings(), Path(folder), CATEGORY, version)
 
 
 def record(version: str) -> None:
     """Make a dataset version."""
     from sightline.services.database.connection import connect
     from sightline.services.database.versions import find_version
-    from sightline.settings import settings
+    from sightline.settings import read_settings
     from sightline.steps.record.record import record_dataset
 
-    row = find_version(connect(settings().database_url.get_secret_value()), CATEGORY, "annotation", version)
+    row = find_version(connect(read_settings().database_url.get_secret_value()), CATEGORY, "annotation", version)
     assert row is not None
     record_dataset("/code/record-0", CATEGORY, version, str(row.commit), {})
 
@@ -50,9 +50,9 @@ def record(version: str) -> None:
 def list_remote() -> None:
     """What verify is measured against."""
     from sightline.services.storage.access import open_storage
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    storage = open_storage(settings().storage)
+    storage = open_storage(read_settings().storage)
     found = [item for remote in ("annotations", "datasets") for item in storage.list(f"dvc/{remote}/files/md5")]
     print(f"    ({len(found)} objects)")
 
@@ -60,9 +60,9 @@ def list_remote() -> None:
 def verify() -> None:
     """Every version."""
     from sightline.catalogue.verification import verify_versions
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    found = verify_versions(settings())
+    found = verify_versions(read_settings())
     problems = [problem for version in found.versions for problem in version.problems]
     assert found.versions and not problems, problems
 
@@ -70,9 +70,9 @@ def verify() -> None:
 def compare(before: str, after: str) -> None:
     """What `diff` shows."""
     from sightline.catalogue.difference import compare_versions
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    compare_versions(settings(), before, after)
+    compare_versions(read_settings(), before, after)
 
 
 STEPS: Mapping[str, Callable[..., None]] = {

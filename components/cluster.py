@@ -82,7 +82,7 @@ def installation() -> Installation:
     )
 
 
-def place(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:
+def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:
     """Prepare a task for Kubernetes; kfp's local runners leave all of this aside.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.cluster import place
+from components.cluster import set_up_pod
 from components.evaluate.component import evaluate
 from components.parameters import DATASET_VERSION, PARAMETERS, STEPS, parameters_of
 from components.record.component import record
@@ -63,7 +63,7 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
     )
     # The only step whose inputs do not name what it reads: the live code and the newest tags.
     frozen.set_caching_options(enable_caching=False)
-    place(frozen, "snapshot", _pod("snapshot", given))
+    set_up_pod(frozen, "snapshot", _pod("snapshot", given))
     dataset = frozen.outputs["dataset_reference"]
     model: dict[str, Any] = {}
     if "record" in steps:
@@ -73,10 +73,10 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
             annotation_commit=frozen.outputs["annotation_commit"],
             **_arguments("record", given),
         )
-        dataset = place(recorded, "record", _pod("record", given)).outputs["dataset_reference"]
+        dataset = set_up_pod(recorded, "record", _pod("record", given)).outputs["dataset_reference"]
     if "train" in steps:
         trained = train(code=frozen.outputs["train_code"], dataset=dataset, **_arguments("train", given))
-        model = {"model": place(trained, "train", _pod("train", given)).outputs["model_reference"]}
+        model = {"model": set_up_pod(trained, "train", _pod("train", given)).outputs["model_reference"]}
     if "evaluate" in steps:
         evaluated = evaluate(
             code=frozen.outputs["evaluate_code"],
@@ -85,7 +85,7 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
             **_arguments("evaluate", given),
             **model,
         )
-        model = {"model": place(evaluated, "evaluate", _pod("evaluate", given)).outputs["selected_reference"]}
+        model = {"model": set_up_pod(evaluated, "evaluate", _pod("evaluate", given)).outputs["selected_reference"]}
     if "test" in steps:
         tested = test(
             code=frozen.outputs["test_code"],
@@ -94,7 +94,7 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
             **_arguments("test", given),
             **(model or {"model_digest": frozen.outputs["models_digest"]}),
         )
-        place(tested, "test", _pod("test", given))
+        set_up_pod(tested, "test", _pod("test", given))
 
 
 def _arguments(step: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.versioning.repository import DatasetRepo
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.versions import parse_tag
 
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv-annotate"
@@ -62,8 +62,8 @@ def check_out(tag: str, folder: Path) -> Path:
         )
     if folder.is_dir():
         return folder
-    with DatasetRepo.of(settings()).working_copy(tag) as copy:
-        source = copy.pull(copy.place("annotations", named.category))
+    with DatasetRepo.of(read_settings()).working_copy(tag) as copy:
+        source = copy.pull(copy.category_folder("annotations", named.category))
         # Files in the working copy are read-only links into the cache; these are the user's own.
         shutil.copytree(source, folder, copy_function=shutil.copyfile)
     return folder

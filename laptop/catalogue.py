@@ -26,15 +26,15 @@ def versions(category: str | None, as_json: bool) -> int:
     """Print every version as a table, newest last."""
     from sightline.catalogue.listing import State, list_catalogue
     from sightline.services.versioning.git import without_password
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    listed = list_catalogue(settings(), category)
+    listed = list_catalogue(read_settings(), category)
     if as_json:
         _print_json(listed)
     elif listed:
         print(_versions_table(listed))
         if any(one.state == State.LOST for one in listed):
-            print(f"lost: its tag is not in the dataset repository {without_password(settings().dataset_repo)}")
+            print(f"lost: its tag is not in the dataset repository {without_password(read_settings().dataset_repo)}")
     else:
         print(f"no versions{f' of {category}' if category else ''} yet")
         print(f"next: python pipeline.py publish FOLDER --category {category or 'desk'} --version v0.1.0")
@@ -44,9 +44,9 @@ def versions(category: str | None, as_json: bool) -> int:
 def diff(before: str, after: str, as_json: bool, everything: bool) -> int:
     """Print how two versions differ: counts first, then names."""
     from sightline.catalogue.difference import compare_versions
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    difference = compare_versions(settings(), before, after)
+    difference = compare_versions(read_settings(), before, after)
     if as_json:
         _print_json(difference.to_json())
     else:
@@ -58,14 +58,14 @@ def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
     """Print a line per version, and what is wrong with it; mend it when asked. 1 when something is (still) wrong."""
     from sightline.catalogue.repair import repair_versions
     from sightline.catalogue.verification import verify_versions
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    found = verify_versions(settings(), tag, full)
+    found = verify_versions(read_settings(), tag, full)
     deeds: tuple[Deed, ...] = ()
     first = found
     if repair and not found.ok:
-        deeds = repair_versions(settings(), found)
-        found = verify_versions(settings(), tag, full)
+        deeds = repair_versions(read_settings(), found)
+        found = verify_versions(read_settings(), tag, full)
     if as_json:
         _print_json({"ok": found.ok, "repaired": deeds} | asdict(found))
     else:
@@ -78,9 +78,9 @@ def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
 def export(tag: str, form: str, target: Path) -> int:
     """Write a version in another format, and say where."""
     from sightline.catalogue.export import export_version
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    exported = export_version(settings(), tag, form, target)
+    exported = export_version(read_settings(), tag, form, target)
     print(f"exported {tag} as {form} to {target}: {exported}")
     return 0
 

@@ -41,14 +41,14 @@ KEPT_OUTSIDE = ("SIGHTLINE_PARENT", "SIGHTLINE_VOLUME", "SIGHTLINE_REGISTRY", "S
 
 
 @contextlib.contextmanager
-def containers(workspace: Workspace, run: str, images: Sequence[str], places: Sequence[str]) -> Iterator[Any]:
+def containers(workspace: Workspace, run: str, images: Sequence[str], locations: Sequence[str]) -> Iterator[Any]:
     """A DockerRunner whose containers end with this process, or are removed by the workspace's next run.
 
     Args:
         workspace: mounted, with what the settings name.
         run: labels the containers.
         images: that the pipeline needs.
-        places: paths and URIs among the pipeline's parameters; those that are on this machine are mounted to be read.
+        locations: paths and URIs among the pipeline's parameters; those that are on this machine are mounted to be read.
 
     Raises:
         SightlineError: no container engine answers, or an image is not there.
@@ -63,7 +63,7 @@ def containers(workspace: Workspace, run: str, images: Sequence[str], places: Se
             _remove_orphans(engine, workspace)
             user = _share_with_images(workspace)
             runner = local.DockerRunner(
-                mounts=_mounts(workspace, places),
+                mounts=_mounts(workspace, locations),
                 environment=_environment(),
                 user=f"{user[0]}:{user[1]}",
                 labels={WORKSPACE_LABEL: str(workspace.folder), RUN_LABEL: run},
@@ -185,10 +185,10 @@ def _give(folder: Path) -> None:
             os.chown(path, IMAGE_USER, IMAGE_USER, follow_symlinks=False)
 
 
-def _mounts(workspace: Workspace, places: Sequence[str]) -> list[Any]:
+def _mounts(workspace: Workspace, locations: Sequence[str]) -> list[Any]:
     writable = _writable(workspace)
     code = (workspace.volume / "code").resolve()
-    read = [code, *filter(None, map(_path_of, [*places, os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")]))]
+    read = [code, *filter(None, map(_path_of, [*locations, os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")]))]
     inside = [path for path in read if any(path.is_relative_to(folder) for folder in writable)]
     return [
         _bind(workspace.volume, VOLUME),
@@ -233,12 +233,12 @@ def _repository() -> Path | None:
     return found.resolve() if found else None
 
 
-def _path_of(place: str) -> Path | None:
+def _path_of(location: str) -> Path | None:
     """Where a path or file:// URI is on this machine; None for one elsewhere, or none at all."""
-    parts = urlsplit(place)
-    if not place or parts.scheme not in ("", "file"):
+    parts = urlsplit(location)
+    if not location or parts.scheme not in ("", "file"):
         return None
-    return Path(unquote(parts.path) if parts.scheme else place).resolve()
+    return Path(unquote(parts.path) if parts.scheme else location).resolve()
 
 
 def _environment() -> dict[str, str]:

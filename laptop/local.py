@@ -98,15 +98,15 @@ def _runner(workspace: Workspace, run: str, request: Request, in_containers: boo
     (_kfp_folder(workspace) / "outputs").mkdir(parents=True, exist_ok=True)
     steps = {"snapshot", *request.steps}
     targets = [target for target, users in IMAGES.items() if steps & users]
-    places = [request.value(TEST_IMAGES), request.value(MODEL), *request.value(CANDIDATE_MODELS)]
-    with containers(workspace, run, [image(target) for target in targets], places) as runner:
+    locations = [request.value(TEST_IMAGES), request.value(MODEL), *request.value(CANDIDATE_MODELS)]
+    with containers(workspace, run, [image(target) for target in targets], locations) as runner:
         yield runner
 
 
 def _kfp_folder(workspace: Workspace) -> Path:
     """Results are reused within one installation only: another bucket or database knows nothing of them."""
-    places = "\0".join(os.environ[name] for name in INSTALLATION)
-    return workspace.folder / "kfp" / hashlib.sha256(places.encode()).hexdigest()[:12]
+    locations = "\0".join(os.environ[name] for name in INSTALLATION)
+    return workspace.folder / "kfp" / hashlib.sha256(locations.encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
@@ -190,11 +190,11 @@ def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
     from sightline.errors import SightlineError
     from sightline.references import DatasetReference
     from sightline.services.versioning.datasets import pull_dataset
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
     # Whatever is wrong there, a step that failed of it has said so already.
     with contextlib.suppress(SightlineError, OSError):
-        folder = pull_dataset(settings(), DatasetReference.from_json(dataset))
+        folder = pull_dataset(read_settings(), DatasetReference.from_json(dataset))
         told["warnings"] = json.loads((folder / "statistics.json").read_bytes())["warnings"]
         findings = json.loads((folder / "findings.json").read_bytes())
         told["findings"] = dict(Counter(finding["outcome"] for finding in findings).most_common())

@@ -15,11 +15,11 @@ def publish(
     from sightline.annotations.findings import summarize_findings
     from sightline.publish.annotations import publish_annotations
     from sightline.references import DETECTION, task_of
-    from sightline.settings import settings
+    from sightline.settings import read_settings
 
-    published = publish_annotations(settings(), folder, category, version, form, policy, task)
-    row = published.outcome.record
-    if published.outcome.new:
+    published = publish_annotations(read_settings(), folder, category, version, form, policy, task)
+    row = published.publication.row
+    if published.publication.new:
         commit = str(row.commit)[:12]
         told = task_of(row.recipe)
         what = "shapes" if told == DETECTION else f"annotations for {told}"
@@ -37,7 +37,7 @@ def publish(
             f"hint: flags and no shape: {published.unread} images. Detection reads no flags and takes them for backgrounds; "
             "--task classification would take them"
         )
-    if published.outcome.new:
+    if published.publication.new:
         print(_next(category, workspace))
     return 0
 

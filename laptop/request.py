@@ -82,13 +82,13 @@ def require_names(request: Request) -> None:
             nearest.
     """
     from sightline.processes.devices import check_device
-    from sightline.settings import settings
+    from sightline.settings import read_settings
     from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
     from sightline.steps.snapshot.outside import require_images
     from sightline.versions import check_category
 
-    place = settings()
-    live = (place.volume / "code").resolve()
+    settings = read_settings()
+    live = (settings.volume / "code").resolve()
     asked = Asked(*(request.value(each) for each in (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE)))
     check_category(asked.category)
     check_device(asked.device)
@@ -96,7 +96,7 @@ def require_names(request: Request) -> None:
         require_images(request.value(TEST_IMAGES))
     if "record" in request.steps and asked.recipe:
         check_recipe(live, asked)
-    found = _find_version(place, request)
+    found = _find_version(settings, request)
     if found is None or asked.is_usual:
         return  # what nobody named snapshot looks at alone
     version, task = found
@@ -105,7 +105,7 @@ def require_names(request: Request) -> None:
     check_scores(live, asked, task)
 
 
-def _find_version(place: "Settings", request: Request) -> tuple[str, str] | None:
+def _find_version(settings: "Settings", request: Request) -> tuple[str, str] | None:
     """The version that is worked on and its task; None for none."""
     from sightline.references import DETECTION
     from sightline.services.versioning.datasets import find_dataset
@@ -113,9 +113,9 @@ def _find_version(place: "Settings", request: Request) -> tuple[str, str] | None
 
     category = request.value(CATEGORY)
     if "record" in request.steps:
-        version, _ = find_annotation(place, category, request.value(ANNOTATION_VERSION))
-        return find_task(place, category, "annotation", version) or (version, DETECTION)
+        version, _ = find_annotation(settings, category, request.value(ANNOTATION_VERSION))
+        return find_task(settings, category, "annotation", version) or (version, DETECTION)
     if not reads_dataset(request.steps, request.value(TEST_IMAGES)):
         return None
-    dataset = find_dataset(place, category, request.value(DATASET_VERSION))
+    dataset = find_dataset(settings, category, request.value(DATASET_VERSION))
     return dataset.version, dataset.task

@@ -72,7 +72,7 @@ def fill(installed: Installed, folder: Path) -> Installed:
     labelme = folder / "labelme"
     for make, version, seed in ((make_first, "v0.1.0", 0), (make_second, "v0.2.0", 1)):
         make(labelme)
-        commit = publish_annotations(installed.place, labelme, "desk", version).outcome.record.commit
+        commit = publish_annotations(installed.settings, labelme, "desk", version).publication.row.commit
         record_dataset(write_code(folder, seed), "desk", version, str(commit))
     return installed
 

@@ -13,7 +13,7 @@ import sqlalchemy
 from sightline.services.database.connection import connect
 from sightline.services.database.models import Base
 from sightline.services.storage.access import open_storage
-from sightline.settings import Settings, settings
+from sightline.settings import Settings, read_settings
 
 BOTH = pytest.mark.parametrize("installed", ["files", pytest.param("cloud", marks=pytest.mark.slow)], indirect=True)
 """For the fixture `installed`: files with SQLite, and the Cloud Storage emulator with MariaDB."""
@@ -23,23 +23,25 @@ BOTH = pytest.mark.parametrize("installed", ["files", pytest.param("cloud", mark
 class Installed:
     """The settings, and the folder that everything local lies in."""
 
-    place: Settings
+    settings: Settings
     folder: Path
 
     def stored(self) -> dict[str, tuple[int, str | None]]:
         """What lies in the storage: key -> size and checksum."""
-        return {item.key: (item.size, item.checksum) for item in open_storage(self.place.storage).list(checksums=True)}
+        return {
+            item.key: (item.size, item.checksum) for item in open_storage(self.settings.storage).list(checksums=True)
+        }
 
     def refs(self) -> list[str]:
         """Every branch and tag of the dataset repository, with its commit."""
-        return run("git", "ls-remote", self.place.dataset_repo).splitlines()
+        return run("git", "ls-remote", self.settings.dataset_repo).splitlines()
 
     def tags(self) -> list[str]:
         return sorted(line.split("refs/tags/")[1] for line in self.refs() if "refs/tags/" in line and "^" not in line)
 
     def rows(self, *tables: str) -> dict[str, list[Any]]:
         """The content of tables (all but the steps' and runs' records when none is named)."""
-        database = connect(self.place.database_url.get_secret_value())
+        database = connect(self.settings.database_url.get_secret_value())
         database.migrate()
         chosen = tables or ("versions", "images", "findings", "models", "evaluations")
         with database.engine.connect() as connection:
@@ -61,15 +63,17 @@ class Installed:
 
     def left_behind(self) -> list[Path]:
         """Private folders that somebody forgot on the volume."""
-        places = ((self.place.volume / name) for name in ("work", "sources", "datasets"))
-        return [path for place in places for path in place.glob("*") if place.name == "work" or path.name[0] == "."]
+        places = ((self.settings.volume / name) for name in ("work", "sources", "datasets"))
+        return [
+            path for settings in places for path in settings.glob("*") if settings.name == "work" or path.name[0] == "."
+        ]
 
     def clone_and_pull(self, tag: str, name: str) -> Path:
         """What a stranger with Git and DVC gets at a tag: a fresh clone with a cache of its own."""
         clone = self.folder / name
-        run("git", "clone", "--quiet", self.place.dataset_repo, str(clone))
+        run("git", "clone", "--quiet", self.settings.dataset_repo, str(clone))
         run("git", "-C", str(clone), "checkout", "--quiet", tag)
-        if self.place.storage.startswith("gs://"):  # the emulator's, which knows no accounts
+        if self.settings.storage.startswith("gs://"):  # the emulator's, which knows no accounts
             for remote in ("annotations", "datasets"):
                 run_dvc(clone, "remote", "modify", "--local", remote, "allow_anonymous_login", "true")
         run_dvc(clone, "pull", "--quiet")
@@ -87,8 +91,8 @@ def install(folder: Path, environment: pytest.MonkeyPatch, storage: str = "", da
     }
     for name, value in values.items():
         environment.setenv(name, value)
-    settings.cache_clear()
-    return Installed(settings(), folder)
+    read_settings.cache_clear()
+    return Installed(read_settings(), folder)
 
 
 def run(*command: str) -> str:

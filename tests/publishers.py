@@ -114,7 +114,7 @@ def _work(
     os.setpgid(0, 0)
     os.environ.clear()
     os.environ.update(environment)
-    importlib.import_module("sightline.settings").settings.cache_clear()
+    importlib.import_module("sightline.settings").read_settings.cache_clear()
     if kill is not None:
         publication.PROTOCOL = tuple(
             _armed(step, kill.when) if step.__name__ == kill.step else step for step in publication.PROTOCOL
@@ -157,7 +157,7 @@ def _as_soon_as(reached: Callable[[], bool]) -> Any:
 
 
 def _in_build(attempt: Any) -> Any:
-    return _as_soon_as(lambda: any(attempt.place.glob("*.png")) or any(attempt.place.glob("*.tar")))
+    return _as_soon_as(lambda: any(attempt.folder.glob("*.png")) or any(attempt.folder.glob("*.tar")))
 
 
 def _in_add(attempt: Any) -> Any:

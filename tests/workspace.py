@@ -73,10 +73,10 @@ sys.path.append(sys.argv[2])
 from laptop.samples import make_plates
 from sightline.publish.annotations import publish_annotations
 from sightline.steps.record.record import record_dataset
-from sightline.settings import settings
+from sightline.settings import read_settings
 folder = Path(sys.argv[1])
 make_plates(folder, int(sys.argv[3]), seed=7, labels="board", size=(320, 240))
-row = publish_annotations(settings(), folder, "plates", "v0.1.0").outcome.record
+row = publish_annotations(read_settings(), folder, "plates", "v0.1.0").publication.row
 record_dataset("/nowhere/record-0", "plates", "v0.1.0", row.commit)
 """
 

@@ -103,11 +103,11 @@ def ways_into(cluster: Cluster, settings: Mapping[str, str]) -> list[Way]:
     return ways
 
 
-def path_on_volume(place: str) -> str:
+def path_on_volume(location: str) -> str:
     """The path of storage or repository where it is one of the pods' own; empty where it is an address."""
-    if place.startswith("file://"):
-        return urlsplit(place).path
-    return place if place.startswith("/") else ""
+    if location.startswith("file://"):
+        return urlsplit(location).path
+    return location if location.startswith("/") else ""
 
 
 def with_address(url: str, port: int) -> str:

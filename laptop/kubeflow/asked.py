@@ -90,7 +90,7 @@ def _problems(asked: "Asked", steps: Collection[str], task: str, version: str) -
 
 
 def _may_lie_there(problem: SightlineError) -> bool:
-    from sightline.services.runs.freeze import NoConfigError
+    from sightline.errors import NoConfigError
     from sightline.tasks.metrics import MetricError
     from sightline.tasks.task import UnknownTaskError
 
@@ -99,8 +99,9 @@ def _may_lie_there(problem: SightlineError) -> bool:
 
 def _tasks(asked: "Asked") -> list[str]:
     """The tasks that it may be, where nothing says which: the config's, or all."""
+    from sightline.errors import NoConfigError
     from sightline.references import DETECTION
-    from sightline.services.runs.freeze import NoConfigError, config_task
+    from sightline.services.runs.freeze import config_task
     from sightline.tasks.task import OURS
 
     if asked.config:

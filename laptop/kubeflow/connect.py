@@ -118,7 +118,7 @@ def connect(access: Access) -> Server:
     Raises:
         ServerError: it is not; the message says what to do.
     """
-    _require_place(access)
+    _require_address(access)
     with _telling(access, without_password(access.host) or "Kubeflow Pipelines"):
         client = _client(access)
     # One sentence instead of a warning for each try; the level of urllib3 itself is set by the client, again and again.
@@ -212,9 +212,9 @@ def _client(access: Access) -> "kfp.Client":
                 ui_host=access.ui or None,
             )
         except (KeyError, ValueError) as error:
-            place = kfp.Client._LOCAL_KFP_CONTEXT
+            context = kfp.Client._LOCAL_KFP_CONTEXT
             raise ServerError(
-                f"kfp's own configuration cannot be read ({type(error).__name__}). Mend or remove {place}."
+                f"kfp's own configuration cannot be read ({type(error).__name__}). Mend or remove {context}."
             ) from None
     client._existing_config.host = _host_of(client)  # through kubectl's proxy kfp would ask for …/proxy//apis
     return client
@@ -226,7 +226,7 @@ def _namespace_in_pod() -> str:
     return ""
 
 
-def _require_place(access: Access) -> None:
+def _require_address(access: Access) -> None:
     kubeconfig = Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)[0]).expanduser()
     if not (access.host or "KUBERNETES_SERVICE_HOST" in os.environ or kubeconfig.is_file()):
         raise ServerError(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from laptop.kubeflow.answers import Run, Schedule, read
 from laptop.kubeflow.connect import Server, ServerError
-from laptop.kubeflow.sql import Records, record_stopped
+from laptop.kubeflow.sql import Metadata, write_stopped
 from laptop.kubeflow.tasks import ENDED
 
 LEAVE_RUNS = "ORPHAN"
@@ -13,7 +13,7 @@ HAS_ENDED = (400, 404)
 BROKEN = 500
 
 
-def delete_schedule(server: Server, found: Schedule, stop_in: Records | None) -> list[str]:
+def delete_schedule(server: Server, found: Schedule, stop_in: Metadata | None) -> list[str]:
     """Delete the schedule; its run goes on, or is stopped before. Returns a line for each run that was going.
 
     Args:
@@ -34,8 +34,8 @@ def delete_schedule(server: Server, found: Schedule, stop_in: Records | None) ->
 def runs_going(server: Server, found: Schedule) -> Iterator[Run]:
     """The schedule's runs that have not ended, newest first."""
     method = server.api("runs").run_service_list_runs
-    place = {"namespace": server.namespace} if server.namespace else {}
-    said = server.list(method, "runs", sort_by="created_at desc", experiment_id=found.experiment_id, **place)
+    within = {"namespace": server.namespace} if server.namespace else {}
+    said = server.list(method, "runs", sort_by="created_at desc", experiment_id=found.experiment_id, **within)
     for run in (read(Run, each) for each in said):
         if run.created_at and found.created_at and run.created_at < found.created_at:
             return
@@ -50,14 +50,14 @@ def _goes_on(run: Run) -> str:
     )
 
 
-def _stop(server: Server, run: Run, records: Records) -> str:
+def _stop(server: Server, run: Run, metadata: Metadata) -> str:
     try:
         server.ask(server.api("runs").run_service_terminate_run, run_id=run.run_id)
     except ServerError as error:
         if error.status == BROKEN and "not found" in str(error):
-            gone = record_stopped(records, run.run_id)
+            gone = write_stopped(metadata, run.run_id)
             return f"run {run.run_id}: {run.display_name} was lost, with its workflow; {gone}. Archive or delete it in the UI"
         if error.status not in HAS_ENDED:
             raise
         return f"run {run.run_id}: {run.display_name} had just ended"
-    return f"run {run.run_id}: {run.display_name} is being stopped; {record_stopped(records, run.run_id)}"
+    return f"run {run.run_id}: {run.display_name} is being stopped; {write_stopped(metadata, run.run_id)}"

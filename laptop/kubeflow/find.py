@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from laptop.kubeflow.connect import Server
 from laptop.kubeflow.ours import Ours, newest_runs
-from laptop.kubeflow.sql import Records, recorded_runs
+from laptop.kubeflow.sql import Metadata, rows_of_runs
 from sightline.errors import SightlineError
 
 LATEST = "latest"
@@ -21,7 +21,7 @@ def short_id(run_id: str) -> str:
     return run_id[:SHORT] if UUID.fullmatch(run_id) else run_id
 
 
-def find_run_id(which: str, server: Server | None, records: Records, problem: str) -> str:
+def find_run_id(which: str, server: Server | None, metadata: Metadata, problem: str) -> str:
     """The one run whose id begins so, or the newest of ours for `latest`.
 
     Raises:
@@ -29,11 +29,11 @@ def find_run_id(which: str, server: Server | None, records: Records, problem: st
     """
     if UUID.fullmatch(which):
         return which
-    if server is None and records.database is None:
+    if server is None and metadata.database is None:
         raise SightlineError(
-            f"{which} is no whole run id, and runs cannot be looked up. {problem} SQL: {records.missing}."
+            f"{which} is no whole run id, and runs cannot be looked up. {problem} SQL: {metadata.missing}."
         )
-    found = list(dict.fromkeys(_matching(which, server, records)))
+    found = list(dict.fromkeys(_matching(which, server, metadata)))
     if which == LATEST and found:
         return found[0]
     if which == LATEST:
@@ -46,11 +46,11 @@ def find_run_id(which: str, server: Server | None, records: Records, problem: st
     return found[0]
 
 
-def _matching(which: str, server: Server | None, records: Records) -> Iterator[str]:
+def _matching(which: str, server: Server | None, metadata: Metadata) -> Iterator[str]:
     if which == LATEST:
         # Runs on laptops are in SQL only.
-        ours = Ours(server, recorded_runs(records)).newest() if server else ()
-        yield from itertools.islice(itertools.chain((run.run_id for run in ours), recorded_runs(records)), 1)
+        ours = Ours(server, rows_of_runs(metadata)).newest() if server else ()
+        yield from itertools.islice(itertools.chain((run.run_id for run in ours), rows_of_runs(metadata)), 1)
         return
     on_server = (run.run_id for run in newest_runs(server)) if server else ()
-    yield from (each for each in itertools.chain(on_server, recorded_runs(records)) if each.startswith(which))
+    yield from (each for each in itertools.chain(on_server, rows_of_runs(metadata)) if each.startswith(which))

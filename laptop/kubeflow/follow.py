@@ -13,8 +13,8 @@ from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.made_by import Scores, scores_of
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.reasons import waiting_of
-from laptop.kubeflow.sql import Records, recorded_steps, still_there
-from laptop.kubeflow.steps import step_rows
+from laptop.kubeflow.sql import Metadata, rows_of_steps, still_there
+from laptop.kubeflow.steps import shown_steps
 from laptop.kubeflow.tasks import (
     ENDED,
     NOT_BEGUN,
@@ -37,23 +37,23 @@ SECONDS_BETWEEN_DOUBTS = 60.0
 INTERRUPTED = 130
 
 
-def follow(server: Server, run_id: str, records: Records) -> int:
+def follow(server: Server, run_id: str, metadata: Metadata) -> int:
     """Show the run until it ends. Returns the exit status: 0, 1 when it failed, was stopped or is lost, 130 after Ctrl-C."""
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     glance = Glance(server.pods)
     try:
-        run, lost = _Following(server, run_id, records, glance, console).to_the_end()
+        run, lost = _Following(server, run_id, metadata, glance, console).to_the_end()
     except KeyboardInterrupt:
         print(f"\nno longer following; the run goes on: {server.link(run_id)}", file=sys.stderr)
         print(f"its log as it grows: python pipeline.py logs {short_id(run_id)} --follow", file=sys.stderr)
         print("how it stands: python pipeline.py runs; stop it in the UI", file=sys.stderr)
         return INTERRUPTED
-    records = still_there(records)
+    metadata = still_there(metadata)
     if run.state == "SUCCEEDED":
-        _print_end(console, run, records)
+        _print_end(console, run, metadata)
         console.print(server.link(run_id))
         return 0
-    step, why = ("", f"the run is lost: {lost}") if lost else _end(run, records, glance)
+    step, why = ("", f"the run is lost: {lost}") if lost else _end(run, metadata, glance)
     print_framed(f"error: {why}", sys.stderr)
     log = f"python pipeline.py logs {short_id(run_id)}{f' {step}' if step else ''}"
     print(f"{server.link(run_id)}\nits log: {log}", file=sys.stderr)
@@ -63,8 +63,8 @@ def follow(server: Server, run_id: str, records: Records) -> int:
 class _Following:
     """One look after the other, and what was shown so far."""
 
-    def __init__(self, server: Server, run_id: str, records: Records, glance: Glance, console: Console) -> None:
-        self._server, self._run_id, self._records, self._glance = server, run_id, records, glance
+    def __init__(self, server: Server, run_id: str, metadata: Metadata, glance: Glance, console: Console) -> None:
+        self._server, self._run_id, self._metadata, self._glance = server, run_id, metadata, glance
         self._console = console
         self._shown: dict[str, str] = {}
         self._waits: dict[str, str] = {}
@@ -127,8 +127,8 @@ class _Following:
         if time.monotonic() - self._doubted < SECONDS_BETWEEN_DOUBTS:
             return ""
         self._doubted = time.monotonic()
-        records = still_there(self._records)
-        return why_lost(run, recorded_steps(records, run.run_id), self._glance, lambda: others(self._server))
+        metadata = still_there(self._metadata)
+        return why_lost(run, rows_of_steps(metadata, run.run_id), self._glance, lambda: others(self._server))
 
 
 def _line(step: StepState) -> str:
@@ -136,23 +136,23 @@ def _line(step: StepState) -> str:
     return f"  {step.name:<10} {step.state:<8}{time_taken}".rstrip()
 
 
-def _end(run: Run, records: Records, glance: Glance) -> tuple[str, str]:
+def _end(run: Run, metadata: Metadata, glance: Glance) -> tuple[str, str]:
     """The step at which a run ended, if it was one, and why."""
     if state_of(run) == STOPPED:
         waited = stopped_while_it_waited(run)
         return "", f"the run was stopped by somebody{f' while {waited} waited to begin' if waited else ''}"
-    rows = step_rows(run, run.run_id, recorded_steps(records, run.run_id), glance, records.missing)
+    rows = shown_steps(run, run.run_id, rows_of_steps(metadata, run.run_id), glance, metadata.missing)
     failed = [row for row in rows if row.failed]
     if failed:
         return failed[0].name, f"the step {failed[0].name} failed: {failed[0].reason}"
     return "", f"the run failed: {run.error.message or 'Kubeflow gives no reason; the events of its pods may'}"
 
 
-def _print_end(console: Console, run: Run, records: Records) -> None:
+def _print_end(console: Console, run: Run, metadata: Metadata) -> None:
     steps = steps_of(run)
     if nothing_new(steps):
         console.print("nothing new: every step was reused, code and data are those of an earlier run")
-    scores = scores_of(run, records)
+    scores = scores_of(run, metadata)
     headlines = headlines_of(scores.values) if scores else ()
     if scores and headlines:
         table = Table(title="scores of the selected model")
@@ -164,7 +164,7 @@ def _print_end(console: Console, run: Run, records: Records) -> None:
         if scores.made_by:
             console.print(_maker(scores), markup=False)
     elif any(step.name == "evaluate" for step in steps):
-        why = f"not from SQL: {records.missing}" if records.missing else "SQL has none of this run"
+        why = f"not from SQL: {metadata.missing}" if metadata.missing else "SQL has none of this run"
         console.print(f"scores: in the UI, step evaluate, artifact scores ({why})")
 
 

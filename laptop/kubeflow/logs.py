@@ -17,11 +17,11 @@ from laptop.kubeflow.find import find_run_id, short_id
 from laptop.kubeflow.log_text import ends_framed, own_lines, parts_of, unstyled
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pod_answers import Pod
-from laptop.kubeflow.pod_state import age_of, place_of, waits_for
+from laptop.kubeflow.pod_state import age_of, role_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
 from laptop.kubeflow.reasons import log_hint, waiting_of
-from laptop.kubeflow.sql import Records, open_records, recorded_steps, still_there
-from laptop.kubeflow.steps import StepRow, step_rows
+from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps, still_there
+from laptop.kubeflow.steps import StepShown, shown_steps
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
 from laptop.tables import print_framed
 from sightline.errors import SightlineError, did_you_mean, nearest
@@ -34,13 +34,13 @@ def logs(options: argparse.Namespace) -> int:
     """Print the logs of a run's pods, or say where they are when the pods are gone. Returns the exit status."""
     access = access_of(options)
     server, problem = try_connect(access)
-    records = open_records(options.workspace)
-    run_id = find_run_id(options.which, server, records, problem)
+    metadata = open_metadata(options.workspace)
+    run_id = find_run_id(options.which, server, metadata, problem)
     local = options.workspace / "logs" / f"{run_id}.log"
     if local.is_file():
         return _print_local(local, options.step, options.raw)
     namespace = namespace_of(server, access)
-    asked = _Asked(run_id, options.step, server, records, Glance(namespace))
+    asked = _Asked(run_id, options.step, server, metadata, Glance(namespace))
     _require_step(asked)
     try:
         printing = _Printing(open_pods(namespace), asked, options.follow, options.raw)
@@ -60,7 +60,7 @@ class _Asked:
     run_id: str
     step: str | None
     server: Server | None
-    records: Records
+    metadata: Metadata
     glance: Glance
 
     def run(self) -> Run | None:
@@ -72,10 +72,10 @@ class _Asked:
         except ServerError:
             return None
 
-    def rows(self, run: Run | None) -> list[StepRow]:
+    def rows(self, run: Run | None) -> list[StepShown]:
         """The wanted steps by Kubeflow and SQL."""
-        records = still_there(self.records)
-        rows = step_rows(run, self.run_id, recorded_steps(records, self.run_id), self.glance, records.missing)
+        metadata = still_there(self.metadata)
+        rows = shown_steps(run, self.run_id, rows_of_steps(metadata, self.run_id), self.glance, metadata.missing)
         # "Look into its log" says nothing to who has just done so.
         rows = tuple(replace(row, reason=row.reason.removesuffix(log_hint(self.run_id, row.name))) for row in rows)
         return [row for row in rows if self.step in (None, row.name)]
@@ -84,8 +84,8 @@ class _Asked:
         """Why a run is lost; empty for others."""
         if self.server is None:
             return ""
-        server, recorded = self.server, recorded_steps(still_there(self.records), self.run_id)
-        return why_lost(run, recorded, self.glance, lambda: others(server))
+        server, sql_rows = self.server, rows_of_steps(still_there(self.metadata), self.run_id)
+        return why_lost(run, sql_rows, self.glance, lambda: others(server))
 
 
 def _require_step(asked: _Asked) -> None:
@@ -93,9 +93,9 @@ def _require_step(asked: _Asked) -> None:
     if asked.step is None or asked.step in STEPS:
         return
     run = asked.run()
-    known = {*STEPS, *recorded_steps(still_there(asked.records), asked.run_id)}
+    known = {*STEPS, *rows_of_steps(still_there(asked.metadata), asked.run_id)}
     known |= {step.name for step in steps_of(run)} if run else set()
-    known |= asked.glance.ask(lambda pods: {place_of(pod).step for pod in pods.of_run(asked.run_id)} - {""}) or set()
+    known |= asked.glance.ask(lambda pods: {role_of(pod).step for pod in pods.of_run(asked.run_id)} - {""}) or set()
     may_come = run is not None and run.state not in ENDED and not did_you_mean(asked.step, known)
     if asked.step not in known and not may_come:
         raise SightlineError(
@@ -142,7 +142,7 @@ class _Printing:
             run = self.asked.run() if self.follow else None  # before the pods: none is made after its step has ended
             for pod in self._new():
                 self._seen.add(pod.metadata.name)
-                print(f"== {place_of(pod).step}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
+                print(f"== {role_of(pod).step}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
                 lines = _lines(self.pods, pod, self.follow)
                 for line in lines if self.raw else own_lines(lines):
                     sys.stdout.write(line)
@@ -157,9 +157,9 @@ class _Printing:
         everything = self.pods.of_run(self.asked.run_id)
         self._there = bool(everything)
         found = [pod for pod in everything if _is_a_steps(pod)]
-        chosen = [pod for pod in found if self.asked.step in (None, place_of(pod).step)]
+        chosen = [pod for pod in found if self.asked.step in (None, role_of(pod).step)]
         if found and not chosen and not self.follow:
-            names = ", ".join(dict.fromkeys(place_of(pod).step for pod in found))
+            names = ", ".join(dict.fromkeys(role_of(pod).step for pod in found))
             print(f"no pod of {self.asked.step} in this run; there are pods of {names}", file=sys.stderr)
         return sorted((pod for pod in chosen if pod.metadata.name not in self._seen), key=age_of)
 
@@ -188,8 +188,8 @@ class _Printing:
 
 
 def _is_a_steps(pod: Pod) -> bool:
-    place = place_of(pod)
-    return bool(place.step) and not place.driver
+    role = role_of(pod)
+    return bool(role.step) and not role.driver
 
 
 def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:
@@ -252,8 +252,8 @@ def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
     where = asked.server.link(asked.run_id) if asked.server else "the run's page in the UI"
     if not by_driver:
         print(f"Kubeflow keeps each log as the step's artifact executor-logs: {where}", file=sys.stderr)
-    if asked.records.database is None:
-        print(f"SQL could tell how the steps ended, but: {asked.records.missing}", file=sys.stderr)
+    if asked.metadata.database is None:
+        print(f"SQL could tell how the steps ended, but: {asked.metadata.missing}", file=sys.stderr)
     for row in rows:
         if row.failed:
             print_framed(f"reason: {row.name} failed: {row.reason}", sys.stdout)

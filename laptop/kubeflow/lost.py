@@ -23,7 +23,7 @@ GOES_ON = {"RUNNING", "CANCELING"}
 
 def why_lost(
     run: Run,
-    recorded: Mapping[str, Any],
+    sql_rows: Mapping[str, Any],
     glance: Glance,
     known: Callable[[], Collection[str]],
     now: datetime | None = None,
@@ -31,7 +31,7 @@ def why_lost(
     """Why a run is lost, and how to be rid of it; empty for one that goes on or has ended.
 
     Args:
-        recorded: its steps in SQL, by name.
+        sql_rows: its steps in SQL, by name.
         known: gives runs of the server, as `others` does. A cluster without a pod of any is not where its runs are.
     """
     if run.state not in GOES_ON:
@@ -48,7 +48,7 @@ def why_lost(
         return f"its workflow is gone from Kubernetes, with all its pods; {rid}"
     if run.state == "CANCELING" and now - changed > STOPPING:
         return f"it was told to stop and does not: its workflow is gone; {rid}"
-    if now - changed > QUIET and _is_silent(run, recorded, now):
+    if now - changed > QUIET and _is_silent(run, sql_rows, now):
         return f"nothing of it has changed for {_hours(now - changed)}: its workflow is gone; {rid}"
     return ""
 
@@ -75,7 +75,7 @@ def _is_there(pods: Pods, run_id: str, known: Collection[str]) -> bool | None:
     return False if pods.runs() & set(known) else None
 
 
-def _is_silent(run: Run, recorded: Mapping[str, Any], now: datetime) -> bool:
+def _is_silent(run: Run, sql_rows: Mapping[str, Any], now: datetime) -> bool:
     """Whether what goes on would have shown itself: a driver ends within minutes, a step's heart beats in SQL.
 
     A step that waits for a node may wait for days, and of one that SQL does not know nobody can tell.
@@ -83,7 +83,7 @@ def _is_silent(run: Run, recorded: Mapping[str, Any], now: datetime) -> bool:
     steps = [step for step in steps_of(run) if step.state in (PENDING, RUNNING)]
     if any(step.state == PENDING for step in steps):
         return False
-    rows = [recorded.get(step.name) for step in steps]
+    rows = [sql_rows.get(step.name) for step in steps]
     return all(row is not None and now - row.heartbeat_at > QUIET for row in rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.parameters import CANDIDATE_MODELS, PARAMETERS
 from laptop.kubeflow.answers import Run
-from laptop.kubeflow.sql import Records, recorded_runs, recorded_steps
+from laptop.kubeflow.sql import Metadata, rows_of_runs, rows_of_steps
 from laptop.kubeflow.tasks import REUSED, steps_of
 
 MOST = 50  # earlier runs that are compared
@@ -31,40 +31,40 @@ class Scores:
     sure: bool = True
 
 
-def scores_of(run: Run, records: Records) -> Scores | None:
+def scores_of(run: Run, metadata: Metadata) -> Scores | None:
     """A run's scores; None where SQL has none that are its."""
-    if records.database is None:
+    if metadata.database is None:
         return None
-    own = _selected(records, run.run_id)
+    own = _selected(metadata, run.run_id)
     if own:
         return Scores(own.overall)
     if not any(step.name == "evaluate" and step.state == REUSED for step in steps_of(run)):
         return None
-    makers = list(islice(_makers(run, records), MOST))
+    makers = list(islice(_makers(run, metadata), MOST))
     if not makers:
         return None
-    record, evaluation = makers[0]
+    sql_row, evaluation = makers[0]
     given = CANDIDATE_MODELS.value_in(run.runtime_config.parameters)  # of which SQL keeps nothing
-    sure = not given and len({_what_made(records, each.id, found) for each, found in makers}) == 1
-    return Scores(evaluation.overall, record.id, record.started_at, sure)
+    sure = not given and len({_what_made(metadata, each.id, found) for each, found in makers}) == 1
+    return Scores(evaluation.overall, sql_row.id, sql_row.started_at, sure)
 
 
-def _makers(run: Run, records: Records) -> Iterator[tuple[Any, Any]]:
+def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:
     """Earlier runs that scored a model with the same parameters, newest first: the cache hands on the newest's."""
     given = run.runtime_config.parameters
     split = next((each.value_in(given) for each in PARAMETERS if each.to.get("evaluate") == "split"), None)
-    wanted = _as_recorded(run, records)
-    for record in recorded_runs(records, str(given.get("category", ""))).values():
-        if record.id == run.run_id or record.started_at > run.began or not record.parameters:
+    wanted = _as_in_sql(run, metadata)
+    for sql_row in rows_of_runs(metadata, str(given.get("category", ""))).values():
+        if sql_row.id == run.run_id or sql_row.started_at > run.began or not sql_row.parameters:
             continue
-        if any(record.parameters.get(name, value) != value for name, value in wanted.items()):
+        if any(sql_row.parameters.get(name, value) != value for name, value in wanted.items()):
             continue
-        evaluation = _selected(records, record.id)
+        evaluation = _selected(metadata, sql_row.id)
         if evaluation and split in (None, "", evaluation.split):
-            yield record, evaluation
+            yield sql_row, evaluation
 
 
-def _as_recorded(run: Run, records: Records) -> dict[str, Any]:
+def _as_in_sql(run: Run, metadata: Metadata) -> dict[str, Any]:
     """The parameters that snapshot keeps in SQL, by their names there. What a run left to its default is any."""
     given = run.runtime_config.parameters
     found = {}
@@ -72,19 +72,19 @@ def _as_recorded(run: Run, records: Records) -> dict[str, Any]:
         name, value = parameter.to.get("snapshot"), parameter.value_in(given)
         if name and name != "category" and value is not None and (value or parameter.kind is not str):
             found[name] = _whole(value)
-    version = found.get("annotation_version") or _newest_version(run, records)
+    version = found.get("annotation_version") or _newest_version(run, metadata)
     return {**found, **({"annotation_version": version} if version else {})}
 
 
-def _newest_version(run: Run, records: Records) -> str:
+def _newest_version(run: Run, metadata: Metadata) -> str:
     """Of the annotations, when the run began; empty where SQL does not know."""
     from sightline.services.database.versions import list_versions
 
-    assert records.database is not None
+    assert metadata.database is not None
     category = str(run.runtime_config.parameters.get("category", ""))
     published = [
         each
-        for each in list_versions(records.database, category, "annotation")
+        for each in list_versions(metadata.database, category, "annotation")
         if each.published_at and each.published_at <= run.began
     ]
     return published[-1].version if published else ""
@@ -95,13 +95,13 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _selected(records: Records, run_id: str) -> Any:
+def _selected(metadata: Metadata, run_id: str) -> Any:
     from sightline.services.database.scores import list_evaluations
 
-    assert records.database is not None
-    return next((each for each in list_evaluations(records.database, run_id) if each.selected), None)
+    assert metadata.database is not None
+    return next((each for each in list_evaluations(metadata.database, run_id) if each.selected), None)
 
 
-def _what_made(records: Records, run_id: str, evaluation: Any) -> tuple[Any, ...]:
-    steps = recorded_steps(records, run_id)
+def _what_made(metadata: Metadata, run_id: str, evaluation: Any) -> tuple[Any, ...]:
+    steps = rows_of_steps(metadata, run_id)
     return (evaluation.version_id, *(steps[name].code if name in steps else None for name in MADE_BY))

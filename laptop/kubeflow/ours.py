@@ -16,8 +16,8 @@ MOST = 1000
 
 def newest_runs(server: Server) -> Iterator[Run]:
     """The server's runs, everybody's, newest first."""
-    place = {"namespace": server.namespace} if server.namespace else {}
-    for said in server.list(server.api("runs").run_service_list_runs, "runs", sort_by="created_at desc", **place):
+    within = {"namespace": server.namespace} if server.namespace else {}
+    for said in server.list(server.api("runs").run_service_list_runs, "runs", sort_by="created_at desc", **within):
         if (run := read(Run, said)).run_id:
             yield run
 
@@ -25,8 +25,8 @@ def newest_runs(server: Server) -> Iterator[Run]:
 class Ours:
     """Tells our runs from others; a pipeline's name is asked for once."""
 
-    def __init__(self, server: Server, recorded: Collection[str]) -> None:
-        self._server, self._recorded = server, recorded
+    def __init__(self, server: Server, sql_rows: Collection[str]) -> None:
+        self._server, self._sql_rows = server, sql_rows
         self._names: dict[str, str] = {}
         self.looked_through = True
         """Whether `newest`, once it came to its end, has seen all of the server's runs."""
@@ -42,7 +42,7 @@ class Ours:
 
     def __contains__(self, run: Run) -> bool:
         """Whether a run is known to SQL, has our parameters, or is of a pipeline with our name."""
-        if run.run_id in self._recorded or _has_our_parameters(run):
+        if run.run_id in self._sql_rows or _has_our_parameters(run):
             return True
         spec = run.pipeline_spec
         name = spec.pipeline_info.name or spec.pipeline_spec.pipeline_info.name

@@ -25,26 +25,26 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PodRole:
     """Which step a pod belongs to; `driver` is the pod that Kubeflow starts before, to prepare the step's own."""
 
     step: str
     driver: bool
 
 
-def place_of(pod: Pod) -> Place:
+def role_of(pod: Pod) -> PodRole:
     """A pod's, from the name of its node."""
-    return place_at(str(pod.metadata.annotations.get(NODE_NAME, "")))
+    return role_at(str(pod.metadata.annotations.get(NODE_NAME, "")))
 
 
-def place_at(node: str) -> Place:
+def role_at(node: str) -> PodRole:
     """From a name like wf(0).root(0).train(0).executor(0) or wf(0).root(0).train-driver(0); no step where it is neither's."""
     names = [re.sub(r"\(\d+\)$", "", part) for part in node.split(".")]
     if len(names) > 2 and names[-1] == "executor":
-        return Place(names[-2], driver=False)
+        return PodRole(names[-2], driver=False)
     if len(names) > 1 and names[-1].endswith(DRIVER) and names[-1] != f"root{DRIVER}":
-        return Place(names[-1].removesuffix(DRIVER), driver=True)
-    return Place("", driver=names[-1].endswith(DRIVER))
+        return PodRole(names[-1].removesuffix(DRIVER), driver=True)
+    return PodRole("", driver=names[-1].endswith(DRIVER))
 
 
 def age_of(pod: Pod) -> tuple[datetime, str]:

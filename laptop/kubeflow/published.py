@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from laptop.kubeflow.sql import open_records
+from laptop.kubeflow.sql import open_metadata
 from sightline.errors import SightlineError
 from sightline.versions import BadNameError, Kind, parse_tag, parse_version
 
@@ -43,13 +43,13 @@ def find_published(workspace: Path, kind: Kind) -> Published | None:
 
 
 def _by_sql(workspace: Path, kind: Kind) -> Published | None:
-    records = open_records(workspace) if os.environ.get("SIGHTLINE_DATABASE_URL") else None
-    if records is None or records.database is None:
+    metadata = open_metadata(workspace) if os.environ.get("SIGHTLINE_DATABASE_URL") else None
+    if metadata is None or metadata.database is None:
         return None
     from sightline.references import task_of
     from sightline.services.database.versions import list_versions
 
-    rows = list_versions(records.database, kind=kind)
+    rows = list_versions(metadata.database, kind=kind)
     return _sorted(
         [(row.category, row.version) for row in rows],
         {(row.category, row.version): task_of(row.recipe) for row in rows},

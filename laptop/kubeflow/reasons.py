@@ -9,7 +9,7 @@ from laptop.kubeflow.answers import Run
 from laptop.kubeflow.checks import wrong_quantity
 from laptop.kubeflow.find import short_id
 from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
-from laptop.kubeflow.pod_state import Place, age_of, ended, failed, is_lost, place_at, place_of, waits_for
+from laptop.kubeflow.pod_state import PodRole, age_of, ended, failed, is_lost, role_at, role_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.tasks import StepState
 
@@ -41,40 +41,40 @@ def log_hint(run_id: str, step: str) -> str:
 
 
 def reason_of(
-    name: str, run_id: str, run: Run | None, state: StepState | None, record: Any, glance: Glance, missing: str
+    name: str, run_id: str, run: Run | None, state: StepState | None, sql_row: Any, glance: Glance, missing: str
 ) -> str:
     """Why a step failed and what to do, in a sentence; the arguments are those of `why_failed`."""
-    reason = why_failed(name, run_id, run, state, record, glance, missing)
+    reason = why_failed(name, run_id, run, state, sql_row, glance, missing)
     return f"{reason.why}{reason.hint}"
 
 
 def why_failed(
-    name: str, run_id: str, run: Run | None, state: StepState | None, record: Any, glance: Glance, missing: str
+    name: str, run_id: str, run: Run | None, state: StepState | None, sql_row: Any, glance: Glance, missing: str
 ) -> Reason:
     """Why a step failed: what it recorded itself, else what its pod or its driver's tells, else what Kubeflow says.
 
     Args:
         name: the step's.
         state: it, as Kubeflow sees it.
-        record: its row in SQL, or None.
+        sql_row: its row in SQL, or None.
         missing: why SQL cannot be read; empty where it can.
     """
     by_driver = state is not None and state.by_driver
-    if record is not None and record.state == "failed" and record.reason and not by_driver:
-        return Reason("error", sentence(record.reason))
+    if sql_row is not None and sql_row.state == "failed" and sql_row.reason and not by_driver:
+        return Reason("error", sentence(sql_row.reason))
     if run and by_driver and (wrong := _wrong_quantity(run, name)):
         return Reason("error", wrong)
     if told := glance.ask(lambda pods: pod_reason(pods, run_id, name)):
-        began = told.kind == "unknown" and record is not None and record.state != "failed"
+        began = told.kind == "unknown" and sql_row is not None and sql_row.state != "failed"
         return replace(told, kind="lost") if began else told
     said = sentence((state.message if state else "") or (run.error.message if run else ""))
     if by_driver:
         why = f"{NO_DRIVER}{f': {said}' if said else ', and Kubeflow does not say why'}"
         return Reason("lost", why, f"; to go on: python pipeline.py retry {short_id(run_id)}")
     if said:
-        lost = NO_MEMORY not in said and (record is not None or DELETED in said)
+        lost = NO_MEMORY not in said and (sql_row is not None or DELETED in said)
         return Reason("error" if NO_MEMORY in said else "lost" if lost else "unknown", said)
-    if record is not None and record.state != "failed":
+    if sql_row is not None and sql_row.state != "failed":
         return Reason("lost", SILENT)
     what = f"no reason in Kubeflow, and SQL cannot be read ({missing})" if missing else "no reason in SQL or Kubeflow"
     return Reason("unknown", what, log_hint(run_id, name))
@@ -82,14 +82,14 @@ def why_failed(
 
 def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:
     """What the newest pod that failed of a step says, its own or its driver's; None where none does."""
-    ours = sorted((pod for pod in pods.of_run(run_id) if place_of(pod).step == step and failed(pod)), key=age_of)
+    ours = sorted((pod for pod in pods.of_run(run_id) if role_of(pod).step == step and failed(pod)), key=age_of)
     if not ours:
         return None
     pod = ours[-1]
     if how := ended(pod):
         return Reason("lost" if is_lost(pod) else "error", how)
     log = pods.end_of_log(pod.metadata.name)
-    if not place_of(pod).driver:
+    if not role_of(pod).driver:
         said = reason_in(log)
         # Where the launcher cannot reach Kubeflow's server, the step has done its work, and nothing is wrong with it.
         return Reason("unknown" if ends_with_launcher(log) else "error", said) if said else None
@@ -102,23 +102,23 @@ def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
     """Of a run's steps whose pod, or whose driver's, cannot start: why."""
     found: dict[str, str] = {}
     for pod in sorted(pods.of_run(run_id), key=age_of):
-        place = place_of(pod)
+        role = role_of(pod)
         if pod.status.phase != "Pending":
             continue
         why = waits_for(pod) or waits_for(pod, pods.events(pod.metadata.name))
         if why:
-            found[place.step or "snapshot"] = _of(place, why)
+            found[role.step or "snapshot"] = _of(role, why)
     if found:
         return found
     with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows
         for node in pods.unmade(run_id):
-            place = place_at(node.name)
-            found[place.step or "snapshot"] = _of(place, f"its pod cannot be made: {sentence(node.message)}")
+            role = role_at(node.name)
+            found[role.step or "snapshot"] = _of(role, f"its pod cannot be made: {sentence(node.message)}")
     return found
 
 
-def _of(place: Place, why: str) -> str:
-    return f"the pod that prepares it: {why}" if place.driver else why
+def _of(role: PodRole, why: str) -> str:
+    return f"the pod that prepares it: {why}" if role.driver else why
 
 
 def _wrong_quantity(run: Run, step: str) -> str:

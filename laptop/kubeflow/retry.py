@@ -19,7 +19,7 @@ from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.find import LOCAL, find_run_id, newest_runs
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.reasons import SILENT, why_failed
-from laptop.kubeflow.sql import Records, open_records, recorded_steps
+from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps
 from laptop.kubeflow.tasks import DONE, FAILED, STOPPED, state_of, steps_of
 from sightline.errors import SightlineError
 
@@ -52,23 +52,25 @@ def attempts_of(run: Run) -> int:
     return sum(pair == ("FAILED", "RUNNING") for pair in zip(states, states[1:], strict=False))
 
 
-def cause_of(run: Run, records: Records, glance: Glance) -> Cause:
+def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Cause:
     """What ended a failed run, by what `runs` says of its steps: one error of a step's own outweighs whatever was lost."""
     if state_of(run) == STOPPED:
         return Cause("stopped", "somebody stopped it")
-    rows, steps = recorded_steps(records, run.run_id), {step.name: step for step in steps_of(run)}
+    rows, steps = rows_of_steps(metadata, run.run_id), {step.name: step for step in steps_of(run)}
     failed = [name for name, step in steps.items() if step.state == FAILED]
     failed += [name for name, row in rows.items() if row.state == FAILED and name not in failed]
     causes = []
     for name in failed:
-        found = why_failed(name, run.run_id, run, steps.get(name), rows.get(name), glance, records.missing)
+        found = why_failed(name, run.run_id, run, steps.get(name), rows.get(name), glance, metadata.missing)
         causes.append(Cause(found.kind, found.why, name))
     for kind in ("error", "lost", "unknown"):
         for cause in causes:
             if cause.kind == kind:
                 return cause
     lost = next((row.step for row in rows.values() if row.state != DONE), "")
-    nobody = f"no step says why, and SQL cannot be read ({records.missing})" if records.missing else "no step says why"
+    nobody = (
+        f"no step says why, and SQL cannot be read ({metadata.missing})" if metadata.missing else "no step says why"
+    )
     return Cause("lost", SILENT, lost) if lost else Cause("unknown", nobody)
 
 
@@ -79,18 +81,18 @@ def retry(options: argparse.Namespace) -> int:
         SightlineError: it is none that a retry would help.
     """
     _require_cluster(options.which)
-    server, records = connect(access_of(options)), open_records(options.workspace)
-    run_id = find_run_id(options.which, server, records, "")
+    server, metadata = connect(access_of(options)), open_metadata(options.workspace)
+    run_id = find_run_id(options.which, server, metadata, "")
     _require_cluster(run_id)
     run = _look(server, run_id)
     _require_failed(run)
     _schedule_of(server, run)
-    cause = cause_of(run, records, Glance(server.pods))
+    cause = cause_of(run, metadata, Glance(server.pods))
     if not options.force:
         _require_use(run, cause)
     if cause.kind == "unknown":
         print(f"what ended it is not known ({cause.why}); retried all the same", file=sys.stderr)
-    if _retry(server, run, cause, records, None):
+    if _retry(server, run, cause, metadata, None):
         print(f"run {run.run_id}: retried, for the {_nth(attempts_of(run) + 1)} time; finished steps are not run again")
     else:
         print(f"run {run.run_id}: runs again already, somebody was faster")
@@ -99,7 +101,7 @@ def retry(options: argparse.Namespace) -> int:
         return 0
     from laptop.kubeflow.follow import follow
 
-    return follow(server, run.run_id, records)
+    return follow(server, run.run_id, metadata)
 
 
 def _require_cluster(run_id: str) -> None:
@@ -123,7 +125,7 @@ def _require_use(run: Run, cause: Cause) -> None:
         )
 
 
-def retry_if_lost(server: Server, run_id: str, records: Records, times: int, glance: Glance | None = None) -> bool:
+def retry_if_lost(server: Server, run_id: str, metadata: Metadata, times: int, glance: Glance | None = None) -> bool:
     """Retry a run that a lost pod, a dead driver or an unreachable API server ended. Says what it does, or why not."""
     run = _look(server, run_id)
     if run.state == "FAILED" and all(step.state != FAILED for step in steps_of(run)):
@@ -131,18 +133,18 @@ def retry_if_lost(server: Server, run_id: str, records: Records, times: int, gla
         run = _look(server, run_id)
     if run.state != "FAILED":
         return False
-    cause, before = cause_of(run, records, glance or Glance(server.pods)), attempts_of(run)
+    cause, before = cause_of(run, metadata, glance or Glance(server.pods)), attempts_of(run)
     if cause.kind != "lost" or before >= times:
         spent = f"it was retried {before} times already" if cause.kind == "lost" else f"{cause.kind}: {cause.why}"
         print(f"run {run_id}: not retried ({_short(spent)})", file=sys.stderr)
         return False
     _schedule_of(server, run)
-    if _retry(server, run, cause, records, times):
+    if _retry(server, run, cause, metadata, times):
         print(f"run {run_id}: retry {before + 1} of {times}, since {_told(cause)}")
     return True
 
 
-def retry_lost_runs(server: Server, records: Records) -> None:
+def retry_lost_runs(server: Server, metadata: Metadata) -> None:
     """Retry every run of the last days that says it may be, was lost, and has a retry left."""
     oldest, glance = datetime.now(UTC) - LOOKED_AT, Glance(server.pods)
     for run in _since(server, oldest):
@@ -151,7 +153,7 @@ def retry_lost_runs(server: Server, records: Records) -> None:
         try:
             times = _allowed(server, run)
             if times:
-                retry_if_lost(server, run.run_id, records, times, glance)
+                retry_if_lost(server, run.run_id, metadata, times, glance)
         except SightlineError as error:
             print(f"run {run.run_id}: not retried ({error})", file=sys.stderr)
 
@@ -210,7 +212,7 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
     )
 
 
-def _retry(server: Server, run: Run, cause: Cause, records: Records, times: int | None) -> bool:
+def _retry(server: Server, run: Run, cause: Cause, metadata: Metadata, times: int | None) -> bool:
     """False when it runs already: of two who retry at once the server refuses one."""
     try:
         server.ask(server.api("runs").run_service_retry_run, run_id=run.run_id)
@@ -218,21 +220,23 @@ def _retry(server: Server, run: Run, cause: Cause, records: Records, times: int 
         if error.status == RUNS_AGAIN and _look(server, run.run_id).state != "FAILED":
             return False
         raise
-    _record(records, run, cause, f"{attempts_of(run) + 1}{f' of {times}' if times else ' by hand'}: {_told(cause)}")
+    _write_retry(
+        metadata, run, cause, f"{attempts_of(run) + 1}{f' of {times}' if times else ' by hand'}: {_told(cause)}"
+    )
     return True
 
 
-def _record(records: Records, run: Run, cause: Cause, message: str) -> None:
+def _write_retry(metadata: Metadata, run: Run, cause: Cause, message: str) -> None:
     """Beside what else happened to the step. A retry is not undone because SQL does not answer."""
-    if records.database is None:
+    if metadata.database is None:
         return
-    from sightline.services.database.runs import list_steps, record_event
+    from sightline.services.database.runs import list_steps, write_event
 
     try:
-        rows = [row.step for row in list_steps(records.database, run.run_id)]
+        rows = [row.step for row in list_steps(metadata.database, run.run_id)]
         if rows:
             step = cause.step if cause.step in rows else rows[-1]
-            record_event(records.database, run.run_id, step, "retried", message)
+            write_event(metadata.database, run.run_id, step, "retried", message)
     except SightlineError as error:
         print(f"the retry is not in SQL: {error}", file=sys.stderr)
 

@@ -18,8 +18,8 @@ from laptop.kubeflow.find import UUID, short_id
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.ours import Ours, newest_runs
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.sql import Records, open_records, recorded_runs, recorded_steps
-from laptop.kubeflow.steps import StepRow, step_rows
+from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs, rows_of_steps
+from laptop.kubeflow.steps import StepShown, shown_steps
 from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of, stopped_while_it_waited
 from laptop.tables import print_table
 
@@ -29,7 +29,7 @@ MOST_EVENTS = 3  # of a step in the table, the newest
 
 
 @dataclass(frozen=True, slots=True)
-class RunRow:
+class RunShown:
     """A run by Kubeflow and by SQL; `where` is the cluster, this laptop or, of a shared database, a laptop."""
 
     id: str
@@ -40,26 +40,26 @@ class RunRow:
     sql: str = ""
     note: str = ""
     where: str = CLUSTER
-    steps: tuple[StepRow, ...] = field(default=())
+    steps: tuple[StepShown, ...] = field(default=())
 
 
 def runs(options: argparse.Namespace) -> int:
     """Print the newest runs. 1 when neither Kubeflow nor SQL can be read; of what retries lost runs, when one cannot."""
     access = access_of(options)
     server, problem = try_connect(access)
-    records = open_records(options.workspace)
-    for name, missing in (("Kubeflow", problem), ("SQL", records.missing)):
+    metadata = open_metadata(options.workspace)
+    for name, missing in (("Kubeflow", problem), ("SQL", metadata.missing)):
         if missing:
             print(f"{name} is missing: {missing}", file=sys.stderr)
-    if server is None and records.database is None:
+    if server is None and metadata.database is None:
         return 1
-    if server is not None and records.own:
+    if server is not None and metadata.own:
         print("SQL: this workspace's sightline.db, not the cluster's; set SIGHTLINE_DATABASE_URL", file=sys.stderr)
     if options.retry_lost and server is not None:
         from laptop.kubeflow.retry import retry_lost_runs
 
-        retry_lost_runs(server, records)
-    rows = _rows(server, records, Glance(namespace_of(server, access)), options)
+        retry_lost_runs(server, metadata)
+    rows = _rows(server, metadata, Glance(namespace_of(server, access)), options)
     if options.json:
         print(json.dumps([asdict(row) for row in rows], default=_plain, indent=2, ensure_ascii=False))
     elif rows:
@@ -69,50 +69,50 @@ def runs(options: argparse.Namespace) -> int:
             print(line if number else f"\n{line}")
     else:
         print(f"no runs{f' of {options.category}' if options.category else ''} yet")
-    return 1 if options.retry_lost and (problem or records.missing) else 0
+    return 1 if options.retry_lost and (problem or metadata.missing) else 0
 
 
-def _rows(server: Server | None, records: Records, glance: Glance, options: argparse.Namespace) -> list[RunRow]:
+def _rows(server: Server | None, metadata: Metadata, glance: Glance, options: argparse.Namespace) -> list[RunShown]:
     """Newest first. Runs on a laptop are known to SQL only, runs that have not begun to Kubeflow only.
 
     Where there are more than the limit, a laptop's are left out first: who asks a cluster wants to see the cluster's.
     """
-    recorded = recorded_runs(records)
-    listed, whole = _listed(server, recorded, options)
+    sql_rows = rows_of_runs(metadata)
+    listed, whole = _listed(server, sql_rows, options)
     known = {run.run_id for run in listed}
     near = cache(lambda: others(server) if server else set())
     unlisted = [
-        each for each in recorded.values() if each.id not in known and options.category in (None, each.category)
+        each for each in sql_rows.values() if each.id not in known and options.category in (None, each.category)
     ]
     # A cluster's run that is not among the newest is older, or gone from Kubeflow: that shows when it lists all.
     gone = [each for each in unlisted if whole and (server is None or UUID.fullmatch(each.id))]
     on_laptops = [each for each in unlisted if server is not None and not UUID.fullmatch(each.id)]
-    rows = [_row(run, recorded.get(run.run_id), records, glance, near) for run in listed]
-    rows += [_row(None, each, records, glance, near, gone=server is not None) for each in gone[: options.limit]]
+    rows = [_row(run, sql_rows.get(run.run_id), metadata, glance, near) for run in listed]
+    rows += [_row(None, each, metadata, glance, near, gone=server is not None) for each in gone[: options.limit]]
     rows = _newest(rows)[: options.limit]
-    rows += [_row(None, each, records, glance, near) for each in on_laptops[: options.limit - len(rows)]]
-    return _newest([_placed(row, records, options.workspace) for row in rows])
+    rows += [_row(None, each, metadata, glance, near) for each in on_laptops[: options.limit - len(rows)]]
+    return _newest([_with_local_answers(row, metadata, options.workspace) for row in rows])
 
 
-def _newest(rows: list[RunRow]) -> list[RunRow]:
+def _newest(rows: list[RunShown]) -> list[RunShown]:
     return sorted(rows, key=lambda row: row.started_at, reverse=True)
 
 
-def _placed(row: RunRow, records: Records, workspace: Path) -> RunRow:
+def _with_local_answers(row: RunShown, metadata: Metadata, workspace: Path) -> RunShown:
     if UUID.fullmatch(row.id):
         return row
-    here = records.own or (workspace / "logs" / f"{row.id}.log").is_file()
+    here = metadata.own or (workspace / "logs" / f"{row.id}.log").is_file()
     return replace(row, where=THIS_LAPTOP if here else A_LAPTOP)
 
 
-def _listed(server: Server | None, recorded: dict[str, Any], options: argparse.Namespace) -> tuple[list[Run], bool]:
+def _listed(server: Server | None, sql_rows: dict[str, Any], options: argparse.Namespace) -> tuple[list[Run], bool]:
     """The newest runs that Kubeflow lists, ours only unless all are wanted, and whether there are no others."""
     if server is None:
         return [], True
     found: list[Run] = []
-    ours = Ours(server, recorded)
+    ours = Ours(server, sql_rows)
     for run in newest_runs(server) if options.all else ours.newest():
-        if options.category not in (None, _category(run, recorded.get(run.run_id))):
+        if options.category not in (None, _category(run, sql_rows.get(run.run_id))):
             continue
         if len(found) == options.limit:
             return found, False
@@ -120,19 +120,19 @@ def _listed(server: Server | None, recorded: dict[str, Any], options: argparse.N
     return found, ours.looked_through
 
 
-def _category(run: Run | None, record: Any) -> str:
+def _category(run: Run | None, sql_row: Any) -> str:
     given = run.runtime_config.parameters.get("category") if run else ""
-    return str(given or (record.category if record else ""))
+    return str(given or (sql_row.category if sql_row else ""))
 
 
 def _row(
-    run: Run | None, record: Any, records: Records, glance: Glance, near: Callable[[], set[str]], gone: bool = False
-) -> RunRow:
-    run_id = run.run_id if run else record.id
-    recorded = recorded_steps(records, run_id) if record else {}
+    run: Run | None, sql_row: Any, metadata: Metadata, glance: Glance, near: Callable[[], set[str]], gone: bool = False
+) -> RunShown:
+    run_id = run.run_id if run else sql_row.id
+    sql_rows = rows_of_steps(metadata, run_id) if sql_row else {}
     on_cluster = bool(UUID.fullmatch(run_id))
-    rows = step_rows(run, run_id, recorded, glance if on_cluster else Glance(""), records.missing)
-    state, lost = state_of(run) if run else "", why_lost(run, recorded, glance, near) if run else ""
+    rows = shown_steps(run, run_id, sql_rows, glance if on_cluster else Glance(""), metadata.missing)
+    state, lost = state_of(run) if run else "", why_lost(run, sql_rows, glance, near) if run else ""
     note = f"lost: {lost}" if lost else ""
     if state == DONE and nothing_new(steps_of(run) if run else ()):
         note = "nothing new: every step reused"
@@ -140,33 +140,33 @@ def _row(
         note = f"{waited}: stopped by somebody while it waited to begin"
     if on_cluster and gone and run is None:
         note = "Kubeflow no longer has this run"
-    return RunRow(
+    return RunShown(
         id=run_id,
         name=run.display_name if run else "",
-        category=_category(run, record),
-        started_at=run.began if run else record.started_at,
+        category=_category(run, sql_row),
+        started_at=run.began if run else sql_row.started_at,
         kubeflow=LOST if lost else state,
-        sql=_in_sql(record, rows, goes_on=run is not None and run.state not in ENDED, told=run is not None or gone),
+        sql=_in_sql(sql_row, rows, goes_on=run is not None and run.state not in ENDED, told=run is not None or gone),
         note=note,
         steps=rows,
     )
 
 
-def _in_sql(record: Any, rows: tuple[StepRow, ...], goes_on: bool, told: bool) -> str:
+def _in_sql(sql_row: Any, rows: tuple[StepShown, ...], goes_on: bool, told: bool) -> str:
     """A run's state in SQL, which knows the steps that began: of a run that goes on they are done only so far."""
-    if record is None:
+    if sql_row is None:
         return ""
     if any(row.sql == LOST for row in rows):
         return LOST
-    if record.state != DONE:
-        return str(record.state)
+    if sql_row.state != DONE:
+        return str(sql_row.state)
     last = any(row.name == STEPS[-1] for row in rows)
     if goes_on:
         return RUNNING
-    return DONE if told or last or not UUID.fullmatch(record.id) else "done so far"
+    return DONE if told or last or not UUID.fullmatch(sql_row.id) else "done so far"
 
 
-def _cells(row: RunRow) -> tuple[str, ...]:
+def _cells(row: RunShown) -> tuple[str, ...]:
     return (
         short_id(row.id),
         row.name,
@@ -178,7 +178,7 @@ def _cells(row: RunRow) -> tuple[str, ...]:
     )
 
 
-def _sentences(row: RunRow) -> list[str]:
+def _sentences(row: RunShown) -> list[str]:
     """What is told below the table, where no column breaks a command that somebody copies."""
     lines = [row.note] if row.note else []
     lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]

@@ -18,7 +18,7 @@ from laptop.kubeflow.package import package_of
 from laptop.kubeflow.parameters import arguments_of
 from laptop.kubeflow.retry import mark_of
 from laptop.kubeflow.retry_policy import warn_of_lost_pods
-from laptop.kubeflow.sql import open_records
+from laptop.kubeflow.sql import open_metadata
 from laptop.kubeflow.submit import prepare
 from laptop.kubeflow.when import UNITS, kept, next_firing, when
 from laptop.tables import print_table
@@ -138,8 +138,8 @@ def _seconds(text: str) -> int:
 
 def _schedules(server: Server) -> list[Schedule]:
     method = server.api("recurring_runs").recurring_run_service_list_recurring_runs
-    place = {"namespace": server.namespace} if server.namespace else {}
-    found = read_all(Schedule, server.list(method, "recurring_runs", sort_by="", **place))
+    within = {"namespace": server.namespace} if server.namespace else {}
+    found = read_all(Schedule, server.list(method, "recurring_runs", sort_by="", **within))
     return [each for each in found if each.recurring_run_id]
 
 
@@ -155,7 +155,7 @@ def _named(server: Server, name: str) -> list[Schedule]:
 def _act(server: Server, options: argparse.Namespace, action: str, found: Schedule) -> list[str]:
     """Pause, resume or delete. Returns what became of the runs that were going."""
     if action == "delete":
-        return delete_schedule(server, found, open_records(options.workspace) if options.stop_runs else None)
+        return delete_schedule(server, found, open_metadata(options.workspace) if options.stop_runs else None)
     word = {"pause": "disable", "resume": "enable"}[action]
     method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
     server.ask(method, recurring_run_id=found.recurring_run_id)

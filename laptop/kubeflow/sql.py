@@ -9,13 +9,13 @@ from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
     from sightline.services.database.connection import Database
-    from sightline.services.database.runs import RunRecord, StepRecord
+    from sightline.services.database.runs import RunRow, StepRow
 
 SECONDS = "15"  # a laptop that cannot reach the cluster's database should say so soon
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class Metadata:
     """The database, or why there is none.
 
     Attributes:
@@ -27,7 +27,7 @@ class Records:
     own: bool = False
 
 
-def open_records(workspace: Path) -> Records:
+def open_metadata(workspace: Path) -> Metadata:
     """The database that SIGHTLINE_DATABASE_URL names, else this laptop's own when it has one."""
     url = os.environ.get("SIGHTLINE_DATABASE_URL", "")
     local = workspace / "sightline.db"
@@ -35,7 +35,7 @@ def open_records(workspace: Path) -> Records:
     if own:
         url = f"sqlite:///{local.resolve()}"
     if not url:
-        return Records(None, "SIGHTLINE_DATABASE_URL is not set")
+        return Metadata(None, "SIGHTLINE_DATABASE_URL is not set")
     os.environ.setdefault("SIGHTLINE_TIMEOUT", SECONDS)
     try:
         from sightline.services.database.connection import connect
@@ -45,47 +45,47 @@ def open_records(workspace: Path) -> Records:
         list_runs(database, category="")  # nothing, but only where the tables are those of this code
         list_steps(database, "")
     except ImportError as error:
-        return Records(None, f"{error.name} is not installed here; `make setup` installs it")
+        return Metadata(None, f"{error.name} is not installed here; `make setup` installs it")
     except SightlineError as error:
-        return Records(None, str(error))
-    return Records(database, own=own)
+        return Metadata(None, str(error))
+    return Metadata(database, own=own)
 
 
-def recorded_runs(records: Records, category: str | None = None) -> "dict[str, RunRecord]":
+def rows_of_runs(metadata: Metadata, category: str | None = None) -> "dict[str, RunRow]":
     """The runs that SQL knows by their ids, newest first."""
-    if records.database is None:
+    if metadata.database is None:
         return {}
     from sightline.services.database.runs import list_runs
 
-    return {run.id: run for run in list_runs(records.database, category)}
+    return {run.id: run for run in list_runs(metadata.database, category)}
 
 
-def recorded_steps(records: Records, run_id: str) -> "dict[str, StepRecord]":
+def rows_of_steps(metadata: Metadata, run_id: str) -> "dict[str, StepRow]":
     """What a run's steps wrote, by their names, in the order they started."""
-    if records.database is None:
+    if metadata.database is None:
         return {}
     from sightline.services.database.runs import list_steps
 
-    return {step.step: step for step in list_steps(records.database, run_id)}
+    return {step.step: step for step in list_steps(metadata.database, run_id)}
 
 
-def record_stopped(records: Records, run_id: str) -> str:
+def write_stopped(metadata: Metadata, run_id: str) -> str:
     """Have SQL say that the steps at work of a run that was terminated are stopped. Returns what came of it, in words."""
-    if records.database is None:
-        return f"its steps say so in SQL themselves, if they are given the time (from here: {records.missing})"
+    if metadata.database is None:
+        return f"its steps say so in SQL themselves, if they are given the time (from here: {metadata.missing})"
     from sightline.services.database.runs import stop_steps
 
     try:
-        steps = stop_steps(records.database, run_id)
+        steps = stop_steps(metadata.database, run_id)
     except SightlineError as error:
         return f"its steps say so in SQL themselves, if they are given the time (from here: {error})"
     return f"stopped in SQL: {', '.join(steps)}" if steps else "SQL knows no step of it that was at work"
 
 
-def still_there(records: Records) -> Records:
+def still_there(metadata: Metadata) -> Metadata:
     """The same database, or why it can no longer be read: who followed a run for a night does not end with an error."""
     try:
-        recorded_steps(records, "")
+        rows_of_steps(metadata, "")
     except SightlineError as error:
-        return Records(None, str(error))
-    return records
+        return Metadata(None, str(error))
+    return metadata

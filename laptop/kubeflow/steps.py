@@ -14,7 +14,7 @@ FINE = ("done", "reused", "running", "pending", "not begun", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
-class StepRow:
+class StepShown:
     """A step: its state by Kubeflow and by SQL (`lost` when the heartbeat stopped), empty where one knows nothing.
 
     Attributes:
@@ -43,41 +43,41 @@ class StepRow:
         return self.kubeflow == FAILED or (self.sql in (FAILED, LOST) and self.kubeflow not in FINE)
 
 
-def step_rows(
-    run: Run | None, run_id: str, recorded: Mapping[str, Any], glance: Glance, missing: str
-) -> tuple[StepRow, ...]:
+def shown_steps(
+    run: Run | None, run_id: str, sql_rows: Mapping[str, Any], glance: Glance, missing: str
+) -> tuple[StepShown, ...]:
     """The steps in the order they began.
 
     Args:
-        recorded: what they wrote to SQL, by name.
+        sql_rows: what they wrote to SQL, by name.
         missing: why SQL cannot be read; empty where it can.
     """
     steps = {step.name: step for step in steps_of(run)} if run else {}
     rows = []
-    for name in dict.fromkeys((*steps, *recorded)):
-        row = _row(name, steps.get(name), recorded.get(name))
+    for name in dict.fromkeys((*steps, *sql_rows)):
+        row = _row(name, steps.get(name), sql_rows.get(name))
         if row.failed:
-            reason = reason_of(name, run_id, run, steps.get(name), recorded.get(name), glance, missing)
+            reason = reason_of(name, run_id, run, steps.get(name), sql_rows.get(name), glance, missing)
             row = replace(row, reason=reason)
         rows.append(row)
     return _waiting(run, rows, glance)
 
 
-def _row(name: str, step: StepState | None, record: Any) -> StepRow:
-    row = StepRow(name)
-    if record is not None:
-        seconds = (record.ended_at or record.heartbeat_at) - record.started_at
+def _row(name: str, step: StepState | None, sql_row: Any) -> StepShown:
+    row = StepShown(name)
+    if sql_row is not None:
+        seconds = (sql_row.ended_at or sql_row.heartbeat_at) - sql_row.started_at
         row = replace(
             row,
-            sql=LOST if record.lost() else record.state,
+            sql=LOST if sql_row.lost() else sql_row.state,
             seconds=seconds.total_seconds(),
-            attempt=record.attempt + 1,
-            events=tuple(f"{event.kind}: {event.message}" for event in record.events),
+            attempt=sql_row.attempt + 1,
+            events=tuple(f"{event.kind}: {event.message}" for event in sql_row.events),
         )
     return replace(row, kubeflow=step.state, seconds=step.seconds()) if step else row
 
 
-def _waiting(run: Run | None, rows: list[StepRow], glance: Glance) -> tuple[StepRow, ...]:
+def _waiting(run: Run | None, rows: list[StepShown], glance: Glance) -> tuple[StepShown, ...]:
     """The rows, and why those that cannot start cannot. Kubernetes is asked only while no step is at work."""
     at_work = any(row.kubeflow == RUNNING for row in rows)
     if run is None or run.state in ENDED or at_work:
@@ -86,5 +86,5 @@ def _waiting(run: Run | None, rows: list[StepRow], glance: Glance) -> tuple[Step
     known = {row.name: replace(row, waits=waits.get(row.name, "")) for row in rows}
     for name, why in waits.items():
         if name not in known or known[name].kubeflow != PENDING:
-            known[name] = replace(known.get(name, StepRow(name)), kubeflow=PENDING, waits=why)
+            known[name] = replace(known.get(name, StepShown(name)), kubeflow=PENDING, waits=why)
     return tuple(known.values())

@@ -13,7 +13,7 @@ from laptop.kubeflow.package import Package, package_of
 from laptop.kubeflow.parameters import arguments_of
 from laptop.kubeflow.retry import mark_of, retry_if_lost
 from laptop.kubeflow.retry_policy import warn_of_lost_pods
-from laptop.kubeflow.sql import open_records
+from laptop.kubeflow.sql import open_metadata
 from laptop.kubeflow.upload import Version, ensure_experiment, ensure_version
 
 HAS_FAILED = 1  # exit status
@@ -47,10 +47,10 @@ def submit(options: argparse.Namespace) -> int:
         return 0
     from laptop.kubeflow.follow import follow
 
-    records = open_records(options.workspace)
+    metadata = open_metadata(options.workspace)
     while True:
-        status = follow(server, run_id, records)
-        if status != HAS_FAILED or not options.retry or not retry_if_lost(server, run_id, records, options.retry):
+        status = follow(server, run_id, metadata)
+        if status != HAS_FAILED or not options.retry or not retry_if_lost(server, run_id, metadata, options.retry):
             return status
 
 

@@ -101,8 +101,8 @@ def _find_experiment(server: Server, name: str) -> Experiment | None:
 def _find_pipeline(server: Server, name: str) -> str | None:
     """The user's own pipeline of that name, else one that all users share."""
     pipelines = server.api("pipelines")
-    for place in ({"namespace": server.namespace}, {}) if server.namespace else ({},):
-        answer = server.ask(pipelines.pipeline_service_list_pipelines, filter=_named(name), **place)
+    for within in ({"namespace": server.namespace}, {}) if server.namespace else ({},):
+        answer = server.ask(pipelines.pipeline_service_list_pipelines, filter=_named(name), **within)
         found = read_all(Pipeline, entries(answer, "pipelines"))
         if found and found[0].pipeline_id:
             return found[0].pipeline_id

@@ -30,7 +30,7 @@ class Camera:
         return image[:, :2] / image[:, 2:]
 
 
-def place_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
+def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
     """A camera held at arm's length: mostly a little from the side and above, never quite level.
 
     Args:

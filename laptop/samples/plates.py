@@ -135,7 +135,7 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
     return ink, (outer - low) / (high - low)
 
 
-def place_row(
+def lay_row(
     text: str, design: PlateDesign, left: float, right: float, top: float, bottom: float, gap: float = 0.12
 ) -> list[Box]:
     """Characters of one row, centred between `left` and `right`; a space is half a character.
@@ -151,28 +151,28 @@ def place_row(
     ]
     # A narrow 1 keeps a place nearly as wide as the others', as on real plates.
     typical = float(np.median(widths))
-    places = [
+    slots = [
         width if character == " " else max(width, 0.8 * typical) for character, width in zip(text, widths, strict=True)
     ]
-    total = sum(places) + gap * tall * (len(text) - 1)
+    total = sum(slots) + gap * tall * (len(text) - 1)
     squeeze = min(1.0, (right - left) / total)
     x = (left + right - total * squeeze) / 2
     boxes = []
-    for character, width, place in zip(text, widths, places, strict=True):
-        inset = (place - width) / 2 * squeeze
+    for character, width, slot in zip(text, widths, slots, strict=True):
+        inset = (slot - width) / 2 * squeeze
         if character != " ":
             boxes.append(Box(character, x + inset, top, width * squeeze, height))
-        x += (place + gap * tall) * squeeze
+        x += (slot + gap * tall) * squeeze
     return boxes
 
 
-def place_characters(design: PlateDesign) -> list[Box]:
+def lay_characters(design: PlateDesign) -> list[Box]:
     """Where each of the seven characters stands: the first three are the small number, the others the large one."""
     first, second = design.text.split(" ")
     band = 0.09 if design.colours.band and design.kind == "l" else 0.0
     if design.kind == "l":
-        return place_row(design.text, design, 0.045 + band, 0.955, 0.2, 0.8)
-    return place_row(first, design, 0.2, 0.8, 0.11, 0.38, gap=0.2) + place_row(second, design, 0.06, 0.94, 0.46, 0.89)
+        return lay_row(design.text, design, 0.045 + band, 0.955, 0.2, 0.8)
+    return lay_row(first, design, 0.2, 0.8, 0.11, 0.38, gap=0.2) + lay_row(second, design, 0.06, 0.94, 0.46, 0.89)
 
 
 def number_area(boxes: list[Box], design: PlateDesign, label: str) -> Part:
@@ -187,7 +187,7 @@ def number_area(boxes: list[Box], design: PlateDesign, label: str) -> Part:
 
 def plate_parts(design: PlateDesign) -> list[Part]:
     """Everything that can be labelled on a plate: the board, its two number areas, its seven characters."""
-    boxes = place_characters(design)
+    boxes = lay_characters(design)
     outline = rounded_box((design.aspect / 2, 0.5), (design.aspect, 1.0), design.corner) / [design.aspect, 1.0]
     characters = [
         Part(box.character, glyph(box.character, design.stroke)[1] * [box.width, box.height] + [box.left, box.top])
@@ -205,7 +205,7 @@ def draw_writing(design: PlateDesign, shape: tuple[int, int]) -> Field:
     """The ink of the characters, 0..1, each put with subpixel care where `place_characters` says."""
     height, width = shape
     ink = np.zeros(shape, np.float32)
-    for box in place_characters(design):
+    for box in lay_characters(design):
         source: Field = glyph(box.character, design.stroke)[0]
         scale = np.array([box.width * width / source.shape[1], box.height * height / source.shape[0]])
         # Shrinking by a transform alone would alias: blur the source to the target's pixel first.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laptop.samples.backdrops import Spot, paint_backdrop
-from laptop.samples.camera import Camera, light_scene, place_camera, take_photograph, to_pixel_centres
+from laptop.samples.camera import Camera, light_scene, set_camera, take_photograph, to_pixel_centres
 from laptop.samples.canvas import Picture, Points, convex_coverage, linear, rounded_box, shade, stamp, turned, window
 from laptop.samples.plates import Kind, Part, PlateDesign, design_plate, draw_plate, plate_parts
 
@@ -55,7 +55,7 @@ def photograph_plates(rng: np.random.Generator, size: tuple[int, int]) -> Photog
     Args:
         size: (width, height) in pixels.
     """
-    camera = place_camera(rng, size)
+    camera = set_camera(rng, size)
     hung = _hang_plates(rng, camera, size)
     picture = _see_backdrop(rng, camera, hung, size)
     light = (float(rng.uniform(-0.8, 0.8)), 0.8)
@@ -74,7 +74,7 @@ def _hang_plates(rng: np.random.Generator, camera: Camera, size: tuple[int, int]
     boxes: list[NDArray[np.float64]] = []
     while len(hung) < wanted:
         kind: Kind = "l" if rng.random() < 0.5 else "r"
-        found = _find_place(rng, camera, size, design_plate(rng, kind), widths[kind], boxes)
+        found = _find_spot(rng, camera, size, design_plate(rng, kind), widths[kind], boxes)
         if found is None:
             break  # the first plate left no room: one is enough
         hung.append(found[0])
@@ -82,7 +82,7 @@ def _hang_plates(rng: np.random.Generator, camera: Camera, size: tuple[int, int]
     return hung
 
 
-def _find_place(
+def _find_spot(
     rng: np.random.Generator,
     camera: Camera,
     size: tuple[int, int],

@@ -136,9 +136,7 @@ class Cluster:
 def _default_kubeconfig() -> bool:
     from kubernetes.config import kube_config
 
-    return any(
-        Path(place).expanduser().is_file() for place in kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
-    )
+    return any(Path(path).expanduser().is_file() for path in kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep))
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SILENCE_SECONDS = 60
 BUSY_SECONDS = 5.0  # between two signs of life to the laptop
 KEPT_COPIES = 5  # that were live before; and as many that hold what no sync brought
-RECORD = ".synced.json"  # in a copy: who brought it, and what
+NOTE = ".synced.json"  # in a copy: who brought it, and what
 MARK = ".not-synced"  # in a copy: somebody edited it on the volume, or no sync brought it
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
@@ -80,7 +80,7 @@ class Live:
 
     Attributes:
         folder: None when there was none.
-        record: what the sync that brought it wrote down; None when no sync did.
+        note: what the sync that brought it wrote down; None when no sync did.
         files: path -> SHA-256 of the content.
         foreign: whether it holds what no sync brought.
     """
@@ -89,12 +89,12 @@ class Live:
         self._code = volume / "code"
         real = self._code.resolve()
         self.folder = real if real.is_dir() else None
-        self.record: Any = None
+        self.note: Any = None
         with contextlib.suppress(OSError, ValueError):
-            self.record = json.loads((real / RECORD).read_text())
+            self.note = json.loads((real / NOTE).read_text())
         self._stamps = _stamps(real)
         self.files = {path: _digest(real / path) for path in self._stamps}
-        self.foreign = self.folder is not None and (self.record or {}).get("files") != self.files
+        self.foreign = self.folder is not None and (self.note or {}).get("files") != self.files
 
     def touched(self) -> list[str]:
         """The files that somebody has changed, made or removed meanwhile."""
@@ -113,8 +113,8 @@ def main() -> None:
         request = laptop.hear()
         _answer(laptop, Path(request["volume"]).resolve(), request)
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        laptop.say(failed=f"{error.strerror or error}{place}")
+        path = f" ({error.filename})" if error.filename else ""
+        laptop.say(failed=f"{error.strerror or error}{path}")
 
 
 def _answer(laptop: Laptop, volume: Path, request: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ def _answer(laptop: Laptop, volume: Path, request: dict[str, Any]) -> None:
             return
         _tidy(volume)
     live = Live(volume)
-    laptop.say(files=live.files, record=live.record)
+    laptop.say(files=live.files, note=live.note)
     if request["sync"]:
         _replace(laptop, volume, live, laptop.hear())
 
@@ -171,7 +171,7 @@ def _make_live(volume: Path, building: Path, live: Live, order: dict[str, Any]) 
     """Make the built copy the live one, and tell what became of the one before."""
     copies = volume / "copies"
     name = _free_name(copies, order["digest"])
-    (building / RECORD).write_text(json.dumps({**order, "when": _now("%Y-%m-%dT%H:%M:%SZ")}))
+    (building / NOTE).write_text(json.dumps({**order, "when": _now("%Y-%m-%dT%H:%M:%SZ")}))
     building.rename(copies / name)
     if live.folder and live.foreign and (live.folder == volume / "code" or live.folder.parent == copies):
         _mark(live.folder)

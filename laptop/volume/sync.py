@@ -29,15 +29,15 @@ class LiveCopy:
 
     Attributes:
         files: path -> SHA-256 of the content; empty when there is none.
-        record: what the sync that brought it wrote down: who, when, commit, dirty, digest, files. None: no sync did.
+        note: what the sync that brought it wrote down: who, when, commit, dirty, digest, files. None: no sync did.
     """
 
     files: Mapping[str, str]
-    record: Mapping[str, Any] | None
+    note: Mapping[str, Any] | None
 
     def edited(self) -> list[str]:
         """The files that differ from what the last sync brought; none when no sync did."""
-        before, now = (self.record["files"] if self.record else self.files), self.files
+        before, now = (self.note["files"] if self.note else self.files), self.files
         return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
 
 
@@ -60,12 +60,12 @@ def sync(source: Path, door: Door, force: bool) -> str:
     with door.open() as channel:
         channel.say({"volume": door.volume, "sync": True, "who": origin["who"]})
         live = LiveCopy(**channel.hear())
-        if live.files == code.files and live.record and not live.edited():
+        if live.files == code.files and live.note and not live.edited():
             return f"code_digest {code.digest}: {door.name} has it already, nothing sent"
         edited = [path for path in live.edited() if live.files.get(path) != code.files.get(path)]
         if edited and not force:
             raise EditedError(
-                f"Edited on the volume ({_synced(live.record)}): {_names(edited)}. Take these edits over into "
+                f"Edited on the volume ({_synced(live.note)}): {_names(edited)}. Take these edits over into "
                 f"{source}, or replace them with --force (the edited copy is kept on the volume)."
             )
         changed = [path for path, sha256 in code.files.items() if live.files.get(path) != sha256]
@@ -97,8 +97,8 @@ def show_status(source: Path, door: Door) -> str:
         )
         lines += _listed("only here", code.files.keys() - live.files.keys())
         lines += _listed("only on the volume", live.files.keys() - code.files.keys())
-    lines.append(_synced(live.record))
-    if live.record:
+    lines.append(_synced(live.note))
+    if live.note:
         lines.append(f"edited since: {_names(live.edited())}" if live.edited() else "not edited since")
     return "\n".join(lines)
 
@@ -138,7 +138,7 @@ def _check(done: Mapping[str, Any], source: Path) -> None:
 
 def _remarks(live: LiveCopy, done: Mapping[str, Any]) -> Iterator[str]:
     if done["foreign"] or done["late"]:
-        what = "edited on the volume" if live.record else "brought by no sync"
+        what = "edited on the volume" if live.note else "brought by no sync"
         kept = f"is kept as copies/{done['kept']}" if done["kept"] else "stays in the folder that code was a link to"
         yield f"what was there before ({what}) {kept}"
     if done["late"]:
@@ -147,13 +147,13 @@ def _remarks(live: LiveCopy, done: Mapping[str, Any]) -> Iterator[str]:
         yield "the volume's file system cannot let two names change places: for a moment there was no code on it"
 
 
-def _synced(record: Mapping[str, Any] | None) -> str:
-    if not record:
+def _synced(note: Mapping[str, Any] | None) -> str:
+    if not note:
         return "brought by no sync"
-    commit = f"commit {record['commit'][:12]}" if record["commit"] else "no commit"
-    dirty = " with uncommitted changes" if record["dirty"] else ""
-    when = datetime.fromisoformat(record["when"]).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"synced by {record['who']} on {when} from {commit}{dirty}"
+    commit = f"commit {note['commit'][:12]}" if note["commit"] else "no commit"
+    dirty = " with uncommitted changes" if note["dirty"] else ""
+    when = datetime.fromisoformat(note["when"]).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"synced by {note['who']} on {when} from {commit}{dirty}"
 
 
 def _names(paths: list[str]) -> str:

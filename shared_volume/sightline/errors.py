@@ -24,3 +24,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         close, key=lambda other: (difflib.SequenceMatcher(None, other, name).ratio(), -abs(len(other) - len(name)))
     )
     return f" Did you mean {best!r}?"
+
+
+class ConfigError(SightlineError):
+    """A model config cannot be used: there is none of that name, or a key, a value or a base in it is wrong."""
+
+
+class NoConfigError(ConfigError):
+    """There is no config of that name."""

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
 
 
 @cache
-def settings() -> Settings:
+def read_settings() -> Settings:
     """The process's settings.
 
     Raises:

@@ -15,7 +15,7 @@ import pytest
 from components.train.component import train
 from sightline.references import DatasetReference
 from sightline.services.database.connection import connect
-from sightline.services.database.runs import StepRecord, find_step
+from sightline.services.database.runs import StepRow, find_step
 from sightline.services.database.versions import find_version
 from tests.executor import executor_command
 from tests.live_code import copy_live
@@ -60,7 +60,7 @@ class Pod:
     def log(self) -> str:
         return docker("logs", self.id)
 
-    def record(self) -> StepRecord:
+    def record(self) -> StepRow:
         """What SQL says of the step."""
         found = find_step(connect(f"sqlite:///{self.here.folder / 'sightline.db'}"), self.here.volume.name, "train")
         assert found is not None, self.log()

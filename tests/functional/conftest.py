@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.settings import settings
+from sightline.settings import read_settings
 from tests.installed import Installed, install
 from tests.services import bucket, gcs_emulator, mariadb_server, mariadb_url, mortal_emulator
 from tests.workspace import Installation, with_plates
@@ -39,4 +39,4 @@ def installed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         storage = f"gs://{request.getfixturevalue('bucket')}/team"
         database = request.getfixturevalue("mariadb_url")
     yield install(tmp_path, monkeypatch, storage, database)
-    settings.cache_clear()
+    read_settings.cache_clear()

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from sightline.errors import SightlineError
+from sightline.errors import NoConfigError, SightlineError
 from sightline.models import config_files
 from sightline.models.config_files import check_config
 from sightline.models.overrides import UNKNOWN
 from sightline.models.registered import NAMES
-from sightline.services.runs.freeze import BrokenCodeError, config_chain
-from sightline.settings import settings
+from sightline.services.runs.freeze import config_chain
+from sightline.settings import read_settings
 from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training
 from sightline.steps.snapshot.start import start_run
 from tests.live_code import append, copy_live
@@ -137,7 +137,7 @@ def test_a_key_that_says_nothing_or_that_something_reads_is_accepted(live: Path,
 
 
 def test_a_misspelt_config_recipe_key_metric_or_number_of_gpus_is_refused(live: Path) -> None:
-    with pytest.raises(BrokenCodeError, match=f"Did you mean '{CONFIG}'"):
+    with pytest.raises(NoConfigError, match=f"Did you mean '{CONFIG}'"):
         check_training(live, Asked("desk", "mask_rcnn_r18_smal"), "detection", "desk v0.1.0")
     with pytest.raises(SightlineError, match="there is no key 'near_duplicate'. Did you mean 'near_duplicates'"):
         check_recipe(live, Asked("desk", recipe={"near_duplicate": 3}))
@@ -168,12 +168,12 @@ def test_what_files_tell_is_told_before_git_and_sql_are_asked(
     monkeypatch.setenv("SIGHTLINE_STORAGE", f"file://{tmp_path}/storage")
     monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "mysql+pymysql://nobody:nothing@127.0.0.1:9/none")
     monkeypatch.setenv("SIGHTLINE_DATASET_REPO", "https://127.0.0.1:9/none.git")
-    settings.cache_clear()
+    read_settings.cache_clear()
     try:
         with pytest.raises(SightlineError, match=told):
             start_run("desk", **asked)
     finally:
-        settings.cache_clear()
+        read_settings.cache_clear()
 
 
 def test_a_type_of_ones_own_is_known_by_its_code(live: Path) -> None:

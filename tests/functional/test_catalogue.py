@@ -27,7 +27,7 @@ from sightline.services.database.versions import claim_version
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.claims import name_owner
 from sightline.services.versioning.repository import DatasetRepo
-from sightline.settings import settings
+from sightline.settings import read_settings
 from tests.catalogued import ALL, IMAGES, NEW, NEW_SET, OLD, OLD_SET, fill, name_of
 from tests.installed import Installed, install, run
 from tests.make_labelme import files_in, make_labelme, tick
@@ -39,18 +39,18 @@ def catalogued(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     folder = tmp_path_factory.mktemp("catalogued")
     with pytest.MonkeyPatch.context() as environment:
         yield fill(install(folder / "workspace", environment), folder)
-    settings.cache_clear()
+    read_settings.cache_clear()
 
 
 @pytest.fixture
 def in_the_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, mariadb_url: str) -> Iterator[Installed]:
     yield fill(install(tmp_path / "here", monkeypatch, f"gs://{bucket}/team", mariadb_url), tmp_path)
-    settings.cache_clear()
+    read_settings.cache_clear()
 
 
 def splits(installed: Installed, tag: str) -> dict[str, str]:
     """Image -> split, as a dataset version's own files say."""
-    repo = DatasetRepo.of(installed.place)
+    repo = DatasetRepo.of(installed.settings)
     digest = next(row["digest"] for row in installed.rows("versions")["versions"] if row["tag"] == tag)
     listing = repo.objects("datasets").listing(digest)
     found = {}
@@ -67,7 +67,7 @@ CHANGED = (Changed(name_of(4), "plug", "switch", False), Changed(name_of(3), "pl
 
 def check_differences(installed: Installed) -> None:
     for before, after in ((OLD, NEW), (OLD_SET, NEW_SET)):
-        found = compare_versions(installed.place, before, after)
+        found = compare_versions(installed.settings, before, after)
         assert found.images_added == ("new.png",)
         assert found.images_removed == (name_of(0),)
         assert found.images_changed == (name_of(1),)
@@ -79,7 +79,7 @@ def check_differences(installed: Installed) -> None:
 
 def test_two_versions_differ_in_exactly_what_was_edited(catalogued):
     check_differences(catalogued)
-    assert compare_versions(catalogued.place, OLD, NEW).images_moved == ()
+    assert compare_versions(catalogued.settings, OLD, NEW).images_moved == ()
 
 
 @pytest.mark.slow
@@ -92,11 +92,11 @@ def test_images_that_changed_split_are_named(catalogued):
     kept = {name: name for name in new if name in old} | {"renamed.png": name_of(2)}
     moved = tuple(Moved(name, old[kept[name]], new[name]) for name in sorted(kept) if old[kept[name]] != new[name])
     assert moved, "another seed moved no image: the test proves nothing"
-    assert compare_versions(catalogued.place, OLD_SET, NEW_SET).images_moved == moved
+    assert compare_versions(catalogued.settings, OLD_SET, NEW_SET).images_moved == moved
 
 
 def test_the_other_way_round_everything_is_reversed(catalogued):
-    found = compare_versions(catalogued.place, NEW, OLD)
+    found = compare_versions(catalogued.settings, NEW, OLD)
     assert (found.images_added, found.images_removed) == ((name_of(0),), ("new.png",))
     assert found.images_renamed == (Renamed("renamed.png", name_of(2)),)
     assert found.annotations_removed == ADDED
@@ -106,22 +106,22 @@ def test_the_other_way_round_everything_is_reversed(catalogued):
 
 def test_a_version_does_not_differ_from_itself(catalogued):
     for tag in ALL:
-        found = compare_versions(catalogued.place, tag, tag).to_json()
+        found = compare_versions(catalogued.settings, tag, tag).to_json()
         assert set(found["counts"].values()) == {0}
 
 
 def test_only_what_differs_is_fetched_and_no_image(catalogued, monkeypatch):
     read = []
-    storage = type(open_storage(catalogued.place.storage))
+    storage = type(open_storage(catalogued.settings.storage))
     original = storage.read_bytes
     monkeypatch.setattr(storage, "read_bytes", lambda self, key: read.append(key) or original(self, key))
-    aside = catalogued.place.volume / "aside"
-    cache = catalogued.place.volume / "dvc-cache"
+    aside = catalogued.settings.volume / "aside"
+    cache = catalogued.settings.volume / "dvc-cache"
     cache.rename(aside)
     try:
-        compare_versions(catalogued.place, OLD, NEW)
+        compare_versions(catalogued.settings, OLD, NEW)
         fetched = files_in(cache)
-        compare_versions(catalogued.place, OLD, NEW)
+        compare_versions(catalogued.settings, OLD, NEW)
     finally:
         shutil.rmtree(cache)
         aside.rename(cache)
@@ -136,7 +136,7 @@ def test_rows_without_class_counts_are_counted_from_the_files(catalogued):
 
     from sightline.services.database.models import Image
 
-    database = connect(catalogued.place.database_url.get_secret_value())
+    database = connect(catalogued.settings.database_url.get_secret_value())
     kept = catalogued.rows("images")["images"]
     with database.engine.execution_options(sightline_writes=True).begin() as connection:
         connection.execute(sqlalchemy.update(Image).values(labels=sqlalchemy.null()))
@@ -158,12 +158,12 @@ def test_rows_without_class_counts_are_counted_from_the_files(catalogued):
 )
 def test_versions_that_cannot_be_compared_are_refused(catalogued, before, after, says):
     with pytest.raises(SightlineError, match=says) as refused:
-        compare_versions(catalogued.place, before, after)
+        compare_versions(catalogued.settings, before, after)
     assert isinstance(refused.value, DifferentKindsError) == ("kind" in says)
 
 
 def test_every_version_is_listed_newest_last(catalogued):
-    listed = list_catalogue(catalogued.place)
+    listed = list_catalogue(catalogued.settings)
     assert [(one.tag, one.state, one.images, one.annotations, one.parent) for one in listed] == [
         (OLD, State.PUBLISHED, IMAGES, 15, None),
         (NEW, State.PUBLISHED, IMAGES, 14, None),
@@ -177,16 +177,16 @@ def test_every_version_is_listed_newest_last(catalogued):
 def test_versions_order_by_number_and_a_category_may_be_asked_for(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk", ["a.png"])
     for category, version in (("desk", "v0.10.0"), ("desk", "v0.9.0"), ("plates", "v1.0.0")):
-        publish_annotations(installed.place, folder, category, version)
-    assert [one.tag for one in list_catalogue(installed.place, "desk")] == ["desk_ann_v0.9.0", "desk_ann_v0.10.0"]
-    assert [one.category for one in list_catalogue(installed.place)] == ["desk", "desk", "plates"]
+        publish_annotations(installed.settings, folder, category, version)
+    assert [one.tag for one in list_catalogue(installed.settings, "desk")] == ["desk_ann_v0.9.0", "desk_ann_v0.10.0"]
+    assert [one.category for one in list_catalogue(installed.settings)] == ["desk", "desk", "plates"]
 
 
 def test_another_repository_is_named_instead_of_calling_every_version_lost(installed, tmp_path):
     for version, colour in (("v0.1.0", "red"), ("v0.2.0", "blue")):
         folder = make_labelme(tmp_path / colour, [f"{colour}.png"])
-        publish_annotations(installed.place, folder, "desk", version)
-    other = installed.place.model_copy(update={"dataset_repo": str(tmp_path / "other.git")})
+        publish_annotations(installed.settings, folder, "desk", version)
+    other = installed.settings.model_copy(update={"dataset_repo": str(tmp_path / "other.git")})
     with pytest.raises(SightlineError) as refused:
         list_catalogue(other)
     assert str(refused.value).startswith(
@@ -204,24 +204,24 @@ def test_another_repository_is_named_instead_of_calling_every_version_lost(insta
 def test_a_lost_version_is_listed_with_the_repository_that_lacks_its_tag(installed, tmp_path, capsys):
     for version, colour in (("v0.1.0", "red"), ("v0.2.0", "blue")):
         folder = make_labelme(tmp_path / colour, [f"{colour}.png"])
-        publish_annotations(installed.place, folder, "desk", version)
-    run("git", "-C", installed.place.dataset_repo, "tag", "--delete", "desk_ann_v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", version)
+    run("git", "-C", installed.settings.dataset_repo, "tag", "--delete", "desk_ann_v0.1.0")
     assert catalogue.versions(None, as_json=False) == 0
     out = capsys.readouterr().out
     assert out.count(" lost ") == 1
-    assert out.endswith(f"lost: its tag is not in the dataset repository {installed.place.dataset_repo}\n")
+    assert out.endswith(f"lost: its tag is not in the dataset repository {installed.settings.dataset_repo}\n")
 
 
 def test_a_list_tells_pending_interrupted_and_lost_versions(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk", ["a.png"])
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    database = connect(installed.place.database_url.get_secret_value())
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    database = connect(installed.settings.database_url.get_secret_value())
     claim_version(database, "desk", "annotation", "v0.2.0", owner := name_owner())
-    bare = installed.place.dataset_repo
+    bare = installed.settings.dataset_repo
     run("git", "-C", bare, "tag", "desk_ann_v0.3.0", "main")
     run("git", "-C", bare, "tag", "somebody-elses", "main")
     run("git", "-C", bare, "tag", "--delete", "desk_ann_v0.1.0")
-    listed = list_catalogue(installed.place)
+    listed = list_catalogue(installed.settings)
     assert [(one.version, one.state) for one in listed] == [
         ("v0.1.0", State.LOST),
         ("v0.2.0", State.PENDING),
@@ -241,7 +241,7 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, s
 
     def run_command(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = main(["--workspace", str(settings().volume.parent), *arguments])
+        status = main(["--workspace", str(read_settings().volume.parent), *arguments])
         said = capsys.readouterr()
         return status, said.out, said.err
 
@@ -277,11 +277,11 @@ def test_the_table_of_versions(catalogued, typed):
 
 
 def test_versions_for_another_task_are_listed_with_it(installed, tmp_path, typed):
-    publish_annotations(installed.place, make_labelme(tmp_path / "desk", ["a.png"]), "desk", "v0.1.0")
+    publish_annotations(installed.settings, make_labelme(tmp_path / "desk", ["a.png"]), "desk", "v0.1.0")
     tick(tmp_path / "pets", "a.png", "cat")
-    publish_annotations(installed.place, tmp_path / "pets", "pets", "v0.1.0")
+    publish_annotations(installed.settings, tmp_path / "pets", "pets", "v0.1.0")
     claim_version(
-        connect(installed.place.database_url.get_secret_value()), "pets", "annotation", "v0.2.0", name_owner()
+        connect(installed.settings.database_url.get_secret_value()), "pets", "annotation", "v0.2.0", name_owner()
     )
     lines = typed("versions")[1].splitlines()
     assert lines[0].split()[:4] == ["version", "state", "task", "images"]
@@ -316,9 +316,9 @@ def test_a_difference_begins_with_its_counts(catalogued, typed):
 @pytest.mark.slow
 def test_only_the_first_ten_names_are_shown_unless_all_are_asked_for(installed, tmp_path, typed):
     folder = make_labelme(tmp_path / "desk", ["a.png"])
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     make_labelme(folder, [f"new{number:02}.png" for number in range(13)])
-    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.2.0")
     said = typed("diff", OLD, NEW)[1]
     assert "images added (13)" in said
     assert "  new09.png\n  … and 3 more (--all)\n" in said
@@ -328,9 +328,9 @@ def test_only_the_first_ten_names_are_shown_unless_all_are_asked_for(installed, 
 
 
 def test_verify_and_repair_as_a_user_types_them(installed, tmp_path, typed):
-    publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert typed("verify", OLD)[:2] == (0, f"{OLD}  ok: 4 images, 10 objects\nok\n")
-    run("git", "-C", installed.place.dataset_repo, "tag", "--delete", OLD)
+    run("git", "-C", installed.settings.dataset_repo, "tag", "--delete", OLD)
     status, said, _ = typed("verify")
     assert status == 1
     assert "tag-missing: its tag is gone from Git" in said

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sightline.errors import ConfigError
 from sightline.models.bundle import parse_config
 from sightline.models.config import (
-    ConfigError,
     config_from_data,
     config_text,
     load_config,

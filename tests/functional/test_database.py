@@ -36,21 +36,21 @@ from sightline.services.database.runs import (
     end_step,
     find_run,
     find_step,
+    finished_step,
     list_runs,
     list_steps,
-    record_event,
-    recorded_step,
     start_step,
     stop_steps,
+    write_event,
 )
-from sightline.services.database.scores import find_model, list_evaluations, record_evaluation, record_model
+from sightline.services.database.scores import find_model, list_evaluations, write_evaluation, write_model
 from sightline.services.database.versions import (
     Claim,
     ClaimLostError,
     FindingRow,
     ImageRow,
     VersionClaimedError,
-    VersionRecord,
+    VersionRow,
     VersionTakenError,
     claim_version,
     find_version,
@@ -94,7 +94,7 @@ def claim(database: Database, owner: str = "me", version: str = "v0.1.0", **opti
     return claim_version(database, "desk", "annotation", version, owner, **options)
 
 
-def publish(database: Database, version: str, kind: Kind = "annotation", category: str = "desk") -> VersionRecord:
+def publish(database: Database, version: str, kind: Kind = "annotation", category: str = "desk") -> VersionRow:
     return publish_version(database, claim_version(database, category, kind, version, "me"), **PUBLISHED)
 
 
@@ -146,7 +146,7 @@ def test_the_longest_names_fit_the_index(database: Database) -> None:
     longest = ["🚗" * 699 + last for last in "ab"]
     published = publish_version(database, claim(database), **PUBLISHED, images=[image(name) for name in longest])
     assert [row.name for row in list_images(database, published.id)] == longest
-    assert record_model(database, "gs://" + "🚗" * 763, "f" * 64, "given").uri == "gs://" + "🚗" * 763
+    assert write_model(database, "gs://" + "🚗" * 763, "f" * 64, "given").uri == "gs://" + "🚗" * 763
 
 
 def test_two_images_of_one_name_publish_nothing(database: Database) -> None:
@@ -312,20 +312,20 @@ def test_a_step_that_starts_again_forgets_its_failure(database: Database) -> Non
 
 def test_what_happens_to_a_step_is_kept_through_its_attempts(database: Database) -> None:
     with pytest.raises(SightlineError, match="never started"):
-        record_event(database, "run-1", "train", "resumed", "too early")
+        write_event(database, "run-1", "train", "resumed", "too early")
     assert start_step(database, "run-1", "train", **RUN) is None
     (first,) = list_steps(database, "run-1")
     killed = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     for _ in range(2):  # repeated after a lost answer
-        record_event(database, "run-1", "train", "out of memory", "was killed", iteration=12, at=killed)
+        write_event(database, "run-1", "train", "out of memory", "was killed", iteration=12, at=killed)
     again = start_step(database, "run-1", "train", **RUN, goes_on=True)
-    record_event(database, "run-1", "train", "restarted", "4 as 2 x 2", iteration=10)
+    write_event(database, "run-1", "train", "restarted", "4 as 2 x 2", iteration=10)
     assert again is not None
     assert (again.state, len(again.events)) == ("running", 1)
     assert list_steps(database, "run-1")[0].started_at == first.started_at
 
     before = start_step(database, "run-1", "train", **RUN, attempt=1)
-    record_event(database, "run-1", "train", "resumed", "after attempt 0 was lost")
+    write_event(database, "run-1", "train", "resumed", "after attempt 0 was lost")
     assert before is not None
     assert (before.state, before.attempt) == ("running", 0)
     found = find_step(database, "run-1", "train")
@@ -346,7 +346,7 @@ def test_attempts_are_counted_on_where_kubeflow_begins_again_at_0(database: Data
     counted = []
     for index in (0, 1, 0, 3):  # a pod was lost, the run retried, and of two more pods one could not tell SQL
         start_step(database, "run-1", "train", **RUN, attempt=index)
-        record_event(database, "run-1", "train", f"began {index}", "")
+        write_event(database, "run-1", "train", f"began {index}", "")
         start_step(database, "run-1", "train", **RUN, attempt=index, goes_on=True)
         counted.append(list_steps(database, "run-1")[0].attempt)
     assert counted == [0, 1, 2, 3]
@@ -376,7 +376,7 @@ def test_the_steps_at_work_of_a_run_that_was_terminated_are_stopped_and_the_othe
 def test_an_error_that_is_left_to_others_leaves_the_step_running(database: Database) -> None:
     with (
         pytest.raises(KeyError),
-        recorded_step(database, "run-1", "train", **RUN, left_to_others=KeyError) as before,
+        finished_step(database, "run-1", "train", **RUN, left_to_others=KeyError) as before,
     ):
         raise KeyError
     assert before is None
@@ -450,13 +450,13 @@ def test_a_stopped_step_that_starts_again_runs(database: Database) -> None:
 
 
 def test_a_recorded_step_beats_and_records_how_it_ended(database: Database) -> None:
-    with recorded_step(database, "run-1", "train", **RUN, beat_seconds=0.05):
+    with finished_step(database, "run-1", "train", **RUN, beat_seconds=0.05):
         (first,) = list_steps(database, "run-1")
         until = time.monotonic() + 5
         while list_steps(database, "run-1")[0].heartbeat_at == first.heartbeat_at and time.monotonic() < until:
             time.sleep(0.02)
         assert list_steps(database, "run-1")[0].heartbeat_at > first.heartbeat_at
-    with pytest.raises(ValueError, match="bad"), recorded_step(database, "run-1", "test", **RUN):
+    with pytest.raises(ValueError, match="bad"), finished_step(database, "run-1", "test", **RUN):
         raise ValueError("bad")
     assert {step.step: (step.state, step.reason) for step in list_steps(database, "run-1")} == {
         "train": ("done", ""),
@@ -493,13 +493,13 @@ def trained(database: Database) -> tuple[int, int]:
     """A model and a dataset version of run-1: their ids."""
     start_step(database, "run-1", "train", **RUN)
     version = publish(database, "v0.1.0", "dataset")
-    model = record_model(database, "gs://b/best", "f" * 64, "best", run_id="run-1", version_id=version.id, config="r18")
+    model = write_model(database, "gs://b/best", "f" * 64, "best", run_id="run-1", version_id=version.id, config="r18")
     return model.id, version.id
 
 
 def test_a_model_has_one_record_by_its_uri(database: Database, trained: tuple[int, int]) -> None:
     first = find_model(database, "gs://b/best")
-    again = record_model(database, "gs://b/best", "0" * 64, "last", run_id="run-1")
+    again = write_model(database, "gs://b/best", "0" * 64, "last", run_id="run-1")
     assert first is not None
     assert (again.id, again.created_at) == (first.id, first.created_at)
     assert (again.sha256, again.kind) == ("0" * 64, "last")
@@ -511,11 +511,11 @@ def test_an_evaluation_reads_back_with_every_value(database: Database, trained: 
     overall = {"bbox_mAP": 1 / 3, "segm_mAP": math.nan, "bbox_AR_1": None, "low": -1.0}
     per_class = {"Mug": {"bbox_mAP": 0.1}, "mug": {"bbox_mAP": 0.2}, "空": {"bbox_mAP": 0.3}}
     key: dict[str, Any] = {"run_id": "run-1", "model_id": model, "version_id": version, "split": "test"}
-    recorded = record_evaluation(database, **key, selected=True, overall=overall, per_class=per_class)
+    recorded = write_evaluation(database, **key, selected=True, overall=overall, per_class=per_class)
     assert [recorded] == list_evaluations(database, "run-1")
     assert recorded.overall == {"bbox_mAP": 1 / 3, "segm_mAP": None, "bbox_AR_1": None, "low": -1.0}
     assert recorded.per_class == per_class
-    again = record_evaluation(database, **key, selected=False, overall={"bbox_mAP": 0.5})
+    again = write_evaluation(database, **key, selected=False, overall={"bbox_mAP": 0.5})
     assert [again] == list_evaluations(database, "run-1")
     assert (again.id, again.selected, again.overall, again.per_class) == (recorded.id, False, {"bbox_mAP": 0.5}, {})
     assert count(database, MetricValue) == 1
@@ -529,7 +529,7 @@ def test_an_evaluation_of_what_is_not_recorded_is_refused(
     key: dict[str, Any] = {"run_id": "run-1", "model_id": trained[0], "version_id": trained[1], "split": "test"}
     key[unknown] = "nothing" if unknown == "run_id" else 999
     with pytest.raises(DatabaseError):
-        record_evaluation(database, **key, selected=True, overall={"bbox_mAP": 0.5})
+        write_evaluation(database, **key, selected=True, overall={"bbox_mAP": 0.5})
     assert list_evaluations(database, "run-1") == []
 
 

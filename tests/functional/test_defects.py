@@ -54,7 +54,7 @@ def nothing_is_there(installed):
 
 def test_every_file_that_cannot_be_used_is_named_and_nothing_is_published(installed, data_dir):
     with pytest.raises(FindingsError) as refused:
-        publish_annotations(installed.place, data_dir / "defects", "desk", "v0.1.0")
+        publish_annotations(installed.settings, data_dir / "defects", "desk", "v0.1.0")
     for file, code in UNUSABLE.items():
         assert f"  {file}: " in str(refused.value)
         assert f"({code})" in str(refused.value)
@@ -66,7 +66,7 @@ def test_every_file_that_cannot_be_used_is_named_and_nothing_is_published(instal
 @pytest.mark.slow
 @BOTH
 def test_what_the_policy_drops_stands_in_sql_and_record_sees_the_rest(installed, data_dir, tmp_path):
-    published = publish_annotations(installed.place, data_dir / "defects", "desk", "v0.1.0", policy=DROP_UNUSABLE)
+    published = publish_annotations(installed.settings, data_dir / "defects", "desk", "v0.1.0", policy=DROP_UNUSABLE)
     pngs = ["bad_shapes", "dup_shapes", "no_size", "ok_plain", "sqlname", "swapped_size", "번호판_日本 ñ 1"]
     assert findings_in_sql(installed) == sorted(
         [
@@ -77,7 +77,7 @@ def test_what_the_policy_drops_stands_in_sql_and_record_sees_the_rest(installed,
             ("swapped_size.json", "swapped_size_in_json", None, "fix"),
         ]
     )
-    assert published.outcome.record.image_count == 10
+    assert published.publication.row.image_count == 10
     names = {row["name"] for row in installed.rows("images")["images"]}
     assert {"x'); DROP TABLE image_data;-- .jpg", "번호판_日本 ñ 1.jpg"} <= names
     _, findings = read_usable(pull(installed), ALL_TRAIN)
@@ -95,7 +95,7 @@ def test_what_the_policy_drops_stands_in_sql_and_record_sees_the_rest(installed,
 
 
 def test_every_row_says_what_its_image_looks_like_and_what_is_on_it(installed, data_dir):
-    publish_annotations(installed.place, data_dir / "defects", "desk", "v0.1.0", policy=DROP_UNUSABLE)
+    publish_annotations(installed.settings, data_dir / "defects", "desk", "v0.1.0", policy=DROP_UNUSABLE)
     rows = {row["name"]: row for row in installed.rows("images")["images"]}
     assert rows["dup_shapes.jpg"]["labels"] == {"PS4-Controller": 2, "Smart-Plug": 2, "Smart-Switch": 2}
     assert rows["dup_shapes.jpg"]["annotation_count"] == 6
@@ -140,7 +140,7 @@ def test_boxes_on_turned_images_are_those_of_the_upright_image(data_dir, tmp_pat
 def test_an_image_without_json_is_kept_as_a_background_when_asked(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     make_image(folder / "kitchen" / "empty.png")
-    published = publish_annotations(installed.place, folder, "desk", "v0.1.0", policy={"image_without_json": "fix"})
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0", policy={"image_without_json": "fix"})
     assert published.left_out == 0
     pulled = pull(installed)
     document = read_document(pulled / "kitchen" / "empty.json")
@@ -153,7 +153,7 @@ def test_an_image_without_json_is_kept_as_a_background_when_asked(installed, tmp
 def test_images_left_out_for_want_of_a_json_are_counted_in_sql_too(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     make_image(folder / "later.png")
-    assert publish_annotations(installed.place, folder, "desk", "v0.1.0").left_out == 1
+    assert publish_annotations(installed.settings, folder, "desk", "v0.1.0").left_out == 1
     assert findings_in_sql(installed) == [("later.png", "image_without_json", None, "drop")]
 
 
@@ -165,7 +165,7 @@ def test_an_image_that_is_in_the_json_only_is_written_out(installed, tmp_path):
     content = json.loads(path.read_bytes()) | {"imageData": base64.b64encode(data).decode()}
     path.write_text(json.dumps(content))
     (folder / "kitchen" / "c.png").unlink()
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     pulled = pull(installed)
     assert (pulled / "kitchen" / "c.png").read_bytes() == data
     assert json.loads((pulled / "kitchen" / "c.json").read_bytes()) == content | {"imageData": None}
@@ -179,7 +179,7 @@ def test_what_the_policy_fixes_is_right_in_the_published_json(installed, tmp_pat
     (folder / "a.json").write_text(
         json.dumps(content | {"imagePath": "C:\\photos\\a.png", "imageHeight": WIDTH, "imageWidth": HEIGHT})
     )
-    publish_annotations(installed.place, folder, "desk", "v0.1.0", policy={"image_outside_folder": "fix"})
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0", policy={"image_outside_folder": "fix"})
     assert json.loads((pull(installed) / "a.json").read_bytes()) == content
     assert findings_in_sql(installed) == [
         ("a.json", "image_outside_folder", None, "fix"),
@@ -193,8 +193,8 @@ def test_numbers_that_json_has_not_are_published_as_they_are_and_found_by_record
     content = json.loads((folder / "a.json").read_bytes())
     content["shapes"].append({"label": "plug", "points": [[1, 2], [float("nan"), 3], [4, 4]]})
     (folder / "a.json").write_text(json.dumps(content))
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    assert not publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.new
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert not publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.new
     _, findings = read_usable(pull(installed), ALL_TRAIN)
     assert [(one.code, one.shape_index) for one in findings] == [(Code.NON_FINITE, 1)]
 
@@ -255,9 +255,9 @@ def test_a_hostile_folder_is_refused_or_published_without_it(installed, tmp_path
     spoil(folder)
     before = set(os.listdir(folder))
     with pytest.raises(FindingsError, match=rf"\({code}\)"):
-        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert nothing_is_there(installed)
-    published = publish_annotations(installed.place, folder, "desk", "v0.1.0", policy={code: "drop"})
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0", policy={code: "drop"})
     assert [(one.code, one.outcome) for one in published.findings] == [(code, Outcome.DROP)]
     assert findings_in_sql(installed) == [(published.findings[0].file, code, None, "drop")]
     assert set(os.listdir(folder)) == before
@@ -275,7 +275,7 @@ def test_hostile_names_arrive_as_they_are(installed, tmp_path):
         "\u3000wide/-rf $(x).png",
     ]
     folder = make_labelme(tmp_path / "desk", names)
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert {row["name"] for row in installed.rows("images")["images"]} == set(names)
     pulled = files_in(pull(installed))
     assert {name: pulled[name] for name in files_in(folder)} == files_in(folder)
@@ -287,22 +287,22 @@ def test_hostile_names_arrive_as_they_are(installed, tmp_path):
 def test_a_categorys_recipe_chooses_the_policy_and_the_command_line_wins(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     (folder / "a.png").unlink()
-    recipes = installed.place.volume / "code" / "configs" / "categories"
+    recipes = installed.settings.volume / "code" / "configs" / "categories"
     recipes.mkdir(parents=True)
     (recipes / "desk.yaml").write_text("policy: {missing_image: drop}\n")
     with pytest.raises(FindingsError):
-        publish_annotations(installed.place, folder, "desk", "v0.1.0", policy={"missing_image": "fail"})
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0", policy={"missing_image": "fail"})
     with pytest.raises(FindingsError):
-        publish_annotations(installed.place, folder, "other", "v0.1.0")
-    assert publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.record.image_count == 3
+        publish_annotations(installed.settings, folder, "other", "v0.1.0")
+    assert publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.row.image_count == 3
 
 
 def test_a_policy_that_does_not_exist_is_refused_by_name(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     with pytest.raises(SightlineError, match="Did you mean 'missing_image'"):
-        publish_annotations(installed.place, folder, "desk", "v0.1.0", policy={"mising_image": "drop"})
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0", policy={"mising_image": "drop"})
     with pytest.raises(SightlineError, match="cannot be 'fix'"):
-        publish_annotations(installed.place, folder, "desk", "v0.1.0", policy={"missing_image": "fix"})
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0", policy={"missing_image": "fix"})
 
 
 def test_the_command_says_what_was_found(installed, tmp_path, capsys):
@@ -330,6 +330,6 @@ def test_a_policy_on_the_command_line_is_a_pair(tmp_path, capsys, monkeypatch):
 def test_ten_thousand_shapes_are_published(installed, tmp_path):
     folder = tmp_path / "desk"
     annotate(folder, "a.png", [box(left=x / 8, right=x / 8 + 1) for x in range(100)] * 100)
-    published = publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    assert published.outcome.record.annotation_count == 10_000
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert published.publication.row.annotation_count == 10_000
     assert Image.open(pull(installed) / "a.png").size == (WIDTH, HEIGHT)

@@ -25,7 +25,7 @@ from sightline.images.files import read_image
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import list_findings
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.record.record import record_dataset
 from tests.installed import install
 from tests.make_labelme import HEIGHT, WIDTH, annotate, box, files_in, make_image
@@ -64,7 +64,7 @@ def make_rich(folder, images=12):
 
 
 def publish(installed, folder, category, form="labelme"):
-    return publish_annotations(installed.place, folder, category, "v0.1.0", form).outcome.record
+    return publish_annotations(installed.settings, folder, category, "v0.1.0", form).publication.row
 
 
 def instances(*files):
@@ -91,17 +91,17 @@ def desk(tmp_path_factory):
         first = publish(installed, make_rich(folder / "in"), "desk")
         # With this seed every split gets some of so few images.
         record_dataset("/nowhere/record-0", "desk", "v0.1.0", first.commit, {"seed": 1})
-    settings.cache_clear()
+    read_settings.cache_clear()
     return installed
 
 
 def test_versions_exported_as_coco_and_published_again_have_the_same_annotations(desk, installed, tmp_path):
-    exported = export_version(desk.place, "desk_train_v0.1.0", "coco", tmp_path / "coco")
+    exported = export_version(desk.settings, "desk_train_v0.1.0", "coco", tmp_path / "coco")
     again = publish(installed, tmp_path / "coco", "again", "auto")
     assert (again.image_count, exported.images) == (14, 14)
     assert exported.notes == ("images shown turned by EXIF, written upright with their pixels encoded again: 1",)
-    export_version(installed.place, "again_ann_v0.1.0", "coco", tmp_path / "again")
-    export_version(desk.place, "desk_ann_v0.1.0", "coco", tmp_path / "whole")
+    export_version(installed.settings, "again_ann_v0.1.0", "coco", tmp_path / "again")
+    export_version(desk.settings, "desk_ann_v0.1.0", "coco", tmp_path / "whole")
     found = instances(*[tmp_path / "coco" / "annotations" / f"instances_{split}.json" for split in SPLITS])
     assert found == instances(tmp_path / "again" / "annotations" / "instances_all.json")
     assert found == instances(tmp_path / "whole" / "annotations" / "instances_all.json")
@@ -112,7 +112,7 @@ def test_versions_exported_as_coco_and_published_again_have_the_same_annotations
 
 
 def test_an_image_that_exif_turns_is_exported_so_that_every_reader_sees_it_upright(desk, tmp_path):
-    export_version(desk.place, "desk_ann_v0.1.0", "voc", tmp_path / "out")
+    export_version(desk.settings, "desk_ann_v0.1.0", "voc", tmp_path / "out")
     with Image.open(tmp_path / "out" / "JPEGImages" / "turned.jpg") as image:
         ignoring = np.asarray(image).astype(int)
     assert ignoring.shape == (WIDTH, HEIGHT, 3)
@@ -123,7 +123,7 @@ def test_an_image_that_exif_turns_is_exported_so_that_every_reader_sees_it_uprig
 
 @pytest.mark.parametrize(("form", "images", "objects"), [("yolo", 14, 37), ("voc", 14, 49)])
 def test_yolo_and_voc_come_back_with_as_much_as_they_express(desk, installed, tmp_path, form, images, objects):
-    exported = export_version(desk.place, "desk_ann_v0.1.0", form, tmp_path / "out")
+    exported = export_version(desk.settings, "desk_ann_v0.1.0", form, tmp_path / "out")
     again = publish(installed, tmp_path / "out", "again", "auto")
     assert (again.image_count, again.annotation_count) == (images, objects)
     assert (exported.images, exported.annotations) == (14, 49)
@@ -152,7 +152,7 @@ def test_what_a_source_gets_wrong_stands_in_sql_and_no_scratch_is_left(installed
     before = files_in(folder)
     row = publish(installed, folder, "desk", "auto")
     assert (row.image_count, row.annotation_count) == (1, 3)
-    found = list_findings(connect(installed.place.database_url.get_secret_value()), row.id)
+    found = list_findings(connect(installed.settings.database_url.get_secret_value()), row.id)
     assert {("broken_annotation", "coco.json", 2, "drop")} <= {
         (one.code, one.file, one.shape_index, one.outcome) for one in found
     }
@@ -164,9 +164,9 @@ PUBLISH_UNTIL_KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sightline.publish import annotations
-from sightline.settings import settings
+from sightline.settings import read_settings
 annotations._check = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
-annotations.publish_annotations(settings(), Path(sys.argv[1]), "desk", "v0.1.0", "coco")
+annotations.publish_annotations(read_settings(), Path(sys.argv[1]), "desk", "v0.1.0", "coco")
 """
 
 
@@ -176,7 +176,7 @@ def test_the_scratch_of_a_killed_attempt_is_removed_by_the_next(installed, tmp_p
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "shared_volume")}
     killed = subprocess.run([sys.executable, "-c", PUBLISH_UNTIL_KILLED, folder], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert len(list((installed.place.volume / "sources").rglob("labelme/a.json"))) == 1
+    assert len(list((installed.settings.volume / "sources").rglob("labelme/a.json"))) == 1
     assert len(installed.left_behind()) == 2  # the folder, and the file that its process held
     publish(installed, folder, "desk", "coco")
     assert installed.left_behind() == []
@@ -194,7 +194,7 @@ def test_the_same_source_again_writes_nothing(installed, tmp_path):
     folder = coco_folder(tmp_path / "in", {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [40, 9, 1487]}})
     publish(installed, folder, "desk", "coco")
     before = installed.state()
-    assert not publish_annotations(installed.place, folder, "desk", "v0.1.0", "auto").outcome.new
+    assert not publish_annotations(installed.settings, folder, "desk", "v0.1.0", "auto").publication.new
     assert installed.state() == before
 
 
@@ -209,7 +209,7 @@ def test_an_export_never_touches_what_is_there(desk, tmp_path, there):
     else:
         make_image(target / "mine.png")
     with pytest.raises(SightlineError, match="is there already"):
-        export_version(desk.place, "desk_ann_v0.1.0", "coco", target)
+        export_version(desk.settings, "desk_ann_v0.1.0", "coco", target)
     assert sorted(os.listdir(tmp_path / "elsewhere")) == [] if there == "link" else True
     assert target.is_file() or target.is_symlink() or os.listdir(target) == ["mine.png"]
 
@@ -230,10 +230,10 @@ def test_an_export_that_fails_leaves_nothing(desk, tmp_path, monkeypatch, form):
     with monkeypatch.context() as broken:
         broken.setattr(shutil, "copyfile", full)
         with pytest.raises(SightlineError, match="No space left on device"):
-            export_version(desk.place, "desk_ann_v0.1.0", form, place / "out")
+            export_version(desk.settings, "desk_ann_v0.1.0", form, place / "out")
     assert len(copied) == 2
     assert list(place.iterdir()) == []
-    assert export_version(desk.place, "desk_ann_v0.1.0", form, place / "out").images == 14
+    assert export_version(desk.settings, "desk_ann_v0.1.0", form, place / "out").images == 14
 
 
 def test_a_version_or_format_that_does_not_exist_is_named(desk, tmp_path):
@@ -243,9 +243,9 @@ def test_a_version_or_format_that_does_not_exist_is_named(desk, tmp_path):
         ("desk", "is not a tag"),
     ):
         with pytest.raises(SightlineError, match=says):
-            export_version(desk.place, tag, "coco", tmp_path / "out")
+            export_version(desk.settings, tag, "coco", tmp_path / "out")
     with pytest.raises(SightlineError, match="no format 'yollo' to export to. Did you mean 'yolo'"):
-        export_version(desk.place, "desk_ann_v0.1.0", "yollo", tmp_path / "out")
+        export_version(desk.settings, "desk_ann_v0.1.0", "yollo", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

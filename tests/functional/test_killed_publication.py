@@ -20,7 +20,7 @@ from sightline.services.storage.access import open_storage
 from sightline.services.versioning.claims import LEASE_SECONDS
 from sightline.services.versioning.publication import PROTOCOL
 from sightline.services.versioning.shards import unpack
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.record.record import record_dataset
 from tests.installed import Installed, install, run
 from tests.make_labelme import annotate, box
@@ -51,7 +51,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         if request.param == "cloud":
             database = stack.enter_context(new_database(request.getfixturevalue("mariadb_server")))
         yield install(folder, stack.enter_context(pytest.MonkeyPatch.context()), storage, database)
-    settings.cache_clear()
+    read_settings.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def annotated(installed: Installed, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def publish(folder: Path, version: str) -> tuple[bool, str]:
-    outcome = publish_annotations(settings(), folder, "desk", version).outcome
-    return outcome.new, str(outcome.record.commit)
+    made = publish_annotations(read_settings(), folder, "desk", version).publication
+    return made.new, str(made.row.commit)
 
 
 def record(code: Path, commit: str) -> str:
@@ -137,7 +137,7 @@ def test_afterwards_a_stranger_gets_every_version(installed: Installed, annotate
     clone = installed.clone_and_pull("desk_ann_v9.0.0", "every version")
     with pytest.MonkeyPatch.context() as environment:
         environment.chdir(clone)
-        result_of(fetch_all, clone, installed.place.storage.startswith("gs://"))
+        result_of(fetch_all, clone, installed.settings.storage.startswith("gs://"))
     cached = {path.parent.name + path.name for path in (clone / ".dvc" / "cache").glob("files/md5/*/*")}
     assert {str(row["digest"]) for row in rows} <= cached
 
@@ -198,14 +198,14 @@ def _require_whole(installed: Installed, tag: str, clone: Path) -> Path | None:
     assert len(keys) == len(set(keys))
     if tag not in tags:
         return None
-    result_of(pull, installed.place.dataset_repo, tag, clone, installed.place.storage.startswith("gs://"))
+    result_of(pull, installed.settings.dataset_repo, tag, clone, installed.settings.storage.startswith("gs://"))
     return clone
 
 
 def _require_nothing_left(installed: Installed) -> None:
     assert installed.left_behind() == []
     assert [row for row in installed.rows("versions")["versions"] if row["status"] != "published"] == []
-    bare, volume = Path(installed.place.dataset_repo), installed.place.volume
+    bare, volume = Path(installed.settings.dataset_repo), installed.settings.volume
     assert [path for path in bare.rglob("*") if path.suffix == ".lock" or path.name.startswith("tmp_")] == []
     assert list(bare.parent.glob(f".{bare.name}*")) == []
     assert list(volume.rglob("*.tmp")) == []
@@ -216,10 +216,10 @@ def _require_nothing_left(installed: Installed) -> None:
 
 def _referenced(installed: Installed) -> set[str]:
     """Every object that some tag needs."""
-    storage, needed = open_storage(installed.place.storage), set()
+    storage, needed = open_storage(installed.settings.storage), set()
     for tag in installed.tags():
         remote = "annotations" if "_ann_" in tag else "datasets"
-        pointer = run("git", "-C", installed.place.dataset_repo, "show", f"{tag}:{remote}/desk.dvc")
+        pointer = run("git", "-C", installed.settings.dataset_repo, "show", f"{tag}:{remote}/desk.dvc")
         listing = _key(remote, yaml.safe_load(pointer)["outs"][0]["md5"])
         needed |= {listing} | {_key(remote, entry["md5"]) for entry in json.loads(storage.read_bytes(listing))}
     return needed

@@ -28,11 +28,11 @@ from laptop.compiling import compiled as compiled_of
 from laptop.kubeflow import checks, connect, follow, retry
 from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.sql import open_records
+from laptop.kubeflow.sql import open_metadata
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
 from sightline.services.database.runs import end_step, find_run, list_steps, start_step
-from sightline.services.database.scores import record_evaluation, record_model
+from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
 from tests.kfp_server import Answer, KfpServer, Login, Request, serve
@@ -889,8 +889,8 @@ def record_when_started(
             if scores is not None:
                 claim = claim_version(database, "desk", "dataset", "v0.1.0", "me")
                 version = publish_version(database, claim, tag="desk_train_v0.1.0", commit="c" * 40, digest="d" * 64).id
-                model = record_model(database, "gs://b/best", "0" * 64, "best", run_id=run)
-                record_evaluation(
+                model = write_model(database, "gs://b/best", "0" * 64, "best", run_id=run)
+                write_evaluation(
                     database,
                     run_id=run,
                     model_id=model.id,
@@ -1178,7 +1178,7 @@ def test_a_dead_driver_is_retried_but_not_one_that_could_not_read_its_pods_size(
     recorded = json.loads((REPOSITORY / "tests/data/kfp_server/runs_of_sightline.json").read_text())
     dead = next(each["run"] for each in recorded if "API server restarted" in each["doing"])
     unread = next(each["run"] for each in recorded if "train_memory=lots" in each["doing"])
-    records = open_records(Path("none"))
+    records = open_metadata(Path("none"))
     assert retry.cause_of(read(Run, dead), records, Glance("")).kind == "lost"
     cause = retry.cause_of(read(Run, unread), records, Glance(""))
     assert cause.kind == "error"

@@ -20,17 +20,17 @@ from laptop.cli import main
 from laptop.kubeflow import follow as following
 from laptop.kubeflow import logs, pods
 from laptop.kubeflow.connect import Access, connect
-from laptop.kubeflow.sql import Records
+from laptop.kubeflow.sql import Metadata
 from sightline.services.database.connection import Database
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
 from sightline.services.database.runs import end_step, start_step
-from sightline.services.database.scores import record_evaluation, record_model
+from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_server import Answer, KfpServer, Request, serve
 from tests.kube_api import serve_pods, write_kubeconfig
 from tests.ports import closed_port, silent_port
-from tests.recorded_runs import FOLDER, RUNS, log_of, moved, pending, pod_of, recorded
+from tests.rows_of_runs import FOLDER, RUNS, log_of, moved, pending, pod_of, recorded
 from tests.unit.test_answers import PLACES, spoil
 
 OTHERS = ("KF_PIPELINES_", "KFP_", "SIGHTLINE_", "KUBE", "SSL_CERT_FILE")
@@ -107,9 +107,9 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 def wait(server: KfpServer, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """What `submit --wait` does once the run is there."""
 
-    def run(run_id: str, records: Records | None = None) -> Said:
+    def run(run_id: str, records: Metadata | None = None) -> Said:
         capsys.readouterr()
-        records = records or Records(None, "SIGHTLINE_DATABASE_URL is not set")
+        records = records or Metadata(None, "SIGHTLINE_DATABASE_URL is not set")
         status = following.follow(connect(Access(host=server.url)), run_id, records)
         said = capsys.readouterr()
         return Said(status, said.out, said.err)
@@ -904,7 +904,7 @@ def test_in_the_second_in_which_a_run_ends_its_steps_are_looked_at_once_more(ser
 def test_a_database_that_is_gone_at_the_end_does_not_spoil_it(server, wait, database, tmp_path):
     run_id = put(server, recorded("the product's whole pipeline", DAY))
     (tmp_path / "cluster.db").write_text("no database any more, but some text of some length" * 100)
-    said = wait(run_id, Records(database))
+    said = wait(run_id, Metadata(database))
     assert said.status == 0
     assert "scores: in the UI, step evaluate, artifact scores (not from SQL: " in said.out
 
@@ -932,7 +932,7 @@ def test_a_reused_run_ends_with_the_scores_and_the_run_that_made_them(server, wa
     score(database, "maker", version, 0.625, parameters)
     score(database, "longer", version, 0.75, {**parameters, "epochs": 8})
     score(database, "other-split", version, 0.875, parameters, split="val")
-    said = wait(run_id, Records(database))
+    said = wait(run_id, Metadata(database))
     assert said.status == 0
     assert "nothing new: every step was reused" in said.out
     assert re.search(r"bbox_mAP\W+0\.625", said.out)
@@ -958,8 +958,8 @@ def score(
     for step in ("record", "train", "evaluate"):
         begin(database, run, step, parameters=parameters, code=(codes or {}).get(step, f"{step}-0123"))
         end_step(database, run, step, "done")
-    model = record_model(database, f"gs://b/{run}", "0" * 64, "best", run_id=run)
-    record_evaluation(
+    model = write_model(database, f"gs://b/{run}", "0" * 64, "best", run_id=run)
+    write_evaluation(
         database,
         run_id=run,
         model_id=model.id,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.settings import settings
+from sightline.settings import read_settings
 from tests.catalogued import make_first, write_code
 from tests.installed import install
 from tests.workspace import REPOSITORY, run_pipeline
@@ -39,19 +39,19 @@ PUBLISH_AND_RECORD = """
 import sys
 from pathlib import Path
 from sightline.publish.annotations import publish_annotations
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.record.record import record_dataset
-published = publish_annotations(settings(), Path(sys.argv[1]), "desk", "v0.1.0").outcome.record.commit
+published = publish_annotations(read_settings(), Path(sys.argv[1]), "desk", "v0.1.0").publication.row.commit
 record_dataset(sys.argv[2], "desk", "v0.1.0", str(published))
 """
 FETCH = """
 from sightline.services.versioning.datasets import find_dataset, pull_dataset
-from sightline.settings import settings
+from sightline.settings import read_settings
 import sightline.steps.train.fit, sightline.steps.evaluate.compare, sightline.steps.testing.run
 import sightline.tasks.detection.fit, sightline.tasks.detection.predict, sightline.tasks.classification.fit
 from sightline.tasks.detection.registry import register
 register()
-folder = pull_dataset(settings(), find_dataset(settings(), "desk", ""))
+folder = pull_dataset(read_settings(), find_dataset(read_settings(), "desk", ""))
 print(sum(path.is_file() for path in (folder / "images").rglob("*")))
 """
 
@@ -87,7 +87,7 @@ def test_versions_are_written_and_read_in_a_bucket_with_the_packages_of_each_ima
     assert installed.tags() == ["desk_ann_v0.1.0", "desk_train_v0.1.0"]
     monkeypatch.setenv("SIGHTLINE_VOLUME", str(tmp_path / "elsewhere"))
     assert int(image("train", FETCH)) == images
-    settings.cache_clear()
+    read_settings.cache_clear()
 
 
 def test_what_an_image_lacks_is_not_found(image: Callable[..., str]) -> None:

@@ -13,7 +13,7 @@ from sightline import errors
 from sightline.services.database.connection import connect
 from sightline.services.database.models import Step
 from sightline.services.database.runs import start_step
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.snapshot.start import Frozen, start_run
 from tests.installed import Installed, install
 from tests.live_code import append, copy_live, file_of
@@ -27,20 +27,20 @@ def installed(tmp_path, monkeypatch) -> Installed:
     """An installation that keeps one release per step, and more for thirty days."""
     monkeypatch.setenv("SIGHTLINE_KEEP_RELEASES", "1")
     here = install(tmp_path, monkeypatch)
-    copy_live(here.place.volume / "code")
+    copy_live(here.settings.volume / "code")
     return here
 
 
 def start(run: str, monkeypatch: pytest.MonkeyPatch) -> Frozen:
     """A run's snapshot step."""
     monkeypatch.setenv("SIGHTLINE_RUN", run)
-    settings.cache_clear()
+    read_settings.cache_clear()
     return start_run("desk", config=CONFIG, record_follows=False)
 
 
 def edit(installed: Installed, number: int) -> None:
     """A change that all steps see."""
-    append(installed.place.volume / "code", errors, f"# edit {number}")
+    append(installed.settings.volume / "code", errors, f"# edit {number}")
 
 
 def codes(frozen: Frozen) -> set[str]:
@@ -63,7 +63,7 @@ def releases(volume: Path) -> set[str]:
 
 def beat(installed: Installed, run: str, step: str, days_ago: float) -> None:
     """A step of the run that gave its last sign of life so many days ago."""
-    database = connect(installed.place.database_url.get_secret_value())
+    database = connect(installed.settings.database_url.get_secret_value())
     database.migrate()
     start_step(database, run, step, category="desk", code="", code_digest="", parameters={})
     when = datetime.now(UTC) - timedelta(days=days_ago)
@@ -82,7 +82,7 @@ def beat(installed: Installed, run: str, step: str, days_ago: float) -> None:
     ],
 )
 def test_the_releases_of_an_earlier_run_when_another_starts(installed, monkeypatch, days, last_beat, stays):
-    volume = installed.place.volume
+    volume = installed.settings.volume
     first = start("first", monkeypatch)
     assert set(json.loads((volume / "runs" / "first.json").read_text())["releases"]) == codes(first)
     let_pass(volume, days)
@@ -99,7 +99,7 @@ def test_the_releases_of_an_earlier_run_when_another_starts(installed, monkeypat
 @pytest.mark.slow
 def test_the_last_releases_stay_and_are_used_again_however_old(installed, monkeypatch):
     first = start("first", monkeypatch)
-    let_pass(installed.place.volume, 400)
+    let_pass(installed.settings.volume, 400)
     file = Path(first.train_code) / file_of(errors)
     made = file.stat().st_mtime_ns
     assert start("second", monkeypatch) == first
@@ -110,11 +110,11 @@ def test_the_last_releases_stay_and_are_used_again_however_old(installed, monkey
 @pytest.mark.slow
 def test_a_database_out_of_reach_removes_nothing_and_stops_nobody(installed, monkeypatch, caplog):
     first = start("first", monkeypatch)
-    let_pass(installed.place.volume, 400)
+    let_pass(installed.settings.volume, 400)
     edit(installed, 1)
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
     with closed_port() as port:
         monkeypatch.setenv("SIGHTLINE_DATABASE_URL", f"mysql+pymysql://nobody@127.0.0.1:{port}/none")
         second = start("second", monkeypatch)
-    assert releases(installed.place.volume) == codes(first) | codes(second)
+    assert releases(installed.settings.volume) == codes(first) | codes(second)
     assert "old releases stay for now" in caplog.text

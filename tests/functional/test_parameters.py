@@ -23,7 +23,7 @@ ADDED = (
     (COMPONENT, "    dataset: dsl.Output", "    note: str,\n"),
     (COMPONENT, "        dataset=dataset,", "        note=note,\n"),
     (FUNCTION, ") -> Recorded:", '    note: str = "",\n'),
-    (FUNCTION, "    with record_step(", '    raise SightlineError(f"record was told {note!r}")\n'),
+    (FUNCTION, "    with open_step(", '    raise SightlineError(f"record was told {note!r}")\n'),
 )
 """File, before which words of it, which line."""
 

@@ -25,7 +25,7 @@ from sightline.processes.progress import Progress
 from sightline.processes.threads import set_thread_environment
 from sightline.publish.annotations import publish_annotations
 from sightline.services.versioning.git import GitError, run_git
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.record.record import record_dataset
 from sightline.steps.snapshot.start import start_run
 from tests.functional.test_training import history, kill_in_mid_epoch, start, work_folder
@@ -186,14 +186,14 @@ def test_a_folder_of_each_format_is_published_and_exported_as_what_it_holds(inst
 def test_photographs_of_every_kind_are_published(installed, tmp_path):
     suffixes = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
     folder = make_labelme(tmp_path / "desk", [f"{suffix}.{suffix}" for suffix in suffixes])
-    published = publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    assert published.outcome.record.image_count == len(suffixes)
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert published.publication.row.image_count == len(suffixes)
     assert published.findings == ()
 
 
 def test_annotate_opens_a_copy_that_is_published_as_the_next_version(installed, tmp_path, monkeypatch):
     drawn = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, drawn, "desk", "v0.1.0")
+    publish_annotations(installed.settings, drawn, "desk", "v0.1.0")
     monkeypatch.setattr(annotate_command, "ENVIRONMENT", tmp_path / "environment")
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     renaming = 'text=$(sed s/plug/socket/ "$1/a.json") && echo "$text" > "$1/a.json"'
@@ -212,9 +212,9 @@ def test_annotate_opens_a_copy_that_is_published_as_the_next_version(installed, 
 def test_commits_have_the_author_of_the_settings(installed, tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_GIT_USER_NAME", "Ada")
     monkeypatch.setenv("SIGHTLINE_GIT_USER_EMAIL", "ada@example.com")
-    settings.cache_clear()
-    publish_annotations(settings(), make_labelme(tmp_path / "desk", ["a.png"]), "desk", "v0.1.0")
-    author = run("git", "-C", installed.place.dataset_repo, "log", "-1", "--format=%an <%ae>", "desk_ann_v0.1.0")
+    read_settings.cache_clear()
+    publish_annotations(read_settings(), make_labelme(tmp_path / "desk", ["a.png"]), "desk", "v0.1.0")
+    author = run("git", "-C", installed.settings.dataset_repo, "log", "-1", "--format=%an <%ae>", "desk_ann_v0.1.0")
     assert author.strip() == "Ada <ada@example.com>"
 
 
@@ -237,9 +237,9 @@ def record_run(tmp_path_factory) -> Run:
     drawn = make_labelme(folder / "desk", [f"{number}.png" for number in range(20)])
     annotate(drawn, "0.png", [box(), box("dot", 5, 5, 5, 5)])
     with pytest.MonkeyPatch.context() as environment:
-        place = install(folder / "workspace", environment).place
+        place = install(folder / "workspace", environment).settings
         publish_annotations(place, drawn, "desk", "v0.1.0")
-    settings.cache_clear()
+    read_settings.cache_clear()
     done = run_pipeline("--workspace", str(folder / "workspace"), "local", "--category", "desk", "--steps", "record")
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(folder / "workspace", done.stdout, json.loads((folder / "workspace" / "last_run.json").read_text()))
@@ -283,8 +283,8 @@ def test_a_workspace_holds_what_the_readme_lists(record_run):
 
 def test_a_run_takes_the_newest_annotation_version_unless_another_is_named(installed, tmp_path):
     for version in ("v0.9.0", "v0.10.0"):
-        publish_annotations(installed.place, make_labelme(tmp_path / version, [f"{version}.png"]), "desk", version)
-    (installed.place.volume / "code").symlink_to(REPOSITORY / "shared_volume")
+        publish_annotations(installed.settings, make_labelme(tmp_path / version, [f"{version}.png"]), "desk", version)
+    (installed.settings.volume / "code").symlink_to(REPOSITORY / "shared_volume")
 
     def chosen(version: str) -> tuple[str, str]:
         frozen = start_run("desk", version)
@@ -354,10 +354,10 @@ def installation(tmp_path_factory) -> Installation:
     folder = tmp_path_factory.mktemp("trained")
     drawn = make_labelme(folder / "drawn", [f"{number}.png" for number in range(16)])
     with pytest.MonkeyPatch.context() as environment:
-        place = install(folder / "here", environment).place
-        commit = publish_annotations(place, drawn, "plates", "v0.1.0").outcome.record.commit
+        place = install(folder / "here", environment).settings
+        commit = publish_annotations(place, drawn, "plates", "v0.1.0").publication.row.commit
         record_dataset("/nowhere/record-0", "plates", "v0.1.0", str(commit), {"seed": 1})
-    settings.cache_clear()
+    read_settings.cache_clear()
     return Installation(folder / "here", folder / "here" / "volume")
 
 

@@ -30,7 +30,7 @@ from sightline.services.storage.folder import UPLOADS
 from sightline.services.versioning.git import GitError
 from sightline.services.versioning.publication import Content, Outcome, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
-from sightline.settings import settings
+from sightline.settings import read_settings
 from tests.installed import BOTH, Installed, install, run, run_dvc
 from tests.make_labelme import HEIGHT, NAMES, WIDTH, annotate, box, files_in, make_image, make_labelme, tick
 from tests.ports import closed_port, silent_port
@@ -50,8 +50,8 @@ def plain(folder: Path) -> dict[str, bytes]:
 @BOTH
 def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    published = publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    assert published.outcome.new
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert published.publication.new
     assert installed.tags() == ["desk_ann_v0.1.0"]
     clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
     assert plain(clone / "annotations" / "desk") == files_in(folder)
@@ -59,7 +59,7 @@ def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
 
 def test_a_clone_has_a_default_remote_and_an_older_repository_gets_one_by_its_next_publication(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     clone = installed.clone_and_pull("main", "clone")
     assert run_dvc(clone, "config", "core.remote").strip() == "annotations"
     older = [line for line in (clone / ".dvc" / "config").read_text().splitlines() if line.split() != DEFAULT_REMOTE]
@@ -68,14 +68,14 @@ def test_a_clone_has_a_default_remote_and_an_older_repository_gets_one_by_its_ne
     run("git", "-C", str(clone), *person, "commit", "--quiet", "--all", "-m", "as before")
     run("git", "-C", str(clone), "push", "--quiet", "origin", "HEAD")
     annotate(folder, "new.png", [box("plug")])
-    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.2.0")
     assert run_dvc(installed.clone_and_pull("main", "later"), "config", "core.remote").strip() == "annotations"
 
 
 @BOTH
 def test_a_published_version_has_its_rows(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    row = publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.record
+    row = publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.row
     assert (row.tag, row.status, row.image_count, row.annotation_count) == ("desk_ann_v0.1.0", "published", 4, 6)
     assert f"{row.commit}\trefs/heads/main" in installed.refs()
     images = {image.pop("name"): image for image in installed.rows("images")["images"]}
@@ -91,7 +91,7 @@ def test_a_published_version_has_its_rows(installed, tmp_path):
 @BOTH
 def test_every_file_is_an_object_on_the_remote(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     stored = set(installed.stored())
     for data in files_in(folder).values():
         digest = hashlib.md5(data).hexdigest()
@@ -101,34 +101,34 @@ def test_every_file_is_an_object_on_the_remote(installed, tmp_path):
 @BOTH
 def test_the_same_content_again_writes_nothing(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    first = publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    first = publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     before = installed.state()
-    again = publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    assert not again.outcome.new
-    assert again.outcome.record == first.outcome.record
+    again = publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert not again.publication.new
+    assert again.publication.row == first.publication.row
     assert installed.state() == before
 
 
 @BOTH
 def test_a_version_never_changes_and_the_refusal_names_the_next(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     before = installed.state()
     annotate(folder, "e.png", [box()])
     (folder / "a.json").write_text((folder / "a.json").read_text().replace("plug", "socket"))
     with pytest.raises(VersionTakenError, match=r"v0\.1\.0 is already published .* publish as v0\.1\.1") as refused:
-        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert "other content: 2 added (e.json, e.png); 0 removed; 1 changed (a.json). Published" in str(refused.value)
     assert installed.state() == before
-    assert publish_annotations(installed.place, folder, "desk", "v0.1.1").outcome.record.image_count == 5
+    assert publish_annotations(installed.settings, folder, "desk", "v0.1.1").publication.row.image_count == 5
     assert installed.tags() == ["desk_ann_v0.1.0", "desk_ann_v0.1.1"]
 
 
 def test_the_users_folder_stays_as_it_is(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     before = with_times(folder)
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert with_times(folder) == before
     assert installed.left_behind() == []
 
@@ -137,11 +137,11 @@ def test_the_users_folder_stays_as_it_is(installed, tmp_path):
 def test_an_earlier_version_can_still_be_pulled_after_later_ones(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     first = files_in(folder)
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     (folder / "a.png").unlink()
     (folder / "a.json").unlink()
-    publish_annotations(installed.place, folder, "desk", "v0.2.0")
-    publish_annotations(installed.place, make_labelme(tmp_path / "plates", ["p.png"]), "plates", "v1.0.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.2.0")
+    publish_annotations(installed.settings, make_labelme(tmp_path / "plates", ["p.png"]), "plates", "v1.0.0")
     assert plain(installed.clone_and_pull("desk_ann_v0.1.0", "old") / "annotations" / "desk") == first
 
 
@@ -153,7 +153,7 @@ def test_an_image_embedded_in_the_json_is_dropped_and_paths_are_made_portable(in
     document.unlink()
     # A byte order mark, as Windows programs write it.
     (folder / "a.json").write_text(json.dumps(content), encoding="utf-8-sig")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     pulled = installed.clone_and_pull("desk_ann_v0.1.0", "clone") / "annotations" / "desk"
     assert json.loads((pulled / "a.json").read_text()) == content | {"imageData": None, "imagePath": "images/a.png"}
     assert (pulled / "images" / "a.png").read_bytes() == (folder / "images" / "a.png").read_bytes()
@@ -162,14 +162,14 @@ def test_an_image_embedded_in_the_json_is_dropped_and_paths_are_made_portable(in
 def test_an_image_without_json_is_left_out_and_counted(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
     make_image(folder / "later.png")
-    published = publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    assert (published.left_out, published.outcome.record.image_count) == (1, 4)
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert (published.left_out, published.publication.row.image_count) == (1, 4)
 
 
 @pytest.mark.slow
 def test_an_installation_may_lie_in_a_folder_with_a_space(tmp_path, monkeypatch):
     installed = install(tmp_path / "my office", monkeypatch)
-    publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+    publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
     assert plain(clone / "annotations" / "desk") == files_in(tmp_path / "desk")
 
@@ -177,21 +177,21 @@ def test_an_installation_may_lie_in_a_folder_with_a_space(tmp_path, monkeypatch)
 def test_a_path_that_dvc_cannot_write_down_is_refused(tmp_path, monkeypatch):
     installed = install(tmp_path / "büro", monkeypatch)
     with pytest.raises(SightlineError, match=r"SIGHTLINE_STORAGE is file:///.*büro/storage: .* ASCII"):
-        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+        publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert nothing_is_there(installed)
 
 
 def test_of_many_differences_ten_are_named_and_the_next_version_is_really_free(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    publish_annotations(installed.place, folder, "desk", "v0.1.1")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.1")
     claim_version(services(installed).database, "desk", "annotation", "v0.1.2", "somebody")
-    run("git", "-C", installed.place.dataset_repo, "tag", "desk_ann_v0.1.3", "desk_ann_v0.1.0")
+    run("git", "-C", installed.settings.dataset_repo, "tag", "desk_ann_v0.1.3", "desk_ann_v0.1.0")
     make_labelme(folder, [f"new {index:02}.png" for index in range(6)])
     (folder / "a.png").unlink()
     (folder / "a.json").unlink()
     with pytest.raises(VersionTakenError) as refused:
-        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     said = str(refused.value)
     assert "12 added (new 00.json, new 00.png, new 01.json, " in said
     assert "new 04.png and 2 more); 2 removed (a.json, a.png); 0 changed." in said
@@ -201,7 +201,7 @@ def test_of_many_differences_ten_are_named_and_the_next_version_is_really_free(i
 
 def interrupt(installed: Installed, folder: Path, version: str) -> None:
     """What an attempt leaves that dies between its tag and its rows."""
-    publish_annotations(installed.place, folder, "desk", version)
+    publish_annotations(installed.settings, folder, "desk", version)
     database = services(installed).database
     database.write(
         lambda session: [session.execute(sqlalchemy.delete(table)) for table in (ImageTable, Finding, Version)]
@@ -214,7 +214,7 @@ def test_a_tag_without_rows_gets_them_from_the_same_content(installed, tmp_path)
     folder = make_labelme(tmp_path / "desk")
     interrupt(installed, folder, "v0.1.0")
     before = installed.refs()
-    published = publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication
     assert (published.new, published.record.image_count) == (True, 4)
     assert installed.refs() == before
 
@@ -227,7 +227,7 @@ def test_a_tag_without_rows_refuses_other_content(installed, tmp_path):
     before = installed.state()
     annotate(folder, "e.png", [box()])
     with pytest.raises(VersionTakenError, match=r"interrupted.*2 added \(e\.json, e\.png\).*publish as v0\.1\.1"):
-        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert installed.state() == before
 
 
@@ -271,39 +271,39 @@ def test_a_claim_that_was_lost_while_building_publishes_nothing(installed, tmp_p
 @pytest.mark.slow
 def test_what_a_killed_push_left_in_the_repository_is_removed(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    bare = Path(installed.place.dataset_repo)
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    bare = Path(installed.settings.dataset_repo)
     quarantine = bare / "objects" / "tmp_objdir-incoming-AbCdEf"
     quarantine.mkdir()
     locks = [bare / "refs" / "heads" / "main.lock", bare / "packed-refs.lock"]
     for lock in locks:
         lock.touch()
-    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.2.0")
     assert [path for path in (quarantine, *locks) if path.exists()] == []
     assert installed.tags() == ["desk_ann_v0.1.0", "desk_ann_v0.2.0"]
 
 
 def test_what_a_killed_upload_left_half_written_is_removed(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     part = tmp_path / "storage" / UPLOADS / "files-dead" / "0"
     part.parent.mkdir()
     part.touch()
     part.parent.with_name(f"files-dead{HELD}").touch()
-    publish_annotations(installed.place, folder, "desk", "v0.2.0")
+    publish_annotations(installed.settings, folder, "desk", "v0.2.0")
     assert not part.exists()
 
 
 def test_a_push_that_the_repository_refuses_is_not_tried_again(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")
-    publish_annotations(installed.place, folder, "desk", "v0.1.0")
-    hook = Path(installed.place.dataset_repo) / "hooks" / "pre-receive"
+    publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    hook = Path(installed.settings.dataset_repo) / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho asked >> asked; echo 'only on weekdays' >&2; exit 1\n")
     hook.chmod(0o755)
     with pytest.raises(GitError, match="only on weekdays"):
-        publish_annotations(installed.place, folder, "desk", "v0.2.0")
-    assert (Path(installed.place.dataset_repo) / "asked").read_text() == "asked\n"
+        publish_annotations(installed.settings, folder, "desk", "v0.2.0")
+    assert (Path(installed.settings.dataset_repo) / "asked").read_text() == "asked\n"
     assert installed.tags() == ["desk_ann_v0.1.0"]
     assert {row["version"] for row in installed.rows("versions")["versions"]} == {"v0.1.0"}
 
@@ -313,22 +313,22 @@ def test_a_repository_that_never_answers_is_given_up_at_the_deadline(installed, 
     monkeypatch.setenv("SIGHTLINE_TIMEOUT", "1")
     with silent_port() as port:
         monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://127.0.0.1:{port}/dataset.git")
-        settings.cache_clear()
+        read_settings.cache_clear()
         with pytest.raises(GitError, match=r"git .*127\.0\.0\.1.*SIGHTLINE_DATASET_REPO"):
-            publish_annotations(settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+            publish_annotations(read_settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert (installed.stored(), installed.published(), installed.left_behind()) == ({}, [], [])
 
 
 def services(installed: Installed) -> Services:
-    database = connect(installed.place.database_url.get_secret_value())
+    database = connect(installed.settings.database_url.get_secret_value())
     database.migrate()
-    return Services(DatasetRepo.of(installed.place), open_storage(installed.place.storage), database)
+    return Services(DatasetRepo.of(installed.settings), open_storage(installed.settings.storage), database)
 
 
 @pytest.mark.slow
 def test_two_new_categories_at_the_same_time_both_arrive(installed, tmp_path):
     """The second is published while the first is being built, so the first's push is overtaken."""
-    place = installed.place
+    place = installed.settings
 
     def build(target: Path) -> Content:
         publish_annotations(place, make_labelme(tmp_path / "plates", ["p.png"]), "plates", "v0.1.0")
@@ -392,7 +392,7 @@ def test_a_folder_that_cannot_be_used_is_refused_and_nothing_is_written(installe
     spoil(folder)
     before = with_times(folder)
     with pytest.raises(SightlineError, match=says):
-        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert with_times(folder) == before
     assert nothing_is_there(installed)
 
@@ -410,13 +410,13 @@ def test_a_folder_that_cannot_be_used_is_refused_and_nothing_is_written(installe
 )
 def test_a_malformed_name_is_refused_and_nothing_is_written(installed, tmp_path, category, version, says):
     with pytest.raises(SightlineError, match=says):
-        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), category, version)
+        publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), category, version)
     assert nothing_is_there(installed)
 
 
 def test_a_folder_that_does_not_exist_is_named(installed, tmp_path):
     with pytest.raises(SightlineError, match=r"absent: there is no such folder"):
-        publish_annotations(installed.place, tmp_path / "absent", "desk", "v0.1.0")
+        publish_annotations(installed.settings, tmp_path / "absent", "desk", "v0.1.0")
     assert nothing_is_there(installed)
 
 
@@ -425,7 +425,7 @@ def test_at_most_ten_bad_files_are_listed_and_the_rest_counted(installed, tmp_pa
     for path in folder.glob("*.png"):
         path.unlink()
     with pytest.raises(SightlineError, match=r"missing_image \(13\)(?s:.*)00\.json(?s:.*)and 3 more") as refused:
-        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert "10.json" not in str(refused.value)
 
 
@@ -436,7 +436,7 @@ def test_an_unreachable_database_is_named_with_the_time_spent_and_nothing_is_wri
         installed = install(tmp_path, monkeypatch, database=secret)
         told = rf"127\.0\.0\.1:{port}/sightline could not be reached: tried for"
         with pytest.raises(SightlineError, match=told) as refused:
-            publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+            publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert "hush" not in str(refused.value)
     assert installed.stored() == {}
     assert not (tmp_path / "dataset.git").exists()
@@ -449,14 +449,14 @@ def test_an_unreachable_bucket_is_named_with_the_time_spent_and_nothing_is_writt
     with closed_port() as port:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
         with pytest.raises(SightlineError, match=r"gs://nobody/there.* could not be reached: .* for \d+ s"):
-            publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+            publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert (installed.refs(), installed.published(), installed.left_behind()) == ([], [], [])
 
 
 def test_a_bucket_that_does_not_exist_is_named(tmp_path, monkeypatch, gcs_emulator):
     installed = install(tmp_path, monkeypatch, storage="gs://nobody/there")
     with pytest.raises(SightlineError, match=r"no bucket gs://nobody"):
-        publish_annotations(installed.place, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+        publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert (installed.refs(), installed.published(), installed.left_behind()) == ([], [], [])
 
 
@@ -464,9 +464,9 @@ def test_a_repository_out_of_reach_is_named_without_its_password(tmp_path, monke
     installed = install(tmp_path, monkeypatch)
     with closed_port() as port:
         monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"http://cv:hush@127.0.0.1:{port}/dataset.git")
-        settings.cache_clear()
+        read_settings.cache_clear()
         with pytest.raises(SightlineError, match=r"git .* failed .*127\.0\.0\.1.*SIGHTLINE_DATASET_REPO") as refused:
-            publish_annotations(settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+            publish_annotations(read_settings(), make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     assert "hush" not in str(refused.value)
     assert (installed.stored(), installed.published(), installed.left_behind()) == ({}, [], [])
 
@@ -476,17 +476,17 @@ def test_after_a_failed_attempt_the_same_command_publishes(tmp_path, monkeypatch
     folder = make_labelme(tmp_path / "desk")
     (tmp_path / "storage").write_text("a file where the storage's folder should be")
     with pytest.raises(SightlineError):
-        publish_annotations(installed.place, folder, "desk", "v0.1.0")
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert (installed.refs(), installed.published(), installed.left_behind()) == ([], [], [])
     (tmp_path / "storage").unlink()
-    assert publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.new
+    assert publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.new
     assert installed.published() == [("desk", "annotation", "v0.1.0")]
 
 
 def nothing_is_there(installed: Installed) -> bool:
     """Neither files nor tags nor rows nor leftovers."""
     assert installed.stored() == {}
-    assert not Path(installed.place.dataset_repo).exists() or installed.refs() == []
+    assert not Path(installed.settings.dataset_repo).exists() or installed.refs() == []
     assert list(itertools.chain(*installed.rows().values())) == []
     assert installed.left_behind() == []
     return True
@@ -504,13 +504,13 @@ def flagged(folder: Path) -> Path:
 
 
 def write_recipe(installed: Installed, category: str, recipe: dict[str, object]) -> None:
-    path = installed.place.volume / "code" / "custom" / "recipes" / f"{category}.yaml"
+    path = installed.settings.volume / "code" / "custom" / "recipes" / f"{category}.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(recipe))
 
 
 def test_flags_that_name_no_class_or_several_are_told_and_their_images_left_out(installed, tmp_path):
-    published = publish_annotations(installed.place, flagged(tmp_path / "pets"), "pets", "v0.1.0")
+    published = publish_annotations(installed.settings, flagged(tmp_path / "pets"), "pets", "v0.1.0")
     assert [(str(found.code), found.file, str(found.outcome)) for found in published.findings] == [
         ("image_without_class", "none.json", "drop"),
         ("image_of_several_classes", "two.json", "drop"),
@@ -526,22 +526,22 @@ def test_flags_that_the_policy_does_not_let_pass_stop_the_publication(installed,
         write_recipe(installed, "pets", {"policy": policy})
         policy = {}
     with pytest.raises(FindingsError, match=rf"(?s)1 findings forbid it, {code} \(1\).*Nothing was published"):
-        publish_annotations(installed.place, flagged(tmp_path / "pets"), "pets", "v0.1.0", policy=policy)
+        publish_annotations(installed.settings, flagged(tmp_path / "pets"), "pets", "v0.1.0", policy=policy)
     assert installed.published() == []
 
 
 def test_flags_that_the_recipe_calls_alike_are_one_class_and_unwanted_ones_are_none(installed, tmp_path):
     write_recipe(installed, "pets", {"label_map": {"dog": "cat"}, "valid_labels": ["cat"]})
     tick(tmp_path / "pets", "bird.png", "bird")
-    published = publish_annotations(installed.place, flagged(tmp_path / "pets"), "pets", "v0.1.0")
+    published = publish_annotations(installed.settings, flagged(tmp_path / "pets"), "pets", "v0.1.0")
     assert [str(found.code) for found in published.findings] == ["image_without_class"]
-    assert published.outcome.record.image_count == 4
+    assert published.publication.row.image_count == 4
 
 
 def test_a_set_in_which_no_image_has_one_class_says_why(installed, tmp_path):
     tick(tmp_path / "pets", "two.png", "cat", "dog")
     with pytest.raises(SightlineError, match=r"(?s)no image has one flag .*two\.json.*image_of_several_classes"):
-        publish_annotations(installed.place, tmp_path / "pets", "pets", "v0.1.0")
+        publish_annotations(installed.settings, tmp_path / "pets", "pets", "v0.1.0")
 
 
 @pytest.mark.parametrize(("task", "hinted"), [("", True), ("detection", False)])

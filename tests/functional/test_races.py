@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sightline.publish.annotations import publish_annotations
-from sightline.settings import settings
+from sightline.settings import read_settings
 from tests.functional.test_killed_publication import fetch_all
 from tests.installed import BOTH, Installed, run
 from tests.make_labelme import annotate, box
@@ -18,7 +18,7 @@ VERSION = "v0.1.0"
 
 
 def publish(folder: Path, category: str, version: str) -> bool:
-    return publish_annotations(settings(), folder, category, version).outcome.new
+    return publish_annotations(read_settings(), folder, category, version).publication.new
 
 
 def at_once(calls: list[tuple[Any, ...]]) -> list[Answer]:
@@ -43,11 +43,11 @@ def require_all_landed(installed: Installed, expected: list[tuple[str, str]]) ->
         (category, version, "published") for category, version in expected
     )
     assert installed.tags() == sorted(f"{category}_ann_{version}" for category, version in expected)
-    history = run("git", "-C", installed.place.dataset_repo, "log", "--format=%H", "main").splitlines()
+    history = run("git", "-C", installed.settings.dataset_repo, "log", "--format=%H", "main").splitlines()
     assert sorted(history) == sorted(str(row["commit"]) for row in rows)
     clone = installed.folder / "clone"
-    run("git", "clone", "--quiet", installed.place.dataset_repo, str(clone))
-    result_of(fetch_all, clone, installed.place.storage.startswith("gs://"))
+    run("git", "clone", "--quiet", installed.settings.dataset_repo, str(clone))
+    result_of(fetch_all, clone, installed.settings.storage.startswith("gs://"))
     fetched = {path.parent.name + path.name for path in (clone / ".dvc" / "cache").glob("files/md5/*/*")}
     assert {str(row["digest"]) for row in rows} <= fetched
     for row in rows:

@@ -18,7 +18,7 @@ from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset, pull_dataset
 from sightline.services.versioning.description import FILE, read_description
 from sightline.services.versioning.shards import unpack
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.record.record import Recorded, record_dataset
 from tests.installed import BOTH, Installed, install, run
 from tests.make_labelme import annotate, box, files_in, make_labelme
@@ -44,7 +44,7 @@ def published(installed: Installed, folder: Path) -> str:
     """Publish 20 images as desk v0.1.0, with one shape that cannot be used; returns the commit."""
     make_labelme(folder, NAMES)
     annotate(folder, "office/9.png", [box(), box("dot", 5, 5, 5, 5)])
-    return str(publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.record.commit)
+    return str(publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.row.commit)
 
 
 def record(code: Path, commit: str) -> Recorded:
@@ -108,7 +108,7 @@ def test_another_machine_reuses_the_version_too(installed, tmp_path, code, monke
     first = record(code, commit)
     before = installed.refs()
     monkeypatch.setenv("SIGHTLINE_VOLUME", str(tmp_path / "elsewhere"))
-    settings.cache_clear()
+    read_settings.cache_clear()
     assert record(code, commit).dataset == first.dataset
     assert installed.refs() == before
     assert len(list((tmp_path / "elsewhere" / "datasets").iterdir())) == 1
@@ -118,7 +118,7 @@ def test_another_machine_reuses_the_version_too(installed, tmp_path, code, monke
 def test_the_pulled_folder_is_what_steps_read(installed, tmp_path, code):
     folder = tmp_path / "desk"
     recorded = record(code, published(installed, folder))
-    dataset_dir = pull_dataset(installed.place, recorded.dataset)
+    dataset_dir = pull_dataset(installed.settings, recorded.dataset)
     description = json.loads((dataset_dir / "dataset.json").read_text())
     assert [description[key] for key in ("category", "version", "annotation_version", "classes")] == [
         "desk",
@@ -137,7 +137,7 @@ def test_the_pulled_folder_is_what_steps_read(installed, tmp_path, code):
             ).read_bytes()
             seen.append(image["file_name"])
     assert sorted(seen) == sorted(NAMES)
-    assert find_dataset(installed.place, "desk", "") == recorded.dataset
+    assert find_dataset(installed.settings, "desk", "") == recorded.dataset
     assert installed.left_behind() == []
 
 
@@ -149,7 +149,8 @@ def test_another_recipe_makes_the_next_free_version_and_keeps_the_first(installe
     assert (second.dataset.version, second.dataset.tag) == ("v0.1.1", "desk_train_v0.1.1")
     assert second.dataset.digest != first.dataset.digest
     assert (
-        json.loads((pull_dataset(installed.place, second.dataset) / "dataset.json").read_text())["version"] == "v0.1.1"
+        json.loads((pull_dataset(installed.settings, second.dataset) / "dataset.json").read_text())["version"]
+        == "v0.1.1"
     )
     (code / "configs" / "categories" / "desk.yaml").unlink()
     assert record(code, commit).dataset == first.dataset
@@ -160,7 +161,7 @@ def test_another_recipe_makes_the_next_free_version_and_keeps_the_first(installe
 def test_the_recipe_renames_and_chooses_labels(installed, tmp_path, code):
     commit = published(installed, tmp_path / "desk")
     use_recipe(code, label_map={"switch": "device"}, valid_labels=["device"])
-    dataset_dir = pull_dataset(installed.place, record(code, commit).dataset)
+    dataset_dir = pull_dataset(installed.settings, record(code, commit).dataset)
     description = json.loads((dataset_dir / "dataset.json").read_text())
     assert description["classes"] == ["device"]
     assert description["recipe"]["label_map"] == {"switch": "device"}
@@ -183,7 +184,7 @@ def test_counts_recipe_and_findings_are_the_same_in_sql_dataset_and_storage(inst
     make_labelme(folder, NAMES)
     annotate(folder, "office/9.png", [box(), box("dot", 5, 5, 5, 5)])
     (folder / "office" / "8.json").unlink()
-    commit = str(publish_annotations(installed.place, folder, "desk", "v0.1.0").outcome.record.commit)
+    commit = str(publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.row.commit)
     (code / "configs" / "categories" / "desk").mkdir()
     (code / "configs" / "categories" / "desk" / "mirror.py").write_text(MIRROR)
     (code / "configs" / "categories" / "desk" / "splits.csv").write_text("kitchen/0.png,test\n")
@@ -192,15 +193,15 @@ def test_counts_recipe_and_findings_are_the_same_in_sql_dataset_and_storage(inst
         code, plugin=plugin, split_file="splits.csv", label_map={"switch": "device"}, policy={"zero_area": "drop"}
     )
     recorded = record(code, commit)
-    database = connect(installed.place.database_url.get_secret_value())
+    database = connect(installed.settings.database_url.get_secret_value())
     annotations, dataset = (list_versions(database, "desk", kind)[0] for kind in ("annotation", "dataset"))
     stages = [asdict(stage) for stage in list_stages(database, dataset.id)]
-    dataset_dir = pull_dataset(installed.place, recorded.dataset)
+    dataset_dir = pull_dataset(installed.settings, recorded.dataset)
     assert (stages[0]["images_before"], stages[-1]["images_after"]) == (19, 19)
     assert {stage["name"]: stage["annotations_after"] for stage in stages}["plugin"] == 28
     assert json.loads((dataset_dir / "dataset.json").read_bytes())["stages"] == stages
     assert json.loads((dataset_dir / "statistics.json").read_bytes())["stages"] == stages
-    uploaded = open_storage(installed.place.storage).read_bytes("results/desk/v0.1.0/run-1/record/statistics.json")
+    uploaded = open_storage(installed.settings.storage).read_bytes("results/desk/v0.1.0/run-1/record/statistics.json")
     assert uploaded == (dataset_dir / "statistics.json").read_bytes()
     sha256 = hashlib.sha256(MIRROR.encode()).hexdigest()
     expected = {
@@ -286,10 +287,10 @@ def test_a_tag_that_was_moved_is_refused_whatever_the_run_saw(installed, tmp_pat
     commit = published(installed, tmp_path / "desk")
     other = str(
         publish_annotations(
-            installed.place, make_labelme(tmp_path / "more", ["z.png"]), "desk", "v0.2.0"
-        ).outcome.record.commit
+            installed.settings, make_labelme(tmp_path / "more", ["z.png"]), "desk", "v0.2.0"
+        ).publication.row.commit
     )
-    run("git", "-C", installed.place.dataset_repo, "tag", "--force", "desk_ann_v0.1.0", other)
+    run("git", "-C", installed.settings.dataset_repo, "tag", "--force", "desk_ann_v0.1.0", other)
     before = installed.state()
     for seen in (commit, other):
         with pytest.raises(

@@ -27,7 +27,7 @@ def code(tmp_path) -> Path:
 
 
 def published(installed: Installed, folder: Path, version: str) -> str:
-    return str(publish_annotations(installed.place, folder, "desk", version).outcome.record.commit)
+    return str(publish_annotations(installed.settings, folder, "desk", version).publication.row.commit)
 
 
 def record(installed: Installed, code: Path, version: str, **recipe) -> Recorded:

@@ -19,7 +19,7 @@ from components.evaluate.component import evaluate
 from components.train.component import train
 from sightline.references import DatasetReference
 from sightline.services.database.connection import connect
-from sightline.services.database.runs import StepRecord, find_step
+from sightline.services.database.runs import StepRow, find_step
 from sightline.services.database.versions import find_version
 from sightline.steps.train.report import render_training_report
 from tests.executor import executor_command
@@ -68,7 +68,7 @@ class Started:
         """Wait for the end; the whole log."""
         return self.process.communicate(timeout=WAIT_SECONDS)[0]
 
-    def record(self) -> StepRecord:
+    def record(self) -> StepRow:
         """What SQL says of the step."""
         database = connect(f"sqlite:///{self.here.folder / 'sightline.db'}")
         found = find_step(database, self.here.volume.name, self.step)
@@ -207,7 +207,7 @@ BaseModel._run_forward = small_only
 """A model that has no room for more than some images at a time."""
 
 
-def kinds(record: StepRecord) -> list[str]:
+def kinds(record: StepRow) -> list[str]:
     return [event.kind for event in record.events]
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from sightline.models.bundle import WEIGHTS, write_bundle
-from sightline.models.store import find_bundle, store_bundle, write_bundle_record
+from sightline.models.store import find_bundle, store_bundle, write_bundle_facts
 from sightline.services.storage.access import fetch, open_storage
 from sightline.services.storage.base import (
     BadKeyError,
@@ -491,5 +491,5 @@ def test_a_model_is_stored_once_and_a_damaged_one_is_put_right(storage: Storage,
     assert store_bundle(storage, tmp_path / "best", digest) == uri
     assert storage.read_bytes(f"models/{digest}/{WEIGHTS}") == data
     record = "results/desk/v0.1.0/run-1/train/best"
-    write_bundle_record(storage, record, digest, {})
+    write_bundle_facts(storage, record, digest, {})
     assert find_bundle(storage.uri(record)) == find_bundle(storage.uri(f"{record}.json")) == uri

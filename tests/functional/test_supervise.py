@@ -35,7 +35,7 @@ def child_finds_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would have been written to SQL."""
     found: list[Any] = []
-    monkeypatch.setattr(supervise, "_record_failure", lambda *given: found.append(given))
+    monkeypatch.setattr(supervise, "_write_failure", lambda *given: found.append(given))
     return found
 
 
@@ -124,10 +124,10 @@ run_step(Step("train", "train-0", "desk"), sleep, sys.argv[1])
 UNWATCHED = """
 import os, sys
 from pathlib import Path
-from sightline.services.runs.step_record import record_step
-from sightline.settings import settings
+from sightline.services.runs.running_step import open_step
+from sightline.settings import read_settings
 from tests.child_work import sleep
-with record_step(settings(), "train", "train-0", "desk"):
+with open_step(read_settings(), "train", "train-0", "desk"):
     sleep(sys.argv[1])
 """
 

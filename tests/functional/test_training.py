@@ -22,10 +22,10 @@ EPOCHS = 3
 TRAIN = """
 import json, sys
 from sightline.services.versioning.datasets import find_dataset
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.train.start import train_model
 overrides = {"num_workers": 0, "val_interval": 1} | json.loads(sys.argv[1])
-dataset = find_dataset(settings(), "plates", "").to_text()
+dataset = find_dataset(read_settings(), "plates", "").to_text()
 result = train_model(sys.argv[2], dataset, "mask_rcnn_r18_small", overrides, int(sys.argv[3]))
 print(json.dumps(result.model.to_json()))
 """

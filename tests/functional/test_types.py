@@ -7,8 +7,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 
+from sightline.errors import ConfigError
 from sightline.models.config import load_config
-from sightline.models.overrides import ConfigError
 from sightline.steps.train.types import types_known
 from sightline.tasks.detection.registry import register
 from tests.workspace import REPOSITORY

@@ -14,7 +14,7 @@ from sightline.errors import SightlineError
 from sightline.services.versioning import datasets
 from sightline.services.versioning.datasets import find_dataset, pull_dataset
 from sightline.services.versioning.unpacked import STAMPS, file_names
-from sightline.settings import settings
+from sightline.settings import read_settings
 from tests.catalogued import OLD_SET, make_first, write_code
 from tests.installed import Installed, install
 
@@ -28,9 +28,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     with pytest.MonkeyPatch.context() as environment:
         installed = install(folder / "here", environment)
         make_first(folder / "labelme")
-        commit = publish_annotations(installed.place, folder / "labelme", "desk", "v0.1.0").outcome.record.commit
+        commit = publish_annotations(installed.settings, folder / "labelme", "desk", "v0.1.0").publication.row.commit
         record_dataset(write_code(folder, 0), "desk", "v0.1.0", str(commit))
-    settings.cache_clear()
+    read_settings.cache_clear()
     yield installed
 
 
@@ -43,7 +43,7 @@ def unpacked(recorded: Installed) -> Path:
 
 
 def pull(installed: Installed) -> Path:
-    return pull_dataset(installed.place, find_dataset(installed.place, "desk", "v0.1.0"))
+    return pull_dataset(installed.settings, find_dataset(installed.settings, "desk", "v0.1.0"))
 
 
 def kept(folder: Path) -> list[Path]:
@@ -141,10 +141,10 @@ def test_verify_full_compares_every_unpacked_file_and_repair_mends_it(recorded, 
     (unpacked / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     os.utime(unpacked / name, ns=(found.st_atime_ns, found.st_mtime_ns))
     assert pull(recorded) == unpacked, "of the same size and time: only a look at everything finds it"
-    seen = verify_versions(recorded.place, full=True)
+    seen = verify_versions(recorded.settings, full=True)
     (problem,) = next(one for one in seen.versions if one.tag == OLD_SET).problems
     assert (problem.trouble, problem.files) == ("copy-differs", (name,))
     assert contents(unpacked) != right, "verifying changes nothing"
-    assert [deed.done for deed in repair_versions(recorded.place, seen)] == [True]
+    assert [deed.done for deed in repair_versions(recorded.settings, seen)] == [True]
     assert contents(unpacked) == right
-    assert verify_versions(recorded.place, full=True).ok
+    assert verify_versions(recorded.settings, full=True).ok

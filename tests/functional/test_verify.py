@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 
 from sightline.catalogue import verification
-from sightline.catalogue.history import open_history
+from sightline.catalogue.git_tags import open_git_tags
 from sightline.catalogue.listing import State
 from sightline.catalogue.repair import repair_versions
 from sightline.catalogue.verification import Verification, verify_versions
@@ -23,7 +23,7 @@ from sightline.services.database.models import Finding, Image, Stage, Version
 from sightline.services.database.versions import claim_version, list_images
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.claims import name_owner
-from sightline.settings import settings
+from sightline.settings import read_settings
 from tests.catalogued import ALL, NEW, NEW_SET, OLD, OLD_SET, fill, name_of, overwrite
 from tests.installed import Installed, install, run
 from tests.make_labelme import files_in, make_labelme
@@ -47,7 +47,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
     folder = tmp_path_factory.mktemp("catalogued")
     with pytest.MonkeyPatch.context() as environment:
         fill(install(folder / "here", environment), folder)
-    settings.cache_clear()
+    read_settings.cache_clear()
     shutil.copytree(folder / "here", folder / "copy", symlinks=True)
     yield Pristine(folder / "here", folder / "copy")
 
@@ -56,14 +56,14 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pristine]:
 def catalogued(pristine: Pristine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
     """Two annotation versions and two dataset versions in folders and SQLite."""
     yield pristine.restored(monkeypatch)
-    settings.cache_clear()
+    read_settings.cache_clear()
 
 
 @pytest.fixture
 def in_the_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, mariadb_url: str) -> Iterator[Installed]:
     """The same in the Cloud Storage emulator and MariaDB."""
     yield fill(install(tmp_path / "here", monkeypatch, f"gs://{bucket}/team", mariadb_url), tmp_path)
-    settings.cache_clear()
+    read_settings.cache_clear()
 
 
 def troubles(found: Verification) -> dict[str, list[str]]:
@@ -72,12 +72,12 @@ def troubles(found: Verification) -> dict[str, list[str]]:
 
 
 def verified(installed: Installed, full: bool = False) -> Verification:
-    return verify_versions(installed.place, full=full)
+    return verify_versions(installed.settings, full=full)
 
 
 def mended(installed: Installed) -> Verification:
     """What a verification finds after a repair."""
-    deeds = repair_versions(installed.place, verified(installed, full=True))
+    deeds = repair_versions(installed.settings, verified(installed, full=True))
     assert [deed for deed in deeds if not deed.done] == []
     return verified(installed, full=True)
 
@@ -97,13 +97,13 @@ def key_of(installed: Installed, tag: str, name: str) -> str:
     kind = "annotations" if "_ann_" in tag else "datasets"
     clone = installed.folder / "for-keys"
     shutil.rmtree(clone, ignore_errors=True)
-    run("git", "clone", "--quiet", "--branch", tag, installed.place.dataset_repo, str(clone))
+    run("git", "clone", "--quiet", "--branch", tag, installed.settings.dataset_repo, str(clone))
     pointer = (clone / kind / "desk.dvc").read_text()
     digest = next(line.split()[-1] for line in pointer.splitlines() if "md5:" in line)
     if name:
         import json
 
-        listing = json.loads(open_storage(installed.place.storage).read_bytes(object_key(kind, digest)))
+        listing = json.loads(open_storage(installed.settings.storage).read_bytes(object_key(kind, digest)))
         digest = next(entry["md5"] for entry in listing if entry["relpath"] == name)
     return object_key(kind, digest)
 
@@ -113,19 +113,19 @@ def object_key(kind: str, digest: str) -> str:
 
 
 def delete_image(installed: Installed) -> None:
-    open_storage(installed.place.storage).delete(key_of(installed, NEW, "new.png"))
+    open_storage(installed.settings.storage).delete(key_of(installed, NEW, "new.png"))
 
 
 def delete_document(installed: Installed) -> None:
-    open_storage(installed.place.storage).delete(key_of(installed, NEW, "new.json"))
+    open_storage(installed.settings.storage).delete(key_of(installed, NEW, "new.json"))
 
 
 def delete_listing(installed: Installed) -> None:
-    open_storage(installed.place.storage).delete(key_of(installed, OLD, ""))
+    open_storage(installed.settings.storage).delete(key_of(installed, OLD, ""))
 
 
 def change_stored(installed: Installed, key: str, change: Callable[[bytes], bytes]) -> None:
-    storage = open_storage(installed.place.storage)
+    storage = open_storage(installed.settings.storage)
     storage.write_bytes(key, change(storage.read_bytes(key)))
 
 
@@ -154,15 +154,15 @@ def flip_image(installed: Installed) -> None:
 
 
 def delete_tag(installed: Installed) -> None:
-    run("git", "-C", installed.place.dataset_repo, "tag", "--delete", NEW_SET)
+    run("git", "-C", installed.settings.dataset_repo, "tag", "--delete", NEW_SET)
 
 
 def move_tag(installed: Installed) -> None:
-    run("git", "-C", installed.place.dataset_repo, "tag", "--force", NEW_SET, f"{OLD_SET}^{{}}")
+    run("git", "-C", installed.settings.dataset_repo, "tag", "--force", NEW_SET, f"{OLD_SET}^{{}}")
 
 
 def write_sql(installed: Installed, *statements: sqlalchemy.Executable) -> None:
-    database = connect(installed.place.database_url.get_secret_value())
+    database = connect(installed.settings.database_url.get_secret_value())
     with database.engine.execution_options(sightline_writes=True).begin() as connection:
         for statement in statements:
             connection.execute(statement)
@@ -219,7 +219,7 @@ def forget_parent(installed: Installed) -> None:
 
 
 def leave_a_claim(installed: Installed) -> None:
-    database = connect(installed.place.database_url.get_secret_value())
+    database = connect(installed.settings.database_url.get_secret_value())
     claim_version(database, "desk", "annotation", "v0.3.0", "process 1 on nowhere", lease_seconds=-5)
     database.close()
 
@@ -306,7 +306,9 @@ def test_a_version_whose_rows_are_gone_gets_the_date_of_its_tag(catalogued):
     delete_rows(catalogued)
     assert mended(catalogued).ok
     row = next(row for row in catalogued.rows("versions")["versions"] if row["tag"] == NEW_SET)
-    seconds = run("git", "-C", catalogued.place.dataset_repo, "tag", "--list", NEW_SET, "--format=%(creatordate:unix)")
+    seconds = run(
+        "git", "-C", catalogued.settings.dataset_repo, "tag", "--list", NEW_SET, "--format=%(creatordate:unix)"
+    )
     assert row["published_at"] == datetime.fromtimestamp(int(seconds), UTC)
 
 
@@ -324,23 +326,23 @@ def test_a_flipped_bit_is_found_by_reading_everything_back(catalogued, spoil):
 
 def test_bytes_that_are_gone_everywhere_are_named_and_nothing_is_made_public_without_them(catalogued):
     key = key_of(catalogued, NEW, "new.png")
-    open_storage(catalogued.place.storage).delete(key)
-    cached = catalogued.place.volume / "dvc-cache" / key.removeprefix("dvc/annotations/")
+    open_storage(catalogued.settings.storage).delete(key)
+    cached = catalogued.settings.volume / "dvc-cache" / key.removeprefix("dvc/annotations/")
     cached.unlink()
-    run("git", "-C", catalogued.place.dataset_repo, "tag", "--delete", NEW)
+    run("git", "-C", catalogued.settings.dataset_repo, "tag", "--delete", NEW)
     found = verified(catalogued)
     assert troubles(found) == {NEW: ["objects-missing", "tag-missing"]}
     problems = next(one for one in found.versions if one.problems).problems
     assert problems[0].files == ("new.png",)
     assert [problem.repairable for problem in problems] == [False, False]
-    assert repair_versions(catalogued.place, found) == ()
+    assert repair_versions(catalogued.settings, found) == ()
     assert NEW not in catalogued.tags()
 
 
 def test_a_damaged_copy_in_the_cache_is_not_uploaded(catalogued):
     key = key_of(catalogued, NEW, "new.png")
-    open_storage(catalogued.place.storage).delete(key)
-    cached = catalogued.place.volume / "dvc-cache" / key.removeprefix("dvc/annotations/")
+    open_storage(catalogued.settings.storage).delete(key)
+    cached = catalogued.settings.volume / "dvc-cache" / key.removeprefix("dvc/annotations/")
     overwrite(cached, flip(cached.read_bytes()))
     found = verified(catalogued)
     assert not next(one for one in found.versions if one.problems).problems[0].repairable
@@ -348,9 +350,9 @@ def test_a_damaged_copy_in_the_cache_is_not_uploaded(catalogued):
 
 def test_an_empty_cache_changes_nothing_but_who_can_mend(catalogued):
     """Another machine: what it needs of the listings and descriptions it fetches once."""
-    shutil.rmtree(catalogued.place.volume / "dvc-cache")
+    shutil.rmtree(catalogued.settings.volume / "dvc-cache")
     assert verified(catalogued).ok
-    fetched = files_in(catalogued.place.volume / "dvc-cache")
+    fetched = files_in(catalogued.settings.volume / "dvc-cache")
     assert len(fetched) == 2 * len(ALL)
     assert all(hashlib.md5(data).hexdigest() in name.replace("/", "") for name, data in fetched.items())
     truncate_document(catalogued)
@@ -378,9 +380,9 @@ def test_rows_of_every_version_come_back_after_the_database_was_lost(catalogued)
 
 
 def test_a_version_that_somebody_is_publishing_is_left_alone(catalogued):
-    database = connect(catalogued.place.database_url.get_secret_value())
+    database = connect(catalogued.settings.database_url.get_secret_value())
     claim_version(database, "desk", "annotation", "v0.3.0", name_owner())
-    run("git", "-C", catalogued.place.dataset_repo, "tag", "desk_ann_v0.3.0", "main")  # the rows come next
+    run("git", "-C", catalogued.settings.dataset_repo, "tag", "desk_ann_v0.3.0", "main")  # the rows come next
     found = verified(catalogued)
     assert found.ok
     assert [(one.tag, one.state) for one in found.versions][2] == ("desk_ann_v0.3.0", State.PENDING)
@@ -390,31 +392,31 @@ def test_a_version_that_somebody_is_publishing_is_left_alone(catalogued):
 @pytest.mark.parametrize("when", ["before Git is read", "after Git was read"])
 def test_a_version_that_is_published_meanwhile_is_no_problem(catalogued, tmp_path, monkeypatch, when):
     @contextlib.contextmanager
-    def open_history_meanwhile(repo):
+    def open_git_tags_meanwhile(repo):
         if when == "before Git is read":
-            publish_annotations(catalogued.place, make_labelme(tmp_path / "more"), "desk", "v0.3.0")
-        with open_history(repo) as history:
+            publish_annotations(catalogued.settings, make_labelme(tmp_path / "more"), "desk", "v0.3.0")
+        with open_git_tags(repo) as git_tags:
             if when == "after Git was read":
-                publish_annotations(catalogued.place, make_labelme(tmp_path / "more"), "desk", "v0.3.0")
-            yield history
+                publish_annotations(catalogued.settings, make_labelme(tmp_path / "more"), "desk", "v0.3.0")
+            yield git_tags
 
-    monkeypatch.setattr(verification, "open_history", open_history_meanwhile)
+    monkeypatch.setattr(verification, "open_git_tags", open_git_tags_meanwhile)
     found = verified(catalogued)
     assert troubles(found) == {}
     assert len(found.versions) == len(ALL) + (when == "before Git is read")
 
 
 def test_objects_for_no_version_are_counted_and_stay(catalogued):
-    storage = open_storage(catalogued.place.storage)
+    storage = open_storage(catalogued.settings.storage)
     storage.write_bytes("dvc/annotations/files/md5/ab/cdef", b"12345")
     found = verified(catalogued)
     assert (found.ok, found.unneeded_objects, found.unneeded_bytes) == (True, 1, 5)
-    repair_versions(catalogued.place, found)
+    repair_versions(catalogued.settings, found)
     assert storage.exists("dvc/annotations/files/md5/ab/cdef")
 
 
 def test_folders_of_dead_processes_are_counted_and_removed(catalogued):
-    work = catalogued.place.volume / "work"
+    work = catalogued.settings.volume / "work"
     (work / "repo-dead").mkdir(parents=True)
     (work / "repo-dead.held").touch()
     assert verified(catalogued).abandoned_folders == 1
@@ -423,10 +425,10 @@ def test_folders_of_dead_processes_are_counted_and_removed(catalogued):
 
 def test_one_version_alone_can_be_verified(catalogued):
     delete_image(catalogued)
-    assert verify_versions(catalogued.place, OLD_SET).ok
-    assert troubles(verify_versions(catalogued.place, NEW)) == {NEW: ["objects-missing"]}
+    assert verify_versions(catalogued.settings, OLD_SET).ok
+    assert troubles(verify_versions(catalogued.settings, NEW)) == {NEW: ["objects-missing"]}
     with pytest.raises(SightlineError, match=r"no version desk_ann_v0\.2\.1.* Did you mean 'desk_ann_v0\.[12]\.0'"):
-        verify_versions(catalogued.place, "desk_ann_v0.2.1")
+        verify_versions(catalogued.settings, "desk_ann_v0.2.1")
 
 
 def test_verifying_writes_nothing(catalogued):
@@ -465,7 +467,7 @@ def test_every_row_is_compared(catalogued):
     from sightline.catalogue.installation import open_installation
     from sightline.catalogue.rows import read_content
 
-    installation = open_installation(catalogued.place)
+    installation = open_installation(catalogued.settings)
     row = installation.rows()[OLD]
     objects = installation.objects("annotation")
     content = read_content(objects, objects.listing(str(row.digest)))

@@ -22,7 +22,7 @@ from sightline.services.storage.base import StorageDeniedError, StorageError, St
 from sightline.services.versioning.object_transfers import DamagedObjectError, LostObjectError
 from sightline.services.versioning.publication import Content, Outcome, Services, publish
 from sightline.services.versioning.repository import DatasetRepo, WorkingCopy
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.record.record import record_dataset
 from tests.installed import Installed, install, run
 from tests.make_labelme import make_labelme
@@ -74,12 +74,12 @@ def remote(gcs_emulator: str, bucket: str) -> Remote:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, wire: Wire) -> Iterator[Installed]:
     yield install(tmp_path, monkeypatch, storage=f"gs://{bucket}/team")
-    settings.cache_clear()
+    read_settings.cache_clear()
 
 
 def publish_files(installed: Installed, version: str = "v0.1.0") -> Outcome:
     """Publish FILES as an annotation version of `desk`."""
-    database = connect(installed.place.database_url.get_secret_value())
+    database = connect(installed.settings.database_url.get_secret_value())
     database.migrate()
 
     def build(target: Path) -> Content:
@@ -88,7 +88,7 @@ def publish_files(installed: Installed, version: str = "v0.1.0") -> Outcome:
             (target / name).write_bytes(data)
         return Content(images=())
 
-    services = Services(DatasetRepo.of(installed.place), open_storage(installed.place.storage), database)
+    services = Services(DatasetRepo.of(installed.settings), open_storage(installed.settings.storage), database)
     try:
         return publish(services, "desk", "annotation", version, build)
     finally:
@@ -96,7 +96,7 @@ def publish_files(installed: Installed, version: str = "v0.1.0") -> Outcome:
 
 
 def pointer_at(installed: Installed, tag: str, path: str) -> str:
-    text = run("git", "--git-dir", installed.place.dataset_repo, "show", f"{tag}:{path}.dvc")
+    text = run("git", "--git-dir", installed.settings.dataset_repo, "show", f"{tag}:{path}.dvc")
     return str(yaml.safe_load(text)["outs"][0]["md5"])
 
 
@@ -275,9 +275,9 @@ def test_a_damaged_file_in_the_cache_is_never_uploaded(installed, remote, monkey
 
 def pull_elsewhere(installed: Installed, name: str) -> tuple[dict[str, bytes], Path]:
     """The files of v0.1.0 pulled on a machine whose volume is `name`, and that machine's cache."""
-    repo = DatasetRepo.of(installed.place.model_copy(update={"volume": installed.folder / name}))
+    repo = DatasetRepo.of(installed.settings.model_copy(update={"volume": installed.folder / name}))
     with repo.working_copy("desk_ann_v0.1.0") as copy:
-        folder = copy.pull(copy.place("annotations", "desk"))
+        folder = copy.pull(copy.category_folder("annotations", "desk"))
         return {file: (folder / file).read_bytes() for file in FILES}, repo.cache
 
 
@@ -338,7 +338,7 @@ def test_a_pull_of_what_the_remote_lost_names_the_object(installed, remote):
 @pytest.mark.parametrize("content", [b"", FILES["image.png"][::-1]], ids=["cut short", "same size"])
 def test_a_damaged_file_in_the_cache_is_fetched_again(installed, content):
     publish_files(installed)
-    cached = installed.place.volume / "dvc-cache" / object_of("image.png").removeprefix("annotations/")
+    cached = installed.settings.volume / "dvc-cache" / object_of("image.png").removeprefix("annotations/")
     cached.chmod(0o644)
     cached.write_bytes(content)
     files, cache = pull_elsewhere(installed, "volume")
@@ -349,7 +349,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(installed, content):
 
 def test_a_listing_that_leaves_its_folder_is_refused(installed, remote, tmp_path):
     """Whoever may write to the bucket and the repository still cannot write elsewhere on our machines."""
-    repo = DatasetRepo.of(installed.place)
+    repo = DatasetRepo.of(installed.settings)
     evil = json.dumps([{"md5": hashlib.md5(b"x").hexdigest(), "relpath": "../../../../../evil"}]).encode()
     digest = f"{hashlib.md5(evil).hexdigest()}.dir"
     remote.overwrite(name_of(digest), evil)
@@ -360,7 +360,7 @@ def test_a_listing_that_leaves_its_folder_is_refused(installed, remote, tmp_path
             yaml.safe_dump({"outs": [{"md5": digest, "path": "desk"}]})
         )
         with pytest.raises(DamagedObjectError, match=r"'\.\./.*evil', which lies outside"):
-            copy.pull(copy.place("annotations", "desk"))
+            copy.pull(copy.category_folder("annotations", "desk"))
     assert list(tmp_path.rglob("evil")) == []
 
 
@@ -389,12 +389,12 @@ def test_many_files_do_not_wait_one_after_the_other_for_a_silent_remote(wire, bu
 
 @pytest.fixture
 def recordable(installed, tmp_path) -> Callable[[], object]:
-    """Records a published annotation version of 20 images as `desk` v0.1.0."""
+    """Metadata a published annotation version of 20 images as `desk` v0.1.0."""
     names = [f"{index}.png" for index in range(20)]
     commit = str(
         publish_annotations(
-            installed.place, make_labelme(tmp_path / "desk", names), "desk", "v0.1.0"
-        ).outcome.record.commit
+            installed.settings, make_labelme(tmp_path / "desk", names), "desk", "v0.1.0"
+        ).publication.row.commit
     )
     code = tmp_path / "record-0123456789abcdef"
     (code / "configs" / "categories").mkdir(parents=True)
@@ -416,7 +416,7 @@ def require_recorded(installed: Installed, remote: Remote) -> None:
 @pytest.mark.slow
 def test_a_recording_survives_passing_faults(installed, wire, remote, recordable, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_VOLUME", str(installed.folder / "elsewhere"))  # so that it pulls
-    settings.cache_clear()
+    read_settings.cache_clear()
     met = [wire.fail(503, UPLOAD, 2), wire.fail(503, DOWNLOAD, 2), wire.fail("truncate", DOWNLOAD, 1)]
     recordable()
     assert [fault.met for fault in met] == [2, 2, 1]
@@ -433,7 +433,7 @@ def test_a_lasting_fault_ends_a_recording_and_nothing_is_published(
     installed, wire, remote, recordable, monkeypatch, kind, on, says
 ):
     monkeypatch.setenv("SIGHTLINE_VOLUME", str(installed.folder / "elsewhere"))
-    settings.cache_clear()
+    read_settings.cache_clear()
     wire.fail(kind, on)
     with pytest.raises(SightlineError, match=says):
         recordable()
@@ -479,8 +479,8 @@ def test_a_full_disk_is_named_and_nothing_is_published(tmp_path, monkeypatch, sm
     installed = install(tmp_path, monkeypatch, storage=storage)
     if full == "volume":
         monkeypatch.setenv("SIGHTLINE_VOLUME", str(small_disk / "volume"))
-        settings.cache_clear()
-        installed = Installed(settings(), tmp_path)
+        read_settings.cache_clear()
+        installed = Installed(read_settings(), tmp_path)
     with pytest.raises(
         SightlineError, match=rf"{small_disk}.*No space left on device|No space left on device.*{small_disk}"
     ):
@@ -490,4 +490,4 @@ def test_a_full_disk_is_named_and_nothing_is_published(tmp_path, monkeypatch, sm
     assert publish_files(installed).new
     assert installed.published() == [("desk", "annotation", "v0.1.0")]
     assert pull_elsewhere(installed, "elsewhere")[0] == FILES
-    settings.cache_clear()
+    read_settings.cache_clear()

@@ -10,11 +10,11 @@ import torch
 
 from sightline.models.bundle import MANIFEST, WEIGHTS, BundleError, read_bundle, write_bundle
 from sightline.models.fetch import fetch_bundle, given_model
-from sightline.models.store import find_bundle, store_bundle, write_bundle_record
+from sightline.models.store import find_bundle, store_bundle, write_bundle_facts
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import StorageError
 from sightline.services.storage.folder import FolderStorage
-from sightline.settings import Settings, settings
+from sightline.settings import Settings, read_settings
 from sightline.steps.snapshot.outside import models_digest
 
 
@@ -24,9 +24,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "sqlite://")
     monkeypatch.setenv("SIGHTLINE_DATASET_REPO", str(tmp_path / "dataset.git"))
     monkeypatch.setenv("SIGHTLINE_VOLUME", str(tmp_path / "volume"))
-    settings.cache_clear()
-    yield settings()
-    settings.cache_clear()
+    read_settings.cache_clear()
+    yield read_settings()
+    read_settings.cache_clear()
 
 
 def write(folder: Path, value: float) -> str:
@@ -151,7 +151,7 @@ def test_a_run_s_record_of_a_bundle_names_it(place, tmp_path, ending):
     digest = write(tmp_path / "best", 1.0)
     storage = open_storage(place.storage)
     uri = store_bundle(storage, tmp_path / "best", digest)
-    write_bundle_record(storage, RECORD, digest, {"run": "run-1", "code": "train-12ab"})
+    write_bundle_facts(storage, RECORD, digest, {"run": "run-1", "code": "train-12ab"})
     named = f"{storage.root}/{RECORD}{ending}"
     assert find_bundle(named) == uri
     assert fetch_bundle(place, named)[1].sha256 == digest
@@ -164,7 +164,7 @@ def test_a_record_of_a_storage_that_was_moved_names_the_bundle_that_moved_along(
     digest = write(tmp_path / "best", 1.0)
     storage = open_storage(place.storage)
     store_bundle(storage, tmp_path / "best", digest)
-    write_bundle_record(storage, RECORD, digest, {})
+    write_bundle_facts(storage, RECORD, digest, {})
     shutil.move(tmp_path / "storage", tmp_path / "elsewhere")
     moved = tmp_path / "elsewhere"
     assert find_bundle((moved / RECORD).as_uri()) == (moved / "models" / digest).as_uri()

@@ -24,8 +24,8 @@ from sightline.annotations.recipe import Fractions, Recipe, RecipeError, read_re
 from sightline.images.similarity import group_similar, perceptual_hash
 from sightline.services.database.versions import ImageRow
 from sightline.steps.record.build import Inputs, build_dataset
-from sightline.steps.record.history import assemble_history, place_in_history
-from sightline.steps.record.split import SPLITS, Candidate, EmptySplitError, assign_splits, missing_classes
+from sightline.steps.record.first_published import as_first_published, assemble_first_published
+from sightline.steps.record.split import SPLITS, EmptySplitError, SplitImage, assign_splits, missing_classes
 from sightline.steps.record.split_file import SplitFileError, read_split_file
 from tests.make_labelme import box, files_in
 
@@ -56,10 +56,10 @@ def record(*versions, listed=None, **recipe):
     """Split the last of some annotation versions, the others having been published before it in this order."""
     chosen = Recipe(**recipe)
     images = [
-        Candidate(one.name, one.sha256, one.perceptual_hash, frozenset(one.labels), len(versions) - 1)
+        SplitImage(one.name, one.sha256, one.perceptual_hash, frozenset(one.labels), len(versions) - 1)
         for one in versions[-1]
     ]
-    return assign_splits(*place_in_history(images, assemble_history(versions, chosen)), chosen, listed or {})
+    return assign_splits(*as_first_published(images, assemble_first_published(versions, chosen)), chosen, listed or {})
 
 
 def sides(splitting):
@@ -354,13 +354,13 @@ def test_the_order_of_the_input_does_not_matter():
 SPLIT_IN_ANOTHER_PROCESS = """
 import json, sys
 from sightline.services.database.versions import ImageRow
-from sightline.steps.record.history import assemble_history, place_in_history
+from sightline.steps.record.first_published import assemble_history, as_first_published
 from sightline.annotations.recipe import Recipe
 from sightline.steps.record.split import Candidate, assign_splits
 versions = [[ImageRow(**one) for one in version] for version in json.load(open(sys.argv[1], encoding="utf-8"))]
 recipe = Recipe(stratify=True, group_by="_(v\\\\d+)")
 images = [Candidate(one.name, one.sha256, one.perceptual_hash, frozenset(one.labels), 1) for one in versions[-1]]
-found = assign_splits(*place_in_history(images, assemble_history(versions, recipe)), recipe, {"İstanbul ı 3.jpg": "test"})
+found = assign_splits(*as_first_published(images, assemble_history(versions, recipe)), recipe, {"İstanbul ı 3.jpg": "test"})
 result = [found.split.train, found.split.val, found.split.test, found.groups, [one.to_json() for one in found.findings], found.warnings]
 sys.stdout.buffer.write(json.dumps(result).encode())
 """
@@ -407,10 +407,10 @@ def drawn(folder, names, labels=("plug",)):
     return folder
 
 
-def built(folder, target, history=()):
+def built(folder, target, earlier=()):
     """The rows of a dataset that is built from a folder."""
     facts = {"category": "desk", "version": "v0.1.0", "annotation_version": "v0.1.0"}
-    summary = build_dataset(folder, target, Recipe(), facts, Inputs(history=history))
+    summary = build_dataset(folder, target, Recipe(), facts, Inputs(earlier=earlier))
     return summary.images
 
 
@@ -419,15 +419,15 @@ def test_real_files_keep_their_split_whatever_is_added_and_however_they_lie_on_t
     old = [f"image {number}" for number in range(1000)]
     new = [f"image {number}" for number in range(1000, 1100)] + [f"like image {number}" for number in range(100)]
     before = built(drawn(tmp_path / "a", old), tmp_path / "a set")
-    history = assemble_history([[replace(one, split=None) for one in before]], Recipe())
-    after = built(drawn(tmp_path / "a", new), tmp_path / "both", history)
+    earlier = assemble_first_published([[replace(one, split=None) for one in before]], Recipe())
+    after = built(drawn(tmp_path / "a", new), tmp_path / "both", earlier)
     first, second = ({one.name: one.split for one in images} for images in (before, after))
     assert len(second) == 1200
     assert {name: second[name] for name in first} == first
     assert [second[f"like image {number}.png"] for number in range(100)] == [
         first[f"image {number}.png"] for number in range(100)
     ]
-    backwards = built(drawn(tmp_path / "b", [*new, *old][::-1]), tmp_path / "b set", history)
+    backwards = built(drawn(tmp_path / "b", [*new, *old][::-1]), tmp_path / "b set", earlier)
     assert backwards == after
     assert files_in(tmp_path / "b set") == files_in(tmp_path / "both")
 

@@ -13,8 +13,8 @@ CROWD_FLAG: Final = "iscrowd"  # of a labelme shape: a region with objects that 
 def join_parts(checked: Checked, file: str) -> DatasetImage:
     """The image with its parts joined: those of one label and group are one instance."""
     groups: dict[tuple[str, int] | int, list[Part]] = {}
-    for place, part in enumerate(checked.parts):
-        key = place if part.group_id is None else (part.label, part.group_id)
+    for position, part in enumerate(checked.parts):
+        key = position if part.group_id is None else (part.label, part.group_id)
         groups.setdefault(key, []).append(part)
     instances = tuple(_join(parts, checked) for parts in groups.values())
     return DatasetImage(checked.image, checked.image, file, checked.width, checked.height, instances)

@@ -90,13 +90,13 @@ def find_files(folder: Path) -> Files:
         )
     files, waiting = Files(), [""]
     while waiting:
-        place = waiting.pop()
+        subfolder = waiting.pop()
         try:
-            entries = list(os.scandir(folder / place))
+            entries = list(os.scandir(folder / subfolder))
         except OSError as error:
-            raise SightlineError(f"{folder / place}: the folder cannot be read ({error.strerror}).") from None
+            raise SightlineError(f"{folder / subfolder}: the folder cannot be read ({error.strerror}).") from None
         for entry in entries:
-            name = f"{place}/{entry.name}" if place else entry.name
+            name = f"{subfolder}/{entry.name}" if subfolder else entry.name
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):

@@ -152,8 +152,8 @@ def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
         return []
     return [
         outline
-        for place, outline in enumerate(outlines)
-        if len(outline) >= 3 and polygon_area(outline) > (SMALLEST_AREA if place == 0 else _SLIVER_AREA)
+        for position, outline in enumerate(outlines)
+        if len(outline) >= 3 and polygon_area(outline) > (SMALLEST_AREA if position == 0 else _SLIVER_AREA)
     ]
 
 

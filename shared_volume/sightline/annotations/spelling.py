@@ -30,7 +30,7 @@ def _plain(label: str) -> str:
 
 
 def _one_letter_apart(one: str, other: str) -> bool:
-    start = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    start = next((position for position, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
     if start is None:
         return abs(len(one) - len(other)) == 1
     rest, others = one[start:], other[start:]

@@ -9,7 +9,7 @@ from sightline.catalogue.installation import Installation, open_installation, pu
 from sightline.catalogue.matching import match_instances
 from sightline.catalogue.reading import Instances, annotation_files, read_instances
 from sightline.errors import SightlineError
-from sightline.services.database.versions import ImageRow, VersionRecord, list_images
+from sightline.services.database.versions import ImageRow, VersionRow, list_images
 from sightline.services.versioning.objects import Objects
 from sightline.settings import Settings
 from sightline.versions import parse_tag
@@ -111,11 +111,11 @@ class Difference:
         return {"before": self.before, "after": self.after, "counts": counts} | document
 
 
-def compare_versions(place: Settings, before: str, after: str) -> Difference:
+def compare_versions(settings: Settings, before: str, after: str) -> Difference:
     """Compare two published versions of one kind, by their rows and by those annotation files that differ.
 
     Args:
-        place: the installation.
+        settings: the installation.
         before: a tag.
         after: another tag of the same kind, of any category.
 
@@ -129,7 +129,7 @@ def compare_versions(place: Settings, before: str, after: str) -> Difference:
             f"{before} is of the kind {kinds[0]}, {after} of the kind {kinds[1]}. Compare two annotation versions "
             "(…_ann_…) or two dataset versions (…_train_…); python pipeline.py versions lists them."
         )
-    installation = open_installation(place)
+    installation = open_installation(settings)
     rows = installation.rows()
     first, second = published_row(rows, before), published_row(rows, after)
     old, new = _side(installation, first), _side(installation, second)
@@ -173,7 +173,7 @@ class _Side:
         return read_instances(self.objects, files, self.kind)
 
 
-def _side(installation: Installation, row: VersionRecord) -> _Side:
+def _side(installation: Installation, row: VersionRow) -> _Side:
     objects = installation.objects(row.kind)  # type: ignore[arg-type]  # the column is a text
     images = {image.name: image for image in list_images(installation.database, row.id)}
     return _Side(images, annotation_files(objects.listing(str(row.digest)), row.kind), objects, row.kind)

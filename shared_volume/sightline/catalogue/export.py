@@ -61,11 +61,11 @@ class Exported:
         return "\n  ".join([counts, *self.notes])
 
 
-def export_version(place: Settings, tag: str, form: str, target: Path) -> Exported:
+def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exported:
     """Write a published version in another format: a dataset version in its splits, an annotation version in one set.
 
     Args:
-        place: the installation.
+        settings: the installation.
         tag: like desk_train_v0.1.0 or desk_ann_v0.1.0.
         form: coco, yolo or voc.
         target: a new or empty folder; it holds all of the export, or after an error nothing.
@@ -80,7 +80,7 @@ def export_version(place: Settings, tag: str, form: str, target: Path) -> Export
     losses = Losses()
     try:
         with (
-            _version_parts(place, named, losses) as parts,
+            _version_parts(settings, named, losses) as parts,
             private_folder(target.absolute().parent, ".exporting-") as own,
         ):
             whole = own / "export"
@@ -106,21 +106,21 @@ def _require_free(target: Path) -> None:
 
 
 @contextmanager
-def _version_parts(place: Settings, named: Tag, losses: Losses) -> Iterator[list[Part]]:
+def _version_parts(settings: Settings, named: Tag, losses: Losses) -> Iterator[list[Part]]:
     if named.kind == "dataset":
-        dataset = find_dataset(place, named.category, named.version)
+        dataset = find_dataset(settings, named.category, named.version)
         _require_detection(named, dataset.task)
-        folder = pull_dataset(place, dataset)
+        folder = pull_dataset(settings, dataset)
         yield [Part(name, read_truth(folder / f"{name}.json"), folder / IMAGES) for name in SPLITS]
         return
-    database = connect(place.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     database.migrate()
     found = find_version(database, named.category, named.kind, named.version)
     if found is None or found.status != "published":
         raise SightlineError(f"There is no published version {named}. List them: python pipeline.py versions.")
     _require_detection(named, task_of(found.recipe))
-    with DatasetRepo.of(place).working_copy(str(named)) as copy:
-        folder = copy.pull(copy.place("annotations", named.category))
+    with DatasetRepo.of(settings).working_copy(str(named)) as copy:
+        folder = copy.pull(copy.category_folder("annotations", named.category))
         yield [annotation_part(folder, losses)]
 
 

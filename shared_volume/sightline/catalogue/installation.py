@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sightline.errors import SightlineError, nearest
 from sightline.services.database.connection import Database, connect
-from sightline.services.database.versions import VersionRecord, list_versions
+from sightline.services.database.versions import VersionRow, list_versions
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import Storage
 from sightline.services.versioning.objects import Objects
@@ -19,7 +19,7 @@ from sightline.versions import Kind, make_tag, parse_tag
 class Installation:
     """An open installation."""
 
-    place: Settings
+    settings: Settings
     repo: DatasetRepo
     storage: Storage
     database: Database
@@ -28,14 +28,14 @@ class Installation:
         """The DVC remote of a kind of version."""
         return self.repo.objects(FOLDERS[kind])
 
-    def rows(self) -> Mapping[str, VersionRecord]:
-        """Every version's record, published or pending, by the tag that it has or would have."""
+    def rows(self) -> Mapping[str, VersionRow]:
+        """Every version's row, published or pending, by the tag that it has or would have."""
         return {tag_of(row): row for row in list_versions(self.database, pending=True)}
 
 
 def settled_rows(
-    before: Mapping[str, VersionRecord], after: Mapping[str, VersionRecord], tags: Container[str]
-) -> dict[str, VersionRecord]:
+    before: Mapping[str, VersionRow], after: Mapping[str, VersionRow], tags: Container[str]
+) -> dict[str, VersionRow]:
     """Rows that agree with tags read in between: without versions that were published while the tags were read.
 
     A version's tag is there before its rows: only what is published already when the tags are read must have one.
@@ -49,23 +49,23 @@ def settled_rows(
     return {name: row for name, row in after.items() if row.status != "published" or name in settled or name in tags}
 
 
-def open_installation(place: Settings) -> Installation:
+def open_installation(settings: Settings) -> Installation:
     """Open what the settings name, and bring the database's tables up to date.
 
     Raises:
         SightlineError: one of them is malformed or out of reach.
     """
-    database = connect(place.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     database.migrate()
-    return Installation(place, DatasetRepo.of(place), open_storage(place.storage), database)
+    return Installation(settings, DatasetRepo.of(settings), open_storage(settings.storage), database)
 
 
-def tag_of(row: VersionRecord) -> str:
+def tag_of(row: VersionRow) -> str:
     """The tag that a version has, or will have once it is published."""
     return make_tag(row.category, row.kind, row.version)  # type: ignore[arg-type]  # the column is a text
 
 
-def published_row(rows: Mapping[str, VersionRecord], tag: str) -> VersionRecord:
+def published_row(rows: Mapping[str, VersionRow], tag: str) -> VersionRow:
     """The record of a published version.
 
     Raises:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from sightline.catalogue.installation import open_installation, settled_rows
 from sightline.errors import SightlineError
 from sightline.references import task_of
-from sightline.services.database.versions import VersionRecord
+from sightline.services.database.versions import VersionRow
 from sightline.services.versioning.claims import is_dead
 from sightline.services.versioning.git import without_password
 from sightline.settings import Settings
@@ -63,11 +63,11 @@ class Listed:
     date: datetime | None = None
 
 
-def list_catalogue(place: Settings, category: str | None = None) -> tuple[Listed, ...]:
+def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Listed, ...]:
     """Every version, oldest first within category and kind.
 
     Args:
-        place: the installation.
+        settings: the installation.
         category: only this one's.
 
     Raises:
@@ -76,11 +76,11 @@ def list_catalogue(place: Settings, category: str | None = None) -> tuple[Listed
     """
     if category is not None:
         check_category(category)
-    installation = open_installation(place)
+    installation = open_installation(settings)
     before = installation.rows()
     commits = installation.repo.tags()
     rows = settled_rows(before, installation.rows(), commits)
-    _require_theirs(place, rows, commits)
+    _require_theirs(settings, rows, commits)
     tags = {str(tag): tag for name in (*rows, *commits) if (tag := _tag(name)) is not None}
     parents = {row.id: name for name, row in rows.items()}
     listed = [
@@ -91,27 +91,27 @@ def list_catalogue(place: Settings, category: str | None = None) -> tuple[Listed
     return tuple(sorted(listed, key=lambda one: (one.category, one.kind, parse_version(one.version))))
 
 
-def _require_theirs(place: Settings, rows: Mapping[str, VersionRecord], commits: Mapping[str, str]) -> None:
+def _require_theirs(settings: Settings, rows: Mapping[str, VersionRow], commits: Mapping[str, str]) -> None:
     """Of a repository that knows no category of the published versions most likely only its name is wrong: nothing is lost."""
     published = {name: row.category for name, row in rows.items() if row.status == "published"}
     if not published or {tag.category for name in commits if (tag := _tag(name))} & set(published.values()):
         return
     raise OtherRepositoryError(
-        f"The dataset repository {without_password(place.dataset_repo)} has no tag of any of the {len(published)} versions that "
-        f"the database {without_password(place.database_url.get_secret_value())} has (like {next(iter(published))}), so it is likely not theirs. Set SIGHTLINE_DATASET_REPO to the one that they "
+        f"The dataset repository {without_password(settings.dataset_repo)} has no tag of any of the {len(published)} versions that "
+        f"the database {without_password(settings.database_url.get_secret_value())} has (like {next(iter(published))}), so it is likely not theirs. Set SIGHTLINE_DATASET_REPO to the one that they "
         "were published to; of a cluster's, python pipeline.py connect says which. If it is this one, its tags are gone: "
         "python pipeline.py verify."
     )
 
 
-def state_of(row: VersionRecord | None, tagged: bool) -> State:
-    """The state that follows from a version's record and from whether its tag is there."""
+def state_of(row: VersionRow | None, tagged: bool) -> State:
+    """The state that follows from a version's row and from whether its tag is there."""
     if row is not None and row.status == "published":
         return State.PUBLISHED if tagged else State.LOST
     return State.INTERRUPTED if tagged and not is_held(row) else State.PENDING
 
 
-def is_held(row: VersionRecord | None) -> bool:
+def is_held(row: VersionRow | None) -> bool:
     """Whether somebody is publishing the version right now: its lease has not run out, nor is its owner known dead."""
     return (
         row is not None
@@ -129,7 +129,7 @@ def _tag(name: str) -> Tag | None:
         return None
 
 
-def _list_one(tag: Tag, row: VersionRecord | None, commit: str | None, parents: Mapping[int, str]) -> Listed:
+def _list_one(tag: Tag, row: VersionRow | None, commit: str | None, parents: Mapping[int, str]) -> Listed:
     state = state_of(row, commit is not None)
     known = Listed(str(tag), tag.category, tag.kind, tag.version, state, commit=commit)
     if row is None:

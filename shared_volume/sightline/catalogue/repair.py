@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sightline.catalogue.history import History, open_history
+from sightline.catalogue.git_tags import GitTags, open_git_tags
 from sightline.catalogue.installation import Installation, open_installation
 from sightline.catalogue.problems import OBJECTS, Problem, Trouble, counted
 from sightline.catalogue.rows import parent_of, read_content
@@ -37,25 +37,25 @@ class Deed:
     done: bool
 
 
-def repair_versions(place: Settings, found: Verification) -> tuple[Deed, ...]:
+def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]:
     """Mend what a verification found and what can be mended; nothing is deleted but dead claims. Verify again afterwards.
 
     Args:
-        place: the installation.
+        settings: the installation.
         found: what `verify_versions` returned a moment ago.
 
     Raises:
         SightlineError: one of the three places is out of reach.
     """
-    installation = open_installation(place)
+    installation = open_installation(settings)
     deeds = []
-    with open_history(installation.repo) as history:
+    with open_git_tags(installation.repo) as git_tags:
         for version in found.versions:
-            deeds += _mend(installation, history, version)
+            deeds += _mend(installation, git_tags, version)
     return tuple(deeds)
 
 
-def _mend(installation: Installation, history: History, version: Checked) -> list[Deed]:
+def _mend(installation: Installation, git_tags: GitTags, version: Checked) -> list[Deed]:
     deeds: list[Deed] = []
     menders: set[Callable[..., str]] = set()
     for problem in version.problems:
@@ -64,7 +64,7 @@ def _mend(installation: Installation, history: History, version: Checked) -> lis
             continue
         menders.add(mender)
         try:
-            message = mender(installation, history, parse_tag(version.tag), problem)
+            message = mender(installation, git_tags, parse_tag(version.tag), problem)
             deeds.append(Deed(version.tag, problem.trouble, message, True))
         except SightlineError as error:
             deeds.append(Deed(version.tag, problem.trouble, str(error), False))
@@ -72,27 +72,27 @@ def _mend(installation: Installation, history: History, version: Checked) -> lis
     return deeds
 
 
-def _mend_objects(installation: Installation, _history: History, tag: Tag, problem: Problem) -> str:
+def _mend_objects(installation: Installation, _git_tags: GitTags, tag: Tag, problem: Problem) -> str:
     objects = installation.objects(tag.kind)
     files = {objects.key(digest): path for digest in problem.digests if (path := objects.cached(digest)) is not None}
     installation.storage.upload_files(files)
     return f"uploaded {counted(len(files), 'file')} from {objects.cache}"
 
 
-def _mend_tag(installation: Installation, history: History, tag: Tag, _problem: Problem) -> str:
+def _mend_tag(installation: Installation, git_tags: GitTags, tag: Tag, _problem: Problem) -> str:
     row = find_version(installation.database, tag.category, tag.kind, tag.version)
     if row is None or row.commit is None:
         raise SightlineError(f"{tag} has no published row any more. Type: python pipeline.py verify {tag}")
-    history.push_tag(str(tag), row.commit, f"{tag.category}: {tag.kind} version {tag.version}")
+    git_tags.push_tag(str(tag), row.commit, f"{tag.category}: {tag.kind} version {tag.version}")
     return f"made the tag name {row.commit[:12]} again"
 
 
-def _mend_rows(installation: Installation, history: History, tag: Tag, _problem: Problem) -> str:
+def _mend_rows(installation: Installation, git_tags: GitTags, tag: Tag, _problem: Problem) -> str:
     """Write a version's rows from its description; a commit that the repository has and a recorded date stay."""
     row = find_version(installation.database, tag.category, tag.kind, tag.version)
-    tagged = history.tagged.get(str(tag))
+    tagged = git_tags.tagged.get(str(tag))
     commit = row.commit if row is not None and row.commit is not None else ""
-    pointer = history.pointer_at(commit, tag.kind, tag.category) if commit else None
+    pointer = git_tags.pointer_at(commit, tag.kind, tag.category) if commit else None
     if pointer is None and tagged is not None:
         commit, pointer = tagged.commit, tagged.pointer
     date = row.published_at if row is not None else None
@@ -121,18 +121,18 @@ def _mend_rows(installation: Installation, history: History, tag: Tag, _problem:
     return f"wrote the rows: {counted(len(rows.images), 'image')}, {counted(len(rows.findings), 'finding')}"
 
 
-def _mend_claim(installation: Installation, _history: History, tag: Tag, _problem: Problem) -> str:
+def _mend_claim(installation: Installation, _git_tags: GitTags, tag: Tag, _problem: Problem) -> str:
     row = find_version(installation.database, tag.category, tag.kind, tag.version)
     removed = row is not None and remove_claim(installation.database, row, is_dead(row.owner))
     return "removed the claim" if removed else "left the claim: somebody holds it again"
 
 
-def _mend_copy(installation: Installation, _history: History, tag: Tag, _problem: Problem) -> str:
-    changed = mend_dataset(installation.place, find_dataset(installation.place, tag.category, tag.version))
+def _mend_copy(installation: Installation, _git_tags: GitTags, tag: Tag, _problem: Problem) -> str:
+    changed = mend_dataset(installation.settings, find_dataset(installation.settings, tag.category, tag.version))
     return f"unpacked {counted(len(changed), 'file')} anew"
 
 
-_MENDERS: dict[Trouble, Callable[[Installation, History, Tag, Problem], str]] = {
+_MENDERS: dict[Trouble, Callable[[Installation, GitTags, Tag, Problem], str]] = {
     Trouble.TAG_MISSING: _mend_tag,
     Trouble.TAG_MOVED: _mend_tag,
     Trouble.ROWS_MISSING: _mend_rows,

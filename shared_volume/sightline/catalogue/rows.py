@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import ImageRow, VersionRecord, list_findings, list_images, list_stages
+from sightline.services.database.versions import ImageRow, VersionRow, list_findings, list_images, list_stages
 from sightline.services.versioning.description import FILE, Content, parse_description
 from sightline.services.versioning.objects import Objects
 from sightline.versions import Tag, make_tag
@@ -22,7 +22,7 @@ def read_content(objects: Objects, listing: Mapping[str, str]) -> Content | None
         return None
 
 
-def read_rows(database: Database, version: VersionRecord) -> Content:
+def read_rows(database: Database, version: VersionRow) -> Content:
     """What the database says of a published version."""
     return Content(
         images=list_images(database, version.id),
@@ -43,33 +43,33 @@ def missing_rows(content: Content | None) -> Problem:
     return Problem(Trouble.ROWS_MISSING, message, remedy, content is not None)
 
 
-def check_rows(version: VersionRecord, digest: str, recorded: Content, content: Content | None) -> list[Problem]:
+def check_rows(version: VersionRow, digest: str, in_sql: Content, content: Content | None) -> list[Problem]:
     """Whether a published version's rows agree with each other and with its description.
 
     Args:
-        version: the version's record.
+        version: the version's row.
         digest: DVC's, as the tag's pointer has it.
-        recorded: the rows.
+        in_sql: the rows.
         content: the description.
     """
     wrong, files = [], []
     if version.digest != digest:
         wrong.append(f"the digest is {version.digest}, at the tag it is {digest}")
-    counts = (len(recorded.images), sum(image.annotation_count for image in recorded.images))
+    counts = (len(in_sql.images), sum(image.annotation_count for image in in_sql.images))
     if counts != (version.image_count, version.annotation_count):
         wrong.append(
             f"the version says {version.image_count} images and {version.annotation_count} annotations, its image rows "
             f"{counts[0]} and {counts[1]}"
         )
     if content is not None:
-        files = _differing_images(recorded.images, content.images)
+        files = _differing_images(in_sql.images, content.images)
         if files:
             wrong.append(f"{counted(len(files), 'image')}: {some_names(files)}")
-        if Counter(recorded.findings) != Counter(content.findings):
-            wrong.append(f"{len(recorded.findings)} findings instead of {len(content.findings)}, or others")
-        if list(recorded.stages) != list(content.stages):
+        if Counter(in_sql.findings) != Counter(content.findings):
+            wrong.append(f"{len(in_sql.findings)} findings instead of {len(content.findings)}, or others")
+        if list(in_sql.stages) != list(content.stages):
             wrong.append("the stages")
-        if dict(recorded.recipe) != dict(content.recipe):
+        if dict(in_sql.recipe) != dict(content.recipe):
             wrong.append("the recipe")
     if not wrong:
         return []
@@ -82,9 +82,7 @@ def check_rows(version: VersionRecord, digest: str, recorded: Content, content: 
     return [Problem(Trouble.ROWS_DIFFER, message, remedy, content is not None, tuple(files))]
 
 
-def parent_of(
-    tag: Tag, recipe: Mapping[str, object], rows: Mapping[str, VersionRecord]
-) -> tuple[str, VersionRecord | None]:
+def parent_of(tag: Tag, recipe: Mapping[str, object], rows: Mapping[str, VersionRow]) -> tuple[str, VersionRow | None]:
     """The tag of the annotation version that a dataset was made from (empty when there is none), and its published row."""
     version = recipe.get("annotation_version")
     if tag.kind != "dataset" or not version:
@@ -95,7 +93,7 @@ def parent_of(
 
 
 def check_parent(
-    tag: Tag, version: VersionRecord, recipe: Mapping[str, object], rows: Mapping[str, VersionRecord]
+    tag: Tag, version: VersionRow, recipe: Mapping[str, object], rows: Mapping[str, VersionRow]
 ) -> list[Problem]:
     """Whether a dataset version's row names the annotation version that it was made from."""
     name, parent = parent_of(tag, recipe, rows)
@@ -108,8 +106,8 @@ def check_parent(
     return [Problem(Trouble.PARENT_MISSING, message, f"--repair mends {name} first, then this row", True)]
 
 
-def _differing_images(recorded: Sequence[ImageRow], described: Sequence[ImageRow]) -> list[str]:
-    if list(recorded) == list(described):
+def _differing_images(in_sql: Sequence[ImageRow], described: Sequence[ImageRow]) -> list[str]:
+    if list(in_sql) == list(described):
         return []
-    one, other = ({image.name: image for image in images} for images in (recorded, described))
+    one, other = ({image.name: image for image in images} for images in (in_sql, described))
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

@@ -8,13 +8,13 @@ from typing import Final
 
 from sightline.catalogue.contents import Folder, Remote, check_images, check_listing, check_objects
 from sightline.catalogue.copies import check_copy
-from sightline.catalogue.history import History, Tagged, open_history
+from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
 from sightline.catalogue.installation import Installation, open_installation, settled_rows
 from sightline.catalogue.listing import State, is_held, state_of
 from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
 from sightline.errors import SightlineError, nearest
-from sightline.services.database.versions import VersionRecord
+from sightline.services.database.versions import VersionRow
 from sightline.services.storage.base import StoredObject
 from sightline.services.versioning.description import Content
 from sightline.services.versioning.publication import FOLDERS
@@ -71,16 +71,16 @@ class _Evidence:
     """What the three places say, each asked once."""
 
     installation: Installation
-    history: History
-    rows: Mapping[str, VersionRecord]
+    git_tags: GitTags
+    rows: Mapping[str, VersionRow]
     remotes: Mapping[Kind, Remote]
 
 
-def verify_versions(place: Settings, tag: str | None = None, full: bool = False) -> Verification:
+def verify_versions(settings: Settings, tag: str | None = None, full: bool = False) -> Verification:
     """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
 
     Args:
-        place: the installation.
+        settings: the installation.
         tag: of one version.
         full: read every object back and compare its content; without it sizes are compared, and the md5 where the
             remote's listing tells it (Cloud Storage does). Also compare what this volume holds unpacked.
@@ -89,7 +89,7 @@ def verify_versions(place: Settings, tag: str | None = None, full: bool = False)
         SightlineError: no such version, or one of the three places is out of reach.
     """
     with _without_collector():
-        return _verify(place, parse_tag(tag) if tag is not None else None, full)
+        return _verify(settings, parse_tag(tag) if tag is not None else None, full)
 
 
 @contextmanager
@@ -104,15 +104,15 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _verify(place: Settings, asked: Tag | None, full: bool) -> Verification:
-    installation = open_installation(place)
+def _verify(settings: Settings, asked: Tag | None, full: bool) -> Verification:
+    installation = open_installation(settings)
     abandoned = installation.repo.remove_abandoned()
     before = installation.rows()
-    with open_history(installation.repo) as history:
-        rows = settled_rows(before, installation.rows(), history.tagged)
-        tags = _choose(asked, [*rows, *history.tagged])
+    with open_git_tags(installation.repo) as git_tags:
+        rows = settled_rows(before, installation.rows(), git_tags.tagged)
+        tags = _choose(asked, [*rows, *git_tags.tagged])
         remotes = {kind: _list_remote(installation, kind) for kind in KINDS if asked is None or asked.kind == kind}
-        evidence = _Evidence(installation, history, rows, remotes)
+        evidence = _Evidence(installation, git_tags, rows, remotes)
         needed: dict[Kind, set[str] | None] = {kind: set() for kind in remotes}
         versions = tuple(_check(evidence, one, full, needed) for one in tags)
     unneeded, size = _unneeded(remotes, needed) if asked is None else (None, 0)
@@ -144,7 +144,7 @@ def _list_remote(installation: Installation, kind: Kind) -> Remote:
 
 def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str] | None]) -> Checked:
     """Everything about one version; adds the objects that it needs to `needed`, None when nobody knows them."""
-    row, tagged = evidence.rows.get(str(tag)), evidence.history.tagged.get(str(tag))
+    row, tagged = evidence.rows.get(str(tag)), evidence.git_tags.tagged.get(str(tag))
     state = state_of(row, tagged is not None)
     if state == State.PENDING:
         return Checked(str(tag), state, None, None, tuple(_check_claim(row)))
@@ -160,25 +160,25 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
     elif known is not None:
         known.update(listing.values(), [digest])
     content = read_content(remote.objects, listing or {})
-    recorded = read_rows(evidence.installation.database, published) if published is not None else None
-    images = (content or recorded or Content(images=())).images
+    in_sql = read_rows(evidence.installation.database, published) if published is not None else None
+    images = (content or in_sql or Content(images=())).images
     if listing is not None:
         sizes = {image.name: image.bytes for image in images} if tag.kind == "annotation" else {}
         folder = Folder(digest, listing, sizes, _total(tagged, digest))
         problems += check_objects(remote, folder, full)
         problems += check_images(remote, folder, images)
         if full:
-            problems += check_copy(evidence.installation.place.volume, tag, digest, listing, images)
-    if published is None or recorded is None:
+            problems += check_copy(evidence.installation.settings.volume, tag, digest, listing, images)
+    if published is None or in_sql is None:
         problems.append(missing_rows(content))
     else:
-        problems += _check_tag(evidence.history, published, tagged)
-        problems += check_rows(published, digest, recorded, content)
-        problems += check_parent(tag, published, (content or recorded).recipe, evidence.rows)
+        problems += _check_tag(evidence.git_tags, published, tagged)
+        problems += check_rows(published, digest, in_sql, content)
+        problems += check_parent(tag, published, (content or in_sql).recipe, evidence.rows)
     return Checked(str(tag), state, len(images), len(listing) + 1 if listing else None, _agree(problems))
 
 
-def _digest(published: VersionRecord | None, tagged: Tagged | None) -> str | None:
+def _digest(published: VersionRow | None, tagged: Tagged | None) -> str | None:
     """Of the version's listing: as the tag says where the row does not contradict the tag, else as the row says."""
     pointer = tagged.pointer if tagged is not None else None
     if published is None or (tagged is not None and pointer is not None and tagged.commit == published.commit):
@@ -191,12 +191,12 @@ def _total(tagged: Tagged | None, digest: str) -> int | None:
     return pointer.size if pointer is not None and pointer.digest == digest else None
 
 
-def _check_tag(history: History, published: VersionRecord, tagged: Tagged | None) -> list[Problem]:
+def _check_tag(git_tags: GitTags, published: VersionRow, tagged: Tagged | None) -> list[Problem]:
     """Whether the tag of a published version is there and names its commit."""
     if tagged is not None and tagged.commit == published.commit:
         return []
     commit = str(published.commit)
-    pointer = history.pointer_at(commit, published.kind, published.category)  # type: ignore[arg-type]
+    pointer = git_tags.pointer_at(commit, published.kind, published.category)  # type: ignore[arg-type]
     mends = pointer is not None and pointer.digest == published.digest
     if not mends and tagged is not None and tagged.pointer is not None and tagged.pointer.digest == published.digest:
         message = f"its row names the commit {commit[:12]}, which Git has not; its tag has the same content"
@@ -212,7 +212,7 @@ def _check_tag(history: History, published: VersionRecord, tagged: Tagged | None
     return [Problem(trouble, f"its tag {found}", remedy, mends)]
 
 
-def _check_claim(row: VersionRecord | None) -> list[Problem]:
+def _check_claim(row: VersionRow | None) -> list[Problem]:
     """Nothing while somebody is at work; a claim that nobody will finish is a problem."""
     if row is None or is_held(row):
         return []
@@ -222,8 +222,8 @@ def _check_claim(row: VersionRecord | None) -> list[Problem]:
 
 
 def _no_pointer(tag: Tag) -> Problem:
-    place = f"{FOLDERS[tag.kind]}/{tag.category}.dvc"
-    message = f"the commit of its tag has no readable {place}, and there are no rows of it"
+    path = f"{FOLDERS[tag.kind]}/{tag.category}.dvc"
+    message = f"the commit of its tag has no readable {path}, and there are no rows of it"
     return Problem(
         Trouble.POINTER_MISSING, message, f"it was not published by Sightline: git push --delete origin {tag}", False
     )

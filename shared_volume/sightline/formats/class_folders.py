@@ -39,11 +39,11 @@ def find_classes(images: Iterable[str]) -> dict[str, str]:
     classes where images alone do; where the same folders lie in a split and in all beside it, all are splits.
     """
     folders = {image: tuple(one for one in image.split("/")[:-1] if one.lower() != "images") for image in images}
-    shared = os.path.commonprefix([place for place in folders.values() if place])
+    shared = os.path.commonprefix([parts for parts in folders.values() if parts])
     if len(set(filter(None, folders.values()))) == 1:
         shared = shared[:-1]  # all lie in one folder, which is the class
     depth = len(list(takewhile(lambda one: not _is_split(one), shared)))
-    below = _name({image: place[depth:] for image, place in folders.items()})
+    below = _name({image: parts[depth:] for image, parts in folders.items()})
     return below if are_clear(below.values()) or _names_something(below.values()) else _name(folders)
 
 
@@ -72,13 +72,13 @@ def are_clear(classes: Iterable[str]) -> bool:
 
 def _name(folders: Mapping[str, Folders]) -> dict[str, str]:
     inner: dict[str, set[str]] = {}
-    for place in filter(None, folders.values()):
-        inner.setdefault(place[0], set()).update(place[1:2])
+    for parts in filter(None, folders.values()):
+        inner.setdefault(parts[0], set()).update(parts[1:2])
     if _repeat(inner) and any(map(_is_split, inner)):
-        return _name({image: place[1:] for image, place in folders.items()})
+        return _name({image: parts[1:] for image, parts in folders.items()})
     if _have_splits(inner):
-        return _name({image: place[1:] if place and _is_split(place[0]) else place for image, place in folders.items()})
-    return {image: place[0] if place else "" for image, place in folders.items()}
+        return _name({image: parts[1:] if parts and _is_split(parts[0]) else parts for image, parts in folders.items()})
+    return {image: parts[0] if parts else "" for image, parts in folders.items()}
 
 
 def _have_splits(inner: Mapping[str, set[str]]) -> bool:

@@ -194,12 +194,12 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
                 raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({_shown(key)}).")
             if found[key] is not None:
                 raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {_shown(key)}; the first is used.")
-            place = listing.find_image(name, file, folders)
+            path = listing.find_image(name, file, folders)
             width, height = to_size(image.get("width"), image.get("height"))
             if width is None:
                 with suppress(ImageError):  # publishing's normal way says what is wrong with it
-                    width, height = image_size(listing.root / place)
-            found[key] = Picture(place, safe_name(name), width, height, ())
+                    width, height = image_size(listing.root / path)
+            found[key] = Picture(path, safe_name(name), width, height, ())
     return found
 
 

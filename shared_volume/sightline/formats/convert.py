@@ -113,7 +113,7 @@ def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger:
     documents: set[str] = set()
     try:
         for image in wishes:
-            _place(listing.root / image, scratch / names[image])
+            _hard_link(listing.root / image, scratch / names[image])
         for picture in pictures:
             name = PurePosixPath(names[picture.file])
             file = name.with_suffix(".json")
@@ -161,7 +161,7 @@ def _short_name(image: str) -> str:
     return "/".join([*[folder for folder in folders if folder.lower() not in _SAYS_NOTHING], name])
 
 
-def _place(source: Path, target: Path) -> None:
+def _hard_link(source: Path, target: Path) -> None:
     """A second name for the image's bytes where the file system has such, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

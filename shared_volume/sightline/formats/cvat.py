@@ -56,7 +56,7 @@ def _picture(image: Element, listing: Listing, file: str, first: int, ledger: Le
     folders = [near, under(near, "images")]
     if subset := image.get("subset"):
         folders = [under(near, f"images/{subset}"), *folders]
-    place = listing.find_image(name, file, folders)
+    path = listing.find_image(name, file, folders)
     width, height = to_size(image.get("width", ""), image.get("height", ""))
     shapes: list[Shape] = []
     flags: dict[str, bool] = {}
@@ -66,7 +66,7 @@ def _picture(image: Element, listing: Listing, file: str, first: int, ledger: Le
                 flags[drawn.get("label", "")] = True
             else:
                 shapes += _shapes(drawn)
-    return Picture(place, safe_name(name), width, height, tuple(shapes), flags)
+    return Picture(path, safe_name(name), width, height, tuple(shapes), flags)
 
 
 def _shapes(drawn: Element) -> list[Shape]:

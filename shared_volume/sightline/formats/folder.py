@@ -125,18 +125,18 @@ class Listing:
             found = same.get(composed(under(folder, wanted)))
             if found is not None:
                 return found
-        candidates = [image for name, image in same.items() if name == wanted or name.endswith(f"/{wanted}")]
-        candidates = _nearest(candidates, file)
-        if not candidates:
+        named = [image for name, image in same.items() if name == wanted or name.endswith(f"/{wanted}")]
+        named = _nearest(named, file)
+        if not named:
             raise Unusable(
                 Code.MISSING_IMAGE, f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
             )
-        if len(candidates) > 1:
+        if len(named) > 1:
             raise Unusable(
                 Code.MISSING_IMAGE,
-                f"the image {name!r} could be {' or '.join(candidates[:3])}. Name it with its folder.",
+                f"the image {name!r} could be {' or '.join(named[:3])}. Name it with its folder.",
             )
-        return candidates[0]
+        return named[0]
 
 
 def list_folder(root: Path) -> Listing:
@@ -152,14 +152,14 @@ def list_folder(root: Path) -> Listing:
     hidden: dict[str, int] = {}
     links: list[str] = []
     for directory, below, names in os.walk(root):
-        place = Path(directory)
+        parent = Path(directory)
         for name in below:
-            if _is_hidden(name) and (count := _count_images(place / name)):
-                hidden[_shown(place / name, root)] = count
+            if _is_hidden(name) and (count := _count_images(parent / name)):
+                hidden[_shown(parent / name, root)] = count
         below[:] = [name for name in below if not _is_left_aside(name)]
-        links += [_shown(place / name, root) for name in below if (place / name).is_symlink()]
+        links += [_shown(parent / name, root) for name in below if (parent / name).is_symlink()]
         for name in names:
-            path = place / name
+            path = parent / name
             file = path.relative_to(root).as_posix()
             if name.startswith("."):
                 continue
@@ -205,19 +205,19 @@ def _shown(path: Path, root: Path) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def _nearest(candidates: list[str], file: str) -> list[str]:
+def _nearest(named: list[str], file: str) -> list[str]:
     """Of several images those in the smallest folder that holds `file` too, and of these those that share a word."""
     folder = parent_of(file)
-    while folder and len(candidates) > 1:
-        inside = [image for image in candidates if image.startswith(f"{folder}/")]
+    while folder and len(named) > 1:
+        inside = [image for image in named if image.startswith(f"{folder}/")]
         if inside:
-            candidates = inside
+            named = inside
             break
         folder = parent_of(folder)
-    if len(candidates) < 2:
-        return candidates
+    if len(named) < 2:
+        return named
     words = set(_WORDS.split(PurePosixPath(file).stem.lower())) - {""}
-    return [image for image in candidates if words & set(image.lower().split("/")[:-1])] or candidates
+    return [image for image in named if words & set(image.lower().split("/")[:-1])] or named
 
 
 def safe_name(name: str) -> str:

@@ -55,7 +55,7 @@ def group_similar(hashes: Sequence[str], distance: int) -> list[list[int]]:
     Returns:
         Positions in `hashes`, sorted in each group; the groups by their first. Every position is in one group.
     """
-    values, places = np.unique(parse_hashes(hashes), return_inverse=True)
+    values, positions = np.unique(parse_hashes(hashes), return_inverse=True)
     group_of = np.empty(len(values), dtype=np.int64)
     alone = np.arange(len(values))  # values that no group has reached yet
     groups = 0
@@ -69,7 +69,7 @@ def group_similar(hashes: Sequence[str], distance: int) -> list[list[int]]:
             alone = alone[~near]
         groups += 1
     members: dict[int, list[int]] = {}
-    for position, group in enumerate(group_of[places].tolist()):
+    for position, group in enumerate(group_of[positions].tolist()):
         members.setdefault(group, []).append(position)
     return list(members.values())
 

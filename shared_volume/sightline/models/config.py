@@ -7,8 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from sightline.errors import nearest
-from sightline.models.overrides import ConfigError, override
+from sightline.errors import ConfigError, nearest
+from sightline.models.overrides import override
 from sightline.models.unread_keys import refuse_unsupported
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
@@ -84,14 +84,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fit_classes(model: dict[str, Any], at: str, classes: Sequence[str], path: Path) -> None:
-    for place, node in _dicts(model, at):
+    for name, node in _dicts(model, at):
         if "num_classes" not in node:
             continue
         if node["num_classes"] is None:
             node["num_classes"] = len(classes)
         elif node["num_classes"] != len(classes):
             raise ConfigError(
-                f"{place}.num_classes is {node['num_classes']}, but the dataset has {len(classes)} classes "
+                f"{name}.num_classes is {node['num_classes']}, but the dataset has {len(classes)} classes "
                 f"({', '.join(classes)}). Set it to None in {path.name}: then it follows the dataset."
             )
 

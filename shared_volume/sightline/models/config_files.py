@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from sightline.errors import ConfigError
 from sightline.models.config_types import require_spelt_types
-from sightline.models.overrides import UNKNOWN, ConfigError, override
+from sightline.models.overrides import UNKNOWN, override
 from sightline.models.unread_keys import HARMLESS, READ, refuse_unsupported, says_nothing, unread_key
 from sightline.services.runs.freeze import config_chain
 
@@ -35,8 +36,8 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
         overrides: dotted key -> value, as for `sightline.models.config.load_config`.
 
     Raises:
-        BrokenCodeError: there is no such config, or it inherits what is not there.
-        ConfigError: a key or a type, which names it and the nearest; or what must be a number and is none.
+        ConfigError: there is no such config, or it inherits what is not there; a key or a type, which names it and the
+            nearest; or what must be a number and is none.
     """
     files = config_chain(code, config)
     trees = {file: ast.parse((code / file).read_bytes()) for file in files}

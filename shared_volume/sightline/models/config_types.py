@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.errors import did_you_mean
-from sightline.models.overrides import ConfigError
+from sightline.errors import ConfigError, did_you_mean
 from sightline.models.registered import NAMES
 
 OWN: Final = (Path("sightline", "tasks"), Path("custom"))

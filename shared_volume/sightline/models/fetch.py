@@ -14,7 +14,7 @@ from sightline.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bundle]:
+def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, Bundle]:
     """The folder of a model bundle and its verified description.
 
     Args:
@@ -25,7 +25,7 @@ def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bun
     Raises:
         SightlineError: there is no such bundle, or a file does not match its digest.
     """
-    models = place.volume / "models"
+    models = settings.volume / "models"
     if sha256 and (models / sha256).is_dir():
         return models / sha256, read_bundle(models / sha256, sha256)
     # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
@@ -37,7 +37,7 @@ def fetch_bundle(place: Settings, uri: str, sha256: str = "") -> tuple[Path, Bun
     return models / digest, read_bundle(models / digest, digest)
 
 
-def given_model(place: Settings, uri: str, category: str) -> ModelReference | None:
+def given_model(settings: Settings, uri: str, category: str) -> ModelReference | None:
     """The model that is known by its bundle's URI alone; None for an empty one.
 
     Args:
@@ -47,7 +47,7 @@ def given_model(place: Settings, uri: str, category: str) -> ModelReference | No
     """
     if not uri:
         return None
-    _, bundle = fetch_bundle(place, uri)
+    _, bundle = fetch_bundle(settings, uri)
     facts = bundle.facts
     return ModelReference(
         uri=uri,

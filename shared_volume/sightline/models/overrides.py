@@ -3,14 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sightline.errors import SightlineError, nearest
+from sightline.errors import ConfigError, nearest
 
 UNKNOWN: Final = object()
 """Stands for a value that only running the config would tell: nobody knows what is in it."""
-
-
-class ConfigError(SightlineError):
-    """A config that is missing, does not load, does not have a key, or does not fit the dataset."""
 
 
 def override(values: dict[str, Any], key: str, value: Any) -> None:
@@ -32,8 +28,8 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
     if add and isinstance(node, list) and last == str(len(node)):
         node.append(_like(None, value))
         return
-    place = _find(node, last, parents, key)
-    old = node[place]
+    key_found = _find(node, last, parents, key)
+    old = node[key_found]
     if old is UNKNOWN:
         return
     if isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
@@ -41,7 +37,7 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
             mark = "+" if add else ""
             override(values, mark + ".".join([*parents, last, str(inner)]), inner_value)
     else:
-        node[place] = _like(old, value)
+        node[key_found] = _like(old, value)
 
 
 def _like(old: Any, value: Any) -> Any:

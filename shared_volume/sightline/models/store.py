@@ -1,6 +1,6 @@
 """Model bundles in storage, by their digest: the same model lies there once, however many runs made or selected it.
 
-A run's results hold a small record of each of its bundles, like `train/best.json`: where it lies, and which run and code
+A run's results hold a small reference to each of its bundles, like `train/best.json`: where it lies, and which run and code
 made it, which the bundle itself does not say.
 """
 
@@ -58,8 +58,8 @@ def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
     return storage.uri(prefix)
 
 
-def write_bundle_record(storage: Storage, key: str, sha256: str, facts: Mapping[str, Any]) -> None:
-    """Leave a record of a stored bundle among a run's results.
+def write_bundle_facts(storage: Storage, key: str, sha256: str, facts: Mapping[str, Any]) -> None:
+    """Leave a reference to a stored bundle among a run's results.
 
     Args:
         storage: the installation's.
@@ -73,7 +73,7 @@ def write_bundle_record(storage: Storage, key: str, sha256: str, facts: Mapping[
 
 
 def find_bundle(uri: str) -> str:
-    """The URI of the bundle that a URI names: its own, or that of a record (`…/train/best` or `…/train/best.json`).
+    """The URI of the bundle that a URI names: its own, or that of a reference (`…/train/best` or `…/train/best.json`).
 
     Of a storage that was moved as a whole, the bundle that moved along is found.
 
@@ -83,7 +83,7 @@ def find_bundle(uri: str) -> str:
     whole = (uri if uri.startswith("gs://") else local_path(uri).as_uri()).rstrip("/")
     parent, _, name = whole.rpartition("/")
     if parent.count("/") < 3 or not name:
-        return uri  # a bucket, or a folder in the root: no place for a record
+        return uri  # a bucket, or a folder in the root: no room for a reference
     storage = open_storage(parent)
     if not name.endswith(RECORD_ENDING):
         if storage.exists(f"{name}/{MANIFEST}"):

@@ -202,8 +202,8 @@ def _tell(fact: Mapping[str, Any]) -> None:
 
 def _go_first() -> None:
     with contextlib.suppress(OSError, ValueError):
-        place = Path("/proc/self/oom_score_adj")
-        place.write_text(str(min(1000, int(place.read_text()) + FIRST_TO_GO)))
+        path = Path("/proc/self/oom_score_adj")
+        path.write_text(str(min(1000, int(path.read_text()) + FIRST_TO_GO)))
 
 
 if __name__ == "__main__":

@@ -152,9 +152,9 @@ def _read(v2: str, v1: str) -> str:
     own = _own_cgroups()
     roots = ((CGROUPS, own.get("", ""), v2), (CGROUPS / "memory", own.get("memory", ""), v1))
     for root, folder, name in roots:
-        for place in (root / folder / name, root / name):
+        for path in (root / folder / name, root / name):
             with contextlib.suppress(OSError):
-                return place.read_text()
+                return path.read_text()
     return ""
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.annotations.check import AnnotatedBy, tell_class
-from sightline.annotations.findings import Code, Finding, Policy, list_findings, require_none_fails
-from sightline.annotations.findings import Outcome as Fate
+from sightline.annotations.findings import Code, Finding, Outcome, Policy, list_findings, require_none_fails
 from sightline.annotations.labelme import Document, copy_document, read_embedded_image, write_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe, read_recipe
@@ -29,7 +28,7 @@ from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
 from sightline.services.runs.homes import recipe_file
 from sightline.services.storage.access import open_storage
-from sightline.services.versioning.publication import Content, Outcome, Services, publish
+from sightline.services.versioning.publication import Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import hash_image
 from sightline.settings import Settings
@@ -50,13 +49,13 @@ class Published:
     """What became of a folder.
 
     Attributes:
-        outcome: the publication's.
+        publication: the publication's.
         findings: what was corrected or left out, by file.
         labels: class or label -> how many images or shapes have it.
         unread: images of a folder taken for detection's that have flags and no shape.
     """
 
-    outcome: Outcome
+    publication: Publication
     findings: tuple[Finding, ...]
     labels: Mapping[str, int]
     unread: int = 0
@@ -64,7 +63,7 @@ class Published:
     @property
     def left_out(self) -> int:
         """How many images were left out because they have no JSON."""
-        return sum(found.code is Code.NOT_ANNOTATED and found.outcome is Fate.DROP for found in self.findings)
+        return sum(found.code is Code.NOT_ANNOTATED and found.outcome is Outcome.DROP for found in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class _Item:
 
 
 def publish_annotations(
-    place: Settings,
+    settings: Settings,
     folder: Path,
     category: str,
     version: str,
@@ -91,7 +90,7 @@ def publish_annotations(
     file as a whole: its image's path and size.
 
     Args:
-        place: the installation.
+        settings: the installation.
         folder: annotations and images, nested as they like.
         category: what the annotations are of.
         version: like v0.1.0.
@@ -105,11 +104,11 @@ def publish_annotations(
     """
     check_category(category)
     parse_version(version)
-    recipe = _read_recipe(place, category)
+    recipe = _read_recipe(settings, category)
     chosen = _policy_of(recipe, policy or {})
-    with private_folder(place.volume / "sources", ".reading-") as scratch:
+    with private_folder(settings.volume / "sources", ".reading-") as scratch:
         source = as_labelme(folder, form, scratch / "labelme", chosen)
-        database = connect(place.database_url.get_secret_value())
+        database = connect(settings.database_url.get_secret_value())
         database.migrate()
         items, found = _check(source.folder, scratch, chosen, known_hashes(database, category))
         chosen_task = task or _told_by([item.annotated.document for item in items])
@@ -122,8 +121,8 @@ def publish_annotations(
         require_none_fails(findings, _ADVICE)
         documents = [item.annotated.document for item in items]
         _require_annotated(folder, documents, annotated_by, findings)
-        services = Services(DatasetRepo.of(place), open_storage(place.storage), database)
-        outcome = publish(
+        services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
+        publication = publish(
             services,
             category,
             "annotation",
@@ -134,7 +133,7 @@ def publish_annotations(
                 recipe={} if chosen_task == DETECTION else {"task": chosen_task},
             ),
         )
-    published_for = task_of(outcome.record.recipe)
+    published_for = task_of(publication.row.recipe)
     if published_for != chosen_task:
         raise SightlineError(
             f"{category} {version} is published with the same content, for {published_for}. A published version never changes: "
@@ -142,11 +141,11 @@ def publish_annotations(
         )
     labels = sum((_labels(document, annotated_by) for document in documents), Counter[str]())
     unread = 0 if task or annotated_by == "flags" else sum(map(_is_only_flagged, documents))
-    return Published(outcome, tuple(findings), labels, unread)
+    return Published(publication, tuple(findings), labels, unread)
 
 
-def _read_recipe(place: Settings, category: str) -> Recipe:
-    code = place.volume / "code"
+def _read_recipe(settings: Settings, category: str) -> Recipe:
+    code = settings.volume / "code"
     recipe = recipe_file(code, category)
     return read_recipe(code / recipe if recipe else None, shown_as=recipe)
 
@@ -288,8 +287,8 @@ def _copy(folder: Path, items: Sequence[_Item], target: Path, annotated_by: Anno
 
 def _corrections(annotated: Annotated) -> dict[str, Any]:
     """The keys of the JSON that the copy has otherwise."""
-    place = annotated.file.rpartition("/")[0]
-    path = annotated.image.removeprefix(f"{place}/") if place else annotated.image
+    parent = annotated.file.rpartition("/")[0]
+    path = annotated.image.removeprefix(f"{parent}/") if parent else annotated.image
     changes: dict[str, Any] = {"imageData": None, "imagePath": path}
     if any(found.code in _SIZES for found in annotated.findings):
         changes |= {"imageHeight": annotated.header.height, "imageWidth": annotated.header.width}

@@ -225,20 +225,20 @@ def compared_histogram(
         return _no_data(title)
     shares = {group: [100 * count / max(totals[group], 1) for count in own] for group, own in counts.items()}
     y_ticks = _covering_ticks(0, max(max(own) for own in shares.values()))
-    places = [math.log2(max(edge, 0.5)) if doubling else edge - (0.5 if whole else 0) for edge in edges]
+    positions = [math.log2(max(edge, 0.5)) if doubling else edge - (0.5 if whole else 0) for edge in edges]
     tick_at = _powers_of_ten(edges) if doubling else nice_ticks(edges[0], edges[-1] - whole, 6, whole=whole)
-    axes = _Axes(tick_at, y_ticks, (places[0], places[-1]), (0, y_ticks[-1]))
+    axes = _Axes(tick_at, y_ticks, (positions[0], positions[-1]), (0, y_ticks[-1]))
     shown_at = [(math.log2(tick) if doubling else tick, tick) for tick in tick_at]
     parts = [_frame(axes, x_label, y_label, shown_at)]
     for index, (group, own) in enumerate(shares.items()):
         if totals[group]:
-            parts.extend(_steps(group, places, own, axes, colour(index)))
+            parts.extend(_steps(group, positions, own, axes, colour(index)))
     for index, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
         span = _tick(low) if whole and high == low + 1 else f"{_tick(round(low, 1))} to {_tick(round(high, 1))}"
         told = ", ".join(
             f"{number(own[index])} {group} ({shares[group][index]:.1f} %)" for group, own in counts.items()
         )
-        left, right = axes.x(places[index]), axes.x(places[index + 1])
+        left, right = axes.x(positions[index]), axes.x(positions[index + 1])
         width = round(right - left, 1)
         parts.append(
             _tag(
@@ -265,12 +265,14 @@ def _powers_of_ten(edges: Sequence[float]) -> list[float]:
     return ticks or [low]
 
 
-def _steps(group: str, places: Sequence[float], shares: Sequence[float], axes: _Axes, stroke: str) -> Iterable[Markup]:
+def _steps(
+    group: str, positions: Sequence[float], shares: Sequence[float], axes: _Axes, stroke: str
+) -> Iterable[Markup]:
     """A histogram's outline, its area tinted."""
-    outline = [f"M{axes.x(places[0]):g} {axes.y(0):g}"]
-    for low, high, share in zip(places[:-1], places[1:], shares, strict=True):
+    outline = [f"M{axes.x(positions[0]):g} {axes.y(0):g}"]
+    for low, high, share in zip(positions[:-1], positions[1:], shares, strict=True):
         outline.append(f"L{axes.x(low):g} {axes.y(share):g}L{axes.x(high):g} {axes.y(share):g}")
-    outline.append(f"L{axes.x(places[-1]):g} {axes.y(0):g}")
+    outline.append(f"L{axes.x(positions[-1]):g} {axes.y(0):g}")
     path = "".join(outline)
     yield _tag("path", d=path, fill=stroke, fill_opacity=0.13)
     yield _tag("path", _tag("title", group), class_="curve", d=path, stroke=stroke)
@@ -403,8 +405,8 @@ def _frame(axes: _Axes, x_label: str, y_label: str, shown_at: Sequence[tuple[flo
         parts.append(_tag("line", class_="gridline", x1=axes.left, x2=WIDTH - RIGHT, y1=at, y2=at))
         parts.append(_text(_tick(tick), axes.left - 6, at + 4, "end"))
     parts.append(_tag("line", class_="axis", x1=axes.left, x2=WIDTH - RIGHT, y1=floor, y2=floor))
-    for place, tick in shown_at or [(tick, tick) for tick in axes.x_ticks]:
-        at = axes.x(place)
+    for position, tick in shown_at or [(tick, tick) for tick in axes.x_ticks]:
+        at = axes.x(position)
         parts.append(_tag("line", class_="axis", x1=at, x2=at, y1=floor, y2=floor + 4))
         parts.append(_text(_tick(tick), min(at, WIDTH - len(_tick(tick)) * CHARACTER / 2 - 1), floor + 17, "middle"))
     parts.append(_text(x_label, (axes.left + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle"))
@@ -436,15 +438,15 @@ def _bars(
         at = round(room + tick * scale, 1)
         parts.append(_tag("line", class_="gridline", x1=at, x2=at, y1=2, y2=floor))
         parts.append(_text(_tick(tick), at, floor + 15, "middle"))
-    for place, label in enumerate(labels):
-        top = 4 + place * row
+    for position, label in enumerate(labels):
+        top = 4 + position * row
         parts.append(
             _text(_shortened(label, room - 10), room - 8, top + (row - 6) / 2 + 3, "end", full=label, strong=True)
         )
         for index, (group, values) in enumerate(groups.items()):
-            value, y = values[place], top + index * thickness + 2
+            value, y = values[position], top + index * thickness + 2
             shown = f"{label}, {group}: {number(value)}" if group else f"{label}: {number(value)}"
-            fill = colours[place] if colours else colour(index)
+            fill = colours[position] if colours else colour(index)
             width = 0.0 if math.isnan(value) else round(max(value * scale, 0), 1)
             parts.append(
                 _tag(

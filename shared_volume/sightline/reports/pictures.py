@@ -196,15 +196,15 @@ def _write_labels(
         x, y, box_width, box_height = (value * scale for value in shape.box)
         left = max(0.0, min(x, size[0] - width))
         tops = (y - height, y + box_height, y, y + box_height - height)
-        places = [(left, top, left + width, top + height) for top in tops if 0 <= top <= size[1] - height]
-        free = [place for place in places if not any(_overlap(place, other) for other in taken)]
+        label_boxes = [(left, top, left + width, top + height) for top in tops if 0 <= top <= size[1] - height]
+        free = [label_box for label_box in label_boxes if not any(_overlap(label_box, other) for other in taken)]
         if not free and thumbnail:
             continue
-        place = (free or places or [(left, 0.0, left + width, float(height))])[0]
-        taken.append(place)
+        label_box = (free or label_boxes or [(left, 0.0, left + width, float(height))])[0]
+        taken.append(label_box)
         background = rgb(colour(shape.class_index))
-        draw.rectangle(place, fill=background)
-        draw.text((place[0] + MARGIN, place[1] + 2 - rise), text, font=font, fill=text_colour_on(background))
+        draw.rectangle(label_box, fill=background)
+        draw.text((label_box[0] + MARGIN, label_box[1] + 2 - rise), text, font=font, fill=text_colour_on(background))
 
 
 def _text_size(side: int, share: int) -> int:

@@ -28,14 +28,14 @@ class MetricError(SightlineError):
     """A metric does not exist, or does not keep to its contract."""
 
 
-def metric_places(task: str, name: str) -> list[str]:
+def metric_modules(task: str, name: str) -> list[str]:
     """Dotted names of a metric's module, wherever it may lie; the users' own comes first."""
     return [f"custom.metrics.{name}", f"sightline.tasks.{task}.metrics.{name}"]
 
 
-def selecting_places(task: str, select_by: str) -> list[str]:
+def selecting_modules(task: str, select_by: str) -> list[str]:
     """The same for every metric that a value's name may belong to."""
-    return [place for name in _owners(select_by) for place in metric_places(task, name)]
+    return [module for name in _owners(select_by) for module in metric_modules(task, name)]
 
 
 def _owners(value: str) -> list[str]:
@@ -84,7 +84,7 @@ def require_selecting(code: Path, task: str, select_by: str) -> None:
 
 
 def _files(code: Path, task: str) -> list[Path]:
-    homes = [code.joinpath(*place.split(".")[:-1]) for place in metric_places(task, "x")]
+    homes = [code.joinpath(*module.split(".")[:-1]) for module in metric_modules(task, "x")]
     return [file for home in homes for file in home.glob("[!_]*.py")]
 
 
@@ -131,19 +131,19 @@ class Scorer:
         return Scores(values, per_class)
 
     def _scores_of(self, name: str, arguments: Sequence[Any], required: bool) -> Scores:
-        for place in metric_places(self.task.name, name):
+        for module in metric_modules(self.task.name, name):
             try:
-                score = getattr(importlib.import_module(place), "score", None)
+                score = getattr(importlib.import_module(module), "score", None)
                 if score is not None:
                     # Copies: what a metric does to its arguments must not reach the others, nor what is delivered.
                     return _checked(name, score(*copy.deepcopy(arguments)))
             except ModuleNotFoundError as error:
-                if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-                    raise _failed(place, error) from error
+                if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                    raise _failed(module, error) from error
             except MetricError:
                 raise
             except Exception as error:
-                raise _failed(place, error) from error
+                raise _failed(module, error) from error
         if required:
             raise MetricError(f"There is no metric {name!r} with a function score in custom/metrics/{name}.py.")
         return Scores({}, {})
@@ -186,5 +186,5 @@ def _pairs(
     return [(values, known[name]) for name, values in found.items()]
 
 
-def _failed(place: str, error: Exception) -> MetricError:
-    return MetricError(f"{place.replace('.', '/')}.py failed: {type(error).__name__}: {error}. Correct it.")
+def _failed(module: str, error: Exception) -> MetricError:
+    return MetricError(f"{module.replace('.', '/')}.py failed: {type(error).__name__}: {error}. Correct it.")

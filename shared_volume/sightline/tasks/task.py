@@ -239,7 +239,7 @@ def load_part(task: str, part: str) -> Any:
     Raises:
         UnknownTaskError: neither we nor the users have such a task, or it has no such part.
     """
-    for name in _places(task, part):
+    for name in _modules(task, part):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -253,14 +253,14 @@ def load_part(task: str, part: str) -> Any:
     )
 
 
-def _places(task: str, *parts: str) -> list[str]:
+def _modules(task: str, *parts: str) -> list[str]:
     """Dotted names of parts of a task, wherever they may lie."""
     return [f"{home}.tasks.{task}.{part}" for part in parts for home in HOMES]
 
 
 def computing_parts(task: str) -> list[str]:
     """Dotted names of the parts of a task that compute a model, wherever they may lie."""
-    return _places(task, "fit", "scoring")
+    return _modules(task, "fit", "scoring")
 
 
 def _broken(name: str, error: Exception) -> UnknownTaskError:
@@ -321,7 +321,7 @@ def _is_there(task: str, part: str) -> bool:
 
 def _file_of(task: str, part: str) -> str:
     """The file of a part, the users' own first; empty when there is none."""
-    for name in _places(task, part):
+    for name in _modules(task, part):
         with contextlib.suppress(ModuleNotFoundError):
             if (found := importlib.util.find_spec(name)) and found.origin:
                 return found.origin
@@ -358,4 +358,4 @@ def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:
 
 def part_names(task: str, step: str) -> list[str]:
     """Dotted names of the parts of a task that a step asks for, wherever they may lie."""
-    return _places(task, *PARTS[step])
+    return _modules(task, *PARTS[step])

@@ -65,7 +65,7 @@ class Database:
         self.engine = engine
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         """Where it is, for messages: `mysql at host:port/name` or the SQLite file; never with a password."""
         url = self.engine.url
         if url.get_backend_name() == "sqlite":
@@ -100,11 +100,11 @@ class Database:
         if found == HEAD:
             return
         if found is not None and found > HEAD:
-            log.warning("%s has tables of a newer Sightline (%s, this one knows %s); going on", self.place, found, HEAD)
+            log.warning("%s has tables of a newer Sightline (%s, this one knows %s); going on", self.name, found, HEAD)
             return
         with self._telling_errors(time.monotonic()), self._migrating() as connection:
             if _revision(connection) != HEAD:
-                log.info("migrating %s from %s to %s", self.place, found or "nothing", HEAD)
+                log.info("migrating %s from %s to %s", self.name, found or "nothing", HEAD)
                 _upgrade(connection)
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Database:
                 except DBAPIError as error:
                     if not _passing(error) or time.monotonic() - started + pause > deadline_seconds():
                         raise
-                    log.warning("%s: %s; trying again", self.place, _cause(error))
+                    log.warning("%s: %s; trying again", self.name, _cause(error))
                     time.sleep(pause * random.uniform(0.5, 1.0))
                     pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -139,7 +139,7 @@ class Database:
             while connection.scalar(text("SELECT GET_LOCK(:name, 0)"), {"name": name}) != 1:
                 if time.monotonic() > until:
                     raise DatabaseError(
-                        f"Another process has been migrating {self.place} for {MIGRATION_SECONDS} s. "
+                        f"Another process has been migrating {self.name} for {MIGRATION_SECONDS} s. "
                         f"Wait for it, or find it with SHOW PROCESSLIST."
                     )
                 time.sleep(0.1)
@@ -156,31 +156,29 @@ class Database:
         except DBAPIError as error:
             raise self._told(error, time.monotonic() - started) from error
         except SQLAlchemyError as error:
-            raise DatabaseError(f"{self.place} failed: {_cause(error)}.") from error
+            raise DatabaseError(f"{self.name} failed: {_cause(error)}.") from error
 
     def _told(self, error: DBAPIError, seconds: float) -> DatabaseError:
         number, cause, user = _number(error), _cause(error), self.engine.url.username
         if number in DENIED:
             return DatabaseDeniedError(
-                f"{self.place} refused the user {user!r} ({cause}). Check the user, password and grants of "
+                f"{self.name} refused the user {user!r} ({cause}). Check the user, password and grants of "
                 f"SIGHTLINE_DATABASE_URL."
             )
         if number == UNKNOWN_DATABASE:
-            return DatabaseError(
-                f"{self.place}: there is no such database. CREATE DATABASE {self.engine.url.database}."
-            )
+            return DatabaseError(f"{self.name}: there is no such database. CREATE DATABASE {self.engine.url.database}.")
         if _passing(error):
             return DatabaseUnreachableError(
-                f"{self.place} could not be reached: tried for {seconds:.0f} s ({cause}). Check SIGHTLINE_DATABASE_URL, "
+                f"{self.name} could not be reached: tried for {seconds:.0f} s ({cause}). Check SIGHTLINE_DATABASE_URL, "
                 f"the server, and SIGHTLINE_TIMEOUT (now {deadline_seconds():g} s)."
             )
         if "unable to open database file" in cause or "readonly database" in cause:
             return DatabaseDeniedError(
-                f"{self.place} cannot be opened for writing. Check that path, its owner and mode."
+                f"{self.name} cannot be opened for writing. Check that path, its owner and mode."
             )
         if "not a database" in cause or "malformed" in cause:
-            return DatabaseError(f"{self.place} is no SQLite database ({cause}). Name another file, or restore it.")
-        return DatabaseError(f"{self.place} failed: {cause}.")
+            return DatabaseError(f"{self.name} is no SQLite database ({cause}). Name another file, or restore it.")
+        return DatabaseError(f"{self.name} failed: {cause}.")
 
 
 def connect(url: str) -> Database:
@@ -207,8 +205,8 @@ def connect(url: str) -> Database:
     raise DatabaseError(f"{backend} is not a supported database. Use sqlite:///path or mysql+pymysql://….")
 
 
-def record(kind: type[T], row: Any, **more: Any) -> T:
-    """A frozen record of a table's row: the dataclass's fields taken from the row's columns, or from `more`."""
+def as_row(kind: type[T], row: Any, **more: Any) -> T:
+    """A table's row as a frozen dataclass: its fields taken from the row's columns, or from `more`."""
     names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
     return kind(**{name: getattr(row, name) for name in names}, **more)
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, true
 from sqlalchemy.orm import Session
 
-from sightline.services.database.connection import Database, record
+from sightline.services.database.connection import Database, as_row
 from sightline.services.database.models import Finding, Image, Stage, Version
 from sightline.services.database.versions import (
     PENDING,
@@ -16,7 +16,7 @@ from sightline.services.database.versions import (
     ImageRow,
     StageRow,
     VersionClaimedError,
-    VersionRecord,
+    VersionRow,
     _now,
 )
 from sightline.versions import Tag
@@ -37,7 +37,7 @@ class VersionRows:
     stages: tuple[StageRow, ...]
 
 
-def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> VersionRecord:
+def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> VersionRow:
     """Write a published version's rows, in place of those that are there, in one transaction. Its id stays.
 
     Args:
@@ -54,7 +54,7 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
     findings = [asdict(row) for row in rows.findings]
     stages = [asdict(row) | {"position": position} for position, row in enumerate(rows.stages)]
 
-    def restore(session: Session) -> VersionRecord:
+    def restore(session: Session) -> VersionRow:
         version = _row_for(session, rows.tag, owner, instead_of)
         version.tag, version.commit, version.digest = str(rows.tag), rows.commit, rows.digest
         version.status, version.lease_until = PUBLISHED, None
@@ -68,17 +68,17 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
             if content:
                 values = [row | {"version_id": version.id} for row in content]
                 session.execute(insert(table).execution_options(render_nulls=True), values)
-        return record(VersionRecord, version)
+        return as_row(VersionRow, version)
 
     return database.write(restore)
 
 
-def remove_claim(database: Database, claim: VersionRecord, is_dead: bool) -> bool:
+def remove_claim(database: Database, claim: VersionRow, is_dead: bool) -> bool:
     """Delete a pending version, unless it was taken over or published since. Returns whether it was deleted.
 
     Args:
         database: an open database.
-        claim: the version's record.
+        claim: the version's row.
         is_dead: whether its owner is known to be dead; else its lease must have run out.
     """
 
@@ -111,6 +111,6 @@ def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> 
     elif row.status == PENDING and row.owner != instead_of and row.lease_until is not None and row.lease_until > now:
         raise VersionClaimedError(
             f"{tag} is being published by {row.owner}, who holds it until {row.lease_until:%H:%M:%S} UTC. Wait for it.",
-            record(VersionRecord, row),
+            as_row(VersionRow, row),
         )
     return row

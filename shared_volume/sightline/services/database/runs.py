@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
 from sightline.processes.termination import TERMINATED, Terminated
-from sightline.services.database.connection import Database, record
+from sightline.services.database.connection import Database, as_row
 from sightline.services.database.models import Run, Step, StepEvent
 from sightline.services.database.upsert import upsert
 
@@ -30,7 +30,7 @@ LONGEST_REASON = 20_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRow:
     """A run. Its state is that of the steps so far: failed when one failed, else running while one runs, else stopped or
     lost when one was, else done."""
 
@@ -44,7 +44,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class EventRecord:
+class EventRow:
     """Something that happened to a step: when, in which attempt, what kind of thing, after which training iteration."""
 
     at: datetime
@@ -55,7 +55,7 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRow:
     """A step of a run.
 
     Attributes:
@@ -74,7 +74,7 @@ class StepRecord:
     heartbeat_at: datetime
     ended_at: datetime | None
     attempt: int
-    events: tuple[EventRecord, ...]
+    events: tuple[EventRow, ...]
 
     def lost(self, now: datetime | None = None) -> bool:
         """Whether it is recorded as lost, or says that it runs but has given no sign of life for three minutes."""
@@ -93,8 +93,8 @@ def start_step(
     parameters: Mapping[str, Any],
     attempt: int = 0,
     goes_on: bool = False,
-) -> StepRecord | None:
-    """Record that a step starts (again), and its run if this is the run's first. Returns its record from before.
+) -> StepRow | None:
+    """Record that a step starts (again), and its run if this is the run's first. Returns its row from before.
 
     Args:
         code: the name of the release that the step runs from.
@@ -106,8 +106,8 @@ def start_step(
     """
     now = datetime.now(UTC)
 
-    def start(session: Session) -> StepRecord | None:
-        before = next(iter(_step_records(session, run_id, step)), None)
+    def start(session: Session) -> StepRow | None:
+        before = next(iter(_step_rows(session, run_id, step)), None)
         least = 0 if before is None else before.attempt + (0 if goes_on else 1)
         upsert(
             session,
@@ -138,7 +138,7 @@ def start_step(
     return database.write(start)
 
 
-def record_event(
+def write_event(
     database: Database,
     run_id: str,
     step: str,
@@ -189,7 +189,7 @@ def beat(database: Database, run_id: str, step: str) -> None:
 def end_lost_steps(database: Database) -> None:
     """Record as lost what says that it runs and has given no sign of life for three minutes, and end its run.
 
-    Whoever looks at runs does this first. Where it cannot be written, the records' `lost` says it all the same.
+    Whoever looks at runs does this first. Where it cannot be written, the rows' `lost` says it all the same.
     """
 
     def silent(session: Session) -> list[Step]:
@@ -257,7 +257,7 @@ def end_step(
 
 
 @contextmanager
-def recorded_step(
+def finished_step(
     database: Database,
     run_id: str,
     step: str,
@@ -270,10 +270,10 @@ def recorded_step(
     goes_on: bool = False,
     left_to_others: type[BaseException] | tuple[()] = (),
     beat_seconds: float = BEAT_SECONDS,
-) -> Iterator[StepRecord | None]:
+) -> Iterator[StepRow | None]:
     """Record the block as a step: its start, its heartbeat while it runs, and its end with the reason of a failure.
 
-    Yields the step's record from before. A heartbeat that cannot be written is logged and left out: the work goes on.
+    Yields the step's row from before. A heartbeat that cannot be written is logged and left out: the work goes on.
 
     Args:
         left_to_others: errors after which the step goes on in another process, or is ended by it.
@@ -309,61 +309,61 @@ def recorded_step(
         ended.set()
         try:
             end_step(database, run_id, step, "stopped", TERMINATED)
-        except SightlineError as unrecorded:
-            log.error("the end could not be recorded: %s", unrecorded)
+        except SightlineError as unwritten:
+            log.error("the end could not be recorded: %s", unwritten)
         raise
     except BaseException as error:
         ended.set()
         try:
             end_step(database, run_id, step, "failed", f"{type(error).__name__}: {error}")
-        except SightlineError as unrecorded:
-            log.error("the failure could not be recorded: %s", unrecorded)
+        except SightlineError as unwritten:
+            log.error("the failure could not be recorded: %s", unwritten)
         raise
     ended.set()
     end_step(database, run_id, step, "done")
 
 
-def find_run(database: Database, run_id: str) -> RunRecord | None:
-    """The run's record, or None."""
+def find_run(database: Database, run_id: str) -> RunRow | None:
+    """The run's row, or None."""
     end_lost_steps(database)
 
-    def find(session: Session) -> RunRecord | None:
+    def find(session: Session) -> RunRow | None:
         row = session.get(Run, run_id)
-        return record(RunRecord, row) if row else None
+        return as_row(RunRow, row) if row else None
 
     return database.read(find)
 
 
-def list_runs(database: Database, category: str | None = None) -> list[RunRecord]:
+def list_runs(database: Database, category: str | None = None) -> list[RunRow]:
     """Runs, newest first."""
     end_lost_steps(database)
     query = select(Run).order_by(Run.started_at.desc(), Run.id)
     if category is not None:
         query = query.where(Run.category == category)
-    return database.read(lambda session: [record(RunRecord, row) for row in session.scalars(query)])
+    return database.read(lambda session: [as_row(RunRow, row) for row in session.scalars(query)])
 
 
-def list_steps(database: Database, run_id: str) -> list[StepRecord]:
+def list_steps(database: Database, run_id: str) -> list[StepRow]:
     """A run's steps with their events, in the order they started."""
     end_lost_steps(database)
-    return database.read(lambda session: _step_records(session, run_id))
+    return database.read(lambda session: _step_rows(session, run_id))
 
 
-def find_step(database: Database, run_id: str, step: str) -> StepRecord | None:
-    """One step's record, or None."""
+def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
+    """One step's row, or None."""
     end_lost_steps(database)
-    found = database.read(lambda session: _step_records(session, run_id, step))
+    found = database.read(lambda session: _step_rows(session, run_id, step))
     return found[0] if found else None
 
 
-def _step_records(session: Session, run_id: str, step: str | None = None) -> list[StepRecord]:
+def _step_rows(session: Session, run_id: str, step: str | None = None) -> list[StepRow]:
     query = select(Step).where(Step.run_id == run_id).order_by(Step.started_at, Step.id)
     rows = session.scalars(query if step is None else query.where(Step.step == step)).all()
     happened = select(StepEvent).where(StepEvent.step_id.in_([row.id for row in rows]))
     events = defaultdict(list)
     for row in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):
-        events[row.step_id].append(record(EventRecord, row))
-    return [record(StepRecord, row, events=tuple(events[row.id])) for row in rows]
+        events[row.step_id].append(as_row(EventRow, row))
+    return [as_row(StepRow, row, events=tuple(events[row.id])) for row in rows]
 
 
 def _started(session: Session, run_id: str, step: str) -> Step:

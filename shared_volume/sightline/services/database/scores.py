@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.services.database.connection import Database, record
+from sightline.services.database.connection import Database, as_row
 from sightline.services.database.models import LONGEST_URI, Evaluation, MetricValue, Model
 from sightline.services.database.upsert import upsert
 
@@ -18,7 +18,7 @@ Values = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRecord:
+class ModelRow:
     """A model bundle: where it lies, the digest of its manifest, and what made it (None for one from elsewhere)."""
 
     id: int
@@ -32,7 +32,7 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationRecord:
+class EvaluationRow:
     """One model's scores on one split: metric name -> value (None where undefined), overall and per class name."""
 
     id: int
@@ -45,7 +45,7 @@ class EvaluationRecord:
     per_class: Mapping[str, Values]
 
 
-def record_model(
+def write_model(
     database: Database,
     uri: str,
     sha256: str,
@@ -54,8 +54,8 @@ def record_model(
     run_id: str | None = None,
     version_id: int | None = None,
     config: str | None = None,
-) -> ModelRecord:
-    """The model's record, written or brought up to date: a URI has one row.
+) -> ModelRow:
+    """The model's row, written or brought up to date: a URI has one row.
 
     Raises:
         SightlineError: a URI longer than 768 characters.
@@ -67,24 +67,24 @@ def record_model(
         )
     values = {"sha256": sha256, "kind": kind, "run_id": run_id, "version_id": version_id, "config": config}
 
-    def write(session: Session) -> ModelRecord:
+    def write(session: Session) -> ModelRow:
         upsert(session, Model, {"uri": uri}, values, {"created_at": datetime.now(UTC)})
-        return record(ModelRecord, session.scalars(select(Model).where(Model.uri == uri)).one())
+        return as_row(ModelRow, session.scalars(select(Model).where(Model.uri == uri)).one())
 
     return database.write(write)
 
 
-def find_model(database: Database, uri: str) -> ModelRecord | None:
-    """The record of the model at a URI, or None."""
+def find_model(database: Database, uri: str) -> ModelRow | None:
+    """The row of the model at a URI, or None."""
 
-    def find(session: Session) -> ModelRecord | None:
+    def find(session: Session) -> ModelRow | None:
         row = session.scalar(select(Model).where(Model.uri == uri))
-        return record(ModelRecord, row) if row else None
+        return as_row(ModelRow, row) if row else None
 
     return database.read(find)
 
 
-def record_evaluation(
+def write_evaluation(
     database: Database,
     *,
     run_id: str,
@@ -94,7 +94,7 @@ def record_evaluation(
     selected: bool,
     overall: Values,
     per_class: Mapping[str, Values] | None = None,
-) -> EvaluationRecord:
+) -> EvaluationRow:
     """Write one evaluation with all its values in one transaction; a repeated one replaces the earlier values.
 
     Args:
@@ -112,7 +112,7 @@ def record_evaluation(
         )
     key = {"run_id": run_id, "model_id": model_id, "version_id": version_id, "split": split}
 
-    def write(session: Session) -> EvaluationRecord:
+    def write(session: Session) -> EvaluationRow:
         upsert(session, Evaluation, key, {"selected": selected})
         row = session.scalars(select(Evaluation).filter_by(**key)).one()
         session.execute(delete(MetricValue).where(MetricValue.evaluation_id == row.id))
@@ -129,15 +129,15 @@ def record_evaluation(
     return database.write(write)
 
 
-def list_evaluations(database: Database, run_id: str) -> list[EvaluationRecord]:
+def list_evaluations(database: Database, run_id: str) -> list[EvaluationRow]:
     """A run's evaluations in the order they were recorded first."""
     query = select(Evaluation).where(Evaluation.run_id == run_id).order_by(Evaluation.id)
     return database.read(lambda session: [_with_values(session, row) for row in session.scalars(query).all()])
 
 
-def _with_values(session: Session, row: Evaluation) -> EvaluationRecord:
+def _with_values(session: Session, row: Evaluation) -> EvaluationRow:
     query = select(MetricValue).where(MetricValue.evaluation_id == row.id).order_by(MetricValue.id)
     by_class: dict[str, dict[str, float | None]] = {"": {}}
     for each in session.scalars(query):
         by_class.setdefault(each.class_name, {})[each.name] = each.value
-    return record(EvaluationRecord, row, overall=by_class.pop(""), per_class=by_class)
+    return as_row(EvaluationRow, row, overall=by_class.pop(""), per_class=by_class)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.services.database.connection import Database, DatabaseError, record
+from sightline.services.database.connection import Database, DatabaseError, as_row
 from sightline.services.database.models import Finding, Image, Stage, Version
 from sightline.versions import Kind, check_category, check_kind, next_version, parse_version
 
@@ -19,7 +19,7 @@ LEASE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class VersionRecord:
+class VersionRow:
     """A version's row. Tag, commit, digest, counts and time of publication are None while it is pending."""
 
     id: int
@@ -105,20 +105,20 @@ class VersionTakenError(SightlineError):
     """The version is public already.
 
     Attributes:
-        published: its record; None when an interrupted attempt left its tag and no rows.
+        published: its row; None when an interrupted attempt left its tag and no rows.
         free: the next version that nobody has taken, where that was looked up.
     """
 
-    def __init__(self, message: str, published: VersionRecord | None, free: str = "") -> None:
+    def __init__(self, message: str, published: VersionRow | None, free: str = "") -> None:
         super().__init__(message)
         self.published = published
         self.free = free
 
 
 class VersionClaimedError(SightlineError):
-    """Somebody else is publishing the version; `holder` is the pending record: owner and end of the lease."""
+    """Somebody else is publishing the version; `holder` is the pending row: owner and end of the lease."""
 
-    def __init__(self, message: str, holder: VersionRecord) -> None:
+    def __init__(self, message: str, holder: VersionRow) -> None:
         super().__init__(message)
         self.holder = holder
 
@@ -167,7 +167,7 @@ def claim_version(
             )
             row = session.scalars(select(Version).where(_named(category, kind, version)).with_for_update()).one()
             if not taken.rowcount:  # type: ignore[attr-defined]
-                raise _refusal(record(VersionRecord, row))
+                raise _refusal(as_row(VersionRow, row))
         return Claim(row.id, category, kind, version, owner, until)
 
     return database.write(claim)
@@ -206,7 +206,7 @@ def publish_version(
     images: Iterable[ImageRow] = (),
     findings: Iterable[FindingRow] = (),
     stages: Iterable[StageRow] = (),
-) -> VersionRecord:
+) -> VersionRow:
     """Make a claimed version public with all its rows, in one transaction. The counts are those of `images`.
 
     Raises:
@@ -230,7 +230,7 @@ def publish_version(
         "annotation_count": sum(row["annotation_count"] for row in image_rows),
     }
 
-    def publish(session: Session) -> VersionRecord:
+    def publish(session: Session) -> VersionRow:
         published = session.execute(update(Version).where(_held(claim)).values(**values, published_at=_now(session)))
         row = session.get(Version, claim.version_id)
         if row is None:
@@ -239,11 +239,11 @@ def publish_version(
             # Ours after all when the connection broke just after the commit.
             if (row.status, row.owner, row.digest, row.commit) != (PUBLISHED, claim.owner, digest, commit):
                 raise _lost(claim)
-            return record(VersionRecord, row)
+            return as_row(VersionRow, row)
         for table, rows in ((Image, image_rows), (Finding, finding_rows), (Stage, stage_rows)):
             if rows:
                 session.execute(insert(table).execution_options(render_nulls=True), rows)
-        return record(VersionRecord, row)
+        return as_row(VersionRow, row)
 
     try:
         return database.write(publish)
@@ -256,15 +256,15 @@ def publish_version(
         raise
 
 
-def find_version(database: Database, category: str, kind: Kind, version: str) -> VersionRecord | None:
-    """The version's record, pending or published, or None."""
+def find_version(database: Database, category: str, kind: Kind, version: str) -> VersionRow | None:
+    """The version's row, pending or published, or None."""
     rows = _read_versions(database, select(Version).where(_named(category, kind, version)))
     return rows[0] if rows else None
 
 
 def list_versions(
     database: Database, category: str | None = None, kind: Kind | None = None, pending: bool = False
-) -> list[VersionRecord]:
+) -> list[VersionRow]:
     """Published versions (and pending ones when asked for), oldest number first within category and kind."""
     query = select(Version)
     if category is not None:
@@ -276,7 +276,7 @@ def list_versions(
     return sorted(_read_versions(database, query), key=lambda row: (row.category, row.kind, parse_version(row.version)))
 
 
-def newest_version(database: Database, category: str, kind: Kind) -> VersionRecord | None:
+def newest_version(database: Database, category: str, kind: Kind) -> VersionRow | None:
     """The published version with the highest number, or None when none is published."""
     versions = list_versions(database, category, kind)
     return versions[-1] if versions else None
@@ -305,17 +305,17 @@ def known_hashes(database: Database, category: str) -> dict[str, str]:
 def list_findings(database: Database, version_id: int) -> list[FindingRow]:
     """A published version's findings, in the order they were recorded."""
     query = select(Finding).where(Finding.version_id == version_id).order_by(Finding.id)
-    return database.read(lambda session: [record(FindingRow, row) for row in session.scalars(query)])
+    return database.read(lambda session: [as_row(FindingRow, row) for row in session.scalars(query)])
 
 
 def list_stages(database: Database, version_id: int) -> list[StageRow]:
     """What each stage of a dataset version's recipe did, in order."""
     query = select(Stage).where(Stage.version_id == version_id).order_by(Stage.position)
-    return database.read(lambda session: [record(StageRow, row) for row in session.scalars(query)])
+    return database.read(lambda session: [as_row(StageRow, row) for row in session.scalars(query)])
 
 
-def _read_versions(database: Database, query: Select[Version]) -> list[VersionRecord]:
-    return database.read(lambda session: [record(VersionRecord, row) for row in session.scalars(query)])
+def _read_versions(database: Database, query: Select[Version]) -> list[VersionRow]:
+    return database.read(lambda session: [as_row(VersionRow, row) for row in session.scalars(query)])
 
 
 def _now(session: Session) -> datetime:
@@ -349,7 +349,7 @@ def _insert_claim(
     return row
 
 
-def _refusal(row: VersionRecord) -> SightlineError:
+def _refusal(row: VersionRow) -> SightlineError:
     if row.status == PUBLISHED:
         return VersionTakenError(
             f"{row.category} {row.version} is already published as {row.tag} ({str(row.digest)[:12]}). Published versions "

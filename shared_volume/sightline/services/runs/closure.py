@@ -69,15 +69,15 @@ def _files_of(root: Path, module: Module) -> Iterator[Path]:
     if module[0] not in (PACKAGE, CUSTOM):
         return
     for depth in range(1, len(module) + 1):
-        place = Path(*module[:depth])
-        if (root / place).is_dir():
-            if (root / place / "__init__.py").is_file():
-                yield place / "__init__.py"
+        module_path = Path(*module[:depth])
+        if (root / module_path).is_dir():
+            if (root / module_path / "__init__.py").is_file():
+                yield module_path / "__init__.py"
             # Folders in custom are not a module's data: others' tasks and configs lie there.
             if depth > 1 and module[0] == PACKAGE:
-                yield from _data(root, place)
-        elif (root / place.with_suffix(".py")).is_file():
-            yield place.with_suffix(".py")
+                yield from _data(root, module_path)
+        elif (root / module_path.with_suffix(".py")).is_file():
+            yield module_path.with_suffix(".py")
             return
         else:
             return

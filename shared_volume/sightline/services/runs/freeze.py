@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import SightlineError, nearest
+from sightline.errors import ConfigError, NoConfigError, SightlineError, nearest
 from sightline.processes.folders import private_folder
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
 from sightline.services.runs.homes import CONFIGS, config_file, config_names, recipe_file, recipe_folder
 from sightline.services.runs.live_files import Stamp, list_files, stamp_files
-from sightline.services.runs.recipe_keys import METRICS_FILE, keep_recorded, write_metrics
+from sightline.services.runs.recipe_keys import METRICS_FILE, keep_stated, write_metrics
 from sightline.services.runs.releases import take_release
 
 log = logging.getLogger(__name__)
@@ -37,11 +37,7 @@ ABSENT_SECONDS = 1.0
 
 
 class BrokenCodeError(SightlineError):
-    """The live code cannot be used: a syntax error, or a config that does not exist."""
-
-
-class NoConfigError(BrokenCodeError):
-    """There is no config of that name."""
+    """The live code cannot be used: it is missing, being written to, or has a syntax error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,8 @@ def freeze(
         metrics: by name, for evaluate to find in its release.
 
     Raises:
-        BrokenCodeError: a file has a syntax error (file and line), or the config does not exist.
+        BrokenCodeError: a file has a syntax error (file and line).
+        ConfigError: the config does not exist, or inherits what does not.
     """
     releases = volume / "releases"
     with private_folder(releases, ".freezing-") as private:
@@ -93,7 +90,7 @@ def freeze(
         snapshot_of_all = digest_files(copy, files), _tarball(copy, files)
         # From here on the copy is no longer what people wrote, but what steps read.
         if recipe := recipe_file(copy, category):
-            keep_recorded(copy / recipe)
+            keep_stated(copy / recipe)
         write_metrics(copy, metrics)
         closures = {
             step: sorted(_closure(copy, step, imports, config, category, (parts or {}).get(step, ()))) for step in steps
@@ -167,7 +164,8 @@ def config_chain(root: Path, config: str) -> list[Path]:
 
     Raises:
         NoConfigError: there is no such config.
-        BrokenCodeError: it inherits what is not there, or cannot be read.
+        ConfigError: it inherits what is not there, or cannot be read.
+        BrokenCodeError: a syntax error in it.
     """
     first = Path(os.path.normpath(config_file(root, config)))
     if not _is_config(root, first):
@@ -185,7 +183,7 @@ def config_chain(root: Path, config: str) -> list[Path]:
         for base in _bases(root / file):
             path = Path(os.path.normpath(file.parent / base))
             if not _is_config(root, path):
-                raise BrokenCodeError(
+                raise ConfigError(
                     f"{file} inherits {base!r}, and there is no such file in configs. Correct its _base_."
                 )
             waiting.append(path)
@@ -200,7 +198,7 @@ def config_task(root: Path, config: str) -> str | None:
     """The task that a config says it is for: `task = "…"` in it or in what it inherits; None when none does.
 
     Raises:
-        BrokenCodeError: as `config_chain`.
+        ConfigError: as `config_chain`.
     """
     for file in config_chain(root, config):
         if (task := _assigned(root / file, "task")) is not None:
@@ -221,7 +219,7 @@ def _assigned(config: Path, name: str) -> Any:
             try:
                 return ast.literal_eval(node.value)
             except ValueError:
-                raise BrokenCodeError(
+                raise ConfigError(
                     f"{config}, line {node.value.lineno}: write {name} out as text, so that it can be read without running it."
                 ) from None
     return None

@@ -17,9 +17,9 @@ JUNK_ENDINGS = (".pyc", ".swp", ".tmp", "~")
 def list_files(folder: Path) -> list[Path]:
     """All files below a folder but what editors and Python leave there, relative to it."""
     found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in JUNK_NAMES and not name.startswith(".")]
-        paths = [Path(place, name) for name in names if not name.startswith(".") and not name.endswith(JUNK_ENDINGS)]
+        paths = [Path(parent, name) for name in names if not name.startswith(".") and not name.endswith(JUNK_ENDINGS)]
         found += [path.relative_to(folder) for path in paths if path.is_file()]
     return found
 

@@ -42,15 +42,15 @@ def read_metrics(code: Path, category: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def keep_recorded(recipe: Path) -> None:
+def keep_stated(recipe: Path) -> None:
     """Rewrite a recipe so that only what record reads can change its bytes: no other key, no comment, no blank line.
 
     A recipe that is no YAML stays, for record to say what is wrong with it.
     """
     content = _content(recipe)
     if content is not None:
-        recorded = {key: value for key, value in content.items() if key not in NOT_RECORDED}
-        recipe.write_text(yaml.safe_dump(recorded, sort_keys=False), encoding="utf-8")
+        read_by_record = {key: value for key, value in content.items() if key not in NOT_RECORDED}
+        recipe.write_text(yaml.safe_dump(read_by_record, sort_keys=False), encoding="utf-8")
 
 
 def write_metrics(code: Path, names: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool 
             return _run(step, work, arguments, shrinks, advice)
         except Terminated:
             log.warning("%s was asked to end", step.name)
-            _in_child(_record_stop, step)
+            _in_child(_write_stop, step)
             raise
 
 
@@ -78,18 +78,18 @@ def _run(step: Step, work: Callable[..., T], arguments: Sequence[Any], shrinks: 
             if not (shrinks and error.began):
                 more = "a GPU with more memory" if error.gpu else f"more memory ({step.name}_memory)"
                 sentence = f"The step {step.name} {error.reason}: give it {more}{f', {advice}' if advice else ''}."
-                _record_failure(step, sentence, stopped)
+                _write_failure(step, sentence, stopped)
                 raise SightlineError(sentence) from None
             log.warning("%s %s; it goes on from its newest checkpoint with less at a time", step.name, error.reason)
         except ChildDiedError as error:
             sentence = f"The step {step.name} {error}"
-            _record_failure(step, sentence)
+            _write_failure(step, sentence)
             raise SightlineError(sentence) from None
 
 
-def _record_failure(step: Step, sentence: str, stopped: Stopped | None = None) -> None:
+def _write_failure(step: Step, sentence: str, stopped: Stopped | None = None) -> None:
     """Write what the child could not."""
-    _in_child(_record, step, sentence, stopped)
+    _in_child(_write, step, sentence, stopped)
 
 
 def _in_child(work: Callable[..., None], *arguments: Any) -> None:
@@ -100,13 +100,13 @@ def _in_child(work: Callable[..., None], *arguments: Any) -> None:
         log.error("this end could not be recorded: %s", error)
 
 
-def _record(step: Step, sentence: str, stopped: Stopped | None) -> None:
-    from sightline.services.runs.step_record import record_failure
+def _write(step: Step, sentence: str, stopped: Stopped | None) -> None:
+    from sightline.services.runs.running_step import write_failure
 
-    record_failure(step.name, step.code, step.category, step.began, sentence, stopped.at if stopped else None)
+    write_failure(step.name, step.code, step.category, step.began, sentence, stopped.at if stopped else None)
 
 
-def _record_stop(step: Step) -> None:
-    from sightline.services.runs.step_record import record_stop
+def _write_stop(step: Step) -> None:
+    from sightline.services.runs.running_step import write_stop
 
-    record_stop(step.name, step.code, step.category, step.began)
+    write_stop(step.name, step.code, step.category, step.began)

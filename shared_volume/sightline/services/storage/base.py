@@ -284,7 +284,7 @@ def local_errors() -> Iterator[None]:
         raise StorageDeniedError(f"No permission for {error.filename}. Check its owner and mode.") from error
     except OSError as error:
         full = error.errno in NO_SPACE
-        place = full and error.filename2 or error.filename  # a copy's target is what is full
-        where = f" at {place}" if place else ""
+        path = full and error.filename2 or error.filename  # a copy's target is what is full
+        where = f" at {path}" if path else ""
         hint = " Free some space there, then run the same again." if full else ""
         raise StorageError(f"The file system refused{where}: {error.strerror or error}.{hint}") from error

@@ -20,7 +20,7 @@ from sightline.services.database.versions import (
     Claim,
     ClaimLostError,
     VersionClaimedError,
-    VersionRecord,
+    VersionRow,
     claim_version,
     release_claim,
     renew_claim,
@@ -136,7 +136,7 @@ def wait_for_claim(database: Database, category: str, kind: Kind, version: str) 
         time.sleep(POLL_SECONDS * random.uniform(0.5, 1.0))
 
 
-def _tell(holder: VersionRecord) -> None:
+def _tell(holder: VersionRow) -> None:
     until = f"{holder.lease_until:%H:%M:%S} UTC" if holder.lease_until else "further notice"
     log.info(
         "%s %s is being published by %s, who holds it until %s unless that is renewed; waiting",

@@ -24,13 +24,13 @@ class NoSuchDatasetError(SightlineError):
     """The dataset version is not published."""
 
 
-def find_dataset(place: Settings, category: str, version: str) -> DatasetReference:
+def find_dataset(settings: Settings, category: str, version: str) -> DatasetReference:
     """The published dataset version; an empty version means the newest.
 
     Raises:
         NoSuchDatasetError: it is not published; names those that are.
     """
-    database = connect(place.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     database.migrate()
     found = (
         find_version(database, category, "dataset", version)
@@ -48,7 +48,7 @@ def find_dataset(place: Settings, category: str, version: str) -> DatasetReferen
     )
 
 
-def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
+def pull_dataset(settings: Settings, dataset: DatasetReference) -> Path:
     """The folder of a dataset version on the volume, with its images unpacked; pulled when it is not there yet.
 
     Where somebody has written to its files since, they are looked at: what is no longer the version's is unpacked anew, and
@@ -57,11 +57,11 @@ def pull_dataset(place: Settings, dataset: DatasetReference) -> Path:
     Raises:
         SightlineError: the version cannot be pulled, or a changed file cannot be replaced; names it.
     """
-    target = unpacked_folder(place.volume, dataset.category, dataset.version, dataset.digest)
+    target = unpacked_folder(settings.volume, dataset.category, dataset.version, dataset.digest)
     if target.is_dir() and is_as_left(target):
         remove_abandoned(target.parent)
         return target
-    mend_dataset(place, dataset)
+    mend_dataset(settings, dataset)
     return target
 
 
@@ -70,7 +70,7 @@ def unpacked_folder(volume: Path, category: str, version: str, digest: str) -> P
     return volume / "datasets" / f"{category}-{version}-{digest.removesuffix('.dir')[:16]}"
 
 
-def mend_dataset(place: Settings, dataset: DatasetReference) -> list[str]:
+def mend_dataset(settings: Settings, dataset: DatasetReference) -> list[str]:
     """Unpack a dataset version, or compare what is unpacked with it and replace what differs.
 
     Returns:
@@ -79,9 +79,9 @@ def mend_dataset(place: Settings, dataset: DatasetReference) -> list[str]:
     Raises:
         SightlineError: as `pull_dataset`.
     """
-    target = unpacked_folder(place.volume, dataset.category, dataset.version, dataset.digest)
-    with DatasetRepo.of(place).working_copy(make_tag(dataset.category, "dataset", dataset.version)) as copy:
-        folder = copy.place("datasets", dataset.category)
+    target = unpacked_folder(settings.volume, dataset.category, dataset.version, dataset.digest)
+    with DatasetRepo.of(settings).working_copy(make_tag(dataset.category, "dataset", dataset.version)) as copy:
+        folder = copy.category_folder("datasets", dataset.category)
         if copy.digest(folder) != dataset.digest:
             raise SightlineError(
                 f"The tag {dataset.tag} holds {copy.digest(folder)}, not {dataset.digest} as the reference says. "

@@ -34,9 +34,9 @@ class Content:
     stages: Sequence[StageRow] = ()
 
 
-def write_description(place: Path, content: Content) -> None:
+def write_description(folder: Path, content: Content) -> None:
     """Write a version's description into its folder; same content, same bytes."""
-    path = place / FILE
+    path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     document = {
         "images": [asdict(row) for row in content.images],
@@ -47,13 +47,13 @@ def write_description(place: Path, content: Content) -> None:
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def read_description(place: Path) -> Content:
+def read_description(folder: Path) -> Content:
     """The description in a version's folder.
 
     Raises:
         SightlineError: it is missing or damaged.
     """
-    path = place / FILE
+    path = folder / FILE
     try:
         data = path.read_bytes()
     except OSError as error:

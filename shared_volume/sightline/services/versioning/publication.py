@@ -13,14 +13,14 @@ from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import VersionRecord, VersionTakenError, list_versions, publish_version
+from sightline.services.database.versions import VersionRow, VersionTakenError, list_versions, publish_version
 from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
 from sightline.services.versioning.description import FILE, FOLDER, Content, read_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
 from sightline.versions import Kind, make_tag, next_version
 
-__all__ = ["PROTOCOL", "Content", "Outcome", "Services", "publish"]
+__all__ = ["PROTOCOL", "Content", "Publication", "Services", "publish"]
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,10 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The published version's record, and whether this call wrote anything."""
+class Publication:
+    """The published version's row, and whether this call wrote anything."""
 
-    record: VersionRecord
+    row: VersionRow
     new: bool
 
 
@@ -54,10 +54,10 @@ class Attempt:
     Attributes:
         copy: the private working copy that the version is built in.
         lease: the claim, while it is ours.
-        published: the version's record, when it is published already.
+        published: the version's row, when it is published already.
         content: what was built, and `digest` its name in DVC.
         commit: the commit that the tag names, when it is public.
-        outcome: set when there is nothing left to do.
+        publication: set when there is nothing left to do.
     """
 
     services: Services
@@ -68,11 +68,11 @@ class Attempt:
     parent_id: int | None
     copy: WorkingCopy
     lease: Lease | None = None
-    published: VersionRecord | None = None
+    published: VersionRow | None = None
     content: Content = Content(images=())
     digest: str = ""
     commit: str | None = None
-    outcome: Outcome | None = None
+    publication: Publication | None = None
 
     @property
     def tag(self) -> str:
@@ -85,9 +85,9 @@ class Attempt:
         return FOLDERS[self.kind]
 
     @property
-    def place(self) -> Path:
+    def folder(self) -> Path:
         """The version's folder in the working copy."""
-        return self.copy.place(self.remote, self.category)
+        return self.copy.category_folder(self.remote, self.category)
 
     def require_claim(self) -> None:
         """Make sure that nobody took the version over.
@@ -106,7 +106,7 @@ def publish(
     version: str,
     build: Callable[[Path], Content],
     parent_id: int | None = None,
-) -> Outcome:
+) -> Publication:
     """Publish what `build` puts into an empty folder as a version that never changes again.
 
     The same content again writes nothing; an attempt that was interrupted is finished. While another publisher has the
@@ -122,15 +122,15 @@ def publish(
         try:
             for step in PROTOCOL:
                 step(attempt)
-                if attempt.outcome is not None:
+                if attempt.publication is not None:
                     break
         except BaseException as error:
             _give_up(attempt, error)
             raise
         if attempt.lease is not None:
             attempt.lease.end()
-    assert attempt.outcome is not None, "the last step settles"
-    return attempt.outcome
+    assert attempt.publication is not None, "the last step settles"
+    return attempt.publication
 
 
 def claim(attempt: Attempt) -> None:
@@ -143,31 +143,31 @@ def claim(attempt: Attempt) -> None:
 
 def build(attempt: Attempt) -> None:
     """Put the version's files, and its description, into the private folder."""
-    shutil.rmtree(attempt.place, ignore_errors=True)
-    attempt.place.mkdir(parents=True)
+    shutil.rmtree(attempt.folder, ignore_errors=True)
+    attempt.folder.mkdir(parents=True)
     began = time.monotonic()
-    attempt.content = attempt.build(attempt.place)
-    write_description(attempt.place, attempt.content)
+    attempt.content = attempt.build(attempt.folder)
+    write_description(attempt.folder, attempt.content)
     log.info("built %d images in %.1f s", len(attempt.content.images), time.monotonic() - began)
 
 
 def add(attempt: Attempt) -> None:
     """Digest the files."""
-    attempt.digest = attempt.copy.add(attempt.place)
+    attempt.digest = attempt.copy.add(attempt.folder)
 
 
 def compare(attempt: Attempt) -> None:
     """Find what is public under this version's name: the same content is left, or finished, and other content refused."""
     digest = attempt.published.digest if attempt.published else None
     if digest is None:
-        tagged = attempt.copy.digest_at(attempt.tag, attempt.place)
+        tagged = attempt.copy.digest_at(attempt.tag, attempt.folder)
         if tagged is None:
             return
         attempt.commit, digest = tagged
     if digest != attempt.digest:
         _require_same_files(attempt, digest)
     if attempt.published is not None:
-        attempt.outcome = Outcome(attempt.published, new=False)
+        attempt.publication = Publication(attempt.published, new=False)
         return
     log.info("%s is public without its rows: finishing what an interrupted attempt began", attempt.tag)
     if digest != attempt.digest:
@@ -176,12 +176,12 @@ def compare(attempt: Attempt) -> None:
 
 def push(attempt: Attempt) -> None:
     """Upload what the remote does not have."""
-    attempt.copy.push(attempt.place)
+    attempt.copy.push(attempt.folder)
 
 
 def verify(attempt: Attempt) -> None:
     """Prove that every object is on the remote, by listing it."""
-    attempt.copy.verify(attempt.place)
+    attempt.copy.verify(attempt.folder)
 
 
 def tag(attempt: Attempt) -> None:
@@ -197,12 +197,12 @@ def tag(attempt: Attempt) -> None:
         compare(attempt)
 
 
-def record(attempt: Attempt) -> None:
+def write_rows(attempt: Attempt) -> None:
     """Write all rows, in one transaction."""
     attempt.require_claim()
     assert attempt.lease is not None
     assert attempt.commit is not None
-    recorded = publish_version(
+    row = publish_version(
         attempt.services.database,
         attempt.lease.claim,
         tag=attempt.tag,
@@ -214,10 +214,10 @@ def record(attempt: Attempt) -> None:
         findings=attempt.content.findings,
         stages=attempt.content.stages,
     )
-    attempt.outcome = Outcome(recorded, new=True)
+    attempt.publication = Publication(row, new=True)
 
 
-PROTOCOL: tuple[Callable[[Attempt], None], ...] = (claim, build, add, compare, push, verify, tag, record)
+PROTOCOL: tuple[Callable[[Attempt], None], ...] = (claim, build, add, compare, push, verify, tag, write_rows)
 """A killed attempt may end before, in or after any of these. The order is what makes that harmless."""
 
 
@@ -279,10 +279,10 @@ def _adopt_description(attempt: Attempt, digest: str) -> None:
     objects = attempt.services.repo.objects(attempt.remote)
     entry = objects.listing(digest).get(FILE)
     if entry is not None:
-        (attempt.place / FILE).unlink()
-        (attempt.place / FILE).write_bytes(objects.read(entry))
-        attempt.content = read_description(attempt.place)
-    attempt.digest = attempt.copy.add(attempt.place)
+        (attempt.folder / FILE).unlink()
+        (attempt.folder / FILE).write_bytes(objects.read(entry))
+        attempt.content = read_description(attempt.folder)
+    attempt.digest = attempt.copy.add(attempt.folder)
     if attempt.digest != digest:
         raise SightlineError(
             f"{attempt.tag} holds {digest}, which cannot be made again from the same files. "

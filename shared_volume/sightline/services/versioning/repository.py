@@ -196,7 +196,7 @@ class WorkingCopy:
         finally:
             dvc.close()
 
-    def place(self, kind: str, category: str) -> Path:
+    def category_folder(self, kind: str, category: str) -> Path:
         """The folder of a category's annotations or dataset."""
         return self.folder / kind / category
 

@@ -79,7 +79,7 @@ def replace_changed(folder: Path, fresh: Path) -> tuple[list[str], Path]:
 
 def file_names(folder: Path) -> list[str]:
     """The paths of a folder's files inside it, with forward slashes, sorted."""
-    paths = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    paths = (Path(target, name) for target, _, names in os.walk(folder) for name in names)
     return sorted(path.relative_to(folder).as_posix() for path in paths if path != folder / STAMPS)
 
 
@@ -87,18 +87,18 @@ def _same(path: Path, other: Path) -> bool:
     return path.is_file() and filecmp.cmp(path, other, shallow=False)
 
 
-def _keep(path: Path, place: Path) -> None:
+def _keep(path: Path, target: Path) -> None:
     """Put what lies at `path` to another place; a file stays where it is as well, until it is replaced."""
     if not os.path.lexists(path):
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or not path.is_file():
-        path.rename(place)
+        path.rename(target)
         return
     try:
-        os.link(path, place)
+        os.link(path, target)
     except OSError:  # no links on this file system
-        shutil.copy2(path, place)
+        shutil.copy2(path, target)
 
 
 def _keep_in_the_way(folder: Path, name: str, kept: Path) -> None:

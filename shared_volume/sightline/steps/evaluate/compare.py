@@ -12,16 +12,16 @@ from sightline.errors import SightlineError, nearest
 from sightline.images.files import read_image
 from sightline.models.bundle import WEIGHTS, Bundle
 from sightline.models.fetch import fetch_bundle
-from sightline.models.store import store_bundle, write_bundle_record
+from sightline.models.store import store_bundle, write_bundle_facts
 from sightline.processes.devices import choose_device
 from sightline.processes.progress import Progress
 from sightline.references import DatasetReference, ModelReference, task_of
 from sightline.services.database.scores import ModelKind
-from sightline.services.runs.step_record import RunningStep, record_step, results_prefix
+from sightline.services.runs.running_step import RunningStep, open_step, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.services.versioning.shards import SPLITS
-from sightline.settings import Settings, settings
+from sightline.settings import Settings, read_settings
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
 from sightline.tasks.metrics import Scorer
@@ -57,18 +57,18 @@ class Scored:
 
 def evaluate(request: EvaluationRequest) -> Evaluated:
     """Evaluate as `evaluate_models` was asked to, in a process that may be killed."""
-    place, dataset = settings(), request.dataset
-    with record_step(place, "evaluate", request.code, dataset.category, watched=True) as step:
-        dataset_dir = pull_dataset(place, dataset)
+    settings, dataset = read_settings(), request.dataset
+    with open_step(settings, "evaluate", request.code, dataset.category, watched=True) as step:
+        dataset_dir = pull_dataset(settings, dataset)
         truth = _truth(dataset_dir, request.split, dataset)
-        candidates = _candidates(place, request.trained, request.uris)
+        candidates = _candidates(settings, request.trained, request.uris)
         for candidate in candidates:
             _require_classes(candidate, truth, dataset)
         score = Scorer(Task(dataset.task), request.metrics, request.select_by)
         scored = _score_all(score, candidates, truth, dataset_dir, str(choose_device(request.device)))
         best = _select(scored, request.select_by)
         _require_sense(best, request.select_by, score.task, truth)
-        return _deliver(place, step, request, dataset_dir, truth, scored, best)
+        return _deliver(settings, step, request, dataset_dir, truth, scored, best)
 
 
 def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str
     return truth
 
 
-def _candidates(place: Settings, trained: ModelReference | None, uris: Sequence[str]) -> list[Candidate]:
+def _candidates(settings: Settings, trained: ModelReference | None, uris: Sequence[str]) -> list[Candidate]:
     named: list[tuple[str, ModelKind, str, str]] = []
     if trained:
         named.append(("best", "best", trained.uri, trained.sha256))
@@ -93,7 +93,7 @@ def _candidates(place: Settings, trained: ModelReference | None, uris: Sequence[
     named += [(f"given {number}", "given", uri, "") for number, uri in enumerate(uris, start=1)]
     if not named:
         raise SightlineError("There is no model to evaluate. Train one, or name a bundle's URI as a candidate.")
-    return [Candidate(name, kind, uri, *fetch_bundle(place, uri, sha256)) for name, kind, uri, sha256 in named]
+    return [Candidate(name, kind, uri, *fetch_bundle(settings, uri, sha256)) for name, kind, uri, sha256 in named]
 
 
 def _require_classes(candidate: Candidate, truth: Mapping[str, Any], dataset: DatasetReference) -> None:
@@ -161,7 +161,7 @@ def _require_sense(best: Scored, select_by: str, task: Task, truth: Mapping[str,
 
 
 def _deliver(
-    place: Settings,
+    settings: Settings,
     step: RunningStep,
     request: EvaluationRequest,
     dataset_dir: Path,
@@ -171,23 +171,23 @@ def _deliver(
 ) -> Evaluated:
     """Upload the selected bundle and the predictions, record every value, render the report."""
     dataset, split, select_by = request.dataset, request.split, request.select_by
-    storage = open_storage(place.storage)
+    storage = open_storage(settings.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/evaluate"
     chosen = best.candidate
     uri = store_bundle(storage, chosen.folder, chosen.bundle.sha256)
-    record = {"candidate": chosen.name, "select_by": select_by, "code": request.code, "run": step.run}
-    write_bundle_record(storage, f"{prefix}/selected", chosen.bundle.sha256, record)
+    reference = {"candidate": chosen.name, "select_by": select_by, "code": request.code, "run": step.run}
+    write_bundle_facts(storage, f"{prefix}/selected", chosen.bundle.sha256, reference)
     for item in scored:
         name = item.candidate.name.replace(" ", "-")
         storage.write_bytes(f"{prefix}/predictions-{name}.json", json.dumps(item.results).encode())
     storage.write_bytes(f"{prefix}/predictions.json", json.dumps(best.results).encode())
     # Best and last are one model where they are the same epoch.
     for item in {each.candidate.uri: each for each in (*scored, best)}.values():
-        model = step.record_model(
+        model = step.write_model(
             item.candidate.kind, item.candidate.uri, item.candidate.bundle.sha256, dataset, item.candidate.config
         )
-        step.record_evaluation(model, dataset, split, item.scores.values, item.scores.per_class, item is best)
-    step.record_model("selected", uri, chosen.bundle.sha256, dataset, chosen.config)
+        step.write_evaluation(model, dataset, split, item.scores.values, item.scores.per_class, item is best)
+    step.write_model("selected", uri, chosen.bundle.sha256, dataset, chosen.config)
     task = Task(dataset.task)
     confusion = task.report.confusion(truth, best.results)
     report = render_evaluation_report(

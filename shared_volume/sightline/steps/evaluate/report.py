@@ -118,10 +118,10 @@ def _candidates_section(
         [name, *[_score(one.scores, metric) for metric in headlines], one.uri]
         for name, one in zip(names, candidates, strict=True)
     ]
-    place = {index for index, one in enumerate(candidates) if one is chosen}
+    chosen_rows = {index for index, one in enumerate(candidates) if one is chosen}
     return section(
         "Candidates",
-        table(["model", *headlines, "where"], models, place),
+        table(["model", *headlines, "where"], models, chosen_rows),
         details("Every score", table(["metric", *names], by_metric, {0} if select_by in metrics else ())),
         intro=f"Selected by {select_by}." if select_by else "",
     )

@@ -25,9 +25,9 @@ from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, ImageRow, StageRow
 from sightline.services.versioning.shards import IMAGES, SPLITS, PackedImage, hash_image, pack_images
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
-from sightline.steps.record.history import place_in_history
+from sightline.steps.record.first_published import as_first_published
 from sightline.steps.record.plugin import Transformed, transform_images
-from sightline.steps.record.split import Candidate, Splitting, assign_splits
+from sightline.steps.record.split import SplitImage, Splitting, assign_splits
 from sightline.steps.record.split_file import read_split_file
 from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
 from sightline.tasks.task import Task
@@ -52,14 +52,14 @@ class Inputs:
     Attributes:
         recipe_folder: the category's folder in the step's frozen code: split file and plug-in.
         shown_folder: what messages call it: relative to the helper code, as users know it.
-        history: what the category's annotation versions published so far.
+        earlier: what the category's annotation versions published so far.
         findings: what was found when the annotation version was published.
         task: what the annotations are for.
     """
 
     recipe_folder: Path | None = None
     shown_folder: Path | None = None
-    history: Sequence[Candidate] = ()
+    earlier: Sequence[SplitImage] = ()
     findings: Sequence[FindingRow] = ()
     task: str = DETECTION
 
@@ -125,7 +125,7 @@ class _Prepared:
     work: _Work
     files: dict[str, PackedImage]
     transformed: Transformed
-    candidates: dict[str, Candidate]
+    split_images: dict[str, SplitImage]
     splitting: Splitting
     recipe: dict[str, Any]
 
@@ -174,9 +174,9 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     work.advance(*filter_images(work.images, recipe))
     if not any(image.instances for image in work.images):
         raise NothingAnnotatedError(_nothing_annotated(annotation_dir, work.findings))
-    candidates, earlier = _candidates(work.images, annotation_dir, digests, recipe, inputs.history)
+    split_images, earlier = _split_images(work.images, annotation_dir, digests, recipe, inputs.earlier)
     listed, listed_sha256 = _listed(recipe, inputs.recipe_folder, inputs.shown_folder)
-    splitting = assign_splits(candidates, earlier, recipe, listed)
+    splitting = assign_splits(split_images, earlier, recipe, listed)
     work.advance(sorted(work.images, key=lambda image: image.name), splitting.findings)
     work.findings.sort(key=position)
     require_none_fails(work.findings)
@@ -187,7 +187,7 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
         described["plugin"]["sha256"] = transformed.plugin_sha256
     if recipe.split_file is not None:
         described["split_file"] = {"file": recipe.split_file, "sha256": listed_sha256}
-    return _Prepared(work, files, transformed, {one.name: one for one in candidates}, splitting, described)
+    return _Prepared(work, files, transformed, {one.name: one for one in split_images}, splitting, described)
 
 
 def _listed(recipe: Recipe, folder: Path | None, shown: Path | None) -> tuple[dict[str, str], str | None]:
@@ -246,24 +246,24 @@ def _nothing_annotated(folder: Path, findings: Sequence[Finding]) -> str:
     return f"{folder}: no annotated image is left ({reasons or 'no shapes at all'}).{first}"
 
 
-def _candidates(
+def _split_images(
     images: Iterable[DatasetImage],
     annotation_dir: Path,
     digests: Mapping[str, str],
     recipe: Recipe,
-    history: Sequence[Candidate],
-) -> tuple[list[Candidate], list[Candidate]]:
+    earlier: Sequence[SplitImage],
+) -> tuple[list[SplitImage], list[SplitImage]]:
     """The images as the splits see them, by the files that were annotated, and the history's other contents."""
-    known = {candidate.sha256 for candidate in history}
-    newest = max((candidate.generation for candidate in history), default=-1) + 1
-    candidates = []
+    known = {split_image.sha256 for split_image in earlier}
+    newest = max((split_image.generation for split_image in earlier), default=-1) + 1
+    split_images = []
     for image in images:
         sha256 = digests[image.source]
         alike = recipe.near_duplicates is not None and sha256 not in known
         looks = perceptual_hash(annotation_dir / image.source, recipe.max_pixels) if alike else ""
         labels = frozenset(instance.label for instance in image.instances)
-        candidates.append(Candidate(image.source, sha256, looks, labels, newest))
-    return place_in_history(candidates, history)
+        split_images.append(SplitImage(image.source, sha256, looks, labels, newest))
+    return as_first_published(split_images, earlier)
 
 
 def _write(
@@ -288,10 +288,10 @@ def _write(
     write_json(target / "statistics.json", statistics)
     content = {"classes": classes, "recipe": prepared.recipe, "stages": stages, "counts": counts}
     write_json(target / "dataset.json", {key: facts[key] for key in FACTS} | content)
-    places = {
+    to_pack = {
         image.name: prepared.transformed.files.get(image.name, annotation_dir / image.source) for image in work.images
     }
-    pack_images(places, target)
+    pack_images(to_pack, target)
     changed = prepared.transformed.files
     packed = {
         image.name: hash_image(changed[image.name]) if image.name in changed else prepared.files[image.source]
@@ -364,6 +364,6 @@ def _rows(prepared: _Prepared, split_of: Mapping[str, str], packed: Mapping[str,
             bytes=file.size,
             sha256=file.sha256,
             annotation_count=len(image.instances),
-            perceptual_hash=prepared.candidates[image.source].perceptual_hash or None if as_published else None,
+            perceptual_hash=prepared.split_images[image.source].perceptual_hash or None if as_published else None,
             labels=image.count_labels(),
         )

@@ -55,7 +55,7 @@ def find_conflicts(
         for name in sorted(name for names in own.values() for name in names if name in listed):
             others = {part: names for part, names in own.items() if part != sides[name]}
             if others:
-                message = f"stays in {sides[name]} as listed, though it belongs to {_places(others)}."
+                message = f"stays in {sides[name]} as listed, though it belongs to {_names_of_parts(others)}."
                 yield policy.finding(Code.LISTED_APART, name, None, message)
         for member, older in sorted(group.resembles.items()):
             away: Parts = {}
@@ -80,10 +80,10 @@ def some(names: Sequence[str]) -> str:
 def _explain(name: str, side: str, others: Parts, listed: Mapping[str, str]) -> str:
     why = "as listed" if name in listed else "with the group that was published first"
     return (
-        f"resembles images of several splits: it goes to {side} {why}, but {_places(others)} do not move, since they were "
+        f"resembles images of several splits: it goes to {side} {why}, but {_names_of_parts(others)} do not move, since they were "
         "published before. Leave the image out if scores must not profit from it."
     )
 
 
-def _places(parts: Parts) -> str:
+def _names_of_parts(parts: Parts) -> str:
     return " and ".join(f"{some(sorted(names))} in {part}" for part, names in sorted(parts.items()))

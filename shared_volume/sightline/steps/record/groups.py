@@ -21,7 +21,7 @@ Item = TypeVar("Item", int, str)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class SplitImage:
     """One image as the splitter sees it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file's bytes, once: as `Candidate`, with all names of its first publication."""
+    """A file's bytes, once: as `SplitImage`, with all names of its first publication."""
 
     sha256: str
     perceptual_hash: str
@@ -76,11 +76,11 @@ class Group:
     resembles: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-def merge_candidates(candidates: Iterable[Candidate]) -> list[Content]:
+def merge_images(split_images: Iterable[SplitImage]) -> list[Content]:
     """One content per sha256, in the order of publication; those of one version by sha256."""
-    by_content: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        by_content.setdefault(candidate.sha256, []).append(candidate)
+    by_content: dict[str, list[SplitImage]] = {}
+    for split_image in split_images:
+        by_content.setdefault(split_image.sha256, []).append(split_image)
     contents = []
     for sha256, own in by_content.items():
         generation = min(one.generation for one in own)
@@ -178,7 +178,7 @@ def _components(
 
 def join_linked(items: Sequence[Item], links: Iterable[Sequence[Item]]) -> list[list[Item]]:
     """Connected components, where all items of a link belong together; in the items' order."""
-    order = {item: place for place, item in enumerate(items)}
+    order = {item: position for position, item in enumerate(items)}
     parent = {item: item for item in items}
 
     def root(one: Item) -> Item:

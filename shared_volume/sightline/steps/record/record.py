@@ -16,21 +16,21 @@ from sightline.references import DatasetReference, task_of
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
     FindingRow,
-    VersionRecord,
+    VersionRow,
     VersionTakenError,
     find_version,
     list_findings,
     list_versions,
 )
 from sightline.services.runs.homes import recipe_file, recipe_folder
-from sightline.services.runs.step_record import record_step, results_prefix
+from sightline.services.runs.running_step import open_step, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.services.versioning.publication import Content, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.record.build import DatasetSummary, Inputs, build_dataset, write_json
-from sightline.steps.record.history import read_history
+from sightline.steps.record.first_published import read_first_published
 from sightline.steps.record.report import render_data_report
 from sightline.versions import make_tag, next_version
 
@@ -67,26 +67,26 @@ def record_dataset(
     Raises:
         SightlineError: the version is not published or was moved, or nothing usable is in it.
     """
-    place = settings()
-    with record_step(place, "record", Path(code).name, category) as step:
+    settings = read_settings()
+    with open_step(settings, "record", Path(code).name, category) as step:
         file = recipe_file(Path(code), category)
         wanted = read_recipe(Path(code) / file if file else None, recipe, file)
         folder = recipe_folder(Path(code), category)
-        services = Services(DatasetRepo.of(place), open_storage(place.storage), step.database)
+        services = Services(DatasetRepo.of(settings), open_storage(settings.storage), step.database)
         annotations = _published(step.database, category, annotation_version)
         with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
             _require_commit(services.repo, annotations, annotation_commit)
-            source = copy.pull(copy.place("annotations", category))
+            source = copy.pull(copy.category_folder("annotations", category))
             inputs = Inputs(
                 recipe_folder=Path(code) / folder,
                 shown_folder=folder,
-                history=read_history(step.database, annotations, wanted),
+                earlier=read_first_published(step.database, annotations, wanted),
                 findings=list_findings(step.database, annotations.id),
                 task=task_of(annotations.recipe),
             )
-            with private_folder(place.volume / "work", "record-") as private:
+            with private_folder(settings.volume / "work", "record-") as private:
                 dataset = _publish(services, annotations, source, wanted, inputs, private, Path(code).name)
-        dataset_dir = pull_dataset(place, dataset)
+        dataset_dir = pull_dataset(settings, dataset)
         report = render_data_report(
             dataset_dir,
             {
@@ -105,7 +105,7 @@ def record_dataset(
 
 def _publish(
     services: Services,
-    annotations: VersionRecord,
+    annotations: VersionRow,
     source: Path,
     recipe: Recipe,
     inputs: Inputs,
@@ -125,7 +125,7 @@ def _publish(
     version = annotations.version
     while version in {row.version for row in versions}:
         version = next_version(version)
-    recorded = {
+    recipe_row = {
         "content": summary.digest,
         "annotation_version": annotations.version,
         "code": release,
@@ -137,17 +137,17 @@ def _publish(
         shutil.copytree(built, target, dirs_exist_ok=True)
         description = target / "dataset.json"
         write_json(description, orjson.loads(description.read_bytes()) | {"version": version})
-        return Content(summary.images, _finding_rows(summary, inputs), recorded, summary.stages)
+        return Content(summary.images, _finding_rows(summary, inputs), recipe_row, summary.stages)
 
     while True:
         try:
-            return _reference(publish(services, category, "dataset", version, fill, parent_id=annotations.id).record)
+            return _reference(publish(services, category, "dataset", version, fill, parent_id=annotations.id).row)
         except VersionTakenError as taken:  # by another recipe's attempt, at the same time or interrupted
             log.info("%s", taken)
             version = taken.free
 
 
-def _reference(row: VersionRecord) -> DatasetReference:
+def _reference(row: VersionRow) -> DatasetReference:
     return DatasetReference(
         row.category, row.version, str(row.tag), str(row.commit), str(row.digest), task_of(row.recipe)
     )
@@ -159,7 +159,7 @@ def _finding_rows(summary: DatasetSummary, inputs: Inputs) -> list[FindingRow]:
     return list(dict.fromkeys([*inputs.findings, *own]))
 
 
-def _published(database: Database, category: str, version: str) -> VersionRecord:
+def _published(database: Database, category: str, version: str) -> VersionRow:
     found = find_version(database, category, "annotation", version)
     if found is None or found.status != "published":
         raise SightlineError(
@@ -169,7 +169,7 @@ def _published(database: Database, category: str, version: str) -> VersionRecord
     return found
 
 
-def _require_commit(repo: DatasetRepo, annotations: VersionRecord, commit: str) -> None:
+def _require_commit(repo: DatasetRepo, annotations: VersionRow, commit: str) -> None:
     """The tag still names what was published, and what the run's snapshot saw."""
     named = repo.tags()[str(annotations.tag)]
     for wanted in (commit, annotations.commit):

@@ -14,10 +14,10 @@ from sightline.annotations.recipe import Fractions, Recipe
 from sightline.errors import SightlineError
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.conflicts import find_conflicts, join_alike, part_group, some
-from sightline.steps.record.groups import Candidate, Content, Group, group_contents, merge_candidates
+from sightline.steps.record.groups import Content, Group, SplitImage, group_contents, merge_images
 from sightline.steps.record.stratify import stratify_groups
 
-__all__ = ["SPLITS", "Candidate", "EmptySplitError", "Split", "Splitting", "assign_splits", "missing_classes"]
+__all__ = ["SPLITS", "SplitImage", "EmptySplitError", "Split", "Splitting", "assign_splits", "missing_classes"]
 
 LARGE_GROUP: Final = 0.2  # of all images
 _SEEDS_TO_TRY: Final = 1000
@@ -58,7 +58,7 @@ class Splitting:
 
 
 def assign_splits(
-    images: Sequence[Candidate], earlier: Sequence[Candidate], recipe: Recipe, listed: Mapping[str, str]
+    images: Sequence[SplitImage], earlier: Sequence[SplitImage], recipe: Recipe, listed: Mapping[str, str]
 ) -> Splitting:
     """Assign every image to a split, so that neither added nor removed images ever move another.
 
@@ -75,12 +75,12 @@ def assign_splits(
     Raises:
         EmptySplitError: a split with a share above zero got no image; proposes a seed that helps.
     """
-    contents = merge_candidates([*images, *earlier])
+    contents = merge_images([*images, *earlier])
     groups = group_contents(contents, recipe.near_duplicates, recipe.group_by, listed)
     here = _names_here(images, contents)
 
     def split_of(seed: int) -> dict[str, str]:
-        placed = _place(groups, contents, recipe, seed)
+        placed = _divide(groups, contents, recipe, seed)
         return {
             name: listed.get(name) or placed[number]
             for number, group in enumerate(groups)
@@ -121,7 +121,7 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "o
     return sentences
 
 
-def _place(groups: Sequence[Group], contents: Sequence[Content], recipe: Recipe, seed: int) -> list[str]:
+def _divide(groups: Sequence[Group], contents: Sequence[Content], recipe: Recipe, seed: int) -> list[str]:
     """The split of each group."""
     if recipe.stratify:
         shares = {split: getattr(recipe.fractions, split) for split in _wanted(recipe.fractions)}
@@ -146,7 +146,7 @@ def _wanted(fractions: Fractions) -> list[str]:
     return [split for split in SPLITS if getattr(fractions, split) > 0]
 
 
-def _names_here(images: Iterable[Candidate], contents: Sequence[Content]) -> dict[int, list[str]]:
+def _names_here(images: Iterable[SplitImage], contents: Sequence[Content]) -> dict[int, list[str]]:
     """Position of a content -> its names in this dataset, for those that are in it."""
     positions = {content.sha256: position for position, content in enumerate(contents)}
     here: dict[int, list[str]] = {}

@@ -125,8 +125,8 @@ def _histogram(unit: str, scale: str, values: Mapping[str, np.ndarray]) -> dict[
     edges = {"doubling": _doubling_edges, "even": _even_edges, "whole": _whole_edges}[scale](low, high)
     counts = {}
     for split, own in values.items():
-        places = np.searchsorted(np.array(edges), own, side="right") - 1
-        counts[split] = np.bincount(places, minlength=len(edges) - 1).tolist()
+        positions = np.searchsorted(np.array(edges), own, side="right") - 1
+        counts[split] = np.bincount(positions, minlength=len(edges) - 1).tolist()
     return {"unit": unit, "scale": scale, "edges": edges, "counts": counts}
 
 

@@ -12,16 +12,16 @@ from sightline.versions import BadNameError, Kind, Tag, make_tag, parse_tag, par
 from sightline.versions import newest_version as newest_of
 
 
-def find_task(place: Settings, category: str, kind: Kind, version: str) -> tuple[str, str] | None:
+def find_task(settings: Settings, category: str, kind: Kind, version: str) -> tuple[str, str] | None:
     """A published version and its task, by its row; None where there is no such row.
 
     Args:
-        place: the installation.
+        settings: the installation.
         category: the version's.
         kind: annotation or dataset.
         version: empty for the newest.
     """
-    database = connect(place.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     try:
         database.migrate()
         found = find_version(database, category, kind, version) if version else newest_version(database, category, kind)
@@ -30,18 +30,18 @@ def find_task(place: Settings, category: str, kind: Kind, version: str) -> tuple
     return (found.version, task_of(found.recipe)) if found else None
 
 
-def find_annotation(place: Settings, category: str, version: str) -> tuple[str, str]:
+def find_annotation(settings: Settings, category: str, version: str) -> tuple[str, str]:
     """A published annotation version and its commit, by the dataset repository's tags.
 
     Args:
-        place: the installation.
+        settings: the installation.
         category: the version's.
         version: empty for the newest.
 
     Raises:
         SightlineError: it is not published; names what is, and the nearest.
     """
-    tags = DatasetRepo.of(place).tags()
+    tags = DatasetRepo.of(settings).tags()
     published = [tag for tag in map(_parsed, tags) if tag and tag.kind == "annotation"]
     versions = [tag.version for tag in published if tag.category == category]
     if not versions:

@@ -13,15 +13,15 @@ from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
 from sightline.services.runs.freeze import freeze
 from sightline.services.runs.releases import remove_old_releases
-from sightline.services.runs.step_record import write_run_facts
+from sightline.services.runs.running_step import write_run_facts
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import ObjectExistsError
 from sightline.services.versioning.datasets import find_dataset
-from sightline.settings import Settings, settings
+from sightline.settings import Settings, read_settings
 from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training
 from sightline.steps.snapshot.find import find_annotation, find_task
 from sightline.steps.snapshot.outside import images_digest, models_digest, require_images
-from sightline.tasks.metrics import metric_places, selecting_places
+from sightline.tasks.metrics import metric_modules, selecting_modules
 from sightline.tasks.task import part_names, require_task
 from sightline.versions import check_category
 
@@ -88,8 +88,8 @@ def start_run(
         SightlineError: broken live code; no such config, category, version, key or metric; no image to test on; or more than one GPU.
     """
     check_category(category)
-    place = settings()
-    live = (place.volume / "code").resolve()
+    settings = read_settings()
+    live = (settings.volume / "code").resolve()
     gpus = {"train": train_gpus, "evaluate": evaluate_gpus, "test": test_gpus}
     asked = Asked(category, config, recipe, overrides, select_by, gpus=gpus)
     check_at_once(live, asked, record=record_follows, train=train_follows)
@@ -97,18 +97,18 @@ def start_run(
     commit = reference = ""
     task = DETECTION
     if record_follows:
-        annotation_version, commit = find_annotation(place, category, annotation_version)
-        found = find_task(place, category, "annotation", annotation_version)
+        annotation_version, commit = find_annotation(settings, category, annotation_version)
+        found = find_task(settings, category, "annotation", annotation_version)
         task = found[1] if found else DETECTION
     if dataset_follows:
-        dataset = find_dataset(place, category, dataset_version)
+        dataset = find_dataset(settings, category, dataset_version)
         dataset_version, reference, task = dataset.version, dataset.to_text(), dataset.task
-        if (known := given_model(place, model, category)) and known.task != task:
+        if (known := given_model(settings, model, category)) and known.task != task:
             raise SightlineError(
                 f"The model {model} is for {known.task}, and {category} {dataset_version} for {task}. Name a model of its task."
             )
     elif not record_follows and (
-        known := given_model(place, next(filter(None, (model, *candidate_models)), ""), category)
+        known := given_model(settings, next(filter(None, (model, *candidate_models)), ""), category)
     ):
         task = known.task
     steps = ("record", "train", "evaluate", "test") if train_follows else ("record", "evaluate", "test")
@@ -117,9 +117,11 @@ def start_run(
         config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
     metrics = check_scores(live, asked, task)
     parts = {step: names_of_parts(task, step, metrics, select_by) for step in steps}
-    frozen = freeze(place.volume, config, category, steps, parts, metrics)
+    frozen = freeze(settings.volume, config, category, steps, parts, metrics)
     with contextlib.suppress(ObjectExistsError):
-        open_storage(place.storage).write_bytes(f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True)
+        open_storage(settings.storage).write_bytes(
+            f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True
+        )
     parameters = {
         "task": task,
         "config": config,
@@ -130,8 +132,8 @@ def start_run(
         "annotation_version": annotation_version,
         "dataset_version": dataset_version,
     }
-    write_run_facts(place, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
-    _remove_old_releases(place)
+    write_run_facts(settings, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
+    _remove_old_releases(settings)
     log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, commit[:12])
     return Frozen(
         record_code=str(frozen.releases["record"]),
@@ -152,22 +154,22 @@ def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str)
     """Dotted names of what a step loads by name: parts of the task, and metrics."""
     parts = list(part_names(task, step))
     if step == "evaluate":
-        parts += [place for name in metrics for place in metric_places(task, name)]
+        parts += [settings for name in metrics for settings in metric_modules(task, name)]
     if step in ("train", "evaluate") and select_by:
-        parts += selecting_places(task, select_by)
+        parts += selecting_modules(task, select_by)
     return parts
 
 
-def _remove_old_releases(place: Settings) -> None:
+def _remove_old_releases(settings: Settings) -> None:
     """Tidy the volume up. What cannot be done now is done by a later run: nothing of it is worth failing for."""
-    database = connect(place.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
 
     def lives(run: str, since: datetime) -> bool:
         database.migrate()
         return any(step.heartbeat_at > since for step in list_steps(database, run))
 
     try:
-        remove_old_releases(place.volume, place.keep_releases, place.keep_days, lives)
+        remove_old_releases(settings.volume, settings.keep_releases, settings.keep_days, lives)
     except (SightlineError, OSError) as error:
         log.warning("old releases stay for now: %s", error)
     finally:

@@ -15,10 +15,10 @@ from sightline.processes.devices import choose_device
 from sightline.processes.folders import private_folder
 from sightline.processes.progress import Progress
 from sightline.references import DatasetReference, ModelReference
-from sightline.services.runs.step_record import record_step, results_prefix
+from sightline.services.runs.running_step import open_step, results_prefix
 from sightline.services.storage.access import fetch, open_storage
 from sightline.services.versioning.datasets import pull_dataset
-from sightline.settings import Settings, settings
+from sightline.settings import Settings, read_settings
 from sightline.steps.testing.draw import FORMATS, draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.testing.request import Tested, TestRequest
@@ -38,22 +38,22 @@ class TestImages:
 
 def test(request: TestRequest) -> Tested:
     """Test as `test_model` was asked to, in a process that may be killed."""
-    place = settings()
-    with record_step(place, "test", request.code, request.category, watched=True) as step:
-        model = request.model or given_model(place, request.model_uri, request.category)
+    settings = read_settings()
+    with open_step(settings, "test", request.code, request.category, watched=True) as step:
+        model = request.model or given_model(settings, request.model_uri, request.category)
         if model is None:
             raise SightlineError("There is no model to test. Name a bundle's URI.")
         task = Task(model.task)
-        with private_folder(place.volume / "work", "test-") as private:
-            chosen = _images(place, request.dataset, request.images, private)
-            folder, bundle = fetch_bundle(place, model.uri, model.sha256)
+        with private_folder(settings.volume / "work", "test-") as private:
+            chosen = _images(settings, request.dataset, request.images, private)
+            folder, bundle = fetch_bundle(settings, model.uri, model.sha256)
             predictor = task.predict.load_predictor(folder, str(choose_device(request.device)), bundle.sha256)
             tested = _run(task, predictor, chosen, private / "drawn", request.score_threshold)
             prefix = f"{results_prefix(request.category, model.dataset_version or 'given', step.run)}/test"
-            return _deliver(place, prefix, model, predictor, chosen, tested, private, request, step.run)
+            return _deliver(settings, prefix, model, predictor, chosen, tested, private, request, step.run)
 
 
-def _images(place: Settings, dataset: DatasetReference | None, images: str, private: Path) -> TestImages:
+def _images(settings: Settings, dataset: DatasetReference | None, images: str, private: Path) -> TestImages:
     if images:
         folder = fetch(images, private / "images")
         if folder.is_file():
@@ -66,7 +66,7 @@ def _images(place: Settings, dataset: DatasetReference | None, images: str, priv
         return TestImages(folder, tuple(names), images)
     if dataset is None:
         raise SightlineError("There are no test images. Name a dataset version, or a folder or prefix of images.")
-    dataset_dir = pull_dataset(place, dataset)
+    dataset_dir = pull_dataset(settings, dataset)
     names = [image["file_name"] for image in json.loads((dataset_dir / "test.json").read_text())["images"]]
     if not names:
         raise SightlineError(
@@ -98,7 +98,7 @@ def _run(
 
 
 def _deliver(
-    place: Settings,
+    settings: Settings,
     prefix: str,
     model: ModelReference,
     predictor: Predictor,
@@ -108,7 +108,7 @@ def _deliver(
     request: TestRequest,
     run: str,
 ) -> Tested:
-    storage = open_storage(place.storage)
+    storage = open_storage(settings.storage)
     storage.upload_folder(private / "drawn", f"{prefix}/images")
     predictions = {
         "images": [{"id": number, "file_name": image.name} for number, image in enumerate(tested, start=1)],

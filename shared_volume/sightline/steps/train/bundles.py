@@ -16,7 +16,7 @@ from sightline.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Moment:
     """Weights of one moment of the training."""
 
     name: ModelKind
@@ -24,33 +24,33 @@ class Candidate:
     weights: Mapping[str, torch.Tensor]
 
 
-def write_candidate(
+def write_moment(
     task: Task,
     folder: Path,
-    candidate: Candidate,
+    moment: Moment,
     model: torch.nn.Module,
     config: Config,
     classes: Sequence[str],
     dataset_dir: Path,
     facts: Mapping[str, str],
 ) -> str:
-    """Write a candidate's bundle, with one validation image and what the model finds on it. Returns its sha256.
+    """Write a moment's bundle, with one validation image and what the model finds on it. Returns its sha256.
 
     Equal trainings give equal bundles: `facts` must say nothing of the run.
     """
-    model.load_state_dict(candidate.weights)
+    model.load_state_dict(moment.weights)
     sample = _sample_image(dataset_dir)
     predictions = None
     if sample is not None:
         predictions = task.predict.predictor_of(model, config, classes).results(read_image(sample), image_id=1)
     return write_bundle(
         folder,
-        state_dict=candidate.weights,
+        state_dict=moment.weights,
         config_text=config_text(config),
         classes=list(classes),
         sample_image=sample,
         sample_predictions=predictions,
-        facts={**facts, "epoch": candidate.epoch},
+        facts={**facts, "epoch": moment.epoch},
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sightline.services.runs.step_record import RunningStep
+from sightline.services.runs.running_step import RunningStep
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Events:
         line = {"at": moment.isoformat(), "run": self.step.run, "kind": kind, "iter": iteration, "message": message}
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        self.step.record_event(kind, message, iteration, moment)
+        self.step.write_event(kind, message, iteration, moment)
 
     def read(self) -> list[dict[str, Any]]:
         """All events so far; a line that a kill cut off is none."""

@@ -12,18 +12,18 @@ import torch
 from mmengine.config import Config
 
 from sightline.models.config import config_text, load_config, set_epochs
-from sightline.models.store import store_bundle, write_bundle_record
+from sightline.models.store import store_bundle, write_bundle_facts
 from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
 from sightline.services.runs.homes import config_file
-from sightline.services.runs.step_record import OUT_OF_MEMORY, RunningStep, record_step, results_prefix
+from sightline.services.runs.running_step import OUT_OF_MEMORY, RunningStep, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
-from sightline.settings import Settings, settings
+from sightline.settings import Settings, read_settings
 from sightline.steps.train.board import board_folder
-from sightline.steps.train.bundles import Candidate, write_candidate
+from sightline.steps.train.bundles import Moment, write_moment
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.compute import fit
 from sightline.steps.train.events import Events
@@ -48,17 +48,17 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
     Returns:
         The best bundle, and the report's HTML.
     """
-    dataset, place = request.dataset, settings()
-    with record_step(place, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
-        dataset_dir = pull_dataset(place, dataset)
+    dataset, settings = request.dataset, read_settings()
+    with open_step(settings, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
+        dataset_dir = pull_dataset(settings, dataset)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
         config = read_config(request, classes)
         chosen = choose_device(device)
-        folder = place.volume / "work" / f"train-{request.key()}"
+        folder = settings.volume / "work" / f"train-{request.key()}"
         with _only_one_at_a_time(folder):
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
-            board = board_folder(place.volume, folder, dataset, request.config)
+            board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(
                 *(Task(dataset.task), config, dataset_dir, classes, folder, request.select_by, chosen),
@@ -66,7 +66,7 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
                 events=events,
                 board=board,
             )
-            return _deliver(place, request, config, dataset_dir, classes, loop, seconds, step, events)
+            return _deliver(settings, request, config, dataset_dir, classes, loop, seconds, step, events)
 
 
 def read_config(request: TrainingRequest, classes: Sequence[str]) -> Config:
@@ -113,7 +113,7 @@ def _only_one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _deliver(
-    place: Settings,
+    settings: Settings,
     request: TrainingRequest,
     config: Config,
     dataset_dir: Path,
@@ -125,7 +125,7 @@ def _deliver(
 ) -> tuple[ModelReference, str]:
     """Upload bundles, logs and report; record both models."""
     dataset = request.dataset
-    storage = open_storage(place.storage)
+    storage = open_storage(settings.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/train"
     # A bundle says what makes it what it is, and is the same for the same training; which run it was, the run's record says.
     described = {
@@ -136,20 +136,20 @@ def _deliver(
     }
     facts = described | {"code": request.code.name, "run": step.run}
     model = loop.runner.model
-    candidates = {"last": Candidate("last", loop.epoch, _state(model))}
+    moments = {"last": Moment("last", loop.epoch, _state(model))}
     if loop.options.best_weights.is_file():
         weights = load_plain(loop.options.best_weights)
-        candidates["best"] = Candidate("best", loop.best.epoch, weights)
+        moments["best"] = Moment("best", loop.best.epoch, weights)
     else:
-        candidates["best"] = Candidate("best", loop.epoch, candidates["last"].weights)
+        moments["best"] = Moment("best", loop.epoch, moments["last"].weights)
     metric = loop.best.value if loop.best.epoch and math.isfinite(loop.best.value) else None
     written = {}
-    for name, candidate in candidates.items():
+    for name, moment in moments.items():
         bundle = loop.options.folder / "bundles" / name
-        sha256 = write_candidate(Task(dataset.task), bundle, candidate, model, config, classes, dataset_dir, described)
+        sha256 = write_moment(Task(dataset.task), bundle, moment, model, config, classes, dataset_dir, described)
         written[name] = (store_bundle(storage, bundle, sha256), sha256)
-        write_bundle_record(storage, f"{prefix}/{name}", sha256, facts | {"epoch": candidate.epoch})
-        step.record_model(candidate.name, *written[name], dataset=dataset, config=request.config)
+        write_bundle_facts(storage, f"{prefix}/{name}", sha256, facts | {"epoch": moment.epoch})
+        step.write_model(moment.name, *written[name], dataset=dataset, config=request.config)
     history = loop.history.read()
     happened = events.read()
     report = render_training_report(

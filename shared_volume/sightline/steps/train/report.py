@@ -16,7 +16,7 @@ SMOOTHING = 0.02  # share of all values that one smoothed value averages on eith
 OTHER_METRICS = "Scores"  # title of the chart of those that the task has no other for
 NOT_CURVES = frozenset({"kind", "epoch", "iter", "step"})
 
-Record = Mapping[str, Any]
+Line = Mapping[str, Any]
 
 
 def render_training_report(
@@ -24,13 +24,13 @@ def render_training_report(
     history: Sequence[Mapping[str, object]],
     facts: Mapping[str, str],
     best_by: str = "",
-    events: Sequence[Record] = (),
+    events: Sequence[Line] = (),
 ) -> str:
     """The page for one training.
 
     Args:
         task: which metrics share a chart.
-        history: records as the training wrote them: `kind` train or val, `epoch`, `iter`, and values by name. A record
+        history: lines as the training wrote them: `kind` train or val, `epoch`, `iter`, and values by name. A line
             that a resumed training wrote again replaces the earlier one.
         facts: what made it, name -> value, for the page's head.
         best_by: metric that names the best epoch; by default the first that was written.
@@ -39,11 +39,11 @@ def render_training_report(
     Returns:
         One self-contained HTML document.
     """
-    train, val = _records(history, "train"), _records(history, "val")
+    train, val = _lines(history, "train"), _lines(history, "val")
     metrics = _metric_names(val)
     best_by = best_by or next(iter(metrics), "")
-    scored = [record for record in val if _value(record, best_by) is not None]
-    best = max(scored, key=lambda record: (_value(record, best_by) or 0.0, -record["epoch"]), default=None)
+    scored = [line for line in val if _value(line, best_by) is not None]
+    best = max(scored, key=lambda line: (_value(line, best_by) or 0.0, -line["epoch"]), default=None)
     blocks = [_headline(train, val, best, best_by, _seconds(train, facts))]
     if not train:
         blocks.append(notice("The history holds no training iteration."))
@@ -63,40 +63,40 @@ def render_training_report(
     )
 
 
-def _event_table(events: Sequence[Record]) -> Markup:
+def _event_table(events: Sequence[Line]) -> Markup:
     rows = [
         [str(event["at"])[:19].replace("T", " "), event["iter"], event["kind"], event["message"]] for event in events
     ]
     return table(["when (UTC)", "iteration", "what", "how"], rows)
 
 
-def _records(history: Sequence[Mapping[str, Any]], kind: str) -> list[Record]:
-    """One record per iteration, in order; the last written wins."""
-    newest = {(record["epoch"], record.get("iter", 0)): record for record in history if record.get("kind") == kind}
+def _lines(history: Sequence[Mapping[str, Any]], kind: str) -> list[Line]:
+    """One line per iteration, in order; the last written wins."""
+    newest = {(line["epoch"], line.get("iter", 0)): line for line in history if line.get("kind") == kind}
     return [newest[key] for key in sorted(newest)]
 
 
-def _value(record: Record, name: str) -> float | None:
+def _value(line: Line, name: str) -> float | None:
     """A finite value, or None; -1 stands for a score that does not exist."""
-    value = record.get(name)
+    value = line.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return None if value == -1 else float(value)
 
 
-def _metric_names(val: Sequence[Record]) -> list[str]:
-    names = dict.fromkeys(name for record in val for name in record if name not in NOT_CURVES)
-    return [name for name in names if any(_value(record, name) is not None for record in val)]
+def _metric_names(val: Sequence[Line]) -> list[str]:
+    names = dict.fromkeys(name for line in val for name in line if name not in NOT_CURVES)
+    return [name for name in names if any(_value(line, name) is not None for line in val)]
 
 
 def _headline(
-    train: Sequence[Record], val: Sequence[Record], best: Record | None, best_by: str, seconds: float | None
+    train: Sequence[Line], val: Sequence[Line], best: Line | None, best_by: str, seconds: float | None
 ) -> Markup:
-    losses = [loss for record in train if (loss := _value(record, "loss")) is not None]
+    losses = [loss for line in train if (loss := _value(line, "loss")) is not None]
     shown = []
     if best is not None:
         shown.append(Tile(f"Best {best_by}", _value(best, best_by), f"after epoch {best['epoch']}"))
-    last = max((record["epoch"] for record in (*train, *val)), default=0)
+    last = max((line["epoch"] for line in (*train, *val)), default=0)
     shown.append(Tile("Epochs", last, f"{number(len(train))} logged iterations"))
     shown.append(Tile("Loss", losses[-1] if losses else None, f"from {number(losses[0])}" if losses else ""))
     if seconds is not None:
@@ -105,24 +105,24 @@ def _headline(
     return tiles(*shown)
 
 
-def _seconds(train: Sequence[Record], facts: Mapping[str, str]) -> float | None:
+def _seconds(train: Sequence[Line], facts: Mapping[str, str]) -> float | None:
     """How long it took: as the facts say, or as the iterations' own times add up."""
     try:
         return float(facts["seconds"])
     except (KeyError, ValueError):
-        times = [seconds for record in train if (seconds := _value(record, "time")) is not None]
+        times = [seconds for line in train if (seconds := _value(line, "time")) is not None]
         return sum(times) if times else None
 
 
-def _positions(records: Sequence[Record]) -> list[float]:
+def _positions(lines: Sequence[Line]) -> list[float]:
     """Iteration numbers; where they start again each epoch, running numbers."""
-    iterations = [float(record.get("iter", index + 1)) for index, record in enumerate(records)]
+    iterations = [float(line.get("iter", index + 1)) for index, line in enumerate(lines)]
     rising = all(later > earlier for earlier, later in zip(iterations, iterations[1:], strict=False))
-    return iterations if rising else [float(index + 1) for index in range(len(records))]
+    return iterations if rising else [float(index + 1) for index in range(len(lines))]
 
 
-def _column(records: Sequence[Record], name: str) -> list[float]:
-    return [math.nan if (value := _value(record, name)) is None else value for record in records]
+def _column(lines: Sequence[Line], name: str) -> list[float]:
+    return [math.nan if (value := _value(line, name)) is None else value for line in lines]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
@@ -132,9 +132,9 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [float(window[np.isfinite(window)].mean()) if np.isfinite(window).any() else math.nan for window in windows]
 
 
-def _loss_charts(train: Sequence[Record]) -> list[Markup]:
+def _loss_charts(train: Sequence[Line]) -> list[Markup]:
     x = _positions(train)
-    names = dict.fromkeys(name for record in train for name in record)
+    names = dict.fromkeys(name for line in train for name in line)
     parts = [name for name in names if "loss" in name and name != "loss"]
     total = _column(train, "loss")
     charts = [
@@ -161,8 +161,8 @@ def _loss_charts(train: Sequence[Record]) -> list[Markup]:
     return charts
 
 
-def _metric_charts(task: Task, val: Sequence[Record], metrics: Sequence[str], best: Record | None) -> list[Markup]:
-    epochs = [float(record["epoch"]) for record in val]
+def _metric_charts(task: Task, val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> list[Markup]:
+    epochs = [float(line["epoch"]) for line in val]
     groups: dict[str, list[str]] = {}
     for name in metrics:
         groups.setdefault(_chart_of(task, name), []).append(name)
@@ -172,7 +172,7 @@ def _metric_charts(task: Task, val: Sequence[Record], metrics: Sequence[str], be
             [Series(name, epochs, _column(val, name), points=True) for name in names],
             "epoch",
             "score",
-            y_range=(0, 1) if all(_is_share(record, name) for record in val for name in names) else None,
+            y_range=(0, 1) if all(_is_share(line, name) for line in val for name in names) else None,
             marked_x=float(best["epoch"]) if best else None,
             whole_x=True,
             note=f"Dashed: the best epoch, {best['epoch']}." if best else "",
@@ -187,18 +187,16 @@ def _chart_of(task: Task, name: str) -> str:
     return next(titles, OTHER_METRICS)
 
 
-def _is_share(record: Record, name: str) -> bool:
-    return 0 <= (_value(record, name) or 0) <= 1
+def _is_share(line: Line, name: str) -> bool:
+    return 0 <= (_value(line, name) or 0) <= 1
 
 
-def _epoch_table(train: Sequence[Record], val: Sequence[Record], metrics: Sequence[str], best: Record | None) -> Markup:
+def _epoch_table(train: Sequence[Line], val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> Markup:
     rows: list[list[object]] = []
-    for record in val:
-        losses = [
-            loss for one in train if one["epoch"] == record["epoch"] and (loss := _value(one, "loss")) is not None
-        ]
+    for line in val:
+        losses = [loss for one in train if one["epoch"] == line["epoch"] and (loss := _value(one, "loss")) is not None]
         rows.append(
-            [record["epoch"], float(np.mean(losses)) if losses else None, *[_value(record, name) for name in metrics]]
+            [line["epoch"], float(np.mean(losses)) if losses else None, *[_value(line, name) for name in metrics]]
         )
-    highlighted = {index for index, record in enumerate(val) if record is best}
+    highlighted = {index for index, line in enumerate(val) if line is best}
     return table(["epoch", "mean loss", *metrics], rows, highlighted)

@@ -10,7 +10,7 @@ from typing import Any
 from sightline.references import DatasetReference
 from sightline.services.runs.closure import digest_files, reach, read_imports
 from sightline.services.runs.homes import CONFIGS
-from sightline.tasks.metrics import selecting_places
+from sightline.tasks.metrics import selecting_modules
 from sightline.tasks.task import computing_parts
 
 KEY_LENGTH = 16
@@ -49,7 +49,7 @@ class TrainingRequest:
     def _computing(self) -> str:
         """The digest of the code that computes the result: not of what reports, uploads or records it."""
         task = self.dataset.task
-        modules = ["sightline.steps.train.compute", *computing_parts(task), *selecting_places(task, self.select_by)]
+        modules = ["sightline.steps.train.compute", *computing_parts(task), *selecting_modules(task, self.select_by)]
         files = [path.relative_to(self.code) for path in self.code.rglob("*.py")]
         reached = reach(self.code, [tuple(name.split(".")) for name in modules], read_imports(self.code, files))
         configs = [path for path in files if any(path.is_relative_to(home) for home in CONFIGS)]

@@ -12,12 +12,12 @@ from sightline.errors import SightlineError
 from sightline.models.config_files import check_config
 from sightline.references import DETECTION, ModelReference
 from sightline.services.runs.freeze import config_task, freeze
-from sightline.services.runs.step_record import UNNAMED, results_prefix
+from sightline.services.runs.running_step import UNNAMED, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset
-from sightline.settings import settings
+from sightline.settings import read_settings
 from sightline.steps.train.start import train_model
-from sightline.tasks.metrics import require_selecting, selecting_places
+from sightline.tasks.metrics import require_selecting, selecting_modules
 from sightline.tasks.task import part_names
 
 STEP = "trial"
@@ -41,13 +41,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    live = (settings().volume / "code").resolve()
+    live = (read_settings().volume / "code").resolve()
     task = config_task(live, options.config) or DETECTION
     check_config(live, options.config, task, dict(options.set))
     require_selecting(live, task, options.select_by)
-    selecting = selecting_places(task, options.select_by) if options.select_by else []
+    selecting = selecting_modules(task, options.select_by) if options.select_by else []
     parts = {STEP: [*part_names(task, STEP), *selecting]}
-    release = freeze(settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
+    release = freeze(read_settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(release), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", "sightline.entry", STEP, f"--release={release}", *arguments]
     os.execv(sys.executable, command)  # as the same process: whoever watches it, Katib or a shell, sees no other
@@ -59,7 +59,7 @@ def run_trial(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         SightlineError: the code, the config, an override or the dataset cannot be used.
     """
-    dataset = find_dataset(settings(), options.category, options.dataset_version).to_text()
+    dataset = find_dataset(read_settings(), options.category, options.dataset_version).to_text()
     overrides = dict(options.set)
     trained = train_model(options.release, dataset, options.config, overrides, options.epochs, options.select_by)
     return best_validation(_history(trained.model), options.select_by or str(trained.model.metric_name))
@@ -89,8 +89,8 @@ def metric_lines(scores: Mapping[str, Any]) -> str:
 
 def _history(model: ModelReference) -> list[dict[str, Any]]:
     """What the training left among its results."""
-    prefix = results_prefix(model.category, model.dataset_version, settings().run or UNNAMED)
-    log = open_storage(settings().storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
+    prefix = results_prefix(model.category, model.dataset_version, read_settings().run or UNNAMED)
+    log = open_storage(read_settings().storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
     return [json.loads(line) for line in log.splitlines()]
 
 

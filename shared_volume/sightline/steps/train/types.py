@@ -39,10 +39,10 @@ def types_known(config: Config, scope: str) -> Iterator[None]:
             if f"{name} is not in the" in str(error) or (name in str(error) and _last(name) not in known):
                 raise unknown_type(key, name, known - {name}) from error
         raise
-    for place, registry in BUILT_LATER.items():
+    for settings, registry in BUILT_LATER.items():
         known = _names([registry], scope)
         for key, name in named.items():
-            if _owner(key) == place and "." not in name and name not in known:
+            if _owner(key) == settings and "." not in name and name not in known:
                 raise unknown_type(key, name, known)
 
 

@@ -14,8 +14,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS, MODELS
 from torch.utils.data import Dataset
 
+from sightline.errors import ConfigError
 from sightline.images.files import read_image
-from sightline.models.config import ConfigError
 from sightline.tasks.classification import network  # noqa: F401  # registers the model
 from sightline.tasks.classification.results import results_of
 from sightline.tasks.task import Score

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from sightline.models.config import ConfigError
+from sightline.errors import ConfigError
 from sightline.tasks.detection.registry import register
 from sightline.tasks.task import Score
 

@@ -193,8 +193,8 @@ def _pixels(at: Tensor, size: int, merge: bool) -> tuple[Tensor, Tensor]:
         return pixels, weights
     run = pixels[..., :1] + torch.arange(at.shape[2] + 1, device=at.device, dtype=pixels.dtype)
     # Rounding can lift the last sample onto the run's end; its next pixel then weighs next to nothing.
-    place = (pixels - pixels[..., :1]).clamp_(max=at.shape[2]).long()
-    merged = weights.new_zeros(run.shape).scatter_add_(2, place, weights)
+    position = (pixels - pixels[..., :1]).clamp_(max=at.shape[2]).long()
+    merged = weights.new_zeros(run.shape).scatter_add_(2, position, weights)
     return run.clamp_(max=size - 1), merged
 
 

@@ -61,9 +61,9 @@ def _matches(
     pairs: list[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
     free = np.ones(len(expected), dtype=bool)
     for number in sorted(range(len(found)), key=lambda position: -found[position]["score"]):
-        candidates = np.where(free, overlaps[number], -1.0)
-        best = int(candidates.argmax()) if len(expected) else -1
-        if best >= 0 and candidates[best] >= iou:
+        free_pairs = np.where(free, overlaps[number], -1.0)
+        best = int(free_pairs.argmax()) if len(expected) else -1
+        if best >= 0 and free_pairs[best] >= iou:
             free[best] = False
             pairs.append((expected[best], found[number]))
         else:

@@ -16,10 +16,10 @@ from sightline.processes.memory import OutOfMemoryError, explained, oom_kills
 from sightline.processes.termination import TERMINATED, ends_when_asked
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
-from sightline.services.database.runs import StepRecord, end_step, find_step, record_event, recorded_step, start_step
-from sightline.services.database.scores import ModelKind, Values, find_model, record_evaluation, record_model
+from sightline.services.database.runs import StepRow, end_step, find_step, finished_step, start_step, write_event
+from sightline.services.database.scores import ModelKind, Values, find_model, write_evaluation, write_model
 from sightline.services.database.versions import find_version
-from sightline.settings import Settings, settings
+from sightline.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +43,24 @@ class RunningStep:
     database: Database
     run: str
     name: str
-    before: StepRecord | None
+    before: StepRow | None
 
-    def record_event(self, kind: str, message: str, iteration: int | None = None, at: datetime | None = None) -> None:
+    def write_event(self, kind: str, message: str, iteration: int | None = None, at: datetime | None = None) -> None:
         """Record something that happened; an event that cannot be written is logged and left out."""
         try:
-            record_event(self.database, self.run, self.name, kind, message, iteration=iteration, at=at)
+            write_event(self.database, self.run, self.name, kind, message, iteration=iteration, at=at)
         except SightlineError as error:
             log.warning("not recorded (%s): %s", message, error)
 
-    def record_model(self, kind: ModelKind, uri: str, sha256: str, dataset: DatasetReference, config: str) -> int:
+    def write_model(self, kind: ModelKind, uri: str, sha256: str, dataset: DatasetReference, config: str) -> int:
         """Record a model bundle; one that is recorded already stays as it is. Returns its row's id."""
         known = find_model(self.database, uri)
         if known and known.sha256 == sha256:
             return known.id
         version = self._version_id(dataset)
-        return record_model(self.database, uri, sha256, kind, run_id=self.run, version_id=version, config=config).id
+        return write_model(self.database, uri, sha256, kind, run_id=self.run, version_id=version, config=config).id
 
-    def record_evaluation(
+    def write_evaluation(
         self,
         model_id: int,
         dataset: DatasetReference,
@@ -70,7 +70,7 @@ class RunningStep:
         selected: bool,
     ) -> None:
         """Record every metric value of one model on one split."""
-        record_evaluation(
+        write_evaluation(
             self.database,
             run_id=self.run,
             model_id=model_id,
@@ -85,15 +85,15 @@ class RunningStep:
         found = find_version(self.database, dataset.category, "dataset", dataset.version)
         if found is None:
             raise SightlineError(
-                f"The dataset version {dataset.tag} is not in the {self.database.place}. Set SIGHTLINE_DATABASE_URL to "
+                f"The dataset version {dataset.tag} is not in the {self.database.name}. Set SIGHTLINE_DATABASE_URL to "
                 "the one that it was recorded in, or record it here."
             )
         return found.id
 
 
 @contextlib.contextmanager
-def record_step(
-    place: Settings, step: str, code: str, category: str, *, watched: bool = False, goes_on: bool = False
+def open_step(
+    settings: Settings, step: str, code: str, category: str, *, watched: bool = False, goes_on: bool = False
 ) -> Iterator[RunningStep]:
     """Record a step as running, with a heartbeat, then as done, as failed with the reason, or as stopped when it is asked to end.
 
@@ -111,18 +111,18 @@ def record_step(
     kills = oom_kills()
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {step} %(message)s", force=True)
-    database = connect(place.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     database.migrate()
-    run = place.run or UNNAMED
+    run = settings.run or UNNAMED
     log.info("run %s of %s starts from %s", run, category, code)
     asked = contextlib.nullcontext() if watched else ends_when_asked()
     with (
         asked,
-        recorded_step(
+        finished_step(
             database,
             run,
             step,
-            **_attempt_facts(place, run, category, code),
+            **_attempt_facts(settings, run, category, code),
             goes_on=goes_on,
             left_to_others=OutOfMemoryError if watched else (),
         ) as before,
@@ -138,7 +138,7 @@ def record_step(
     log.info("done")
 
 
-def record_failure(
+def write_failure(
     step: str, code: str, category: str, began: datetime, reason: str, out_of_memory_at: datetime | None = None
 ) -> None:
     """Record a step as failed that could not do so itself.
@@ -156,12 +156,12 @@ def record_failure(
     if found and found.state == "failed":
         return  # with more to say than its parent knows
     if out_of_memory_at:
-        record_event(database, run, step, OUT_OF_MEMORY, reason, at=out_of_memory_at)
+        write_event(database, run, step, OUT_OF_MEMORY, reason, at=out_of_memory_at)
     end_step(database, run, step, "failed", reason)
 
 
-def record_stop(step: str, code: str, category: str, began: datetime) -> None:
-    """Record a step as stopped whose process was asked to end, unless it had ended before; for the rest see `record_failure`."""
+def write_stop(step: str, code: str, category: str, began: datetime) -> None:
+    """Record a step as stopped whose process was asked to end, unless it had ended before; for the rest see `write_failure`."""
     database, run = _ensure_started(step, code, category, began)
     found = find_step(database, run, step)
     if found and found.state in ("running", "lost"):
@@ -170,19 +170,19 @@ def record_stop(step: str, code: str, category: str, began: datetime) -> None:
 
 def _ensure_started(step: str, code: str, category: str, began: datetime) -> tuple[Database, str]:
     """Record this attempt's start where it could not do so itself. Returns the database, and the run's id."""
-    place = settings()
-    database = connect(place.database_url.get_secret_value())
+    settings = read_settings()
+    database = connect(settings.database_url.get_secret_value())
     database.migrate()
-    run = place.run or UNNAMED
+    run = settings.run or UNNAMED
     found = find_step(database, run, step)
     if found is None or found.started_at < began:
-        start_step(database, run, step, **_attempt_facts(place, run, category, code))
+        start_step(database, run, step, **_attempt_facts(settings, run, category, code))
     return database, run
 
 
-def _attempt_facts(place: Settings, run: str, category: str, code: str) -> dict[str, Any]:
+def _attempt_facts(settings: Settings, run: str, category: str, code: str) -> dict[str, Any]:
     """What SQL is told of an attempt when it starts."""
-    facts = _run_facts(place.volume, run)
+    facts = _run_facts(settings.volume, run)
     return {
         "category": category,
         "code": code,
@@ -199,11 +199,11 @@ def _attempt() -> int:
 
 
 def write_run_facts(
-    place: Settings, code_digest: str, parameters: Mapping[str, Any], releases: Sequence[str] = ()
+    settings: Settings, code_digest: str, parameters: Mapping[str, Any], releases: Sequence[str] = ()
 ) -> None:
     """Leave on the volume what the snapshot step knows of a run: for the first step that works to record, and for those
     who remove old releases, the names of its own."""
-    path = _facts_path(place.volume, place.run or UNNAMED)
+    path = _facts_path(settings.volume, settings.run or UNNAMED)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {"code_digest": code_digest, "parameters": dict(parameters), "releases": list(releases)}
     path.write_text(json.dumps(facts))

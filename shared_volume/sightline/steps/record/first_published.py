@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from sightline.annotations.recipe import Recipe
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import ImageRow, VersionRecord, list_images, list_versions
-from sightline.steps.record.groups import Candidate
+from sightline.services.database.versions import ImageRow, VersionRow, list_images, list_versions
+from sightline.steps.record.groups import SplitImage
 
 
-def read_history(database: Database, annotations: VersionRecord, recipe: Recipe) -> tuple[Candidate, ...]:
+def read_first_published(database: Database, annotations: VersionRow, recipe: Recipe) -> tuple[SplitImage, ...]:
     """Every content that the category's annotation versions published, up to and with the given one.
 
     Later versions do not count, so recording an older version again gives what it gave before. Contents that were left
@@ -29,12 +29,12 @@ def read_history(database: Database, annotations: VersionRecord, recipe: Recipe)
         for version in list_versions(database, annotations.category, "annotation")
         if _moment(version) <= _moment(annotations)
     ]
-    return assemble_history((list_images(database, one.id) for one in sorted(versions, key=_moment)), recipe)
+    return assemble_first_published((list_images(database, one.id) for one in sorted(versions, key=_moment)), recipe)
 
 
-def assemble_history(versions: Iterable[Iterable[ImageRow]], recipe: Recipe) -> tuple[Candidate, ...]:
-    """As `read_history`, from the images of each version, the version published first coming first."""
-    first: dict[str, Candidate] = {}
+def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Recipe) -> tuple[SplitImage, ...]:
+    """As `read_first_published`, from the images of each version, the version published first coming first."""
+    first: dict[str, SplitImage] = {}
     generations: dict[str, set[int]] = {}
     for generation, rows in enumerate(versions):
         new: dict[str, list[ImageRow]] = {}
@@ -46,29 +46,29 @@ def assemble_history(versions: Iterable[Iterable[ImageRow]], recipe: Recipe) -> 
     return tuple(replace(one, generations=frozenset(generations[sha256])) for sha256, one in first.items())
 
 
-def place_in_history(
-    images: Iterable[Candidate], history: Sequence[Candidate]
-) -> tuple[list[Candidate], list[Candidate]]:
+def as_first_published(
+    images: Iterable[SplitImage], earlier: Sequence[SplitImage]
+) -> tuple[list[SplitImage], list[SplitImage]]:
     """A dataset's images as they were published first, and the other contents of the history.
 
     Args:
         images: as they are in this dataset; those that the history does not know stay as they are.
-        history: from `read_history`.
+        earlier: from `read_first_published`.
     """
-    known = {candidate.sha256: candidate for candidate in history}
+    known = {split_image.sha256: split_image for split_image in earlier}
     placed = [replace(known[image.sha256], name=image.name) if image.sha256 in known else image for image in images]
     here = {image.sha256 for image in placed}
-    return placed, [candidate for candidate in history if candidate.sha256 not in here]
+    return placed, [split_image for split_image in earlier if split_image.sha256 not in here]
 
 
-def _moment(version: VersionRecord) -> tuple[datetime, int]:
+def _moment(version: VersionRow) -> tuple[datetime, int]:
     return version.published_at or datetime.max.replace(tzinfo=UTC), version.id
 
 
-def _first_published(rows: Sequence[ImageRow], generation: int, recipe: Recipe) -> Candidate:
+def _first_published(rows: Sequence[ImageRow], generation: int, recipe: Recipe) -> SplitImage:
     names = tuple(sorted(row.name for row in rows))
     labels = {recipe.rename(label) for row in rows for label in row.labels or {}}
-    return Candidate(
+    return SplitImage(
         name=names[0],
         sha256=rows[0].sha256,
         perceptual_hash=min(row.perceptual_hash or "" for row in rows),

@@ -49,7 +49,7 @@ class Tagged:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class GitTags:
     """A private bare clone of the dataset repository, and the tags in it by name."""
 
     repo: DatasetRepo
@@ -58,7 +58,7 @@ class History:
 
     def pointer_at(self, commit: str, kind: Kind, category: str) -> Pointer | None:
         """The pointer of a category at a commit, or None when the repository lacks either."""
-        return _read_pointers(self.folder, [_place(commit, kind, category)])[0]
+        return _read_pointers(self.folder, [_pointer_path(commit, kind, category)])[0]
 
     def push_tag(self, tag: str, commit: str, message: str) -> None:
         """Make the remote's tag name a commit, unless somebody else changed the tag since this clone was made.
@@ -75,7 +75,7 @@ class History:
 
 
 @contextlib.contextmanager
-def open_history(repo: DatasetRepo) -> Iterator[History]:
+def open_git_tags(repo: DatasetRepo) -> Iterator[GitTags]:
     """Clone the repository's history, no files, and read every version's tag; the clone is removed afterwards.
 
     Raises:
@@ -85,7 +85,7 @@ def open_history(repo: DatasetRepo) -> Iterator[History]:
     with private_folder(repo.volume / "work", "history-") as private:
         folder = private / "bare.git"
         _git(repo, None, "clone", "--quiet", "--bare", repo.url, str(folder))
-        yield History(repo, folder, _read_tags(repo, folder))
+        yield GitTags(repo, folder, _read_tags(repo, folder))
 
 
 def _git(repo: DatasetRepo, folder: Path | None, *arguments: str) -> str:
@@ -102,22 +102,22 @@ def _read_tags(repo: DatasetRepo, folder: Path) -> dict[str, Tagged]:
             found.append((parse_tag(name), target, peeled or target, datetime.fromtimestamp(int(seconds), UTC)))
         except (BadNameError, ValueError):
             continue
-    pointers = _read_pointers(folder, [_place(commit, tag.kind, tag.category) for tag, _, commit, _ in found])
+    pointers = _read_pointers(folder, [_pointer_path(commit, tag.kind, tag.category) for tag, _, commit, _ in found])
     return {
         str(tag): Tagged(tag, commit, target, date, pointer)
         for (tag, target, commit, date), pointer in zip(found, pointers, strict=True)
     }
 
 
-def _place(commit: str, kind: Kind, category: str) -> str:
+def _pointer_path(commit: str, kind: Kind, category: str) -> str:
     return f"{commit}:{FOLDERS[kind]}/{category}.dvc"
 
 
-def _read_pointers(folder: Path, places: Sequence[str]) -> list[Pointer | None]:
+def _read_pointers(folder: Path, paths: Sequence[str]) -> list[Pointer | None]:
     """The pointers at `commit:path`, by one process for all of them."""
     done = subprocess.run(
         ["git", "-C", str(folder), "cat-file", "--batch"],
-        input="".join(f"{place}\n" for place in places).encode(),
+        input="".join(f"{path}\n" for path in paths).encode(),
         capture_output=True,
         check=False,
     )
