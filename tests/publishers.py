@@ -204,7 +204,7 @@ MIDDLES: dict[str, Callable[[Any], Any]] = {
     "add": _in_add,
     "push": _in_push,
     "tag": _in_tag,
-    "record": _in_record,
+    "write_rows": _in_record,
 }
 
 

@@ -30,7 +30,7 @@ from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_server import Answer, KfpServer, Request, serve
 from tests.kube_api import serve_pods, write_kubeconfig
 from tests.ports import closed_port, silent_port
-from tests.rows_of_runs import FOLDER, RUNS, log_of, moved, pending, pod_of, recorded
+from tests.recorded_runs import FOLDER, RUNS, log_of, moved, pending, pod_of, recorded
 from tests.unit.test_answers import PLACES, spoil
 
 OTHERS = ("KF_PIPELINES_", "KFP_", "SIGHTLINE_", "KUBE", "SSL_CERT_FILE")

@@ -10,7 +10,7 @@ from laptop.kubeflow.answers import read
 from laptop.kubeflow.log_text import driver_reason_in, own_lines, reason_in, sentence
 from laptop.kubeflow.pod_answers import Event, Pod
 from laptop.kubeflow.pod_state import ended, failed, role_of, waits_for
-from tests.rows_of_runs import FOLDER, log_of, pending
+from tests.recorded_runs import FOLDER, log_of, pending
 from tests.unit.test_answers import places, spoil
 
 OURS = "2026-11-25 23:29:43,982 train "

@@ -354,13 +354,13 @@ def test_the_order_of_the_input_does_not_matter():
 SPLIT_IN_ANOTHER_PROCESS = """
 import json, sys
 from sightline.services.database.versions import ImageRow
-from sightline.steps.record.first_published import assemble_history, as_first_published
+from sightline.steps.record.first_published import assemble_first_published, as_first_published
 from sightline.annotations.recipe import Recipe
-from sightline.steps.record.split import Candidate, assign_splits
+from sightline.steps.record.split import SplitImage, assign_splits
 versions = [[ImageRow(**one) for one in version] for version in json.load(open(sys.argv[1], encoding="utf-8"))]
 recipe = Recipe(stratify=True, group_by="_(v\\\\d+)")
-images = [Candidate(one.name, one.sha256, one.perceptual_hash, frozenset(one.labels), 1) for one in versions[-1]]
-found = assign_splits(*as_first_published(images, assemble_history(versions, recipe)), recipe, {"İstanbul ı 3.jpg": "test"})
+images = [SplitImage(one.name, one.sha256, one.perceptual_hash, frozenset(one.labels), 1) for one in versions[-1]]
+found = assign_splits(*as_first_published(images, assemble_first_published(versions, recipe)), recipe, {"İstanbul ı 3.jpg": "test"})
 result = [found.split.train, found.split.val, found.split.test, found.groups, [one.to_json() for one in found.findings], found.warnings]
 sys.stdout.buffer.write(json.dumps(result).encode())
 """

@@ -104,7 +104,7 @@ def group_contents(
     """Put every content into one group, generation by generation.
 
     Args:
-        contents: in the order of publication, from `merge_candidates`.
+        contents: in the order of publication, from `merge_images`.
         distance: bits by which the hashes of images that look alike differ at most; None: looks do not matter.
         pattern: searched in an image's name; what its groups capture (or the whole match, without groups) is the key.
         listed: image name -> split. A group that begins with a listed image joins no other.
