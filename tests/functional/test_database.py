@@ -36,11 +36,11 @@ from sightline.services.database.runs import (
     end_step,
     find_run,
     find_step,
-    finished_step,
     list_runs,
     list_steps,
     start_step,
     stop_steps,
+    tracked_step,
     write_event,
 )
 from sightline.services.database.scores import find_model, list_evaluations, write_evaluation, write_model
@@ -376,7 +376,7 @@ def test_the_steps_at_work_of_a_run_that_was_terminated_are_stopped_and_the_othe
 def test_an_error_that_is_left_to_others_leaves_the_step_running(database: Database) -> None:
     with (
         pytest.raises(KeyError),
-        finished_step(database, "run-1", "train", **RUN, left_to_others=KeyError) as before,
+        tracked_step(database, "run-1", "train", **RUN, left_to_others=KeyError) as before,
     ):
         raise KeyError
     assert before is None
@@ -450,13 +450,13 @@ def test_a_stopped_step_that_starts_again_runs(database: Database) -> None:
 
 
 def test_a_recorded_step_beats_and_records_how_it_ended(database: Database) -> None:
-    with finished_step(database, "run-1", "train", **RUN, beat_seconds=0.05):
+    with tracked_step(database, "run-1", "train", **RUN, beat_seconds=0.05):
         (first,) = list_steps(database, "run-1")
         until = time.monotonic() + 5
         while list_steps(database, "run-1")[0].heartbeat_at == first.heartbeat_at and time.monotonic() < until:
             time.sleep(0.02)
         assert list_steps(database, "run-1")[0].heartbeat_at > first.heartbeat_at
-    with pytest.raises(ValueError, match="bad"), finished_step(database, "run-1", "test", **RUN):
+    with pytest.raises(ValueError, match="bad"), tracked_step(database, "run-1", "test", **RUN):
         raise ValueError("bad")
     assert {step.step: (step.state, step.reason) for step in list_steps(database, "run-1")} == {
         "train": ("done", ""),

@@ -257,7 +257,7 @@ def end_step(
 
 
 @contextmanager
-def finished_step(
+def tracked_step(
     database: Database,
     run_id: str,
     step: str,

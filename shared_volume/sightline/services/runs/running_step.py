@@ -16,7 +16,7 @@ from sightline.processes.memory import OutOfMemoryError, explained, oom_kills
 from sightline.processes.termination import TERMINATED, ends_when_asked
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
-from sightline.services.database.runs import StepRow, end_step, find_step, finished_step, start_step, write_event
+from sightline.services.database.runs import StepRow, end_step, find_step, start_step, tracked_step, write_event
 from sightline.services.database.scores import ModelKind, Values, find_model, write_evaluation, write_model
 from sightline.services.database.versions import find_version
 from sightline.settings import Settings, read_settings
@@ -118,7 +118,7 @@ def open_step(
     asked = contextlib.nullcontext() if watched else ends_when_asked()
     with (
         asked,
-        finished_step(
+        tracked_step(
             database,
             run,
             step,
