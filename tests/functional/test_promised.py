@@ -237,8 +237,8 @@ def record_run(tmp_path_factory) -> Run:
     drawn = make_labelme(folder / "desk", [f"{number}.png" for number in range(20)])
     annotate(drawn, "0.png", [box(), box("dot", 5, 5, 5, 5)])
     with pytest.MonkeyPatch.context() as environment:
-        place = install(folder / "workspace", environment).settings
-        publish_annotations(place, drawn, "desk", "v0.1.0")
+        settings = install(folder / "workspace", environment).settings
+        publish_annotations(settings, drawn, "desk", "v0.1.0")
     read_settings.cache_clear()
     done = run_pipeline("--workspace", str(folder / "workspace"), "local", "--category", "desk", "--steps", "record")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -354,8 +354,8 @@ def installation(tmp_path_factory) -> Installation:
     folder = tmp_path_factory.mktemp("trained")
     drawn = make_labelme(folder / "drawn", [f"{number}.png" for number in range(16)])
     with pytest.MonkeyPatch.context() as environment:
-        place = install(folder / "here", environment).settings
-        commit = publish_annotations(place, drawn, "plates", "v0.1.0").publication.row.commit
+        settings = install(folder / "here", environment).settings
+        commit = publish_annotations(settings, drawn, "plates", "v0.1.0").publication.row.commit
         record_dataset("/nowhere/record-0", "plates", "v0.1.0", str(commit), {"seed": 1})
     read_settings.cache_clear()
     return Installation(folder / "here", folder / "here" / "volume")
