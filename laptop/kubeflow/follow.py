@@ -145,7 +145,7 @@ def _end(run: Run, metadata: Metadata, glance: Glance) -> tuple[str, str]:
     failed = [row for row in rows if row.failed]
     if failed:
         return failed[0].name, f"the step {failed[0].name} failed: {failed[0].reason}"
-    return "", f"the run failed: {run.error.message or 'Kubeflow gives no reason; the events of its pods may'}"
+    return "", f"the run failed: {run.error or 'Kubeflow gives no reason; the events of its pods may'}"
 
 
 def _print_end(console: Console, run: Run, metadata: Metadata) -> None:

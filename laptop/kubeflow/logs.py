@@ -141,8 +141,8 @@ class _Printing:
         while True:
             run = self.asked.run() if self.follow else None  # before the pods: none is made after its step has ended
             for pod in self._new():
-                self._seen.add(pod.metadata.name)
-                print(f"== {role_of(pod).step}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
+                self._seen.add(pod.name)
+                print(f"== {role_of(pod).step}: pod {pod.name}, {pod.phase}", file=sys.stderr)
                 lines = _lines(self.pods, pod, self.follow)
                 for line in lines if self.raw else own_lines(lines):
                     sys.stdout.write(line)
@@ -161,7 +161,7 @@ class _Printing:
         if found and not chosen and not self.follow:
             names = ", ".join(dict.fromkeys(role_of(pod).step for pod in found))
             print(f"no pod of {self.asked.step} in this run; there are pods of {names}", file=sys.stderr)
-        return sorted((pod for pod in chosen if pod.metadata.name not in self._seen), key=age_of)
+        return sorted((pod for pod in chosen if pod.name not in self._seen), key=age_of)
 
     def _is_over(self, run: Run | None) -> bool:
         """Whether no further pod is to come; if one is, say what is waited for."""
@@ -194,9 +194,9 @@ def _is_a_steps(pod: Pod) -> bool:
 
 def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:
     """The log so far, or to the end of the pod."""
-    name = pod.metadata.name
+    name = pod.name
     told = ""
-    while pod.status.phase == "Pending":
+    while pod.phase == "Pending":
         waits = waits_for(pod) or "its containers are being made"
         if waits != told:
             told = waits

@@ -44,14 +44,14 @@ def scores_of(run: Run, metadata: Metadata) -> Scores | None:
     if not makers:
         return None
     sql_row, evaluation = makers[0]
-    given = CANDIDATE_MODELS.value_in(run.runtime_config.parameters)  # of which SQL keeps nothing
+    given = CANDIDATE_MODELS.value_in(run.parameters)  # of which SQL keeps nothing
     sure = not given and len({_what_made(metadata, each.id, found) for each, found in makers}) == 1
     return Scores(evaluation.overall, sql_row.id, sql_row.started_at, sure)
 
 
 def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:
     """Earlier runs that scored a model with the same parameters, newest first: the cache hands on the newest's."""
-    given = run.runtime_config.parameters
+    given = run.parameters
     split = next((each.value_in(given) for each in PARAMETERS if each.to.get("evaluate") == "split"), None)
     wanted = _as_in_sql(run, metadata)
     for sql_row in rows_of_runs(metadata, str(given.get("category", ""))).values():
@@ -66,7 +66,7 @@ def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:
 
 def _as_in_sql(run: Run, metadata: Metadata) -> dict[str, Any]:
     """The parameters that snapshot keeps in SQL, by their names there. What a run left to its default is any."""
-    given = run.runtime_config.parameters
+    given = run.parameters
     found = {}
     for parameter in PARAMETERS:
         name, value = parameter.to.get("snapshot"), parameter.value_in(given)
@@ -81,7 +81,7 @@ def _newest_version(run: Run, metadata: Metadata) -> str:
     from sightline.services.database.versions import list_versions
 
     assert metadata.database is not None
-    category = str(run.runtime_config.parameters.get("category", ""))
+    category = str(run.parameters.get("category", ""))
     published = [
         each
         for each in list_versions(metadata.database, category, "annotation")

@@ -44,9 +44,7 @@ class Ours:
         """Whether a run is known to SQL, has our parameters, or is of a pipeline with our name."""
         if run.run_id in self._sql_rows or _has_our_parameters(run):
             return True
-        spec = run.pipeline_spec
-        name = spec.pipeline_info.name or spec.pipeline_spec.pipeline_info.name
-        name = name or self._name_of(run.pipeline_version_reference.pipeline_id)
+        name = run.own_name or run.own_name_beside_platform or self._name_of(run.pipeline_id)
         return name == NAME or name.startswith(f"{NAME}-")
 
     def _name_of(self, pipeline_id: str) -> str:
@@ -63,6 +61,6 @@ class Ours:
 
 
 def _has_our_parameters(run: Run) -> bool:
-    given = run.runtime_config.parameters
+    given = run.parameters
     names = {name for each in PARAMETERS for name in (each.name, each.was)} - {CATEGORY.name, ""}
     return CATEGORY.name in given and len(names & given.keys()) >= ENOUGH

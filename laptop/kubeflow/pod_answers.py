@@ -1,22 +1,6 @@
 """What Kubernetes says of pods, events and what else concerns runs, read as tolerantly as a server's answers: any field may be missing or null."""
 
-from laptop.kubeflow.answers import Answer, Flag, Moment, Number, Part, Parts, Text, Values
-
-
-class Metadata(Answer):
-    """Name, labels and the like."""
-
-    name: Text = ""
-    labels: Values = {}
-    annotations: Values = {}
-    creation_timestamp: Moment = None
-
-
-class Waiting(Answer):
-    """Why a container has not started."""
-
-    reason: Text = ""
-    message: Text = ""
+from laptop.kubeflow.answers import Answer, Flag, Moment, Number, Part, Parts, Text, Values, at
 
 
 class Terminated(Answer):
@@ -24,22 +8,16 @@ class Terminated(Answer):
 
     reason: Text = ""
     exit_code: Number = 0
-    finished_at: Moment = None
-
-
-class ContainerState(Answer):
-    """One of the two, or neither while it runs."""
-
-    waiting: Part[Waiting] = Waiting()
-    terminated: Part[Terminated] | None = None
 
 
 class ContainerStatus(Answer):
-    """A container as it is."""
+    """A container as it is: it waits, is terminated, or neither while it runs."""
 
     name: Text = ""
     image: Text = ""
-    state: Part[ContainerState] = ContainerState()
+    waiting_reason: Text = at("state.waiting.reason")
+    waiting_message: Text = at("state.waiting.message")
+    terminated: Part[Terminated] | None = at("state.terminated", None)
 
 
 class Condition(Answer):
@@ -47,53 +25,31 @@ class Condition(Answer):
 
     type: Text = ""
     status: Text = ""
-    reason: Text = ""
     message: Text = ""
-
-
-class Status(Answer):
-    """A pod as it is."""
-
-    phase: Text = ""
-    reason: Text = ""
-    message: Text = ""
-    conditions: Parts[Condition] = []
-    init_container_statuses: Parts[ContainerStatus] = []
-    container_statuses: Parts[ContainerStatus] = []
-
-
-class Resources(Answer):
-    """What a container asks for and may have."""
-
-    limits: Values = {}
-    requests: Values = {}
 
 
 class Container(Answer):
     """A container as it was ordered."""
 
     name: Text = ""
-    resources: Part[Resources] = Resources()
-
-
-class PodSpec(Answer):
-    """A pod as it was ordered."""
-
-    containers: Parts[Container] = []
+    limits: Values = at("resources.limits", {})
+    requests: Values = at("resources.requests", {})
 
 
 class Pod(Answer):
-    """A pod."""
+    """A pod, as it was ordered and as it is."""
 
-    metadata: Part[Metadata] = Metadata()
-    spec: Part[PodSpec] = PodSpec()
-    status: Part[Status] = Status()
-
-
-class Series(Answer):
-    """Of an event that repeats itself."""
-
-    last_observed_time: Moment = None
+    name: Text = at("metadata.name")
+    labels: Values = at("metadata.labels", {})
+    annotations: Values = at("metadata.annotations", {})
+    created_at: Moment = at("metadata.creation_timestamp", None)
+    containers: Parts[Container] = at("spec.containers", [])
+    phase: Text = at("status.phase")
+    reason: Text = at("status.reason")
+    message: Text = at("status.message")
+    conditions: Parts[Condition] = at("status.conditions", [])
+    init_statuses: Parts[ContainerStatus] = at("status.init_container_statuses", [])
+    statuses: Parts[ContainerStatus] = at("status.container_statuses", [])
 
 
 class Event(Answer):
@@ -101,8 +57,8 @@ class Event(Answer):
 
     reason: Text = ""
     message: Text = ""
-    metadata: Part[Metadata] = Metadata()
-    series: Part[Series] = Series()
+    created_at: Moment = at("metadata.creation_timestamp", None)
+    repeated_at: Moment = at("series.last_observed_time", None)
     event_time: Moment = None
     first_timestamp: Moment = None
     last_timestamp: Moment = None
@@ -117,16 +73,10 @@ class WorkflowNode(Answer):
     message: Text = ""
 
 
-class WorkflowStatus(Answer):
-    """A workflow as it is; its nodes by their ids."""
-
-    nodes: Values = {}
-
-
 class Workflow(Answer):
-    """Argo's record of a run."""
+    """Argo's record of a run, its nodes by their ids."""
 
-    status: Part[WorkflowStatus] = WorkflowStatus()
+    nodes: Values = at("status.nodes", {})
 
 
 class ConfigMap(Answer):
@@ -135,13 +85,7 @@ class ConfigMap(Answer):
     data: Values = {}
 
 
-class CronJobSpec(Answer):
-    """A CronJob as it was ordered."""
-
-    suspend: Flag = False
-
-
 class CronJob(Answer):
     """What is started at certain times."""
 
-    spec: Part[CronJobSpec] = CronJobSpec()
+    suspended: Flag = at("spec.suspend", False)

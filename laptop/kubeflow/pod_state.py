@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from laptop.kubeflow.pod_answers import Event, Pod, Terminated
+from laptop.kubeflow.pod_answers import Container, Event, Pod, Terminated
 
 NODE_NAME = "workflows.argoproj.io/node-name"
 CONTAINER = "main"
@@ -34,7 +34,7 @@ class PodRole:
 
 def role_of(pod: Pod) -> PodRole:
     """A pod's, from the name of its node."""
-    return role_at(str(pod.metadata.annotations.get(NODE_NAME, "")))
+    return role_at(str(pod.annotations.get(NODE_NAME, "")))
 
 
 def role_at(node: str) -> PodRole:
@@ -49,18 +49,17 @@ def role_at(node: str) -> PodRole:
 
 def age_of(pod: Pod) -> tuple[datetime, str]:
     """To sort pods by when they were made."""
-    return pod.metadata.creation_timestamp or LONG_AGO, pod.metadata.name
+    return pod.created_at or LONG_AGO, pod.name
 
 
 def waits_for(pod: Pod, events: Iterable[Event] = ()) -> str:
     """Why a pod has not started; empty while nothing is wrong."""
-    state = pod.status
-    for each in (*state.init_container_statuses, *state.container_statuses):
-        waiting = each.state.waiting
-        if waiting.reason and waiting.reason not in BEING_MADE:
-            said = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason
-            return f"the image {each.image} cannot be pulled ({said})" if waiting.reason in NO_IMAGE else said
-    for condition in state.conditions:
+    for each in (*pod.init_statuses, *pod.statuses):
+        reason = each.waiting_reason
+        if reason and reason not in BEING_MADE:
+            said = f"{reason}: {each.waiting_message}" if each.waiting_message else reason
+            return f"the image {each.image} cannot be pulled ({said})" if reason in NO_IMAGE else said
+    for condition in pod.conditions:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
             return _unscheduled(condition.message, pod)
     troubles = [each for each in events if each.reason in TROUBLES and each.message]
@@ -68,38 +67,35 @@ def waits_for(pod: Pod, events: Iterable[Event] = ()) -> str:
         return ""
     newest = max(troubles, key=_when)
     if newest.reason == SCHEDULING:
-        scheduled = any(each.type == "PodScheduled" and each.status == "True" for each in state.conditions)
+        scheduled = any(each.type == "PodScheduled" and each.status == "True" for each in pod.conditions)
         return "" if scheduled else _unscheduled(newest.message, pod)
     return f"{newest.reason}: {newest.message}"
 
 
 def _when(event: Event) -> datetime:
     """An event's newest moment; any of its fields may be null."""
-    times = (event.series.last_observed_time, event.last_timestamp, event.event_time, event.first_timestamp)
-    return next(filter(None, times), None) or event.metadata.creation_timestamp or LONG_AGO
+    times = (event.repeated_at, event.last_timestamp, event.event_time, event.first_timestamp, event.created_at)
+    return next(filter(None, times), LONG_AGO)
 
 
 def _unscheduled(message: str, pod: Pod) -> str:
-    asks = {}
-    for container in pod.spec.containers:
-        if container.name == CONTAINER:
-            asks = {**container.resources.limits, **container.resources.requests}
+    container = _ordered(pod)
+    asks = {**container.limits, **container.requests}
     told = ", ".join(f"{name} {amount}" for name, amount in sorted(asks.items()))
     return f"no node takes it: {message.rstrip('. ')}{f' (it asks for {told})' if told else ''}"
 
 
 def ended(pod: Pod) -> str:
     """How a pod was ended from outside; empty where its own log tells why it ended, or where it goes on."""
-    state = pod.status
-    if state.reason == TOO_LONG:
+    if pod.reason == TOO_LONG:
         return f"it took longer than its limit ({TOO_LONG})"
-    if state.reason and state.phase == "Failed":
-        return f"its pod was ended by Kubernetes: {state.reason}{f', {state.message}' if state.message else ''}"
+    if pod.reason and pod.phase == "Failed":
+        return f"its pod was ended by Kubernetes: {pod.reason}{f', {pod.message}' if pod.message else ''}"
     over = terminated(pod)
     if over is None:
         return ""
     if over.exit_code == KILLED and over.reason == NO_MEMORY:
-        return f"it was killed for memory (limit {_memory(pod) or 'unknown'})"
+        return f"it was killed for memory (limit {_ordered(pod).limits.get('memory') or 'unknown'})"
     if over.exit_code == KILLED:
         return f"it was killed (exit code {KILLED}): its node was lost or its pod deleted by force"
     if over.exit_code == ASKED_TO_END:
@@ -109,28 +105,23 @@ def ended(pod: Pod) -> str:
 
 def is_lost(pod: Pod) -> bool:
     """Whether what ended a pod from outside is nothing that it did itself, so that another may go on."""
-    state, over = pod.status, terminated(pod)
-    if state.reason and state.phase == "Failed":
-        return state.reason != TOO_LONG and not OWN_LIMIT.search(state.message)
+    if pod.reason and pod.phase == "Failed":
+        return pod.reason != TOO_LONG and not OWN_LIMIT.search(pod.message)
+    over = terminated(pod)
     return over is not None and over.exit_code in (KILLED, ASKED_TO_END) and over.reason != NO_MEMORY
 
 
 def terminated(pod: Pod) -> Terminated | None:
     """How the step's container ended, or None."""
-    for each in pod.status.container_statuses:
-        if each.name == CONTAINER and each.state.terminated:
-            return each.state.terminated
-    return None
+    return next((each.terminated for each in pod.statuses if each.name == CONTAINER and each.terminated), None)
 
 
 def failed(pod: Pod) -> bool:
     """Whether it failed; what Argo's container beside it says does not matter."""
     over = terminated(pod)
-    return over.exit_code != 0 if over else pod.status.phase == "Failed"
+    return over.exit_code != 0 if over else pod.phase == "Failed"
 
 
-def _memory(pod: Pod) -> str:
-    for container in pod.spec.containers:
-        if container.name == CONTAINER:
-            return str(container.resources.limits.get("memory", ""))
-    return ""
+def _ordered(pod: Pod) -> Container:
+    """The step's container, as it was ordered."""
+    return next((each for each in pod.containers if each.name == CONTAINER), Container())

@@ -47,7 +47,7 @@ class Pods:
 
     def runs(self) -> set[str]:
         """The runs of which there are pods."""
-        return {str(pod.metadata.labels.get(RUN_LABEL)) for pod in self._list(RUN_LABEL)}
+        return {str(pod.labels.get(RUN_LABEL)) for pod in self._list(RUN_LABEL)}
 
     def read(self, name: str) -> Pod:
         """A pod."""
@@ -82,7 +82,7 @@ class Pods:
 
         ask = client.CustomObjectsApi(self._cluster.api_client).list_namespaced_custom_object
         said = self._ask(ask, **WORKFLOWS, label_selector=f"{RUN_LABEL}={run_id}")
-        nodes = [read(Workflow, each).status.nodes.values() for each in entries(said, "items")]
+        nodes = [read(Workflow, each).nodes.values() for each in entries(said, "items")]
         found = read_all(WorkflowNode, itertools.chain.from_iterable(nodes))
         return [node for node in found if (node.type, node.phase) == ("Pod", "Pending") and node.message]
 

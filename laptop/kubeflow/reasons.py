@@ -67,7 +67,7 @@ def why_failed(
     if told := glance.ask(lambda pods: pod_reason(pods, run_id, name)):
         began = told.kind == "unknown" and sql_row is not None and sql_row.state != "failed"
         return replace(told, kind="lost") if began else told
-    said = sentence((state.message if state else "") or (run.error.message if run else ""))
+    said = sentence((state.message if state else "") or (run.error if run else ""))
     if by_driver:
         why = f"{NO_DRIVER}{f': {said}' if said else ', and Kubeflow does not say why'}"
         return Reason("lost", why, f"; to go on: python pipeline.py retry {short_id(run_id)}")
@@ -88,7 +88,7 @@ def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:
     pod = ours[-1]
     if how := ended(pod):
         return Reason("lost" if is_lost(pod) else "error", how)
-    log = pods.end_of_log(pod.metadata.name)
+    log = pods.end_of_log(pod.name)
     if not role_of(pod).driver:
         said = reason_in(log)
         # Where the launcher cannot reach Kubeflow's server, the step has done its work, and nothing is wrong with it.
@@ -103,9 +103,9 @@ def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for pod in sorted(pods.of_run(run_id), key=age_of):
         role = role_of(pod)
-        if pod.status.phase != "Pending":
+        if pod.phase != "Pending":
             continue
-        why = waits_for(pod) or waits_for(pod, pods.events(pod.metadata.name))
+        why = waits_for(pod) or waits_for(pod, pods.events(pod.name))
         if why:
             found[role.step or "snapshot"] = _of(role, why)
     if found:
@@ -124,6 +124,4 @@ def _of(role: PodRole, why: str) -> str:
 def _wrong_quantity(run: Run, step: str) -> str:
     """The parameter that no pod can be made of; with it the driver is sure to fail."""
     names = {each.name for each in PARAMETERS if step in each.pod}
-    return wrong_quantity(
-        {name: value for name, value in run.runtime_config.parameters.items() if name in names and value}
-    )
+    return wrong_quantity({name: value for name, value in run.parameters.items() if name in names and value})

@@ -204,7 +204,7 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
     except ServerError as error:
         if error.status != MISSING:
             raise
-    category = run.runtime_config.parameters.get("category") or "…"
+    category = run.parameters.get("category") or "…"
     raise SightlineError(
         f"The schedule that started the run {run.run_id} is deleted, and a retry of it would be lost: the server would say "
         "yes, and Kubernetes remove at once what belongs to a schedule that is gone. Start another, which goes on at the "

@@ -121,7 +121,7 @@ def _listed(server: Server | None, sql_rows: dict[str, Any], options: argparse.N
 
 
 def _category(run: Run | None, sql_row: Any) -> str:
-    given = run.runtime_config.parameters.get("category") if run else ""
+    given = run.parameters.get("category") if run else ""
     return str(given or (sql_row.category if sql_row else ""))
 
 

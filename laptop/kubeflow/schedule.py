@@ -172,7 +172,7 @@ def _list(server: Server, server_zone: tzinfo) -> int:
         (
             (
                 each.display_name,
-                str(each.runtime_config.parameters.get(CATEGORY.name) or "-"),
+                str(each.parameters.get(CATEGORY.name) or "-"),
                 "paused" if each.status == "DISABLED" else "on",
                 when(each, server_zone),
                 next_firing(each, server_zone) or "-",

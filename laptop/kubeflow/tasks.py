@@ -88,7 +88,7 @@ def steps_of(run: Run) -> tuple[StepState, ...]:
         if name == node.display_name or (known and known.state != NOT_BEGUN):
             continue
         if STATES.get(node.state) == FAILED:
-            found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error.message, by_driver=True)
+            found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error, by_driver=True)
     if state_of(run) == STOPPED:
         found = {name: _stopped(step) for name, step in found.items()}
     return tuple(sorted(found.values(), key=_order))
@@ -131,7 +131,7 @@ def _step(node: Node, executors: Sequence[Node]) -> StepState:
     if state == RUNNING and "PENDING" in states:
         state = PENDING
     started = None if state == NOT_BEGUN else node.start_time
-    return StepState(node.display_name, state, started, node.end_time if started else None, node.error.message)
+    return StepState(node.display_name, state, started, node.end_time if started else None, node.error)
 
 
 def _is_workflow(name: str, nodes: Sequence[Node]) -> bool:

@@ -36,9 +36,9 @@ def when(found: Schedule, server_zone: tzinfo = UTC) -> str:
         found: the schedule.
         server_zone: the server's, for a schedule that does not keep how it was typed.
     """
-    if found.trigger.cron_schedule.cron:
+    if found.cron:
         return str(_clock(found, server_zone))
-    seconds = found.trigger.periodic_schedule.interval_second
+    seconds = found.interval_seconds
     if not seconds:
         return "not known"
     unit = next((name for name in "dhm" if seconds % UNITS[name] == 0), "s")
@@ -47,7 +47,7 @@ def when(found: Schedule, server_zone: tzinfo = UTC) -> str:
 
 def next_firing(found: Schedule, server_zone: tzinfo) -> str:
     """By the clock that `when` names; empty for an interval, whose beginning the server does not tell, and while it is paused."""
-    line = found.trigger.cron_schedule.cron
+    line = found.cron
     if not line or found.status == "DISABLED":
         return ""
     clock = _clock(found, server_zone)
@@ -59,7 +59,7 @@ def next_firing(found: Schedule, server_zone: tzinfo) -> str:
 
 
 def _clock(found: Schedule, server_zone: tzinfo) -> Clock:
-    line, told = found.trigger.cron_schedule.cron, TYPED.search(found.description)
+    line, told = found.cron, TYPED.search(found.description)
     if told and told[3] == line:  # else somebody copied the description, or wrote it
         try:
             return Clock(told[1], zone_of("--time-zone", told[2]), zone_of("--server-time-zone", told[4]))
