@@ -2,12 +2,46 @@
 
 import argparse
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from laptop.kubeflow.connect import Access
 from sightline.errors import SightlineError
 
 HIDDEN = "its value is not shown"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the server is and who we are; what is empty is found by kfp itself."""
+
+    host: str = ""
+    ui: str = ""
+    namespace: str = ""
+    token: str = field(default="", repr=False)
+    cookies: str = field(default="", repr=False)
+    ca: Path | None = None
+
+    @property
+    def sent(self) -> str:
+        """By which login we came, without showing it."""
+        given = [name for name, value in (("a token", self.token), ("cookies", self.cookies)) if value]
+        return f"sent {' and '.join(given)}" if given else "sent no token and no cookies"
+
+    @property
+    def advice(self) -> str:
+        """How to log in, or log in again."""
+        fresh = "It may have expired: log in again" if self.token or self.cookies else "Log in"
+        return (
+            f"{fresh} with --cookies FILE (the session cookie of a browser that is logged in, like "
+            "authservice_session=…) or --token-file FILE."
+        )
+
+    def without_secrets(self, text: str) -> str:
+        """A text for people, with neither the token nor any cookie in it."""
+        secrets = {self.token, self.cookies, *(part.partition("=")[2] for part in self.cookies.split(";"))}
+        for secret in sorted((part.strip() for part in secrets if part.strip()), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
 
 def access_of(options: argparse.Namespace) -> Access:

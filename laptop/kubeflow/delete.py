@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from laptop.kubeflow.answers import Run, Schedule, read
+from laptop.kubeflow.answers import Run, Schedule
 from laptop.kubeflow.connect import Server, ServerError
+from laptop.kubeflow.find import newest_runs
 from laptop.kubeflow.sql import Metadata, write_stopped
 from laptop.kubeflow.tasks import ENDED
 
@@ -19,12 +20,13 @@ def delete_schedule(server: Server, found: Schedule, stop_in: Metadata | None) -
     Args:
         stop_in: where it is recorded that the run's steps were stopped; with None it goes on.
     """
-    runs = server.api("recurring_runs")
     if stop_in:  # so that none starts in between
-        server.ask(runs.recurring_run_service_disable_recurring_run, recurring_run_id=found.recurring_run_id)
+        server.ask(
+            "recurring_runs.recurring_run_service_disable_recurring_run", recurring_run_id=found.recurring_run_id
+        )
     told = [_stop(server, run, stop_in) if stop_in else _goes_on(run) for run in runs_going(server, found)]
     server.ask(
-        runs.recurring_run_service_delete_recurring_run,
+        "recurring_runs.recurring_run_service_delete_recurring_run",
         recurring_run_id=found.recurring_run_id,
         propagation_policy=LEAVE_RUNS,
     )
@@ -33,13 +35,10 @@ def delete_schedule(server: Server, found: Schedule, stop_in: Metadata | None) -
 
 def runs_going(server: Server, found: Schedule) -> Iterator[Run]:
     """The schedule's runs that have not ended, newest first."""
-    method = server.api("runs").run_service_list_runs
-    within = {"namespace": server.namespace} if server.namespace else {}
-    said = server.list(method, "runs", sort_by="created_at desc", experiment_id=found.experiment_id, **within)
-    for run in (read(Run, each) for each in said):
+    for run in newest_runs(server, experiment_id=found.experiment_id):
         if run.created_at and found.created_at and run.created_at < found.created_at:
             return
-        if run.recurring_run_id == found.recurring_run_id and run.run_id and run.state not in ENDED:
+        if run.recurring_run_id == found.recurring_run_id and run.state not in ENDED:
             yield run
 
 
@@ -52,7 +51,7 @@ def _goes_on(run: Run) -> str:
 
 def _stop(server: Server, run: Run, metadata: Metadata) -> str:
     try:
-        server.ask(server.api("runs").run_service_terminate_run, run_id=run.run_id)
+        server.ask("runs.run_service_terminate_run", run_id=run.run_id)
     except ServerError as error:
         if error.status == BROKEN and "not found" in str(error):
             gone = write_stopped(metadata, run.run_id)

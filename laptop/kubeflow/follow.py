@@ -6,9 +6,9 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
-from laptop.kubeflow.find import short_id
+from laptop.kubeflow.find import get_run, short_id
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.made_by import Scores, scores_of
 from laptop.kubeflow.pods import Glance
@@ -87,7 +87,7 @@ class _Following:
     def _look(self) -> Run | None:
         """The run; None while the server is silent. The run does not need us: a server that restarts is waited for."""
         try:
-            said = self._server.ask(self._server.api("runs").run_service_get_run, run_id=self._run_id)
+            run = get_run(self._server, self._run_id)
         except ServerError as error:
             self._silent_since = self._silent_since or time.monotonic()
             passing = error.status in (0, 429) or error.status >= 500
@@ -95,7 +95,7 @@ class _Following:
                 raise ServerError(f"{error} The run {self._run_id} goes on without us.", error.status) from None
             return None
         self._silent_since = None
-        return read(Run, said).model_copy(update={"run_id": self._run_id})
+        return run.model_copy(update={"run_id": self._run_id})
 
     def _once_more(self, run: Run) -> Run:
         """In the second in which a run ends its steps may still be said to run."""

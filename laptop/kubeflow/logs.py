@@ -11,9 +11,9 @@ from typing import TextIO
 
 from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
-from laptop.kubeflow.find import find_run_id, short_id
+from laptop.kubeflow.find import find_run_id, get_run, short_id
 from laptop.kubeflow.log_text import ends_framed, own_lines, parts_of, unstyled
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pod_answers import Pod
@@ -68,7 +68,7 @@ class _Asked:
         if self.server is None:
             return None
         try:
-            return read(Run, self.server.ask(self.server.api("runs").run_service_get_run, run_id=self.run_id))
+            return get_run(self.server, self.run_id)
         except ServerError:
             return None
 

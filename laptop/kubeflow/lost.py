@@ -7,7 +7,7 @@ from typing import Any
 
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
-from laptop.kubeflow.ours import newest_runs
+from laptop.kubeflow.find import newest_runs
 from laptop.kubeflow.pods import Glance, Pods
 from laptop.kubeflow.tasks import PENDING, RUNNING, steps_of
 

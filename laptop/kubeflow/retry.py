@@ -16,7 +16,7 @@ from typing import Literal
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule, read
 from laptop.kubeflow.connect import Server, ServerError, connect
-from laptop.kubeflow.find import LOCAL, find_run_id, newest_runs
+from laptop.kubeflow.find import LOCAL, find_run_id, get_run, newest_runs
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.reasons import SILENT, why_failed
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps
@@ -84,7 +84,7 @@ def retry(options: argparse.Namespace) -> int:
     server, metadata = connect(access_of(options)), open_metadata(options.workspace)
     run_id = find_run_id(options.which, server, metadata, "")
     _require_cluster(run_id)
-    run = _look(server, run_id)
+    run = get_run(server, run_id)
     _require_failed(run)
     _schedule_of(server, run)
     cause = cause_of(run, metadata, Glance(server.pods))
@@ -127,10 +127,10 @@ def _require_use(run: Run, cause: Cause) -> None:
 
 def retry_if_lost(server: Server, run_id: str, metadata: Metadata, times: int, glance: Glance | None = None) -> bool:
     """Retry a run that a lost pod, a dead driver or an unreachable API server ended. Says what it does, or why not."""
-    run = _look(server, run_id)
+    run = get_run(server, run_id)
     if run.state == "FAILED" and all(step.state != FAILED for step in steps_of(run)):
         time.sleep(LAG_SECONDS)
-        run = _look(server, run_id)
+        run = get_run(server, run_id)
     if run.state != "FAILED":
         return False
     cause, before = cause_of(run, metadata, glance or Glance(server.pods)), attempts_of(run)
@@ -174,10 +174,6 @@ def _allowed(server: Server, run: Run) -> int:
     return int(found[1]) if found else 0
 
 
-def _look(server: Server, run_id: str) -> Run:
-    return read(Run, server.ask(server.api("runs").run_service_get_run, run_id=run_id))
-
-
 def _require_failed(run: Run) -> None:
     state = state_of(run)
     if state == DONE:
@@ -198,9 +194,9 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
     """
     if not run.recurring_run_id:
         return None
-    method = server.api("recurring_runs").recurring_run_service_get_recurring_run
+    question = "recurring_runs.recurring_run_service_get_recurring_run"
     try:
-        return read(Schedule, server.ask(method, recurring_run_id=run.recurring_run_id))
+        return read(Schedule, server.ask(question, recurring_run_id=run.recurring_run_id))
     except ServerError as error:
         if error.status != MISSING:
             raise
@@ -215,9 +211,9 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
 def _retry(server: Server, run: Run, cause: Cause, metadata: Metadata, times: int | None) -> bool:
     """False when it runs already: of two who retry at once the server refuses one."""
     try:
-        server.ask(server.api("runs").run_service_retry_run, run_id=run.run_id)
+        server.ask("runs.run_service_retry_run", run_id=run.run_id)
     except ServerError as error:
-        if error.status == RUNS_AGAIN and _look(server, run.run_id).state != "FAILED":
+        if error.status == RUNS_AGAIN and get_run(server, run.run_id).state != "FAILED":
             return False
         raise
     _write_retry(

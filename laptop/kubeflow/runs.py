@@ -14,9 +14,8 @@ from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, namespace_of, try_connect
-from laptop.kubeflow.find import UUID, short_id
+from laptop.kubeflow.find import UUID, Ours, newest_runs, short_id
 from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.ours import Ours, newest_runs
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs, rows_of_steps
 from laptop.kubeflow.steps import StepShown, shown_steps

@@ -64,7 +64,7 @@ def _create(options: argparse.Namespace) -> int:
         warn_of_lost_pods(server, options.retry, waits=False)
     version, experiment, experiment_id = prepare(server, package, options, arguments)
     server.ask(
-        server.api("recurring_runs").recurring_run_service_create_recurring_run,
+        "recurring_runs.recurring_run_service_create_recurring_run",
         recurring_run={
             "display_name": name,
             **_description(keeps, options.retry),
@@ -137,9 +137,8 @@ def _seconds(text: str) -> int:
 
 
 def _schedules(server: Server) -> list[Schedule]:
-    method = server.api("recurring_runs").recurring_run_service_list_recurring_runs
-    within = {"namespace": server.namespace} if server.namespace else {}
-    found = read_all(Schedule, server.list(method, "recurring_runs", sort_by="", **within))
+    question = "recurring_runs.recurring_run_service_list_recurring_runs"
+    found = read_all(Schedule, server.list(question, "recurring_runs", sort_by="", **server.within))
     return [each for each in found if each.recurring_run_id]
 
 
@@ -157,8 +156,8 @@ def _act(server: Server, options: argparse.Namespace, action: str, found: Schedu
     if action == "delete":
         return delete_schedule(server, found, open_metadata(options.workspace) if options.stop_runs else None)
     word = {"pause": "disable", "resume": "enable"}[action]
-    method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
-    server.ask(method, recurring_run_id=found.recurring_run_id)
+    question = f"recurring_runs.recurring_run_service_{word}_recurring_run"
+    server.ask(question, recurring_run_id=found.recurring_run_id)
     return []
 
 

@@ -30,7 +30,7 @@ def submit(options: argparse.Namespace) -> int:
     version, experiment, experiment_id = prepare(server, package, options, arguments)
     name = options.name or f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M}"
     run = server.ask(
-        server.api("runs").run_service_create_run,
+        "runs.run_service_create_run",
         run={
             "experiment_id": experiment_id,
             "display_name": name,

@@ -40,9 +40,7 @@ def ensure_version(server: Server, package: Package) -> Version:
     pipeline_id = _find_pipeline(server, package.name)
     if pipeline_id is None:
         try:
-            pipeline_id = _upload(
-                server, package, "upload_pipeline", name=package.name, **_namespace(server)
-            ).pipeline_id
+            pipeline_id = _upload(server, package, "upload_pipeline", name=package.name, **server.within).pipeline_id
             return _require_version(server, pipeline_id, package, made=True)
         except ServerError as error:
             if error.status != TAKEN:
@@ -72,12 +70,11 @@ def ensure_experiment(server: Server, name: str) -> str:
     Raises:
         SightlineError: it is archived.
     """
-    experiments = server.api("experiments")
     found = _find_experiment(server, name)
     if found is None:
         try:
             body = {"display_name": name, "namespace": server.namespace}
-            made = server.ask(experiments.experiment_service_create_experiment, experiment=body)
+            made = server.ask("experiments.experiment_service_create_experiment", experiment=body)
             return read(Experiment, made).experiment_id
         except ServerError as error:
             found = _find_experiment(server, name) if error.status == TAKEN else None
@@ -92,7 +89,7 @@ def ensure_experiment(server: Server, name: str) -> str:
 
 def _find_experiment(server: Server, name: str) -> Experiment | None:
     answer = server.ask(
-        server.api("experiments").experiment_service_list_experiments, filter=_named(name), namespace=server.namespace
+        "experiments.experiment_service_list_experiments", filter=_named(name), namespace=server.namespace
     )
     found = read_all(Experiment, entries(answer, "experiments"))
     return next((each for each in found if each.experiment_id), None)
@@ -100,9 +97,8 @@ def _find_experiment(server: Server, name: str) -> Experiment | None:
 
 def _find_pipeline(server: Server, name: str) -> str | None:
     """The user's own pipeline of that name, else one that all users share."""
-    pipelines = server.api("pipelines")
-    for within in ({"namespace": server.namespace}, {}) if server.namespace else ({},):
-        answer = server.ask(pipelines.pipeline_service_list_pipelines, filter=_named(name), **within)
+    for within in (server.within, {}) if server.within else ({},):
+        answer = server.ask("pipelines.pipeline_service_list_pipelines", filter=_named(name), **within)
         found = read_all(Pipeline, entries(answer, "pipelines"))
         if found and found[0].pipeline_id:
             return found[0].pipeline_id
@@ -111,7 +107,7 @@ def _find_pipeline(server: Server, name: str) -> str | None:
 
 def _find_version(server: Server, pipeline_id: str, package: Package) -> Version | None:
     versions = server.list(
-        server.api("pipelines").pipeline_service_list_pipeline_versions,
+        "pipelines.pipeline_service_list_pipeline_versions",
         "pipeline_versions",
         pipeline_id=pipeline_id,
         sort_by="",
@@ -142,16 +138,12 @@ def _upload(server: Server, package: Package, method: str, **values: str) -> Pip
     with tempfile.TemporaryDirectory() as folder:
         path = write_package(package, Path(folder))
         made = server.ask(
-            getattr(server.api("pipeline_uploads"), method),
+            f"pipeline_uploads.{method}",
             uploadfile=str(path),
             description=f"{package.version} of pipeline.py",
             **values,
         )
     return read(Pipeline, made)
-
-
-def _namespace(server: Server) -> dict[str, str]:
-    return {"namespace": server.namespace} if server.namespace else {}
 
 
 def _named(name: str) -> str:

@@ -551,7 +551,7 @@ def test_a_session_cookie_opens_the_server(server, submit, tmp_path, monkeypatch
 
 WRONG = {
     "no login": (Login(token=TOKEN), (), "refuses the login (sent no token and no cookies). Log in with --cookies"),
-    "an old token": (Login(token="new"), ("--token", TOKEN), "refuses the login (sent a token). That may have expired"),
+    "an old token": (Login(token="new"), ("--token", TOKEN), "refuses the login (sent a token). It may have expired"),
     "a right that is missing": (Login("new", "", "403"), ("--token", TOKEN), "forbids this (refused Bearer ***"),
     "a cookie that ran out": (Login("", "new=1", "403"), ("--cookies", COOKIE), "forbids this (refused ***; sent cookies)"),
     "a login page": (Login("", "new=1", "page"), (), "answers with a web page, likely a login"),
