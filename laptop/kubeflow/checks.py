@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.cluster import VOLUME
-from components.parameters import (
-    ANNOTATION_VERSION,
-    CATEGORY,
-    DATASET_VERSION,
-    PARAMETERS,
-    TEST_IMAGES,
-    Parameter,
-)
+from components.parameters import ANNOTATION_VERSION, CATEGORY, DATASET_VERSION, PARAMETERS, TEST_IMAGES
 from laptop.compiling import require_named_images
 from laptop.kubeflow.asked import SENT_ANYWAY, asked_of, require_keys, require_names
 from laptop.kubeflow.package import Package
@@ -55,14 +48,17 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
 
 
 def _require_size(arguments: Mapping[str, Any]) -> None:
-    sizes = {name: len(json.dumps(value).encode()) for name, value in arguments.items()}
-    whole = len(json.dumps(dict(arguments)).encode())
-    if whole > MOST_BYTES:
-        largest = max(sizes, key=lambda name: sizes[name])
+    if (whole := _bytes(dict(arguments))) > MOST_BYTES:
+        largest = max(arguments, key=lambda name: _bytes(arguments[name]))
         raise SightlineError(
-            f"The run's parameters have {whole} bytes, and servers take {MOST_BYTES}. Shorten {largest} ({sizes[largest]} "
-            "bytes): what is long belongs into a config or a recipe in shared_volume/custom, which `sync` puts on the volume."
+            f"The run's parameters have {whole} bytes, and servers take {MOST_BYTES}. Shorten {largest} "
+            f"({_bytes(arguments[largest])} bytes): what is long belongs in a config or a recipe in shared_volume/custom, "
+            "which `sync` puts on the volume."
         )
+
+
+def _bytes(value: Any) -> int:
+    return len(json.dumps(value).encode())
 
 
 def _require_reachable(images: str) -> None:
@@ -87,31 +83,30 @@ def _require_published(workspace: Path, steps: Collection[str], arguments: Mappi
     Returns:
         its version and task; empty where they cannot be told.
     """
-    kind, wanted = _read_by(steps, arguments)
-    published = find_published(workspace, kind) if kind else None
-    if kind is None or published is None:
+    kind: Kind
+    if "record" in steps:
+        kind, wanted = "annotation", ANNOTATION_VERSION
+    elif {"train", "evaluate"} & set(steps) or ("test" in steps and not arguments.get(TEST_IMAGES.name)):
+        kind, wanted = "dataset", DATASET_VERSION
+    else:
+        return "", ""  # these steps read no version
+    published = find_published(workspace, kind)
+    if not published:
         return "", ""
     category, version = str(arguments.get(CATEGORY.name)), str(arguments.get(wanted.name) or "")
-    versions = published.versions.get(category)
-    if not versions:
+    tasks = published.get(category)
+    if not tasks:
         raise SightlineError(
-            f"There is no {kind} version of the category {category}.{nearest(category, published.versions)} "
+            f"There is no {kind} version of the category {category}.{nearest(category, published)} "
             f"{MADE_BY[kind]} {SENT_ANYWAY}"
         )
-    if version and version not in versions:
+    newest = list(tasks)[-1]
+    if version and version not in tasks:
         raise SightlineError(
-            f"There is no {kind} version {version} of {category}; the newest is {versions[-1]}. {SENT_ANYWAY}"
+            f"There is no {kind} version {version} of {category}; the newest is {newest}. {SENT_ANYWAY}"
         )
-    chosen = version or versions[-1]
-    return chosen, published.tasks.get((category, chosen), "")
-
-
-def _read_by(steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[Kind | None, Parameter]:
-    """The kind of version that a pipeline of these steps reads and does not make, and the parameter that names it."""
-    if "record" in steps:
-        return "annotation", ANNOTATION_VERSION
-    reads = {"train", "evaluate"} & set(steps) or ("test" in steps and not arguments.get(TEST_IMAGES.name))
-    return ("dataset" if reads else None), DATASET_VERSION
+    chosen = version or newest
+    return chosen, tasks[chosen]
 
 
 def wrong_quantity(arguments: Mapping[str, Any]) -> str:
@@ -120,7 +115,6 @@ def wrong_quantity(arguments: Mapping[str, Any]) -> str:
         value = arguments.get(name)
         if not isinstance(value, str):
             continue
-        read = value.isdecimal() if kind == "gpus" else QUANTITY.fullmatch(value)
-        if not read:
+        if not (value.isdecimal() if kind == "gpus" else QUANTITY.fullmatch(value)):
             return f"{name}={value} is no amount that Kubernetes reads. Write it like {EXAMPLES[kind]}."
     return ""

@@ -12,8 +12,8 @@ from laptop.kubeflow.find import get_run, short_id
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.made_by import Scores, scores_of
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import waiting_of
-from laptop.kubeflow.sql import Metadata, rows_of_steps, still_there
+from laptop.kubeflow.reasons import Evidence, waiting_of
+from laptop.kubeflow.sql import Metadata, still_there
 from laptop.kubeflow.steps import shown_steps
 from laptop.kubeflow.tasks import (
     ENDED,
@@ -127,8 +127,8 @@ class _Following:
         if time.monotonic() - self._doubted < SECONDS_BETWEEN_DOUBTS:
             return ""
         self._doubted = time.monotonic()
-        metadata = still_there(self._metadata)
-        return why_lost(run, rows_of_steps(metadata, run.run_id), self._glance, lambda: others(self._server))
+        known = Evidence(run.run_id, run, still_there(self._metadata), self._glance)
+        return why_lost(known, lambda: others(self._server))
 
 
 def _line(step: StepState) -> str:
@@ -141,8 +141,7 @@ def _end(run: Run, metadata: Metadata, glance: Glance) -> tuple[str, str]:
     if state_of(run) == STOPPED:
         waited = stopped_while_it_waited(run)
         return "", f"the run was stopped by somebody{f' while {waited} waited to begin' if waited else ''}"
-    rows = shown_steps(run, run.run_id, rows_of_steps(metadata, run.run_id), glance, metadata.missing)
-    failed = [row for row in rows if row.failed]
+    failed = [step for step in shown_steps(Evidence(run.run_id, run, metadata, glance)) if step.failed]
     if failed:
         return failed[0].name, f"the step {failed[0].name} failed: {failed[0].reason}"
     return "", f"the run failed: {run.error or 'Kubeflow gives no reason; the events of its pods may'}"

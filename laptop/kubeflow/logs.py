@@ -19,7 +19,7 @@ from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pod_answers import Pod
 from laptop.kubeflow.pod_state import age_of, role_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
-from laptop.kubeflow.reasons import log_hint, waiting_of
+from laptop.kubeflow.reasons import Evidence, log_hint, waiting_of
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps, still_there
 from laptop.kubeflow.steps import StepShown, shown_steps
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
@@ -74,18 +74,20 @@ class _Asked:
 
     def rows(self, run: Run | None) -> list[StepShown]:
         """The wanted steps by Kubeflow and SQL."""
-        metadata = still_there(self.metadata)
-        rows = shown_steps(run, self.run_id, rows_of_steps(metadata, self.run_id), self.glance, metadata.missing)
-        # "Look into its log" says nothing to who has just done so.
-        rows = tuple(replace(row, reason=row.reason.removesuffix(log_hint(self.run_id, row.name))) for row in rows)
-        return [row for row in rows if self.step in (None, row.name)]
+        # "Look into its log" says nothing to somebody who has just done so.
+        return [
+            replace(step, reason=step.reason.removesuffix(log_hint(self.run_id, step.name)))
+            for step in shown_steps(self._known(run))
+            if self.step in (None, step.name)
+        ]
 
     def lost(self, run: Run) -> str:
         """Why a run is lost; empty for others."""
-        if self.server is None:
-            return ""
-        server, sql_rows = self.server, rows_of_steps(still_there(self.metadata), self.run_id)
-        return why_lost(run, sql_rows, self.glance, lambda: others(server))
+        server = self.server
+        return why_lost(self._known(run), lambda: others(server)) if server else ""
+
+    def _known(self, run: Run | None) -> Evidence:
+        return Evidence(self.run_id, run, still_there(self.metadata), self.glance)
 
 
 def _require_step(asked: _Asked) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from components.parameters import PARAMETERS
 from laptop.kubeflow.answers import Run
@@ -11,7 +11,8 @@ from laptop.kubeflow.find import short_id
 from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
 from laptop.kubeflow.pod_state import PodRole, age_of, ended, failed, is_lost, role_at, role_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
-from laptop.kubeflow.tasks import StepState
+from laptop.kubeflow.sql import Metadata, rows_of_steps
+from laptop.kubeflow.tasks import steps_of
 
 SILENT = "its pod is gone and wrote no reason"
 NO_DRIVER = "its driver, which prepares its pod, failed"
@@ -21,18 +22,33 @@ DELETED, NO_MEMORY = "pod deleted", "OOMKilled"
 """Argo's words."""
 
 
+class Evidence:
+    """What Kubeflow, SQL and Kubernetes know of a run."""
+
+    def __init__(self, run_id: str, run: Run | None, metadata: Metadata, glance: Glance) -> None:
+        """Ask SQL; without `run`, Kubeflow knows nothing of it. Kubernetes is asked when a question needs it."""
+        self.run_id, self.run, self.glance = run_id, run, glance
+        self.steps = {step.name: step for step in steps_of(run)} if run else {}
+        self.sql_rows = rows_of_steps(metadata, run_id)
+        self.missing = metadata.missing
+        """Why SQL cannot be read; empty where it can."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a step failed.
+    """Why a step failed, or a run ended.
 
     Attributes:
-        kind: error: its own, which a retry would meet again; lost: with its pod or its driver; or that cannot be told.
+        kind: error: a step's own, which a retry would meet again; lost: with a pod or driver; stopped by somebody; or that
+            cannot be told.
         hint: what to do, to be put after `why` where that is not being done already.
+        step: whose failure ended the run, where it was one.
     """
 
-    kind: Literal["lost", "error", "unknown"]
+    kind: Literal["error", "lost", "stopped", "unknown"]
     why: str
     hint: str = ""
+    step: str = ""
 
 
 def log_hint(run_id: str, step: str) -> str:
@@ -40,44 +56,29 @@ def log_hint(run_id: str, step: str) -> str:
     return f"; its log: python pipeline.py logs {short_id(run_id)} {step}"
 
 
-def reason_of(
-    name: str, run_id: str, run: Run | None, state: StepState | None, sql_row: Any, glance: Glance, missing: str
-) -> str:
-    """Why a step failed and what to do, in a sentence; the arguments are those of `why_failed`."""
-    reason = why_failed(name, run_id, run, state, sql_row, glance, missing)
-    return f"{reason.why}{reason.hint}"
-
-
-def why_failed(
-    name: str, run_id: str, run: Run | None, state: StepState | None, sql_row: Any, glance: Glance, missing: str
-) -> Reason:
-    """Why a step failed: what it recorded itself, else what its pod or its driver's tells, else what Kubeflow says.
-
-    Args:
-        name: the step's.
-        state: it, as Kubeflow sees it.
-        sql_row: its row in SQL, or None.
-        missing: why SQL cannot be read; empty where it can.
-    """
+def why_failed(known: Evidence, name: str) -> Reason:
+    """Why a step failed: what it recorded itself, else what its pod or its driver's tells, else what Kubeflow says."""
+    run, state, sql_row = known.run, known.steps.get(name), known.sql_rows.get(name)
     by_driver = state is not None and state.by_driver
     if sql_row is not None and sql_row.state == "failed" and sql_row.reason and not by_driver:
         return Reason("error", sentence(sql_row.reason))
     if run and by_driver and (wrong := _wrong_quantity(run, name)):
         return Reason("error", wrong)
-    if told := glance.ask(lambda pods: pod_reason(pods, run_id, name)):
-        began = told.kind == "unknown" and sql_row is not None and sql_row.state != "failed"
-        return replace(told, kind="lost") if began else told
+    began = sql_row is not None and sql_row.state != "failed"
+    if told := known.glance.ask(lambda pods: pod_reason(pods, known.run_id, name)):
+        return replace(told, kind="lost") if began and told.kind == "unknown" else told
     said = sentence((state.message if state else "") or (run.error if run else ""))
     if by_driver:
         why = f"{NO_DRIVER}{f': {said}' if said else ', and Kubeflow does not say why'}"
-        return Reason("lost", why, f"; to go on: python pipeline.py retry {short_id(run_id)}")
+        return Reason("lost", why, f"; to go on: python pipeline.py retry {short_id(known.run_id)}")
+    if NO_MEMORY in said:
+        return Reason("error", said)
     if said:
-        lost = NO_MEMORY not in said and (sql_row is not None or DELETED in said)
-        return Reason("error" if NO_MEMORY in said else "lost" if lost else "unknown", said)
-    if sql_row is not None and sql_row.state != "failed":
+        return Reason("lost" if sql_row is not None or DELETED in said else "unknown", said)
+    if began:
         return Reason("lost", SILENT)
-    what = f"no reason in Kubeflow, and SQL cannot be read ({missing})" if missing else "no reason in SQL or Kubeflow"
-    return Reason("unknown", what, log_hint(run_id, name))
+    no_sql = f"Kubeflow, and SQL cannot be read ({known.missing})" if known.missing else "SQL or Kubeflow"
+    return Reason("unknown", f"no reason in {no_sql}", log_hint(known.run_id, name))
 
 
 def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:

@@ -9,17 +9,16 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule, read
 from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.find import LOCAL, find_run_id, get_run, newest_runs
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import SILENT, why_failed
-from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps
+from laptop.kubeflow.reasons import SILENT, Evidence, Reason, why_failed
+from laptop.kubeflow.sql import Metadata, open_metadata
 from laptop.kubeflow.tasks import DONE, FAILED, STOPPED, state_of, steps_of
 from sightline.errors import SightlineError
 
@@ -30,15 +29,6 @@ LAG_SECONDS = 1.0
 """In the second in which a run ends, its steps may still be said to run."""
 LOOKED_AT = timedelta(days=7)
 """`runs --retry-lost` passes over runs that are older."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What ended a run: a lost pod or driver, an error of a step, somebody who stopped it; or that cannot be told."""
-
-    kind: Literal["lost", "error", "stopped", "unknown"]
-    why: str
-    step: str = ""
 
 
 def mark_of(times: int | None) -> dict[str, str]:
@@ -52,26 +42,20 @@ def attempts_of(run: Run) -> int:
     return sum(pair == ("FAILED", "RUNNING") for pair in zip(states, states[1:], strict=False))
 
 
-def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Cause:
+def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Reason:
     """What ended a failed run, by what `runs` says of its steps: one error of a step's own outweighs whatever was lost."""
     if state_of(run) == STOPPED:
-        return Cause("stopped", "somebody stopped it")
-    rows, steps = rows_of_steps(metadata, run.run_id), {step.name: step for step in steps_of(run)}
-    failed = [name for name, step in steps.items() if step.state == FAILED]
-    failed += [name for name, row in rows.items() if row.state == FAILED and name not in failed]
-    causes = []
-    for name in failed:
-        found = why_failed(name, run.run_id, run, steps.get(name), rows.get(name), glance, metadata.missing)
-        causes.append(Cause(found.kind, found.why, name))
-    for kind in ("error", "lost", "unknown"):
-        for cause in causes:
-            if cause.kind == kind:
-                return cause
-    lost = next((row.step for row in rows.values() if row.state != DONE), "")
-    nobody = (
-        f"no step says why, and SQL cannot be read ({metadata.missing})" if metadata.missing else "no step says why"
-    )
-    return Cause("lost", SILENT, lost) if lost else Cause("unknown", nobody)
+        return Reason("stopped", "somebody stopped it")
+    known = Evidence(run.run_id, run, metadata, glance)
+    failed = [name for each in (known.steps, known.sql_rows) for name, step in each.items() if step.state == FAILED]
+    causes = [replace(why_failed(known, name), step=name) for name in dict.fromkeys(failed)]
+    if causes:
+        return min(causes, key=lambda cause: ("error", "lost", "unknown").index(cause.kind))
+    lost = next((row.step for row in known.sql_rows.values() if row.state != DONE), "")
+    if lost:
+        return Reason("lost", SILENT, step=lost)
+    no_sql = f", and SQL cannot be read ({metadata.missing})" if metadata.missing else ""
+    return Reason("unknown", f"no step says why{no_sql}")
 
 
 def retry(options: argparse.Namespace) -> int:
@@ -112,7 +96,7 @@ def _require_cluster(run_id: str) -> None:
         )
 
 
-def _require_use(run: Run, cause: Cause) -> None:
+def _require_use(run: Run, cause: Reason) -> None:
     if cause.kind == "error":
         raise SightlineError(
             f"The step {cause.step} of the run {run.run_id} failed by itself: {_sentence(cause.why)} A retry would end the "
@@ -208,7 +192,7 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
     )
 
 
-def _retry(server: Server, run: Run, cause: Cause, metadata: Metadata, times: int | None) -> bool:
+def _retry(server: Server, run: Run, cause: Reason, metadata: Metadata, times: int | None) -> bool:
     """False when it runs already: of two who retry at once the server refuses one."""
     try:
         server.ask("runs.run_service_retry_run", run_id=run.run_id)
@@ -222,7 +206,7 @@ def _retry(server: Server, run: Run, cause: Cause, metadata: Metadata, times: in
     return True
 
 
-def _write_retry(metadata: Metadata, run: Run, cause: Cause, message: str) -> None:
+def _write_retry(metadata: Metadata, run: Run, cause: Reason, message: str) -> None:
     """Beside what else happened to the step. A retry is not undone because SQL does not answer."""
     if metadata.database is None:
         return
@@ -237,7 +221,7 @@ def _write_retry(metadata: Metadata, run: Run, cause: Cause, message: str) -> No
         print(f"the retry is not in SQL: {error}", file=sys.stderr)
 
 
-def _told(cause: Cause) -> str:
+def _told(cause: Reason) -> str:
     return f"{cause.step}: {_short(cause.why)}" if cause.step else _short(cause.why)
 
 

@@ -17,9 +17,10 @@ from laptop.kubeflow.connect import Server, namespace_of, try_connect
 from laptop.kubeflow.find import UUID, Ours, newest_runs, short_id
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs, rows_of_steps
+from laptop.kubeflow.reasons import Evidence
+from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs
 from laptop.kubeflow.steps import StepShown, shown_steps
-from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of, stopped_while_it_waited
+from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, stopped_while_it_waited
 from laptop.tables import print_table
 
 CLUSTER, THIS_LAPTOP, A_LAPTOP = "cluster", "this laptop", "a laptop"
@@ -128,12 +129,14 @@ def _row(
     run: Run | None, sql_row: Any, metadata: Metadata, glance: Glance, near: Callable[[], set[str]], gone: bool = False
 ) -> RunShown:
     run_id = run.run_id if run else sql_row.id
-    sql_rows = rows_of_steps(metadata, run_id) if sql_row else {}
     on_cluster = bool(UUID.fullmatch(run_id))
-    rows = shown_steps(run, run_id, sql_rows, glance if on_cluster else Glance(""), metadata.missing)
-    state, lost = state_of(run) if run else "", why_lost(run, sql_rows, glance, near) if run else ""
+    known = Evidence(
+        run_id, run, metadata if sql_row else replace(metadata, database=None), glance if on_cluster else Glance("")
+    )
+    rows, lost = shown_steps(known), why_lost(known, near)
+    state = state_of(run) if run else ""
     note = f"lost: {lost}" if lost else ""
-    if state == DONE and nothing_new(steps_of(run) if run else ()):
+    if state == DONE and nothing_new(list(known.steps.values())):
         note = "nothing new: every step reused"
     if waited := stopped_while_it_waited(run) if run else "":
         note = f"{waited}: stopped by somebody while it waited to begin"
