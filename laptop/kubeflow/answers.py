@@ -4,7 +4,8 @@ A recorded server is not every server: newer ones say more and other words, and 
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -175,10 +176,13 @@ class Experiment(Answer):
 A = TypeVar("A", bound=Answer)
 
 
-def entries(said: Mapping[str, Any], name: str) -> list[Any]:
-    """A list within an answer."""
-    found = said.get(name, said.get(to_camel(name)))
-    return found if isinstance(found, list) else []
+def parse(text: Any) -> Mapping[str, Any] | None:
+    """An answer's JSON; None where it is none, or no object."""
+    try:
+        said = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return said if isinstance(said, Mapping) else None
 
 
 def read(kind: type[A], said: Any) -> A:
@@ -186,6 +190,7 @@ def read(kind: type[A], said: Any) -> A:
     return kind.model_validate(said if isinstance(said, Mapping) else {})
 
 
-def read_all(kind: type[A], said: Iterable[Any]) -> list[A]:
-    """The answers of a list."""
-    return [read(kind, each) for each in said]
+def entries(kind: type[A], said: Mapping[str, Any], name: str) -> list[A]:
+    """The answers of a list within an answer."""
+    found = said.get(name, said.get(to_camel(name)))
+    return [read(kind, each) for each in found] if isinstance(found, list) else []

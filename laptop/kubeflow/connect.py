@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import logging
 import operator
 import os
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from laptop.kubeflow.access import Access
-from laptop.kubeflow.answers import Page, entries, read
+from laptop.kubeflow.answers import A, Page, entries, parse, read
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 from sightline.services.versioning.git import without_password
@@ -84,20 +83,16 @@ class Server:
                 3 * deadline_seconds(),
                 lambda: method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds())),
             )
-        try:
-            answer = json.loads(text)
-        except (TypeError, ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, Mapping):
+        if (answer := parse(text)) is None:
             raise ServerError(_login_page(self._access, self.host))
         return answer
 
-    def list(self, question: str, field_name: str, **values: Any) -> Iterator[Any]:
+    def list(self, kind: type[A], question: str, field_name: str, **values: Any) -> Iterator[A]:
         """All entries of a list, page by page."""
         token, seen = "", {""}
         while True:
             answer = self.ask(question, page_token=token, page_size=PAGE, **values)
-            yield from entries(answer, field_name)
+            yield from entries(kind, answer, field_name)
             token = read(Page, answer).next_page_token
             if token in seen:
                 return
@@ -266,12 +261,9 @@ def _refusal(access: Access, host: str, error: Any) -> str:
 
 def _said(error: Any) -> str:
     """The server's own words, in one line."""
-    try:
-        body = json.loads(error.body or "")
-        text = str(body.get("message") or body.get("error_message") or "")
-        detail = str(body.get("error_details") or "")
-    except (ValueError, AttributeError):
-        return ""
+    body = parse(error.body) or {}
+    text = str(body.get("message") or body.get("error_message") or "")
+    detail = str(body.get("error_details") or "")
     return " ".join((detail if detail.startswith(text) else text).split())[:600]
 
 

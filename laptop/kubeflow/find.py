@@ -25,15 +25,14 @@ SHORT = 8
 
 def get_run(server: Server, run_id: str) -> Run:
     """What the server says of a run now."""
-    return read(Run, server.ask("runs.run_service_get_run", run_id=run_id))
+    return read(Run, {**server.ask("runs.run_service_get_run", run_id=run_id), "run_id": run_id})
 
 
 def newest_runs(server: Server, **only: str) -> Iterator[Run]:
     """The server's runs, everybody's, newest first; `only` those of an experiment, say."""
-    question = "runs.run_service_list_runs"
-    for said in server.list(question, "runs", sort_by="created_at desc", **server.within, **only):
-        if (run := read(Run, said)).run_id:
-            yield run
+    question, newest_first = "runs.run_service_list_runs", "created_at desc"
+    found = server.list(Run, question, "runs", sort_by=newest_first, **server.within, **only)
+    return (run for run in found if run.run_id)
 
 
 class Ours:

@@ -12,9 +12,8 @@ from laptop.kubeflow.find import get_run, short_id
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.made_by import Scores, scores_of
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import Evidence, waiting_of
 from laptop.kubeflow.sql import Metadata, still_there
-from laptop.kubeflow.steps import shown_steps
+from laptop.kubeflow.steps import Evidence, shown_steps, waiting_of
 from laptop.kubeflow.tasks import (
     ENDED,
     NOT_BEGUN,
@@ -66,9 +65,7 @@ class _Following:
     def __init__(self, server: Server, run_id: str, metadata: Metadata, glance: Glance, console: Console) -> None:
         self._server, self._run_id, self._metadata, self._glance = server, run_id, metadata, glance
         self._console = console
-        self._shown: dict[str, str] = {}
-        self._waits: dict[str, str] = {}
-        self._told_to_wait = False
+        self._told: dict[str, str] = {}
         self._silent_since: float | None = None
         self._doubted = time.monotonic()
 
@@ -88,14 +85,14 @@ class _Following:
         """The run; None while the server is silent. The run does not need us: a server that restarts is waited for."""
         try:
             run = get_run(self._server, self._run_id)
+            self._silent_since = None
+            return run
         except ServerError as error:
             self._silent_since = self._silent_since or time.monotonic()
             passing = error.status in (0, 429) or error.status >= 500
             if not passing or time.monotonic() - self._silent_since > deadline_seconds():
                 raise ServerError(f"{error} The run {self._run_id} goes on without us.", error.status) from None
             return None
-        self._silent_since = None
-        return run.model_copy(update={"run_id": self._run_id})
 
     def _once_more(self, run: Run) -> Run:
         """In the second in which a run ends its steps may still be said to run."""
@@ -110,18 +107,20 @@ class _Following:
     def _show(self, run: Run) -> None:
         steps = steps_of(run)
         for step in steps:
-            if step.state != NOT_BEGUN and self._shown.get(step.name) != step.state:
-                self._shown[step.name] = step.state
-                self._console.print(_line(step), markup=False)
-        if not self._shown and not self._told_to_wait and run.state not in ENDED:
-            self._told_to_wait = True
-            self._console.print("waiting to begin")
+            if step.state != NOT_BEGUN:
+                self._tell(step.name, step.state, _line(step))
+        if not self._told and run.state not in ENDED:
+            self._tell("", "", "waiting to begin")
         if run.state in ENDED or any(step.state == RUNNING for step in steps):
             return
         for name, why in (self._glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}).items():
-            if self._waits.get(name) != why:
-                self._waits[name] = why
-                self._console.print(f"  {name:<10} cannot start: {why}", markup=False)
+            self._tell(f"{name} waits", why, f"  {name:<10} cannot start: {why}")
+
+    def _tell(self, about: str, now: str, line: str) -> None:
+        """Print the line where what it is about has changed."""
+        if self._told.get(about) != now:
+            self._told[about] = now
+            self._console.print(line, markup=False)
 
     def _lost(self, run: Run) -> str:
         if time.monotonic() - self._doubted < SECONDS_BETWEEN_DOUBTS:

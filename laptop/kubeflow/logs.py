@@ -16,12 +16,10 @@ from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_conne
 from laptop.kubeflow.find import find_run_id, get_run, short_id
 from laptop.kubeflow.log_text import ends_framed, own_lines, parts_of, unstyled
 from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.pod_answers import Pod
-from laptop.kubeflow.pod_state import age_of, role_of, waits_for
+from laptop.kubeflow.pod_state import Pod, age_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
-from laptop.kubeflow.reasons import Evidence, log_hint, waiting_of
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps, still_there
-from laptop.kubeflow.steps import StepShown, shown_steps
+from laptop.kubeflow.steps import Evidence, StepShown, log_hint, shown_steps, waiting_of
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
 from laptop.tables import print_framed
 from sightline.errors import SightlineError, did_you_mean, nearest
@@ -97,7 +95,7 @@ def _require_step(asked: _Asked) -> None:
     run = asked.run()
     known = {*STEPS, *rows_of_steps(still_there(asked.metadata), asked.run_id)}
     known |= {step.name for step in steps_of(run)} if run else set()
-    known |= asked.glance.ask(lambda pods: {role_of(pod).step for pod in pods.of_run(asked.run_id)} - {""}) or set()
+    known |= asked.glance.ask(lambda pods: {pod.role.step for pod in pods.of_run(asked.run_id)} - {""}) or set()
     may_come = run is not None and run.state not in ENDED and not did_you_mean(asked.step, known)
     if asked.step not in known and not may_come:
         raise SightlineError(
@@ -144,7 +142,7 @@ class _Printing:
             run = self.asked.run() if self.follow else None  # before the pods: none is made after its step has ended
             for pod in self._new():
                 self._seen.add(pod.name)
-                print(f"== {role_of(pod).step}: pod {pod.name}, {pod.phase}", file=sys.stderr)
+                print(f"== {pod.role.step}: pod {pod.name}, {pod.phase}", file=sys.stderr)
                 lines = _lines(self.pods, pod, self.follow)
                 for line in lines if self.raw else own_lines(lines):
                     sys.stdout.write(line)
@@ -158,10 +156,10 @@ class _Printing:
         """The pods that ran our steps, in the order they were made; a step that was tried again has several."""
         everything = self.pods.of_run(self.asked.run_id)
         self._there = bool(everything)
-        found = [pod for pod in everything if _is_a_steps(pod)]
-        chosen = [pod for pod in found if self.asked.step in (None, role_of(pod).step)]
+        found = [pod for pod in everything if pod.role.step and not pod.role.driver]
+        chosen = [pod for pod in found if self.asked.step in (None, pod.role.step)]
         if found and not chosen and not self.follow:
-            names = ", ".join(dict.fromkeys(role_of(pod).step for pod in found))
+            names = ", ".join(dict.fromkeys(pod.role.step for pod in found))
             print(f"no pod of {self.asked.step} in this run; there are pods of {names}", file=sys.stderr)
         return sorted((pod for pod in chosen if pod.name not in self._seen), key=age_of)
 
@@ -187,11 +185,6 @@ class _Printing:
             self._told = told
             print(f"   {told}", file=sys.stderr)
         return False
-
-
-def _is_a_steps(pod: Pod) -> bool:
-    role = role_of(pod)
-    return bool(role.step) and not role.driver
 
 
 def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.find import newest_runs
 from laptop.kubeflow.pods import Pods
-from laptop.kubeflow.reasons import Evidence
+from laptop.kubeflow.steps import Evidence
 from laptop.kubeflow.tasks import PENDING, RUNNING
 
 QUIET = timedelta(hours=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.parameters import CANDIDATE_MODELS, PARAMETERS
 from laptop.kubeflow.answers import Run
+from laptop.kubeflow.package import whole
 from laptop.kubeflow.sql import Metadata, rows_of_runs, rows_of_steps
 from laptop.kubeflow.tasks import REUSED, steps_of
 
@@ -71,9 +72,10 @@ def _as_in_sql(run: Run, metadata: Metadata) -> dict[str, Any]:
     for parameter in PARAMETERS:
         name, value = parameter.to.get("snapshot"), parameter.value_in(given)
         if name and name != "category" and value is not None and (value or parameter.kind is not str):
-            found[name] = _whole(value)
-    version = found.get("annotation_version") or _newest_version(run, metadata)
-    return {**found, **({"annotation_version": version} if version else {})}
+            found[name] = whole(value)
+    if version := found.get("annotation_version") or _newest_version(run, metadata):
+        found["annotation_version"] = version
+    return found
 
 
 def _newest_version(run: Run, metadata: Metadata) -> str:
@@ -82,17 +84,9 @@ def _newest_version(run: Run, metadata: Metadata) -> str:
 
     assert metadata.database is not None
     category = str(run.parameters.get("category", ""))
-    published = [
-        each
-        for each in list_versions(metadata.database, category, "annotation")
-        if each.published_at and each.published_at <= run.began
-    ]
-    return published[-1].version if published else ""
-
-
-def _whole(value: Any) -> Any:
-    """JSON's numbers come back as fractions."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    versions = reversed(list_versions(metadata.database, category, "annotation"))
+    before = (each.version for each in versions if each.published_at and each.published_at <= run.began)
+    return next(before, "")
 
 
 def _selected(metadata: Metadata, run_id: str) -> Any:

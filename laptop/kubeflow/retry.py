@@ -8,17 +8,17 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule, read
 from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.find import LOCAL, find_run_id, get_run, newest_runs
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import SILENT, Evidence, Reason, why_failed
-from laptop.kubeflow.sql import Metadata, open_metadata
+from laptop.kubeflow.sql import Metadata, open_metadata, write_retried
+from laptop.kubeflow.steps import SILENT, Evidence, Reason, why_failed
 from laptop.kubeflow.tasks import DONE, FAILED, STOPPED, state_of, steps_of
 from sightline.errors import SightlineError
 
@@ -31,9 +31,11 @@ LOOKED_AT = timedelta(days=7)
 """`runs --retry-lost` passes over runs that are older."""
 
 
-def mark_of(times: int | None) -> dict[str, str]:
-    """What a run's or a schedule's description says of retries; nothing when there are none."""
-    return {"description": f"Retried at most {times} times when a pod is lost (retry={times})"} if times else {}
+def description_of(times: int | None, keeps: str = "") -> dict[str, str]:
+    """The description of a run or a schedule: what is allowed of retries, and what it `keeps`; none where there is neither."""
+    mark = f"Retried at most {times} times when a pod is lost (retry={times})" if times else ""
+    said = "; ".join(filter(None, (mark, keeps)))
+    return {"description": said} if said else {}
 
 
 def attempts_of(run: Run) -> int:
@@ -131,7 +133,7 @@ def retry_if_lost(server: Server, run_id: str, metadata: Metadata, times: int, g
 def retry_lost_runs(server: Server, metadata: Metadata) -> None:
     """Retry every run of the last days that says it may be, was lost, and has a retry left."""
     oldest, glance = datetime.now(UTC) - LOOKED_AT, Glance(server.pods)
-    for run in _since(server, oldest):
+    for run in takewhile(lambda run: run.began >= oldest, newest_runs(server)):
         if run.state != "FAILED" or state_of(run) == STOPPED:
             continue
         try:
@@ -142,19 +144,11 @@ def retry_lost_runs(server: Server, metadata: Metadata) -> None:
             print(f"run {run.run_id}: not retried ({error})", file=sys.stderr)
 
 
-def _since(server: Server, oldest: datetime) -> Iterator[Run]:
-    for run in newest_runs(server):
-        if run.began < oldest:
-            return
-        yield run
-
-
 def _allowed(server: Server, run: Run) -> int:
     """How often it may be retried: by its own description, or its schedule's."""
     found = MARK.search(run.description)
-    if not found and run.recurring_run_id:
-        schedule = _schedule_of(server, run)
-        found = MARK.search(schedule.description) if schedule else None
+    if not found and (schedule := _schedule_of(server, run)):
+        found = MARK.search(schedule.description)
     return int(found[1]) if found else 0
 
 
@@ -200,25 +194,12 @@ def _retry(server: Server, run: Run, cause: Reason, metadata: Metadata, times: i
         if error.status == RUNS_AGAIN and get_run(server, run.run_id).state != "FAILED":
             return False
         raise
-    _write_retry(
-        metadata, run, cause, f"{attempts_of(run) + 1}{f' of {times}' if times else ' by hand'}: {_told(cause)}"
-    )
-    return True
-
-
-def _write_retry(metadata: Metadata, run: Run, cause: Reason, message: str) -> None:
-    """Beside what else happened to the step. A retry is not undone because SQL does not answer."""
-    if metadata.database is None:
-        return
-    from sightline.services.database.runs import list_steps, write_event
-
+    message = f"{attempts_of(run) + 1}{f' of {times}' if times else ' by hand'}: {_told(cause)}"
     try:
-        rows = [row.step for row in list_steps(metadata.database, run.run_id)]
-        if rows:
-            step = cause.step if cause.step in rows else rows[-1]
-            write_event(metadata.database, run.run_id, step, "retried", message)
-    except SightlineError as error:
+        write_retried(metadata, run.run_id, cause.step, message)
+    except SightlineError as error:  # a retry is not undone because SQL does not answer
         print(f"the retry is not in SQL: {error}", file=sys.stderr)
+    return True
 
 
 def _told(cause: Reason) -> str:

@@ -17,9 +17,8 @@ from laptop.kubeflow.connect import Server, namespace_of, try_connect
 from laptop.kubeflow.find import UUID, Ours, newest_runs, short_id
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import Evidence
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs
-from laptop.kubeflow.steps import StepShown, shown_steps
+from laptop.kubeflow.steps import Evidence, StepShown, shown_steps
 from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, stopped_while_it_waited
 from laptop.tables import print_table
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from components.parameters import STEPS
@@ -90,7 +90,8 @@ def steps_of(run: Run) -> tuple[StepState, ...]:
         if STATES.get(node.state) == FAILED:
             found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error, by_driver=True)
     if state_of(run) == STOPPED:
-        found = {name: _stopped(step) for name, step in found.items()}
+        failed = {name: step for name, step in found.items() if step.state == FAILED}
+        found |= {name: replace(step, state=STOPPED, by_driver=False) for name, step in failed.items()}
     return tuple(sorted(found.values(), key=_order))
 
 
@@ -103,12 +104,6 @@ def stopped_while_it_waited(run: Run) -> str:
         node.start_time for node in pods if [each.state for each in node.state_history] == ["PENDING", node.state]
     ]
     return next((step.name for step in steps_of(run) if step.state == STOPPED and step.started_at in moments), "")
-
-
-def _stopped(step: StepState) -> StepState:
-    if step.state != FAILED:
-        return step
-    return StepState(step.name, STOPPED, step.started_at, step.ended_at, step.message)
 
 
 def _order(step: StepState) -> tuple[bool, float, int]:

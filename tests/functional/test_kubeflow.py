@@ -574,8 +574,8 @@ def test_a_secret_is_not_shown_by_the_errors_of_its_option(command, tmp_path):
     two_lines.write_text(f"{TOKEN}\nsecond")
     for arguments, sentence in (
         (("--token-file", str(two_lines)), "more than one line"),
-        (("--token-file", str(tmp_path / "none")), "no file that can be read"),
-        (("--cookies", TOKEN), "--cookies: what it names is no file"),
+        (("--token-file", str(tmp_path / "none")), "not a file that can be read"),
+        (("--cookies", TOKEN), "--cookies: what it names is not a file"),
         (("--cookies", f"{COOKIE}; {TOKEN}"), "not NAME=VALUE"),
     ):
         said = command("runs", *arguments)
