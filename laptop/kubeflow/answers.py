@@ -14,6 +14,7 @@ from pydantic import (
     AliasGenerator,
     AliasPath,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -23,10 +24,6 @@ from pydantic.alias_generators import to_camel
 
 NEVER = datetime(1970, 1, 2, tzinfo=UTC)
 """The server says year 1 or 1970 of what has not happened."""
-
-
-def _text(value: Any, _handler: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _number(value: Any, handler: Any) -> int:
@@ -46,26 +43,22 @@ def _moment(value: Any, handler: Any) -> datetime | None:
     return moment if moment and moment > NEVER else None
 
 
-def _mapping(value: Any, _handler: Any) -> dict[str, Any]:
-    return {key: each for key, each in value.items() if isinstance(key, str)} if isinstance(value, Mapping) else {}
+def _mapping(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _part(value: Any, handler: Any) -> Any:
-    return handler(value if isinstance(value, Mapping) else {})
-
-
-def _parts(value: Any, handler: Any) -> Any:
-    return handler([each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else [])
+def _mappings(value: Any) -> Any:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 T = TypeVar("T")
-Text = Annotated[str, WrapValidator(_text)]
+Text = Annotated[str, BeforeValidator(lambda value: value if isinstance(value, str) else "")]
 Number = Annotated[int, WrapValidator(_number)]
-Flag = Annotated[bool, WrapValidator(lambda value, _handler: value is True)]
+Flag = Annotated[bool, BeforeValidator(lambda value: value is True)]
 Moment = Annotated[datetime | None, WrapValidator(_moment)]
-Values = Annotated[dict[str, Any], WrapValidator(_mapping)]
-Part = Annotated[T, WrapValidator(_part)]
-Parts = Annotated[list[T], WrapValidator(_parts)]
+Values = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+Part = Annotated[T, BeforeValidator(_mapping)]
+Parts = Annotated[list[T], BeforeValidator(_mappings)]
 
 
 def at(path: str, default: Any = "") -> Any:
@@ -187,7 +180,7 @@ def parse(text: Any) -> Mapping[str, Any] | None:
 
 def read(kind: type[A], said: Any) -> A:
     """An answer; empty where it is none."""
-    return kind.model_validate(said if isinstance(said, Mapping) else {})
+    return kind.model_validate(_mapping(said))
 
 
 def entries(kind: type[A], said: Mapping[str, Any], name: str) -> list[A]:

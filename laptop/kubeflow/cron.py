@@ -1,15 +1,18 @@
-"""Cron as Kubeflow reads it: six fields, seconds first, in the one time zone of the installation.
+"""When a schedule fires, by cron as Kubeflow reads it: six fields, seconds first, in the one time zone of the installation.
 
 Kubeflow's cron library (robfig/cron 1.2) takes a line of five fields for seconds to month, so a five-field line never
 reaches it, and knows no CRON_TZ= before the fields: another time zone is turned into the server's.
 """
 
+import contextlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import product
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from laptop.kubeflow.answers import Schedule
 from sightline.errors import SightlineError
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -33,6 +36,8 @@ SHORTHANDS = {
 }
 YEARS = 5  # a line that does not fire within them never will, but for some 29th of February
 MINUTES = 24 * 60
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+TYPED = re.compile(r"cron '([^']+)' in (\S+), which is '([^']+)' by the server's clock \(([^)\s]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +187,41 @@ def _range(part: str, low: int, high: int, names: tuple[str, ...]) -> range:
     if not low <= start <= end <= high or stride < 1:
         raise ValueError(part)
     return range(start, end + 1, stride)
+
+
+def kept(typed: str, here: tzinfo, sent: Cron, there: tzinfo) -> str:
+    """What the description of a schedule says of its cron."""
+    return f"cron '{' '.join(typed.split())}' in {here}, which is '{sent}' by the server's clock ({there})"
+
+
+def when(found: Schedule, server_zone: tzinfo = UTC) -> str:
+    """Its cron with a time zone, or its interval; in the server's zone where it does not keep how it was typed."""
+    if found.cron:
+        typed, here, _ = _clock(found, server_zone)
+        return f"{typed} {here}"
+    seconds = found.interval_seconds
+    if not seconds:
+        return "not known"
+    unit = next((name for name in "dhm" if seconds % UNITS[name] == 0), "s")
+    return f"every {seconds // UNITS[unit]}{unit}"
+
+
+def next_firing(found: Schedule, server_zone: tzinfo) -> str:
+    """By the clock that `when` names; empty for an interval, whose beginning the server does not tell, and while it is paused."""
+    if not found.cron or found.status == "DISABLED":
+        return ""
+    _, here, there = _clock(found, server_zone)
+    try:
+        following = read_cron(found.cron).next_after(datetime.now(there))
+    except SightlineError:  # somebody else's, in words that only the server knows
+        return ""
+    return f"{following.astimezone(here):%Y-%m-%d %H:%M}" if following else ""
+
+
+def _clock(found: Schedule, server_zone: tzinfo) -> tuple[str, tzinfo, tzinfo]:
+    """A line of cron, the time zone by whose clock it was typed, and the server's zone."""
+    told = TYPED.search(found.description)
+    if told and told[3] == found.cron:  # else somebody copied the description, or wrote it
+        with contextlib.suppress(SightlineError):
+            return told[1], zone_of("--time-zone", told[2]), zone_of("--server-time-zone", told[4])
+    return found.cron, server_zone, server_zone

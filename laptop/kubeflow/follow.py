@@ -10,7 +10,7 @@ from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.find import get_run, short_id
 from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.made_by import Scores, scores_of
+from laptop.kubeflow.made_by import scores_of
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import Metadata, still_there
 from laptop.kubeflow.steps import Evidence, shown_steps, waiting_of
@@ -160,14 +160,7 @@ def _print_end(console: Console, run: Run, metadata: Metadata) -> None:
             table.add_row(name, f"{scores.values[name]:.3f}")
         console.print(table)
         if scores.made_by:
-            console.print(_maker(scores), markup=False)
+            console.print(scores.made_by, markup=False)
     elif any(step.name == "evaluate" for step in steps):
         why = f"not from SQL: {metadata.missing}" if metadata.missing else "SQL has none of this run"
         console.print(f"scores: in the UI, step evaluate, artifact scores ({why})")
-
-
-def _maker(scores: Scores) -> str:
-    made = f"the run {scores.made_by} of {scores.made_at:%Y-%m-%d %H:%M} UTC"
-    if scores.sure:
-        return f"made by {made}"
-    return f"made by {made}, if it is the one that was reused: code or data of the runs with these parameters differ"

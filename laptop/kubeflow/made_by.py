@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -19,17 +18,10 @@ MADE_BY = ("record", "train", "evaluate")
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The selected model's scores.
-
-    Attributes:
-        made_by: the run that made them; empty for the run itself.
-        sure: whether every earlier run with these parameters had the same code and dataset version.
-    """
+    """The selected model's scores, and in words which run made them; empty for the run itself."""
 
     values: Mapping[str, float | None]
     made_by: str = ""
-    made_at: datetime | None = None
-    sure: bool = True
 
 
 def scores_of(run: Run, metadata: Metadata) -> Scores | None:
@@ -47,7 +39,10 @@ def scores_of(run: Run, metadata: Metadata) -> Scores | None:
     sql_row, evaluation = makers[0]
     given = CANDIDATE_MODELS.value_in(run.parameters)  # of which SQL keeps nothing
     sure = not given and len({_what_made(metadata, each.id, found) for each, found in makers}) == 1
-    return Scores(evaluation.overall, sql_row.id, sql_row.started_at, sure)
+    made_by = f"made by the run {sql_row.id} of {sql_row.started_at:%Y-%m-%d %H:%M} UTC"
+    if not sure:
+        made_by += ", if it is the one that was reused: code or data of the runs with these parameters differ"
+    return Scores(evaluation.overall, made_by)
 
 
 def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,7 @@ class RunShown:
     sql: str = ""
     note: str = ""
     where: str = CLUSTER
-    steps: tuple[StepShown, ...] = field(default=())
+    steps: tuple[StepShown, ...] = ()
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -90,14 +90,14 @@ def _rows(server: Server | None, metadata: Metadata, glance: Glance, options: ar
     rows += [_row(None, each, metadata, glance, near, gone=server is not None) for each in gone[: options.limit]]
     rows = _newest(rows)[: options.limit]
     rows += [_row(None, each, metadata, glance, near) for each in on_laptops[: options.limit - len(rows)]]
-    return _newest([_with_local_answers(row, metadata, options.workspace) for row in rows])
+    return _newest([_located(row, metadata, options.workspace) for row in rows])
 
 
 def _newest(rows: list[RunShown]) -> list[RunShown]:
     return sorted(rows, key=lambda row: row.started_at, reverse=True)
 
 
-def _with_local_answers(row: RunShown, metadata: Metadata, workspace: Path) -> RunShown:
+def _located(row: RunShown, metadata: Metadata, workspace: Path) -> RunShown:
     if UUID.fullmatch(row.id):
         return row
     here = metadata.own or (workspace / "logs" / f"{row.id}.log").is_file()

@@ -12,7 +12,7 @@ from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule
 from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, ServerError, connect
-from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
+from laptop.kubeflow.cron import UNITS, convert, kept, next_change, next_firing, read_cron, when, zone_of
 from laptop.kubeflow.find import newest_runs
 from laptop.kubeflow.package import arguments_of, package_of
 from laptop.kubeflow.retry import description_of
@@ -20,7 +20,6 @@ from laptop.kubeflow.retry_policy import warn_of_lost_pods
 from laptop.kubeflow.sql import Metadata, open_metadata, write_stopped
 from laptop.kubeflow.submit import prepare
 from laptop.kubeflow.tasks import ENDED
-from laptop.kubeflow.when import UNITS, kept, next_firing, when
 from laptop.tables import print_table
 from sightline.errors import SightlineError, nearest
 
@@ -66,15 +65,13 @@ def _create(options: argparse.Namespace) -> int:
         )
     if not options.no_check:
         warn_of_lost_pods(server, options.retry, waits=False)
-    version, experiment, experiment_id = prepare(server, package, options, arguments)
+    body, experiment, version = prepare(server, package, options, arguments)
     server.ask(
         "recurring_runs.recurring_run_service_create_recurring_run",
         recurring_run={
+            **body,
             "display_name": name,
             **description_of(options.retry, keeps),
-            "experiment_id": experiment_id,
-            "pipeline_version_reference": version.reference(),
-            "runtime_config": {"parameters": arguments},
             "trigger": trigger,
             "mode": "ENABLE",
             "max_concurrency": options.max_concurrency,
@@ -83,7 +80,7 @@ def _create(options: argparse.Namespace) -> int:
     )
     before = [line for old in there for line in _act(server, options, "delete", old)]
     print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
-    print("\n".join([*before, f"each firing runs {version.title}; to change that: schedule … --replace"]))
+    print("\n".join([*before, f"each firing runs {version}; to change that: schedule … --replace"]))
     return 0
 
 

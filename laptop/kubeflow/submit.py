@@ -5,7 +5,6 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,6 @@ EQUALS = 1  # kfp's number for it in a filter
 TAKEN = 409
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version of a pipeline on the server; `made` says whether it was uploaded just now."""
-
-    pipeline_id: str
-    id: str
-    name: str
-    made: bool
-    title: str
-    """What to call it: its name, with its digest's beginning where the server named it like the pipeline."""
-
-    def reference(self) -> dict[str, str]:
-        """How a run names it."""
-        return {"pipeline_id": self.pipeline_id, "pipeline_version_id": self.id}
-
-
 def submit(options: argparse.Namespace) -> int:
     """Upload what is not there yet, start the run, and follow it when asked. Returns the exit status."""
     package = package_of(options)
@@ -50,19 +33,10 @@ def submit(options: argparse.Namespace) -> int:
     server = connect(access_of(options))
     if not options.no_check:
         warn_of_lost_pods(server, options.retry, options.wait)
-    version, experiment, experiment_id = prepare(server, package, options, arguments)
+    body, experiment, _ = prepare(server, package, options, arguments)
     name = options.name or f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M}"
-    run = server.ask(
-        "runs.run_service_create_run",
-        run={
-            "experiment_id": experiment_id,
-            "display_name": name,
-            **description_of(options.retry),
-            "pipeline_version_reference": version.reference(),
-            "runtime_config": {"parameters": arguments},
-        },
-    )
-    run_id = read(Run, run).run_id
+    wanted = {**body, "display_name": name, **description_of(options.retry)}
+    run_id = read(Run, server.ask("runs.run_service_create_run", run=wanted)).run_id
     if not run_id:
         raise ServerError("The server took the run but does not say its id. Look for it: python pipeline.py runs")
     print(f"run {run_id}: {name}, in the experiment {experiment}\n{server.link(run_id)}")
@@ -79,16 +53,31 @@ def submit(options: argparse.Namespace) -> int:
 
 def prepare(
     server: Server, package: Package, options: argparse.Namespace, arguments: dict[str, Any]
-) -> tuple[Version, str, str]:
-    """The pipeline's version, and the experiment's name and id; both are on the server afterwards."""
-    version = ensure_version(server, package)
-    print(f"pipeline {package.name}, version {version.title}: {'uploaded' if version.made else 'there already'}")
+) -> tuple[dict[str, Any], str, str]:
+    """Have the pipeline's version and the experiment on the server.
+
+    Returns:
+        what a run or a schedule says of them and its arguments; the experiment's name; what to call the version.
+    """
+    version, made = ensure_version(server, package)
+    title = version.display_name
+    if title == package.name:
+        title += f" {package.short}"
+    print(f"pipeline {package.name}, version {title}: {'uploaded' if made else 'there already'}")
     experiment = options.experiment or str(arguments.get(CATEGORY.name) or package.name)
-    return version, experiment, ensure_experiment(server, experiment)
+    body = {
+        "experiment_id": ensure_experiment(server, experiment),
+        "pipeline_version_reference": {
+            "pipeline_id": version.pipeline_id,
+            "pipeline_version_id": version.pipeline_version_id,
+        },
+        "runtime_config": {"parameters": arguments},
+    }
+    return body, experiment, title
 
 
-def ensure_version(server: Server, package: Package) -> Version:
-    """The version with these very bytes: found by its digest, else uploaded.
+def ensure_version(server: Server, package: Package) -> tuple[Pipeline, bool]:
+    """The version with these very bytes: found by its digest, else uploaded; and whether it was uploaded just now.
 
     A version is named by the time of its upload and its digest's beginning. The first upload makes pipeline and version at
     once, and the server names that version like the pipeline. So the digest stands in the description too.
@@ -97,19 +86,19 @@ def ensure_version(server: Server, package: Package) -> Version:
     if pipeline_id is None:
         with _unless_taken():
             made = _upload(server, package, "upload_pipeline", name=package.name, **server.within)
-            return _require_version(server, made.pipeline_id, package, made=True)
+            return _require_version(server, made.pipeline_id, package), True
         pipeline_id = _find_pipeline(server, package.name)
         if pipeline_id is None:
             raise SightlineError(
                 f"The server has a pipeline {package.name} that we may not see, likely another user's. Ask for access."
             )
     if found := _find_version(server, pipeline_id, package):
-        return found
+        return found, False
     with _unless_taken():
         name = f"{datetime.now(UTC):%Y-%m-%d %H:%M} {package.short}"
         made = _upload(server, package, "upload_pipeline_version", name=name, pipelineid=pipeline_id)
-        return _version(pipeline_id, made, package, made=True)
-    return _require_version(server, pipeline_id, package, made=False)
+        return made.model_copy(update={"pipeline_id": pipeline_id}), True
+    return _require_version(server, pipeline_id, package), False
 
 
 @contextlib.contextmanager
@@ -162,47 +151,30 @@ def _find_pipeline(server: Server, name: str) -> str | None:
     return None
 
 
-def _find_version(server: Server, pipeline_id: str, package: Package) -> Version | None:
-    versions = server.list(
-        Pipeline,
-        "pipelines.pipeline_service_list_pipeline_versions",
-        "pipeline_versions",
-        pipeline_id=pipeline_id,
-        sort_by="",
-    )
-    for each in versions:
+def _find_version(server: Server, pipeline_id: str, package: Package) -> Pipeline | None:
+    question = "pipelines.pipeline_service_list_pipeline_versions"
+    for each in server.list(Pipeline, question, "pipeline_versions", pipeline_id=pipeline_id, sort_by=""):
         named = each.display_name == package.version or each.display_name.endswith(f" {package.short}")
         if named or package.version in each.description.split():
-            return _version(pipeline_id, each, package, made=False)
+            return each.model_copy(update={"pipeline_id": pipeline_id})
     return None
 
 
-def _version(pipeline_id: str, said: Pipeline, package: Package, made: bool) -> Version:
-    name = said.display_name
-    title = f"{name} {package.short}" if name == package.name else name
-    return Version(pipeline_id, said.pipeline_version_id, name, made, title)
-
-
-def _require_version(server: Server, pipeline_id: str, package: Package, made: bool) -> Version:
+def _require_version(server: Server, pipeline_id: str, package: Package) -> Pipeline:
     found = _find_version(server, pipeline_id, package)
     if found is None:
         raise SightlineError(
             f"The server took the pipeline {package.name} but does not list its version. Run the same command again."
         )
-    return replace(found, made=made)
+    return found
 
 
 def _upload(server: Server, package: Package, method: str, **values: str) -> Pipeline:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{package.name}.yaml"
         path.write_bytes(package.text)
-        made = server.ask(
-            f"pipeline_uploads.{method}",
-            uploadfile=str(path),
-            description=f"{package.version} of pipeline.py",
-            **values,
-        )
-    return read(Pipeline, made)
+        question, description = f"pipeline_uploads.{method}", f"{package.version} of pipeline.py"
+        return read(Pipeline, server.ask(question, uploadfile=str(path), description=description, **values))
 
 
 def _named(name: str) -> str:

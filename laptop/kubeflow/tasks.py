@@ -49,11 +49,11 @@ class StepState:
     message: str = ""
     by_driver: bool = False
 
-    def seconds(self, now: datetime | None = None) -> float:
+    def seconds(self) -> float:
         """How long it took, or has been going."""
         if self.started_at is None:
             return 0.0
-        return max(0.0, ((self.ended_at or now or datetime.now(UTC)) - self.started_at).total_seconds())
+        return max(0.0, ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds())
 
 
 def state_of(run: Run) -> str:
