@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -11,24 +10,15 @@ CONNECTED = "SIGHTLINE_CONNECTED"
 """Set by `connect` where the storage lies on the cluster's volume: the namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """The folder of one laptop installation."""
-
-    folder: Path
-
-    @property
-    def volume(self) -> Path:
-        """What the persistent volume is on a cluster."""
-        return Path(os.environ["SIGHTLINE_VOLUME"])
-
-
-def open_workspace(folder: Path, reads_storage: bool = True) -> Workspace:
+def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
     """Point every setting that the environment leaves open into the folder, and make the library importable.
 
     Args:
         folder: the workspace.
         reads_storage: whether the command needs the storage.
+
+    Returns:
+        The folder, as an absolute path.
 
     Raises:
         SightlineError: it does, and the settings are those of a cluster whose storage lies on its volume.
@@ -44,10 +34,14 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Workspace:
         "SIGHTLINE_VOLUME": str(folder / "volume"),
     }.items():
         os.environ.setdefault(name, value)
-    workspace = Workspace(folder)
-    _link_code(workspace.volume)
+    _link_code(local_volume())
     use_library()
-    return workspace
+    return folder
+
+
+def local_volume() -> Path:
+    """What the persistent volume is on a cluster."""
+    return Path(os.environ["SIGHTLINE_VOLUME"])
 
 
 def _refuse_storage() -> None:
