@@ -49,12 +49,12 @@ def make_pipeline(steps: Collection[str]) -> Any:
 
 
 def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
-    """Declare the tasks of the chosen steps: what the parameters give, and here by hand what one step gives another.
+    """Declare the tasks of the chosen steps: what the parameters give, and here by hand what one step gives another."""
 
-    Args:
-        steps: some of STEPS.
-        given: the pipeline's parameters by name.
-    """
+    def add(component: Any, **others: Any) -> dsl.PipelineTask:
+        task = component(code=frozen.outputs[f"{component.name}_code"], **_arguments(component.name, given), **others)
+        return set_up_pod(task, component.name, _pod(component.name, given))
+
     frozen = snapshot(
         record_follows="record" in steps,
         dataset_follows=DATASET_VERSION.name in given,
@@ -67,34 +67,17 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
     dataset = frozen.outputs["dataset_reference"]
     model: dict[str, Any] = {}
     if "record" in steps:
-        recorded = record(
-            code=frozen.outputs["record_code"],
-            annotation_version=frozen.outputs["annotation_version"],
-            annotation_commit=frozen.outputs["annotation_commit"],
-            **_arguments("record", given),
-        )
-        dataset = set_up_pod(recorded, "record", _pod("record", given)).outputs["dataset_reference"]
+        named = {name: frozen.outputs[name] for name in ("annotation_version", "annotation_commit")}
+        dataset = add(record, **named).outputs["dataset_reference"]
     if "train" in steps:
-        trained = train(code=frozen.outputs["train_code"], dataset=dataset, **_arguments("train", given))
-        model = {"model": set_up_pod(trained, "train", _pod("train", given)).outputs["model_reference"]}
+        model = {"model": add(train, dataset=dataset).outputs["model_reference"]}
+    models_digest = frozen.outputs["models_digest"]
     if "evaluate" in steps:
-        evaluated = evaluate(
-            code=frozen.outputs["evaluate_code"],
-            candidates_digest=frozen.outputs["models_digest"],
-            dataset=dataset,
-            **_arguments("evaluate", given),
-            **model,
-        )
-        model = {"model": set_up_pod(evaluated, "evaluate", _pod("evaluate", given)).outputs["selected_reference"]}
+        evaluated = add(evaluate, candidates_digest=models_digest, dataset=dataset, **model)
+        model = {"model": evaluated.outputs["selected_reference"]}
     if "test" in steps:
-        tested = test(
-            code=frozen.outputs["test_code"],
-            images_digest=frozen.outputs["images_digest"],
-            dataset=dataset,
-            **_arguments("test", given),
-            **(model or {"model_digest": frozen.outputs["models_digest"]}),
-        )
-        set_up_pod(tested, "test", _pod("test", given))
+        chosen = model or {"model_digest": models_digest}
+        add(test, images_digest=frozen.outputs["images_digest"], dataset=dataset, **chosen)
 
 
 def _arguments(step: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = Parser(add_help=False)
     _add_workspace(shared, argparse.SUPPRESS)
     parser = Parser(
         prog="pipeline.py", description="From labelme annotations to an evaluated, tested, versioned model."

@@ -1,7 +1,6 @@
 """Write the pipeline as YAML."""
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -52,8 +51,7 @@ def apply_installation(options: argparse.Namespace) -> None:
         value = getattr(options, name, None)
         if value is not None:
             os.environ[f"SIGHTLINE_{name.upper()}"] = value
-    digests = os.environ.get("SIGHTLINE_DIGESTS")
-    if digests:
+    if digests := os.environ.get("SIGHTLINE_DIGESTS"):
         _require_digests(Path(digests))
     _require_names()
 
@@ -69,10 +67,9 @@ def compiled(steps: Collection[str]) -> bytes:
     """
     from kfp import compiler
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "pipeline.yaml")
-        compiler.Compiler().compile(pipeline_of(steps), str(path))
-        return path.read_bytes()
+    with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
+        compiler.Compiler().compile(pipeline_of(steps), file.name)
+        return Path(file.name).read_bytes()
 
 
 def pipeline_of(steps: Collection[str]) -> Any:
@@ -111,16 +108,13 @@ def compile_pipeline(output: Path, steps: Collection[str]) -> int:
     """Write the YAML for the Kubeflow UI, whole or not at all."""
     content = compiled(steps)
     from sightline.errors import SightlineError
+    from sightline.services.storage.base import replacing
 
-    temporary = output.with_name(f"{output.name}.new")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(output)
+        with replacing(output) as part:
+            part.write_bytes(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise SightlineError(f"{output} cannot be written ({error.strerror}). Name another file with -o.") from None
+        raise SightlineError(f"{output} cannot be written ({error.strerror}). Choose another file with -o.") from None
     if UNNAMED.search(content):
         print(f"warning: nothing says where the images are. {HOW_TO_NAME}", file=sys.stderr)
     print(f"{output}: upload it in the Kubeflow UI, or start a run of it with: python pipeline.py submit --category …")
@@ -134,12 +128,12 @@ def _require_names() -> None:
     found = images()
     if not REGISTRY.fullmatch(found.registry):
         raise SightlineError(
-            f"{found.registry!r} is no registry's name. Write it like europe-docker.pkg.dev/project/repo: small letters, no "
+            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: small letters, no "
             "https:// before it and no / at its end."
         )
     if not TAG.fullmatch(found.tag):
         raise SightlineError(
-            f"{found.tag!r} is no tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
+            f"{found.tag!r} is not a tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
         )
 
 
