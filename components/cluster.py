@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kfp import kubernetes
@@ -64,8 +64,8 @@ class Installation:
 
 def installation() -> Installation:
     """The names that the environment gives, or the defaults."""
-    known = fields(Installation)
-    return Installation(**{each.name: os.environ.get(f"SIGHTLINE_{each.name.upper()}", each.default) for each in known})
+    names = asdict(Installation())
+    return Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", names[name]) for name in names})
 
 
 def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:

@@ -50,15 +50,15 @@ def _open(cluster: Cluster, settings: dict[str, str], first_port: int) -> Iterat
     """Take a port for each way and try it; the settings lead there afterwards."""
     with contextlib.ExitStack() as opened:
         relays = []
-        for port, way in enumerate(ways_into(cluster, settings), first_port):
-            relay = Relay(way.name, port, way.open, lambda line: print(line, flush=True))
+        for way in ways_into(cluster, settings, first_port):
+            relay = Relay(way, lambda line: print(line, flush=True))
             opened.callback(relay.close)
             try:
                 relay.try_once()
             except SightlineError as error:
                 raise SightlineError(f"There is no way to the {way.name}: {error}") from None
-            settings.update(way.settings(port))
-            print(f"{way.name:<18}  {HOST}:{port} -> {way.where}", flush=True)
+            settings.update(way.settings)
+            print(f"{way.name:<18}  {HOST}:{way.port} -> {way.where}", flush=True)
             relays.append(relay)
         if not relays:
             raise SightlineError(

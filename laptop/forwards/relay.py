@@ -5,7 +5,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,39 +36,51 @@ class Wire:
     numbered: bool
 
 
-class Relay:
-    """A port of this machine, and what it leads to. Nothing has to be restarted: each connection looks for its pod anew."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Something inside the cluster, and the port of this machine that leads there.
 
-    def __init__(self, name: str, port: int, open_wire: Callable[[], Wire], tell: Callable[[str], None]) -> None:
+    Attributes:
+        name: what it is, to a person.
+        where: where it leads, to a person.
+        port: of this machine.
+        open: opens a connection; raises LostError where trying again may help.
+        settings: those that use it.
+    """
+
+    name: str
+    where: str
+    port: int
+    open: Callable[[], Wire]
+    settings: Mapping[str, str]
+
+
+class Relay:
+    """Serves a way's port. Nothing has to be restarted: each connection looks for its pod anew."""
+
+    def __init__(self, way: Way, tell: Callable[[str], None]) -> None:
         """Take the port.
 
         Args:
-            name: what it leads to, to a person.
-            port: of this machine.
-            open_wire: opens a connection there; raises LostError where trying again may help.
+            way: where it leads.
             tell: takes sentences for the person who waits.
 
         Raises:
             SightlineError: the port is taken.
         """
-        self.name, self.port = name, port
-        self._open_wire, self._tell = open_wire, tell
+        self._way, self._tell = way, tell
         self._said = ""
         try:
-            self._listening = socket.create_server((HOST, port))
+            self._listening = socket.create_server((HOST, way.port))
         except OSError as error:
             raise SightlineError(
-                f"The port {HOST}:{port} for the {name} cannot be taken ({os.strerror(error.errno or 0)}): another program, or another "
+                f"The port {HOST}:{way.port} for the {way.name} cannot be taken ({os.strerror(error.errno or 0)}): another program, or another "
                 "connect, may have it. Choose others with --first-port."
             ) from None
 
     def try_once(self) -> None:
-        """Open a connection and close it.
-
-        Raises:
-            SightlineError: that cannot be.
-        """
-        self._open_wire().connection.close(timeout=1)
+        """Open a connection and close it; raises a SightlineError where that cannot be."""
+        self._way.open().connection.close(timeout=1)
 
     def start(self) -> None:
         """Serve in the background, until the process ends."""
@@ -102,13 +114,13 @@ class Relay:
             self._say(complaint)
         elif self._said:
             self._said = ""
-            self._tell(f"{self.name}: reached again")
+            self._tell(f"{self._way.name}: reached again")
 
     def _open_patiently(self) -> Wire:
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self._open_wire()
+                return self._way.open()
             except LostError as error:
                 if time.monotonic() > until:
                     raise
@@ -118,7 +130,7 @@ class Relay:
     def _say(self, sentence: str) -> None:
         if sentence != self._said:
             self._said = sentence
-            self._tell(f"{self.name}: {sentence}")
+            self._tell(f"{self._way.name}: {sentence}")
 
 
 def pump(local: socket.socket, wire: Wire) -> str:

@@ -1,17 +1,15 @@
 """The settings of a connected laptop as shell text: in a file with the passwords, on the screen without."""
 
-import contextlib
-import os
-import secrets
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sightline.errors import SightlineError
+from sightline.services.storage.base import replacing
 
 FIRST_LINE = "# Written by `pipeline.py connect`, with passwords. It leads to the cluster while that runs."
-HIDDEN = "***"
+LOGIN = re.compile(r"^([\w+.-]+://[^/?#:]*):[^/?#]*@")
 OWNER_ONLY = 0o600
 
 
@@ -28,13 +26,7 @@ def as_exports(settings: Mapping[str, str], hide: bool) -> str:
 
 def without_password(text: str) -> str:
     """A URL without the password in it; any other text as it is."""
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(text)
-        login, at, host = parts.netloc.rpartition("@")
-        user, colon, _ = login.partition(":")
-        if at and colon:
-            return parts._replace(netloc=f"{user}:{HIDDEN}@{host}").geturl()
-    return text
+    return LOGIN.sub(r"\1:***@", text)
 
 
 def require_ours(file: Path) -> None:
@@ -45,13 +37,13 @@ def require_ours(file: Path) -> None:
     """
     try:
         if file.is_symlink() or (file.exists() and not file.is_file()):
-            raise SightlineError(f"{file} is no ordinary file. Name another with --write.")
+            raise SightlineError(f"{file} is not an ordinary file. Choose another with --write.")
         if file.exists() and not file.read_text(errors="replace").startswith(FIRST_LINE):
             raise SightlineError(
-                f"{file} was not written by connect, and stays as it is. Name another file with --write."
+                f"{file} was not written by connect, and stays as it is. Choose another file with --write."
             )
     except OSError as error:
-        raise SightlineError(f"{file} cannot be read: {error.strerror}. Name another file with --write.") from None
+        raise SightlineError(f"{file} cannot be read: {error.strerror}. Choose another file with --write.") from None
 
 
 def write_settings(file: Path, settings: Mapping[str, str]) -> None:
@@ -61,12 +53,9 @@ def write_settings(file: Path, settings: Mapping[str, str]) -> None:
         SightlineError: it holds something else, or cannot be written.
     """
     require_ours(file)
-    new = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "w") as opened:
-            opened.write(f"{FIRST_LINE}\n{as_exports(settings, hide=False)}\n")
-        new.replace(file)
+        with replacing(file) as part:
+            part.touch(OWNER_ONLY, exist_ok=False)
+            part.write_text(f"{FIRST_LINE}\n{as_exports(settings, hide=False)}\n")
     except OSError as error:
-        new.unlink(missing_ok=True)
-        raise SightlineError(f"{file} cannot be written: {error.strerror}. Name another file with --write.") from None
+        raise SightlineError(f"{file} cannot be written: {error.strerror}. Choose another file with --write.") from None

@@ -13,7 +13,7 @@ from laptop.volume.doors import START, Channel, Door, LostError
 LABEL = "app.kubernetes.io/name=sightline-helper"
 CONTAINER = "helper"
 MOUNT = "/shared_volume"
-HOW_TO_START = "Start it with kubectl apply -k manifests/overlays/… (see docs/cluster.md), or name another namespace with --namespace."
+HOW_TO_START = "Start it with kubectl apply -k manifests/overlays/… (see docs/cluster.md), or choose another namespace with --namespace."
 STDIN, STDOUT = 0, 1
 """Channels of an exec connection: every frame's first byte is one."""
 
@@ -34,11 +34,8 @@ class PodDoor(Door):
         Raises:
             SightlineError: there is no kubeconfig, or no such context in it.
         """
-        return cls(
-            Cluster.find(
-                kubeconfig, context, namespace, ", or the folder where the volume is mounted here with --volume"
-            )
-        )
+        instead = ", or the folder where the volume is mounted here with --volume"
+        return cls(Cluster.find(kubeconfig, context, namespace, instead))
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Channel]:
@@ -70,23 +67,9 @@ def helper_pod(cluster: Cluster) -> str:
 
 
 def open_exec(cluster: Cluster, pod: str, command: list[str]) -> Any:
-    """A connection to a program that it starts in the helper pod; `sock` is its WebSocket."""
-    from kubernetes import client
-    from kubernetes.stream import stream
-
-    return stream(
-        client.CoreV1Api(cluster.fresh_client()).connect_get_namespaced_pod_exec,
-        pod,
-        cluster.namespace,
-        container=CONTAINER,
-        command=command,
-        stdin=True,
-        stdout=True,
-        stderr=True,
-        tty=False,
-        binary=True,
-        _preload_content=False,
-    )
+    """A connection to a program that it starts in the helper pod."""
+    how = {"stdin": True, "stdout": True, "stderr": True, "tty": False}
+    return cluster.connection("connect_get_namespaced_pod_exec", pod, container=CONTAINER, command=command, **how)
 
 
 def _carry(local: socket.socket, connection: Any) -> str:
