@@ -89,29 +89,28 @@ def _versions_table(listed: "Sequence[Listed]") -> str:
     """With a column for tasks only where some version is for another than detection."""
     from sightline.references import DETECTION
 
-    head, rows = ["version", "state", "images", "annotations", "parent", "commit", "date (UTC)"], map(_row, listed)
+    rows = [_row(one) for one in listed]
     if all(one.task in (None, DETECTION) for one in listed):
-        return as_table(head, rows)
-    return as_table(
-        [*head[:2], "task", *head[2:]],
-        [(*row[:2], one.task or "-", *row[2:]) for one, row in zip(listed, rows, strict=True)],
-    )
+        for row in rows:
+            del row["task"]
+    return as_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _row(one: "Listed") -> tuple[str, ...]:
+def _row(one: "Listed") -> dict[str, str]:
     state = str(one.state)
     if one.owner is not None and one.state == "pending":
         until = f", until {one.lease_until:%H:%M:%S}" if one.lease_until else ""
         state = f"{state}: {one.owner.partition(' [')[0] or 'nobody'}{until}"
-    return (
-        one.tag,
-        state,
-        "-" if one.images is None else str(one.images),
-        "-" if one.annotations is None else str(one.annotations),
-        one.parent or "-",
-        (one.commit or "-")[:COMMIT],
-        f"{one.date:%Y-%m-%d %H:%M}" if one.date else "-",
-    )
+    return {
+        "version": one.tag,
+        "state": state,
+        "task": one.task or "-",
+        "images": "-" if one.images is None else str(one.images),
+        "annotations": "-" if one.annotations is None else str(one.annotations),
+        "parent": one.parent or "-",
+        "commit": (one.commit or "-")[:COMMIT],
+        "date (UTC)": f"{one.date:%Y-%m-%d %H:%M}" if one.date else "-",
+    }
 
 
 def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
@@ -122,21 +121,22 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
     for what in ("images", "annotations"):
         lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(what))}")
     lines += ["", _class_table(difference)]
-    lines += _names("images added", difference.images_added, most, str)
-    lines += _names("images removed", difference.images_removed, most, str)
-    lines += _names("images changed (other bytes)", difference.images_changed, most, str)
-    lines += _names("images renamed", difference.images_renamed, most, lambda one: f"{one.before} -> {one.after}")
-    lines += _names(
-        "images moved to another split",
-        difference.images_moved,
-        most,
-        lambda one: f"{one.image}: {one.before} -> {one.after}",
-    )
-    lines += _names("annotations added", difference.annotations_added, most, lambda one: f"{one.image}: {one.label}")
-    lines += _names(
-        "annotations removed", difference.annotations_removed, most, lambda one: f"{one.image}: {one.label}"
-    )
-    lines += _names("annotations changed", difference.annotations_changed, most, _changed)
+    moved, annotation = "{0.image}: {0.before} -> {0.after}".format, "{0.image}: {0.label}".format
+    kinds: list[tuple[str, Sequence[Any], Callable[[Any], str]]] = [
+        ("images added", difference.images_added, str),
+        ("images removed", difference.images_removed, str),
+        ("images changed (other bytes)", difference.images_changed, str),
+        ("images renamed", difference.images_renamed, "{0.before} -> {0.after}".format),
+        ("images moved to another split", difference.images_moved, moved),
+        ("annotations added", difference.annotations_added, annotation),
+        ("annotations removed", difference.annotations_removed, annotation),
+        ("annotations changed", difference.annotations_changed, _changed),
+    ]
+    for title, items, show in kinds:
+        if items:
+            lines += ["", f"{title} ({len(items)})", *(f"  {show(item)}" for item in items[:most])]
+        if most is not None and len(items) > most:
+            lines.append(f"  … and {len(items) - most} more (--all)")
     return lines
 
 
@@ -150,15 +150,6 @@ def _class_table(difference: "Difference") -> str:
         (one.label, str(one.before), str(one.after), f"{one.after - one.before:+d}") for one in difference.class_counts
     ]
     return as_table(("class", difference.before, difference.after, "difference"), rows)
-
-
-def _names(title: str, items: Sequence[Any], most: int | None, show: Callable[[Any], str]) -> list[str]:
-    if not items:
-        return []
-    lines = ["", f"{title} ({len(items)})", *(f"  {show(item)}" for item in items[:most])]
-    if most is not None and len(items) > most:
-        lines.append(f"  … and {len(items) - most} more (--all)")
-    return lines
 
 
 def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from components.parameters import CATEGORY, PARAMETERS, STEPS
-from laptop.inputs import require_inputs
 from laptop.kubeflow.package import Package, Parameter
 from laptop.options import EXAMPLE_PARAMETER, given_values, suit, value_of
+from laptop.request import require_inputs
 from sightline.errors import SightlineError
 
 TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
