@@ -25,13 +25,22 @@ def add_pipeline_options(parser: argparse.ArgumentParser, category_required: boo
     """The options that are parameters of the pipeline, whole or in part. One that is not given says nothing."""
     for parameter in PARAMETERS:
         if parameter.option:
-            _add_option(parser, parameter, parameter.option, required=parameter is CATEGORY and category_required)
+            required = parameter is CATEGORY and category_required
+            parser.add_argument(parameter.option.flag, required=required, **_how(parameter, parameter.option))
         if parameter is RECIPE:
-            _add_keys_of_recipe(parser)
+            parser.add_argument(
+                "--group-by",
+                metavar="PATTERN",
+                help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
+            )
+            parser.add_argument(
+                "--stratify", action="store_true", help="keep rare classes in every split where counts allow"
+            )
 
 
-def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, option: Option, required: bool) -> None:
-    how: dict[str, Any] = {"dest": parameter.name, "required": required, "help": parameter.help}
+def _how(parameter: Parameter, option: Option) -> dict[str, Any]:
+    """What argparse is told of a parameter's option."""
+    how: dict[str, Any] = {"dest": parameter.name, "help": parameter.help}
     if parameter.choices:
         how["choices"] = parameter.choices
     else:
@@ -44,16 +53,7 @@ def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, option: O
     # A laptop's user says what to train on; the form alone has an example filled in.
     if otherwise and parameter is not CATEGORY:
         how["help"] += f" (default: {otherwise})"
-    parser.add_argument(option.flag, **how)
-
-
-def _add_keys_of_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--group-by",
-        metavar="PATTERN",
-        help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
-    )
-    parser.add_argument("--stratify", action="store_true", help="keep rare classes in every split where counts allow")
+    return how
 
 
 def given_values(options: argparse.Namespace) -> dict[str, Any]:

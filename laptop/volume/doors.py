@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sightline.errors import SightlineError
 from sightline.services.runs import live_files
@@ -32,7 +32,7 @@ class HeldError(SightlineError):
     """Somebody else is at it."""
 
 
-class Door:
+class Door(Protocol):
     """A volume that can be reached.
 
     Attributes:
@@ -45,10 +45,9 @@ class Door:
 
     def open(self) -> contextlib.AbstractContextManager["Channel"]:
         """Start remote.py beside the volume; it ends with the block."""
-        raise NotImplementedError
 
 
-class FolderDoor(Door):
+class FolderDoor:
     """A volume that is mounted on this machine."""
 
     def __init__(self, volume: Path) -> None:
@@ -76,7 +75,7 @@ class Channel:
     """Messages to and from remote.py."""
 
     def __init__(self, line: socket.socket, last_words: Callable[[], str]) -> None:
-        """Start it.
+        """Send the program.
 
         Args:
             line: leads to a Python that runs START.
@@ -93,8 +92,7 @@ class Channel:
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""
-        # A process that has ended is noticed at the next answer, which says more.
-        with contextlib.suppress(ConnectionError), self._alive():
+        with self._alive():
             self._line.sendall(data)
 
     def hear(self) -> dict[str, Any]:
@@ -105,8 +103,11 @@ class Channel:
             LostError: the process has ended, or cannot be heard.
             SightlineError: it could not do what it was asked for.
         """
-        while (line := self._line_heard()) == b"\n":
-            pass  # a sign of life
+        line = b"\n"
+        while line == b"\n":  # a sign of life
+            line = b""
+            with self._alive():
+                line = self._heard.readline()
         if not line.endswith(b"\n"):
             raise _lost(self._last_words())
         message = json.loads(line)
@@ -124,18 +125,15 @@ class Channel:
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
-    def _line_heard(self) -> bytes:
-        with contextlib.suppress(ConnectionError), self._alive():
-            return self._heard.readline()
-        return b""
-
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError:
-            self.close()
-            raise _lost(f"nothing was heard of it for {SILENCE_SECONDS:.0f} s") from None
+        # A process that has ended is noticed at the next answer, which says more.
+        with contextlib.suppress(ConnectionError):
+            try:
+                yield
+            except TimeoutError:
+                self.close()
+                raise _lost(f"nothing was heard of it for {SILENCE_SECONDS:.0f} s") from None
 
 
 def _lost(why: str) -> LostError:

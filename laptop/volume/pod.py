@@ -8,7 +8,7 @@ from typing import Any
 
 from laptop.forwards.relay import Wire, pump
 from laptop.volume.cluster import ANSWER_SECONDS, Cluster
-from laptop.volume.doors import START, Channel, Door, LostError
+from laptop.volume.doors import START, Channel, LostError
 
 LABEL = "app.kubernetes.io/name=sightline-helper"
 CONTAINER = "helper"
@@ -18,7 +18,7 @@ STDIN, STDOUT = 0, 1
 """Channels of an exec connection: every frame's first byte is one."""
 
 
-class PodDoor(Door):
+class PodDoor:
     """A claim that the helper pod mounts."""
 
     volume = MOUNT
@@ -47,18 +47,16 @@ class PodDoor(Door):
         """
         needs = f"Sync needs to list pods and to get and create pods/exec in {self.cluster.namespace}."
         with self.cluster.explained(needs):
-            connection = open_exec(self.cluster, self._pod(), ["python3", *START])
+            try:
+                pod = helper_pod(self.cluster)
+            except LostError as error:
+                raise LostError(f"{error} Sync again when it is.") from None
+            connection = open_exec(self.cluster, pod, ["python3", *START])
         ours, theirs = socket.socketpair()
         with ours, ThreadPoolExecutor(1) as carrier:
             carried = carrier.submit(_carry, theirs, connection)
             with contextlib.closing(Channel(ours, carried.result)) as channel:
                 yield channel
-
-    def _pod(self) -> str:
-        try:
-            return helper_pod(self.cluster)
-        except LostError as error:
-            raise LostError(f"{error} Sync again when it is.") from None
 
 
 def helper_pod(cluster: Cluster) -> str:

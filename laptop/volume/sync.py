@@ -88,15 +88,14 @@ def show_status(source: Path, door: Door) -> str:
         return f"{door.name} holds no helper code yet: python pipeline.py sync"
     code = read_code(source)
     lines = [f"code_digest {digest_of(live.files)} on {door.name}"]
-    if live.files == code.files:
-        lines.append("same as here")
-    else:
-        lines.append(f"here code_digest {code.digest}:")
-        lines += _listed(
-            "changed", [path for path in code.files if live.files.get(path, code.files[path]) != code.files[path]]
-        )
-        lines += _listed("only here", code.files.keys() - live.files.keys())
-        lines += _listed("only on the volume", live.files.keys() - code.files.keys())
+    lines.append("same as here" if live.files == code.files else f"here code_digest {code.digest}:")
+    here, there = code.files.keys(), live.files.keys()
+    for title, paths in (
+        ("changed", {path for path in here & there if live.files[path] != code.files[path]}),
+        ("only here", here - there),
+        ("only on the volume", there - here),
+    ):
+        lines += [f"  {title}: {path}" for path in sorted(paths)]
     lines.append(_synced(live.note))
     if live.note:
         lines.append(f"edited since: {_names(live.edited())}" if live.edited() else "not edited since")
@@ -159,7 +158,3 @@ def _synced(note: Mapping[str, Any] | None) -> str:
 def _names(paths: list[str]) -> str:
     more = f" and {len(paths) - SHOWN_NAMES} more" if len(paths) > SHOWN_NAMES else ""
     return ", ".join(paths[:SHOWN_NAMES]) + more
-
-
-def _listed(title: str, paths: Any) -> list[str]:
-    return [f"  {title}: {path}" for path in sorted(paths)]
