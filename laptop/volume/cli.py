@@ -27,8 +27,7 @@ def _sync_options(parser: argparse.ArgumentParser) -> None:
 def _sync(options: argparse.Namespace) -> int:
     from laptop.volume.doors import Door, FolderDoor
     from laptop.volume.pod import PodDoor
-    from laptop.volume.sync import show_status, sync
-    from laptop.volume.watch import watch
+    from laptop.volume.sync import show_status, sync, watch
 
     door: Door
     if options.volume:
