@@ -17,6 +17,8 @@ CHUNK = 1 << 15
 PATIENCE_SECONDS = 20.0
 """How long a connection waits for a pod that is being replaced."""
 PAUSE_SECONDS = 1.0
+CLOSED, DATA = 8, (1, 2)
+"""What a WebSocket's frame may be: its end; text or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,7 @@ class Wire:
 
     Attributes:
         connection: kubernetes' client of a WebSocket; `sock` is that.
-        incoming: the channel of what comes from there.
-        outgoing: of what goes there.
+        incoming: the channel of what comes from there; `outgoing`, of what goes there.
         numbered: whether the first frame of each channel is the port's number.
     """
 
@@ -41,9 +42,7 @@ class Way:
     """Something inside the cluster, and the port of this machine that leads there.
 
     Attributes:
-        name: what it is, to a person.
-        where: where it leads, to a person.
-        port: of this machine.
+        name: to a person, like `where` it leads.
         open: opens a connection; raises LostError where trying again may help.
         settings: those that use it.
     """
@@ -59,15 +58,7 @@ class Relay:
     """Serves a way's port. Nothing has to be restarted: each connection looks for its pod anew."""
 
     def __init__(self, way: Way, tell: Callable[[str], None]) -> None:
-        """Take the port.
-
-        Args:
-            way: where it leads.
-            tell: takes sentences for the person who waits.
-
-        Raises:
-            SightlineError: the port is taken.
-        """
+        """Take the port, or raise a SightlineError when it is taken; `tell` gets sentences for the person who waits."""
         self._way, self._tell = way, tell
         self._said = ""
         try:
@@ -138,10 +129,12 @@ def pump(local: socket.socket, wire: Wire) -> str:
     from websocket import WebSocketException
 
     far = wire.connection.sock
+    # TLS may have bytes already that the network does not announce any more.
+    held_back = getattr(far.sock, "pending", lambda: 0)
     heard, complaints, begun = False, b"", set()
     try:
         while True:
-            ready = [far.sock] if _holds_back(far.sock) else select.select([local, far.sock], [], [])[0]
+            ready = [far.sock] if held_back() else select.select([local, far.sock], [], [])[0]
             if far.sock in ready:
                 code, frame = far.recv_data_frame(True)
                 if code == CLOSED:
@@ -164,13 +157,3 @@ def pump(local: socket.socket, wire: Wire) -> str:
     except (WebSocketException, OSError) as error:
         complaints = complaints or str(error).encode()
     return "" if heard else " ".join(complaints.decode(errors="replace").split())[:300]
-
-
-CLOSED, DATA = 8, (1, 2)
-"""What a WebSocket's frame may be: its end; text or bytes."""
-
-
-def _holds_back(raw: Any) -> bool:
-    """Whether TLS has bytes already that the network does not announce any more."""
-    pending = getattr(raw, "pending", None)
-    return bool(pending and pending())

@@ -31,7 +31,7 @@ class Cluster:
             kubeconfig: None for $KUBECONFIG or ~/.kube/config.
             context: None for the kubeconfig's current one.
             namespace: None for the context's, or the pod's own.
-            instead: what else a command could be told, for the message.
+            instead: what the command could be told instead, for the message.
 
         Raises:
             SightlineError: there is no kubeconfig, or no such context in it.

@@ -33,12 +33,7 @@ class HeldError(SightlineError):
 
 
 class Door(Protocol):
-    """A volume that can be reached.
-
-    Attributes:
-        name: what to call it, to a person.
-        volume: where it is mounted there.
-    """
+    """A volume that can be reached: what to call it, to a person, and where it is mounted there."""
 
     name: str
     volume: str
@@ -68,7 +63,11 @@ class FolderDoor:
                 with contextlib.closing(Channel(ours, lambda: _last_words(process, complaints))) as channel:
                     yield channel
             finally:
-                _end(process)
+                try:
+                    process.wait(SILENCE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 class Channel:
@@ -141,14 +140,6 @@ def _lost(why: str) -> LostError:
         f"The process beside the volume, or the connection to it, ended before it had answered{f' ({why})' if why else ''}. "
         "The live copy is whole, the old one or the new one: sync again."
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(SILENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _last_words(process: subprocess.Popen[bytes], complaints: Any) -> str:

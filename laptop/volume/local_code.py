@@ -20,13 +20,7 @@ class ChangedWhileSentError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class LocalCode:
-    """Helper code as it was read.
-
-    Attributes:
-        folder: where it lies.
-        files: path -> SHA-256 of the content.
-        sizes: path -> size in bytes.
-    """
+    """Helper code in a folder, as it was read: path -> SHA-256 of the content, and path -> size in bytes."""
 
     folder: Path
     files: Mapping[str, str]
