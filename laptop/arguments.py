@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from laptop.workspace import use_library
+from sightline.errors import did_you_mean
 
 WRONG_USE = 2  # exit status
 BEFORE = "argument "
@@ -36,11 +35,3 @@ class Parser(argparse.ArgumentParser):
         end = "" if said.endswith((".", "?")) else "."
         print(f"error: {said}{end} See python {self.prog} --help.", file=sys.stderr)
         sys.exit(WRONG_USE)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt word, or nothing. The library is loaded only for that."""
-    use_library()
-    from sightline.errors import did_you_mean as hint
-
-    return hint(name, known)

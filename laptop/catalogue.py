@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from laptop.tables import as_table
+from sightline.references import DETECTION
+from sightline.settings import read_settings
 
 if TYPE_CHECKING:
     from sightline.catalogue.difference import Difference
@@ -26,7 +28,6 @@ def versions(category: str | None, as_json: bool) -> int:
     """Print every version as a table, newest last."""
     from sightline.catalogue.listing import State, list_catalogue
     from sightline.services.versioning.git import without_password
-    from sightline.settings import read_settings
 
     listed = list_catalogue(read_settings(), category)
     if as_json:
@@ -44,7 +45,6 @@ def versions(category: str | None, as_json: bool) -> int:
 def diff(before: str, after: str, as_json: bool, everything: bool) -> int:
     """Print how two versions differ: counts first, then names."""
     from sightline.catalogue.difference import compare_versions
-    from sightline.settings import read_settings
 
     difference = compare_versions(read_settings(), before, after)
     if as_json:
@@ -58,7 +58,6 @@ def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
     """Print a line per version, and what is wrong with it; mend it when asked. 1 when something is (still) wrong."""
     from sightline.catalogue.repair import repair_versions
     from sightline.catalogue.verification import verify_versions
-    from sightline.settings import read_settings
 
     found = verify_versions(read_settings(), tag, full)
     deeds: tuple[Deed, ...] = ()
@@ -78,7 +77,6 @@ def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
 def export(tag: str, form: str, target: Path) -> int:
     """Write a version in another format, and say where."""
     from sightline.catalogue.export import export_version
-    from sightline.settings import read_settings
 
     exported = export_version(read_settings(), tag, form, target)
     print(f"exported {tag} as {form} to {target}: {exported}")
@@ -87,8 +85,6 @@ def export(tag: str, form: str, target: Path) -> int:
 
 def _versions_table(listed: "Sequence[Listed]") -> str:
     """With a column for tasks only where some version is for another than detection."""
-    from sightline.references import DETECTION
-
     rows = [_row(one) for one in listed]
     if all(one.task in (None, DETECTION) for one in listed):
         for row in rows:

@@ -13,7 +13,8 @@ from laptop.compiling import add_installation_options, apply_installation, compi
 from laptop.kubeflow.cli import add_commands
 from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
 from laptop.volume.cli import CLUSTER_COMMANDS
-from laptop.workspace import open_workspace, use_library
+from laptop.workspace import open_workspace
+from sightline.errors import SightlineError
 
 OURS = ("sightline", "laptop", "components", "custom")
 """A module of these that is missing is a mistake of ours, and worth its traceback."""
@@ -25,9 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that others chose may hold what no terminal takes
     options = _parser().parse_args(arguments)
-    use_library()
-    from sightline.errors import SightlineError
-
     # A kubeconfig that leaves out the check of certificates has said so; kubectl is silent about it, too.
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     try:

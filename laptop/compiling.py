@@ -10,6 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from sightline.errors import SightlineError
+
 INSTALLATION = {
     "registry": "where the images lie, like europe-docker.pkg.dev/project/repo (default: as `make images` was told)",
     "tag": "the images' tag (default: as `make images` was told)",
@@ -86,8 +88,6 @@ def require_work(steps: Collection[str]) -> None:
     Raises:
         SightlineError: no step but snapshot.
     """
-    from sightline.errors import SightlineError
-
     if not set(steps) - {"snapshot"}:
         raise SightlineError("--steps names nothing but snapshot. Add record, train, evaluate or test.")
 
@@ -98,8 +98,6 @@ def require_named_images(pipeline: bytes) -> None:
     Raises:
         SightlineError: says what to type.
     """
-    from sightline.errors import SightlineError
-
     if UNNAMED.search(pipeline):
         raise SightlineError(f"Nothing says where the images are that the cluster should run. {HOW_TO_NAME}")
 
@@ -107,7 +105,6 @@ def require_named_images(pipeline: bytes) -> None:
 def compile_pipeline(output: Path, steps: Collection[str]) -> int:
     """Write the YAML for the Kubeflow UI, whole or not at all."""
     content = compiled(steps)
-    from sightline.errors import SightlineError
     from sightline.services.storage.base import replacing
 
     try:
@@ -123,7 +120,6 @@ def compile_pipeline(output: Path, steps: Collection[str]) -> int:
 
 def _require_names() -> None:
     from components.images import images
-    from sightline.errors import SightlineError
 
     found = images()
     if not REGISTRY.fullmatch(found.registry):
@@ -138,8 +134,6 @@ def _require_names() -> None:
 
 
 def _require_digests(path: Path) -> None:
-    from sightline.errors import SightlineError
-
     try:
         known = json.loads(path.read_text())
         whole = all(str(known[target]).startswith("sha256:") for target in ("data", "train"))

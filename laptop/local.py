@@ -24,6 +24,11 @@ from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
 from laptop.request import IMAGES, Request, require_sense
 from laptop.workspace import local_volume
+from sightline.errors import SightlineError
+from sightline.processes.last_words import ERROR, RULE
+from sightline.references import DatasetReference
+from sightline.services.storage.base import replacing
+from sightline.settings import read_settings
 
 REPORTS = {"record": "data_report", "train": "training_report", "evaluate": "evaluation_report", "test": "test_report"}
 """Step -> the artifact that is its report."""
@@ -41,8 +46,6 @@ def run_locally(workspace: Path, request: Request, in_containers: bool = False) 
             cannot run here.
     """
     require_sense(request, in_containers)
-    from sightline.services.storage.base import replacing
-
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
     # The file is named because sys.stdout is the log while the pipeline runs.
@@ -174,10 +177,7 @@ def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {"findings": {}, "warnings": []}
     if not dataset:
         return told
-    from sightline.errors import SightlineError
-    from sightline.references import DatasetReference
     from sightline.services.versioning.datasets import pull_dataset
-    from sightline.settings import read_settings
 
     # Whatever is wrong there, a step that failed of it has said so already.
     with contextlib.suppress(SightlineError, OSError):
@@ -216,8 +216,6 @@ def _forget(workspace: Path, run: str, tasks: Mapping[str, Task]) -> None:
 
 def _reason(log: Path) -> list[str]:
     """The error that a log ends with, or its last lines."""
-    from sightline.processes.last_words import ERROR, RULE
-
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     framed = [
         line

@@ -1,6 +1,7 @@
 """Options that several commands share, and how their texts become values."""
 
 import argparse
+import ast
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from components.parameters import (
     Option,
     Parameter,
 )
-from laptop.arguments import did_you_mean
+from sightline.errors import SightlineError, did_you_mean
 
 EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
 
@@ -111,8 +112,6 @@ def _without_null(value: object) -> object:
 
 
 def pairs_of(option: str, pairs: Sequence[str], example: str) -> dict[str, object]:
-    from sightline.errors import SightlineError
-
     values: dict[str, object] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
@@ -124,8 +123,6 @@ def pairs_of(option: str, pairs: Sequence[str], example: str) -> dict[str, objec
 
 def value_of(text: str) -> object:
     """Numbers, true/false/null, lists and objects as JSON or Python writes them; anything else is a text."""
-    import ast
-
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)

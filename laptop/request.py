@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.parameters import (
     ANNOTATION_VERSION,
@@ -20,9 +20,10 @@ from components.parameters import (
     Parameter,
 )
 from laptop.compiling import require_work
-
-if TYPE_CHECKING:
-    from sightline.settings import Settings
+from sightline.errors import SightlineError
+from sightline.references import DETECTION
+from sightline.settings import Settings, read_settings
+from sightline.versions import check_category
 
 IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
 """Image -> the steps that run in it."""
@@ -75,8 +76,6 @@ def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
     Raises:
         SightlineError: names the option to give, or to leave out.
     """
-    from sightline.errors import SightlineError
-
     parameters = (DATASET_VERSION, RECIPE, MODEL, CANDIDATE_MODELS, TEST_IMAGES)
     version, recipe, model, candidates, images = (each.value_in(values) or each.default for each in parameters)
     require_work(chosen)
@@ -122,10 +121,8 @@ def _require_packages(steps: Collection[str]) -> None:
 def _require_names(request: Request) -> None:
     """Look at what the options name, as snapshot and the steps do later: a version, config, key, metric, device, folder."""
     from sightline.processes.devices import check_device
-    from sightline.settings import read_settings
     from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
     from sightline.steps.snapshot.outside import require_images
-    from sightline.versions import check_category
 
     settings = read_settings()
     live = (settings.volume / "code").resolve()
@@ -145,9 +142,8 @@ def _require_names(request: Request) -> None:
     check_scores(live, asked, task)
 
 
-def _find_version(settings: "Settings", request: Request) -> tuple[str, str] | None:
+def _find_version(settings: Settings, request: Request) -> tuple[str, str] | None:
     """The version that is worked on and its task; None for none."""
-    from sightline.references import DETECTION
     from sightline.services.versioning.datasets import find_dataset
     from sightline.steps.snapshot.find import find_annotation, find_task
 

@@ -1,17 +1,17 @@
 """A laptop's installation in one folder: storage, database, dataset repository and volume, where nothing else is set."""
 
 import os
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-LIBRARY = REPOSITORY / "shared_volume"
+from laptop import LIBRARY
+from sightline.errors import SightlineError
+
 CONNECTED = "SIGHTLINE_CONNECTED"
 """Set by `connect` where the storage lies on the cluster's volume: the namespace."""
 
 
 def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
-    """Point every setting that the environment leaves open into the folder, and make the library importable.
+    """Point every setting that the environment leaves open into the folder.
 
     Args:
         folder: the workspace.
@@ -35,7 +35,6 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
     }.items():
         os.environ.setdefault(name, value)
     _link_code(local_volume())
-    use_library()
     return folder
 
 
@@ -46,21 +45,12 @@ def local_volume() -> Path:
 
 def _refuse_storage() -> None:
     """What this command stored here, the cluster's database and tags would name, and no pod would find."""
-    use_library()
-    from sightline.errors import SightlineError
-
     namespace = os.environ[CONNECTED]
     raise SightlineError(
         f"This terminal has the settings of the cluster's namespace {namespace}, whose storage lies on its volume, which no laptop "
         f"reaches. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
         "/opt/sightline/pipeline.py …), or in a terminal without these settings."
     )
-
-
-def use_library() -> None:
-    """Make `import sightline` find the live copy in this checkout."""
-    if str(LIBRARY) not in sys.path:
-        sys.path.insert(0, str(LIBRARY))
 
 
 def _link_code(volume: Path) -> None:
