@@ -59,7 +59,8 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
         record_follows="record" in steps,
         dataset_follows=DATASET_VERSION.name in given,
         train_follows="train" in steps,
-        **_nothing("snapshot") | _arguments("snapshot", given),
+        # Empty where this pipeline has no such parameter.
+        **{each.to["snapshot"]: given.get(each.name, each.kind()) for each in PARAMETERS if "snapshot" in each.to},
     )
     # The only step whose inputs do not name what it reads: the live code and the newest tags.
     frozen.set_caching_options(enable_caching=False)
@@ -83,11 +84,6 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
 def _arguments(step: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A component's arguments that are parameters of the pipeline."""
     return {each.to[step]: given[each.name] for each in PARAMETERS if step in each.to and each.name in given}
-
-
-def _nothing(step: str) -> dict[str, Any]:
-    """The same arguments, empty, for those that this pipeline has no parameter for."""
-    return {each.to[step]: each.kind() for each in PARAMETERS if step in each.to}
 
 
 def _pod(step: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,14 +59,7 @@ def apply_installation(options: argparse.Namespace) -> None:
 
 
 def compiled(steps: Collection[str]) -> bytes:
-    """The YAML of the pipeline of these steps; the same bytes for the same steps and installation.
-
-    Args:
-        steps: some of snapshot (always in), record, train, evaluate, test.
-
-    Raises:
-        SightlineError: no step but snapshot.
-    """
+    """The YAML of the pipeline of these steps (as `pipeline_of`); the same bytes for the same steps and installation."""
     from kfp import compiler
 
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
@@ -75,7 +68,11 @@ def compiled(steps: Collection[str]) -> bytes:
 
 
 def pipeline_of(steps: Collection[str]) -> Any:
-    """The pipeline of these steps; what an omitted step would have given is a parameter of it."""
+    """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it.
+
+    Raises:
+        SightlineError: no step but snapshot.
+    """
     require_work(steps)
     from components.wiring import make_pipeline
 
@@ -83,21 +80,13 @@ def pipeline_of(steps: Collection[str]) -> Any:
 
 
 def require_work(steps: Collection[str]) -> None:
-    """Refuse a choice of steps that leaves nothing to do.
-
-    Raises:
-        SightlineError: no step but snapshot.
-    """
+    """Raise a SightlineError for a choice of steps that leaves nothing to do."""
     if not set(steps) - {"snapshot"}:
         raise SightlineError("--steps names nothing but snapshot. Add record, train, evaluate or test.")
 
 
 def require_named_images(pipeline: bytes) -> None:
-    """Refuse a compiled pipeline whose images nobody named.
-
-    Raises:
-        SightlineError: says what to type.
-    """
+    """Raise a SightlineError for a compiled pipeline whose images nobody named; it says what to type."""
     if UNNAMED.search(pipeline):
         raise SightlineError(f"Nothing says where the images are that the cluster should run. {HOW_TO_NAME}")
 

@@ -11,32 +11,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from components.cluster import OPTIONAL_SETTINGS, USER, VOLUME
 from laptop.kfp_tasks import replaced
 from laptop.workspace import local_volume
 from sightline.errors import SightlineError
 from sightline.processes.folders import only_one
 from sightline.services.versioning.git import local_repository
 
-IMAGE_USER = 1001
-"""User and group of the images, as docker/Dockerfile gives them."""
-VOLUME = "/shared_volume"
 TEMPORARY_SIZE = "8g"
 SHARED_MEMORY = "2g"
 STOP_SECONDS = 5
 WORKSPACE_LABEL = "sightline.workspace"
 RUN_LABEL = "sightline.run"
 
-PASSED_ON = (
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "GOOGLE_CLOUD_PROJECT",
-    "STORAGE_EMULATOR_HOST",
-    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT",
-    "OMP_NUM_THREADS",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-)
-"""Settings of the libraries that a step uses; all of ours, SIGHTLINE_…, go along as well."""
+PASSED_ON = ("OMP_NUM_THREADS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""Settings of the libraries that a step uses, beside those of a ConfigMap; all of ours, SIGHTLINE_…, go along as well."""
 KEPT_OUTSIDE = ("SIGHTLINE_PARENT", "SIGHTLINE_VOLUME", "SIGHTLINE_REGISTRY", "SIGHTLINE_TAG", "SIGHTLINE_DIGESTS")
 """Of this process (a container sees no process of ours), or about the images."""
 
@@ -142,24 +131,24 @@ def _share_with_images(workspace: Path) -> tuple[int, int]:
         return os.geteuid(), os.getegid()
     _give(workspace)
     for folder in _writable(workspace):
-        if folder != workspace and folder.stat().st_uid != IMAGE_USER:
+        if folder != workspace and folder.stat().st_uid != USER:
             raise SightlineError(
-                f"The steps' containers run as user {IMAGE_USER} and cannot write {folder}, which a setting names. "
-                f"If that folder is for nothing else: chown -R {IMAGE_USER}:{IMAGE_USER} {folder}"
+                f"The steps' containers run as user {USER} and cannot write {folder}, which a setting names. "
+                f"If that folder is for nothing else: chown -R {USER}:{USER} {folder}"
             )
     repository = _repository()
     if repository and repository.is_relative_to(workspace) and repository.is_dir():
         # Git refuses a repository whose top folder belongs to another than who runs it; inside, it is told to trust all.
-        os.chown(repository, 0, IMAGE_USER)
+        os.chown(repository, 0, USER)
         repository.chmod(0o775)
-    return IMAGE_USER, IMAGE_USER
+    return USER, USER
 
 
 def _give(folder: Path) -> None:
     for path in (folder, *folder.rglob("*")):
         # A running process may remove its files meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            os.chown(path, IMAGE_USER, IMAGE_USER, follow_symlinks=False)
+            os.chown(path, USER, USER, follow_symlinks=False)
 
 
 def _mounts(workspace: Path, locations: Sequence[str]) -> list[Any]:
@@ -208,7 +197,7 @@ def _path_of(location: str) -> Path | None:
 
 
 def _environment() -> dict[str, str]:
-    passed_on = {*PASSED_ON, *map(str.lower, PASSED_ON)}
+    passed_on = {*PASSED_ON, *map(str.lower, PASSED_ON), *OPTIONAL_SETTINGS}
     ours = {name for name in os.environ if name.startswith("SIGHTLINE_")} - {*KEPT_OUTSIDE}
     return {name: os.environ[name] for name in (passed_on & os.environ.keys()) | ours} | {"SIGHTLINE_VOLUME": VOLUME}
 

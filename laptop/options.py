@@ -74,12 +74,9 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def suit(values: Mapping[str, Any], known: Collection[str], steps: Collection[str]) -> dict[str, Any]:
-    """The values as a pipeline takes them: evaluate compares the model of an omitted train step before other candidates.
+    """The values as a pipeline of these steps, with the known parameters, takes them.
 
-    Args:
-        values: by parameter.
-        known: the parameters that the pipeline has.
-        steps: its steps.
+    Evaluate compares the model of an omitted train step before other candidates.
     """
     suited = dict(values)
     if suited.get(MODEL.name) and MODEL.name not in known and "train" not in steps:
@@ -88,12 +85,7 @@ def suit(values: Mapping[str, Any], known: Collection[str], steps: Collection[st
 
 
 def recipe_of(options: argparse.Namespace, replaced: Mapping[str, object]) -> dict[str, object]:
-    """What the options say instead of the category's recipe file.
-
-    Args:
-        options: --group-by and --stratify are keys of it too.
-        replaced: what --recipe says.
-    """
+    """What the options say instead of the category's recipe file: --recipe, and --group-by and --stratify, keys of it too."""
     values = dict(replaced)
     if options.group_by is not None:
         values["group_by"] = options.group_by

@@ -45,11 +45,7 @@ class Request:
 
 
 def require_sense(request: Request, in_containers: bool) -> None:
-    """Look at a request before its first step.
-
-    Args:
-        request: for the run.
-        in_containers: whether its steps run in their images, which have what they need.
+    """Look at a request before its first step; the packages, only where the steps do not run in their images.
 
     Raises:
         SightlineError: something that it needs is missing, or something that it names does not exist.
@@ -68,10 +64,6 @@ def require_sense(request: Request, in_containers: bool) -> None:
 
 def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
     """Refuse a choice of steps that misses what an omitted one would have given, or is given what a chosen one makes.
-
-    Args:
-        chosen: the steps.
-        values: by parameter; one that is not there has its default.
 
     Raises:
         SightlineError: names the option to give, or to leave out.

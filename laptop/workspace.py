@@ -11,17 +11,10 @@ CONNECTED = "SIGHTLINE_CONNECTED"
 
 
 def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
-    """Point every setting that the environment leaves open into the folder.
-
-    Args:
-        folder: the workspace.
-        reads_storage: whether the command needs the storage.
-
-    Returns:
-        The folder, as an absolute path.
+    """Point every setting that the environment leaves open into the folder. Returns its absolute path.
 
     Raises:
-        SightlineError: it does, and the settings are those of a cluster whose storage lies on its volume.
+        SightlineError: the command reads the storage, and the settings are those of a cluster that has it on its volume.
     """
     if reads_storage and os.environ.get(CONNECTED):
         _refuse_storage()

@@ -144,18 +144,14 @@ def _default_kubeconfig() -> bool:
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:
-    reason = _api_message(error)
+    reason = str(error.reason).splitlines()[0][:300]
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        reason = json.loads(error.body)["message"]
     if error.status == 401 or "401" in reason:
         return SightlineError(f"The cluster at {host} does not accept this login: {reason}. Log in again and repeat.")
     if error.status == 403 or "403" in reason:
         return SightlineError(f"The cluster does not allow it: {reason}. {needs}")
     return LostError(f"The cluster at {host} did not do it: {reason}.")
-
-
-def _api_message(error: Any) -> str:
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
-        return json.loads(error.body)["message"]
-    return str(error.reason).splitlines()[0][:300]
 
 
 def _why(pod: Any) -> str:
