@@ -6,16 +6,17 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from components.parameters import STEPS
-from laptop.arguments import Parser
 from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
 from laptop.kubeflow.cli import add_commands
 from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
 from laptop.volume.cli import CLUSTER_COMMANDS
 from laptop.workspace import open_workspace
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, did_you_mean
 
+WRONG_USE = 2  # exit status
 OURS = ("sightline", "laptop", "components", "custom")
 """A module of these that is missing is a mistake of ours, and worth its traceback."""
 
@@ -44,10 +45,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest command, option or choice, and where the rest is told, instead of printing the whole usage."""
+
+    def parse_known_args(self, *given: Any, **how: Any) -> Any:
+        """Like argparse's, but a command refuses itself what it does not know: only it knows its options."""
+        known, unknown = super().parse_known_args(*given, **how)
+        if unknown:
+            name = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
+            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            what = f"there is no option {name} here" if name.startswith("-") else f"{name!r} is one word too many"
+            self.error(f"{what}.{did_you_mean(name, flags) if name.startswith('-') else ''}")
+        return known, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(each) for each in action.choices]
+            hint = did_you_mean(str(value), choices) or f" It takes {', '.join(choices)}."
+            raise argparse.ArgumentError(action, f"there is no {value!r}.{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        """Print the sentence and leave."""
+        said = message.removeprefix("argument ")
+        end = "" if said.endswith((".", "?")) else "."
+        print(f"error: {said}{end} See python {self.prog} --help.", file=sys.stderr)
+        sys.exit(WRONG_USE)
+
+
 def _parser() -> argparse.ArgumentParser:
-    shared = Parser(add_help=False)
+    shared = _Parser(add_help=False)
     _add_workspace(shared, argparse.SUPPRESS)
-    parser = Parser(
+    parser = _Parser(
         prog="pipeline.py", description="From labelme annotations to an evaluated, tested, versioned model."
     )
     _add_workspace(parser, Path(".sightline"))

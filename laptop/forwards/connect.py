@@ -61,7 +61,7 @@ def _open(cluster: Cluster, settings: dict[str, str], first_port: int) -> Iterat
             relay = Relay(way, lambda line: print(line, flush=True))
             opened.callback(relay.close)
             try:
-                relay.try_once()
+                way.open().connection.close(timeout=1)
             except SightlineError as error:
                 raise SightlineError(f"There is no way to the {way.name}: {error}") from None
             settings.update(way.settings)

@@ -69,10 +69,6 @@ class Relay:
                 "connect, may have it. Choose others with --first-port."
             ) from None
 
-    def try_once(self) -> None:
-        """Open a connection and close it; raises a SightlineError where that cannot be."""
-        self._way.open().connection.close(timeout=1)
-
     def start(self) -> None:
         """Serve in the background, until the process ends."""
         threading.Thread(target=self._accept, daemon=True).start()

@@ -33,7 +33,7 @@ def _sync(options: argparse.Namespace) -> int:
     if options.volume:
         door = FolderDoor(options.volume)
     else:
-        door = PodDoor.find(options.kubeconfig, options.context, options.namespace)
+        door = PodDoor(options.kubeconfig, options.context, options.namespace)
     if options.watch:
         watch(options.source, door, options.force, lambda line: print(line, flush=True))
     print(show_status(options.source, door) if options.status else sync(options.source, door, options.force))

@@ -26,11 +26,6 @@ class LocalCode:
     files: Mapping[str, str]
     sizes: Mapping[str, int]
 
-    @property
-    def digest(self) -> str:
-        """What the snapshot step would call its code_digest."""
-        return digest_of(self.files)
-
 
 def read_code(folder: Path) -> LocalCode:
     """Read the helper code in a folder.
@@ -53,7 +48,7 @@ def read_code(folder: Path) -> LocalCode:
 
 
 def digest_of(files: Mapping[str, str]) -> str:
-    """The code_digest of files: path -> SHA-256 of the content."""
+    """What the snapshot step would call the code_digest of files: path -> SHA-256 of the content."""
     return digest_contents({Path(path): sha256 for path, sha256 in files.items()})
 
 

@@ -23,19 +23,11 @@ class PodDoor:
 
     volume = MOUNT
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.name = f"the volume of namespace {cluster.namespace}"
-
-    @classmethod
-    def find(cls, kubeconfig: str | None, context: str | None, namespace: str | None) -> "PodDoor":
-        """Through the cluster that `Cluster.find` takes.
-
-        Raises:
-            SightlineError: there is no kubeconfig, or no such context in it.
-        """
+    def __init__(self, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
+        """Through the cluster that `Cluster.find` takes; raises as that."""
         instead = ", or the folder where the volume is mounted here with --volume"
-        return cls(Cluster.find(kubeconfig, context, namespace, instead))
+        self.cluster = Cluster.find(kubeconfig, context, namespace, instead)
+        self.name = f"the volume of namespace {self.cluster.namespace}"
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Channel]:

@@ -62,12 +62,13 @@ def sync(source: Path, door: Door, force: bool) -> str:
         LostError: the connection broke; the live copy is the old or the new one.
     """
     code = read_code(source)
+    digest = digest_of(code.files)
     origin = origin_of(source)
     with door.open() as channel:
         channel.say({"volume": door.volume, "sync": True, "who": origin["who"]})
         live = LiveCopy(**channel.hear())
         if live.files == code.files and live.note and not live.edited():
-            return f"code_digest {code.digest}: {door.name} has it already, nothing sent"
+            return f"code_digest {digest}: {door.name} has it already, nothing sent"
         edited = [path for path in live.edited() if live.files.get(path) != code.files.get(path)]
         if edited and not force:
             raise EditedError(
@@ -75,13 +76,13 @@ def sync(source: Path, door: Door, force: bool) -> str:
                 f"{source}, or replace them with --force (the edited copy is kept on the volume)."
             )
         changed = [path for path, sha256 in code.files.items() if live.files.get(path) != sha256]
-        channel.say({**origin, "digest": code.digest, "files": code.files})
+        channel.say({**origin, "digest": digest, "files": code.files})
         _send(channel, code, changed)
         done = channel.hear()
     _check(done, source)
     deleted = len(live.files.keys() - code.files.keys())
     size = decimal(sum(code.sizes[path] for path in changed))
-    summary = f"code_digest {code.digest}: {len(changed)} of {len(code.files)} files, {size}, to {door.name}"
+    summary = f"code_digest {digest}: {len(changed)} of {len(code.files)} files, {size}, to {door.name}"
     return "\n  ".join([f"{summary}; {deleted} deleted" if deleted else summary, *_remarks(live, done)])
 
 
@@ -134,7 +135,7 @@ def show_status(source: Path, door: Door) -> str:
         return f"{door.name} holds no helper code yet: python pipeline.py sync"
     code = read_code(source)
     lines = [f"code_digest {digest_of(live.files)} on {door.name}"]
-    lines.append("same as here" if live.files == code.files else f"here code_digest {code.digest}:")
+    lines.append("same as here" if live.files == code.files else f"here code_digest {digest_of(code.files)}:")
     here, there = code.files.keys(), live.files.keys()
     for title, paths in (
         ("changed", {path for path in here & there if live.files[path] != code.files[path]}),
