@@ -116,7 +116,10 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
     shown["images_moved"] = f"{counts['images_moved']} in another split"
     for what in ("images", "annotations"):
         lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(what))}")
-    lines += ["", _class_table(difference)]
+    classes = [
+        (one.label, str(one.before), str(one.after), f"{one.after - one.before:+d}") for one in difference.class_counts
+    ]
+    lines += ["", as_table(("class", difference.before, difference.after, "difference"), classes)]
     moved, annotation = "{0.image}: {0.before} -> {0.after}".format, "{0.image}: {0.label}".format
     kinds: list[tuple[str, Sequence[Any], Callable[[Any], str]]] = [
         ("images added", difference.images_added, str),
@@ -139,13 +142,6 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
 def _changed(one: Any) -> str:
     label = one.before if one.before == one.after else f"{one.before} -> {one.after}"
     return f"{one.image}: {label}{', redrawn' if one.redrawn else ''}"
-
-
-def _class_table(difference: "Difference") -> str:
-    rows = [
-        (one.label, str(one.before), str(one.after), f"{one.after - one.before:+d}") for one in difference.class_counts
-    ]
-    return as_table(("class", difference.before, difference.after, "difference"), rows)
 
 
 def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list[str]:

@@ -129,7 +129,10 @@ def _share_with_images(workspace: Path) -> tuple[int, int]:
     """
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
-    _give(workspace)
+    for path in (workspace, *workspace.rglob("*")):
+        # A running process may remove its files meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            os.chown(path, USER, USER, follow_symlinks=False)
     for folder in _writable(workspace):
         if folder != workspace and folder.stat().st_uid != USER:
             raise SightlineError(
@@ -142,13 +145,6 @@ def _share_with_images(workspace: Path) -> tuple[int, int]:
         os.chown(repository, 0, USER)
         repository.chmod(0o775)
     return USER, USER
-
-
-def _give(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
-        # A running process may remove its files meanwhile.
-        with contextlib.suppress(FileNotFoundError):
-            os.chown(path, USER, USER, follow_symlinks=False)
 
 
 def _mounts(workspace: Path, locations: Sequence[str]) -> list[Any]:

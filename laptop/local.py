@@ -65,7 +65,7 @@ def run_locally(workspace: Path, request: Request, in_containers: bool = False) 
     with replacing(workspace / "last_run.json") as part:
         part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if not any(task.state == "done" for name, task in tasks.items() if name != "snapshot"):
-        _forget(workspace, run, tasks)
+        _forget(workspace, run)
     failed = next((task.name for task in tasks.values() if task.state == "failed"), None)
     if failed:
         reason = "\n".join(_reason(log))
@@ -206,7 +206,7 @@ def _keep_reports(workspace: Path, category: str, outputs: Mapping[str, Mapping[
     return kept
 
 
-def _forget(workspace: Path, run: str, tasks: Mapping[str, Task]) -> None:
+def _forget(workspace: Path, run: str) -> None:
     """Nothing new was made: leave no trace of a run that has none, but its log."""
     (local_volume() / "runs" / f"{run}.json").unlink(missing_ok=True)
     for folder in (_kfp_folder(workspace) / "outputs").glob("*/snapshot"):

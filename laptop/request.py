@@ -52,11 +52,14 @@ def require_sense(request: Request, in_containers: bool) -> None:
         ModuleNotFoundError: a package that the steps need is not installed here.
     """
     require_inputs(request.steps, request.values)
+    runs_models = bool(IMAGES["train"] & set(request.steps))
     if not in_containers:
-        _require_packages(request.steps)
+        for package in NEEDED if runs_models else NEEDED[:1]:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     _require_names(request)
     device = request.value(DEVICE)
-    if device not in ("", "cpu") and not in_containers and IMAGES["train"] & set(request.steps):
+    if device not in ("", "cpu") and runs_models and not in_containers:
         from sightline.processes.devices import choose_device
 
         choose_device(device)
@@ -101,13 +104,6 @@ def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
 def _reads_dataset(steps: Collection[str], images: str) -> bool:
     """Whether steps need a dataset version, of which test reads none where it is given images to try."""
     return bool({"train", "evaluate"} & set(steps)) or ("test" in steps and not images)
-
-
-def _require_packages(steps: Collection[str]) -> None:
-    """Fail before the first step where `make setup-submit` installed too little."""
-    for package in NEEDED if IMAGES["train"] & set(steps) else NEEDED[:1]:
-        if find_spec(package) is None:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def _require_names(request: Request) -> None:

@@ -56,14 +56,14 @@ def ways_into(cluster: Cluster, settings: Mapping[str, str], at: int) -> list[Wa
         at: the first way's port of this machine; the next ones follow.
     """
     ways = []
-    url = settings[DATABASE_URL]
-    address = urlsplit(url)
+    address = urlsplit(settings[DATABASE_URL])
     port = address.port or DEFAULT_PORTS.get(address.scheme.partition("+")[0], 0)
     if address.hostname and port and (service := _service(cluster, address.hostname)):
-        ways.append(_way_to(cluster, "database", service, port, at, {DATABASE_URL: with_address(url, at)}))
+        login, sign, _ = address.netloc.rpartition("@")  # user and password stay as they are written
+        setting = {DATABASE_URL: address._replace(netloc=f"{login}{sign}{HOST}:{at}").geturl()}
+        ways.append(_way_to(cluster, "database", service, port, at, setting))
         at += 1
-    repository = settings.get(REPOSITORY, "")
-    if path := path_on_volume(repository):
+    if path := path_on_volume(settings.get(REPOSITORY, "")):
         push = not path_on_volume(settings.get(STORAGE, ""))
         where = f"{path} in the helper's pod{'' if push else ', to read'}"
         setting = {REPOSITORY: f"git://{HOST}:{at}/{PurePosixPath(path).name}"}
@@ -80,13 +80,6 @@ def path_on_volume(location: str) -> str:
     if location.startswith("file://"):
         return urlsplit(location).path
     return location if location.startswith("/") else ""
-
-
-def with_address(url: str, port: int) -> str:
-    """A URL with this machine's port in place of its host; user and password stay as they are written."""
-    parts = urlsplit(url)
-    login, at, _ = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{login}{at}{HOST}:{port}").geturl()
 
 
 def _way_to(cluster: Cluster, name: str, service: Any, port: int, at: int, settings: Mapping[str, str]) -> Way:
