@@ -225,4 +225,4 @@ def _run_container(client: Any, image: str, command: list[str], volumes: dict[st
         finally:
             container.remove(force=True)
     except APIError as error:
-        raise SightlineError(f"The container engine does not run {image}: {error.explanation}") from None
+        raise SightlineError(f"The container engine cannot run {image}: {error.explanation}") from None

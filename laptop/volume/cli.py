@@ -35,7 +35,7 @@ def _sync(options: argparse.Namespace) -> int:
     else:
         door = PodDoor(options.kubeconfig, options.context, options.namespace)
     if options.watch:
-        watch(options.source, door, options.force, lambda line: print(line, flush=True))
+        watch(options.source, door, options.force)
     print(show_status(options.source, door) if options.status else sync(options.source, door, options.force))
     return 0
 

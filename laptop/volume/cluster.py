@@ -85,7 +85,7 @@ class Cluster:
             missing: what to do where there is none.
 
         Raises:
-            LostError: it does not run just now.
+            LostError: it is not running at the moment.
             SightlineError: there is none.
         """
         found = self.api.list_namespaced_pod(
@@ -144,14 +144,14 @@ def _default_kubeconfig() -> bool:
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:
-    reason = str(error.reason).splitlines()[0][:300]
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
+    reason = str(error.reason).partition("\n")[0].strip()[:300]
+    with contextlib.suppress(ValueError, TypeError, LookupError):
         reason = json.loads(error.body)["message"]
     if error.status == 401 or "401" in reason:
         return SightlineError(f"The cluster at {host} does not accept this login: {reason}. Log in again and repeat.")
     if error.status == 403 or "403" in reason:
         return SightlineError(f"The cluster does not allow it: {reason}. {needs}")
-    return LostError(f"The cluster at {host} did not do it: {reason}.")
+    return LostError(f"The cluster at {host} could not do it: {reason}.")
 
 
 def _why(pod: Any) -> str:

@@ -112,7 +112,7 @@ class Channel:
         message = json.loads(line)
         if "held" in message:
             raise HeldError(
-                f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that is through."
+                f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that has finished."
             )
         if "failed" in message:
             raise SightlineError(f"The volume cannot be synced: {message['failed']}.")

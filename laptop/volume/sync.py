@@ -2,7 +2,7 @@
 
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -86,7 +86,7 @@ def sync(source: Path, door: Door, force: bool) -> str:
     return "\n  ".join([f"{summary}; {deleted} deleted" if deleted else summary, *_remarks(live, done)])
 
 
-def watch(source: Path, door: Door, force: bool, say: Callable[[str], None]) -> NoReturn:
+def watch(source: Path, door: Door, force: bool) -> NoReturn:
     """Sync now and after every change, until the process is stopped.
 
     A syntax error, or an edit on the volume, is told and waits for the next change here. A lost connection and another
@@ -111,16 +111,16 @@ def watch(source: Path, door: Door, force: bool, say: Callable[[str], None]) -> 
         if source.is_dir():  # else sync says so
             next(changes)  # from here on they are collected, also while a sync is at work
         try:
-            say(sync(source, door, force))
+            print(sync(source, door, force), flush=True)
         except (LostError, HeldError) as error:
             pause = min(2 * pause + 1, LONGEST_PAUSE_SECONDS)
-            say(f"{error}\n  trying again in {pause:.0f} s")
+            print(f"{error}\n  trying again in {pause:.0f} s", flush=True)
             time.sleep(pause)
             continue
         except ChangedWhileSentError:
             continue
         except (BrokenCodeError, EditedError) as error:
-            say(f"{error}\n  waiting for the next change")
+            print(f"{error}\n  waiting for the next change", flush=True)
         pause = 0.0
         while not next(changes):
             pass
@@ -173,14 +173,14 @@ def _send(pipe: Any, code: LocalCode, paths: list[str]) -> None:
                     stream.addfile(member, handle)
             except OSError:  # shorter now, or gone
                 raise ChangedWhileSentError(
-                    f"{path} was changed while it was sent. Nothing was replaced: sync again."
+                    f"{path} was changed while it was being sent. Nothing was replaced: sync again."
                 ) from None
 
 
 def _check(done: Mapping[str, Any], source: Path) -> None:
     if differ := done.get("differ"):
         raise ChangedWhileSentError(
-            f"{_names(differ)}: changed in {source} while it was sent. Nothing was replaced: sync again."
+            f"{_names(differ)}: changed in {source} while it was being sent. Nothing was replaced: sync again."
         )
     if touched := done.get("touched"):
         raise EditedError(
