@@ -16,8 +16,13 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
     Raises:
         SightlineError: the command reads the storage, and the settings are those of a cluster that has it on its volume.
     """
-    if reads_storage and os.environ.get(CONNECTED):
-        _refuse_storage()
+    if reads_storage and (namespace := os.environ.get(CONNECTED)):
+        # What the command stored here would be named by the cluster's database and tags, and found by no pod.
+        raise SightlineError(
+            f"This terminal has the settings of the cluster's namespace {namespace}, whose storage lies on its volume, which no "
+            f"laptop reaches. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
+            "/opt/sightline/pipeline.py …), or in a terminal without these settings."
+        )
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in {
@@ -34,16 +39,6 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
 def local_volume() -> Path:
     """What the persistent volume is on a cluster."""
     return Path(os.environ["SIGHTLINE_VOLUME"])
-
-
-def _refuse_storage() -> None:
-    """What this command stored here, the cluster's database and tags would name, and no pod would find."""
-    namespace = os.environ[CONNECTED]
-    raise SightlineError(
-        f"This terminal has the settings of the cluster's namespace {namespace}, whose storage lies on its volume, which no laptop "
-        f"reaches. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
-        "/opt/sightline/pipeline.py …), or in a terminal without these settings."
-    )
 
 
 def _link_code(volume: Path) -> None:

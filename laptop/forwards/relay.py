@@ -14,6 +14,8 @@ from sightline.errors import SightlineError
 
 HOST = "127.0.0.1"  # nobody but this machine
 CHUNK = 1 << 15
+OUTGOING = 0
+"""The channel of what goes there: a program's standard input, a port's data."""
 PATIENCE_SECONDS = 20.0
 """How long a connection waits for a pod that is being replaced."""
 PAUSE_SECONDS = 1.0
@@ -27,13 +29,12 @@ class Wire:
 
     Attributes:
         connection: kubernetes' client of a WebSocket; `sock` is that.
-        incoming: the channel of what comes from there; `outgoing`, of what goes there.
+        incoming: the channel of what comes from there.
         numbered: whether the first frame of each channel is the port's number.
     """
 
     connection: Any
     incoming: int
-    outgoing: int
     numbered: bool
 
 
@@ -149,7 +150,7 @@ def pump(local: socket.socket, wire: Wire) -> str:
                 data = local.recv(CHUNK)
                 if not data:
                     return ""
-                far.send_binary(bytes([wire.outgoing]) + data)
+                far.send_binary(bytes([OUTGOING]) + data)
     except (WebSocketException, OSError) as error:
         complaints = complaints or str(error).encode()
     return "" if heard else " ".join(complaints.decode(errors="replace").split())[:300]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from laptop.forwards.relay import HOST, Way, Wire
 from laptop.volume.cluster import ANSWER_SECONDS, CONNECT_SECONDS, Cluster
-from laptop.volume.pod import STDIN, STDOUT, helper_pod, open_exec
+from laptop.volume.pod import STDOUT, helper_pod, open_exec
 from sightline.errors import SightlineError
 
 SECRET, SECRET_KEY, CONFIG_MAP = "sightline-database", "url", "sightline-config"
@@ -123,7 +123,7 @@ def _open_port(cluster: Cluster, service: Any, port: Any, name: str) -> Wire:
         connection = cluster.connection(
             "connect_get_namespaced_pod_portforward", pod.metadata.name, ports=_number(pod, port)
         )
-    return Wire(connection, incoming=0, outgoing=0, numbered=True)
+    return Wire(connection, incoming=0, numbered=True)
 
 
 def _number(pod: Any, port: Any) -> int:
@@ -143,4 +143,4 @@ def _open_git(cluster: Cluster, path: str, push: bool) -> Wire:
     ]
     with cluster.explained(_needs(cluster)):
         connection = open_exec(cluster, helper_pod(cluster), command)
-    return Wire(connection, incoming=STDOUT, outgoing=STDIN, numbered=False)
+    return Wire(connection, incoming=STDOUT, numbered=False)

@@ -29,11 +29,8 @@ def _sync(options: argparse.Namespace) -> int:
     from laptop.volume.pod import PodDoor
     from laptop.volume.sync import show_status, sync, watch
 
-    door: Door
-    if options.volume:
-        door = FolderDoor(options.volume)
-    else:
-        door = PodDoor(options.kubeconfig, options.context, options.namespace)
+    cluster = (options.kubeconfig, options.context, options.namespace)
+    door: Door = FolderDoor(options.volume) if options.volume else PodDoor(*cluster)
     if options.watch:
         watch(options.source, door, options.force)
     print(show_status(options.source, door) if options.status else sync(options.source, door, options.force))

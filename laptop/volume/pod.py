@@ -14,8 +14,8 @@ LABEL = "app.kubernetes.io/name=sightline-helper"
 CONTAINER = "helper"
 MOUNT = "/shared_volume"
 HOW_TO_START = "Start it with kubectl apply -k manifests/overlays/… (see docs/cluster.md), or choose another namespace with --namespace."
-STDIN, STDOUT = 0, 1
-"""Channels of an exec connection: every frame's first byte is one."""
+STDOUT = 1
+"""The channel of a program's output in an exec connection: the first byte of its frames."""
 
 
 class PodDoor:
@@ -67,6 +67,6 @@ def _carry(local: socket.socket, connection: Any) -> str:
     connection.sock.settimeout(ANSWER_SECONDS)
     try:
         with local:
-            return pump(local, Wire(connection, incoming=STDOUT, outgoing=STDIN, numbered=False))
+            return pump(local, Wire(connection, incoming=STDOUT, numbered=False))
     finally:
         connection.close(timeout=1)
