@@ -25,9 +25,7 @@ def _sync_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from laptop.volume.doors import Door, FolderDoor
-    from laptop.volume.pod import PodDoor
-    from laptop.volume.sync import show_status, sync, watch
+    from laptop.volume.sync import Door, FolderDoor, PodDoor, show_status, sync, watch
 
     cluster = (options.kubeconfig, options.context, options.namespace)
     door: Door = FolderDoor(options.volume) if options.volume else PodDoor(*cluster)

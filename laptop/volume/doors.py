@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.services.runs import live_files
@@ -32,18 +32,8 @@ class HeldError(SightlineError):
     """Somebody else is at it."""
 
 
-class Door(Protocol):
-    """A volume that can be reached: what to call it, to a person, and where it is mounted there."""
-
-    name: str
-    volume: str
-
-    def open(self) -> contextlib.AbstractContextManager["Channel"]:
-        """Start remote.py beside the volume; it ends with the block."""
-
-
 class FolderDoor:
-    """A volume that is mounted on this machine."""
+    """A volume that is mounted on this machine: what to call it, to a person, and where it is mounted."""
 
     def __init__(self, volume: Path) -> None:
         self.volume = str(volume.resolve())
@@ -51,7 +41,7 @@ class FolderDoor:
 
     @contextlib.contextmanager
     def open(self) -> Iterator["Channel"]:
-        """Start remote.py here."""
+        """Start remote.py beside the volume; it ends with the block."""
         ours, theirs = socket.socketpair()
         with ours, tempfile.TemporaryFile() as complaints:
             with theirs:

@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from laptop.volume.doors import Door, HeldError, LostError
+from laptop.volume.doors import FolderDoor, HeldError, LostError
 from laptop.volume.local_code import ChangedWhileSentError, LocalCode, digest_of, origin_of, read_code
+from laptop.volume.pod import PodDoor
 from sightline.errors import SightlineError
 from sightline.services.runs.freeze import BrokenCodeError
 from sightline.services.runs.live_files import JUNK_ENDINGS, JUNK_NAMES
 
+Door = FolderDoor | PodDoor
 SHOWN_NAMES = 10
 LARGE = 2_000_000  # bytes; whoever sends more wants to see how far it is
 SETTLED_MILLISECONDS = 500  # an editor saves several files at once
