@@ -20,7 +20,6 @@ from sightline.services.versioning.git import local_repository
 
 TEMPORARY_SIZE = "8g"
 SHARED_MEMORY = "2g"
-STOP_SECONDS = 5
 WORKSPACE_LABEL = "sightline.workspace"
 RUN_LABEL = "sightline.run"
 
@@ -50,8 +49,8 @@ def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequ
     with contextlib.closing(_engine()) as engine, contextlib.ExitStack() as opened:
         _require_images(engine, images)
         # Held for as long as this process lives; the system lets go of it however that ends.
-        opened.callback(lock.unlink, missing_ok=True)
         opened.enter_context(only_one(lock, seconds=0))
+        opened.callback(lock.unlink, missing_ok=True)
         _remove_orphans(engine, workspace)
         user, group = _share_with_images(workspace)
         runner = local.DockerRunner(
