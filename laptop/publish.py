@@ -5,6 +5,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from sightline.references import DETECTION, task_of
+from sightline.settings import read_settings
+
 DEFAULT_WORKSPACE = Path(".sightline")
 
 
@@ -14,8 +17,6 @@ def publish(
     """Publish a folder of annotations as an annotation version, and say what happened and what to type next."""
     from sightline.annotations.findings import summarize_findings
     from sightline.publish.annotations import publish_annotations
-    from sightline.references import DETECTION, task_of
-    from sightline.settings import read_settings
 
     published = publish_annotations(read_settings(), folder, category, version, form, policy, task)
     row = published.publication.row

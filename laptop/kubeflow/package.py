@@ -10,8 +10,8 @@ from typing import Any
 
 from components.parameters import CATEGORY, PARAMETERS, STEPS
 from laptop.compiling import INSTALLATION, apply_installation, compiled
-from laptop.inputs import require_inputs
 from laptop.options import EXAMPLE_PARAMETER, given_values, suit, value_of
+from laptop.request import require_inputs
 from sightline.errors import SightlineError
 
 DIGEST = 12  # hex digits in a version's description

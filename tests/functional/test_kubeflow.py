@@ -481,10 +481,10 @@ def test_a_registry_whose_name_ends_like_ours_is_somebodys(server, command, reme
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--registry", "https://r.example/team"), "'https://r.example/team' is no registry's name"),
-        (("--registry", "R.example/Team"), "'R.example/Team' is no registry's name"),
-        (("--registry", "r.example/team/"), "'r.example/team/' is no registry's name"),
-        (("--registry", "r.example/team", "--tag", ":v1"), "':v1' is no tag"),
+        (("--registry", "https://r.example/team"), "'https://r.example/team' is not a registry's name"),
+        (("--registry", "R.example/Team"), "'R.example/Team' is not a registry's name"),
+        (("--registry", "r.example/team/"), "'r.example/team/' is not a registry's name"),
+        (("--registry", "r.example/team", "--tag", ":v1"), "':v1' is not a tag"),
     ],
 )
 def test_what_no_image_can_be_called_is_refused(server, command, remembered, options, told):

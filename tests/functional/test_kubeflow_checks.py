@@ -178,8 +178,6 @@ class Missing:
 
 assert {"numpy", "torch", "mmengine", "cv2"} <= missing
 sys.meta_path.insert(0, Missing())
-from laptop.workspace import use_library
-use_library()
 from laptop.kubeflow import checks
 from laptop.kubeflow.checks import asked_of, require_keys, require_names
 from components.parameters import CONFIG, OVERRIDES, RECIPE, SELECT_BY

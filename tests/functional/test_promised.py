@@ -18,7 +18,6 @@ from laptop import annotate as annotate_command
 from laptop import local, setup_environment
 from laptop.cli import main
 from laptop.compiling import pipeline_of
-from laptop.workspace import Workspace
 from sightline.errors import SightlineError
 from sightline.models.bundle import read_bundle
 from sightline.processes.progress import Progress
@@ -308,7 +307,7 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
         "findings": {},
         "reports": {step: f"/reports/{step}.html" for step in ("record", "train", "evaluate", "test")},
     }
-    local._print_result(Console(file=output, width=200), Workspace(tmp_path), result)
+    local._print_result(Console(file=output, width=200), tmp_path, result)
     said = output.getvalue()
     assert re.search(r"bbox_mAP_50\W+0\.712\b", said) and re.search(r"segm_mAP\W+0\.500\b", said)
     for line in (
