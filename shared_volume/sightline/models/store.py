@@ -1,9 +1,11 @@
-"""Model bundles in storage, by their digest: the same model lies there once, however many runs made or selected it.
+"""Model bundles in storage, by their digest: the same model lies there once, however many runs made or selected it. Steps
+read them from the volume, where each is fetched once and verified before use.
 
 A run's results hold a small reference to each of its bundles, like `train/best.json`: where it lies, and which run and code
 made it, which the bundle itself does not say.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -11,9 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.models.bundle import MANIFEST, BundleError
-from sightline.services.storage.access import NoSuchObjectError, Storage, StoredObject, open_storage
+from sightline.models.bundle import MANIFEST, Bundle, BundleError, read_bundle
+from sightline.processes.folders import private_folder
+from sightline.references import ModelReference, task_of
+from sightline.services.storage.access import NoSuchObjectError, Storage, StoredObject, fetch, open_storage
 from sightline.services.storage.folder import local_path
+from sightline.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +35,7 @@ def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
 
     Args:
         storage: the installation's.
-        folder: the bundle.
+        folder: the bundle's.
         sha256: its manifest's digest.
 
     Raises:
@@ -97,6 +102,51 @@ def find_bundle(uri: str) -> str:
     root, between, _ = parent.rpartition(RESULTS)
     moved = f"{root}/{bundle}"
     return moved if between and open_storage(moved).exists(MANIFEST) else named
+
+
+def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, Bundle]:
+    """The folder of a model bundle and its verified description.
+
+    Args:
+        settings: where the volume is.
+        uri: gs://, file:// or a plain path, of a bundle or of a run's reference to one.
+        sha256: the manifest's digest; empty when unknown (then only the bundle's own digests are checked).
+
+    Raises:
+        SightlineError: there is no such bundle, or a file does not match its digest.
+    """
+    models = settings.volume / "models"
+    if sha256 and (models / sha256).is_dir():
+        return models / sha256, read_bundle(models / sha256, sha256)
+    # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
+    with private_folder(models, ".fetching-") as private:
+        arrived = fetch(find_bundle(uri), private / "bundle")
+        digest = read_bundle(arrived, sha256 or None).sha256
+        with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
+            arrived.rename(models / digest)
+    return models / digest, read_bundle(models / digest, digest)
+
+
+def given_model(settings: Settings, uri: str, category: str) -> ModelReference | None:
+    """The model that is known by its bundle's URI alone; None for an empty one.
+
+    Args:
+        settings: where the volume is.
+        uri: as for `fetch_bundle`.
+        category: what the model is for, when its bundle does not say.
+    """
+    if not uri:
+        return None
+    bundle = fetch_bundle(settings, uri)[1]
+    facts = bundle.facts
+    return ModelReference(
+        uri=uri,
+        sha256=bundle.sha256,
+        category=str(facts.get("category", category)),
+        dataset_version=str(facts.get("dataset_version", "")),
+        config=str(facts.get("config", "")),
+        task=task_of(facts),
+    )
 
 
 def _compare(storage: Storage, prefix: str, files: Mapping[str, Path]) -> tuple[set[str], list[str]]:

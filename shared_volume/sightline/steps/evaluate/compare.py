@@ -11,8 +11,7 @@ from typing import Any
 from sightline.errors import SightlineError, nearest
 from sightline.images.files import read_image
 from sightline.models.bundle import WEIGHTS, Bundle
-from sightline.models.fetch import fetch_bundle
-from sightline.models.store import store_bundle, write_bundle_facts
+from sightline.models.store import fetch_bundle, store_bundle, write_bundle_facts
 from sightline.processes.devices import choose_device
 from sightline.processes.progress import Progress
 from sightline.references import DatasetReference, ModelReference, task_of

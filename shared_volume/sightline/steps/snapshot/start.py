@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sightline.errors import SightlineError
-from sightline.models.fetch import given_model
+from sightline.models.store import given_model
 from sightline.references import DETECTION
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps

@@ -10,7 +10,7 @@ from pathlib import Path
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.images.limits import IMAGE_SUFFIXES
-from sightline.models.fetch import fetch_bundle, given_model
+from sightline.models.store import fetch_bundle, given_model
 from sightline.processes.devices import choose_device
 from sightline.processes.folders import private_folder
 from sightline.processes.progress import Progress
