@@ -26,8 +26,9 @@ from sightline.services.database.versions import FindingRow, ImageRow, StageRow
 from sightline.services.versioning.shards import IMAGES, SPLITS, PackedImage, hash_image, pack_images
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
 from sightline.steps.record.first_published import as_first_published
+from sightline.steps.record.groups import SplitImage
 from sightline.steps.record.plugin import Transformed, transform_images
-from sightline.steps.record.split import SplitImage, Splitting, assign_splits
+from sightline.steps.record.split import Splitting, assign_splits
 from sightline.steps.record.split_file import read_split_file
 from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
 from sightline.tasks.task import Task
@@ -277,7 +278,7 @@ def _write(
     work = prepared.work
     target.mkdir(parents=True, exist_ok=True)
     classes = choose_classes(work.images, recipe)
-    split_of = {source: part for part in SPLITS for source in prepared.splitting.split.names(part)}
+    split_of = {source: part for part, sources in prepared.splitting.split.items() for source in sources}
     task = Task(inputs.task)
     counts, measures = _write_splits(task, target, work.images, split_of, classes)
     stages = [asdict(stage) for stage in work.stages]

@@ -14,10 +14,8 @@ from sightline.annotations.recipe import Fractions, Recipe
 from sightline.errors import SightlineError
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.conflicts import find_conflicts, join_alike, part_group, some
-from sightline.steps.record.groups import Content, Group, SplitImage, group_contents, merge_images
+from sightline.steps.record.groups import Group, SplitImage, group_contents, merge_images
 from sightline.steps.record.stratify import stratify_groups
-
-__all__ = ["SPLITS", "SplitImage", "EmptySplitError", "Split", "Splitting", "assign_splits", "missing_classes"]
 
 LARGE_GROUP: Final = 0.2  # of all images
 _SEEDS_TO_TRY: Final = 1000
@@ -28,30 +26,17 @@ class EmptySplitError(SightlineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """Which images of a dataset version train, validate and test. Names, sorted."""
-
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-
-    def names(self, split: str) -> tuple[str, ...]:
-        """The images of `split`: train, val or test."""
-        return {"train": self.train, "val": self.val, "test": self.test}[split]
-
-
-@dataclass(frozen=True, slots=True)
 class Splitting:
     """The split, and what a reader should know about it.
 
     Attributes:
-        split: every image of the dataset.
+        split: train, val and test -> names of the images that are in it, sorted.
         groups: names of images that share a split for a reason other than chance, for groups of 2 and more; sorted.
         findings: images that could not be kept together with all that they resemble, and listed ones that are not there.
         warnings: sentences about the whole.
     """
 
-    split: Split
+    split: Mapping[str, tuple[str, ...]]
     groups: tuple[tuple[str, ...], ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
@@ -89,8 +74,8 @@ def assign_splits(
         }
 
     sides = split_of(recipe.seed)
-    split = Split(*(tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS))
-    empty = [part for part in _wanted(recipe.fractions) if not split.names(part)]
+    split = {part: tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS}
+    empty = [part for part in _wanted(recipe.fractions) if not split[part]]
     if empty:
         raise _empty_split(empty, len(images), groups, here, recipe, split_of)
     parts = [part_group(group, here, sides) for group in groups]
@@ -121,7 +106,7 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "o
     return sentences
 
 
-def _divide(groups: Sequence[Group], contents: Sequence[Content], recipe: Recipe, seed: int) -> list[str]:
+def _divide(groups: Sequence[Group], contents: Sequence[SplitImage], recipe: Recipe, seed: int) -> list[str]:
     """The split of each group."""
     if recipe.stratify:
         shares = {split: getattr(recipe.fractions, split) for split in _wanted(recipe.fractions)}
@@ -146,7 +131,7 @@ def _wanted(fractions: Fractions) -> list[str]:
     return [split for split in SPLITS if getattr(fractions, split) > 0]
 
 
-def _names_here(images: Iterable[SplitImage], contents: Sequence[Content]) -> dict[int, list[str]]:
+def _names_here(images: Iterable[SplitImage], contents: Sequence[SplitImage]) -> dict[int, list[str]]:
     """Position of a content -> its names in this dataset, for those that are in it."""
     positions = {content.sha256: position for position, content in enumerate(contents)}
     here: dict[int, list[str]] = {}

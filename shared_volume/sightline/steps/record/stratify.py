@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sightline.steps.record.groups import Content, Group
+from sightline.steps.record.groups import Group, SplitImage
 
 _ANY: Final = ""  # stands for a class that is on every image, so that images are shared out as well; no label is empty
 
@@ -51,15 +51,11 @@ class _Deal:
 
 
 def stratify_groups(
-    groups: Sequence[Group], contents: Sequence[Content], shares: Mapping[str, float], seed: int
+    groups: Sequence[Group], contents: Sequence[SplitImage], shares: Mapping[str, float], seed: int
 ) -> list[str]:
-    """The split of each group.
+    """The split of each group, by the share of each split that has one above 0.
 
-    Args:
-        groups: from `group_contents`.
-        contents: what they are made of.
-        shares: split -> its share, for those with a share above 0.
-        seed: changes the order in which groups are dealt out.
+    The seed changes the order in which groups are dealt out.
     """
     placed = {number: group.listed for number, group in enumerate(groups) if group.listed}
     founded: dict[int, list[int]] = {}
@@ -79,20 +75,20 @@ def stratify_groups(
     return [placed[number] for number in range(len(groups))]
 
 
-def _rank(group: Group, contents: Sequence[Content], seed: int) -> tuple[int, bytes]:
+def _rank(group: Group, contents: Sequence[SplitImage], seed: int) -> tuple[int, bytes]:
     """Large groups first, since small ones even out what they leave uneven; else by chance."""
     drawn = hashlib.sha256(f"{seed}:{contents[group.founders[0]].sha256}".encode()).digest()
     return -len(group.founders), drawn
 
 
-def _count_labels(contents: Iterable[Content]) -> Counter[str]:
+def _count_labels(contents: Iterable[SplitImage]) -> Counter[str]:
     return Counter(label for content in contents for label in (_ANY, *sorted(content.labels)))
 
 
 def _begin(
     generation: int,
     groups: Sequence[Group],
-    contents: Sequence[Content],
+    contents: Sequence[SplitImage],
     placed: Mapping[int, str],
     shares: Mapping[str, float],
 ) -> _Deal:
@@ -133,13 +129,13 @@ def _mend(dealt: dict[int, str], labels: Mapping[int, Mapping[str, int]], deal: 
         for split in deal.shares:
             if deal.placed[split][label]:
                 continue
-            spare = [
+            spare = (
                 number
                 for number, own in labels.items()
                 if label in own and dealt[number] != split and deal.can_spare(dealt[number], own)
-            ]
-            if spare:
-                moved = min(spare, key=lambda number: labels[number][_ANY])
+            )
+            moved = min(spare, key=lambda number: labels[number][_ANY], default=None)
+            if moved is not None:
                 deal.placed[dealt[moved]].subtract(labels[moved])
                 deal.placed[split].update(labels[moved])
                 dealt[moved] = split
