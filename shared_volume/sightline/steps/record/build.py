@@ -27,7 +27,7 @@ from sightline.services.versioning.shards import IMAGES, SPLITS, PackedImage, ha
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
 from sightline.steps.record.first_published import as_first_published
 from sightline.steps.record.groups import SplitImage
-from sightline.steps.record.plugin import Transformed, transform_images
+from sightline.steps.record.plugin import Transformed, load_plugin, transform_images
 from sightline.steps.record.split import Splitting, assign_splits
 from sightline.steps.record.split_file import read_split_file
 from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
@@ -75,7 +75,7 @@ class DatasetSummary:
         digest: hex sha256 over the content, whatever the version is called.
         images: sorted by name.
         findings: what was fixed or left out, by file; the annotation version's own are not among them.
-        stages: what each stage was given and what it left, in the order of `STAGES`.
+        stages: in the order of `STAGES`.
         recipe: as in dataset.json: the recipe with the digests of the files that it names.
     """
 
@@ -112,21 +112,19 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Everything that is to be written.
+    """Everything that is to be written: images sorted by name, and the recipe with digests of the files that it names.
 
     Attributes:
-        work: images sorted by name.
         files: source of an image -> its size and digest.
-        transformed: what the plug-in changed.
-        candidates: source of an image -> how the splits saw it.
+        changed: name of an image -> its file, where the plug-in changed its pixels.
+        looks: source of an image -> its perceptual hash; empty where there is none.
         splitting: by source.
-        recipe: with digests.
     """
 
     work: _Work
     files: dict[str, PackedImage]
-    transformed: Transformed
-    split_images: dict[str, SplitImage]
+    changed: dict[str, Path]
+    looks: dict[str, str]
     splitting: Splitting
     recipe: dict[str, Any]
 
@@ -144,7 +142,7 @@ def build_dataset(
             image shards.
         recipe: what becomes of labels, objects and images, and the splits.
         facts: category, version and annotation_version, for dataset.json.
-        inputs: the recipe's files, the category's history, the annotation version's findings.
+        inputs: what it is made from besides.
 
     Raises:
         SightlineError: no such folder, no JSON, no annotated image left, a split without images, a finding that the policy
@@ -166,9 +164,14 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     work = _read(annotation_dir, recipe, Task(inputs.task))
     files = {image.source: hash_image(annotation_dir / image.source) for image in work.images}
     digests = {source: file.sha256 for source, file in files.items()}
-    transformed = transform_images(
-        work.images, annotation_dir, scratch, recipe, inputs.recipe_folder, digests, inputs.shown_folder
-    )
+    described = recipe.model_dump(mode="json")
+    if inputs.task != DETECTION:  # of which there was nothing to say before there were other tasks
+        described["task"] = inputs.task
+    transformed = Transformed(work.images, [], {})
+    if recipe.plugin is not None:
+        plugin = load_plugin(inputs.recipe_folder, recipe.plugin, inputs.shown_folder)
+        transformed = transform_images(plugin, work.images, annotation_dir, scratch, recipe, digests)
+        described["plugin"]["sha256"] = plugin.sha256
     work.advance(transformed.images, transformed.findings)
     # An annotation of a whole image has no size of its own: min_image_side and max_pixels are about that one.
     work.advance(*(filter_objects(work.images, recipe) if _has_regions(Task(inputs.task)) else (work.images, ())))
@@ -176,29 +179,26 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     if not any(image.instances for image in work.images):
         raise NothingAnnotatedError(_nothing_annotated(annotation_dir, work.findings))
     split_images, earlier = _split_images(work.images, annotation_dir, digests, recipe, inputs.earlier)
-    listed, listed_sha256 = _listed(recipe, inputs.recipe_folder, inputs.shown_folder)
+    listed, listed_sha256 = _listed(recipe, inputs)
+    if recipe.split_file is not None:
+        described["split_file"] = {"file": recipe.split_file, "sha256": listed_sha256}
     splitting = assign_splits(split_images, earlier, recipe, listed)
     work.advance(sorted(work.images, key=lambda image: image.name), splitting.findings)
     work.findings.sort(key=position)
     require_none_fails(work.findings)
-    described = recipe.model_dump(mode="json")
-    if inputs.task != DETECTION:  # of which there was nothing to say before there were other tasks
-        described["task"] = inputs.task
-    if recipe.plugin is not None:
-        described["plugin"]["sha256"] = transformed.plugin_sha256
-    if recipe.split_file is not None:
-        described["split_file"] = {"file": recipe.split_file, "sha256": listed_sha256}
-    return _Prepared(work, files, transformed, {one.name: one for one in split_images}, splitting, described)
+    looks = {one.name: one.perceptual_hash for one in split_images}
+    return _Prepared(work, files, transformed.files, looks, splitting, described)
 
 
-def _listed(recipe: Recipe, folder: Path | None, shown: Path | None) -> tuple[dict[str, str], str | None]:
+def _listed(recipe: Recipe, inputs: Inputs) -> tuple[dict[str, str], str | None]:
     """What the recipe's split file says, and its sha256."""
     if recipe.split_file is None:
         return {}, None
+    folder = inputs.recipe_folder
     if folder is None:
         raise SightlineError(f"The recipe names {recipe.split_file}, but there is no folder of the category.")
     path = folder / recipe.split_file
-    return read_split_file(path, (shown or folder) / recipe.split_file), hash_image(path).sha256
+    return read_split_file(path, (inputs.shown_folder or folder) / recipe.split_file), hash_image(path).sha256
 
 
 def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
@@ -282,22 +282,15 @@ def _write(
     task = Task(inputs.task)
     counts, measures = _write_splits(task, target, work.images, split_of, classes)
     stages = [asdict(stage) for stage in work.stages]
+    told = stages, work.others.to_json(), prepared.splitting, task.facts.ANNOTATED
+    write_json(target / "statistics.json", assemble_statistics(measures, classes, *told))
     write_json(target / "findings.json", _findings_json(work.findings, inputs.findings))
-    statistics = assemble_statistics(
-        measures, classes, stages, work.others.to_json(), prepared.splitting, task.facts.ANNOTATED
-    )
-    write_json(target / "statistics.json", statistics)
     content = {"classes": classes, "recipe": prepared.recipe, "stages": stages, "counts": counts}
     write_json(target / "dataset.json", {key: facts[key] for key in FACTS} | content)
-    to_pack = {
-        image.name: prepared.transformed.files.get(image.name, annotation_dir / image.source) for image in work.images
-    }
-    pack_images(to_pack, target)
-    changed = prepared.transformed.files
-    packed = {
-        image.name: hash_image(changed[image.name]) if image.name in changed else prepared.files[image.source]
-        for image in work.images
-    }
+    changed = prepared.changed
+    pack_images({one.name: changed.get(one.name, annotation_dir / one.source) for one in work.images}, target)
+    packed = {image.name: prepared.files[image.source] for image in work.images}
+    packed |= {name: hash_image(path) for name, path in changed.items() if name in packed}
     return DatasetSummary(
         classes=classes,
         counts=counts,
@@ -356,7 +349,7 @@ def _digest(target: Path, content: dict[str, Any], packed: Mapping[str, PackedIm
 def _rows(prepared: _Prepared, split_of: Mapping[str, str], packed: Mapping[str, PackedImage]) -> Iterator[ImageRow]:
     for image in prepared.work.images:
         file = packed[image.name]
-        as_published = image.name not in prepared.transformed.files
+        looks = "" if image.name in prepared.changed else prepared.looks[image.source]
         yield ImageRow(
             name=image.name,
             split=split_of[image.source],
@@ -365,6 +358,6 @@ def _rows(prepared: _Prepared, split_of: Mapping[str, str], packed: Mapping[str,
             bytes=file.size,
             sha256=file.sha256,
             annotation_count=len(image.instances),
-            perceptual_hash=prepared.split_images[image.source].perceptual_hash or None if as_published else None,
+            perceptual_hash=looks or None,
             labels=image.count_labels(),
         )
