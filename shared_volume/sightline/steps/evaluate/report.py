@@ -11,22 +11,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sightline.reports import page
 from sightline.reports.charts import confusion_chart, grouped_bar_chart
-from sightline.reports.page import (
-    Picture,
-    Tile,
-    counted,
-    details,
-    gallery,
-    grid,
-    legend,
-    notice,
-    plural,
-    render_page,
-    section,
-    table,
-    tiles,
-)
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.tasks.task import Confusion, ImageScore, Task
 
@@ -91,7 +77,7 @@ def render_evaluation_report(
         _images_section(task, dataset_dir, coco, results, classes),
     ]
     title = f"{dataset['category']} {dataset['version']} · {split}"
-    return render_page("Evaluation report", title, facts, [block for block in blocks if block])
+    return page.render_page("Evaluation report", title, facts, [block for block in blocks if block])
 
 
 def _score(values: Mapping[str, float], name: str) -> float | None:
@@ -101,8 +87,8 @@ def _score(values: Mapping[str, float], name: str) -> float | None:
 
 def _headline(task: Task, chosen: CandidateResult, images: int, split: str, select_by: str) -> Markup:
     names = dict.fromkeys([*task.facts.HEADLINES, select_by])
-    shown = [Tile(name, _score(chosen.scores, name)) for name in names if name in chosen.scores]
-    return tiles(Tile("Selected model", chosen.name), *shown, Tile("Images", images, f"of {split}"))
+    shown = [page.Tile(name, _score(chosen.scores, name)) for name in names if name in chosen.scores]
+    return page.tiles(page.Tile("Selected model", chosen.name), *shown, page.Tile("Images", images, f"of {split}"))
 
 
 def _candidates_section(
@@ -119,10 +105,10 @@ def _candidates_section(
         for name, one in zip(names, candidates, strict=True)
     ]
     chosen_rows = {index for index, one in enumerate(candidates) if one is chosen}
-    return section(
+    return page.section(
         "Candidates",
-        table(["model", *headlines, "where"], models, chosen_rows),
-        details("Every score", table(["metric", *names], by_metric, {0} if select_by in metrics else ())),
+        page.table(["model", *headlines, "where"], models, chosen_rows),
+        page.details("Every score", page.table(["metric", *names], by_metric, {0} if select_by in metrics else ())),
         intro=f"Selected by {select_by}." if select_by else "",
     )
 
@@ -147,7 +133,9 @@ def _classes_section(
             for name in charted
         }
         bars.append(grouped_bar_chart("Score per class", classes, values, "score"))
-    return section("Classes", grid(*charts, *bars), table(["class", plural(task.facts.ANNOTATED), *metrics], rows))
+    return page.section(
+        "Classes", page.grid(*charts, *bars), page.table(["class", page.plural(task.facts.ANNOTATED), *metrics], rows)
+    )
 
 
 def _confusion(confusion: Confusion) -> Markup:
@@ -168,7 +156,7 @@ def _images_section(
         for one in objects:
             of_image[one["image_id"]].append(one)
     if not truth:
-        return section("Images", notice("This split has no image."))
+        return page.section("Images", page.notice("This split has no image."))
     scores = {key: task.report.score_image(truth[key], found[key], classes) for key in truth}
     names = {image["id"]: image["file_name"] for image in coco["images"]}
     # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
@@ -187,19 +175,19 @@ def _images_section(
             _pair(task, dataset_dir, names[key], truth[key], found[key], scores[key], classes, thumbnails)
             for key in keys
         ]
-        return gallery([pair for pair in pairs if pair is not None])
+        return page.gallery([pair for pair in pairs if pair is not None])
 
     every = list(scores.values())
     charts = task.report.image_charts(every)
-    intro = f"{task.report.RANKED_BY} All {counted(len(every), 'image')}: {task.report.sum_up(every)}."
-    return section(
+    intro = f"{task.report.RANKED_BY} All {page.counted(len(every), 'image')}: {task.report.sum_up(every)}."
+    return page.section(
         "Images",
-        legend(classes),
+        page.legend(classes),
         Markup("<h3>Worst</h3>"),
-        shown(worst) if worst else notice("No mistake in any image.", kind="info"),
+        shown(worst) if worst else page.notice("No mistake in any image.", kind="info"),
         Markup("<h3>Best</h3>"),
-        shown(best) if best else notice("No other image has anything right."),
-        *([grid(*charts)] if charts else []),
+        shown(best) if best else page.notice("No other image has anything right."),
+        *([page.grid(*charts)] if charts else []),
         intro=intro,
     )
 
@@ -213,7 +201,7 @@ def _pair(
     score: ImageScore,
     classes: Sequence[str],
     thumbnails: Thumbnails,
-) -> Picture | None:
+) -> page.Picture | None:
     """Truth and prediction of one image side by side; None where it cannot be read or the page is full."""
     picture = try_open(dataset_dir / "images" / name)
     if picture is None:
@@ -223,4 +211,4 @@ def _pair(
     right = thumbnails.add(picture, task.draw.shapes_of(shown, classes, picture.size))
     if left is None or right is None:
         return None
-    return Picture(name, score.note, ((left, "truth"), (right, "prediction")))
+    return page.Picture(name, score.note, ((left, "truth"), (right, "prediction")))

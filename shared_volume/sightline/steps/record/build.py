@@ -35,7 +35,6 @@ from sightline.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-FACTS: Final = ("category", "version", "annotation_version")
 STAGES: Final = ("read", "classes", "check", "groups", "labels", "plugin", "objects", "images", "split")
 """What each does: find the files; choose labels; check shapes; join groups to instances; look for misspelt labels; the
 plug-in; leave out objects; leave out images; assign the splits. Annotations are shapes up to `check`, instances from
@@ -286,7 +285,7 @@ def _write(
     write_json(target / "statistics.json", assemble_statistics(measures, classes, *told))
     write_json(target / "findings.json", _findings_json(work.findings, inputs.findings))
     content = {"classes": classes, "recipe": prepared.recipe, "stages": stages, "counts": counts}
-    write_json(target / "dataset.json", {key: facts[key] for key in FACTS} | content)
+    write_json(target / "dataset.json", {**facts, **content})
     changed = prepared.changed
     pack_images({one.name: changed.get(one.name, annotation_dir / one.source) for one in work.images}, target)
     packed = {image.name: prepared.files[image.source] for image in work.images}

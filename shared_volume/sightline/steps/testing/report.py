@@ -9,22 +9,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sightline.reports import page
 from sightline.reports.charts import bar_chart, histogram
-from sightline.reports.page import (
-    Picture,
-    Tile,
-    counted,
-    gallery,
-    grid,
-    legend,
-    notice,
-    number,
-    plural,
-    render_page,
-    section,
-    tiles,
-    title_from,
-)
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.tasks.task import Task
 
@@ -74,19 +60,19 @@ def render_test_report(
     blocks = [_headline(task, images, shown, score_threshold)]
     if images:
         if not any(shown):
-            blocks.append(notice(_nothing_shown(task, images, score_threshold)))
+            blocks.append(page.notice(_nothing_shown(task, images, score_threshold)))
         blocks.append(_charts_section(task, images, shown, classes, score_threshold))
         blocks.append(_gallery_section(task, images, shown, classes, score_threshold))
     else:
-        blocks.append(notice("There was no image to test."))
-    return render_page(
-        "Test report", title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
+        blocks.append(page.notice("There was no image to test."))
+    return page.render_page(
+        "Test report", page.title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
     )
 
 
 def _nothing_shown(task: Task, images: Sequence[TestedImage], score_threshold: float) -> str:
     scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
-    found = plural(task.facts.FOUND)
+    found = page.plural(task.facts.FOUND)
     if not scores:
         return f"The model gave no {found} at all: it has learnt too little. Train longer (--epochs)."
     return (
@@ -101,11 +87,11 @@ def _headline(
     milliseconds = [image.milliseconds for image in images]
     empty = sum(not results for results in shown)
     median, late = np.percentile(milliseconds, [50, 95]) if images else (None, None)
-    return tiles(
-        Tile("Images", len(images), f"{number(empty)} without {plural(task.facts.FOUND)}"),
-        Tile(plural(task.facts.FOUND).capitalize(), sum(map(len, shown)), f"from score {score_threshold:g}"),
-        Tile("Median per image", f"{median:.0f} ms" if images else None),
-        Tile("95 % within", f"{late:.0f} ms" if images else None),
+    return page.tiles(
+        page.Tile("Images", len(images), f"{page.number(empty)} without {page.plural(task.facts.FOUND)}"),
+        page.Tile(page.plural(task.facts.FOUND).capitalize(), sum(map(len, shown)), f"from score {score_threshold:g}"),
+        page.Tile("Median per image", f"{median:.0f} ms" if images else None),
+        page.Tile("95 % within", f"{late:.0f} ms" if images else None),
     )
 
 
@@ -118,12 +104,12 @@ def _charts_section(
 ) -> Markup:
     counts = Counter(result["category_id"] - 1 for results in shown for result in results)
     scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
-    found = plural(task.facts.FOUND)
+    found = page.plural(task.facts.FOUND)
     charted = classes[:MOST_CHARTED_CLASSES]
     rest = len(classes) - len(charted)
-    return section(
+    return page.section(
         f"{found.capitalize()} and speed",
-        grid(
+        page.grid(
             bar_chart(
                 f"{found.capitalize()} per class, from score {score_threshold:g}",
                 charted,
@@ -145,7 +131,7 @@ def _gallery_section(
     score_threshold: float,
 ) -> Markup:
     thumbnails = Thumbnails(expected=len(images))
-    pictures: list[Picture] = []
+    pictures: list[page.Picture] = []
     unreadable = 0
     for image, results in zip(images, shown, strict=True):
         picture = try_open(image.path)
@@ -156,12 +142,14 @@ def _gallery_section(
         if uri is None:  # the page is full: do not even decode the rest
             break
         note = f"{task.draw.caption(results, classes, task.facts.FOUND)}, {image.milliseconds:.0f} ms"
-        pictures.append(Picture(image.name, note, ((uri, "predictions"),)))
-    intro = f"{counted(len(pictures), 'image')} of {number(len(images))}"
+        pictures.append(page.Picture(image.name, note, ((uri, "predictions"),)))
+    intro = f"{page.counted(len(pictures), 'image')} of {page.number(len(images))}"
     intro += (
         "."
         if len(pictures) + unreadable == len(images)
         else ": as many as fit on this page; the drawn images hold all."
     )
-    unread = [notice(f"{counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
-    return section("Images", legend(classes), *unread, gallery(pictures), intro=intro)
+    unread = (
+        [page.notice(f"{page.counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
+    )
+    return page.section("Images", page.legend(classes), *unread, page.gallery(pictures), intro=intro)
