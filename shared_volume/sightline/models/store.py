@@ -31,12 +31,8 @@ RESULTS: Final = "/results/"
 def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
     """Put a bundle under `models/<sha256>/`, as far as it is not there, its manifest last. Returns its URI.
 
-    Several may store the same bundle at once, and what an interrupted or damaged upload left is put right.
-
-    Args:
-        storage: the installation's.
-        folder: the bundle's.
-        sha256: its manifest's digest.
+    Several may store the same bundle at once, and what an interrupted or damaged upload left is put right. The sha256 is
+    its manifest's.
 
     Raises:
         BundleError: the folder holds another bundle, or the storage has not kept what was uploaded.
@@ -64,13 +60,9 @@ def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
 
 
 def write_bundle_facts(storage: Storage, key: str, sha256: str, facts: Mapping[str, Any]) -> None:
-    """Leave a reference to a stored bundle among a run's results.
+    """Leave a reference to a stored bundle among a run's results, with what else there is to say of it, as JSON.
 
-    Args:
-        storage: the installation's.
-        key: like `results/desk/v0.1.0/<run>/train/best`.
-        sha256: the bundle's.
-        facts: what else to say of it; JSON values.
+    The key is like `results/desk/v0.1.0/<run>/train/best`.
     """
     bundle = f"{FOLDER}/{sha256}"
     document = {"uri": storage.uri(bundle), "sha256": sha256, **facts, "bundle": bundle}
@@ -83,7 +75,7 @@ def find_bundle(uri: str) -> str:
     Of a storage that was moved as a whole, the bundle that moved along is found.
 
     Raises:
-        StorageError: the place cannot be read.
+        StorageError: the storage cannot be read.
     """
     whole = (uri if uri.startswith("gs://") else local_path(uri).as_uri()).rstrip("/")
     parent, _, name = whole.rpartition("/")
@@ -130,10 +122,7 @@ def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, 
 def given_model(settings: Settings, uri: str, category: str) -> ModelReference | None:
     """The model that is known by its bundle's URI alone; None for an empty one.
 
-    Args:
-        settings: where the volume is.
-        uri: as for `fetch_bundle`.
-        category: what the model is for, when its bundle does not say.
+    It is for `category` where its bundle does not say.
     """
     if not uri:
         return None

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sightline.reports import page
 from sightline.reports.charts import confusion_chart, grouped_bar_chart
 from sightline.reports.pictures import Thumbnails, try_open
-from sightline.tasks.task import Confusion, ImageScore, Task
+from sightline.tasks.task import Confusion, Task
 
 SHOWN_IMAGES = 8  # best, and as many worst
 MOST_BARS = 24  # classes
@@ -26,7 +26,7 @@ class CandidateResult:
 
     Attributes:
         name: best, last, or what the user called it.
-        uri: where its bundle is.
+        uri: its bundle's.
         scores: metric -> value; -1 or nan where the split has no such object.
         per_class: class -> metric -> value.
     """
@@ -48,32 +48,29 @@ def render_evaluation_report(
     facts: Mapping[str, str],
     select_by: str = "",
 ) -> str:
-    """The page for one evaluation.
+    """The page for one evaluation, one self-contained HTML document under 5 MB.
 
     Args:
         task: what its results are.
-        dataset_dir: the dataset version.
-        split: the evaluated split.
+        dataset_dir: the dataset version's.
+        split: the evaluated one.
         candidates: all compared models.
         selected: name of the chosen one.
         results: its results on the split.
         confusion: which class it took for which.
         facts: what made it, name -> value, for the page's head.
         select_by: the metric that decided.
-
-    Returns:
-        One self-contained HTML document, under 5 MB.
     """
     dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
     coco = json.loads((dataset_dir / f"{split}.json").read_bytes())
     classes = dataset["classes"]
     chosen = next(candidate for candidate in candidates if candidate.name == selected)
+    note = f"Blue is right, red is wrong. {confusion.note}".strip()
+    matrix = confusion_chart("Confusion matrix", confusion.labels, confusion.matrix, note=note)
     blocks = [
         _headline(task, chosen, len(coco["images"]), split, select_by),
         _candidates_section(task, candidates, chosen, select_by),
-        _classes_section(
-            task, chosen, classes, coco, [*task.report.charts(coco, results, classes), _confusion(confusion)]
-        ),
+        _classes_section(task, chosen, classes, coco, [*task.report.charts(coco, results, classes), matrix]),
         _images_section(task, dataset_dir, coco, results, classes),
     ]
     title = f"{dataset['category']} {dataset['version']} · {split}"
@@ -138,27 +135,14 @@ def _classes_section(
     )
 
 
-def _confusion(confusion: Confusion) -> Markup:
-    return confusion_chart(
-        "Confusion matrix",
-        confusion.labels,
-        confusion.matrix,
-        note=f"Blue is right, red is wrong. {confusion.note}".strip(),
-    )
-
-
 def _images_section(
     task: Task, dataset_dir: Path, coco: Mapping[str, Any], results: Sequence[Mapping[str, Any]], classes: Sequence[str]
 ) -> Markup:
-    truth: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    found: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    for objects, of_image in ((coco["annotations"], truth), (results, found)):
-        for one in objects:
-            of_image[one["image_id"]].append(one)
-    if not truth:
+    if not coco["images"]:
         return page.section("Images", page.notice("This split has no image."))
-    scores = {key: task.report.score_image(truth[key], found[key], classes) for key in truth}
     names = {image["id"]: image["file_name"] for image in coco["images"]}
+    truth, found = (_by_image(objects, names) for objects in (coco["annotations"], results))
+    scores = {key: task.report.score_image(truth[key], found[key], classes) for key in names}
     # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
     best = sorted(scores, key=lambda key: (-scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]))
     worst = sorted(
@@ -171,11 +155,18 @@ def _images_section(
     best = [key for key in best if scores[key].f1 > 0 and key not in worst][:most]
 
     def shown(keys: Sequence[int]) -> Markup:
-        pairs = [
-            _pair(task, dataset_dir, names[key], truth[key], found[key], scores[key], classes, thumbnails)
-            for key in keys
-        ]
-        return page.gallery([pair for pair in pairs if pair is not None])
+        """Truth and prediction of each image side by side, as far as it can be read and the page is not full."""
+        pairs = []
+        for key in keys:
+            if picture := try_open(dataset_dir / "images" / names[key]):
+                sure = task.draw.shown_of(found[key], task.report.SHOWN_SCORE)
+                left, right = (
+                    thumbnails.add(picture, task.draw.shapes_of(objects, classes, picture.size))
+                    for objects in (truth[key], sure)
+                )
+                if left and right:
+                    pairs.append(page.Picture(names[key], scores[key].note, ((left, "truth"), (right, "prediction"))))
+        return page.gallery(pairs)
 
     every = list(scores.values())
     charts = task.report.image_charts(every)
@@ -192,23 +183,8 @@ def _images_section(
     )
 
 
-def _pair(
-    task: Task,
-    dataset_dir: Path,
-    name: str,
-    truth: Sequence[Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
-    score: ImageScore,
-    classes: Sequence[str],
-    thumbnails: Thumbnails,
-) -> page.Picture | None:
-    """Truth and prediction of one image side by side; None where it cannot be read or the page is full."""
-    picture = try_open(dataset_dir / "images" / name)
-    if picture is None:
-        return None
-    shown = task.draw.shown_of(found, task.report.SHOWN_SCORE)
-    left = thumbnails.add(picture, task.draw.shapes_of(truth, classes, picture.size))
-    right = thumbnails.add(picture, task.draw.shapes_of(shown, classes, picture.size))
-    if left is None or right is None:
-        return None
-    return page.Picture(name, score.note, ((left, "truth"), (right, "prediction")))
+def _by_image(objects: Sequence[Mapping[str, Any]], images: Iterable[int]) -> dict[int, list[Mapping[str, Any]]]:
+    by_image: dict[int, list[Mapping[str, Any]]] = {image: [] for image in images}
+    for one in objects:
+        by_image[one["image_id"]].append(one)
+    return by_image

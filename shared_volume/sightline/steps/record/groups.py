@@ -88,16 +88,13 @@ def merge_images(split_images: Iterable[SplitImage]) -> list[SplitImage]:
 def group_contents(
     contents: Sequence[SplitImage], distance: int | None, pattern: str | None, listed: Mapping[str, str]
 ) -> list[Group]:
-    """Put every content into one group, generation by generation.
+    """Put every content into one group, generation by generation; in the order in which the groups began.
 
     Args:
         contents: in the order of publication, from `merge_images`.
         distance: bits by which the hashes of images that look alike differ at most; None: looks do not matter.
         pattern: searched in an image's name; what its groups capture (or the whole match, without groups) is the key.
         listed: image name -> split. A group that begins with a listed image joins no other.
-
-    Returns:
-        Groups in the order in which they began.
     """
     groups: list[Group] = []
     group_of = np.full(len(contents), -1, dtype=np.int64)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -108,7 +108,6 @@ def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapp
     splits = statistics["splits"]
     images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
     without = sum(one["images_without_objects"] for one in splits.values())
-    outcomes = Counter(finding["outcome"] for finding in findings)
     per_image = f"{objects / images:.1f} per image" if images else ""
     also = [
         f"{page.number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count
@@ -120,12 +119,7 @@ def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapp
         ),
         *([] if _of_whole_images(task) else [annotated]),
         page.Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
-        page.Tile(
-            "Findings",
-            len(findings),
-            ", ".join(f"{page.number(count)} {outcome}" for outcome, count in outcomes.most_common())
-            or "nothing to report",
-        ),
+        page.Tile("Findings", len(findings), _outcomes(findings) or "nothing to report"),
     )
 
 
@@ -213,18 +207,14 @@ def _sizes_section(task: Task, statistics: Mapping[str, Any], splits: Mapping[st
     rest = len(sizes) - len(listed)
     what, annotated = task.facts.ANNOTATED.capitalize(), page.plural(task.facts.ANNOTATED)
     charts = [
-        _histogram(statistics, name, title, unit, f"% of the split's {annotated}")
-        for name, title, unit in (
-            ("area", f"{what} area", "square pixels"),
-            ("side", f"{what} side", "shorter side of the box, pixels"),
-        )
+        _histogram(statistics, name, f"{what} {name}", unit, f"% of the split's {annotated}")
+        for name, unit in (("area", "square pixels"), ("side", "shorter side of the box, pixels"))
         if statistics["histograms"][name]["edges"]  # objects may have no size: whole images
     ]
     if not _of_whole_images(task):
         title = f"{annotated.capitalize()} per image"
         charts.append(_histogram(statistics, "objects_per_image", title, annotated, "% of the split's images"))
-    image_sizes = Markup("{}{}").format(
-        Markup("<h3>Image sizes</h3>"),
+    image_sizes = Markup("<h3>Image sizes</h3>{}").format(
         page.table(
             ["width x height, px", "images"], [[f"{width} x {height}", count] for (width, height), count in listed]
         ),
@@ -262,10 +252,8 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
             if uri:
                 pictures.append(page.Picture(name, one["split"], ((uri, "image"),)))
         if pictures:
-            blocks += [
-                Markup("<h3>{} of {}</h3>").format(len(pictures), page.counted(one["size"], "image")),
-                page.gallery(pictures),
-            ]
+            title = Markup("<h3>{} of {}</h3>").format(len(pictures), page.counted(one["size"], "image"))
+            blocks += [title, page.gallery(pictures)]
     return [
         page.section(
             "Images that belong together",
@@ -318,18 +306,11 @@ def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: bool) -> Markup:
-    outcomes = Counter(finding["outcome"] for finding in findings)
-    summary = f"{code}: {page.number(len(findings))} ({', '.join(f'{page.number(count)} {outcome}' for outcome, count in outcomes.most_common())})"
-    rows = [
-        [
-            finding["file"],
-            _shape(finding.get("shape_index")),
-            finding["message"],
-            finding["outcome"],
-            finding.get("found_in", "record"),
-        ]
-        for finding in findings[:MOST_LISTED_FINDINGS]
-    ]
+    summary = f"{code}: {page.number(len(findings))} ({_outcomes(findings)})"
+    rows = []
+    for one in findings[:MOST_LISTED_FINDINGS]:
+        shape = "" if one.get("shape_index") is None else f"#{one['shape_index']}"
+        rows.append([one["file"], shape, one["message"], one["outcome"], one.get("found_in", "record")])
     rest = len(findings) - len(rows)
     more = [Markup('<p class="muted small">and {} more like these</p>').format(page.number(rest))] if rest else []
     return page.details(
@@ -337,5 +318,6 @@ def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: boo
     )
 
 
-def _shape(index: object) -> str:
-    return "" if index is None else f"#{index}"
+def _outcomes(findings: Iterable[Mapping[str, Any]]) -> str:
+    counts = Counter(finding["outcome"] for finding in findings)
+    return ", ".join(f"{page.number(count)} {outcome}" for outcome, count in counts.most_common())

@@ -28,7 +28,6 @@ class Measures:
     """One split, measured. Objects are annotations without the crowds, which training and evaluation ignore.
 
     Attributes:
-        images: how many.
         crowds: how many annotations are crowds.
         objects: category id -> number of objects.
         images_with: category id -> images with at least one.
@@ -80,8 +79,11 @@ def assemble_statistics(
         annotated: what the task calls that which an annotation is of.
     """
     objects = {split: _per_class(one.objects, classes) for split, one in measures.items()}
-    images = {split: _per_class(one.images_with, classes) for split, one in measures.items()}
-    by_class = {"labels": list(classes), "objects": _counts(objects), "images": _counts(images)}
+    by_class = {
+        "labels": list(classes),
+        "objects": {split: list(counts.values()) for split, counts in objects.items()},
+        "images": {split: list(_per_class(one.images_with, classes).values()) for split, one in measures.items()},
+    }
     by_size = {
         name: _histogram(unit, scale, {split: one.values[name] for split, one in measures.items()})
         for name, (unit, scale) in SIZES.items()
@@ -111,10 +113,6 @@ def assemble_statistics(
 
 def _per_class(counts: Mapping[int, int], classes: Sequence[str]) -> dict[str, int]:
     return {label: counts.get(number, 0) for number, label in enumerate(classes, start=1)}
-
-
-def _counts(per_class: Mapping[str, Mapping[str, int]]) -> dict[str, list[int]]:
-    return {split: list(counts.values()) for split, counts in per_class.items()}
 
 
 def _histogram(unit: str, scale: str, values: Mapping[str, np.ndarray]) -> dict[str, Any]:

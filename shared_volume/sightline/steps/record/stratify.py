@@ -1,4 +1,4 @@
-"""Stage 8, third part: place groups so that every split has its share of each class, and rare ones are in every split.
+"""Stage 8, second part: place groups so that every split has its share of each class, and rare ones are in every split.
 
 This is iterative stratification: the rarest class is dealt out first, each group to the split that wants the class most.
 It goes through the annotation versions in the order of their publication, and in each deals out only what is new, so

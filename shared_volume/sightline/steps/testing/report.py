@@ -20,14 +20,7 @@ MOST_CHARTED_CLASSES = 30
 
 @dataclass(frozen=True, slots=True)
 class TestedImage:
-    """One image the model looked at.
-
-    Attributes:
-        name: what a reader knows it by.
-        path: the file.
-        results: what the model found.
-        milliseconds: how long the model took.
-    """
+    """One image that the model looked at: what a reader knows it by, what was found on it, and how long that took."""
 
     __test__ = False  # pytest: this is no test
 
@@ -44,7 +37,7 @@ def render_test_report(
     facts: Mapping[str, str],
     score_threshold: float = SHOWN_SCORE,
 ) -> str:
-    """The page for one test.
+    """The page for one test, one self-contained HTML document under 5 MB: of many images as many are shown as fit.
 
     Args:
         task: what the results are.
@@ -52,17 +45,15 @@ def render_test_report(
         classes: names in the category ids' order.
         facts: what made it, name -> value, for the page's head.
         score_threshold: weaker results are neither drawn nor counted.
-
-    Returns:
-        One self-contained HTML document, under 5 MB: of many images as many are shown as fit.
     """
+    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
     shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
     blocks = [_headline(task, images, shown, score_threshold)]
     if images:
         if not any(shown):
-            blocks.append(page.notice(_nothing_shown(task, images, score_threshold)))
-        blocks.append(_charts_section(task, images, shown, classes, score_threshold))
-        blocks.append(_gallery_section(task, images, shown, classes, score_threshold))
+            blocks.append(page.notice(_nothing_shown(task, scores, score_threshold)))
+        blocks.append(_charts_section(task, images, shown, scores, classes, score_threshold))
+        blocks.append(_gallery_section(task, images, shown, classes))
     else:
         blocks.append(page.notice("There was no image to test."))
     return page.render_page(
@@ -70,8 +61,7 @@ def render_test_report(
     )
 
 
-def _nothing_shown(task: Task, images: Sequence[TestedImage], score_threshold: float) -> str:
-    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
+def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) -> str:
     found = page.plural(task.facts.FOUND)
     if not scores:
         return f"The model gave no {found} at all: it has learnt too little. Train longer (--epochs)."
@@ -99,11 +89,11 @@ def _charts_section(
     task: Task,
     images: Sequence[TestedImage],
     shown: Sequence[Sequence[Mapping[str, Any]]],
+    scores: Sequence[float],
     classes: Sequence[str],
     score_threshold: float,
 ) -> Markup:
     counts = Counter(result["category_id"] - 1 for results in shown for result in results)
-    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
     found = page.plural(task.facts.FOUND)
     charted = classes[:MOST_CHARTED_CLASSES]
     rest = len(classes) - len(charted)
@@ -124,11 +114,7 @@ def _charts_section(
 
 
 def _gallery_section(
-    task: Task,
-    images: Sequence[TestedImage],
-    shown: Sequence[Sequence[Mapping[str, Any]]],
-    classes: Sequence[str],
-    score_threshold: float,
+    task: Task, images: Sequence[TestedImage], shown: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str]
 ) -> Markup:
     thumbnails = Thumbnails(expected=len(images))
     pictures: list[page.Picture] = []
@@ -143,12 +129,9 @@ def _gallery_section(
             break
         note = f"{task.draw.caption(results, classes, task.facts.FOUND)}, {image.milliseconds:.0f} ms"
         pictures.append(page.Picture(image.name, note, ((uri, "predictions"),)))
+    whole = len(pictures) + unreadable == len(images)
     intro = f"{page.counted(len(pictures), 'image')} of {page.number(len(images))}"
-    intro += (
-        "."
-        if len(pictures) + unreadable == len(images)
-        else ": as many as fit on this page; the drawn images hold all."
-    )
+    intro += "." if whole else ": as many as fit on this page; the drawn images hold all."
     unread = (
         [page.notice(f"{page.counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
     )
