@@ -29,9 +29,10 @@ from sightline.services.versioning.datasets import pull_dataset
 from sightline.services.versioning.publication import Content, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import read_settings
-from sightline.steps.record.build import DatasetSummary, Inputs, build_dataset, write_json
+from sightline.steps.record.build import Inputs, build_dataset
 from sightline.steps.record.first_published import read_first_published
 from sightline.steps.record.report import render_data_report
+from sightline.steps.record.write import DatasetSummary, write_json
 from sightline.versions import make_tag, next_version
 
 log = logging.getLogger(__name__)
