@@ -79,8 +79,12 @@ def write_bundle(
     Raises:
         BundleError: the config is more than data.
     """
+    from safetensors.torch import save
+
     parse_config(config_text, CONFIG)
-    contents = {WEIGHTS: _weights(state_dict), CONFIG: config_text.encode(), CLASSES: _json(list(classes))}
+    # Copies: safetensors refuses tensors that share memory (tied weights), and only takes contiguous ones.
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(state_dict.items())}
+    contents = {WEIGHTS: save(weights), CONFIG: config_text.encode(), CLASSES: _json(list(classes))}
     if sample_image is not None:
         contents[f"sample{sample_image.suffix.lower()}"] = sample_image.read_bytes()
     if sample_predictions is not None:
@@ -204,13 +208,6 @@ def _value(node: ast.expr) -> Any:
 
 
 _AGAIN = "Fetch it again from storage, or train it again."
-
-
-def _weights(state_dict: Mapping[str, "torch.Tensor"]) -> bytes:
-    from safetensors.torch import save
-
-    # Copies: safetensors refuses tensors that share memory (tied weights), and only takes contiguous ones.
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(state_dict.items())})
 
 
 def _versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ from sightline.settings import Settings, read_settings
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
 from sightline.tasks.metrics import Scorer
-from sightline.tasks.task import Confusion, Scores, Task
+from sightline.tasks.task import Scores, Task
 
 log = logging.getLogger(__name__)
 
@@ -182,8 +182,21 @@ def _deliver(
         storage.write_bytes(f"{prefix}/predictions{ending}.json", json.dumps(item.results).encode())
     _write_rows(step, request, scored, best)
     step.write_model("selected", uri, sha256, dataset, chosen.config)
-    confusion = Task(dataset.task).report.confusion(truth, best.results)
-    report = _report(step.run, request, dataset_dir, scored, best, confusion)
+    task = Task(dataset.task)
+    confusion = task.report.confusion(truth, best.results)
+    facts = {
+        "task": dataset.task,
+        "category": dataset.category,
+        "dataset version": dataset.version,
+        "split": request.split,
+        "selected": f"{chosen.name} (best {select_by})",
+        "model": sha256[:12],
+        "run": step.run,
+        "code": request.code,
+    }
+    compared = [CandidateResult(s.candidate.name, s.candidate.uri, s.scores.values, s.scores.per_class) for s in scored]
+    found = compared, chosen.name, best.results, confusion
+    report = render_evaluation_report(task, dataset_dir, request.split, *found, facts, select_by)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     selected = ModelReference(
         uri=uri,
@@ -208,32 +221,6 @@ def _write_rows(step: RunningStep, request: EvaluationRequest, scored: Sequence[
         step.write_evaluation(
             model, request.dataset, request.split, scores.values, scores.per_class, selected=item is best
         )
-
-
-def _report(
-    run: str,
-    request: EvaluationRequest,
-    dataset_dir: Path,
-    scored: Sequence[Scored],
-    best: Scored,
-    confusion: Confusion,
-) -> str:
-    dataset, chosen = request.dataset, best.candidate
-    facts = {
-        "task": dataset.task,
-        "category": dataset.category,
-        "dataset version": dataset.version,
-        "split": request.split,
-        "selected": f"{chosen.name} (best {request.select_by})",
-        "model": chosen.bundle.sha256[:12],
-        "run": run,
-        "code": request.code,
-    }
-    candidates = [
-        CandidateResult(s.candidate.name, s.candidate.uri, s.scores.values, s.scores.per_class) for s in scored
-    ]
-    found = candidates, chosen.name, best.results, confusion
-    return render_evaluation_report(Task(dataset.task), dataset_dir, request.split, *found, facts, request.select_by)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -65,7 +65,10 @@ def assign_splits(
     """
     contents = merge_images([*images, *earlier])
     groups = group_contents(contents, recipe.near_duplicates, recipe.group_by, listed)
-    here = _names_here(images, contents)
+    positions = {content.sha256: position for position, content in enumerate(contents)}
+    here: dict[int, list[str]] = {}  # position of a content -> its names in this dataset
+    for image in sorted(images, key=lambda image: image.name):
+        here.setdefault(positions[image.sha256], []).append(image.name)
 
     def split_of(seed: int) -> dict[str, str]:
         placed = _divide(groups, contents, recipe, seed)
@@ -132,15 +135,6 @@ def draw_split(sha256: str, fractions: Fractions, seed: int) -> str:
 
 def _wanted(fractions: Fractions) -> list[str]:
     return [split for split in SPLITS if getattr(fractions, split) > 0]
-
-
-def _names_here(images: Iterable[SplitImage], contents: Sequence[SplitImage]) -> dict[int, list[str]]:
-    """Position of a content -> its names in this dataset, for those that are in it."""
-    positions = {content.sha256: position for position, content in enumerate(contents)}
-    here: dict[int, list[str]] = {}
-    for image in sorted(images, key=lambda image: image.name):
-        here.setdefault(positions[image.sha256], []).append(image.name)
-    return here
 
 
 def _warn_of_large(groups: Iterable[Sequence[str]], images: int) -> Iterable[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.runner import Runner
 
 from sightline.errors import SightlineError, nearest
-from sightline.steps.train.data import evaluation_loader, train_loader
+from sightline.steps.train.data import loader
 from sightline.steps.train.history import History
 from sightline.steps.train.loop import ResumableTrainLoop, Training
 from sightline.steps.train.types import types_known
@@ -36,7 +36,7 @@ def fit(
     with types_known(config, task.fit.SCOPE):
         runner = _runner(training, score)
         dataset = task.fit.training_dataset(config, training.dataset_dir, training.classes)
-        batches = train_loader(config, dataset, config.seed)
+        batches = loader(config, dataset, config.seed)
     iterations = config.max_epochs * len(batches)
     history = History(folder, board or folder / "tensorboard", iterations, config.max_epochs, task.facts.SHORTEST)
     loop = ResumableTrainLoop(runner, batches, training, history, events)
@@ -66,7 +66,7 @@ class _QuietRunner(Runner):
 
 def _runner(training: Training, score: Scorer) -> Runner:
     task, config, dataset_dir = training.task, training.config, training.dataset_dir
-    validation = evaluation_loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", training.classes))
+    validation = loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", training.classes))
     validates = len(validation.dataset) > 0  # type: ignore[arg-type]
     runner = _QuietRunner(
         model=config.model,

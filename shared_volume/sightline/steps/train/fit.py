@@ -5,7 +5,7 @@ import fcntl
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,18 @@ log = logging.getLogger(__name__)
 
 
 def train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> tuple[ModelReference, str]:
-    """Train as `train_model` was asked to, in a process that may be killed.
+    """Train as `train_model` was asked to, in a process that may be killed. Returns the best bundle, and the report's HTML.
 
-    Args:
-        request: what on what.
-        device: empty for a GPU when there is one.
-        stopped: how memory ran out in the process before this one.
-
-    Returns:
-        The best bundle, and the report's HTML.
+    `stopped` says how memory ran out in the process before this one.
     """
     dataset, settings = request.dataset, read_settings()
     with open_step(settings, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
         dataset_dir = pull_dataset(settings, dataset)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
-        config = read_config(request, classes)
+        file = request.code / config_file(request.code, request.config)
+        config = load_config(file, request.overrides, classes)
+        if request.epochs:
+            set_epochs(config, request.epochs)
         chosen = choose_device(device)
         folder = settings.volume / "work" / f"train-{request.key()}"
         with _only_one_at_a_time(folder):
@@ -67,15 +64,6 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
             tell_began()
             loop, seconds = fit(training, events, board)
             return _deliver(settings, request, training, loop, seconds, step, events)
-
-
-def read_config(request: TrainingRequest, classes: Sequence[str]) -> Config:
-    """The config that was asked for, fitted to a dataset's classes."""
-    file = request.code / config_file(request.code, request.config)
-    config = load_config(file, request.overrides, classes)
-    if request.epochs:
-        set_epochs(config, request.epochs)
-    return config
 
 
 def _fit_into_memory(
