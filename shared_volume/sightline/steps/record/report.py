@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from sightline.reports import page
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.services.versioning.shards import SPLITS
-from sightline.steps.record.statistics import assemble_statistics, measure_split
+from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
 from sightline.tasks.task import Task
 
 SAMPLES_PER_SPLIT = 12
@@ -42,12 +41,8 @@ OF_REGIONS: Final = ("groups", "objects")
 """Stages that leave annotations of whole images as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class _SplitSummary:
-    """How many images of a split are of which width and height, and those to show, with their annotations."""
-
-    sizes: Counter[tuple[int, int]]
-    samples: list[tuple[dict[str, Any], list[dict[str, Any]]]]
+Sample = tuple[dict[str, Any], list[dict[str, Any]]]
+"""An image to show, and its annotations."""
 
 
 def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
@@ -59,12 +54,12 @@ def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
     """
     dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
     task = Task(task_of(dataset.get("recipe")))
-    splits, measures = {}, {}
+    measures, samples = {}, {}
+    sizes: Counter[tuple[int, int]] = Counter()
     for split in SPLITS:
-        if (dataset_dir / f"{split}.json").is_file():
-            coco = json.loads((dataset_dir / f"{split}.json").read_bytes())
-            splits[split] = _summarize(coco)
-            measures[split] = measure_split(coco)
+        if coco := _read(dataset_dir / f"{split}.json", None):
+            measures[split], samples[split] = measure_split(coco), _choose_samples(coco)
+            sizes.update((image["width"], image["height"]) for image in coco["images"])
     statistics = _read(dataset_dir / "statistics.json", None) or assemble_statistics(
         measures, dataset["classes"], annotated=task.facts.ANNOTATED
     )
@@ -74,9 +69,9 @@ def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
         *[page.notice(warning) for warning in statistics["warnings"]],
         *_stages_section(task, statistics, dataset.get("recipe", {})),
         _classes_section(task, statistics),
-        _sizes_section(task, statistics, splits),
+        _sizes_section(task, statistics, sizes),
         *_alike_section(statistics, dataset_dir),
-        _samples_section(task, splits, dataset["classes"], dataset_dir),
+        _samples_section(task, measures, samples, dataset["classes"], dataset_dir),
         _findings_section(findings),
     ]
     return page.render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
@@ -86,17 +81,14 @@ def _read(path: Path, otherwise: Any) -> Any:
     return json.loads(path.read_bytes()) if path.is_file() else otherwise
 
 
-def _summarize(coco: Mapping[str, Any]) -> _SplitSummary:
+def _choose_samples(coco: Mapping[str, Any]) -> list[Sample]:
     images = coco["images"]
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int))
     annotations_of: dict[int, list[dict[str, Any]]] = {images[index]["id"]: [] for index in chosen}
     for annotation in coco["annotations"]:
         if annotation["image_id"] in annotations_of:
             annotations_of[annotation["image_id"]].append(annotation)
-    return _SplitSummary(
-        sizes=Counter((image["width"], image["height"]) for image in images),
-        samples=[(images[index], annotations_of[images[index]["id"]]) for index in chosen],
-    )
+    return [(images[index], annotations_of[images[index]["id"]]) for index in chosen]
 
 
 def _of_whole_images(task: Task) -> bool:
@@ -136,9 +128,13 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
     changed = {index for index, row in enumerate(rows) if ARROW in row[1] + row[2]}
     blocks = [page.table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
     if others := statistics["other_labels"]:
-        dropped = recipe.get("other_labels") == "drop"
         columns = ["label", "shapes left out", "on images", "what became of the images"]
-        labels = [[one["label"], one["shapes"], one["images"], _became(one, dropped)] for one in others]
+        labels = []
+        for one in others:
+            became = "they stay, as background where nothing else is on them"
+            if recipe.get("other_labels") == "drop":
+                became = f"{page.counted(one['images_left_out'], 'image')} that had nothing else left out"
+            labels.append([one["label"], one["shapes"], one["images"], became])
         blocks += [Markup("<h3>Labels that were not chosen</h3>"), page.table(columns, labels)]
     intro = (
         f"What each stage of the recipe was given and what it left. Annotations are {by} up to the check, "
@@ -150,12 +146,6 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
 def _change(stage: Mapping[str, Any], what: str) -> str:
     before, after = stage[f"{what}_before"], stage[f"{what}_after"]
     return page.number(after) if before == after else f"{page.number(before)} {ARROW} {page.number(after)}"
-
-
-def _became(label: Mapping[str, Any], dropped: bool) -> str:
-    if not dropped:
-        return "they stay, as background where nothing else is on them"
-    return f"{page.counted(label['images_left_out'], 'image')} that had nothing else left out"
 
 
 def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
@@ -201,8 +191,7 @@ def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
     )
 
 
-def _sizes_section(task: Task, statistics: Mapping[str, Any], splits: Mapping[str, _SplitSummary]) -> Markup:
-    sizes = sum((split.sizes for split in splits.values()), Counter[tuple[int, int]]())
+def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tuple[int, int]]) -> Markup:
     listed = sizes.most_common(MOST_LISTED_SIZES)
     rest = len(sizes) - len(listed)
     what, annotated = task.facts.ANNOTATED.capitalize(), page.plural(task.facts.ANNOTATED)
@@ -241,7 +230,10 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
     alike = statistics["alike"]
     if not alike["groups"]:
         return []
-    rows = [[one["size"], one["split"], _named(one)] for one in alike["largest"]]
+    rows = []
+    for one in alike["largest"]:
+        rest = one["size"] - len(one["names"])
+        rows.append([one["size"], one["split"], ", ".join(one["names"]) + (f" and {rest} more" if rest else "")])
     thumbnails = Thumbnails(GROUPS_SHOWN * PICTURES_OF_A_GROUP)
     blocks = []
     for one in alike["largest"][:GROUPS_SHOWN]:
@@ -265,28 +257,26 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
     ]
 
 
-def _named(group: Mapping[str, Any]) -> str:
-    rest = group["size"] - len(group["names"])
-    return ", ".join(group["names"]) + (f" and {rest} more" if rest else "")
-
-
 def _samples_section(
-    task: Task, splits: Mapping[str, _SplitSummary], classes: Sequence[str], dataset_dir: Path
+    task: Task,
+    measures: Mapping[str, Measures],
+    samples: Mapping[str, Sequence[Sample]],
+    classes: Sequence[str],
+    dataset_dir: Path,
 ) -> Markup:
-    thumbnails = Thumbnails(sum(len(split.samples) for split in splits.values()))
+    thumbnails = Thumbnails(sum(map(len, samples.values())))
     blocks: list[Markup] = [page.legend(classes)]
-    for name, split in splits.items():
+    for name, chosen in samples.items():
         pictures = []
-        for image, annotations in split.samples:
+        for image, annotations in chosen:
             picture = try_open(dataset_dir / "images" / image["file_name"])
             uri = thumbnails.add(picture, task.draw.shapes_of(annotations, classes, picture.size)) if picture else None
             if uri:
                 caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
                 note = f"{image['width']} x {image['height']}, {caption}"
                 pictures.append(page.Picture(image["file_name"], note, ((uri, "annotated"),)))
-        images = page.counted(split.sizes.total(), "image")
-        blocks.append(Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images))
-        blocks.append(page.gallery(pictures))
+        images = page.counted(measures[name].images, "image")
+        blocks += [Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images), page.gallery(pictures)]
     return page.section("Samples", *blocks)
 
 
