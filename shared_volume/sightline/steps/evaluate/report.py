@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sightline.reports import page
 from sightline.reports.charts import confusion_chart, grouped_bar_chart
 from sightline.reports.pictures import Thumbnails, try_open
-from sightline.tasks.task import Confusion, Task
+from sightline.tasks.task import Confusion, ImageScore, Task
 
 SHOWN_IMAGES = 8  # best, and as many worst
 MOST_BARS = 24  # classes
@@ -143,16 +143,9 @@ def _images_section(
     names = {image["id"]: image["file_name"] for image in coco["images"]}
     truth, found = (_by_image(objects, names) for objects in (coco["annotations"], results))
     scores = {key: task.report.score_image(truth[key], found[key], classes) for key in names}
-    # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
-    best = sorted(scores, key=lambda key: (-scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]))
-    worst = sorted(
-        scores,
-        key=lambda key: (scores[key].f1, -scores[key].sureness, -scores[key].missed - scores[key].false, names[key]),
-    )
     most = min(SHOWN_IMAGES, (len(scores) + 1) // 2)
     thumbnails = Thumbnails(expected=4 * most)
-    worst = [key for key in worst if scores[key].f1 < 1][:most]
-    best = [key for key in best if scores[key].f1 > 0 and key not in worst][:most]
+    worst, best = _rank(scores, names, most)
 
     def shown(keys: Sequence[int]) -> Markup:
         """Truth and prediction of each image side by side, as far as it can be read and the page is not full."""
@@ -181,6 +174,20 @@ def _images_section(
         *([page.grid(*charts)] if charts else []),
         intro=intro,
     )
+
+
+def _rank(scores: Mapping[int, ImageScore], names: Mapping[int, str], most: int) -> tuple[list[int], list[int]]:
+    """The images with the worst results, as far as these are wrong, and those with the best."""
+
+    # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
+    def worst_first(key: int) -> tuple[float, float, int, str]:
+        return scores[key].f1, -scores[key].sureness, -scores[key].missed - scores[key].false, names[key]
+
+    def best_first(key: int) -> tuple[float, float, int, str]:
+        return -scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]
+
+    worst = [key for key in sorted(scores, key=worst_first) if scores[key].f1 < 1][:most]
+    return worst, [key for key in sorted(scores, key=best_first) if scores[key].f1 > 0 and key not in worst][:most]
 
 
 def _by_image(objects: Sequence[Mapping[str, Any]], images: Iterable[int]) -> dict[int, list[Mapping[str, Any]]]:

@@ -32,6 +32,11 @@ class _Deal:
     total: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
 
+    def add(self, labels: Mapping[str, int]) -> None:
+        """Count a group that is dealt out or has its split already."""
+        self.total.update(labels)
+        self.groups.update(labels.keys())
+
     def wish(self, split: str, label: str) -> float:
         """How many more images with the class the split wants."""
         return self.shares[split] * self.total[label] - self.placed[split][label]
@@ -65,10 +70,14 @@ def stratify_groups(
     for generation, new in sorted(founded.items()):
         ordered = sorted(new, key=lambda number: _rank(groups[number], contents, seed))
         labels = {number: _count_labels(contents[one] for one in groups[number].founders) for number in ordered}
-        deal = _begin(generation, groups, contents, placed, shares)
+        deal = _Deal(shares, {split: Counter() for split in shares})
+        for number, split in placed.items():
+            members = (contents[one] for one in groups[number].members)
+            there = _count_labels(one for one in members if one.is_in(generation))
+            deal.placed.setdefault(split, Counter()).update(there)
+            deal.add(there)
         for own in labels.values():
-            deal.total.update(own)
-            deal.groups.update(own.keys())
+            deal.add(own)
         dealt = _deal_out(labels, deal)
         _mend(dealt, labels, deal)
         placed |= dealt
@@ -83,24 +92,6 @@ def _rank(group: Group, contents: Sequence[SplitImage], seed: int) -> tuple[int,
 
 def _count_labels(contents: Iterable[SplitImage]) -> Counter[str]:
     return Counter(label for content in contents for label in (_ANY, *sorted(content.labels)))
-
-
-def _begin(
-    generation: int,
-    groups: Sequence[Group],
-    contents: Sequence[SplitImage],
-    placed: Mapping[int, str],
-    shares: Mapping[str, float],
-) -> _Deal:
-    """What the annotation version holds in groups that have their split already."""
-    deal = _Deal(shares, {split: Counter() for split in shares})
-    for number, split in placed.items():
-        present = [contents[one] for one in groups[number].members if contents[one].is_in(generation)]
-        labels = _count_labels(present)
-        deal.placed.setdefault(split, Counter()).update(labels)
-        deal.total.update(labels)
-        deal.groups.update(labels.keys())
-    return deal
 
 
 def _deal_out(labels: Mapping[int, Mapping[str, int]], deal: _Deal) -> dict[int, str]:
