@@ -8,8 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from sightline.errors import ConfigError, nearest
-from sightline.models.config_keys import override, refuse_unsupported
-from sightline.models.config_types import dicts_within
+from sightline.models.config_keys import dicts_within, override, refuse_unsupported
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
 

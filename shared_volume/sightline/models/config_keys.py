@@ -2,7 +2,7 @@
 silently they would be believed to work. Without mmengine, so that a run can be told at its start what is wrong.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,6 +99,15 @@ def _find(node: Any, part: str, above: Sequence[str], key: str) -> Any:
             f"The config has no key {key!r}: {where} is a list of {len(node)} (0 to {len(node) - 1}).{whole}"
         )
     raise ConfigError(f"The config has no key {key!r}: {where} is {node!r} and has nothing inside. Set {where} itself.")
+
+
+def dicts_within(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict in `node` with its dotted key, itself among them, where `key` is its own."""
+    if isinstance(node, dict):
+        yield key, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for part, value in items:
+        yield from dicts_within(value, f"{key}.{part}" if key else str(part))
 
 
 def refuse_unsupported(file: Path, values: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError, did_you_mean
+from sightline.models.config_keys import dicts_within
 from sightline.models.registered import NAMES
 
 OWN: Final = (Path("sightline", "tasks"), Path("custom"))
@@ -57,15 +58,6 @@ def named_types(values: Any) -> Iterator[tuple[str, str]]:
     for key, node in dicts_within(values):
         if isinstance(node.get("type"), str):
             yield f"{key}.type".lstrip("."), node["type"]
-
-
-def dicts_within(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dict in `node` with its dotted key, itself among them, where `key` is its own."""
-    if isinstance(node, dict):
-        yield key, node
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for part, value in items:
-        yield from dicts_within(value, f"{key}.{part}" if key else str(part))
 
 
 def _plain(name: str) -> str:

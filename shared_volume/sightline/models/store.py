@@ -53,7 +53,7 @@ def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
             storage.upload_file(files[manifest], manifest)
         if lost := _compare(storage, prefix, files)[1]:
             raise BundleError(
-                f"{storage.uri(lost[0])} is not what was uploaded a moment ago. Find out who writes there, and run again."
+                f"{storage.uri(lost[0])} is not what was uploaded a moment ago. Find out who else writes there, and run again."
             )
         log.info("stored the model %s", sha256[:12])
     return storage.uri(prefix)

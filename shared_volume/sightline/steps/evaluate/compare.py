@@ -96,7 +96,7 @@ def _candidates(settings: Settings, request: EvaluationRequest) -> list[Candidat
             named.append(("last", "last", trained.last_uri, trained.last_sha256 or ""))
     named += [(f"given {number}", "given", uri, "") for number, uri in enumerate(request.uris, start=1)]
     if not named:
-        raise SightlineError("There is no model to evaluate. Train one, or name a bundle's URI as a candidate.")
+        raise SightlineError("There is no model to evaluate. Train one, or give a bundle's URI as a candidate.")
     return [Candidate(name, kind, uri, *fetch_bundle(settings, uri, sha256)) for name, kind, uri, sha256 in named]
 
 

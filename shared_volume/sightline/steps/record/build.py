@@ -101,7 +101,7 @@ def build_dataset(
     """
     inputs = inputs or Inputs()
     if target.is_dir() and any(target.iterdir()):
-        raise SightlineError(f"{target}: the folder for the dataset is not empty. Empty it, or name another.")
+        raise SightlineError(f"{target}: the folder for the dataset is not empty. Empty it, or choose another.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".transformed-", dir=target.parent) as scratch:
         prepared = _prepare(annotation_dir, Path(scratch), recipe, inputs)

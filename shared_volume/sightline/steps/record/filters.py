@@ -57,7 +57,7 @@ def choose_labels(
         return checked, []
     others.images_left_out.update(labels.keys())
     names = ", ".join(repr(label) for label in sorted(labels))
-    message = f"it has only {names}, which the recipe has not chosen; other_labels: drop leaves such images out."
+    message = f"it has only {names}, which the recipe does not choose; other_labels: drop leaves such images out."
     return None, [Policy.of(recipe.policy).finding(Code.ONLY_OTHER_LABELS, annotated.file, None, message)]
 
 

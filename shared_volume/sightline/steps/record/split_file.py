@@ -46,7 +46,7 @@ def read_split_file(path: Path, shown_as: Path | None = None) -> dict[str, str]:
             )
         if listed.setdefault(name, split) != split:
             raise SplitFileError(
-                f"{shown}, {where}: {name} is listed in {listed[name]} already. Take one of the two out."
+                f"{shown}, {where}: {name} is already listed in {listed[name]}. Remove one of the two."
             )
     return listed
 

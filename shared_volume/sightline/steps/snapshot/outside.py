@@ -34,11 +34,11 @@ def require_images(uri: str) -> None:
 def _require_folder(uri: str) -> Path:
     folder = local_path(uri)
     if folder.is_file():
-        raise StorageError(f"{uri} is a single file. Name the folder or prefix that holds the images.")
+        raise StorageError(f"{uri} is a single file. Give the folder or prefix that holds the images.")
     if not folder.is_dir():
         beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         raise StorageError(
-            f"There is no folder {uri} to test on.{did_you_mean(folder.name, beside)} Name one that holds images, or leave it "
+            f"There is no folder {uri} to test on.{did_you_mean(folder.name, beside)} Give one that holds images, or leave it "
             "out: then the test split is used."
         )
     return folder

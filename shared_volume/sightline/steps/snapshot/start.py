@@ -148,7 +148,7 @@ def _find_dataset(settings: Settings, category: str, data: _Data, model: str) ->
     dataset = find_dataset(settings, category, data.dataset_version)
     if (known := given_model(settings, model, category)) and known.task != dataset.task:
         raise SightlineError(
-            f"The model {model} is for {known.task}, and {category} {dataset.version} for {dataset.task}. Name a model of its task."
+            f"The model {model} is for {known.task}, and {category} {dataset.version} for {dataset.task}. Choose a model for its task."
         )
     return data._replace(dataset_version=dataset.version, dataset_reference=dataset.to_text(), task=dataset.task)
 

@@ -42,7 +42,7 @@ def test(request: TestRequest) -> Tested:
     with open_step(settings, "test", request.code, request.category, watched=True) as step:
         model = request.model or given_model(settings, request.model_uri, request.category)
         if model is None:
-            raise SightlineError("There is no model to test. Name a bundle's URI.")
+            raise SightlineError("There is no model to test. Give a bundle's URI.")
         task = Task(model.task)
         with private_folder(settings.volume / "work", "test-") as private:
             chosen = _images(settings, request, private)
@@ -79,7 +79,7 @@ def _images(settings: Settings, request: TestRequest, private: Path) -> TestImag
     if images := request.images:
         folder = fetch(images, private / "images")
         if folder.is_file():
-            raise SightlineError(f"{images} is a single file. Name the folder or prefix that holds the images.")
+            raise SightlineError(f"{images} is a single file. Give the folder or prefix that holds the images.")
         names = sorted(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
         )
@@ -88,13 +88,13 @@ def _images(settings: Settings, request: TestRequest, private: Path) -> TestImag
         return TestImages(folder, tuple(names), images)
     dataset = request.dataset
     if dataset is None:
-        raise SightlineError("There are no test images. Name a dataset version, or a folder or prefix of images.")
+        raise SightlineError("There are no test images. Give a dataset version, or a folder or prefix of images.")
     dataset_dir = pull_dataset(settings, dataset)
     names = [image["file_name"] for image in json.loads((dataset_dir / "test.json").read_text())["images"]]
     if not names:
         raise SightlineError(
             f"The test split of {dataset.category} {dataset.version} has no images. Give it a share in the category's "
-            "recipe, or name a folder of images."
+            "recipe, or give a folder of images."
         )
     return TestImages(dataset_dir / "images", tuple(names), f"{dataset.category} {dataset.version}, test split")
 
