@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from sightline.models.bundle import MANIFEST, WEIGHTS, BundleError, read_bundle, write_bundle
-from sightline.models.fetch import fetch_bundle, given_model
-from sightline.models.store import find_bundle, store_bundle, write_bundle_facts
+from sightline.models.store import fetch_bundle, find_bundle, given_model, store_bundle, write_bundle_facts
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import StorageError
 from sightline.services.storage.folder import FolderStorage
