@@ -30,9 +30,9 @@ from sightline.annotations.findings import (
 )
 from sightline.annotations.folder import read_usable
 from sightline.annotations.labelme import Document, Shape, write_document
+from sightline.annotations.labels import resembling_label
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe, RecipeError, read_recipe
-from sightline.annotations.spelling import resembling_label
 
 WIDTH, HEIGHT = 40, 30
 MAX_PIXELS = 10**6

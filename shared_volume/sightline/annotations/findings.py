@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from sightline.errors import SightlineError, nearest
 
@@ -192,9 +192,35 @@ class Policy:
         """What becomes of a code."""
         return self.chosen.get(code) or self.defaults[code]
 
-    def finding(self, code: Code, file: str, shape_index: int | None, message: str) -> Finding:
-        """A finding with the outcome that the policy gives it."""
-        return Finding(code, file, shape_index, message, self.outcome(code))
+    def finding(self, code: Code, file: str, shape_index: int | None, message: str, fixable: bool = True) -> Finding:
+        """A finding with the outcome that the policy gives it; what is not `fixable` is dropped instead of fixed."""
+        outcome = self.outcome(code)
+        return Finding(code, file, shape_index, message, outcome if fixable or outcome != Outcome.FIX else Outcome.DROP)
+
+
+class LeftOut(Exception):  # noqa: N818  # control flow of those who take notes, not an error
+    """What is being looked at is not used; a finding says why."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """The findings on one file, as the policy decides them; `index` is that of the shape being looked at, if any."""
+
+    policy: Policy
+    file: str
+    findings: list[Finding] = field(default_factory=list)
+    index: int | None = None
+
+    def mend(self, code: Code, message: str) -> None:
+        """Note what can be corrected; raises LeftOut unless the policy wants it corrected."""
+        self.findings.append(self.policy.finding(code, self.file, self.index, message))
+        if self.findings[-1].outcome is not Outcome.FIX:
+            raise LeftOut
+
+    def leave_out(self, code: Code, message: str) -> NoReturn:
+        """Note what cannot be corrected, whatever the policy says, and raise LeftOut."""
+        self.findings.append(self.policy.finding(code, self.file, self.index, message, fixable=False))
+        raise LeftOut
 
 
 def _code(text: str) -> Code:

@@ -5,12 +5,12 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from sightline.annotations.findings import Code, Finding, Outcome, Policy
+from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.labelme import Shape
 from sightline.images.limits import MAX_PIXELS
 
@@ -56,10 +56,8 @@ class Ledger:
 
     def add(self, code: Code, file: str, index: int | None, message: str) -> None:
         """Note one finding; `index` is that of the annotation within the file."""
-        found = self.policy.finding(code, file, index, message)
-        if found.outcome is Outcome.FIX and code is not Code.TURNED_SHAPES:
-            found = replace(found, outcome=Outcome.DROP)  # what can be mended in labelme's files cannot always be here
-        self.findings.append(found)
+        # What can be mended in labelme's files cannot always be here.
+        self.findings.append(self.policy.finding(code, file, index, message, fixable=code is Code.TURNED_SHAPES))
 
     @contextmanager
     def noting(self, file: str, index: int | None, where: str = "") -> Iterator[None]:
