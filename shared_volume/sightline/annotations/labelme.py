@@ -210,11 +210,13 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     """What a labelme JSON holds, and whether it is JSON to the letter."""
     if len(data) > _MOST_VALUES and data.count(b",") > _MOST_VALUES:
         raise LabelmeError(f"{path}: more than {_MOST_VALUES:,} values. Move it out of the folder.")
-    strict = True
     try:
-        content = orjson.loads(data.removeprefix(_BOM))
-    except orjson.JSONDecodeError as error:
-        content, strict = _parse_loosely(path, data, error.msg), False
+        content, strict = load_json(data)
+    except ValueError as error:
+        cut = " The file is empty." if not data.strip() else ""
+        raise LabelmeError(
+            f"{path}: not JSON, or cut off ({error}).{cut} Save it again with labelme, or remove it."
+        ) from None
     if not isinstance(content, dict) or "shapes" not in content or "imagePath" not in content:
         raise LabelmeError(f"{path}: JSON, but not labelme's (no shapes and imagePath). Move it out of the folder.")
     if not isinstance(content["shapes"], list):
@@ -222,44 +224,50 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     return content, strict
 
 
-def _parse_loosely(path: Path, data: bytes, reason: str) -> Any:
-    """Python's json, and so labelme, writes and reads NaN, which JSON has not."""
+def load_json(data: bytes) -> tuple[Any, bool]:
+    """The content of a JSON file, and whether it is JSON to the letter.
+
+    Python's json, and so labelme, writes and reads NaN, which JSON does not have: one such number is not to spoil a file.
+
+    Raises:
+        ValueError: not JSON, cut off, nested too deeply, or with half characters, which no other file could hold.
+    """
+    try:
+        return orjson.loads(data.removeprefix(_BOM)), True
+    except orjson.JSONDecodeError as error:
+        reason = error.msg
     try:
         content = json.loads(data)
-        json.dumps(content, ensure_ascii=False).encode()  # no half characters, which no other file could hold
+        json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
-        raise LabelmeError(f"{path}: nested too deeply for labelme's JSON. Move it out of the folder.") from None
+        raise ValueError("nested too deeply") from None
     except ValueError:
-        cut = " The file is empty." if not data.strip() else ""
-        raise LabelmeError(
-            f"{path}: not JSON, or cut off ({reason}).{cut} Save it again with labelme, or remove it."
-        ) from None
-    return content
+        raise ValueError(reason) from None
+    return content, False
 
 
-def _image_path(path: Path, image_path: Any) -> str:
-    """imagePath with forward slashes and without detours, as labelme reads it on every system."""
-    if not isinstance(image_path, str) or not image_path or "\0" in image_path:
-        raise LabelmeError(f"{path}: imagePath must be a file name. Save it again with labelme.")
-    name = image_path.replace("\\", "/")
-    if "/" not in name and name not in ("..", ".") and name[1:2] != ":":
-        return name
+def plain_path(name: str) -> str | None:
+    """A path with slashes of either kind, with forward slashes and without detours; None when it leads out."""
+    name = name.replace("\\", "/")
     parts: list[str] = []
     for part in name.split("/"):
         if part == "..":
             if not parts:
-                raise _leaves(path, image_path)
+                return None
             parts.pop()
         elif part not in ("", "."):
             parts.append(part)
-    if not parts or name.startswith("/") or re.match("[A-Za-z]:", name):
-        raise _leaves(path, image_path)
-    return "/".join(parts)
+    return None if not parts or name.startswith("/") or re.match("[A-Za-z]:", name) else "/".join(parts)
 
 
-def _leaves(path: Path, image_path: str) -> ImagePathError:
+def _image_path(path: Path, image_path: Any) -> str:
+    """imagePath as labelme reads it on every system."""
+    if not isinstance(image_path, str) or not image_path or "\0" in image_path:
+        raise LabelmeError(f"{path}: imagePath must be a file name. Save it again with labelme.")
+    if (plain := plain_path(image_path)) is not None:
+        return plain
     name = re.split(r"[/\\:]", image_path)[-1]
-    return ImagePathError(
+    raise ImagePathError(
         f"{path}: imagePath {image_path[:_LONGEST_LABEL]!r} leads out of the JSON's folder. "
         "Put the image beside the JSON and correct imagePath.",
         "" if name in (".", "..") else name,

@@ -18,7 +18,8 @@ from sightline.errors import SightlineError
 
 Box = tuple[float, float, float, float]
 
-_CIRCLE_TOLERANCE: Final = 0.05  # pixels between a circle and its polygon
+_TOLERANCE: Final = 0.05  # pixels between an ellipse and its polygon
+_MOST_VERTICES: Final = 4096  # of such a polygon
 SMALLEST_AREA: Final = 0.01  # pixels; what covers less is a line or a point
 SAME_WITHIN: Final = 0.01  # pixels between two outlines that count as one
 
@@ -86,10 +87,15 @@ def circle_outline(points: np.ndarray) -> np.ndarray:
     """
     (x, y), (edge_x, edge_y) = points.tolist()
     radius = math.hypot(edge_x - x, edge_y - y)
-    step = math.acos(max(0.0, 1 - _CIRCLE_TOLERANCE / radius)) if radius > _CIRCLE_TOLERANCE else math.pi / 8
-    count = 4 * max(4, math.ceil(math.pi / step / 4))  # a multiple of 4 has a vertex at each of the box's sides
+    return np.round(ellipse_outline(x, y, radius, radius), 3)
+
+
+def ellipse_outline(x: float, y: float, across: float, down: float) -> np.ndarray:
+    """An upright ellipse around (x, y), of two radii in pixels, as a polygon within 0.05 px; its box is the ellipse's."""
+    step = math.acos(max(0.0, 1 - _TOLERANCE / max(across, down, _TOLERANCE)))
+    count = min(_MOST_VERTICES, 4 * max(4, math.ceil(math.pi / step / 4)))  # a vertex at each end of both axes
     angles = np.arange(count) * (2 * math.pi / count)
-    return np.round(np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]), 3)
+    return np.column_stack([x + across * np.cos(angles), y + down * np.sin(angles)])
 
 
 def clip_polygon(points: np.ndarray, width: int, height: int) -> list[np.ndarray]:
@@ -339,7 +345,7 @@ def parse_runs(counts: Any, pixels: int) -> list[int]:
     else:
         raise ValueError("counts must be a list of whole numbers or COCO's text")
     if any(run < 0 for run in runs) or sum(runs) != pixels:
-        raise ValueError(f"the run lengths add up to {sum(runs)} pixels, not to {pixels}")
+        raise ValueError(f"they add up to {sum(runs)} pixels, not to {pixels}")
     return runs
 
 

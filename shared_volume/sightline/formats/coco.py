@@ -3,7 +3,6 @@
 Written as `annotations/instances_<part>.json` and `images/<part>/`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +13,8 @@ import orjson
 
 from sightline.annotations.findings import Code
 from sightline.annotations.join import CROWD_FLAG
-from sightline.annotations.labelme import Shape
-from sightline.annotations.regions import parse_runs, rectangle_outline
+from sightline.annotations.labelme import Shape, load_json
+from sightline.annotations.regions import rectangle_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under
 from sightline.formats.reading import (
     Ledger,
@@ -34,7 +33,6 @@ from sightline.images.files import ImageError, image_size
 from sightline.images.limits import MAX_PIXELS
 
 _LISTS: Final = ("images", "annotations", "categories")
-_BOM: Final = b"\xef\xbb\xbf"
 
 
 def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -144,25 +142,17 @@ def decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int |
         raise Unusable(Code.BAD_MASK, f"{columns} x {rows} pixels are more than an image may have.")
     if isinstance(counts, list):
         counts = [to_whole(count) for count in counts]
-    try:
-        runs = parse_runs(counts, rows * columns)
-    except ValueError as error:
-        raise Unusable(Code.BAD_MASK, f"the run lengths cannot be used: {error}. Export the mask again.") from None
-    return alternate(runs, rows * columns).reshape(columns, rows).T
+    return alternate(counts, rows * columns).reshape(columns, rows).T
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:
     """The document, or None when it is not COCO's."""
     try:
-        content = orjson.loads(data.removeprefix(_BOM))
-    except orjson.JSONDecodeError as error:
-        try:
-            content = json.loads(data.removeprefix(_BOM))  # takes NaN, which then spoils one annotation, not all
-            json.dumps(content, ensure_ascii=False).encode()  # no half characters, which no other file could hold
-        except (ValueError, RecursionError):
-            raise Unusable(
-                Code.UNREADABLE_SOURCE, f"not JSON, or cut off ({error.msg}). Export it again, or remove it."
-            ) from None
+        content, _ = load_json(data)
+    except ValueError as error:
+        raise Unusable(
+            Code.UNREADABLE_SOURCE, f"not JSON, or cut off ({error}). Export it again, or remove it."
+        ) from None
     lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in _LISTS)
     return content if lists else None
 

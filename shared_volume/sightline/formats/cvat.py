@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
+from sightline.annotations.regions import ellipse_outline, rectangle_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under
 from sightline.formats.reading import (
     Ledger,
@@ -24,9 +25,6 @@ from sightline.formats.reading import (
 )
 from sightline.formats.xml import parse_xml
 from sightline.images.limits import MAX_PIXELS
-
-_TOLERANCE: Final = 0.05  # pixels between an ellipse and its polygon
-_MOST_VERTICES: Final = 4096
 
 
 def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -97,11 +95,10 @@ def _shapes(drawn: Element) -> list[Shape]:
 
 def _box(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
     left, top, right, bottom = (to_number(drawn.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
-    turned = to_number(drawn.get("rotation", "0"))
+    corners, turned = np.array([[left, top], [right, bottom]]), to_number(drawn.get("rotation", "0"))
     if turned % 360 == 0:
-        return Shape(label, np.array([[left, top], [right, bottom]]), "rectangle", **more)
-    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    return Shape(label, _turn(corners, turned), "polygon", **more)
+        return Shape(label, corners, "rectangle", **more)
+    return Shape(label, _turn(rectangle_outline(corners), turned), "polygon", **more)
 
 
 def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
@@ -110,11 +107,8 @@ def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
         raise Unusable(Code.BROKEN_ANNOTATION, "an ellipse's radius is negative. Draw it again.")
     if across == down:
         return Shape(label, np.array([[x, y], [x + across, y]]), "circle", **more)
-    step = math.acos(max(0.0, 1 - _TOLERANCE / max(across, down)))
-    count = min(_MOST_VERTICES, 4 * max(4, math.ceil(math.pi / step / 4)))  # a vertex at each end of both axes
-    angles = np.arange(count) * (2 * math.pi / count)
-    outline = np.column_stack([x + across * np.cos(angles), y + down * np.sin(angles)])
-    return Shape(label, _turn(outline, to_number(drawn.get("rotation", "0"))), "polygon", **more)
+    outline = _turn(ellipse_outline(x, y, across, down), to_number(drawn.get("rotation", "0")))
+    return Shape(label, outline, "polygon", **more)
 
 
 def _turn(points: np.ndarray, degrees: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sightline.annotations.findings import Code
+from sightline.annotations.labelme import plain_path
 from sightline.errors import SightlineError
 from sightline.formats.reading import Unusable
 from sightline.images.limits import IMAGE_SUFFIXES
@@ -23,22 +24,8 @@ SPLIT_FOLDERS: Final = frozenset({"train", "val", "valid", "validation", "test"}
 PAINTED: Final = frozenset({"SegmentationClass", "SegmentationObject"})  # Pascal VOC's folders of such pictures
 FOREIGN_SUFFIXES: Final = frozenset(
     {
-        *(
-            ".heic",
-            ".heif",
-            ".avif",
-            ".jxl",
-            ".jp2",
-            ".j2k",
-            ".jfif",
-            ".jpe",
-            ".ppm",
-            ".pgm",
-            ".pnm",
-            ".tga",
-            ".psd",
-            ".svg",
-        ),
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif"),
+        *(".jpe", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svg"),
         *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr", ".dcm"),
     }
 )
@@ -52,6 +39,7 @@ _SYSTEMS: Final = frozenset(
     }
 )  # folders that programs and systems keep for themselves, in small letters
 _TRASH: Final = ".trash"  # with the user's number behind it on removable media
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -226,22 +214,13 @@ def safe_name(name: str) -> str:
     Raises:
         Unusable: it leads out of the folder.
     """
-    plain = name.replace("\\", "/")
-    parts: list[str] = []
-    for part in plain.split("/"):
-        if part == ".." and not parts:
-            break
-        if part == "..":
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    else:
-        if parts and not plain.startswith("/") and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", plain):
-            return composed("/".join(parts))
-    raise Unusable(
-        Code.IMAGE_OUTSIDE,
-        f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name.",
-    )
+    plain = None if _ADDRESS.match(name) else plain_path(name)
+    if plain is None:
+        raise Unusable(
+            Code.IMAGE_OUTSIDE,
+            f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name.",
+        )
+    return composed(plain)
 
 
 def composed(text: str) -> str:

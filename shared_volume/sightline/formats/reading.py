@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,6 +12,7 @@ import numpy as np
 
 from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.labelme import Shape
+from sightline.annotations.regions import parse_runs
 from sightline.images.limits import MAX_PIXELS
 
 LARGEST_COORDINATE: Final = 1e9  # pixels; labelme's reader takes no more
@@ -153,17 +154,17 @@ def mask_pixels(mask: str) -> np.ndarray:
         return np.asarray(image) != 0
 
 
-def alternate(counts: Sequence[int], size: int) -> np.ndarray:
-    """(size,) bool of run lengths: so many off, so many on, so many off, …
+def alternate(counts: Any, size: int) -> np.ndarray:
+    """(size,) bool of run lengths as `parse_runs` takes them: so many off, so many on, so many off, …
 
     Raises:
-        Unusable: the runs do not add up to `size`.
+        Unusable: they are not run lengths, or do not add up to `size`.
     """
-    if any(count < 0 for count in counts) or sum(counts) != size:
-        raise Unusable(
-            Code.BAD_MASK, f"the run lengths add up to {sum(counts)} pixels, not to {size}. Export the mask again."
-        )
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    try:
+        runs = parse_runs(counts, size)
+    except ValueError as error:
+        raise Unusable(Code.BAD_MASK, f"the run lengths cannot be used: {error}. Export the mask again.") from None
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
 
 
 def split_attributes(attributes: Iterable[tuple[str, Any]]) -> tuple[dict[str, bool], str]:
