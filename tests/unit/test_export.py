@@ -14,9 +14,8 @@ from pycocotools.coco import COCO
 from sightline.annotations.regions import polygon_area
 from sightline.formats.coco import write_coco_folder
 from sightline.formats.convert import as_labelme
-from sightline.formats.outlines import is_box, join_outlines, mask_outlines
 from sightline.formats.voc import write_voc_folder
-from sightline.formats.writing import FlatNames, Losses, Part, copy_upright
+from sightline.formats.writing import FlatNames, Losses, Part, copy_upright, is_box, join_outlines, mask_outlines
 from sightline.formats.yolo import write_yolo_folder
 from sightline.images.files import read_header, read_image
 from tests.make_labelme import HEIGHT, WIDTH, files_in, make_image

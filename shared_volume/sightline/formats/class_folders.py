@@ -3,12 +3,10 @@
 import os
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
-from pathlib import Path
 
 from sightline.annotations.findings import Code
 from sightline.formats.folder import SPLIT_FOLDERS, Listing
-from sightline.formats.reading import Ledger, Picture
-from sightline.images.files import ImageError, read_header
+from sightline.formats.reading import Ledger, Picture, known_header
 
 SPLITS = SPLIT_FOLDERS | {"training", "testing", "dev", "eval", "evaluation", "holdout"}
 Folders = tuple[str, ...]
@@ -24,7 +22,9 @@ def read_class_folders(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for image, name in find_classes(listing.pictures).items():
         if name:
-            pictures.append(Picture(image, image, *_size(listing.root / image), (), {name: True}))
+            header = known_header(listing.root / image)
+            width, height = (header.width, header.height) if header else (None, None)
+            pictures.append(Picture(image, image, width, height, (), {name: True}))
         else:
             ledger.add(Code.NO_CLASS, image, None, "it lies in no class's folder. Put it into one.")
     return pictures
@@ -97,12 +97,3 @@ def _repeat(inner: Mapping[str, set[str]]) -> bool:
 
 def _is_split(folder: str) -> bool:
     return folder.lower() in SPLITS
-
-
-def _size(path: Path) -> tuple[int | None, int | None]:
-    """Width and height, upright; unknown of what cannot be read, which is told later."""
-    try:
-        header = read_header(path)
-    except ImageError:
-        return None, None
-    return header.width, header.height

@@ -4,7 +4,6 @@ Written as `annotations/instances_<part>.json` and `images/<part>/`.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from sightline.formats.reading import (
     Picture,
     Unusable,
     alternate,
+    known_header,
     mask_shape,
     split_attributes,
     to_number,
@@ -29,7 +29,6 @@ from sightline.formats.reading import (
     to_whole,
 )
 from sightline.formats.writing import Losses, Part, copy_upright
-from sightline.images.files import ImageError, image_size
 from sightline.images.limits import MAX_PIXELS
 
 _LISTS: Final = ("images", "annotations", "categories")
@@ -186,9 +185,8 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
                 raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {_shown(key)}; the first is used.")
             path = listing.find_image(name, file, folders)
             width, height = to_size(image.get("width"), image.get("height"))
-            if width is None:
-                with suppress(ImageError):  # publishing's normal way says what is wrong with it
-                    width, height = image_size(listing.root / path)
+            if width is None and (header := known_header(listing.root / path)):
+                width, height = header.width, header.height
             found[key] = Picture(path, safe_name(name), width, height, ())
     return found
 

@@ -17,13 +17,13 @@ from sightline.formats.reading import (
     Unusable,
     alternate,
     mask_shape,
+    parse_xml,
     split_attributes,
     to_number,
     to_points,
     to_size,
     to_whole,
 )
-from sightline.formats.xml import parse_xml
 from sightline.images.limits import MAX_PIXELS
 
 
@@ -32,9 +32,7 @@ def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
-            root = parse_xml(listing, file)
-            if root.tag != "annotations":
-                raise Unusable(Code.NOT_IMPORTED, f"XML, but not CVAT's (<{root.tag[:40]}>): not read.")
+            root = parse_xml(listing.read(file), "annotations", "CVAT")
             if root.find("track") is not None:
                 ledger.add(
                     Code.NOT_IMPORTED, file, None, "tracks of a video: export it as 'CVAT for images 1.1' instead."

@@ -10,8 +10,7 @@ from typing import Final
 from sightline.errors import SightlineError
 from sightline.formats.class_folders import are_clear, find_classes, may_be_unknown_splits
 from sightline.formats.folder import Listing, parent_of
-from sightline.formats.reading import Unusable
-from sightline.formats.xml import root_tag
+from sightline.formats.reading import Unusable, root_tag
 from sightline.formats.yolo import find_names, label_file
 
 LABELME: Final = "labelme"
@@ -98,7 +97,7 @@ def _xml_forms(listing: Listing) -> Iterable[tuple[str, str]]:
     seen: Counter[str] = Counter()
     for file in listing.with_suffix(".xml"):
         seen[parent_of(file)] += 1
-        form = _FORMS_BY_TAG.get(root_tag(listing, file)) if seen[parent_of(file)] <= _LOOKED_AT else None
+        form = _FORMS_BY_TAG.get(root_tag(listing.root / file)) if seen[parent_of(file)] <= _LOOKED_AT else None
         if form:
             yield form, file
 

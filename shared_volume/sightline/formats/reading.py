@@ -6,13 +6,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring, iterparse
 
 from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.labelme import Shape
 from sightline.annotations.regions import parse_runs
+from sightline.images.files import ImageError, ImageHeader, read_header
 from sightline.images.limits import MAX_PIXELS
 
 LARGEST_COORDINATE: Final = 1e9  # pixels; labelme's reader takes no more
@@ -165,6 +170,52 @@ def alternate(counts: Any, size: int) -> np.ndarray:
     except ValueError as error:
         raise Unusable(Code.BAD_MASK, f"the run lengths cannot be used: {error}. Export the mask again.") from None
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+
+
+def parse_xml(data: bytes, tag: str, tool: str) -> Element:
+    """The root element of a tool's XML: no document types, no entities, nothing fetched.
+
+    Args:
+        data: the file's content.
+        tag: what the root element must be called.
+        tool: whose XML that is, for the message.
+
+    Raises:
+        Unusable: not XML, cut off, another tool's, or with a document type or entities, which annotations never need.
+    """
+    try:
+        root = fromstring(data, forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise Unusable(
+            Code.UNREADABLE_SOURCE,
+            f"the XML declares a document type or entities ({type(error).__name__}). Remove them.",
+        ) from None
+    except (ParseError, ValueError, LookupError, RecursionError) as error:
+        raise Unusable(
+            Code.UNREADABLE_SOURCE, f"not XML, or cut off ({error}). Export it again, or remove it."
+        ) from None
+    if root.tag != tag:
+        raise Unusable(Code.NOT_IMPORTED, f"XML, but not {tool}'s (<{root.tag[:40]}>): not read.")
+    return root
+
+
+def root_tag(path: Path) -> str:
+    """The name of an XML file's first element, "" when it is not XML."""
+    try:
+        with path.open("rb") as stream:
+            for _, element in iterparse(io.BytesIO(stream.read(65536)), events=("start",), forbid_dtd=True):
+                return str(element.tag)
+    except (OSError, DefusedXmlException, ParseError, ValueError, LookupError):
+        pass
+    return ""
+
+
+def known_header(path: Path) -> ImageHeader | None:
+    """An image's header; None of what cannot be read, since publishing's normal way says what is wrong with it."""
+    try:
+        return read_header(path)
+    except ImageError:
+        return None
 
 
 def split_attributes(attributes: Iterable[tuple[str, Any]]) -> tuple[dict[str, bool], str]:

@@ -15,10 +15,8 @@ from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.errors import SightlineError
 from sightline.formats.folder import Listing, parent_of
-from sightline.formats.outlines import instance_outlines, is_box, join_outlines
-from sightline.formats.reading import Ledger, Picture, Unusable, to_number, to_whole
-from sightline.formats.writing import FlatNames, Losses, Part, copy_upright
-from sightline.images.files import ImageError, read_header
+from sightline.formats.reading import Ledger, Picture, Unusable, known_header, to_number, to_whole
+from sightline.formats.writing import FlatNames, Losses, Part, copy_upright, instance_outlines, is_box, join_outlines
 from sightline.services.versioning.shards import SPLITS
 
 NAME_LISTS: Final = ("classes.txt", "obj.names")
@@ -133,9 +131,7 @@ def _read_picture(
 ) -> Picture:
     name = "/".join([part for part in image.split("/") if part not in ("images", "train", "val", "valid", "test")])
     shapes: list[Shape] = []
-    try:
-        header = read_header(listing.root / image)
-    except ImageError:  # publishing's normal way says what is wrong with the image
+    if (header := known_header(listing.root / image)) is None:
         return Picture(image, name, None, None, ())
     with ledger.noting(text, None):
         try:
