@@ -89,7 +89,7 @@ def _versions_table(listed: "Sequence[Listed]") -> str:
     """With a column for tasks only where some version is for another than detection."""
     from sightline.references import DETECTION
 
-    head, rows = ["version", "state", "images", "annotations", "parent", "commit", "date (UTC)"], map(_row, listed)
+    head, rows = ["version", "state", "images", "objects", "parent", "commit", "date (UTC)"], map(_row, listed)
     if all(one.task in (None, DETECTION) for one in listed):
         return as_table(head, rows)
     return as_table(
@@ -119,8 +119,8 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
     lines = [f"{difference.before} -> {difference.after}", ""]
     shown = {name: f"{count} {name.partition('_')[2]}" for name, count in counts.items()}
     shown["images_moved"] = f"{counts['images_moved']} in another split"
-    for what in ("images", "annotations"):
-        lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(what))}")
+    for what, key in (("images", "images"), ("objects", "annotations")):
+        lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(key))}")
     lines += ["", _class_table(difference)]
     lines += _names("images added", difference.images_added, most, str)
     lines += _names("images removed", difference.images_removed, most, str)
@@ -132,11 +132,9 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
         most,
         lambda one: f"{one.image}: {one.before} -> {one.after}",
     )
-    lines += _names("annotations added", difference.annotations_added, most, lambda one: f"{one.image}: {one.label}")
-    lines += _names(
-        "annotations removed", difference.annotations_removed, most, lambda one: f"{one.image}: {one.label}"
-    )
-    lines += _names("annotations changed", difference.annotations_changed, most, _changed)
+    lines += _names("objects added", difference.annotations_added, most, lambda one: f"{one.image}: {one.label}")
+    lines += _names("objects removed", difference.annotations_removed, most, lambda one: f"{one.image}: {one.label}")
+    lines += _names("objects changed", difference.annotations_changed, most, _changed)
     return lines
 
 
@@ -167,7 +165,7 @@ def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list
         lines.append("no versions yet: nothing to verify")
     if found.unneeded_objects:
         lines.append(
-            f"on the remote for no version: {found.unneeded_objects} objects, {decimal(found.unneeded_bytes)} (left alone: "
+            f"on the remote for no version: {found.unneeded_objects} files, {decimal(found.unneeded_bytes)} (left alone: "
             "somebody may be uploading them, or gave up)"
         )
     if abandoned:
@@ -186,7 +184,7 @@ def _version_lines(version: "Checked") -> list[str]:
     if not version.problems:
         if version.objects is None:
             return [f"{version.tag}  {version.state}: somebody is publishing it, left alone"]
-        return [f"{version.tag}  ok: {version.images} images, {version.objects} objects"]
+        return [f"{version.tag}  ok: {version.images} images, {version.objects} files"]
     lines = [f"{version.tag}  {version.state}, but:"]
     for problem in version.problems:
         lines += [f"  {problem.trouble}: {problem.message}", f"    {problem.remedy}"]

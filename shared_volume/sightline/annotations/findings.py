@@ -149,7 +149,6 @@ class Finding:
         file: the JSON (or, without one, the image), relative to the annotation folder.
         shape_index: which of its shapes, from 0; None for the whole file.
         message: what is wrong and what to do, for a reader.
-        outcome: what became of it.
     """
 
     code: Code
@@ -165,12 +164,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What becomes of each code: what was chosen, else the default.
-
-    Attributes:
-        chosen: by the recipe or on the command line.
-        defaults: of every code.
-    """
+    """What becomes of each code: what the recipe or the command line chose, else the default."""
 
     chosen: Mapping[Code, Outcome] = field(default_factory=dict)
     defaults: Mapping[Code, Outcome] = field(default_factory=lambda: DEFAULTS)
@@ -241,11 +235,7 @@ def _outcome(code: str, text: str) -> Outcome:
 
 
 def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> None:
-    """Let nothing pass that the policy makes fail.
-
-    Args:
-        findings: all there are.
-        advice: what to do about those that fail.
+    """Let nothing pass that the policy makes fail; `advice` says what to do about it.
 
     Raises:
         FindingsError: lists the first ten such findings and counts the others.

@@ -1,17 +1,19 @@
-"""An annotation folder, read and checked file by file."""
+"""An annotation folder, read and checked file by file, and stage 3: parts on an image joined to instances."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from sightline.annotations.check import AnnotatedBy, Checked, check_document
+from sightline.annotations.check import WHOLE_IMAGE, AnnotatedBy, Checked, Part, check_document
 from sightline.annotations.findings import Finding, Policy
-from sightline.annotations.instances import DatasetImage
-from sightline.annotations.join import join_parts
+from sightline.annotations.instances import DatasetImage, Instance
 from sightline.annotations.labels import find_rare_labels
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
+from sightline.annotations.regions import encode_region, merge_regions
+
+CROWD_FLAG: Final = "iscrowd"  # of a labelme shape: a region with objects that nobody told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,6 @@ class CheckedFile:
         file: the JSON, or an image without one.
         annotated: as read; None when it cannot be.
         checked: the image with its usable shapes; None when it must stay out.
-        findings: about this file.
     """
 
     file: str
@@ -52,10 +53,6 @@ def read_usable(
 ) -> tuple[list[DatasetImage], list[Finding]]:
     """The usable images, sorted by name, and everything found up to the join of their groups, by file and shape.
 
-    Args:
-        annotation_dir: labelme JSON and images.
-        recipe: one that chooses no labels.
-
     Raises:
         SightlineError: no such folder, or no JSON in it.
     """
@@ -67,6 +64,24 @@ def read_usable(
             images.append(join_parts(one.checked, one.file))
     usable, rare = find_rare_labels(sorted(images, key=lambda image: image.name), recipe)
     return usable, sorted([*findings, *rare], key=position)
+
+
+def join_parts(checked: Checked, file: str) -> DatasetImage:
+    """The image with its parts joined: those of one label and group are one instance."""
+    groups: dict[tuple[str, int] | int, list[Part]] = {}
+    for position, part in enumerate(checked.parts):
+        key = position if part.group_id is None else (part.label, part.group_id)
+        groups.setdefault(key, []).append(part)
+    instances = tuple(_join(parts, checked) for parts in groups.values())
+    return DatasetImage(checked.image, checked.image, file, checked.width, checked.height, instances)
+
+
+def _join(parts: list[Part], checked: Checked) -> Instance:
+    region = merge_regions([part.region for part in parts], checked.width, checked.height)
+    crowd = any(part.flags.get(CROWD_FLAG) is True for part in parts)
+    if crowd:  # COCO's crowds are run-length encoded
+        region = encode_region(region, checked.width, checked.height)
+    return Instance(parts[0].label, region, crowd, None if parts[0].index == WHOLE_IMAGE else parts[0].index)
 
 
 class Found(Protocol):

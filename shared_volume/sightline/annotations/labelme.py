@@ -33,11 +33,7 @@ class LabelmeError(SightlineError):
 
 
 class ImagePathError(LabelmeError):
-    """imagePath leads out of the document's folder.
-
-    Attributes:
-        name: the file name at its end; empty when it has none.
-    """
+    """imagePath leads out of the document's folder; `name` is the file name at its end, empty when it has none."""
 
     def __init__(self, message: str, name: str):
         super().__init__(message)
@@ -46,12 +42,7 @@ class ImagePathError(LabelmeError):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Why a shape cannot be understood.
-
-    Attributes:
-        reason: for a reader.
-        finite: whether its coordinates are at least numbers of a plausible size.
-    """
+    """Why a shape cannot be understood, and whether its coordinates are at least numbers of a plausible size."""
 
     reason: str
     finite: bool = True
@@ -68,7 +59,6 @@ class Shape:
         group_id: shapes of one label and group are parts of one object.
         mask: of a mask: base64 of the PNG that fills the box between the two points.
         flags: the annotator's ticks.
-        description: the annotator's text.
         damage: of a shape that cannot be understood; it then has no points.
     """
 
@@ -91,7 +81,6 @@ class Document:
         image_height: in pixels of the upright image, None when not written down.
         image_width: likewise.
         shapes: in the order drawn; a damaged one keeps its place.
-        flags: the annotator's ticks for the whole image.
         embedded: whether the document holds the image itself as well.
     """
 
@@ -106,9 +95,7 @@ class Document:
 def read_document(path: Path, image_path: str | None = None) -> Document:
     """Read one labelme JSON. A shape that cannot be understood is handed over as such; an embedded image is skipped.
 
-    Args:
-        path: the JSON file.
-        image_path: takes the place of the file's own imagePath.
+    `image_path` takes the place of the file's own imagePath.
 
     Raises:
         LabelmeError: missing, no plain file, far too large, not JSON, cut off, or not labelme's.
@@ -295,12 +282,8 @@ def _shape(drawn: Any) -> Shape:
         mask = drawn.get("mask")
         shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
         description = drawn.get("description")
-        if not (
-            isinstance(label, str)
-            and isinstance(shape_type, str)
-            and (group_id is None or (isinstance(group_id, int) and abs(group_id) <= _LARGEST_GROUP))
-            and (mask is None or isinstance(mask, str))
-        ):
+        texts = isinstance(label, str) and isinstance(shape_type, str) and isinstance(mask, str | None)
+        if not texts or not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= _LARGEST_GROUP)):
             raise TypeError("label, shape_type and mask must be text, group_id a whole number")
         if len(label) > _LONGEST_LABEL or len(shape_type) > _LONGEST_LABEL:
             raise TypeError(f"label and shape_type must not be longer than {_LONGEST_LABEL} characters")
@@ -324,13 +307,7 @@ class _NotFiniteError(ValueError):
 
 
 def _points(points: Any) -> np.ndarray:
-    """(N, 2) float64.
-
-    Raises:
-        TypeError: not a list.
-        ValueError: not pairs of numbers.
-        _NotFiniteError: a number that is no plausible coordinate.
-    """
+    """(N, 2) float64."""
     if not isinstance(points, list):
         raise TypeError("points must be a list")
     if not points:

@@ -45,8 +45,6 @@ class Annotated:
     Attributes:
         file: the JSON, relative to the annotation folder, with forward slashes.
         image: the image file, likewise.
-        document: what the JSON says.
-        header: what the image's header says.
         findings: what was wrong with the two, and is corrected by reading them as here.
         has_json: False for an image kept as a background, whose empty JSON is yet to be written.
         has_image: False when the image is in the JSON only, and is yet to be written out.
@@ -78,12 +76,8 @@ class Files:
     unusable: dict[str, str] = field(default_factory=dict)
 
 
-def find_files(folder: Path) -> Files:
-    """The JSON and image files in a folder and those below; links to folders are not followed.
-
-    Raises:
-        SightlineError: no such folder, or no JSON in it.
-    """
+def _find_files(folder: Path) -> Files:
+    """What lies in a folder and those below; links to folders are not followed."""
     if not folder.is_dir():
         raise SightlineError(
             f"{folder}: there is no such folder. Name the folder that holds labelme's JSON and images."
@@ -145,7 +139,7 @@ def read_annotations(
     Raises:
         SightlineError: no such folder, or no JSON in it.
     """
-    files = find_files(folder)
+    files = _find_files(folder)
     reader = _Reader(folder, files, max_pixels, policy or Policy(), write_embedded)
     taken: dict[str, str] = {}
     for file in files.documents:
@@ -208,11 +202,7 @@ class _Reader:
             self._require_within(name, self.folder)
 
     def _require_within(self, name: str, folder: Path) -> None:
-        try:
-            within = (self.folder / name).resolve().is_relative_to(folder.resolve())
-        except (OSError, RuntimeError):  # a circle of links
-            within = False
-        if not within:
+        if not lies_within(self.folder / name, folder):
             message = f"{_show(name)} is a link that leads out of the JSON's folder. Put the file itself there."
             self.notes.leave_out(Code.IMAGE_OUTSIDE, message)
 
@@ -222,10 +212,9 @@ class _Reader:
         try:
             return read_document(path)
         except ImagePathError as error:
-            beside = self._beside(error.name)
-            if beside not in self._images:
-                self.notes.leave_out(Code.IMAGE_OUTSIDE, _without_path(error, path))
-            self.notes.mend(Code.IMAGE_OUTSIDE, _without_path(error, path))
+            beside = self._beside(error.name) in self._images
+            note = self.notes.mend if beside else self.notes.leave_out
+            note(Code.IMAGE_OUTSIDE, _without_path(error, path))
             return read_document(path, error.name)
         except SightlineError as error:
             self.notes.leave_out(Code.UNREADABLE_JSON, _without_path(error, path))
@@ -300,6 +289,14 @@ class _Reader:
             return
         code, swapped = (Code.SWAPPED_SIZE, " swapped,") if written == true[::-1] else (Code.WRONG_SIZE, "")
         self.notes.mend(code, f"the JSON gives the image size{swapped} {written[0]} x {written[1]}; {size}.")
+
+
+def lies_within(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder or below once its links are followed."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return False
 
 
 def _is_plain(text: str) -> bool:

@@ -1,13 +1,18 @@
-"""A version's objects against one listing of the remote: all there, of the right size, and of the right content."""
+"""A version's objects against one listing of the remote: all there, of the right size, and of the right content.
+
+Likewise its unpacked copy on this volume.
+"""
 
 import contextlib
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
@@ -16,9 +21,13 @@ from sightline.processes.folders import private_folder
 from sightline.services.database.versions import ImageRow
 from sightline.services.storage.base import PARALLEL, StoredObject
 from sightline.services.storage.folder import BLOCK
+from sightline.services.versioning.datasets import unpacked_folder
 from sightline.services.versioning.object_transfers import LISTING_ENDING, object_name
 from sightline.services.versioning.objects import Objects
 from sightline.services.versioning.shards import IMAGES, SHARD_PATTERN
+from sightline.versions import Tag
+
+_Hash = Callable[[], "hashlib._Hash"]
 
 IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
 LISTING_NAME: Final = "its list of files"
@@ -26,13 +35,7 @@ LISTING_NAME: Final = "its list of files"
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What an object's content is.
-
-    Attributes:
-        md5: of the whole, in hex.
-        sha256: likewise.
-        members: of a shard: image name -> sha256.
-    """
+    """What an object's content is: hex digests of the whole, and of a shard's members, image name -> sha256."""
 
     md5: str
     sha256: str
@@ -41,13 +44,7 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One DVC remote as one listing showed it.
-
-    Attributes:
-        objects: the remote.
-        there: digest -> what lies there.
-        read: what was read back so far, by digest.
-    """
+    """One DVC remote as one listing showed it: what lies there, and what was read back so far, by digest."""
 
     objects: Objects
     there: Mapping[str, StoredObject]
@@ -59,13 +56,11 @@ class Folder:
     """A version's folder as it should be.
 
     Attributes:
-        digest: of its listing.
         listing: path inside the version -> digest.
         sizes: path inside the version -> bytes, where that is known.
         total: bytes of all files together, or None when that is not known.
     """
 
-    digest: str
     listing: Mapping[str, str]
     sizes: Mapping[str, int]
     total: int | None
@@ -105,10 +100,10 @@ def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
     bad = missing.keys() | cut.keys() | damaged.keys()
     rest = {name: digest for name, digest in folder.listing.items() if name not in bad}
     if full:
-        read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
-    elif not bad and folder.total not in (None, _total(remote, folder)):
+        _read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
+    elif not bad and folder.total not in (None, sum(remote.there[digest].size for digest in folder.listing.values())):
         rest = {name: digest for name, digest in rest.items() if _is_suspect(remote, folder, name)}
-        read_back(remote, rest.values())
+        _read_back(remote, rest.values())
     for name, digest in rest.items():
         if digest in remote.read and remote.read[digest].md5 != digest:
             damaged[name] = digest
@@ -116,10 +111,10 @@ def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
     return [problem for trouble, files in found for problem in _problems(remote, trouble, files)]
 
 
-def check_images(remote: Remote, folder: Folder, images: Iterable[ImageRow]) -> list[Problem]:
+def check_images(remote: Remote, listing: Mapping[str, str], images: Iterable[ImageRow]) -> list[Problem]:
     """Whether the images' content, as far as it was read back, is what their rows say."""
     content: dict[str, str] = {}
-    for name, digest in folder.listing.items():
+    for name, digest in listing.items():
         if digest in remote.read and remote.read[digest].md5 == digest:
             content[name] = remote.read[digest].sha256
             content.update(remote.read[digest].members)
@@ -131,7 +126,42 @@ def check_images(remote: Remote, folder: Folder, images: Iterable[ImageRow]) -> 
     return [Problem(Trouble.IMAGES_DIFFER, message, remedy, False, tuple(names))]
 
 
-def read_back(remote: Remote, digests: Iterable[str], shards: frozenset[str] = frozenset()) -> None:
+def check_copy(
+    volume: Path, tag: Tag, digest: str, listing: Mapping[str, str], images: Iterable[ImageRow]
+) -> list[Problem]:
+    """Whether every file of a dataset version's unpacked copy has the version's content; nothing where there is none.
+
+    `digest` is that of the version's listing, which gives the md5 by the path inside the version.
+    """
+    folder = unpacked_folder(volume, tag.category, tag.version, digest)
+    if tag.kind != "dataset" or not folder.is_dir():
+        return []
+    md5 = partial(hashlib.md5, usedforsecurity=False)
+    wanted: dict[str, tuple[_Hash, str]] = {
+        name: (md5, known)
+        for name, known in listing.items()
+        if name.endswith(".json") and "/" not in name and not fnmatch(name, SHARD_PATTERN)
+    }
+    wanted |= {f"{IMAGES}/{image.name}": (hashlib.sha256, image.sha256) for image in images}
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        found = pool.map(lambda name: _digest_of(folder / name, wanted[name][0]), wanted)
+        names = sorted(name for name, content in zip(wanted, found, strict=True) if content != wanted[name][1])
+    if not names:
+        return []
+    message = f"{counted(len(names), 'file')} of its unpacked copy ({folder}) is not as published: {some_names(names)}"
+    remedy = "--repair unpacks it anew, as the next run that uses it does; what stands there is kept beside it"
+    return [Problem(Trouble.COPY_DIFFERS, message, remedy, True, tuple(names))]
+
+
+def _digest_of(path: Path, method: _Hash) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, method).hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _read_back(remote: Remote, digests: Iterable[str], shards: frozenset[str] = frozenset()) -> None:
     """Read objects from the remote that were not read yet, and note what they contain."""
     wanted = sorted(set(digests) - remote.read.keys())
     objects = remote.objects
@@ -170,10 +200,6 @@ def _look_at(file: BinaryIO, is_shard: bool) -> ReadBack:
 def _content_as_listed(digest: str, stored: StoredObject) -> bool:
     """Whether the md5 that the remote's listing tells, if it does, is the object's own."""
     return stored.md5 is None or stored.md5 == digest.removesuffix(LISTING_ENDING)
-
-
-def _total(remote: Remote, folder: Folder) -> int:
-    return sum(remote.there[digest].size for digest in folder.listing.values())
 
 
 def _is_suspect(remote: Remote, folder: Folder, name: str) -> bool:

@@ -43,9 +43,6 @@ class Exported:
     """What an export wrote.
 
     Attributes:
-        form: coco, yolo or voc.
-        folder: where it lies.
-        images: how many.
         annotations: of the version; the notes say which of them the format could not take.
         notes: what was changed or left out to fit, a sentence each, with counts.
     """
@@ -57,18 +54,14 @@ class Exported:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        counts = f"{self.images:,} images, {self.annotations:,} annotations"
+        counts = f"{self.images:,} images, {self.annotations:,} objects"
         return "\n  ".join([counts, *self.notes])
 
 
 def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exported:
     """Write a published version in another format: a dataset version in its splits, an annotation version in one set.
 
-    Args:
-        settings: the installation.
-        tag: like desk_train_v0.1.0 or desk_ann_v0.1.0.
-        form: coco, yolo or voc.
-        target: a new or empty folder; it holds all of the export, or after an error nothing.
+    `target` is a new or empty folder; it holds all of the export, or after an error nothing.
 
     Raises:
         SightlineError: no such version or format, the folder is in use, or a service failed.
@@ -96,7 +89,7 @@ def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exp
         raise SightlineError(
             f"{target}: the export cannot be written ({error.strerror or error}). Make room there, or name another folder."
         ) from None
-    log.info("exported %s as %s to %s: %d images, %d annotations", tag, form, target, images, annotations)
+    log.info("exported %s as %s to %s: %d images, %d objects", tag, form, target, images, annotations)
     return Exported(form, target, images, annotations, losses.notes())
 
 

@@ -34,10 +34,8 @@ class Tagged:
     """A version's tag.
 
     Attributes:
-        tag: what it names.
         commit: where it points.
         target: the object that the reference itself holds: the commit, or an annotated tag.
-        date: when it was made.
         pointer: at that commit, or None when there is none.
     """
 

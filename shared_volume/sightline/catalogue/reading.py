@@ -37,10 +37,7 @@ def annotation_files(listing: Mapping[str, str], kind: str) -> dict[str, str]:
 def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Instances:
     """The annotations in some of a version's files, by image.
 
-    Args:
-        objects: the remote that holds them.
-        files: name -> digest.
-        kind: annotation (labelme JSON) or dataset (COCO).
+    `files` are digests by name: labelme JSON of the kind annotation, COCO of the kind dataset.
 
     Raises:
         UnreadableVersionError: a file is not what it should be.

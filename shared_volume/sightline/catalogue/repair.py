@@ -25,8 +25,6 @@ class Deed:
     """What was done about one problem.
 
     Attributes:
-        tag: the version's.
-        trouble: the problem's kind.
         message: what was done, or why it could not be.
         done: whether it could.
     """
@@ -40,9 +38,7 @@ class Deed:
 def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]:
     """Mend what a verification found and what can be mended; nothing is deleted but dead claims. Verify again afterwards.
 
-    Args:
-        settings: the installation.
-        found: what `verify_versions` returned a moment ago.
+    `found` is what `verify_versions` returned a moment ago.
 
     Raises:
         SightlineError: one of the three places is out of reach.

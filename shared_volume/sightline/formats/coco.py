@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from sightline.annotations.findings import Code
-from sightline.annotations.join import CROWD_FLAG
+from sightline.annotations.folder import CROWD_FLAG
 from sightline.annotations.labelme import Shape, load_json
 from sightline.annotations.regions import rectangle_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under
@@ -22,6 +22,7 @@ from sightline.formats.reading import (
     alternate,
     known_header,
     mask_shape,
+    shown,
     split_attributes,
     to_number,
     to_points,
@@ -32,6 +33,7 @@ from sightline.formats.writing import Losses, Part, copy_upright
 from sightline.images.limits import MAX_PIXELS
 
 _LISTS: Final = ("images", "annotations", "categories")
+_PLAIN: Final = (int, str, float)
 
 
 def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -39,22 +41,12 @@ def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures: list[Picture] = []
     for file in listing.with_suffix(".json"):
         with ledger.noting(file, None):
-            content = _parse(listing.read(file))
-            if content is None:
-                raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
-            pictures += convert_coco(content, listing, file, ledger)
+            pictures += convert_coco(_parse(listing.read(file)), listing, file, ledger)
     return pictures
 
 
 def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger: Ledger) -> list[Picture]:
-    """The pictures of one COCO document, each with labelme shapes.
-
-    Args:
-        content: with the lists images, annotations and categories.
-        listing: the folder, to look images up in.
-        file: the document's name there.
-        ledger: takes what cannot be used.
-    """
+    """The pictures of one COCO document (with the lists images, annotations and categories), each with labelme shapes."""
     labels = _labels(content["categories"])
     images = _images(content["images"], listing, file, ledger)
     shapes: dict[Any, list[Shape]] = {key: [] for key in images}
@@ -63,11 +55,11 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
         with ledger.noting(file, index, _name_of(annotation)):
             key = _key(annotation, "image_id")
             if key not in images:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {_shown(annotation['image_id'])} is no image's id.")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {shown(annotation['image_id'])} is no image's id.")
             if (picture := images[key]) is None:
                 continue  # the image has a finding of its own
             if (category := _key(annotation, "category_id")) not in labels:
-                category = _shown(annotation["category_id"])
+                category = shown(annotation["category_id"])
                 raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {category} is no category's id.")
             drawn = convert_annotation(annotation, labels[category], groups[key] + 1, picture.width, picture.height)
             groups[key] += len(drawn) > 1
@@ -89,12 +81,7 @@ def convert_annotation(
     Several polygons become as many shapes of one group; run lengths a mask; a box alone, and four vertices that make no
     more than their box, a rectangle; a crowd gets the flag `iscrowd`.
 
-    Args:
-        annotation: with segmentation, or else bbox.
-        label: its category's name.
-        group_id: for shapes that are parts of one object.
-        width: of the image in pixels, as the document writes it down; None: not known.
-        height: likewise.
+    `group_id` is for shapes that are parts of one object; `width` and `height` are the image's in pixels, None: not known.
 
     Raises:
         Unusable: coordinates or run lengths that make no sense.
@@ -106,7 +93,7 @@ def convert_annotation(
     more: dict[str, Any] = {"flags": flags, "description": description}
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        pixels = decode_rle(segmentation, width, height)
+        pixels = _decode_rle(segmentation, width, height)
         return [mask_shape(pixels, 0, 0, label, **more)]
     parts = _parts(segmentation)
     if not parts:
@@ -118,17 +105,8 @@ def convert_annotation(
     return [Shape(label, outline, "polygon", group_id=group, **more) for outline in outlines]
 
 
-def decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int | None) -> np.ndarray:
-    """(height, width) bool of COCO's run lengths, plain or compressed.
-
-    Args:
-        segmentation: counts and size.
-        width: of the image in pixels; None when it is not known, which no run lengths fit.
-        height: likewise.
-
-    Raises:
-        Unusable: not of the image's size, or not run lengths.
-    """
+def _decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int | None) -> np.ndarray:
+    """(height, width) bool of COCO's run lengths, plain or compressed; none fit an image of unknown size."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(size, list) or len(size) != 2:
         raise Unusable(Code.BAD_MASK, "the run lengths' size is not [height, width]. Export the mask again.")
@@ -144,27 +122,24 @@ def decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int |
     return alternate(counts, rows * columns).reshape(columns, rows).T
 
 
-def _parse(data: bytes) -> dict[str, Any] | None:
-    """The document, or None when it is not COCO's."""
+def _parse(data: bytes) -> dict[str, Any]:
     try:
         content, _ = load_json(data)
     except ValueError as error:
-        raise Unusable(
-            Code.UNREADABLE_SOURCE, f"not JSON, or cut off ({error}). Export it again, or remove it."
-        ) from None
-    lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in _LISTS)
-    return content if lists else None
+        message = f"not JSON, or cut off ({error}). Export it again, or remove it."
+        raise Unusable(Code.UNREADABLE_SOURCE, message) from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
+        raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
+    return content
 
 
 def _labels(categories: list[Any]) -> dict[Any, str]:
     """Name by id; a category without either cannot be referred to."""
-    labels = {}
-    for category in categories:
-        if isinstance(category, dict) and isinstance(category.get("id"), int | str | float):
-            name = category.get("name")
-            if isinstance(name, str | int | float):
-                labels[category["id"]] = str(name)
-    return labels
+    return {
+        category["id"]: str(category["name"])
+        for category in categories
+        if isinstance(category, dict) and all(isinstance(category.get(key), _PLAIN) for key in ("id", "name"))
+    }
 
 
 def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> dict[Any, Picture | None]:
@@ -174,15 +149,15 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
     found: dict[Any, Picture | None] = {}
     for image in images:
         key = image.get("id") if isinstance(image, dict) else None
-        known = isinstance(key, int | str | float)
+        known = isinstance(key, _PLAIN)
         if known:
             found.setdefault(key, None)
         with ledger.noting(file, None):
             name = image.get("file_name") if isinstance(image, dict) else None
             if not known or not isinstance(name, str):
-                raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({_shown(key)}).")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({shown(key)}).")
             if found[key] is not None:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {_shown(key)}; the first is used.")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {shown(key)}; the first is used.")
             path = listing.find_image(name, file, folders)
             width, height = to_size(image.get("width"), image.get("height"))
             if width is None and (header := known_header(listing.root / path)):
@@ -193,7 +168,7 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
 
 def _key(annotation: Any, key: str) -> Any:
     value = annotation.get(key) if isinstance(annotation, dict) else None
-    if not isinstance(value, int | str | float):
+    if not isinstance(value, _PLAIN):
         raise Unusable(Code.BROKEN_ANNOTATION, f"the annotation has no {key}. Export it again.")
     return value
 
@@ -226,12 +201,7 @@ def _as_box(outline: np.ndarray) -> np.ndarray | None:
 
 
 def _name_of(annotation: Any) -> str:
-    return f"annotation {_shown(annotation.get('id'))}" if isinstance(annotation, dict) else "annotation"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | float | None) else str(value)[:40]
-    return text[:40]
+    return f"annotation {shown(annotation.get('id'))}" if isinstance(annotation, dict) else "annotation"
 
 
 def write_coco_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:

@@ -51,7 +51,6 @@ class Source:
 
     Attributes:
         folder: the given one when it is labelme's already.
-        form: the format that was read.
         findings: what could not be taken over, and why; the caller stops at those whose outcome is `fail`.
     """
 
@@ -67,7 +66,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
 
     Args:
         folder: what the user gave.
-        form: labelme, coco, voc, yolo, cvat or folders; auto tells by the files.
+        form: one of FORMS; auto tells by the files.
         scratch: a new or empty folder for the labelme files; unused when the folder is labelme's.
         policy: what becomes of each finding; the defaults of publishing otherwise.
 

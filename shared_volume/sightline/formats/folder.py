@@ -14,6 +14,7 @@ from typing import Final
 
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import plain_path
+from sightline.annotations.read import lies_within
 from sightline.errors import SightlineError
 from sightline.formats.reading import Unusable
 from sightline.images.limits import IMAGE_SUFFIXES
@@ -48,7 +49,6 @@ class Listing:
     """What lies in a folder, links that lead out of it left aside.
 
     Attributes:
-        root: the folder.
         files: relative to it, with forward slashes, sorted. Hidden ones are not in it.
         images: those that are images by their names, without pictures that only paint what is on another.
         by_name: file name (Unicode's composed form) -> images of that name.
@@ -113,17 +113,14 @@ class Listing:
             found = same.get(composed(under(folder, wanted)))
             if found is not None:
                 return found
-        named = [image for name, image in same.items() if name == wanted or name.endswith(f"/{wanted}")]
-        named = _nearest(named, file)
+        named = _nearest([image for key, image in same.items() if f"/{key}".endswith(f"/{wanted}")], file)
         if not named:
             raise Unusable(
                 Code.MISSING_IMAGE, f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
             )
         if len(named) > 1:
-            raise Unusable(
-                Code.MISSING_IMAGE,
-                f"the image {name!r} could be {' or '.join(named[:3])}. Name it with its folder.",
-            )
+            several = " or ".join(named[:3])
+            raise Unusable(Code.MISSING_IMAGE, f"the image {name!r} could be {several}. Name it with its folder.")
         return named[0]
 
 
@@ -144,14 +141,14 @@ def list_folder(root: Path) -> Listing:
         for name in below:
             if _is_hidden(name) and (count := _count_images(parent / name)):
                 hidden[_shown(parent / name, root)] = count
-        below[:] = [name for name in below if not _is_left_aside(name)]
+        below[:] = [name for name in below if not name.startswith(".") and name.lower() not in _SYSTEMS]
         links += [_shown(parent / name, root) for name in below if (parent / name).is_symlink()]
         for name in names:
             path = parent / name
             file = path.relative_to(root).as_posix()
             if name.startswith("."):
                 continue
-            if _leads_out(path, root) or (path.is_symlink() and not path.exists()):
+            if path.is_symlink() and not (lies_within(path, root) and path.exists()):
                 links += [_shown(path, root)] if suffix_of(file) in IMAGE_SUFFIXES else []
             elif path.is_file() and file.isprintable():
                 files.append(file)
@@ -168,10 +165,6 @@ def list_folder(root: Path) -> Listing:
     return Listing(root, tuple(files), images, by_name, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
 
 
-def _is_left_aside(folder: str) -> bool:
-    return folder.startswith(".") or folder.lower() in _SYSTEMS
-
-
 def _is_hidden(folder: str) -> bool:
     """Whether a folder is left aside that somebody may have made, not a system."""
     return folder.startswith(".") and folder.lower() not in _SYSTEMS and not folder.lower().startswith(_TRASH)
@@ -179,13 +172,6 @@ def _is_hidden(folder: str) -> bool:
 
 def _count_images(folder: Path) -> int:
     return sum(suffix_of(name) in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
-
-
-def _leads_out(path: Path, root: Path) -> bool:
-    try:
-        return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a circle of links
-        return True
 
 
 def _shown(path: Path, root: Path) -> str:

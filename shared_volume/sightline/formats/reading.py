@@ -31,8 +31,7 @@ class Picture:
     Attributes:
         file: the image, relative to the given folder.
         name: what the source calls it, with forward slashes.
-        width: as the source writes it down, in pixels; None where it does not.
-        height: likewise.
+        width: as the source writes it down, in pixels, as `height`; None where it does not.
         shapes: in the source's order.
         flags: of the whole image.
     """
@@ -99,9 +98,9 @@ def to_number(value: Any) -> float:
             raise ValueError
         number = float(value)
     except (ValueError, OverflowError):
-        raise Unusable(Code.BROKEN_ANNOTATION, f"{_short(value)} is not a number. Export it again.") from None
+        raise Unusable(Code.BROKEN_ANNOTATION, f"{shown(value)} is not a number. Export it again.") from None
     if not math.isfinite(number) or abs(number) > LARGEST_COORDINATE:
-        raise Unusable(Code.NON_FINITE, f"the coordinate {_short(value)} is not within ±{LARGEST_COORDINATE:.0e}.")
+        raise Unusable(Code.NON_FINITE, f"the coordinate {shown(value)} is not within ±{LARGEST_COORDINATE:.0e}.")
     return number
 
 
@@ -113,7 +112,7 @@ def to_whole(value: Any) -> int:
     """
     number = to_number(value) if not isinstance(value, int) or isinstance(value, bool) else value
     if abs(number) > LARGEST_WHOLE or number != int(number):
-        raise Unusable(Code.BROKEN_ANNOTATION, f"{_short(value)} is not a plausible whole number. Export it again.")
+        raise Unusable(Code.BROKEN_ANNOTATION, f"{shown(value)} is not a plausible whole number. Export it again.")
     return int(number)
 
 
@@ -127,14 +126,7 @@ def to_size(width: Any, height: Any) -> tuple[int | None, int | None]:
 
 
 def mask_shape(pixels: np.ndarray, left: int, top: int, label: str, **more: Any) -> Shape:
-    """A labelme mask of the pixels that are set.
-
-    Args:
-        pixels: (height, width) bool.
-        left: the column of the image that the first column of `pixels` is.
-        top: likewise, the row.
-        label: the shape's.
-        more: further attributes of the shape.
+    """A labelme mask of those of `pixels`, (height, width) bool, that are set; the first lies at (left, top) on the image.
 
     Raises:
         Unusable: no pixel is set.
@@ -173,12 +165,7 @@ def alternate(counts: Any, size: int) -> np.ndarray:
 
 
 def parse_xml(data: bytes, tag: str, tool: str) -> Element:
-    """The root element of a tool's XML: no document types, no entities, nothing fetched.
-
-    Args:
-        data: the file's content.
-        tag: what the root element must be called.
-        tool: whose XML that is, for the message.
+    """The root element, called `tag`, of a tool's XML: no document types, no entities, nothing fetched.
 
     Raises:
         Unusable: not XML, cut off, another tool's, or with a document type or entities, which annotations never need.
@@ -186,14 +173,11 @@ def parse_xml(data: bytes, tag: str, tool: str) -> Element:
     try:
         root = fromstring(data, forbid_dtd=True)
     except DefusedXmlException as error:
-        raise Unusable(
-            Code.UNREADABLE_SOURCE,
-            f"the XML declares a document type or entities ({type(error).__name__}). Remove them.",
-        ) from None
+        message = f"the XML declares a document type or entities ({type(error).__name__}). Remove them."
+        raise Unusable(Code.UNREADABLE_SOURCE, message) from None
     except (ParseError, ValueError, LookupError, RecursionError) as error:
-        raise Unusable(
-            Code.UNREADABLE_SOURCE, f"not XML, or cut off ({error}). Export it again, or remove it."
-        ) from None
+        message = f"not XML, or cut off ({error}). Export it again, or remove it."
+        raise Unusable(Code.UNREADABLE_SOURCE, message) from None
     if root.tag != tag:
         raise Unusable(Code.NOT_IMPORTED, f"XML, but not {tool}'s (<{root.tag[:40]}>): not read.")
     return root
@@ -229,6 +213,7 @@ def split_attributes(attributes: Iterable[tuple[str, Any]]) -> tuple[dict[str, b
     return flags, "\n".join(lines)
 
 
-def _short(value: Any) -> str:
-    text = repr(value) if not isinstance(value, int) or isinstance(value, bool) else "a number of too many digits"
+def shown(value: Any) -> str:
+    """The beginning of what a source says, for a message."""
+    text = repr(value)
     return text if len(text) < 40 else f"{text[:40]}…"
