@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from sightline.annotations.check import WHOLE_IMAGE, AnnotatedBy, Checked, Part, check_document
 from sightline.annotations.findings import Finding, Policy
@@ -12,6 +12,9 @@ from sightline.annotations.labels import find_rare_labels
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import encode_region, merge_regions
+
+if TYPE_CHECKING:
+    from sightline.services.database.versions import FindingRow
 
 CROWD_FLAG: Final = "iscrowd"  # of a labelme shape: a region with objects that nobody told apart
 
@@ -84,17 +87,6 @@ def _join(parts: list[Part], checked: Checked) -> Instance:
     return Instance(parts[0].label, region, crowd, None if parts[0].index == WHOLE_IMAGE else parts[0].index)
 
 
-class Found(Protocol):
-    """A finding, or its row in SQL."""
-
-    @property
-    def file(self) -> str: ...
-    @property
-    def shape_index(self) -> int | None: ...
-    @property
-    def code(self) -> str: ...
-
-
-def position(found: Found) -> tuple[str, int, str]:
+def position(found: "Finding | FindingRow") -> tuple[str, int, str]:
     """Sorts findings by file and shape."""
     return found.file, -1 if found.shape_index is None else found.shape_index, str(found.code)

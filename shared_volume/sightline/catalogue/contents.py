@@ -31,6 +31,11 @@ _Hash = Callable[[], "hashlib._Hash"]
 
 IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
 LISTING_NAME: Final = "its list of files"
+_WHAT: Final = {
+    Trouble.OBJECTS_MISSING: "missing on the remote",
+    Trouble.OBJECTS_CUT: "of a wrong size on the remote",
+    Trouble.OBJECTS_DAMAGED: "on the remote with other content",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +77,16 @@ def check_listing(remote: Remote, digest: str) -> tuple[dict[str, str] | None, l
     try:
         listing = remote.objects.listing(digest)
     except SightlineError:
-        trouble = Trouble.OBJECTS_MISSING if stored is None else Trouble.OBJECTS_DAMAGED
-        return None, _problems(remote, trouble, {LISTING_NAME: digest})
+        listing = None
     if stored is None:
-        return listing, _problems(remote, Trouble.OBJECTS_MISSING, {LISTING_NAME: digest})
-    if stored.size != len(remote.objects.read(digest)):
-        return listing, _problems(remote, Trouble.OBJECTS_CUT, {LISTING_NAME: digest})
-    if not _content_as_listed(digest, stored):
-        return listing, _problems(remote, Trouble.OBJECTS_DAMAGED, {LISTING_NAME: digest})
-    return listing, []
+        trouble = Trouble.OBJECTS_MISSING
+    elif listing is not None and stored.size != len(remote.objects.read(digest)):
+        trouble = Trouble.OBJECTS_CUT
+    elif listing is None or not _content_as_listed(digest, stored):
+        trouble = Trouble.OBJECTS_DAMAGED
+    else:
+        return listing, []
+    return listing, _problems(remote, trouble, {LISTING_NAME: digest})
 
 
 def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
@@ -88,27 +94,30 @@ def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
 
     Without `full`, and where the remote's listing tells no md5, only a change of a file's size is noticed.
     """
-    missing, cut, damaged = {}, {}, {}
+    bad: dict[Trouble, dict[str, str]] = {trouble: {} for trouble in _WHAT}
+    rest = {}
     for name, digest in folder.listing.items():
         stored = remote.there.get(digest)
         if stored is None:
-            missing[name] = digest
+            bad[Trouble.OBJECTS_MISSING][name] = digest
         elif name in folder.sizes and stored.size != folder.sizes[name]:
-            cut[name] = digest
+            bad[Trouble.OBJECTS_CUT][name] = digest
         elif not _content_as_listed(digest, stored):
-            damaged[name] = digest
-    bad = missing.keys() | cut.keys() | damaged.keys()
-    rest = {name: digest for name, digest in folder.listing.items() if name not in bad}
+            bad[Trouble.OBJECTS_DAMAGED][name] = digest
+        else:
+            rest[name] = digest
     if full:
         _read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
-    elif not bad and folder.total not in (None, sum(remote.there[digest].size for digest in folder.listing.values())):
+    elif not any(bad.values()) and folder.total not in (
+        None,
+        sum(remote.there[digest].size for digest in folder.listing.values()),
+    ):
         rest = {name: digest for name, digest in rest.items() if _is_suspect(remote, folder, name)}
         _read_back(remote, rest.values())
     for name, digest in rest.items():
         if digest in remote.read and remote.read[digest].md5 != digest:
-            damaged[name] = digest
-    found = ((Trouble.OBJECTS_MISSING, missing), (Trouble.OBJECTS_CUT, cut), (Trouble.OBJECTS_DAMAGED, damaged))
-    return [problem for trouble, files in found for problem in _problems(remote, trouble, files)]
+            bad[Trouble.OBJECTS_DAMAGED][name] = digest
+    return [problem for trouble, files in bad.items() for problem in _problems(remote, trouble, files)]
 
 
 def check_images(remote: Remote, listing: Mapping[str, str], images: Iterable[ImageRow]) -> list[Problem]:
@@ -211,11 +220,6 @@ def _is_suspect(remote: Remote, folder: Folder, name: str) -> bool:
 
 def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> list[Problem]:
     """One problem for the files that this machine's cache has whole, one for those that it has not."""
-    what = {
-        Trouble.OBJECTS_MISSING: "missing on the remote",
-        Trouble.OBJECTS_CUT: "of a wrong size on the remote",
-        Trouble.OBJECTS_DAMAGED: "on the remote with other content",
-    }[trouble]
     where = remote.objects.storage.uri(f"dvc/{remote.objects.remote}")
     saved = {name for name, digest in files.items() if remote.objects.cached(digest) is not None}
     problems = []
@@ -229,7 +233,7 @@ def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> lis
     ):
         names = sorted(name for name in files if (name in saved) == repairable)
         if names:
-            message = f"{counted(len(names), 'file')} {what} ({where}): {some_names(names)}"
+            message = f"{counted(len(names), 'file')} {_WHAT[trouble]} ({where}): {some_names(names)}"
             digests = tuple(sorted({files[name] for name in names}))
             problems.append(Problem(trouble, message, remedy, repairable, tuple(names), digests))
     return problems
