@@ -259,11 +259,7 @@ class _Parts:
 
     def add(self, part: Part) -> None:
         """Keep a part, unless it repeats another and the policy leaves it out."""
-        x, y, width, height = part.region.box
-        cells = (round(x), round(y), round(width), round(height))
-        off = max(abs(x - cells[0]), abs(y - cells[1]), abs(width - cells[2]), abs(height - cells[3]))
-        near = self._at.get(cells, ()) if off < 0.5 - SAME_WITHIN else self._around(part.region.box)
-        same = [other for other in near if same_region(part.region, other.region)]
+        same = [other for other in self._near(part.region.box) if same_region(part.region, other.region)]
         for other in same:
             if other.label == part.label:
                 self._notes.mend(Code.DUPLICATE_SHAPE, f"{part.label!r} repeats shape {other.index}.")
@@ -272,11 +268,10 @@ class _Parts:
             message = f"{part.label!r} has the outline of shape {other.index}, which is {other.label!r}."
             self._notes.mend(Code.CONFLICTING_LABELS, message)
         self.kept.append(part)
-        self._at.setdefault(cells, []).append(part)
+        self._at.setdefault(tuple(map(round, part.region.box)), []).append(part)
 
-    def _around(self, box: tuple[float, ...]) -> list[Part]:
+    def _near(self, box: tuple[float, ...]) -> list[Part]:
         """Parts in this box's cell and those that its rounding errors could reach."""
         choices = [{round(value - SAME_WITHIN), round(value + SAME_WITHIN)} for value in box]
-        return sorted(
-            (part for cells in product(*choices) for part in self._at.get(cells, ())), key=lambda part: part.index
-        )
+        near = [part for cells in product(*choices) for part in self._at.get(cells, ())]
+        return sorted(near, key=lambda part: part.index)

@@ -38,17 +38,12 @@ class CheckedFile:
 def check_annotations(
     annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
 ) -> Iterator[CheckedFile]:
-    """Read and check an annotation folder, file by file.
-
-    Raises:
-        SightlineError: no such folder, or no JSON in it.
-    """
-    for annotated in read_annotations(annotation_dir, recipe.max_pixels, Policy.of(recipe.policy)):
-        if not isinstance(annotated, Annotated):
-            yield CheckedFile(annotated.file, None, None, [annotated])
-            continue
-        checked, found = check_document(annotated, recipe, annotated_by)
-        yield CheckedFile(annotated.file, annotated, checked, found)
+    """Read and check an annotation folder, file by file; errors as in `read_annotations`."""
+    for read in read_annotations(annotation_dir, recipe.max_pixels, Policy.of(recipe.policy)):
+        if isinstance(read, Annotated):
+            yield CheckedFile(read.file, read, *check_document(read, recipe, annotated_by))
+        else:
+            yield CheckedFile(read.file, None, None, [read])
 
 
 def read_usable(
@@ -56,8 +51,7 @@ def read_usable(
 ) -> tuple[list[DatasetImage], list[Finding]]:
     """The usable images, sorted by name, and everything found up to the join of their groups, by file and shape.
 
-    Raises:
-        SightlineError: no such folder, or no JSON in it.
+    The recipe is one that chooses no labels; errors as in `read_annotations`.
     """
     images: list[DatasetImage] = []
     findings: list[Finding] = []

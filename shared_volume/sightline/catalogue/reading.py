@@ -19,8 +19,8 @@ SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
 Instances = dict[str, list[Instance]]
 """Image name -> its annotations."""
 
-WHOLE_IMAGE = "the whole image"
-"""The outline of what has none."""
+WHOLE_IMAGE: Final = "the whole image"  # the outline of what has none
+_NO_BOX: Final = (0.0, 0.0, 0.0, 0.0)
 
 
 class UnreadableVersionError(SightlineError):
@@ -31,7 +31,7 @@ def annotation_files(listing: Mapping[str, str], kind: str) -> dict[str, str]:
     """Those of a version's files that hold annotations: name -> digest."""
     if kind == "dataset":
         return {name: listing[name] for name in SPLIT_FILES if name in listing}
-    return {name: digest for name, digest in listing.items() if name.lower().endswith(".json") and not _hidden(name)}
+    return {name: listing[name] for name in listing if name.lower().endswith(".json") and "/." not in f"/{name}"}
 
 
 def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Instances:
@@ -52,10 +52,6 @@ def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Ins
     return dict(instances)
 
 
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
 def _read_labelme(name: str, data: bytes) -> Instances:
     """One document's shapes, without those that nobody can understand: they are not counted anywhere."""
     path = Path(name)
@@ -69,7 +65,7 @@ def _read_labelme(name: str, data: bytes) -> Instances:
     drawn = [_from_shape(shape) for shape in document.shapes if shape.damage is None]
     # Where nothing is drawn, the flags say what the image as a whole is.
     ticked = [] if document.shapes else [name for name, on in document.flags.items() if on]
-    return {image: drawn or [Instance(name, WHOLE_IMAGE, (0.0, 0.0, 0.0, 0.0), ()) for name in ticked]}
+    return {image: drawn or [Instance(name, WHOLE_IMAGE, _NO_BOX, ()) for name in ticked]}
 
 
 def _from_shape(shape: Shape) -> Instance:
@@ -80,7 +76,7 @@ def _from_shape(shape: Shape) -> Instance:
 
 def _corners(shape: Shape) -> Corners:
     if not len(shape.points):
-        return 0.0, 0.0, 0.0, 0.0
+        return _NO_BOX
     (left, top), (right, bottom) = shape.points.min(axis=0).tolist(), shape.points.max(axis=0).tolist()
     if shape.shape_type == "circle" and len(shape.points) == 2:
         (x, y), edge = shape.points.tolist()
@@ -108,7 +104,7 @@ def _read_coco(name: str, data: bytes) -> Instances:
 
 def _from_annotation(label: str, annotation: Mapping[str, Any]) -> Instance:
     if "bbox" not in annotation:
-        return Instance(label, WHOLE_IMAGE, (0.0, 0.0, 0.0, 0.0), 0)
+        return Instance(label, WHOLE_IMAGE, _NO_BOX, 0)
     x, y, width, height = annotation["bbox"]
     outline = (tuple(annotation["bbox"]), _frozen(annotation["segmentation"]))
     return Instance(label, outline, (x, y, x + width, y + height), annotation.get("iscrowd", 0))

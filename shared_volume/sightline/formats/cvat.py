@@ -1,8 +1,8 @@
 """CVAT's own XML, "CVAT for images 1.1"."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -77,12 +77,8 @@ def _shapes(drawn: Element) -> list[Shape]:
         "flags": flags,
         "description": description,
     }
-    if drawn.tag == "box":
-        return [_box(drawn, label, more)]
-    if drawn.tag == "ellipse":
-        return [_ellipse(drawn, label, more)]
-    if drawn.tag == "mask":
-        return [_mask(drawn, label, more)]
+    if drawn.tag in _SHAPES:
+        return [_SHAPES[drawn.tag](drawn, label, more)]
     if drawn.tag not in ("polygon", "polyline", "points"):
         raise Unusable(Code.NOT_IMPORTED, "labelme has no such shape; it is left out.")
     points = to_points([number for pair in drawn.get("points", "").split(";") for number in pair.split(",")])
@@ -127,3 +123,10 @@ def _mask(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
         raise Unusable(Code.BAD_MASK, f"a mask of {width} x {height} pixels. Draw it again.")
     counts = [to_whole(count) for count in drawn.get("rle", "").split(",")]
     return mask_shape(alternate(counts, width * height).reshape(height, width), left, top, label, **more)
+
+
+_SHAPES: Final[dict[str, Callable[[Element, str, Mapping[str, Any]], Shape]]] = {
+    "box": _box,
+    "ellipse": _ellipse,
+    "mask": _mask,
+}

@@ -80,11 +80,7 @@ class Listing:
         return [file for file in self.files if suffix_of(file) in suffixes]
 
     def read(self, file: str) -> bytes:
-        """A listed file's content.
-
-        Raises:
-            Unusable: it cannot be read.
-        """
+        """A listed file's content; Unusable when it cannot be read."""
         path = self.root / file
         try:
             if path.stat().st_size > LARGEST_FILE:
@@ -125,11 +121,7 @@ class Listing:
 
 
 def list_folder(root: Path) -> Listing:
-    """List a folder and those below.
-
-    Raises:
-        SightlineError: no such folder.
-    """
+    """List a folder and those below; SightlineError when there is no such folder."""
     if not root.is_dir():
         raise SightlineError(f"{root}: there is no such folder. Name the folder that holds the annotations and images.")
     files: list[str] = []
@@ -195,11 +187,7 @@ def _nearest(named: list[str], file: str) -> list[str]:
 
 
 def safe_name(name: str) -> str:
-    """An image's name with forward slashes, without detours, in Unicode's composed form.
-
-    Raises:
-        Unusable: it leads out of the folder.
-    """
+    """An image's name with forward slashes and without detours, composed; Unusable when it leads out of the folder."""
     plain = None if _ADDRESS.match(name) else plain_path(name)
     if plain is None:
         raise Unusable(

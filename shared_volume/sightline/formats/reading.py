@@ -74,11 +74,7 @@ class Ledger:
 
 
 def to_points(values: Any) -> np.ndarray:
-    """(N, 2) of a flat list x, y, x, y, …
-
-    Raises:
-        Unusable: not pairs of plausible numbers.
-    """
+    """(N, 2) of a flat list x, y, x, y, …; Unusable unless they are pairs of plausible numbers."""
     if not isinstance(values, list | tuple):
         raise Unusable(Code.BROKEN_ANNOTATION, "its coordinates are not a list. Export it again.")
     numbers = [to_number(value) for value in values]
@@ -88,11 +84,7 @@ def to_points(values: Any) -> np.ndarray:
 
 
 def to_number(value: Any) -> float:
-    """A coordinate in pixels, from a number or its text.
-
-    Raises:
-        Unusable: not a number, or not a plausible one.
-    """
+    """A coordinate in pixels, from a number or its text; Unusable unless it is a plausible one."""
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
@@ -105,11 +97,7 @@ def to_number(value: Any) -> float:
 
 
 def to_whole(value: Any) -> int:
-    """A whole number, from a number or its text.
-
-    Raises:
-        Unusable: not a whole number, or an implausible one.
-    """
+    """A whole number, from a number or its text; Unusable unless it is a plausible one."""
     number = to_number(value) if not isinstance(value, int) or isinstance(value, bool) else value
     if abs(number) > LARGEST_WHOLE or number != int(number):
         raise Unusable(Code.BROKEN_ANNOTATION, f"{shown(value)} is not a plausible whole number. Export it again.")

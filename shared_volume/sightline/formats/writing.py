@@ -25,10 +25,7 @@ _SAME: Final = 1e-6  # pixels, and share of an area
 class Part:
     """A split of a dataset version, or all of an annotation version.
 
-    Attributes:
-        name: train, val, test or all.
-        coco: its COCO document: file names are relative to `images`, sizes and shapes those of the upright images.
-        images: the folder of its images.
+    File names in its COCO document are relative to the folder `images`, sizes and shapes those of the upright images.
     """
 
     name: str
@@ -108,10 +105,7 @@ def mask_outlines(pixels: np.ndarray) -> list[np.ndarray]:
     """The borders of the pixels that are set, along the pixels' own edges: (N, 2) vertices each, whole numbers.
 
     Outer borders run clockwise as seen, those of holes the other way. Exact: the pixels whose centres lie inside are
-    just those that were set.
-
-    Args:
-        pixels: (height, width) bool.
+    just those of `pixels`, (height, width) bool, that were set.
     """
     padded = np.pad(pixels.astype(np.int8), 1)
     across, along = np.diff(padded, axis=0)[:, 1:-1], np.diff(padded, axis=1)[1:-1]
@@ -157,10 +151,9 @@ def _corners(way: Sequence[tuple[int, int]]) -> np.ndarray:
 
 
 def join_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
-    """Several outlines as one, connected by lines there and back, which have no area.
+    """Several outlines, (N, 2) each, as one, connected by lines there and back, which have no area.
 
-    Args:
-        outlines: (N, 2) vertices each, at least one; a hole is one that runs the other way.
+    There is at least one; a hole is one that runs the other way.
     """
     first, *rest = sorted(outlines, key=polygon_area, reverse=True)
     joined = first
