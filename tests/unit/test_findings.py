@@ -96,7 +96,7 @@ def test_a_policy_takes_exactly_what_is_allowed(code, outcome):
     ("policy", "says"),
     [
         ({"mising_image": "drop"}, "Did you mean 'missing_image'"),
-        ({"missing_image": "ignore"}, "'ignore' is no outcome. Choose one of drop, fail"),
+        ({"missing_image": "ignore"}, "'ignore' is not an outcome. Choose one of drop, fail"),
         ({"zero_area": "fix"}, "cannot be 'fix'. Choose one of drop, fail"),
     ],
 )

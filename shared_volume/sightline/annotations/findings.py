@@ -228,7 +228,7 @@ def _outcome(code: str, text: str) -> Outcome:
     allowed = ALLOWED[Code(code)]
     choices = ", ".join(outcome for outcome in Outcome if outcome in allowed)
     if text not in list(Outcome):
-        raise PolicyError(f"policy: {code}: {text!r} is no outcome. Choose one of {choices}.")
+        raise PolicyError(f"policy: {code}: {text!r} is not an outcome. Choose one of {choices}.")
     if text not in allowed:
         raise PolicyError(f"policy: {code}: cannot be {text!r}. Choose one of {choices}.")
     return Outcome(text)

@@ -98,7 +98,7 @@ def read_document(path: Path, image_path: str | None = None) -> Document:
     `image_path` takes the place of the file's own imagePath.
 
     Raises:
-        LabelmeError: missing, no plain file, far too large, not JSON, cut off, or not labelme's.
+        LabelmeError: missing, not a plain file, far too large, not JSON, cut off, or not labelme's.
         ImagePathError: imagePath leads out of the document's folder.
     """
     return parse_document(path, _read(path), image_path)
@@ -291,7 +291,7 @@ def _shape(drawn: Any) -> Shape:
         return _damaged(drawn, Damage(str(error), finite=False))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if not isinstance(drawn, dict):
-            return _damaged({}, Damage("it is no object with label and points"))
+            return _damaged({}, Damage("it is not an object with label and points"))
         return _damaged(drawn, Damage(f"there is no {error}" if isinstance(error, KeyError) else str(error)))
     text = description if isinstance(description, str) else ""
     return Shape(label, points, shape_type, group_id, mask, _flags(drawn.get("flags")), text)
@@ -324,5 +324,5 @@ def _points(points: Any) -> np.ndarray:
         raise ValueError("every point must be [x, y], two numbers")
     array = array.astype(np.float64, copy=False)
     if not np.abs(array).max() <= _LARGEST_COORDINATE:
-        raise _NotFiniteError(f"a coordinate is no number within ±{_LARGEST_COORDINATE:.0e}")
+        raise _NotFiniteError(f"a coordinate is not a number within ±{_LARGEST_COORDINATE:.0e}")
     return array

@@ -80,7 +80,7 @@ def _find_files(folder: Path) -> Files:
     """What lies in a folder and those below; links to folders are not followed."""
     if not folder.is_dir():
         raise SightlineError(
-            f"{folder}: there is no such folder. Name the folder that holds labelme's JSON and images."
+            f"{folder}: there is no such folder. Give the folder that holds labelme's JSON and images."
         )
     files, waiting = Files(), [""]
     while waiting:
@@ -118,10 +118,10 @@ def _sort_in(files: Files, name: str, entry: "os.DirEntry[str]") -> None:
     if entry.is_symlink():
         files.links.add(name)
     elif not entry.is_file(follow_symlinks=False):
-        files.unusable[name] = "it is no plain file. Move it out of the folder."
+        files.unusable[name] = "it is not a plain file. Move it out of the folder."
     if not _is_plain(name) or len(name) > _LONGEST_NAME:
         files.unusable[name] = (
-            "its name is too long, or has a line break, a control character or bytes that are no text. Rename it."
+            "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
         )
 
 
@@ -231,7 +231,7 @@ class _Reader:
         if image not in self._images:
             self._refuse_unusable(image)
             if image.endswith(".json") or any(part.startswith(".") for part in document.image_path.split("/")):
-                self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or no image. Name it otherwise.")
+                self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or not an image. Rename it.")
             self._require_within(image, (self.folder / self._file).parent)
             if document.embedded and not os.path.lexists(self.folder / image):
                 return self._embedded(image)
@@ -246,7 +246,7 @@ class _Reader:
         return same[0] if len(same) == 1 else image
 
     def _embedded(self, image: str) -> tuple[str, ImageHeader, bool]:
-        message = f"{_show(image)} is not there, the image is in the JSON only."
+        message = f"{_show(image)} is missing: the image is only in the JSON."
         if not self.write_embedded:
             self.notes.leave_out(Code.EMBEDDED_ONLY, f"{message} Save the image beside it.")
         self.notes.mend(Code.EMBEDDED_ONLY, message)

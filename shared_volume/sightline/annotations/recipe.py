@@ -118,9 +118,9 @@ class Recipe(BaseModel):
     )
     plugin: Plugin | None = Field(default=None, description="Pre-processing: {file, function, arguments}.")
     min_area: Pixels = Field(default=0, description="Objects that cover fewer square pixels are left out.")
-    min_side: Pixels = Field(default=0, description="Likewise whose box's shorter side has fewer pixels.")
+    min_side: Pixels = Field(default=0, description="Likewise objects whose box has a shorter side of fewer pixels.")
     max_aspect: Annotated[FiniteFloat, Field(ge=1)] | None = Field(
-        default=None, description="Likewise whose box is longer than so many times its shorter side."
+        default=None, description="Likewise objects whose box is more than this many times as long as its shorter side."
     )
     empty_images: Literal["keep", "drop"] = Field(default="keep", description="Images with no object left.")
     min_image_side: int = Field(default=0, ge=0, description="Images whose shorter side has fewer pixels are left out.")
@@ -148,7 +148,7 @@ class Recipe(BaseModel):
                 raise ValueError(f"{key} is empty; leave it out instead")
         strange = set(self.valid_labels or ()) - set(self.classes or self.valid_labels or ())
         if strange:
-            raise ValueError(f"valid_labels has {', '.join(sorted(strange))}, which classes has not")
+            raise ValueError(f"valid_labels has {', '.join(sorted(strange))}, which classes does not have")
         return self
 
     def rename(self, label: str) -> str:

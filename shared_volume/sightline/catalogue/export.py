@@ -87,7 +87,7 @@ def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exp
             annotations = sum(len(part.coco["annotations"]) for part in parts)
     except OSError as error:
         raise SightlineError(
-            f"{target}: the export cannot be written ({error.strerror or error}). Make room there, or name another folder."
+            f"{target}: the export cannot be written ({error.strerror or error}). Make room there, or choose another folder."
         ) from None
     log.info("exported %s as %s to %s: %d images, %d objects", tag, form, target, images, annotations)
     return Exported(form, target, images, annotations, losses.notes())
@@ -95,7 +95,7 @@ def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exp
 
 def _require_free(target: Path) -> None:
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise SightlineError(f"{target}: is there already and not an empty folder. Name a new one.")
+        raise SightlineError(f"{target}: already exists and is not an empty folder. Choose a new one.")
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def _check_tag(git_tags: GitTags, published: VersionRow, tagged: Tagged | None) 
     pointer = git_tags.pointer_at(commit, published.kind, published.category)  # type: ignore[arg-type]
     mends = pointer is not None and pointer.digest == published.digest
     if not mends and tagged is not None and tagged.pointer is not None and tagged.pointer.digest == published.digest:
-        message = f"its row names the commit {commit[:12]}, which Git has not; its tag has the same content"
+        message = f"its row names the commit {commit[:12]}, which Git does not have; its tag has the same content"
         return [Problem(Trouble.ROWS_DIFFER, message, f"--repair writes {tagged.commit[:12]} into the row", True)]
     trouble = Trouble.TAG_MISSING if tagged is None else Trouble.TAG_MOVED
     found = "is gone from Git" if tagged is None else f"was moved: it names {tagged.commit[:12]}, not {commit[:12]}"

@@ -26,7 +26,7 @@ def read_class_folders(listing: Listing, ledger: Ledger) -> list[Picture]:
             width, height = (header.width, header.height) if header else (None, None)
             pictures.append(Picture(image, image, width, height, (), {name: True}))
         else:
-            ledger.add(Code.NO_CLASS, image, None, "it lies in no class's folder. Put it into one.")
+            ledger.add(Code.NO_CLASS, image, None, "it is not in a class's folder. Move it into one.")
     return pictures
 
 

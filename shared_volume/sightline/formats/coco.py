@@ -55,12 +55,14 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
         with ledger.noting(file, index, _name_of(annotation)):
             key = _key(annotation, "image_id")
             if key not in images:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {shown(annotation['image_id'])} is no image's id.")
+                raise Unusable(
+                    Code.BROKEN_ANNOTATION, f"image_id {shown(annotation['image_id'])} is not the id of any image."
+                )
             if (picture := images[key]) is None:
                 continue  # the image has a finding of its own
             if (category := _key(annotation, "category_id")) not in labels:
                 category = shown(annotation["category_id"])
-                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {category} is no category's id.")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {category} is not the id of any category.")
             drawn = convert_annotation(annotation, labels[category], groups[key] + 1, picture.width, picture.height)
             groups[key] += len(drawn) > 1
             shapes[key] += drawn

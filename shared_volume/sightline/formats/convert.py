@@ -85,7 +85,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     if form == LABELME:
         return Source(folder, form, tuple(ledger.findings))
     for name in listing.unusable:
-        ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are no text. Rename it.")
+        ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are not text. Rename it.")
     pictures = _merge_pictures(_READERS[form](listing, ledger))
     if not pictures:
         found = f" What was found:\n{list_findings(ledger.findings)}" if ledger.findings else ""

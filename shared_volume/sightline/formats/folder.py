@@ -52,7 +52,7 @@ class Listing:
         files: relative to it, with forward slashes, sorted. Hidden ones are not in it.
         images: those that are images by their names, without pictures that only paint what is on another.
         by_name: file name (Unicode's composed form) -> images of that name.
-        unusable: files whose names hold control characters or bytes that are no text, shown in ASCII; not in `files`.
+        unusable: files whose names hold control characters or bytes that are not text, shown in ASCII; not in `files`.
         hidden: folders whose names begin with a dot -> how many images lie in them, if any; not in `files`.
         links: images that are links out of the folder or to nothing, and folders that are links; not in `files`.
     """
@@ -116,14 +116,14 @@ class Listing:
             )
         if len(named) > 1:
             several = " or ".join(named[:3])
-            raise Unusable(Code.MISSING_IMAGE, f"the image {name!r} could be {several}. Name it with its folder.")
+            raise Unusable(Code.MISSING_IMAGE, f"the image {name!r} could be {several}. Add the folder to its name.")
         return named[0]
 
 
 def list_folder(root: Path) -> Listing:
     """List a folder and those below; SightlineError when there is no such folder."""
     if not root.is_dir():
-        raise SightlineError(f"{root}: there is no such folder. Name the folder that holds the annotations and images.")
+        raise SightlineError(f"{root}: there is no such folder. Give the folder that holds the annotations and images.")
     files: list[str] = []
     unusable: list[str] = []
     hidden: dict[str, int] = {}
