@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from itertools import starmap
 from typing import Any, Final, NoReturn, Self
 
 from sightline.errors import SightlineError, nearest
@@ -176,7 +177,7 @@ class Policy:
         Raises:
             PolicyError: a code or an outcome that does not exist (names the nearest), or one that this code cannot have.
         """
-        return cls({_code(code): _outcome(code, outcome) for code, outcome in chosen.items()} if chosen else {})
+        return cls(dict(starmap(_choice, chosen.items())))
 
     def publishing(self) -> Self:
         """The same choices over the defaults of publishing."""
@@ -217,21 +218,14 @@ class Notes:
         raise LeftOut
 
 
-def _code(text: str) -> Code:
-    try:
-        return Code(text)
-    except ValueError:
-        raise PolicyError(f"policy: there is no finding {text!r}.{nearest(str(text), map(str, Code))}") from None
-
-
-def _outcome(code: str, text: str) -> Outcome:
-    allowed = ALLOWED[Code(code)]
-    choices = ", ".join(outcome for outcome in Outcome if outcome in allowed)
-    if text not in list(Outcome):
-        raise PolicyError(f"policy: {code}: {text!r} is not an outcome. Choose one of {choices}.")
-    if text not in allowed:
-        raise PolicyError(f"policy: {code}: cannot be {text!r}. Choose one of {choices}.")
-    return Outcome(text)
+def _choice(code: str, outcome: str) -> tuple[Code, Outcome]:
+    if code not in list(Code):
+        raise PolicyError(f"policy: there is no finding {code!r}.{nearest(str(code), map(str, Code))}")
+    allowed = [one for one in Outcome if one in ALLOWED[Code(code)]]
+    if outcome not in allowed:
+        wrong = f"cannot be {outcome!r}" if outcome in list(Outcome) else f"{outcome!r} is not an outcome"
+        raise PolicyError(f"policy: {code}: {wrong}. Choose one of {', '.join(allowed)}.")
+    return Code(code), Outcome(outcome)
 
 
 def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> None:

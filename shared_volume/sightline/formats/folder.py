@@ -89,6 +89,13 @@ class Listing:
         except OSError as error:
             raise Unusable(Code.UNREADABLE_SOURCE, f"the file cannot be read ({error.strerror}).") from None
 
+    def read_text(self, file: str) -> str:
+        """A listed file's text, in UTF-8; Unusable when it cannot be read, or is none."""
+        try:
+            return self.read(file).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise Unusable(Code.UNREADABLE_SOURCE, "not a text. Export it again, or remove it.") from None
+
     def find_image(self, name: str, file: str, folders: Sequence[str]) -> str:
         """The image that `file` calls `name`.
 
@@ -173,13 +180,10 @@ def _shown(path: Path, root: Path) -> str:
 
 def _nearest(named: list[str], file: str) -> list[str]:
     """Of several images those in the smallest folder that holds `file` too, and of these those that share a word."""
-    folder = parent_of(file)
-    while folder and len(named) > 1:
-        inside = [image for image in named if image.startswith(f"{folder}/")]
-        if inside:
+    for folder in PurePosixPath(file).parents[:-1]:
+        if inside := [image for image in named if image.startswith(f"{folder}/")]:
             named = inside
             break
-        folder = parent_of(folder)
     if len(named) < 2:
         return named
     words = set(_WORDS.split(PurePosixPath(file).stem.lower())) - {""}

@@ -5,6 +5,7 @@ Written as `data.yaml`, `images/<part>/` and `labels/<part>/`.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -53,9 +54,8 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
         pictures.append(_read_picture(listing, image, text, names, keypoints, ledger))
     for text in sorted(texts - used):
         if "labels" in parent_of(text).split("/") and PurePosixPath(text).name not in NAME_LISTS:
-            ledger.add(
-                Code.MISSING_IMAGE, text, None, "there is no image of that name. Put it there, or remove the file."
-            )
+            message = "there is no image of that name. Put it there, or remove the file."
+            ledger.add(Code.MISSING_IMAGE, text, None, message)
     return pictures
 
 
@@ -83,9 +83,10 @@ def find_names(listing: Listing) -> tuple[str, dict[int, str], bool]:
     if not found:
         for file in listing.files:
             if PurePosixPath(file).name in NAME_LISTS:
-                lines = [line.strip() for line in _read_text(listing, file).splitlines()]
-                if names := dict(enumerate([line for line in lines if line])):
-                    found[file] = names, False
+                with suppress(Unusable):
+                    lines = [line.strip() for line in listing.read_text(file).splitlines()]
+                    if names := dict(enumerate(filter(None, lines))):
+                        found[file] = names, False
     if not found:
         return "", {}, False
     first, *others = found
@@ -119,13 +120,6 @@ def _names(names: Any) -> dict[int, str]:
     return found
 
 
-def _read_text(listing: Listing, file: str) -> str:
-    try:
-        return listing.read(file).decode("utf-8-sig")
-    except (Unusable, UnicodeDecodeError):
-        return ""
-
-
 def _read_picture(
     listing: Listing, image: str, text: str, names: dict[int, str], keypoints: bool, ledger: Ledger
 ) -> Picture:
@@ -134,11 +128,7 @@ def _read_picture(
     if (header := known_header(listing.root / image)) is None:
         return Picture(image, name, None, None, ())
     with ledger.noting(text, None):
-        try:
-            lines = listing.read(text).decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise Unusable(Code.UNREADABLE_SOURCE, "not a text. Export it again, or remove it.") from None
-        for index, line in enumerate(lines):
+        for index, line in enumerate(listing.read_text(text).splitlines()):
             with ledger.noting(text, index, f"line {index + 1}"):
                 if columns := line.split():
                     shapes.append(_shape(columns, names, header.width, header.height, keypoints))
