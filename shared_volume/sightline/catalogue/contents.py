@@ -29,6 +29,11 @@ from sightline.versions import Tag
 
 _Hash = Callable[[], "hashlib._Hash"]
 
+_REMEDIES: Final = {
+    True: "--repair uploads this again: the DVC cache of this volume has it",
+    False: "the DVC cache of this volume does not have this: run verify --repair where it was published; otherwise it is "
+    "lost, so publish these files in a new version",
+}
 IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
 LISTING_NAME: Final = "its list of files"
 _WHAT: Final = {
@@ -223,14 +228,7 @@ def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> lis
     where = remote.objects.storage.uri(f"dvc/{remote.objects.remote}")
     saved = {name for name, digest in files.items() if remote.objects.cached(digest) is not None}
     problems = []
-    for repairable, remedy in (
-        (True, "--repair uploads this again: the DVC cache of this volume has it"),
-        (
-            False,
-            "the DVC cache of this volume does not have this: run verify --repair where it was published; otherwise it is "
-            "lost, so publish these files in a new version",
-        ),
-    ):
+    for repairable, remedy in _REMEDIES.items():
         names = sorted(name for name in files if (name in saved) == repairable)
         if names:
             message = f"{counted(len(names), 'file')} {_WHAT[trouble]} ({where}): {some_names(names)}"

@@ -214,9 +214,8 @@ def _check_claim(row: VersionRow | None) -> list[Problem]:
 def _no_pointer(tag: Tag) -> Problem:
     path = f"{FOLDERS[tag.kind]}/{tag.category}.dvc"
     message = f"the commit of its tag has no readable {path}, and there are no rows of it"
-    return Problem(
-        Trouble.POINTER_MISSING, message, f"it was not published by Sightline: git push --delete origin {tag}", False
-    )
+    remedy = f"it was not published by Sightline: git push --delete origin {tag}"
+    return Problem(Trouble.POINTER_MISSING, message, remedy, False)
 
 
 def _agree(problems: list[Problem]) -> tuple[Problem, ...]:

@@ -78,19 +78,16 @@ def _may_annotate(listing: Listing) -> set[str]:
 def _json_forms(listing: Listing) -> Iterable[tuple[str, str]]:
     """labelme and COCO. Of the files that stand beside an image of their name (labelme's way) one is enough."""
     stems = {image.rpartition(".")[0] for image in listing.images}
-    files = listing.with_suffix(".json")
-    beside = [file for file in files if file.rpartition(".")[0] in stems]
-    for file in [*[file for file in files if file.rpartition(".")[0] not in stems], *beside]:
-        try:
+    files = [(file.rpartition(".")[0] in stems, file) for file in listing.with_suffix(".json")]
+    for beside, file in sorted(files):
+        with suppress(Unusable):
             content = listing.read(file)
-        except Unusable:
-            continue
-        if all(key.search(content) for key in _LABELME_KEYS):
-            yield LABELME, file
-            if beside and file in beside[-len(beside) :]:
-                return
-        elif all(key.search(content) for key in _COCO_KEYS):
-            yield "coco", file
+            if all(key.search(content) for key in _LABELME_KEYS):
+                yield LABELME, file
+                if beside:
+                    return
+            elif all(key.search(content) for key in _COCO_KEYS):
+                yield "coco", file
 
 
 def _xml_forms(listing: Listing) -> Iterable[tuple[str, str]]:
