@@ -4,6 +4,7 @@ Written as `annotations/instances_<part>.json` and `images/<part>/`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,28 +52,21 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
     images = _images(content["images"], listing, file, ledger)
     shapes: dict[Any, list[Shape]] = {key: [] for key in images}
     groups = dict.fromkeys(images, 0)
-    for index, annotation in enumerate(content["annotations"]):
-        with ledger.noting(file, index, _name_of(annotation)):
-            key = _key(annotation, "image_id")
-            if key not in images:
-                raise Unusable(
-                    Code.BROKEN_ANNOTATION, f"image_id {shown(annotation['image_id'])} is not the id of any image."
-                )
+    for index, entry in enumerate(content["annotations"]):
+        annotation = entry if isinstance(entry, dict) else {}
+        with ledger.noting(file, index, f"annotation {shown(annotation.get('id'))}"):
+            if (key := _key(annotation, "image_id")) not in images:
+                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {shown(key)} is not the id of any image.")
             if (picture := images[key]) is None:
                 continue  # the image has a finding of its own
             if (category := _key(annotation, "category_id")) not in labels:
-                category = shown(annotation["category_id"])
-                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {category} is not the id of any category.")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {shown(category)} is not the id of any category.")
             drawn = convert_annotation(annotation, labels[category], groups[key] + 1, picture.width, picture.height)
             groups[key] += len(drawn) > 1
             shapes[key] += drawn
             if annotation.get("keypoints"):
                 raise Unusable(Code.NOT_IMPORTED, "its keypoints are not read, only what it covers.")
-    return [
-        Picture(picture.file, picture.name, picture.width, picture.height, tuple(shapes[key]))
-        for key, picture in images.items()
-        if picture is not None
-    ]
+    return [replace(picture, shapes=tuple(shapes[key])) for key, picture in images.items() if picture is not None]
 
 
 def convert_annotation(
@@ -114,9 +108,8 @@ def _decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int 
         raise Unusable(Code.BAD_MASK, "the run lengths' size is not [height, width]. Export the mask again.")
     rows, columns = (to_whole(side) for side in size)
     if (columns, rows) != (width, height):
-        raise Unusable(
-            Code.BAD_MASK, f"the run lengths are of {columns} x {rows} pixels, the image of {width} x {height}."
-        )
+        message = f"the run lengths are of {columns} x {rows} pixels, the image of {width} x {height}."
+        raise Unusable(Code.BAD_MASK, message)
     if rows * columns > MAX_PIXELS:
         raise Unusable(Code.BAD_MASK, f"{columns} x {rows} pixels are more than an image may have.")
     if isinstance(counts, list):
@@ -149,13 +142,13 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
     near = parent_of(file)
     folders = [near, under(near, "images"), under(parent_of(near), "images")]
     found: dict[Any, Picture | None] = {}
-    for image in images:
-        key = image.get("id") if isinstance(image, dict) else None
+    for entry in images:
+        image = entry if isinstance(entry, dict) else {}
+        key, name = image.get("id"), image.get("file_name")
         known = isinstance(key, _PLAIN)
         if known:
             found.setdefault(key, None)
         with ledger.noting(file, None):
-            name = image.get("file_name") if isinstance(image, dict) else None
             if not known or not isinstance(name, str):
                 raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({shown(key)}).")
             if found[key] is not None:
@@ -168,8 +161,8 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
     return found
 
 
-def _key(annotation: Any, key: str) -> Any:
-    value = annotation.get(key) if isinstance(annotation, dict) else None
+def _key(annotation: Mapping[str, Any], key: str) -> Any:
+    value = annotation.get(key)
     if not isinstance(value, _PLAIN):
         raise Unusable(Code.BROKEN_ANNOTATION, f"the annotation has no {key}. Export it again.")
     return value
@@ -200,10 +193,6 @@ def _as_box(outline: np.ndarray) -> np.ndarray | None:
         return None
     corners = outline[[0, 2]]
     return corners if (rectangle_outline(corners) == outline).all() else None
-
-
-def _name_of(annotation: Any) -> str:
-    return f"annotation {shown(annotation.get('id'))}" if isinstance(annotation, dict) else "annotation"
 
 
 def write_coco_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:

@@ -65,7 +65,6 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     Nothing outside `folder` is read, whatever names its files hold.
 
     Args:
-        folder: what the user gave.
         form: one of FORMS; auto tells by the files.
         scratch: a new or empty folder for the labelme files; unused when the folder is labelme's.
         policy: what becomes of each finding; the defaults of publishing otherwise.
