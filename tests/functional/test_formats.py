@@ -208,7 +208,7 @@ def test_an_export_never_touches_what_is_there(desk, tmp_path, there):
         target.symlink_to(tmp_path / "elsewhere")
     else:
         make_image(target / "mine.png")
-    with pytest.raises(SightlineError, match="is there already"):
+    with pytest.raises(SightlineError, match="already exists"):
         export_version(desk.settings, "desk_ann_v0.1.0", "coco", target)
     assert sorted(os.listdir(tmp_path / "elsewhere")) == [] if there == "link" else True
     assert target.is_file() or target.is_symlink() or os.listdir(target) == ["mine.png"]

@@ -47,8 +47,6 @@ class Exported:
         notes: what was changed or left out to fit, a sentence each, with counts.
     """
 
-    form: str
-    folder: Path
     images: int
     annotations: int
     notes: tuple[str, ...]
@@ -90,7 +88,7 @@ def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exp
             f"{target}: the export cannot be written ({error.strerror or error}). Make room there, or choose another folder."
         ) from None
     log.info("exported %s as %s to %s: %d images, %d objects", tag, form, target, images, annotations)
-    return Exported(form, target, images, annotations, losses.notes())
+    return Exported(images, annotations, losses.notes())
 
 
 def _require_free(target: Path) -> None:
@@ -114,7 +112,7 @@ def _version_parts(settings: Settings, named: Tag, losses: Losses) -> Iterator[l
     _require_detection(named, task_of(found.recipe))
     with DatasetRepo.of(settings).working_copy(str(named)) as copy:
         folder = copy.pull(copy.category_folder("annotations", named.category))
-        yield [annotation_part(folder, losses)]
+        yield [_annotation_part(folder, losses)]
 
 
 def _require_detection(named: Tag, task: str) -> None:
@@ -124,11 +122,11 @@ def _require_detection(named: Tag, task: str) -> None:
         )
 
 
-def annotation_part(folder: Path, losses: Losses) -> Part:
+def _annotation_part(folder: Path, losses: Losses) -> Part:
     """A labelme folder as one part, with every label, checked as a dataset's images are."""
     recipe = Recipe()
     images, findings = read_usable(folder, recipe)
     dropped = [found for found in findings if found.outcome is not Outcome.FIX]
     for code, count in count_findings(dropped).items():
-        losses.add(f"shapes or images left out, for the finding {code}", count)
+        losses[f"shapes or images left out, for the finding {code}"] += count
     return Part(ALL, truth_of(images, choose_classes(images, recipe)), folder)

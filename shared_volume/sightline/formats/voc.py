@@ -16,7 +16,7 @@ from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.formats.folder import PAINTED, Listing, parent_of, safe_name, under
 from sightline.formats.reading import Ledger, Picture, Unusable, parse_xml, split_attributes, to_number, to_size
-from sightline.formats.writing import FlatNames, Losses, Part, copy_upright, is_box
+from sightline.formats.writing import Losses, Part, choose_flat_name, copy_upright, is_box
 
 FLAGS: Final = ("difficult", "truncated", "occluded")
 _IMAGES: Final = "JPEGImages"
@@ -88,12 +88,12 @@ def write_voc_folder(parts: Sequence[Part], target: Path, losses: Losses) -> Non
     """Write every part; the image sets say which image belongs to which."""
     for folder in ("Annotations", _IMAGES, "ImageSets/Main"):
         (target / folder).mkdir(parents=True)
-    names = FlatNames(losses)
+    taken: set[str] = set()
     for part in parts:
         labels = {category["id"]: _text(category["name"], losses) for category in part.coco["categories"]}
         stems = []
         for image, annotations in part.annotated():
-            name = names.choose(image["file_name"])
+            name = choose_flat_name(image["file_name"], taken, losses)
             stems.append(PurePosixPath(name).stem)
             copy_upright(part.images / image["file_name"], target / _IMAGES / name, losses)
             tree = _document(name, image, annotations, labels, losses)
@@ -121,9 +121,9 @@ def _document(
         _add(ElementTree.SubElement(drawn, "bndbox"), **dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)))
         x, y, width, height = annotation["bbox"]
         exact = (box[0] - 1, box[1] - 1, box[2], box[3]) == (x, y, x + width, y + height)
-        losses.add("boxes rounded to whole pixels", int(not exact))
-        losses.add("crowds marked difficult, which evaluations leave out as well", annotation["iscrowd"])
-        losses.add("outlines and masks reduced to boxes", int(not is_box(annotation)))
+        losses["boxes rounded to whole pixels"] += not exact
+        losses["crowds marked difficult, which evaluations leave out as well"] += annotation["iscrowd"]
+        losses["outlines and masks reduced to boxes"] += not is_box(annotation)
     ElementTree.indent(root)
     return ElementTree.ElementTree(root)
 
@@ -142,5 +142,5 @@ def _add(element: ElementTree.Element, **children: object) -> None:
 
 def _text(text: str, losses: Losses) -> str:
     clean = _NOT_XML.sub("\ufffd", text)
-    losses.add("names with characters that XML does not have, each replaced by \ufffd", int(clean != text))
+    losses["names with characters that XML does not have, each replaced by \ufffd"] += clean != text
     return clean

@@ -41,20 +41,12 @@ class Part:
             yield image, drawn.get(image["id"], [])
 
 
-class Losses:
-    """Counts what a format cannot express, or what was changed to fit into it."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def add(self, what: str, count: int = 1) -> None:
-        """Count once more `what`, like "outlines reduced to boxes"."""
-        if count:
-            self._counts[what] += count
+class Losses(Counter[str]):
+    """Counts what a format cannot express or what was changed to fit into it, like "outlines reduced to boxes"."""
 
     def notes(self) -> tuple[str, ...]:
         """One line for each kind."""
-        return tuple([f"{what}: {count:,}" for what, count in sorted(self._counts.items())])
+        return tuple([f"{what}: {count:,}" for what, count in sorted(self.items()) if count])
 
 
 def copy_upright(source: Path, target: Path, losses: Losses) -> None:
@@ -78,27 +70,22 @@ def copy_upright(source: Path, target: Path, losses: Losses) -> None:
         elif name == "WEBP":
             options["lossless"] = True
         upright.save(target, name, exif=b"", **options)
-    losses.add("images shown turned by EXIF, written upright with their pixels encoded again")
+    losses["images shown turned by EXIF, written upright with their pixels encoded again"] += 1
 
 
-class FlatNames:
-    """Names without folders and with stems of their own, for formats in which an image is its stem."""
+def choose_flat_name(name: str, taken: set[str], losses: Losses) -> str:
+    """A name without folders and with a stem of its own, for formats in which an image is its stem.
 
-    def __init__(self, losses: Losses) -> None:
-        self._losses = losses
-        self._taken: set[str] = set()
-
-    def choose(self, name: str) -> str:
-        """A new name for an image."""
-        flat = name.replace("/", "_")
-        stem, suffix = PurePosixPath(flat).stem, PurePosixPath(flat).suffix
-        chosen, number = stem, 2
-        while chosen.lower() in self._taken:
-            chosen, number = f"{stem}_{number}", number + 1
-        self._taken.add(chosen.lower())
-        if f"{chosen}{suffix}" != name:
-            self._losses.add("images renamed, because the format knows them by their stem, without folders")
-        return f"{chosen}{suffix}"
+    The stem is added to `taken`, in small letters.
+    """
+    flat = PurePosixPath(name.replace("/", "_"))
+    stem, number = flat.stem, 2
+    while stem.lower() in taken:
+        stem, number = f"{flat.stem}_{number}", number + 1
+    taken.add(stem.lower())
+    if f"{stem}{flat.suffix}" != name:
+        losses["images renamed, because the format knows them by their stem, without folders"] += 1
+    return f"{stem}{flat.suffix}"
 
 
 def mask_outlines(pixels: np.ndarray) -> list[np.ndarray]:

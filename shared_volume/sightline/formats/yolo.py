@@ -17,7 +17,15 @@ from sightline.annotations.labelme import Shape
 from sightline.errors import SightlineError
 from sightline.formats.folder import Listing, parent_of
 from sightline.formats.reading import Ledger, Picture, Unusable, known_header, to_number, to_whole
-from sightline.formats.writing import FlatNames, Losses, Part, copy_upright, instance_outlines, is_box, join_outlines
+from sightline.formats.writing import (
+    Losses,
+    Part,
+    choose_flat_name,
+    copy_upright,
+    instance_outlines,
+    is_box,
+    join_outlines,
+)
 from sightline.services.versioning.shards import SPLITS
 
 NAME_LISTS: Final = ("classes.txt", "obj.names")
@@ -170,19 +178,19 @@ def write_yolo_folder(parts: Sequence[Part], target: Path, losses: Losses) -> No
         for annotation in part.coco["annotations"]
     )
     for part in parts:
-        names = FlatNames(losses)
+        taken: set[str] = set()
         (target / "images" / part.name).mkdir(parents=True)
         (target / "labels" / part.name).mkdir(parents=True)
         numbers = {category["id"]: index for index, category in enumerate(part.coco["categories"])}
         for image, annotations in part.annotated():
-            name = names.choose(image["file_name"])
+            name = choose_flat_name(image["file_name"], taken, losses)
             copy_upright(part.images / image["file_name"], target / "images" / part.name / name, losses)
             lines = [
                 _line(annotation, image, numbers, outlined, losses)
                 for annotation in annotations
                 if not annotation["iscrowd"]
             ]
-            losses.add("crowds left out, which YOLO does not have", len(annotations) - len(lines))
+            losses["crowds left out, which YOLO does not have"] += len(annotations) - len(lines)
             text = target / "labels" / part.name / f"{PurePosixPath(name).stem}.txt"
             text.write_text("".join([f"{line}\n" for line in lines]), encoding="utf-8")
     _write_yaml(parts, target, losses)
@@ -195,9 +203,9 @@ def _line(
     if outlined:
         outlines = instance_outlines(annotation["segmentation"])
         if isinstance(annotation["segmentation"], dict):
-            losses.add("painted masks written as their outlines")
+            losses["painted masks written as their outlines"] += 1
         if len(outlines) > 1:
-            losses.add("objects in parts or with holes written as one outline, joined by lines without area")
+            losses["objects in parts or with holes written as one outline, joined by lines without area"] += 1
         shares = join_outlines(outlines) / size
     else:
         x, y, width, height = annotation["bbox"]
@@ -212,9 +220,10 @@ def _write_yaml(parts: Sequence[Part], target: Path, losses: Losses) -> None:
     for needed in ("train", "val"):
         if needed not in content and filled:
             content[needed] = f"images/{filled[0]}"
-            losses.add(
+            what = (
                 f"sets that Ultralytics asks for and that have no images ({needed}; data.yaml names {filled[0]} there)"
             )
+            losses[what] += 1
     content = {name: content[name] for name in SPLITS if name in content}
     content["names"] = {index: category["name"] for index, category in enumerate(parts[0].coco["categories"])}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
