@@ -1,4 +1,4 @@
-"""The records that the stages hand on: an image on its way into the dataset, and the instances on it."""
+"""What the stages hand on: an image on its way into the dataset, and the instances on it."""
 
 from collections import Counter
 from collections.abc import Iterable

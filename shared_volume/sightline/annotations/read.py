@@ -304,7 +304,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _show(name: str) -> str:
-    """A file name that every place can hold and show: what is no text is escaped."""
+    """A file name that can be stored and shown anywhere: what is not text is escaped."""
     if not _is_plain(name):
         name = "".join(one if _is_plain(one) else ascii(one)[1:-1] for one in name)
     return name[:_LONGEST_NAME]

@@ -46,14 +46,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An annotation that both versions have, not alike.
-
-    Attributes:
-        image: the image's name in the second version.
-        before: its label in the first version.
-        after: its label in the second.
-        redrawn: whether its geometry differs.
-    """
+    """An annotation that both versions have, not alike: its image's name in the second, its labels, whether it was redrawn."""
 
     image: str
     before: str

@@ -41,7 +41,7 @@ def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]
     `found` is what `verify_versions` returned a moment ago.
 
     Raises:
-        SightlineError: one of the three places is out of reach.
+        SightlineError: storage, Git or SQL is out of reach.
     """
     installation = open_installation(settings)
     deeds = []

@@ -64,7 +64,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What the three places say, each asked once."""
+    """What storage, Git and SQL say, each asked once."""
 
     installation: Installation
     git_tags: GitTags
@@ -95,7 +95,7 @@ def verify_versions(settings: Settings, tag: str | None = None, full: bool = Fal
             remote's listing tells it (Cloud Storage does). Also compare what this volume holds unpacked.
 
     Raises:
-        SightlineError: no such version, or one of the three places is out of reach.
+        SightlineError: no such version, or storage, Git or SQL is out of reach.
     """
     asked = parse_tag(tag) if tag is not None else None
     installation = open_installation(settings)

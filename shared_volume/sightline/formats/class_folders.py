@@ -44,12 +44,8 @@ def find_classes(images: Iterable[str]) -> dict[str, str]:
         shared = shared[:-1]  # all lie in one folder, which is the class
     depth = len(list(takewhile(lambda one: not _is_split(one), shared)))
     below = _name({image: parts[depth:] for image, parts in folders.items()})
-    return below if are_clear(below.values()) or _names_something(below.values()) else _name(folders)
-
-
-def _names_something(classes: Iterable[str]) -> bool:
-    names = set(classes)
-    return "" not in names and not all(map(_is_split, names))
+    every_one_named = "" not in below.values() and not all(map(_is_split, below.values()))
+    return below if every_one_named or are_clear(below.values()) else _name(folders)
 
 
 def may_be_unknown_splits(images: Iterable[str]) -> bool:
