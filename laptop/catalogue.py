@@ -102,7 +102,7 @@ def _row(one: "Listed") -> dict[str, str]:
         "state": state,
         "task": one.task or "-",
         "images": "-" if one.images is None else str(one.images),
-        "annotations": "-" if one.annotations is None else str(one.annotations),
+        "objects": "-" if one.annotations is None else str(one.annotations),
         "parent": one.parent or "-",
         "commit": (one.commit or "-")[:COMMIT],
         "date (UTC)": f"{one.date:%Y-%m-%d %H:%M}" if one.date else "-",
@@ -114,8 +114,8 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
     lines = [f"{difference.before} -> {difference.after}", ""]
     shown = {name: f"{count} {name.partition('_')[2]}" for name, count in counts.items()}
     shown["images_moved"] = f"{counts['images_moved']} in another split"
-    for what in ("images", "annotations"):
-        lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(what))}")
+    for what, key in (("images", "images"), ("objects", "annotations")):
+        lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(key))}")
     classes = [
         (one.label, str(one.before), str(one.after), f"{one.after - one.before:+d}") for one in difference.class_counts
     ]
@@ -127,9 +127,9 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
         ("images changed (other bytes)", difference.images_changed, str),
         ("images renamed", difference.images_renamed, "{0.before} -> {0.after}".format),
         ("images moved to another split", difference.images_moved, moved),
-        ("annotations added", difference.annotations_added, annotation),
-        ("annotations removed", difference.annotations_removed, annotation),
-        ("annotations changed", difference.annotations_changed, _changed),
+        ("objects added", difference.annotations_added, annotation),
+        ("objects removed", difference.annotations_removed, annotation),
+        ("objects changed", difference.annotations_changed, _changed),
     ]
     for title, items, show in kinds:
         if items:
@@ -150,7 +150,7 @@ def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list
         lines.append("no versions yet: nothing to verify")
     if found.unneeded_objects:
         lines.append(
-            f"on the remote for no version: {found.unneeded_objects} objects, {decimal(found.unneeded_bytes)} (left alone: "
+            f"on the remote for no version: {found.unneeded_objects} files, {decimal(found.unneeded_bytes)} (left alone: "
             "somebody may be uploading them, or gave up)"
         )
     if abandoned:
@@ -169,7 +169,7 @@ def _version_lines(version: "Checked") -> list[str]:
     if not version.problems:
         if version.objects is None:
             return [f"{version.tag}  {version.state}: somebody is publishing it, left alone"]
-        return [f"{version.tag}  ok: {version.images} images, {version.objects} objects"]
+        return [f"{version.tag}  ok: {version.images} images, {version.objects} files"]
     lines = [f"{version.tag}  {version.state}, but:"]
     for problem in version.problems:
         lines += [f"  {problem.trouble}: {problem.message}", f"    {problem.remedy}"]

@@ -23,7 +23,7 @@ def publish(
     if published.publication.new:
         commit = str(row.commit)[:12]
         told = task_of(row.recipe)
-        what = "shapes" if told == DETECTION else f"annotations for {told}"
+        what = "objects" if told == DETECTION else f"objects for {told}"
         print(f"published {row.tag}: {row.image_count} images, {row.annotation_count} {what}, commit {commit}")
     else:
         print(f"{category} {version} is already published with the same content: nothing to do")

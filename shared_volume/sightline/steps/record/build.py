@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from sightline.annotations.findings import Finding, count_findings, require_none_fails
-from sightline.annotations.folder import check_annotations, position
+from sightline.annotations.folder import check_annotations, join_parts, position
 from sightline.annotations.instances import DatasetImage, choose_classes
-from sightline.annotations.join import join_parts
 from sightline.annotations.labels import find_rare_labels
 from sightline.annotations.recipe import Recipe
 from sightline.errors import SightlineError
