@@ -75,7 +75,7 @@ def wrong_quantity(arguments: Mapping[str, Any]) -> str:
         if not isinstance(value, str):
             continue
         if not (value.isdecimal() if kind == "gpus" else QUANTITY.fullmatch(value)):
-            return f"{name}={value} is no amount that Kubernetes reads. Write it like {EXAMPLES[kind]}."
+            return f"{name}={value} is not an amount that Kubernetes can read. Write it like {EXAMPLES[kind]}."
     return ""
 
 
@@ -106,11 +106,7 @@ def _require_reachable(images: str) -> None:
 
 
 def _require_published(workspace: Path, steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[str, str]:
-    """Whether there is something to train on, where the installation's SQL or Git can be reached.
-
-    Returns:
-        its version and task; empty where they cannot be told.
-    """
+    """The version to train on and its task; empty where the installation's SQL and Git do not tell."""
     kind: Kind
     if "record" in steps:
         kind, wanted = "annotation", ANNOTATION_VERSION
@@ -181,7 +177,7 @@ def require_names(asked: "Asked", steps: Collection[str], task: str, version: st
         if not _may_lie_there(problem):
             raise problem
         print(
-            f"warning: {problem} That is this checkout's; the run ends at once unless it lies on the volume.",
+            f"warning: {problem} That is so in this checkout; the run ends at once unless it lies on the volume.",
             file=sys.stderr,
         )
 

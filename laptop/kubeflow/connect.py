@@ -132,7 +132,7 @@ def connect(access: Access) -> Server:
         server.namespace = access.namespace or client.get_user_namespace() or _namespace_in_pod()
         if not server.namespace:
             raise ServerError(
-                f"{server.host} serves several users, each in a namespace. Name yours with --kfp-namespace, or once for "
+                f"{server.host} serves several users, each in a namespace. Choose yours with --kfp-namespace, or once for "
                 "all with kfp.Client().set_user_namespace()."
             )
     return server
@@ -212,7 +212,9 @@ def _require_address(access: Access) -> None:
             "that of its UI."
         )
     if access.ca and not (access.ca.is_file() and b"BEGIN CERTIFICATE" in access.ca.read_bytes()):
-        raise ServerError(f"--ca {access.ca} is no file with certificates. It takes PEM: -----BEGIN CERTIFICATE-----.")
+        raise ServerError(
+            f"--ca {access.ca} is not a file with certificates. It takes PEM: -----BEGIN CERTIFICATE-----."
+        )
 
 
 def _require_version(host: str, tag: str) -> None:
@@ -246,7 +248,10 @@ def _telling(access: Access, host: str) -> Iterator[None]:
 
 
 def _refusal(access: Access, host: str, error: Any) -> str:
-    said = _said(error)
+    body = parse(error.body) or {}
+    text = str(body.get("message") or body.get("error_message") or "")
+    detail = str(body.get("error_details") or "")
+    said = " ".join((detail if detail.startswith(text) else text).split())[:600]
     if error.status == 401:
         return f"Kubeflow Pipelines at {host} refuses the login ({access.sent}). {access.advice}"
     if error.status == 403:
@@ -259,20 +264,12 @@ def _refusal(access: Access, host: str, error: Any) -> str:
     return f"Kubeflow Pipelines at {host} refuses ({error.status}): {said or error.reason or 'no reason given'}"
 
 
-def _said(error: Any) -> str:
-    """The server's own words, in one line."""
-    body = parse(error.body) or {}
-    text = str(body.get("message") or body.get("error_message") or "")
-    detail = str(body.get("error_details") or "")
-    return " ".join((detail if detail.startswith(text) else text).split())[:600]
-
-
 def _unreachable(host: str, error: Exception) -> str:
     reason: Any = getattr(error, "reason", None) or error
     words = " ".join(str(reason).split())
     if "CERTIFICATE_VERIFY_FAILED" in words or "certificate verify failed" in words:
         return (
-            f"The TLS certificate of {host} is not trusted here. If it comes from a private authority, name that "
+            f"The TLS certificate of {host} is not trusted here. If it comes from a private authority, give that "
             "authority's certificate with --ca FILE."
         )
     words = re.sub(r"^<?[\w.]+(\(.*?\))?(object at 0x\w+>)?: ", "", words)

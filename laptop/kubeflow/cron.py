@@ -102,7 +102,7 @@ def zone_of(option: str, name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise SightlineError(f"{option} {name} is no time zone. Write it like Europe/Berlin or UTC.") from None
+        raise SightlineError(f"{option} {name} is not a time zone. Write it like Europe/Berlin or UTC.") from None
 
 
 def next_change(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> datetime | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 
 ARGO = re.compile(r"time=\S+ level=\w+ .*\bargo=true\b")
 LAUNCHER = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w./-]+\.go:\d+\] (.*)")
@@ -103,21 +103,19 @@ def _framed(lines: list[str]) -> str:
 
 def _raised(lines: list[str]) -> str:
     """The error of a traceback with which the log ends."""
-    starts = [index for index, line in enumerate(lines) if line == TRACEBACK]
-    if not starts:
+    if TRACEBACK not in lines:
         return ""
-    after = [index for index in range(starts[-1] + 1, len(lines)) if not lines[index].startswith(" ")]
-    if not after or any(OUR_PREFIX.match(line) or EXECUTOR.match(line) for line in lines[after[0] :]):
-        return ""
-    return "\n".join(lines[after[0] :])
+    after = lines[len(lines) - lines[::-1].index(TRACEBACK) :]
+    raised = list(dropwhile(lambda line: line.startswith(" "), after))
+    goes_on = any(OUR_PREFIX.match(line) or EXECUTOR.match(line) for line in raised)
+    return "" if goes_on else "\n".join(raised)
 
 
 def driver_reason_in(log: str) -> str:
     """Why a driver, which prepares a step's pod, failed: its last error without the call that it was in."""
-    found = [found for line in log.splitlines() if (found := LAUNCHER.match(line))]
-    said = [each for each in found if each[1] in "EF"]
-    fatal = [each[2] for each in said if each[1] == "F"] or [each[2] for each in said]
-    return sentence(re.sub(r"^KFP driver: driver\.\w+\(.*\) failed: ", "", fatal[-1])) if fatal else ""
+    last = {found[1]: found[2] for line in log.splitlines() if (found := LAUNCHER.match(line))}
+    said = last.get("F") or last.get("E", "")
+    return sentence(re.sub(r"^KFP driver: driver\.\w+\(.*\) failed: ", "", said))
 
 
 def sentence(text: str) -> str:
@@ -126,4 +124,9 @@ def sentence(text: str) -> str:
         text = _raised(_filled(text.splitlines())) or text
     text = " ".join(text.split())
     text = re.sub(r"^(?:\w+\.)+(\w+: )", r"\1", text).removeprefix(f"{OURS}: ")
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return cut(text, LONGEST)
+
+
+def cut(text: str, longest: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -70,7 +70,7 @@ class _Asked:
         except ServerError:
             return None
 
-    def rows(self, run: Run | None) -> list[StepShown]:
+    def steps(self, run: Run | None) -> list[StepShown]:
         """The wanted steps by Kubeflow and SQL."""
         # "Look into its log" says nothing to somebody who has just done so.
         return [
@@ -113,7 +113,7 @@ def _print_local(log: Path, step: str | None, raw: bool) -> int:
     parts = list(parts_of(lines))
     began = list(dict.fromkeys(part for part, _ in parts if part))
     if step and step not in began:
-        what = "never began" if step in STEPS else "is no step"
+        what = "never began" if step in STEPS else "is not a step"
         hint = f" Its steps: {', '.join(began)}." if step in STEPS and began else nearest(step, {*STEPS, *began})
         raise SightlineError(f"{step} {what} in the run {log.stem} of this laptop.{hint} Its whole log: {log}")
     print(f"== {step or 'the whole run'} on this laptop, {log}", file=sys.stderr)
@@ -205,9 +205,9 @@ def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:
 
 def _print_reasons(asked: _Asked, out: TextIO, before: Sequence[str] = ()) -> None:
     """Print why steps failed, except for a reason with which what was printed `before` ends, in a frame of the step's own."""
-    for row in asked.rows(asked.run()):
-        if row.failed and not ends_framed(before, row.reason):
-            print_framed(f"reason: {row.name} failed: {row.reason}", out)
+    for step in asked.steps(asked.run()):
+        if step.failed and not ends_framed(before, step.reason):
+            print_framed(f"reason: {step.name} failed: {step.reason}", out)
 
 
 def _without_pods(asked: _Asked) -> int:
@@ -217,16 +217,16 @@ def _without_pods(asked: _Asked) -> int:
     states = {step.name: step.state for step in steps_of(run)} if run else {}
     state = states.get(asked.step or "", NOT_BEGUN)
     if asked.step and state == REUSED:
-        print(f"{asked.step} was reused in run {short}: it came from the cache and ran in no pod of its own")
+        print(f"{asked.step} was reused in run {short}: it came from the cache, without a pod of its own")
         return 0
     if run and (lost := asked.lost(run)):
         return _elsewhere(f"The run {short} is lost: {lost}.", asked, run)
     if run and run.state not in ENDED and (state in (NOT_BEGUN, PENDING) or asked.step is None):
         what = f"{asked.step or 'a step'} of run {short} has not begun; wait for it with --follow"
         print(f"error: {what}", file=sys.stderr)
-        for row in asked.rows(run):
-            if row.waits:
-                print(f"{row.name} cannot start: {row.waits}", file=sys.stderr)
+        for step in asked.steps(run):
+            if step.waits:
+                print(f"{step.name} cannot start: {step.waits}", file=sys.stderr)
         return 1
     if asked.step and state == NOT_BEGUN and asked.step in states:
         print(f"error: {asked.step} never began in run {short}, which is over", file=sys.stderr)
@@ -239,7 +239,7 @@ def _without_pods(asked: _Asked) -> int:
 def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
     """Say where the log is now, and how the steps ended."""
     run = run or asked.run()
-    rows = asked.rows(run)
+    steps = asked.steps(run)
     by_driver = run is not None and any(step.by_driver for step in steps_of(run) if step.name == asked.step)
     if by_driver:
         why = f"{asked.step} has no log: what prepares its pod failed before that could be made."
@@ -249,9 +249,9 @@ def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
         print(f"Kubeflow keeps each log as the step's artifact executor-logs: {where}", file=sys.stderr)
     if asked.metadata.database is None:
         print(f"SQL could tell how the steps ended, but: {asked.metadata.missing}", file=sys.stderr)
-    for row in rows:
-        if row.failed:
-            print_framed(f"reason: {row.name} failed: {row.reason}", sys.stdout)
+    for step in steps:
+        if step.failed:
+            print_framed(f"reason: {step.name} failed: {step.reason}", sys.stdout)
         else:
-            print(f"{row.name}: {row.kubeflow or row.sql}")
+            print(f"{step.name}: {step.kubeflow or step.sql}")
     return 1

@@ -37,7 +37,7 @@ def why_lost(known: Evidence, near: Callable[[], Collection[str]]) -> str:
     there = known.glance.ask(lambda pods: _is_there(pods, run.run_id, near()))
     if there:
         return ""
-    rid = f"Kubeflow never ends it: archive or delete it in the UI, then start it anew (last change {changed:%Y-%m-%d %H:%M})"
+    rid = f"Kubeflow never ends it: archive or delete it in the UI, then start it again (last change {changed:%Y-%m-%d %H:%M})"
     if there is False:
         return f"its workflow is gone from Kubernetes, with all its pods; {rid}"
     if run.state == "CANCELING" and now - changed > STOPPING:

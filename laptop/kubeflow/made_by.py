@@ -28,7 +28,7 @@ def scores_of(run: Run, metadata: Metadata) -> Scores | None:
     """A run's scores; None where SQL has none that are its."""
     if metadata.database is None:
         return None
-    own = _selected(metadata, run.run_id)
+    own = _selected(metadata.database, run.run_id)
     if own:
         return Scores(own.overall)
     if not any(step.name == "evaluate" and step.state == REUSED for step in steps_of(run)):
@@ -55,7 +55,7 @@ def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:
             continue
         if any(sql_row.parameters.get(name, value) != value for name, value in wanted.items()):
             continue
-        evaluation = _selected(metadata, sql_row.id)
+        evaluation = _selected(metadata.database, sql_row.id)
         if evaluation and split in (None, "", evaluation.split):
             yield sql_row, evaluation
 
@@ -68,27 +68,25 @@ def _as_in_sql(run: Run, metadata: Metadata) -> dict[str, Any]:
         name, value = parameter.to.get("snapshot"), parameter.value_in(given)
         if name and name != "category" and value is not None and (value or parameter.kind is not str):
             found[name] = whole(value)
-    if version := found.get("annotation_version") or _newest_version(run, metadata):
+    if version := found.get("annotation_version") or _newest_version(run, metadata.database):
         found["annotation_version"] = version
     return found
 
 
-def _newest_version(run: Run, metadata: Metadata) -> str:
+def _newest_version(run: Run, database: Any) -> str:
     """Of the annotations, when the run began; empty where SQL does not know."""
     from sightline.services.database.versions import list_versions
 
-    assert metadata.database is not None
     category = str(run.parameters.get("category", ""))
-    versions = reversed(list_versions(metadata.database, category, "annotation"))
+    versions = reversed(list_versions(database, category, "annotation"))
     before = (each.version for each in versions if each.published_at and each.published_at <= run.began)
     return next(before, "")
 
 
-def _selected(metadata: Metadata, run_id: str) -> Any:
+def _selected(database: Any, run_id: str) -> Any:
     from sightline.services.database.scores import list_evaluations
 
-    assert metadata.database is not None
-    return next((each for each in list_evaluations(metadata.database, run_id) if each.selected), None)
+    return next((each for each in list_evaluations(database, run_id) if each.selected), None)
 
 
 def _what_made(metadata: Metadata, run_id: str, evaluation: Any) -> tuple[Any, ...]:

@@ -59,7 +59,7 @@ def package_of(options: argparse.Namespace) -> Package:
     """The file that --pipeline names, or this checkout's pipeline, compiled.
 
     Raises:
-        SightlineError: the file is no compiled pipeline, or an option says what is fixed in it.
+        SightlineError: the file is not a compiled pipeline, or an option says what is fixed in it.
     """
     if options.pipeline is None:
         apply_installation(options)
@@ -69,7 +69,7 @@ def package_of(options: argparse.Namespace) -> Package:
         flag = f"--{fixed.replace('_', '-')}"
         raise SightlineError(
             f"{flag} is for compiling, and --pipeline {options.pipeline} is compiled. Leave one of the two out, or make the "
-            f"file anew with: python pipeline.py compile {flag} …"
+            f"file again with: python pipeline.py compile {flag} …"
         )
     try:
         text = options.pipeline.read_bytes()
@@ -98,7 +98,7 @@ def read_package(text: bytes, what: str) -> Package:
         )
     except (yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError, UnicodeDecodeError):
         raise SightlineError(
-            f"{what} is no compiled pipeline. Make one with: python pipeline.py compile -o pipeline.yaml"
+            f"{what} is not a compiled pipeline. Make one with: python pipeline.py compile -o pipeline.yaml"
         ) from None
 
 
@@ -166,7 +166,9 @@ def _require_type(name: str, parameter: Parameter, value: object) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
-        raise SightlineError(f"The parameter {name} holds NaN or an infinity, which no server can be sent.") from None
+        raise SightlineError(
+            f"The parameter {name} holds NaN or an infinity, which cannot be sent to a server."
+        ) from None
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
@@ -175,7 +177,7 @@ def _unknown(name: str, known: Collection[str]) -> str:
             return f"The parameter {name} is now called {each.name}. Write --param {each.name}=VALUE."
         if name == each.name and each.was in known:
             return (
-                f"This pipeline was compiled when {name} was still called {each.was}. Compile it anew, or write "
+                f"This pipeline was compiled when {name} was still called {each.was}. Compile it again, or write "
                 f"--param {each.was}=VALUE."
             )
     near = difflib.get_close_matches(name, known, n=1)

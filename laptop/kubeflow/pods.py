@@ -53,20 +53,18 @@ class Pods:
     def lines(self, name: str, follow: bool) -> Iterator[str]:
         """What the step's container prints, as it comes."""
         with telling(self.namespace):
-            answer = self._cluster.read_namespaced_pod_log(
-                name, self.namespace, container=CONTAINER, follow=follow, _preload_content=False
-            )
-            for line in answer:
+            for line in self._log(name, follow=follow):
                 yield line.decode("utf-8", errors="replace")
 
     def end_of_log(self, name: str) -> str:
         """Its last lines."""
         with telling(self.namespace):
-            answer = self._cluster.read_namespaced_pod_log(
-                name, self.namespace, container=CONTAINER, tail_lines=TAIL, _preload_content=False,
-                _request_timeout=self._seconds(),
-            )  # fmt: skip
+            answer = self._log(name, tail_lines=TAIL, _request_timeout=self._seconds())
             return bytes(answer.data).decode("utf-8", errors="replace")
+
+    def _log(self, name: str, **values: Any) -> Any:
+        ask = self._cluster.read_namespaced_pod_log
+        return ask(name, self.namespace, container=CONTAINER, _preload_content=False, **values)
 
     def events(self, name: str) -> list[Event]:
         """What happened to a pod."""

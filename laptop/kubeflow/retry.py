@@ -81,7 +81,7 @@ def retry(options: argparse.Namespace) -> int:
     if _retry(server, run, cause, metadata, None):
         print(f"run {run.run_id}: retried, for the {_nth(attempts_of(run) + 1)} time; finished steps are not run again")
     else:
-        print(f"run {run.run_id}: runs again already, somebody was faster")
+        print(f"run {run.run_id}: is running again already: somebody else was faster")
     print(server.link(run.run_id))
     if not options.wait:
         return 0
@@ -157,9 +157,9 @@ def _require_failed(run: Run) -> None:
     if state == DONE:
         raise SightlineError(f"The run {run.run_id} succeeded: there is nothing to retry. `submit` starts another.")
     if state not in (FAILED, STOPPED):
-        orphan = " Where its schedule was deleted under it, it says so for ever: archive it in the UI and submit again."
+        orphan = " If its schedule was deleted in the meantime, it will say so for ever: archive it in the UI and submit again."
         raise SightlineError(
-            f"The run {run.run_id} has not ended (Kubeflow: {state}), and only a run that has is retried."
+            f"The run {run.run_id} has not ended (Kubeflow: {state}), and only a run that has ended can be retried."
             f"{orphan if run.recurring_run_id else ''}"
         )
 

@@ -15,6 +15,7 @@ from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, namespace_of, try_connect
 from laptop.kubeflow.find import UUID, Ours, newest_runs, short_id
+from laptop.kubeflow.log_text import cut
 from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs
@@ -80,9 +81,8 @@ def _rows(server: Server | None, metadata: Metadata, glance: Glance, options: ar
     listed, whole = _listed(server, sql_rows, options)
     known = {run.run_id for run in listed}
     near = cache(lambda: others(server) if server else set())
-    unlisted = [
-        each for each in sql_rows.values() if each.id not in known and options.category in (None, each.category)
-    ]
+    wanted = [each for each in sql_rows.values() if options.category in (None, each.category)]
+    unlisted = [each for each in wanted if each.id not in known]
     # A cluster's run that is not among the newest is older, or gone from Kubeflow: that shows when it lists all.
     gone = [each for each in unlisted if whole and (server is None or UUID.fullmatch(each.id))]
     on_laptops = [each for each in unlisted if server is not None and not UUID.fullmatch(each.id)]
@@ -129,10 +129,9 @@ def _row(
 ) -> RunShown:
     run_id = run.run_id if run else sql_row.id
     on_cluster = bool(UUID.fullmatch(run_id))
-    known = Evidence(
-        run_id, run, metadata if sql_row else replace(metadata, database=None), glance if on_cluster else Glance("")
-    )
-    rows, lost = shown_steps(known), why_lost(known, near)
+    in_sql = metadata if sql_row else replace(metadata, database=None)
+    known = Evidence(run_id, run, in_sql, glance if on_cluster else Glance(""))
+    steps, lost = shown_steps(known), why_lost(known, near)
     state = state_of(run) if run else ""
     note = f"lost: {lost}" if lost else ""
     if state == DONE and nothing_new(list(known.steps.values())):
@@ -147,21 +146,21 @@ def _row(
         category=_category(run, sql_row),
         started_at=run.began if run else sql_row.started_at,
         kubeflow=LOST if lost else state,
-        sql=_in_sql(sql_row, rows, goes_on=run is not None and run.state not in ENDED, told=run is not None or gone),
+        sql=_in_sql(sql_row, steps, goes_on=run is not None and run.state not in ENDED, told=run is not None or gone),
         note=note,
-        steps=rows,
+        steps=steps,
     )
 
 
-def _in_sql(sql_row: Any, rows: tuple[StepShown, ...], goes_on: bool, told: bool) -> str:
+def _in_sql(sql_row: Any, steps: tuple[StepShown, ...], goes_on: bool, told: bool) -> str:
     """A run's state in SQL, which knows the steps that began: of a run that goes on they are done only so far."""
     if sql_row is None:
         return ""
-    if any(row.sql == LOST for row in rows):
+    if any(step.sql == LOST for step in steps):
         return LOST
     if sql_row.state != DONE:
         return str(sql_row.state)
-    last = any(row.name == STEPS[-1] for row in rows)
+    last = any(step.name == STEPS[-1] for step in steps)
     if goes_on:
         return RUNNING
     return DONE if told or last or not UUID.fullmatch(sql_row.id) else "done so far"
@@ -183,12 +182,8 @@ def _sentences(row: RunShown) -> list[str]:
     """What is told below the table, where no column breaks a command that somebody copies."""
     lines = [row.note] if row.note else []
     lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]
-    lines += [f"{step.name} cannot start: {_cut(step.waits)}" for step in row.steps if step.waits]
-    return lines + [f"{step.name}: {_cut(step.reason)}" for step in row.steps if step.reason]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
+    lines += [f"{step.name} cannot start: {cut(step.waits, LONGEST_REASON)}" for step in row.steps if step.waits]
+    return lines + [f"{step.name}: {cut(step.reason, LONGEST_REASON)}" for step in row.steps if step.reason]
 
 
 def _plain(value: Any) -> object:

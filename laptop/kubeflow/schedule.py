@@ -126,7 +126,7 @@ def _seconds(text: str) -> int:
     found = re.fullmatch(r"(\d+)([smhd])", text.strip().lower())
     seconds = int(found[1]) * UNITS[found[2]] if found else 0
     if seconds < SHORTEST_SECONDS:
-        raise SightlineError(f"--every {text!r} is no interval of at least a minute. Write it like 90m, 6h or 1d.")
+        raise SightlineError(f"--every {text!r} is not an interval of at least a minute. Write it like 90m, 6h or 1d.")
     return seconds
 
 
@@ -159,11 +159,7 @@ def _tell(server: Server, verb: str, found: Schedule, **values: str) -> None:
 
 
 def _delete(server: Server, found: Schedule, stop_in: Metadata | None) -> list[str]:
-    """Delete the schedule; its run goes on, or is stopped before. Returns a line for each run that was going.
-
-    Args:
-        stop_in: where it is recorded that the run's steps were stopped; with None it goes on.
-    """
+    """Delete the schedule; its run goes on, or is stopped before, and SQL told so. Returns a line for each run that was going."""
     if stop_in:  # so that none starts in between
         _tell(server, "disable", found)
     told = [_stop(server, run, stop_in) if stop_in else _goes_on(run) for run in _runs_going(server, found)]

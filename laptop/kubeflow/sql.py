@@ -16,15 +16,12 @@ SECONDS = "15"  # a laptop that cannot reach the cluster's database should say s
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The database, or why there is none.
-
-    Attributes:
-        own: whether it is this laptop's, which knows nothing of a cluster's runs.
-    """
+    """The database, or why there is none."""
 
     database: "Database | None"
     missing: str = ""
     own: bool = False
+    """Whether it is this laptop's, which knows nothing of a cluster's runs."""
 
 
 def open_metadata(workspace: Path) -> Metadata:
@@ -77,10 +74,10 @@ def write_stopped(metadata: Metadata, run_id: str) -> str:
 
         try:
             steps = stop_steps(metadata.database, run_id)
-            return f"stopped in SQL: {', '.join(steps)}" if steps else "SQL knows no step of it that was at work"
+            return f"stopped in SQL: {', '.join(steps)}" if steps else "SQL knows of no step of it that was running"
         except SightlineError as error:
             missing = str(error)
-    return f"its steps say so in SQL themselves, if they are given the time (from here: {missing})"
+    return f"its steps will write that to SQL themselves if they have the time (from here: {missing})"
 
 
 def write_retried(metadata: Metadata, run_id: str, step: str, message: str) -> None:

@@ -38,13 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class StepShown:
-    """A step: its state by Kubeflow and by SQL (`lost` when the heartbeat stopped), empty where one knows nothing.
-
-    Attributes:
-        reason: why it failed, in a sentence.
-        attempt: how many pods were started for it, this one included; 0 where SQL does not know it.
-        waits: why its pod cannot start.
-    """
+    """A step: its state by Kubeflow and by SQL (`lost` when the heartbeat stopped), empty where one knows nothing."""
 
     name: str
     kubeflow: str = ""
@@ -52,8 +46,10 @@ class StepShown:
     seconds: float | None = None
     reason: str = ""
     attempt: int = 0
+    """How many pods were started for it, this one included; 0 where SQL does not know it."""
     events: tuple[str, ...] = ()
     waits: str = ""
+    """Why its pod cannot start."""
 
     def __str__(self) -> str:
         states = [state for state in dict.fromkeys((self.kubeflow, self.sql)) if state]
@@ -100,19 +96,15 @@ def _shown(name: str, step: StepState | None, sql_row: Any) -> StepShown:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a step failed, or a run ended.
-
-    Attributes:
-        kind: error: a step's own, which a retry would meet again; lost: with a pod or driver; stopped by somebody; or that
-            cannot be told.
-        hint: what to do, to be put after `why` where that is not being done already.
-        step: whose failure ended the run, where it was one.
-    """
+    """Why a step failed, or a run ended."""
 
     kind: Literal["error", "lost", "stopped", "unknown"]
+    """An error of the step's own, which a retry would meet again; lost with its pod or driver; stopped by somebody."""
     why: str
     hint: str = ""
+    """What to do, to be put after `why` where that is not being done already."""
     step: str = ""
+    """Whose failure ended the run, where it was one."""
 
 
 def log_hint(run_id: str, step: str) -> str:

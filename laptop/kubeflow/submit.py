@@ -38,7 +38,9 @@ def submit(options: argparse.Namespace) -> int:
     wanted = {**body, "display_name": name, **description_of(options.retry)}
     run_id = read(Run, server.ask("runs.run_service_create_run", run=wanted)).run_id
     if not run_id:
-        raise ServerError("The server took the run but does not say its id. Look for it: python pipeline.py runs")
+        raise ServerError(
+            "The server accepted the run but does not say what its id is. Look for it: python pipeline.py runs"
+        )
     print(f"run {run_id}: {name}, in the experiment {experiment}\n{server.link(run_id)}")
     if not options.wait:
         return 0
@@ -90,7 +92,7 @@ def ensure_version(server: Server, package: Package) -> tuple[Pipeline, bool]:
         pipeline_id = _find_pipeline(server, package.name)
         if pipeline_id is None:
             raise SightlineError(
-                f"The server has a pipeline {package.name} that we may not see, likely another user's. Ask for access."
+                f"The server has a pipeline {package.name} that this account may not see, probably another user's. Ask for access."
             )
     if found := _find_version(server, pipeline_id, package):
         return found, False
@@ -129,7 +131,7 @@ def ensure_experiment(server: Server, name: str) -> str:
                 raise
     if found.storage_state == "ARCHIVED":
         raise SightlineError(
-            f"The experiment {name} is archived. Restore it in the UI, or name another with --experiment."
+            f"The experiment {name} is archived. Restore it in the UI, or choose another with --experiment."
         )
     return found.experiment_id
 
@@ -164,7 +166,7 @@ def _require_version(server: Server, pipeline_id: str, package: Package) -> Pipe
     found = _find_version(server, pipeline_id, package)
     if found is None:
         raise SightlineError(
-            f"The server took the pipeline {package.name} but does not list its version. Run the same command again."
+            f"The server accepted the pipeline {package.name} but does not list its version. Run the same command again."
         )
     return found
 

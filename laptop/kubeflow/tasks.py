@@ -36,11 +36,7 @@ NO_STEP = re.compile(r"root|executor|.*\(\d+\)|.*\.onExit|.*-driver|(exit-handle
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """A step as the server sees it: not begun, pending (no pod runs yet), running, done, reused (from the cache), failed, stopped.
-
-    Attributes:
-        by_driver: what failed is what comes before the step: its inputs, or the cluster refused its pod.
-    """
+    """A step as the server sees it: not begun, pending (no pod runs yet), running, done, reused (from the cache), failed, stopped."""
 
     name: str
     state: str
@@ -48,6 +44,7 @@ class StepState:
     ended_at: datetime | None = None
     message: str = ""
     by_driver: bool = False
+    """What failed is what comes before the step: its inputs, or the cluster refused its pod."""
 
     def seconds(self) -> float:
         """How long it took, or has been going."""

@@ -321,11 +321,11 @@ REFUSED = {
     "images of a compiled file": ((*SUBMIT, "--tag", "v2"), "--tag is for compiling, and --pipeline "),
     "a schedule's steps": ((*SCHEDULE, "--every", "6h", "--steps", "train"), "--steps is for compiling, and --pipeline "),
     "no category": (("submit",), "--category desk"),
-    "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is no compiled pipeline"),
+    "no pipeline": (("submit", "--category", "desk", "--pipeline", "README.md"), "is not a compiled pipeline"),
     "no file": (("submit", "--category", "desk", "--pipeline", "none.yaml"), "cannot be read: No such file"),
-    "a size in words": ((*SUBMIT, "--param", "train_memory=lots"), "train_memory=lots is no amount that Kubernetes reads"),
+    "a size in words": ((*SUBMIT, "--param", "train_memory=lots"), "train_memory=lots is not an amount that Kubernetes can read"),
     "a byte size": ((*SUBMIT, "--param", "train_memory=8GB"), "Write it like 8Gi or 512Mi"),
-    "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is no amount"),
+    "half a GPU": ((*SUBMIT, "--param", "train_gpus=0.5"), "train_gpus=0.5 is not an amount"),
     "a size of a schedule": ((*SCHEDULE, "--every", "6h", "--param", "test_cpu=two"), "Write it like 2 or 500m"),
     "too much": ((*SUBMIT, "--set", f"a={'x' * 10_000}"), "Shorten train_overrides (10"),
     "less than no epochs": ((*SUBMIT, "--param", "train_epochs=-5"), "train_epochs is -5. Give 0 or more."),
@@ -336,7 +336,7 @@ REFUSED = {
     "an hour 25": ((*SCHEDULE, "--cron", "0 25 * * *"), "'25' is no hour. It takes 0 to 23"),
     "Sunday as 7": ((*SCHEDULE, "--cron", "0 2 * * 7"), "'7' is no day of week. It takes 0 to 6, or SUN to SAT"),
     "a day that never comes": ((*SCHEDULE, "--cron", "0 2 31 2 *"), "never fires"),
-    "no zone": ((*SCHEDULE, "--cron", "0 2 * * *", "--time-zone", "Berlin"), "Berlin is no time zone"),
+    "no zone": ((*SCHEDULE, "--cron", "0 2 * * *", "--time-zone", "Berlin"), "Berlin is not a time zone"),
     "a zone for an interval": ((*SCHEDULE, "--every", "6h", "--time-zone", "UTC"), "has no time of day"),
     "an interval of nothing": ((*SCHEDULE, "--every", "10s"), "at least a minute"),
     "too many at once": ((*SCHEDULE, "--every", "6h", "--max-concurrency", "11"), "at most 10"),
@@ -374,7 +374,7 @@ def test_a_pipeline_of_before_the_names_takes_them_by_param_and_says_so_of_an_op
     said = command(*submit, "--epochs", "3")
     assert said.status == 1
     assert (
-        "compiled when train_epochs was still called epochs. Compile it anew, or write --param epochs=VALUE."
+        "compiled when train_epochs was still called epochs. Compile it again, or write --param epochs=VALUE."
         in said.err
     )
     said = command(*submit, "--param", "config=yolox_m")
@@ -729,7 +729,7 @@ def test_a_private_authority_is_trusted_when_it_is_named(command, compiled, tmp_
         assert command(*arguments, "--host", server.url, "--ca", str(authority)).status == 0
         assert len(server.runs) == 1
     said = command(*arguments, "--ca", str(compiled))
-    assert "is no file with certificates" in said.err
+    assert "is not a file with certificates" in said.err
 
 
 def make_authority(folder: Path) -> tuple[Path, tuple[str, str]]:
@@ -1064,7 +1064,7 @@ def test_a_schedules_run_is_stopped_on_demand_before_the_schedule_goes(server, c
     assert asked == ["POST /recurringruns/ID:disable", "POST /runs/ID:terminate", "DELETE /recurringruns/ID"]
     assert f"run {run}: {server.runs[run]['display_name']} is being stopped" in said.out
     assert server.runs[run]["state"] == "CANCELING"
-    assert "SQL themselves, if they are given the time (from here: SIGHTLINE_DATABASE_URL is not set)" in said.out
+    assert "SQL themselves if they have the time (from here: SIGHTLINE_DATABASE_URL is not set)" in said.out
 
 
 @pytest.mark.parametrize("how", [("delete", "desk"), ("--replace",)], ids=["deleted", "replaced"])
@@ -1182,7 +1182,7 @@ def test_a_dead_driver_is_retried_but_not_one_that_could_not_read_its_pods_size(
     assert retry.cause_of(read(Run, dead), records, Glance("")).kind == "lost"
     cause = retry.cause_of(read(Run, unread), records, Glance(""))
     assert cause.kind == "error"
-    assert "train_memory=lots is no amount that Kubernetes reads" in cause.why
+    assert "train_memory=lots is not an amount that Kubernetes can read" in cause.why
 
 
 def test_two_who_look_retry_a_lost_run_once(server, submit, command, database_url):

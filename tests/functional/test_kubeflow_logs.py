@@ -217,7 +217,7 @@ def test_a_step_of_a_run_on_this_laptop_is_its_part_of_the_log(laptops_run, tmp_
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ("trian", "trian is no step in the run 20261127-005208-4770 of this laptop. Did you mean 'train'?"),
+        ("trian", "trian is not a step in the run 20261127-005208-4770 of this laptop. Did you mean 'train'?"),
         ("test", "test never began in the run 20261127-005208-4770 of this laptop. Its steps: snapshot, train."),
     ],
 )

@@ -47,7 +47,7 @@ OUTCOMES = {
     "one line of evaluate edited": (0, "done", ""),
     "the train pod was deleted in mid-epoch": (0, "done", ""),
     "unknown category": (1, "failed", f"the step snapshot failed: {NO_REASON} 7bccebcd snapshot"),
-    "train_memory=lots": (1, "failed", "the step train failed: train_memory=lots is no amount that Kubernetes reads. Write it like 8Gi or 512Mi."),
+    "train_memory=lots": (1, "failed", "the step train failed: train_memory=lots is not an amount that Kubernetes can read. Write it like 8Gi or 512Mi."),
     "train_memory=1100Mi": (1, "failed", f"the step train failed: {NO_REASON} 624e7077 train"),
     "terminated in mid-training": (1, "stopped", "the run was stopped by somebody\n"),
     "images that cannot be pulled": (1, "stopped", "the run was stopped by somebody while snapshot waited to begin"),
@@ -185,8 +185,9 @@ def test_recorded_runs_are_listed_and_another_pipelines_are_left_out(server, com
         assert found[recorded(begins)["run_id"]]["kubeflow"] == state, begins
     assert len(found) == len(OUTCOMES)
     table = command("runs", "--limit", "50").out
-    assert "train: train_memory=lots is no amount that Kubernetes reads. Write it like 8Gi or 512Mi." in " ".join(
-        table.split()
+    assert (
+        "train: train_memory=lots is not an amount that Kubernetes can read. Write it like 8Gi or 512Mi."
+        in " ".join(table.split())
     )
     assert "wide.yaml" not in table
     assert "wide.yaml" in command("runs", "--all", "--limit", "50").out
@@ -274,7 +275,7 @@ REASONS = {
     ),
     "a size that is none, whatever its driver says": (
         *failing("train_memory=lots", "train", log_of("d93a54b1"), driver=True),
-        "train_memory=lots is no amount that Kubernetes reads. Write it like 8Gi or 512Mi.",
+        "train_memory=lots is not an amount that Kubernetes can read. Write it like 8Gi or 512Mi.",
     ),
     "a driver": (
         *failing("the API server restarted", "evaluate", log_of("d93a54b1"), driver=True),
@@ -682,7 +683,7 @@ ENDS = {
     "more disk than it may have": (
         "train_memory=1100Mi", "train", "", {}, {**EVICTED, "message": "Usage of EmptyDir exceeds the limit 1Gi."}, "exceeds",
     ),
-    "a size that is none": ("train_memory=lots", "train", "", {"driver": True}, "", "train_memory=lots is no amount"),
+    "a size that is none": ("train_memory=lots", "train", "", {"driver": True}, "", "train_memory=lots is not an amount"),
     "a pod that its driver cannot make": (
         "the API server restarted", "evaluate", log_of("d93a54b1"), {"driver": True}, "", "failed to init podSpecPatch",
     ),
