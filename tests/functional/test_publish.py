@@ -28,7 +28,7 @@ from sightline.services.database.versions import (
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.folder import UPLOADS
 from sightline.services.versioning.git import GitError
-from sightline.services.versioning.publication import Content, Outcome, Services, publish
+from sightline.services.versioning.publication import Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import read_settings
 from tests.installed import BOTH, Installed, install, run, run_dvc
@@ -239,7 +239,7 @@ def test_the_rows_of_an_interrupted_attempt_are_those_that_its_files_say(install
         make_labelme(target, ["d.png"])
         return Content(images=(), findings=(FindingRow("code", "d.json", None, words, "fix"),))
 
-    def attempt(words: str) -> Outcome:
+    def attempt(words: str) -> Publication:
         return publish(services(installed), "desk", "annotation", "v0.1.0", partial(build, words))
 
     first = attempt("old words").record

@@ -20,7 +20,7 @@ from sightline.services.database.connection import connect
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import StorageDeniedError, StorageError, StorageUnreachableError
 from sightline.services.versioning.object_transfers import DamagedObjectError, LostObjectError
-from sightline.services.versioning.publication import Content, Outcome, Services, publish
+from sightline.services.versioning.publication import Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo, WorkingCopy
 from sightline.settings import read_settings
 from sightline.steps.record.record import record_dataset
@@ -77,7 +77,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, wire
     read_settings.cache_clear()
 
 
-def publish_files(installed: Installed, version: str = "v0.1.0") -> Outcome:
+def publish_files(installed: Installed, version: str = "v0.1.0") -> Publication:
     """Publish FILES as an annotation version of `desk`."""
     database = connect(installed.settings.database_url.get_secret_value())
     database.migrate()

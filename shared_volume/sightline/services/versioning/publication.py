@@ -13,10 +13,17 @@ from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import VersionRow, VersionTakenError, list_versions, publish_version
+from sightline.services.database.versions import (
+    EMPTY,
+    Content,
+    VersionRow,
+    VersionTakenError,
+    list_versions,
+    publish_version,
+)
 from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
-from sightline.services.versioning.description import FILE, FOLDER, Content, read_description, write_description
+from sightline.services.versioning.description import FILE, FOLDER, read_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
 from sightline.versions import Kind, make_tag, next_version
 
@@ -69,7 +76,7 @@ class Attempt:
     copy: WorkingCopy
     lease: Lease | None = None
     published: VersionRow | None = None
-    content: Content = Content(images=())
+    content: Content = EMPTY
     digest: str = ""
     commit: str | None = None
     publication: Publication | None = None
@@ -208,11 +215,8 @@ def write_rows(attempt: Attempt) -> None:
         tag=attempt.tag,
         commit=attempt.commit,
         digest=attempt.digest,
-        recipe=attempt.content.recipe,
+        content=attempt.content,
         parent_id=attempt.parent_id,
-        images=attempt.content.images,
-        findings=attempt.content.findings,
-        stages=attempt.content.stages,
     )
     attempt.publication = Publication(row, new=True)
 
