@@ -98,9 +98,9 @@ def open_step(
     """Record a step as running, with a heartbeat, then as done, as failed with the reason, or as stopped when it is asked to end.
 
     Args:
-        place: the database, and the run's id.
-        step: the step's name.
-        code: the step's release.
+        settings: name the database and the run.
+        step: its name.
+        code: its release.
         category: what the run works on.
         watched: this process has a parent (`sightline.services.runs.supervise`) that decides what happens when memory runs out.
         goes_on: the parent started it again.
@@ -111,9 +111,7 @@ def open_step(
     kills = oom_kills()
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {step} %(message)s", force=True)
-    database = connect(settings.database_url.get_secret_value())
-    database.migrate()
-    run = settings.run or UNNAMED
+    database, run = _open_database(settings)
     log.info("run %s of %s starts from %s", run, category, code)
     asked = contextlib.nullcontext() if watched else ends_when_asked()
     with (
@@ -171,31 +169,34 @@ def write_stop(step: str, code: str, category: str, began: datetime) -> None:
 def _ensure_started(step: str, code: str, category: str, began: datetime) -> tuple[Database, str]:
     """Record this attempt's start where it could not do so itself. Returns the database, and the run's id."""
     settings = read_settings()
-    database = connect(settings.database_url.get_secret_value())
-    database.migrate()
-    run = settings.run or UNNAMED
+    database, run = _open_database(settings)
     found = find_step(database, run, step)
     if found is None or found.started_at < began:
         start_step(database, run, step, **_attempt_facts(settings, run, category, code))
     return database, run
 
 
+def _open_database(settings: Settings) -> tuple[Database, str]:
+    """The database with its tables up to date, and the run's id."""
+    database = connect(settings.database_url.get_secret_value())
+    database.migrate()
+    return database, settings.run or UNNAMED
+
+
 def _attempt_facts(settings: Settings, run: str, category: str, code: str) -> dict[str, Any]:
     """What SQL is told of an attempt when it starts."""
-    facts = _run_facts(settings.volume, run)
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):
+        facts = json.loads(_facts_path(settings.volume, run).read_text())
+    retry = os.environ.get("KFP_RETRY_INDEX", "")
     return {
         "category": category,
         "code": code,
         "code_digest": facts.get("code_digest", ""),
         "parameters": facts.get("parameters", {}),
-        "attempt": _attempt(),
+        # Which pod of its task this is; KFP counts them from 0, and anew after a retry of the run.
+        "attempt": int(retry) if retry.isdecimal() else 0,
     }
-
-
-def _attempt() -> int:
-    """Which pod of its task this is; KFP counts them from 0, and anew after a retry of the run."""
-    text = os.environ.get("KFP_RETRY_INDEX", "")
-    return int(text) if text.isdecimal() else 0
 
 
 def write_run_facts(
@@ -212,12 +213,6 @@ def write_run_facts(
 def results_prefix(category: str, dataset_version: str, run: str) -> str:
     """Where a run's results lie under the storage root."""
     return f"results/{category}/{dataset_version}/{run}"
-
-
-def _run_facts(volume: Path, run: str) -> dict[str, Any]:
-    with contextlib.suppress(FileNotFoundError):
-        return json.loads(_facts_path(volume, run).read_text())
-    return {}
 
 
 def _facts_path(volume: Path, run: str) -> Path:

@@ -92,8 +92,7 @@ def missing_objects(storage: Storage, remote: str, needed: Mapping[str, int]) ->
         remote: `annotations` or `datasets`.
         needed: object name -> size in bytes.
     """
-    there = _stored(storage, remote, needed)
-    return [name for name, size in needed.items() if not _is_right(name, size, there.get(name))]
+    return _lacking(storage, remote, needed)[0]
 
 
 def upload_objects(storage: Storage, remote: str, cache: Path, needed: Mapping[str, int]) -> int:
@@ -103,9 +102,8 @@ def upload_objects(storage: Storage, remote: str, cache: Path, needed: Mapping[s
         DamagedObjectError: a cached object is not whole; nothing was uploaded.
         StorageError: the remote failed for longer than the deadline; says how.
     """
-    there = _stored(storage, remote, needed)
-    lacking = [name for name, size in needed.items() if not _is_right(name, size, there.get(name))]
     began = time.monotonic()
+    lacking, there = _lacking(storage, remote, needed)
     _require_whole(cache, lacking)
     # Others may upload the same at the same time: what is there is theirs and right, but for what is known to be wrong.
     for is_listing in (False, True):
@@ -176,8 +174,11 @@ def _stored(storage: Storage, remote: str, names: Collection[str]) -> dict[str, 
     return {name: item for name, item in listed if name in names}
 
 
-def _is_right(name: str, size: int, stored: StoredObject | None) -> bool:
-    return stored is not None and stored.size == size and stored.md5 in (None, _md5_in(name))
+def _lacking(storage: Storage, remote: str, needed: Mapping[str, int]) -> tuple[list[str], dict[str, StoredObject]]:
+    """The names of what is not there or wrong, and all that is there."""
+    there = _stored(storage, remote, needed)
+    right = {name for name, found in there.items() if found.size == needed[name] and found.md5 in (None, _md5_in(name))}
+    return [name for name in needed if name not in right], there
 
 
 def _require_whole(cache: Path, names: Collection[str]) -> None:
