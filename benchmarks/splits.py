@@ -17,7 +17,8 @@ from PIL import Image
 
 from sightline.annotations.recipe import Recipe
 from sightline.images.similarity import group_similar, perceptual_hash
-from sightline.steps.record.split import SplitImage, assign_splits
+from sightline.steps.record.groups import SplitImage
+from sightline.steps.record.split import assign_splits
 
 DISTANCE = 6
 VERSIONS = 10

@@ -64,9 +64,11 @@ def train(side: str, dataset_dir: Path, folder: Path) -> float:
     set_epochs(config, EPOCHS)
     if side == "sightline":
         from sightline.steps.train.compute import fit
+        from sightline.steps.train.loop import Training
         from sightline.tasks.task import Task
 
-        return fit(Task("detection"), config, dataset_dir, classes, folder, "bbox_mAP", torch.device("cpu"))[1]
+        model = Task("detection"), config, dataset_dir, classes
+        return fit(Training(*model, folder, "bbox_mAP", torch.device("cpu"), config.train_batch_size))[1]
     return train_bare(config, dataset_dir, classes, folder)
 
 

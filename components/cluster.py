@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kfp import kubernetes
@@ -45,7 +45,6 @@ class Installation:
     """Names that belong to one installation on a cluster, from SIGHTLINE_<NAME> when the pipeline is compiled.
 
     Attributes:
-        claim: the PersistentVolumeClaim of the shared volume.
         config_map: holds SETTINGS and any of OPTIONAL_SETTINGS.
         database_secret: holds the database's URL under DATABASE_KEY.
         git_secret: optional on the cluster; username and password, or ssh-privatekey.
@@ -54,32 +53,19 @@ class Installation:
         pull_secret: the registry's, when it is private; empty for none.
     """
 
-    claim: str
-    config_map: str
-    database_secret: str
-    git_secret: str
-    storage_secret: str
-    shared_memory: str
-    pull_secret: str
-
-
-DEFAULTS = Installation(
-    claim="sightline-volume",
-    config_map="sightline-config",
-    database_secret="sightline-database",
-    git_secret="sightline-git",
-    storage_secret="sightline-gcs",
-    shared_memory="1Gi",
-    pull_secret="",
-)
+    claim: str = "sightline-volume"
+    config_map: str = "sightline-config"
+    database_secret: str = "sightline-database"
+    git_secret: str = "sightline-git"
+    storage_secret: str = "sightline-gcs"
+    shared_memory: str = "1Gi"
+    pull_secret: str = ""
 
 
 def installation() -> Installation:
     """The names that the environment gives, or the defaults."""
-    names = Installation.__dataclass_fields__
-    return Installation(
-        **{name: os.environ.get(f"SIGHTLINE_{name.upper()}", getattr(DEFAULTS, name)) for name in names}
-    )
+    names = asdict(Installation())
+    return Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", names[name]) for name in names})
 
 
 def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:
@@ -96,7 +82,10 @@ def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> Pipelin
     # Repeats a task whose pod was lost; KFP's stock settings repeat no task that failed by itself.
     task.set_retry(RETRIES, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="10m")
     kubernetes.set_timeout(task, LONGEST_SECONDS[step])
-    _size(task, {**SNAPSHOT_RESOURCES, **pod} if step == "snapshot" else pod)
+    sizes = {**SNAPSHOT_RESOURCES, **pod} if step == "snapshot" else pod
+    task.set_cpu_request(CPU_REQUEST).set_cpu_limit(sizes["cpu"]).set_memory_limit(sizes["memory"])
+    if "gpus" in sizes:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(sizes["gpus"])
     kubernetes.add_node_selector_json(task, pod["node_selector"])
     kubernetes.add_toleration_json(task, pod["tolerations"])
     # With a tag like latest, Kubernetes would ask the registry at every start, also where the image was loaded by hand.
@@ -109,12 +98,6 @@ def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> Pipelin
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=names.shared_memory)
     _give_settings(task, names)
     return task
-
-
-def _size(task: PipelineTask, sizes: Mapping[str, Any]) -> None:
-    task.set_cpu_request(CPU_REQUEST).set_cpu_limit(sizes["cpu"]).set_memory_limit(sizes["memory"])
-    if "gpus" in sizes:
-        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(sizes["gpus"])
 
 
 def _give_settings(task: PipelineTask, names: Installation) -> None:

@@ -22,11 +22,6 @@ class Images:
     tag: str
     digests: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def named(self) -> bool:
-        """Whether somebody named them; without a registry and a tag of their own no cluster finds them."""
-        return (self.registry, self.tag) != (DEFAULT_REGISTRY, DEFAULT_TAG)
-
 
 def images() -> Images:
     """The images of this moment.

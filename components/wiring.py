@@ -49,17 +49,18 @@ def make_pipeline(steps: Collection[str]) -> Any:
 
 
 def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
-    """Declare the tasks of the chosen steps: what the parameters give, and here by hand what one step gives another.
+    """Declare the tasks of the chosen steps: what the parameters give, and here by hand what one step gives another."""
 
-    Args:
-        steps: some of STEPS.
-        given: the pipeline's parameters by name.
-    """
+    def add(component: Any, **others: Any) -> dsl.PipelineTask:
+        task = component(code=frozen.outputs[f"{component.name}_code"], **_arguments(component.name, given), **others)
+        return set_up_pod(task, component.name, _pod(component.name, given))
+
     frozen = snapshot(
         record_follows="record" in steps,
         dataset_follows=DATASET_VERSION.name in given,
         train_follows="train" in steps,
-        **_nothing("snapshot") | _arguments("snapshot", given),
+        # Empty where this pipeline has no such parameter.
+        **{each.to["snapshot"]: given.get(each.name, each.kind()) for each in PARAMETERS if "snapshot" in each.to},
     )
     # The only step whose inputs do not name what it reads: the live code and the newest tags.
     frozen.set_caching_options(enable_caching=False)
@@ -67,44 +68,22 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
     dataset = frozen.outputs["dataset_reference"]
     model: dict[str, Any] = {}
     if "record" in steps:
-        recorded = record(
-            code=frozen.outputs["record_code"],
-            annotation_version=frozen.outputs["annotation_version"],
-            annotation_commit=frozen.outputs["annotation_commit"],
-            **_arguments("record", given),
-        )
-        dataset = set_up_pod(recorded, "record", _pod("record", given)).outputs["dataset_reference"]
+        named = {name: frozen.outputs[name] for name in ("annotation_version", "annotation_commit")}
+        dataset = add(record, **named).outputs["dataset_reference"]
     if "train" in steps:
-        trained = train(code=frozen.outputs["train_code"], dataset=dataset, **_arguments("train", given))
-        model = {"model": set_up_pod(trained, "train", _pod("train", given)).outputs["model_reference"]}
+        model = {"model": add(train, dataset=dataset).outputs["model_reference"]}
+    models_digest = frozen.outputs["models_digest"]
     if "evaluate" in steps:
-        evaluated = evaluate(
-            code=frozen.outputs["evaluate_code"],
-            candidates_digest=frozen.outputs["models_digest"],
-            dataset=dataset,
-            **_arguments("evaluate", given),
-            **model,
-        )
-        model = {"model": set_up_pod(evaluated, "evaluate", _pod("evaluate", given)).outputs["selected_reference"]}
+        evaluated = add(evaluate, candidates_digest=models_digest, dataset=dataset, **model)
+        model = {"model": evaluated.outputs["selected_reference"]}
     if "test" in steps:
-        tested = test(
-            code=frozen.outputs["test_code"],
-            images_digest=frozen.outputs["images_digest"],
-            dataset=dataset,
-            **_arguments("test", given),
-            **(model or {"model_digest": frozen.outputs["models_digest"]}),
-        )
-        set_up_pod(tested, "test", _pod("test", given))
+        chosen = model or {"model_digest": models_digest}
+        add(test, images_digest=frozen.outputs["images_digest"], dataset=dataset, **chosen)
 
 
 def _arguments(step: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """A component's arguments that are parameters of the pipeline."""
     return {each.to[step]: given[each.name] for each in PARAMETERS if step in each.to and each.name in given}
-
-
-def _nothing(step: str) -> dict[str, Any]:
-    """The same arguments, empty, for those that this pipeline has no parameter for."""
-    return {each.to[step]: each.kind() for each in PARAMETERS if step in each.to}
 
 
 def _pod(step: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,9 @@
-"""The commands that people type on a laptop: python pipeline.py --help."""
+"""The commands that people type on a laptop. Whoever imports one of them finds the library in this checkout."""
+
+import sys
+from pathlib import Path
+
+LIBRARY = Path(__file__).resolve().parents[1] / "shared_volume"
+
+if str(LIBRARY) not in sys.path:
+    sys.path.insert(0, str(LIBRARY))

@@ -16,12 +16,7 @@ SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")  # one of them is se
 
 
 def annotate(folder: Path) -> int:
-    """Open labelme on a folder of images with their JSON, and wait until its window is closed.
-
-    labelme saves each image's JSON beside it as soon as another image is chosen.
-
-    Returns:
-        labelme's exit status; 0 when it was closed as usual.
+    """Open labelme on a folder of images with their JSON, and wait until its window is closed. Returns its exit status.
 
     Raises:
         SightlineError: no such folder, labelme is not installed, or there is no screen.
@@ -47,10 +42,6 @@ def check_out(tag: str, folder: Path) -> Path:
     """Copy an annotation version's files to a folder where people edit them; publish that folder as the next version.
 
     A folder that is there already is opened as it is, with whatever was edited in it.
-
-    Args:
-        tag: like desk_ann_v0.1.0.
-        folder: where to put the files.
 
     Raises:
         SightlineError: not an annotation version's tag, or it is not published.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from laptop.tables import as_table
+from sightline.references import DETECTION
+from sightline.settings import read_settings
 
 if TYPE_CHECKING:
     from sightline.catalogue.difference import Difference
@@ -26,7 +28,6 @@ def versions(category: str | None, as_json: bool) -> int:
     """Print every version as a table, newest last."""
     from sightline.catalogue.listing import State, list_catalogue
     from sightline.services.versioning.git import without_password
-    from sightline.settings import read_settings
 
     listed = list_catalogue(read_settings(), category)
     if as_json:
@@ -44,7 +45,6 @@ def versions(category: str | None, as_json: bool) -> int:
 def diff(before: str, after: str, as_json: bool, everything: bool) -> int:
     """Print how two versions differ: counts first, then names."""
     from sightline.catalogue.difference import compare_versions
-    from sightline.settings import read_settings
 
     difference = compare_versions(read_settings(), before, after)
     if as_json:
@@ -58,7 +58,6 @@ def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
     """Print a line per version, and what is wrong with it; mend it when asked. 1 when something is (still) wrong."""
     from sightline.catalogue.repair import repair_versions
     from sightline.catalogue.verification import verify_versions
-    from sightline.settings import read_settings
 
     found = verify_versions(read_settings(), tag, full)
     deeds: tuple[Deed, ...] = ()
@@ -78,7 +77,6 @@ def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
 def export(tag: str, form: str, target: Path) -> int:
     """Write a version in another format, and say where."""
     from sightline.catalogue.export import export_version
-    from sightline.settings import read_settings
 
     exported = export_version(read_settings(), tag, form, target)
     print(f"exported {tag} as {form} to {target}: {exported}")
@@ -87,31 +85,28 @@ def export(tag: str, form: str, target: Path) -> int:
 
 def _versions_table(listed: "Sequence[Listed]") -> str:
     """With a column for tasks only where some version is for another than detection."""
-    from sightline.references import DETECTION
-
-    head, rows = ["version", "state", "images", "annotations", "parent", "commit", "date (UTC)"], map(_row, listed)
+    rows = [_row(one) for one in listed]
     if all(one.task in (None, DETECTION) for one in listed):
-        return as_table(head, rows)
-    return as_table(
-        [*head[:2], "task", *head[2:]],
-        [(*row[:2], one.task or "-", *row[2:]) for one, row in zip(listed, rows, strict=True)],
-    )
+        for row in rows:
+            del row["task"]
+    return as_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _row(one: "Listed") -> tuple[str, ...]:
+def _row(one: "Listed") -> dict[str, str]:
     state = str(one.state)
     if one.owner is not None and one.state == "pending":
         until = f", until {one.lease_until:%H:%M:%S}" if one.lease_until else ""
         state = f"{state}: {one.owner.partition(' [')[0] or 'nobody'}{until}"
-    return (
-        one.tag,
-        state,
-        "-" if one.images is None else str(one.images),
-        "-" if one.annotations is None else str(one.annotations),
-        one.parent or "-",
-        (one.commit or "-")[:COMMIT],
-        f"{one.date:%Y-%m-%d %H:%M}" if one.date else "-",
-    )
+    return {
+        "version": one.tag,
+        "state": state,
+        "task": one.task or "-",
+        "images": "-" if one.images is None else str(one.images),
+        "objects": "-" if one.annotations is None else str(one.annotations),
+        "parent": one.parent or "-",
+        "commit": (one.commit or "-")[:COMMIT],
+        "date (UTC)": f"{one.date:%Y-%m-%d %H:%M}" if one.date else "-",
+    }
 
 
 def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
@@ -119,24 +114,28 @@ def _diff_lines(difference: "Difference", most: int | None) -> list[str]:
     lines = [f"{difference.before} -> {difference.after}", ""]
     shown = {name: f"{count} {name.partition('_')[2]}" for name, count in counts.items()}
     shown["images_moved"] = f"{counts['images_moved']} in another split"
-    for what in ("images", "annotations"):
-        lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(what))}")
-    lines += ["", _class_table(difference)]
-    lines += _names("images added", difference.images_added, most, str)
-    lines += _names("images removed", difference.images_removed, most, str)
-    lines += _names("images changed (other bytes)", difference.images_changed, most, str)
-    lines += _names("images renamed", difference.images_renamed, most, lambda one: f"{one.before} -> {one.after}")
-    lines += _names(
-        "images moved to another split",
-        difference.images_moved,
-        most,
-        lambda one: f"{one.image}: {one.before} -> {one.after}",
-    )
-    lines += _names("annotations added", difference.annotations_added, most, lambda one: f"{one.image}: {one.label}")
-    lines += _names(
-        "annotations removed", difference.annotations_removed, most, lambda one: f"{one.image}: {one.label}"
-    )
-    lines += _names("annotations changed", difference.annotations_changed, most, _changed)
+    for what, key in (("images", "images"), ("objects", "annotations")):
+        lines.append(f"{what}: {', '.join(text for name, text in shown.items() if name.startswith(key))}")
+    classes = [
+        (one.label, str(one.before), str(one.after), f"{one.after - one.before:+d}") for one in difference.class_counts
+    ]
+    lines += ["", as_table(("class", difference.before, difference.after, "difference"), classes)]
+    moved, annotation = "{0.image}: {0.before} -> {0.after}".format, "{0.image}: {0.label}".format
+    kinds: list[tuple[str, Sequence[Any], Callable[[Any], str]]] = [
+        ("images added", difference.images_added, str),
+        ("images removed", difference.images_removed, str),
+        ("images changed (other bytes)", difference.images_changed, str),
+        ("images renamed", difference.images_renamed, "{0.before} -> {0.after}".format),
+        ("images moved to another split", difference.images_moved, moved),
+        ("objects added", difference.annotations_added, annotation),
+        ("objects removed", difference.annotations_removed, annotation),
+        ("objects changed", difference.annotations_changed, _changed),
+    ]
+    for title, items, show in kinds:
+        if items:
+            lines += ["", f"{title} ({len(items)})", *(f"  {show(item)}" for item in items[:most])]
+        if most is not None and len(items) > most:
+            lines.append(f"  … and {len(items) - most} more (--all)")
     return lines
 
 
@@ -145,29 +144,13 @@ def _changed(one: Any) -> str:
     return f"{one.image}: {label}{', redrawn' if one.redrawn else ''}"
 
 
-def _class_table(difference: "Difference") -> str:
-    rows = [
-        (one.label, str(one.before), str(one.after), f"{one.after - one.before:+d}") for one in difference.class_counts
-    ]
-    return as_table(("class", difference.before, difference.after, "difference"), rows)
-
-
-def _names(title: str, items: Sequence[Any], most: int | None, show: Callable[[Any], str]) -> list[str]:
-    if not items:
-        return []
-    lines = ["", f"{title} ({len(items)})", *(f"  {show(item)}" for item in items[:most])]
-    if most is not None and len(items) > most:
-        lines.append(f"  … and {len(items) - most} more (--all)")
-    return lines
-
-
 def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list[str]:
     lines = [line for version in found.versions for line in _version_lines(version)]
     if not found.versions:
         lines.append("no versions yet: nothing to verify")
     if found.unneeded_objects:
         lines.append(
-            f"on the remote for no version: {found.unneeded_objects} objects, {decimal(found.unneeded_bytes)} (left alone: "
+            f"on the remote for no version: {found.unneeded_objects} files, {decimal(found.unneeded_bytes)} (left alone: "
             "somebody may be uploading them, or gave up)"
         )
     if abandoned:
@@ -186,7 +169,7 @@ def _version_lines(version: "Checked") -> list[str]:
     if not version.problems:
         if version.objects is None:
             return [f"{version.tag}  {version.state}: somebody is publishing it, left alone"]
-        return [f"{version.tag}  ok: {version.images} images, {version.objects} objects"]
+        return [f"{version.tag}  ok: {version.images} images, {version.objects} files"]
     lines = [f"{version.tag}  {version.state}, but:"]
     for problem in version.problems:
         lines += [f"  {problem.trouble}: {problem.message}", f"    {problem.remedy}"]

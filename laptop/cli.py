@@ -6,18 +6,17 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from components.parameters import STEPS
-from laptop.arguments import Parser
 from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
-from laptop.forwards.cli import add_connect
 from laptop.kubeflow.cli import add_commands
 from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
-from laptop.volume.cli import add_sync
-from laptop.workspace import open_workspace, use_library
+from laptop.volume.cli import CLUSTER_COMMANDS
+from laptop.workspace import open_workspace
+from sightline.errors import SightlineError, did_you_mean
 
-LABEL_SETS = ("board", "numbers", "all")
-FORMATS = ("coco", "yolo", "voc")
+WRONG_USE = 2  # exit status
 OURS = ("sightline", "laptop", "components", "custom")
 """A module of these that is missing is a mistake of ours, and worth its traceback."""
 
@@ -28,9 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that others chose may hold what no terminal takes
     options = _parser().parse_args(arguments)
-    use_library()
-    from sightline.errors import SightlineError
-
     # A kubeconfig that leaves out the check of certificates has said so; kubectl is silent about it, too.
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     try:
@@ -49,28 +45,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest command, option or choice, and where the rest is told, instead of printing the whole usage."""
+
+    def parse_known_args(self, *given: Any, **how: Any) -> Any:
+        """Like argparse's, but a command refuses itself what it does not know: only it knows its options."""
+        known, unknown = super().parse_known_args(*given, **how)
+        if unknown:
+            name = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
+            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            what = f"there is no option {name} here" if name.startswith("-") else f"{name!r} is one word too many"
+            self.error(f"{what}.{did_you_mean(name, flags) if name.startswith('-') else ''}")
+        return known, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(each) for each in action.choices]
+            hint = did_you_mean(str(value), choices) or f" It takes {', '.join(choices)}."
+            raise argparse.ArgumentError(action, f"there is no {value!r}.{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        """Print the sentence and leave."""
+        said = message.removeprefix("argument ")
+        end = "" if said.endswith((".", "?")) else "."
+        print(f"error: {said}{end} See python {self.prog} --help.", file=sys.stderr)
+        sys.exit(WRONG_USE)
+
+
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     _add_workspace(shared, argparse.SUPPRESS)
-    parser = Parser(
+    parser = _Parser(
         prog="pipeline.py", description="From labelme annotations to an evaluated, tested, versioned model."
     )
     _add_workspace(parser, Path(".sightline"))
     verbs = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for add in (
-        _add_publish,
-        _add_local,
-        _add_versions,
-        _add_diff,
-        _add_verify,
-        _add_export,
-        _add_compile,
-        _add_annotate,
-        _add_sample,
-        add_sync,
-        add_connect,
-    ):
-        add(verbs, shared)
+    for name, (purpose, add_options, run) in COMMANDS.items():
+        command = verbs.add_parser(name, parents=[shared], help=purpose)
+        add_options(command)
+        command.set_defaults(run=run)
     add_commands(verbs, shared)
     return parser
 
@@ -85,10 +98,7 @@ def _add_workspace(parser: argparse.ArgumentParser, default: object) -> None:
     )
 
 
-def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser(
-        "publish", parents=[shared], help="make an annotation version from a folder of annotated images"
-    )
+def _publish_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         metavar="FOLDER",
@@ -114,90 +124,6 @@ def _add_publish(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
     parser.add_argument(
         "--task", default="", help="what is to be learnt, like classification (default: told by the files)"
     )
-    parser.set_defaults(run=_publish)
-
-
-def _add_local(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("local", parents=[shared], help="run the pipeline on this machine")
-    add_pipeline_options(parser)
-    parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}")
-    parser.add_argument(
-        "--runner",
-        choices=("process", "docker"),
-        default="process",
-        help="run the steps as processes, or in the images of `make images` (default: process)",
-    )
-    add_installation_options(parser, ("registry", "tag", "digests"))
-    parser.set_defaults(run=_local)
-
-
-def _add_versions(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser(
-        "versions", parents=[shared], help="list annotation and dataset versions with their state"
-    )
-    parser.add_argument("--category", help="only this one's")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run=_versions)
-
-
-def _add_diff(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser(
-        "diff", parents=[shared], help="say how two versions differ: images, annotations, classes"
-    )
-    parser.add_argument("before", metavar="A", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
-    parser.add_argument("after", metavar="B", help="another tag of the same kind")
-    parser.add_argument("--all", action="store_true", help="every name, not the first ten of each kind")
-    parser.add_argument("--json", action="store_true", help="everything, for programs")
-    parser.set_defaults(run=_diff)
-
-
-def _add_verify(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser(
-        "verify", parents=[shared], help="prove that versions can be read; mend what a crash left"
-    )
-    parser.add_argument("version", metavar="VERSION", nargs="?", help="a tag like desk_ann_v0.1.0 (default: all)")
-    parser.add_argument("--repair", action="store_true", help="mend what can be mended, then verify again")
-    parser.add_argument("--full", action="store_true", help="read every byte back; else sizes and listed checksums")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run=_verify)
-
-
-def _add_export(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("export", parents=[shared], help="write a version as COCO, YOLO or Pascal VOC")
-    parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
-    parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: named like tag and format)")
-    parser.set_defaults(run=_export)
-
-
-def _add_compile(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("compile", parents=[shared], help="write the pipeline's YAML for the Kubeflow UI")
-    parser.add_argument("-o", "--output", type=Path, default=Path("pipeline.yaml"), help="default: pipeline.yaml")
-    parser.add_argument(
-        "--steps",
-        type=steps,
-        default=STEPS,
-        metavar="A,B",
-        help="some steps only, like train,evaluate,test; what the others would have given becomes a parameter",
-    )
-    add_installation_options(parser)
-    parser.set_defaults(run=_compile)
-
-
-def _add_annotate(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("annotate", parents=[shared], help="open an annotation version in labelme")
-    parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0")
-    parser.add_argument("--folder", type=Path, help="where to put the files (default: a folder named like the tag)")
-    parser.set_defaults(run=_annotate)
-
-
-def _add_sample(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("sample", parents=[shared], help="make a small licence-plate dataset")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a new or empty folder")
-    parser.add_argument("--images", type=positive, default=120, help="default: 120")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--labels", choices=LABEL_SETS, default="numbers", help="how fine (default: numbers)")
-    parser.set_defaults(run=_sample)
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -210,6 +136,18 @@ def _publish(options: argparse.Namespace) -> int:
     )
 
 
+def _local_options(parser: argparse.ArgumentParser) -> None:
+    add_pipeline_options(parser)
+    parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}")
+    parser.add_argument(
+        "--runner",
+        choices=("process", "docker"),
+        default="process",
+        help="run the steps as processes, or in the images of `make images` (default: process)",
+    )
+    add_installation_options(parser, ("registry", "tag", "digests"))
+
+
 def _local(options: argparse.Namespace) -> int:
     apply_installation(options)
     from laptop.local import Request, run_locally
@@ -218,37 +156,66 @@ def _local(options: argparse.Namespace) -> int:
     return run_locally(open_workspace(options.workspace), request, in_containers=options.runner == "docker")
 
 
-def _versions(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace, reads_storage=False)
-    from laptop.catalogue import versions
-
-    return versions(options.category, options.json)
+def _versions_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--category", help="only this one's")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
-def _diff(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace)
-    from laptop.catalogue import diff
-
-    return diff(options.before, options.after, options.json, options.all)
-
-
-def _verify(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace)
-    from laptop.catalogue import verify
-
-    return verify(options.version, options.repair, options.full, options.json)
+def _diff_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", metavar="A", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
+    parser.add_argument("after", metavar="B", help="another tag of the same kind")
+    parser.add_argument("--all", action="store_true", help="every name, not the first ten of each kind")
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
 
 
-def _export(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace)
-    from laptop.catalogue import export
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="VERSION", nargs="?", help="a tag like desk_ann_v0.1.0 (default: all)")
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended, then verify again")
+    parser.add_argument("--full", action="store_true", help="read every byte back; else sizes and listed checksums")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
-    return export(options.version, options.format, options.output or Path(f"{options.version}-{options.format}"))
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
+    parser.add_argument("--format", required=True, choices=("coco", "yolo", "voc"), help="what to write")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: named like tag and format)")
+
+
+def _catalogue(options: argparse.Namespace) -> int:
+    open_workspace(options.workspace, reads_storage=options.command != "versions")
+    from laptop import catalogue
+
+    match options.command:
+        case "versions":
+            return catalogue.versions(options.category, options.json)
+        case "diff":
+            return catalogue.diff(options.before, options.after, options.json, options.all)
+        case "verify":
+            return catalogue.verify(options.version, options.repair, options.full, options.json)
+    target = options.output or Path(f"{options.version}-{options.format}")
+    return catalogue.export(options.version, options.format, target)
+
+
+def _compile_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, default=Path("pipeline.yaml"), help="default: pipeline.yaml")
+    parser.add_argument(
+        "--steps",
+        type=steps,
+        default=STEPS,
+        metavar="A,B",
+        help="some steps only, like train,evaluate,test; what the others would have given becomes a parameter",
+    )
+    add_installation_options(parser)
 
 
 def _compile(options: argparse.Namespace) -> int:
     apply_installation(options)
     return compile_pipeline(options.output, options.steps)
+
+
+def _annotate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0")
+    parser.add_argument("--folder", type=Path, help="where to put the files (default: a folder named like the tag)")
 
 
 def _annotate(options: argparse.Namespace) -> int:
@@ -258,9 +225,33 @@ def _annotate(options: argparse.Namespace) -> int:
     return annotate(check_out(options.version, options.folder or Path(options.version)))
 
 
+def _sample_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a new or empty folder")
+    parser.add_argument("--images", type=positive, default=120, help="default: 120")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--labels", choices=("board", "numbers", "all"), default="numbers", help="how fine (default: numbers)"
+    )
+
+
 def _sample(options: argparse.Namespace) -> int:
     from laptop.samples import make_plates
 
     make_plates(options.folder, options.images, options.seed, options.labels)
     print(f"{options.images} licence-plate photographs with labelme JSON in {options.folder}")
     return 0
+
+
+COMMANDS = {
+    "publish": ("make an annotation version from a folder of annotated images", _publish_options, _publish),
+    "local": ("run the pipeline on this machine", _local_options, _local),
+    "versions": ("list annotation and dataset versions with their state", _versions_options, _catalogue),
+    "diff": ("say how two versions differ: images, annotations, classes", _diff_options, _catalogue),
+    "verify": ("prove that versions can be read; mend what a crash left", _verify_options, _catalogue),
+    "export": ("write a version as COCO, YOLO or Pascal VOC", _export_options, _catalogue),
+    "compile": ("write the pipeline's YAML for the Kubeflow UI", _compile_options, _compile),
+    "annotate": ("open an annotation version in labelme", _annotate_options, _annotate),
+    "sample": ("make a small licence-plate dataset", _sample_options, _sample),
+    **CLUSTER_COMMANDS,
+}
+"""Name -> what help says, its options, what it does. `kubeflow/cli.py` has the others."""

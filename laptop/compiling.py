@@ -1,7 +1,6 @@
 """Write the pipeline as YAML."""
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -10,6 +9,8 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from sightline.errors import SightlineError
 
 INSTALLATION = {
     "registry": "where the images lie, like europe-docker.pkg.dev/project/repo (default: as `make images` was told)",
@@ -52,31 +53,26 @@ def apply_installation(options: argparse.Namespace) -> None:
         value = getattr(options, name, None)
         if value is not None:
             os.environ[f"SIGHTLINE_{name.upper()}"] = value
-    digests = os.environ.get("SIGHTLINE_DIGESTS")
-    if digests:
+    if digests := os.environ.get("SIGHTLINE_DIGESTS"):
         _require_digests(Path(digests))
     _require_names()
 
 
 def compiled(steps: Collection[str]) -> bytes:
-    """The YAML of the pipeline of these steps; the same bytes for the same steps and installation.
+    """The YAML of the pipeline of these steps (as `pipeline_of`); the same bytes for the same steps and installation."""
+    from kfp import compiler
 
-    Args:
-        steps: some of snapshot (always in), record, train, evaluate, test.
+    with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
+        compiler.Compiler().compile(pipeline_of(steps), file.name)
+        return Path(file.name).read_bytes()
+
+
+def pipeline_of(steps: Collection[str]) -> Any:
+    """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it.
 
     Raises:
         SightlineError: no step but snapshot.
     """
-    from kfp import compiler
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "pipeline.yaml")
-        compiler.Compiler().compile(pipeline_of(steps), str(path))
-        return path.read_bytes()
-
-
-def pipeline_of(steps: Collection[str]) -> Any:
-    """The pipeline of these steps; what an omitted step would have given is a parameter of it."""
     require_work(steps)
     from components.wiring import make_pipeline
 
@@ -84,25 +80,13 @@ def pipeline_of(steps: Collection[str]) -> Any:
 
 
 def require_work(steps: Collection[str]) -> None:
-    """Refuse a choice of steps that leaves nothing to do.
-
-    Raises:
-        SightlineError: no step but snapshot.
-    """
-    from sightline.errors import SightlineError
-
+    """Raise a SightlineError for a choice of steps that leaves nothing to do."""
     if not set(steps) - {"snapshot"}:
         raise SightlineError("--steps names nothing but snapshot. Add record, train, evaluate or test.")
 
 
 def require_named_images(pipeline: bytes) -> None:
-    """Refuse a compiled pipeline whose images nobody named.
-
-    Raises:
-        SightlineError: says what to type.
-    """
-    from sightline.errors import SightlineError
-
+    """Raise a SightlineError for a compiled pipeline whose images nobody named; it says what to type."""
     if UNNAMED.search(pipeline):
         raise SightlineError(f"Nothing says where the images are that the cluster should run. {HOW_TO_NAME}")
 
@@ -110,17 +94,13 @@ def require_named_images(pipeline: bytes) -> None:
 def compile_pipeline(output: Path, steps: Collection[str]) -> int:
     """Write the YAML for the Kubeflow UI, whole or not at all."""
     content = compiled(steps)
-    from sightline.errors import SightlineError
+    from sightline.services.storage.base import replacing
 
-    temporary = output.with_name(f"{output.name}.new")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(output)
+        with replacing(output) as part:
+            part.write_bytes(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise SightlineError(f"{output} cannot be written ({error.strerror}). Name another file with -o.") from None
+        raise SightlineError(f"{output} cannot be written ({error.strerror}). Choose another file with -o.") from None
     if UNNAMED.search(content):
         print(f"warning: nothing says where the images are. {HOW_TO_NAME}", file=sys.stderr)
     print(f"{output}: upload it in the Kubeflow UI, or start a run of it with: python pipeline.py submit --category …")
@@ -129,23 +109,20 @@ def compile_pipeline(output: Path, steps: Collection[str]) -> int:
 
 def _require_names() -> None:
     from components.images import images
-    from sightline.errors import SightlineError
 
     found = images()
     if not REGISTRY.fullmatch(found.registry):
         raise SightlineError(
-            f"{found.registry!r} is no registry's name. Write it like europe-docker.pkg.dev/project/repo: small letters, no "
+            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: small letters, no "
             "https:// before it and no / at its end."
         )
     if not TAG.fullmatch(found.tag):
         raise SightlineError(
-            f"{found.tag!r} is no tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
+            f"{found.tag!r} is not a tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
         )
 
 
 def _require_digests(path: Path) -> None:
-    from sightline.errors import SightlineError
-
     try:
         known = json.loads(path.read_text())
         whole = all(str(known[target]).startswith("sha256:") for target in ("data", "train"))

@@ -5,43 +5,32 @@ machine is mounted at its own path, so that a setting means the same inside.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from components.cluster import OPTIONAL_SETTINGS, USER, VOLUME
 from laptop.kfp_tasks import replaced
-from laptop.workspace import Workspace
+from laptop.workspace import local_volume
 from sightline.errors import SightlineError
+from sightline.processes.folders import only_one
+from sightline.services.versioning.git import local_repository
 
-IMAGE_USER = 1001
-"""User and group of the images, as docker/Dockerfile gives them."""
-VOLUME = "/shared_volume"
 TEMPORARY_SIZE = "8g"
 SHARED_MEMORY = "2g"
-STOP_SECONDS = 5
 WORKSPACE_LABEL = "sightline.workspace"
 RUN_LABEL = "sightline.run"
 
-PASSED_ON = (
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "GOOGLE_CLOUD_PROJECT",
-    "STORAGE_EMULATOR_HOST",
-    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT",
-    "OMP_NUM_THREADS",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-)
-"""Settings of the libraries that a step uses; all of ours, SIGHTLINE_…, go along as well."""
+PASSED_ON = ("OMP_NUM_THREADS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""Settings of the libraries that a step uses, beside those of a ConfigMap; all of ours, SIGHTLINE_…, go along as well."""
 KEPT_OUTSIDE = ("SIGHTLINE_PARENT", "SIGHTLINE_VOLUME", "SIGHTLINE_REGISTRY", "SIGHTLINE_TAG", "SIGHTLINE_DIGESTS")
 """Of this process (a container sees no process of ours), or about the images."""
 
 
 @contextlib.contextmanager
-def containers(workspace: Workspace, run: str, images: Sequence[str], locations: Sequence[str]) -> Iterator[Any]:
+def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequence[str]) -> Iterator[Any]:
     """A DockerRunner whose containers end with this process, or are removed by the workspace's next run.
 
     Args:
@@ -56,30 +45,30 @@ def containers(workspace: Workspace, run: str, images: Sequence[str], locations:
     from kfp import local
     from kfp.local import docker_task_handler
 
-    engine = _engine()
-    try:
+    lock = _lock_file(workspace, run)
+    with contextlib.closing(_engine()) as engine, contextlib.ExitStack() as opened:
         _require_images(engine, images)
-        with _alive(workspace, run):
-            _remove_orphans(engine, workspace)
-            user = _share_with_images(workspace)
-            runner = local.DockerRunner(
-                mounts=_mounts(workspace, locations),
-                environment=_environment(),
-                user=f"{user[0]}:{user[1]}",
-                labels={WORKSPACE_LABEL: str(workspace.folder), RUN_LABEL: run},
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
-                read_only=True,
-                tmpfs={"/tmp": f"rw,exec,mode=1777,size={TEMPORARY_SIZE}"},
-                shm_size=SHARED_MEMORY,
-                # A database or an emulator on this machine listens on its loopback address.
-                network_mode="host",
-                **_gpus(engine),
-            )
-            with replaced(docker_task_handler, "run_docker_container", _run_container):
-                yield runner
-    finally:
-        engine.close()
+        # Held for as long as this process lives; the system lets go of it however that ends.
+        opened.enter_context(only_one(lock, seconds=0))
+        opened.callback(lock.unlink, missing_ok=True)
+        _remove_orphans(engine, workspace)
+        user, group = _share_with_images(workspace)
+        runner = local.DockerRunner(
+            mounts=_mounts(workspace, locations),
+            environment=_environment(),
+            user=f"{user}:{group}",
+            labels={WORKSPACE_LABEL: str(workspace), RUN_LABEL: run},
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            read_only=True,
+            tmpfs={"/tmp": f"rw,exec,mode=1777,size={TEMPORARY_SIZE}"},
+            shm_size=SHARED_MEMORY,
+            # A database or an emulator on this machine listens on its loopback address.
+            network_mode="host",
+            **_gpus(engine),
+        )
+        with replaced(docker_task_handler, "run_docker_container", _run_container):
+            yield runner
 
 
 def _engine() -> Any:
@@ -110,49 +99,25 @@ def _require_images(engine: Any, images: Sequence[str]) -> None:
             ) from None
 
 
-@contextlib.contextmanager
-def _alive(workspace: Workspace, run: str) -> Iterator[None]:
-    """Hold the run's lock file for as long as this process lives; the system lets go of it however that ends."""
-    path = _lock_file(workspace, run)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def _lock_file(workspace: Path, run: str) -> Path:
+    return workspace / "logs" / f"{run}.running"
 
 
-def _lock_file(workspace: Workspace, run: str) -> Path:
-    return workspace.folder / "logs" / f"{run}.running"
-
-
-def _remove_orphans(engine: Any, workspace: Workspace) -> None:
+def _remove_orphans(engine: Any, workspace: Path) -> None:
     """Remove the containers of runs of this workspace whose process is gone, a killed one's for example."""
     from docker.errors import DockerException
 
-    for container in engine.containers.list(all=True, filters={"label": f"{WORKSPACE_LABEL}={workspace.folder}"}):
-        path = _lock_file(workspace, container.labels.get(RUN_LABEL, ""))
-        if not _held(path):
-            # Another run may be removing it at the same time.
-            with contextlib.suppress(DockerException):
-                container.remove(force=True)
-            path.unlink(missing_ok=True)
+    for container in engine.containers.list(all=True, filters={"label": f"{WORKSPACE_LABEL}={workspace}"}):
+        lock = _lock_file(workspace, container.labels.get(RUN_LABEL, ""))
+        with only_one(lock, seconds=0) as abandoned:
+            if abandoned:
+                # Another run may be removing it at the same time.
+                with contextlib.suppress(DockerException):
+                    container.remove(force=True)
+                lock.unlink(missing_ok=True)
 
 
-def _held(path: Path) -> bool:
-    try:
-        file: TextIO = path.open()
-    except FileNotFoundError:
-        return False
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _share_with_images(workspace: Workspace) -> tuple[int, int]:
+def _share_with_images(workspace: Path) -> tuple[int, int]:
     """The user and group that the containers run as, with the right to write what is mounted.
 
     For root that is the images' own user, as on a cluster, who is given the workspace. Anybody else's containers run as
@@ -163,42 +128,34 @@ def _share_with_images(workspace: Workspace) -> tuple[int, int]:
     """
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
-    _give(workspace.folder)
-    for folder in _writable(workspace):
-        if folder != workspace.folder and folder.stat().st_uid != IMAGE_USER:
-            raise SightlineError(
-                f"The steps' containers run as user {IMAGE_USER} and cannot write {folder}, which a setting names. "
-                f"If that folder is for nothing else: chown -R {IMAGE_USER}:{IMAGE_USER} {folder}"
-            )
-    repository = _repository()
-    if repository and repository.is_relative_to(workspace.folder) and repository.is_dir():
-        # Git refuses a repository whose top folder belongs to another than who runs it; inside, it is told to trust all.
-        os.chown(repository, 0, IMAGE_USER)
-        repository.chmod(0o775)
-    return IMAGE_USER, IMAGE_USER
-
-
-def _give(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
+    for path in (workspace, *workspace.rglob("*")):
         # A running process may remove its files meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            os.chown(path, IMAGE_USER, IMAGE_USER, follow_symlinks=False)
+            os.chown(path, USER, USER, follow_symlinks=False)
+    for folder in _writable(workspace):
+        if folder != workspace and folder.stat().st_uid != USER:
+            raise SightlineError(
+                f"The steps' containers run as user {USER} and cannot write {folder}, which a setting names. "
+                f"If that folder is for nothing else: chown -R {USER}:{USER} {folder}"
+            )
+    repository = _repository()
+    if repository and repository.is_relative_to(workspace) and repository.is_dir():
+        # Git refuses a repository whose top folder belongs to another than who runs it; inside, it is told to trust all.
+        os.chown(repository, 0, USER)
+        repository.chmod(0o775)
+    return USER, USER
 
 
-def _mounts(workspace: Workspace, locations: Sequence[str]) -> list[Any]:
+def _mounts(workspace: Path, locations: Sequence[str]) -> list[Any]:
     writable = _writable(workspace)
-    code = (workspace.volume / "code").resolve()
+    code = (local_volume() / "code").resolve()
+    # The live copy, and what only has to be read.
     read = [code, *filter(None, map(_path_of, [*locations, os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")]))]
-    inside = [path for path in read if any(path.is_relative_to(folder) for folder in writable)]
+    read_only = {path for path in read if path.exists() and not any(map(path.is_relative_to, writable))}
     return [
-        _bind(workspace.volume, VOLUME),
+        _bind(local_volume(), VOLUME),
         *(_bind(folder, str(folder)) for folder in writable),
-        # The live copy, and what only has to be read.
-        *(
-            _bind(path, str(path), read_only=True)
-            for path in dict.fromkeys(read)
-            if path not in inside and path.exists()
-        ),
+        *(_bind(path, str(path), read_only=True) for path in sorted(read_only)),
     ]
 
 
@@ -208,16 +165,11 @@ def _bind(source: Path, target: str, read_only: bool = False) -> Any:
     return Mount(target, str(source), type="bind", read_only=read_only)
 
 
-def _writable(workspace: Workspace) -> list[Path]:
+def _writable(workspace: Path) -> list[Path]:
     """The workspace, and what the settings put elsewhere on this machine; a folder in another one of them is left out."""
-    folders = {workspace.folder, workspace.volume.resolve()}
-    storage = _path_of(os.environ["SIGHTLINE_STORAGE"])
-    repository = _repository()
+    folders = {workspace, local_volume().resolve()}
+    folders |= {path for path in (_path_of(os.environ["SIGHTLINE_STORAGE"]), _repository()) if path}
     database = urlsplit(os.environ["SIGHTLINE_DATABASE_URL"])
-    if storage:
-        folders.add(storage)
-    if repository:
-        folders.add(repository)
     if database.scheme.partition("+")[0] == "sqlite":
         # SQLite makes its journal beside the file.
         folders.add(Path(database.path.removeprefix("/")).resolve().parent)
@@ -227,8 +179,6 @@ def _writable(workspace: Workspace) -> list[Path]:
 
 
 def _repository() -> Path | None:
-    from sightline.services.versioning.git import local_repository
-
     found = local_repository(os.environ["SIGHTLINE_DATASET_REPO"])
     return found.resolve() if found else None
 
@@ -242,12 +192,9 @@ def _path_of(location: str) -> Path | None:
 
 
 def _environment() -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if name.startswith("SIGHTLINE_")}
-    passed = {
-        name: os.environ[name] for spelling in PASSED_ON for name in (spelling, spelling.lower()) if name in os.environ
-    }
-    kept = {name: value for name, value in ours.items() if name not in KEPT_OUTSIDE}
-    return {**kept, **passed, "SIGHTLINE_VOLUME": VOLUME}
+    passed_on = {*PASSED_ON, *map(str.lower, PASSED_ON), *OPTIONAL_SETTINGS}
+    ours = {name for name in os.environ if name.startswith("SIGHTLINE_")} - {*KEPT_OUTSIDE}
+    return {name: os.environ[name] for name in (passed_on & os.environ.keys()) | ours} | {"SIGHTLINE_VOLUME": VOLUME}
 
 
 def _gpus(engine: Any) -> dict[str, Any]:
@@ -277,4 +224,4 @@ def _run_container(client: Any, image: str, command: list[str], volumes: dict[st
         finally:
             container.remove(force=True)
     except APIError as error:
-        raise SightlineError(f"The container engine does not run {image}: {error.explanation}") from None
+        raise SightlineError(f"The container engine cannot run {image}: {error.explanation}") from None

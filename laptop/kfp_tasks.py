@@ -32,12 +32,9 @@ def run_pipeline(
     log: TextIO,
     on_change: Callable[[Task], None],
 ) -> dict[str, Task]:
-    """Run a pipeline; what was run before with the same inputs and code is reused.
+    """Run a pipeline by a runner of kfp.local's; what was run before with the same inputs and code is reused.
 
     Args:
-        runner: one of kfp.local's.
-        pipeline: a function made by `dsl.pipeline`.
-        arguments: its parameters.
         folder: keeps outputs and the cache.
         log: takes all output of the tasks and of kfp.
         on_change: called when a task starts and when it ends.

@@ -18,24 +18,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from components.parameters import (
-    CANDIDATE_MODELS,
-    CATEGORY,
-    MODEL,
-    TEST_IMAGES,
-)
+from components.parameters import CANDIDATE_MODELS, CATEGORY, MODEL, TEST_IMAGES
 from laptop.compiling import pipeline_of
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
 from laptop.request import IMAGES, Request, require_sense
-from laptop.workspace import Workspace
+from laptop.workspace import local_volume
+from sightline.errors import SightlineError
+from sightline.processes.last_words import ERROR, RULE
+from sightline.references import DatasetReference
+from sightline.services.storage.base import replacing
+from sightline.settings import read_settings
 
-REPORTS = {
-    "record": "data_report",
-    "train": "training_report",
-    "evaluate": "evaluation_report",
-    "test": "test_report",
-}
+REPORTS = {"record": "data_report", "train": "training_report", "evaluate": "evaluation_report", "test": "test_report"}
 """Step -> the artifact that is its report."""
 
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
@@ -43,7 +38,7 @@ SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
 
 
-def run_locally(workspace: Workspace, request: Request, in_containers: bool = False) -> int:
+def run_locally(workspace: Path, request: Request, in_containers: bool = False) -> int:
     """Run the chosen steps, as processes or in their images. Returns the exit status: 0, or 1 when a step failed.
 
     Raises:
@@ -55,7 +50,7 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
     # The file is named because sys.stdout is the log while the pipeline runs.
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    log = workspace.folder / "logs" / f"{run}.log"
+    log = workspace / "logs" / f"{run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     console.print(f"Sightline run {run}: {request.value(CATEGORY)}, log in {_shown(log)}")
     pipeline = pipeline_of(request.steps)
@@ -67,9 +62,10 @@ def run_locally(workspace: Workspace, request: Request, in_containers: bool = Fa
     ):
         tasks = run_pipeline(runner, pipeline, arguments, _kfp_folder(workspace), file, display)
     result = _result(workspace, run, request, tasks)
-    _write_json(workspace.folder / "last_run.json", result)
+    with replacing(workspace / "last_run.json") as part:
+        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if not any(task.state == "done" for name, task in tasks.items() if name != "snapshot"):
-        _forget(workspace, run, tasks)
+        _forget(workspace, run)
     failed = next((task.name for task in tasks.values() if task.state == "failed"), None)
     if failed:
         reason = "\n".join(_reason(log))
@@ -86,7 +82,7 @@ def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _runner(workspace: Workspace, run: str, request: Request, in_containers: bool) -> Iterator[Any]:
+def _runner(workspace: Path, run: str, request: Request, in_containers: bool) -> Iterator[Any]:
     from kfp import local
 
     if not in_containers:
@@ -103,20 +99,16 @@ def _runner(workspace: Workspace, run: str, request: Request, in_containers: boo
         yield runner
 
 
-def _kfp_folder(workspace: Workspace) -> Path:
+def _kfp_folder(workspace: Path) -> Path:
     """Results are reused within one installation only: another bucket or database knows nothing of them."""
     locations = "\0".join(os.environ[name] for name in INSTALLATION)
-    return workspace.folder / "kfp" / hashlib.sha256(locations.encode()).hexdigest()[:12]
+    return workspace / "kfp" / hashlib.sha256(locations.encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def _display(console: Console, path: Path) -> Iterator[Any]:
     """A line per finished step, and a bar while a step tells in the file how far it is."""
-    columns = (
-        TextColumn("  {task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, console=console, transient=True) as bars:
         os.environ["SIGHTLINE_PROGRESS"] = str(path)
         bar = bars.add_task("", visible=False, total=1, note="")
@@ -158,13 +150,13 @@ def _note(seen: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str, Task]) -> dict[str, Any]:
+def _result(workspace: Path, run: str, request: Request, tasks: Mapping[str, Task]) -> dict[str, Any]:
     """What last_run.json holds."""
     outputs = {name: task.outputs for name, task in tasks.items()}
     frozen = outputs.get("snapshot", {})
     dataset = _reference(outputs.get("record", {}).get("dataset"))
     model = _reference(outputs.get("evaluate", {}).get("selected_model") or outputs.get("train", {}).get("model"))
-    scores = outputs.get("evaluate", {}).get("scores")
+    scores = getattr(outputs.get("evaluate", {}).get("scores"), "metadata", {})
     return {
         "run": run,
         "task": model.get("task") or dataset.get("task"),
@@ -174,9 +166,7 @@ def _result(workspace: Workspace, run: str, request: Request, tasks: Mapping[str
         "code_digest": frozen.get("code_digest"),
         **_told_by_record(dataset),
         "model": {"uri": model.get("uri"), "sha256": model.get("sha256")},
-        "metrics": {
-            name: value for name, value in (scores.metadata if scores else {}).items() if name != "display_name"
-        },
+        "metrics": {name: value for name, value in scores.items() if name != "display_name"},
         "reports": _keep_reports(workspace, request.value(CATEGORY), outputs),
         "steps": {name: {"state": task.state, "seconds": round(task.seconds, 2)} for name, task in tasks.items()},
     }
@@ -187,10 +177,7 @@ def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {"findings": {}, "warnings": []}
     if not dataset:
         return told
-    from sightline.errors import SightlineError
-    from sightline.references import DatasetReference
     from sightline.services.versioning.datasets import pull_dataset
-    from sightline.settings import read_settings
 
     # Whatever is wrong there, a step that failed of it has said so already.
     with contextlib.suppress(SightlineError, OSError):
@@ -205,35 +192,30 @@ def _reference(artifact: Any) -> dict[str, Any]:
     return json.loads(Path(artifact.path).read_text()) if artifact else {}
 
 
-def _keep_reports(workspace: Workspace, category: str, outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _keep_reports(workspace: Path, category: str, outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Copy the newest reports to where a person finds them."""
     kept = {}
     for step, artifact in REPORTS.items():
-        report = outputs.get(step, {}).get(artifact)
-        if report is None:
-            continue
-        path = workspace.folder / "reports" / category / f"{step}.html"
-        content = Path(report.path).read_bytes()
-        if not path.is_file() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        kept[step] = str(path)
+        if report := outputs.get(step, {}).get(artifact):
+            path = workspace / "reports" / category / f"{step}.html"
+            content = Path(report.path).read_bytes()
+            if not path.is_file() or path.read_bytes() != content:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            kept[step] = str(path)
     return kept
 
 
-def _forget(workspace: Workspace, run: str, tasks: Mapping[str, Task]) -> None:
+def _forget(workspace: Path, run: str) -> None:
     """Nothing new was made: leave no trace of a run that has none, but its log."""
-    (workspace.volume / "runs" / f"{run}.json").unlink(missing_ok=True)
-    outputs = _kfp_folder(workspace) / "outputs"
-    for folder in outputs.glob("*/snapshot"):
+    (local_volume() / "runs" / f"{run}.json").unlink(missing_ok=True)
+    for folder in (_kfp_folder(workspace) / "outputs").glob("*/snapshot"):
         if len(list(folder.parent.iterdir())) == 1:
             shutil.rmtree(folder.parent)
 
 
 def _reason(log: Path) -> list[str]:
     """The error that a log ends with, or its last lines."""
-    from sightline.processes.last_words import ERROR, RULE
-
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     framed = [
         line
@@ -249,14 +231,14 @@ def _reason(log: Path) -> list[str]:
     return lines[-MOST_REASON_LINES:]
 
 
-def _print_result(console: Console, workspace: Workspace, result: Mapping[str, Any]) -> None:
+def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) -> None:
     metrics = result["metrics"]
     if metrics:
+        from sightline.tasks.task import headlines_of
+
         table = Table(title=f"{result['category']} {result['dataset_version']}: scores of the selected model")
         table.add_column("metric")
         table.add_column("value", justify="right")
-        from sightline.tasks.task import headlines_of
-
         names = list(headlines_of(metrics, result.get("task") or ""))
         for name in names:
             table.add_row(name, f"{metrics[name]:.3f}")
@@ -273,16 +255,8 @@ def _print_result(console: Console, workspace: Workspace, result: Mapping[str, A
         console.print(f"{total} findings in the annotations ({outcomes}): each is in the record report")
     for step, path in result["reports"].items():
         console.print(f"{step + ' report:':<17} {_shown(Path(path))}", soft_wrap=True)
-    console.print(f"all of this as JSON: {_shown(workspace.folder / 'last_run.json')}", soft_wrap=True)
+    console.print(f"all of this as JSON: {_shown(workspace / 'last_run.json')}", soft_wrap=True)
 
 
 def _shown(path: Path) -> str:
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,6 +1,7 @@
 """Options that several commands share, and how their texts become values."""
 
 import argparse
+import ast
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from components.parameters import (
     Option,
     Parameter,
 )
-from laptop.arguments import did_you_mean
+from sightline.errors import SightlineError, did_you_mean
 
 EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
 
@@ -25,13 +26,22 @@ def add_pipeline_options(parser: argparse.ArgumentParser, category_required: boo
     """The options that are parameters of the pipeline, whole or in part. One that is not given says nothing."""
     for parameter in PARAMETERS:
         if parameter.option:
-            _add_option(parser, parameter, parameter.option, required=parameter is CATEGORY and category_required)
+            required = parameter is CATEGORY and category_required
+            parser.add_argument(parameter.option.flag, required=required, **_how(parameter, parameter.option))
         if parameter is RECIPE:
-            _add_keys_of_recipe(parser)
+            parser.add_argument(
+                "--group-by",
+                metavar="PATTERN",
+                help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
+            )
+            parser.add_argument(
+                "--stratify", action="store_true", help="keep rare classes in every split where counts allow"
+            )
 
 
-def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, option: Option, required: bool) -> None:
-    how: dict[str, Any] = {"dest": parameter.name, "required": required, "help": parameter.help}
+def _how(parameter: Parameter, option: Option) -> dict[str, Any]:
+    """What argparse is told of a parameter's option."""
+    how: dict[str, Any] = {"dest": parameter.name, "help": parameter.help}
     if parameter.choices:
         how["choices"] = parameter.choices
     else:
@@ -44,16 +54,7 @@ def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, option: O
     # A laptop's user says what to train on; the form alone has an example filled in.
     if otherwise and parameter is not CATEGORY:
         how["help"] += f" (default: {otherwise})"
-    parser.add_argument(option.flag, **how)
-
-
-def _add_keys_of_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--group-by",
-        metavar="PATTERN",
-        help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
-    )
-    parser.add_argument("--stratify", action="store_true", help="keep rare classes in every split where counts allow")
+    return how
 
 
 def given_values(options: argparse.Namespace) -> dict[str, Any]:
@@ -73,12 +74,9 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def suit(values: Mapping[str, Any], known: Collection[str], steps: Collection[str]) -> dict[str, Any]:
-    """The values as a pipeline takes them: evaluate compares the model of an omitted train step before other candidates.
+    """The values as a pipeline of these steps, with the known parameters, takes them.
 
-    Args:
-        values: by parameter.
-        known: the parameters that the pipeline has.
-        steps: its steps.
+    Evaluate compares the model of an omitted train step before other candidates.
     """
     suited = dict(values)
     if suited.get(MODEL.name) and MODEL.name not in known and "train" not in steps:
@@ -87,12 +85,7 @@ def suit(values: Mapping[str, Any], known: Collection[str], steps: Collection[st
 
 
 def recipe_of(options: argparse.Namespace, replaced: Mapping[str, object]) -> dict[str, object]:
-    """What the options say instead of the category's recipe file.
-
-    Args:
-        options: --group-by and --stratify are keys of it too.
-        replaced: what --recipe says.
-    """
+    """What the options say instead of the category's recipe file: --recipe, and --group-by and --stratify, keys of it too."""
     values = dict(replaced)
     if options.group_by is not None:
         values["group_by"] = options.group_by
@@ -111,8 +104,6 @@ def _without_null(value: object) -> object:
 
 
 def pairs_of(option: str, pairs: Sequence[str], example: str) -> dict[str, object]:
-    from sightline.errors import SightlineError
-
     values: dict[str, object] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
@@ -124,8 +115,6 @@ def pairs_of(option: str, pairs: Sequence[str], example: str) -> dict[str, objec
 
 def value_of(text: str) -> object:
     """Numbers, true/false/null, lists and objects as JSON or Python writes them; anything else is a text."""
-    import ast
-
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)

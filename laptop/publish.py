@@ -5,6 +5,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from sightline.references import DETECTION, task_of
+from sightline.settings import read_settings
+
 DEFAULT_WORKSPACE = Path(".sightline")
 
 
@@ -14,15 +17,13 @@ def publish(
     """Publish a folder of annotations as an annotation version, and say what happened and what to type next."""
     from sightline.annotations.findings import summarize_findings
     from sightline.publish.annotations import publish_annotations
-    from sightline.references import DETECTION, task_of
-    from sightline.settings import read_settings
 
     published = publish_annotations(read_settings(), folder, category, version, form, policy, task)
     row = published.publication.row
     if published.publication.new:
         commit = str(row.commit)[:12]
         told = task_of(row.recipe)
-        what = "shapes" if told == DETECTION else f"annotations for {told}"
+        what = "objects" if told == DETECTION else f"objects for {told}"
         print(f"published {row.tag}: {row.image_count} images, {row.annotation_count} {what}, commit {commit}")
     else:
         print(f"{category} {version} is already published with the same content: nothing to do")

@@ -1,26 +1,29 @@
-"""What `local` is asked for, and what of it is refused before any step runs."""
+"""What is asked for, and what of it is refused before any step runs: here, or some of it on a cluster, too."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.parameters import (
     ANNOTATION_VERSION,
+    CANDIDATE_MODELS,
     CATEGORY,
     CONFIG,
     DATASET_VERSION,
     DEVICE,
+    MODEL,
     OVERRIDES,
     RECIPE,
     SELECT_BY,
     TEST_IMAGES,
     Parameter,
 )
-from laptop.inputs import reads_dataset, require_inputs
-
-if TYPE_CHECKING:
-    from sightline.settings import Settings
+from laptop.compiling import require_work
+from sightline.errors import SightlineError
+from sightline.references import DETECTION
+from sightline.settings import Settings, read_settings
+from sightline.versions import check_category
 
 IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
 """Image -> the steps that run in it."""
@@ -42,50 +45,72 @@ class Request:
 
 
 def require_sense(request: Request, in_containers: bool) -> None:
-    """Look at a request before its first step.
-
-    Args:
-        request: for the run.
-        in_containers: whether its steps run in their images, which have what they need.
+    """Look at a request before its first step; the packages, only where the steps do not run in their images.
 
     Raises:
         SightlineError: something that it needs is missing, or something that it names does not exist.
         ModuleNotFoundError: a package that the steps need is not installed here.
     """
     require_inputs(request.steps, request.values)
+    runs_models = bool(IMAGES["train"] & set(request.steps))
     if not in_containers:
-        _require_packages(request.steps)
-    require_names(request)
+        for package in NEEDED if runs_models else NEEDED[:1]:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    _require_names(request)
     device = request.value(DEVICE)
-    if device not in ("", "cpu") and not in_containers and IMAGES["train"] & set(request.steps):
+    if device not in ("", "cpu") and runs_models and not in_containers:
         from sightline.processes.devices import choose_device
 
         choose_device(device)
 
 
-def _require_packages(steps: Collection[str]) -> None:
-    """Fail before the first step where `make setup-submit` installed too little.
+def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
+    """Refuse a choice of steps that misses what an omitted one would have given, or is given what a chosen one makes.
 
     Raises:
-        ModuleNotFoundError: names the package.
+        SightlineError: names the option to give, or to leave out.
     """
-    for package in NEEDED if IMAGES["train"] & set(steps) else NEEDED[:1]:
-        if find_spec(package) is None:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    parameters = (DATASET_VERSION, RECIPE, MODEL, CANDIDATE_MODELS, TEST_IMAGES)
+    version, recipe, model, candidates, images = (each.value_in(values) or each.default for each in parameters)
+    require_work(chosen)
+    record, train, evaluate, test = (step in chosen for step in ("record", "train", "evaluate", "test"))
+    if not record and _reads_dataset(chosen, images) and not version:
+        wrong = "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
+    elif record and version:
+        wrong = (
+            f"--dataset-version {version} is for runs without record, which makes a dataset version of its "
+            "own. Leave the option out, or record out of --steps."
+        )
+    elif recipe and not record:
+        wrong = (
+            f"The recipe ({', '.join(recipe)}) is for runs with record, and --steps leaves that out. Add it, or leave "
+            "out --recipe, --group-by and --stratify."
+        )
+    elif train and model:
+        wrong = (
+            "--model is for runs without train, which makes a model of its own. Compare a further model with "
+            "--candidate URI, or leave train out of --steps."
+        )
+    elif evaluate and not (train or model or candidates):
+        wrong = "The step train is left out: say which model to evaluate with --model URI."
+    elif test and not (train or evaluate or model):
+        wrong = "The steps train and evaluate are left out: say which model to test with --model URI."
+    else:
+        return
+    raise SightlineError(wrong)
 
 
-def require_names(request: Request) -> None:
-    """Look at what the options name, as snapshot and the steps do later.
+def _reads_dataset(steps: Collection[str], images: str) -> bool:
+    """Whether steps need a dataset version, of which test reads none where it is given images to try."""
+    return bool({"train", "evaluate"} & set(steps)) or ("test" in steps and not images)
 
-    Raises:
-        SightlineError: a category, version, config, key, metric, device or folder of images that does not exist; names the
-            nearest.
-    """
+
+def _require_names(request: Request) -> None:
+    """Look at what the options name, as snapshot and the steps do later: a version, config, key, metric, device, folder."""
     from sightline.processes.devices import check_device
-    from sightline.settings import read_settings
     from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
     from sightline.steps.snapshot.outside import require_images
-    from sightline.versions import check_category
 
     settings = read_settings()
     live = (settings.volume / "code").resolve()
@@ -105,9 +130,8 @@ def require_names(request: Request) -> None:
     check_scores(live, asked, task)
 
 
-def _find_version(settings: "Settings", request: Request) -> tuple[str, str] | None:
+def _find_version(settings: Settings, request: Request) -> tuple[str, str] | None:
     """The version that is worked on and its task; None for none."""
-    from sightline.references import DETECTION
     from sightline.services.versioning.datasets import find_dataset
     from sightline.steps.snapshot.find import find_annotation, find_task
 
@@ -115,7 +139,7 @@ def _find_version(settings: "Settings", request: Request) -> tuple[str, str] | N
     if "record" in request.steps:
         version, _ = find_annotation(settings, category, request.value(ANNOTATION_VERSION))
         return find_task(settings, category, "annotation", version) or (version, DETECTION)
-    if not reads_dataset(request.steps, request.value(TEST_IMAGES)):
+    if not _reads_dataset(request.steps, request.value(TEST_IMAGES)):
         return None
     dataset = find_dataset(settings, category, request.value(DATASET_VERSION))
     return dataset.version, dataset.task

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         venv.create(folder, with_pip=True, clear=True, symlinks=True)
         _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
         installer = _Installer(folder)
-        if _wants_torch(lock):
+        if any(line.startswith("onedl-mmengine==") for line in lock.read_text().splitlines()):
             installer.install_torch()
         installer.install("-r", str(lock))
     except SetupError as error:
@@ -53,14 +53,10 @@ class _Installer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = os.environ | {
-            # Built in seconds; the few compiled ops that our configs need are supplied on plain PyTorch.
-            "MMCV_WITH_OPS": "0",
-            "UV_NO_PROGRESS": "1",
-        }
-        links = _find_links(folder)
-        if links and "UV_FIND_LINKS" not in os.environ:
-            self.environment["UV_FIND_LINKS"] = ",".join(links)
+        # mmcv is built in seconds; the few compiled ops that our configs need are supplied on plain PyTorch.
+        self.environment = os.environ | {"MMCV_WITH_OPS": "0", "UV_NO_PROGRESS": "1"}
+        if links := _find_links(folder):
+            self.environment.setdefault("UV_FIND_LINKS", ",".join(links))
 
     def install(self, *what: str, check: bool = True, links: bool = True) -> bool:
         command = [str(self.folder / "bin" / "uv"), "pip", "install", "--quiet", "--no-deps"]
@@ -92,10 +88,6 @@ def _require_python() -> None:
         raise SetupError(
             f"Python 3.11 is needed, this is {platform.python_version()}. Run: make setup PYTHON=python3.11"
         )
-
-
-def _wants_torch(lock: Path) -> bool:
-    return any(line.startswith("onedl-mmengine==") for line in lock.read_text().splitlines())
 
 
 def _torch() -> str:

@@ -1,40 +1,28 @@
 """A laptop's installation in one folder: storage, database, dataset repository and volume, where nothing else is set."""
 
 import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-LIBRARY = REPOSITORY / "shared_volume"
+from laptop import LIBRARY
+from sightline.errors import SightlineError
+
 CONNECTED = "SIGHTLINE_CONNECTED"
 """Set by `connect` where the storage lies on the cluster's volume: the namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """The folder of one laptop installation."""
-
-    folder: Path
-
-    @property
-    def volume(self) -> Path:
-        """What the persistent volume is on a cluster."""
-        return Path(os.environ["SIGHTLINE_VOLUME"])
-
-
-def open_workspace(folder: Path, reads_storage: bool = True) -> Workspace:
-    """Point every setting that the environment leaves open into the folder, and make the library importable.
-
-    Args:
-        folder: the workspace.
-        reads_storage: whether the command needs the storage.
+def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
+    """Point every setting that the environment leaves open into the folder. Returns its absolute path.
 
     Raises:
-        SightlineError: it does, and the settings are those of a cluster whose storage lies on its volume.
+        SightlineError: the command reads the storage, and the settings are those of a cluster that has it on its volume.
     """
-    if reads_storage and os.environ.get(CONNECTED):
-        _refuse_storage()
+    if reads_storage and (namespace := os.environ.get(CONNECTED)):
+        # What the command stored here would be named by the cluster's database and tags, and found by no pod.
+        raise SightlineError(
+            f"This terminal has the settings of the cluster's namespace {namespace}, whose storage lies on its volume, which no "
+            f"laptop reaches. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
+            "/opt/sightline/pipeline.py …), or in a terminal without these settings."
+        )
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in {
@@ -44,29 +32,13 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Workspace:
         "SIGHTLINE_VOLUME": str(folder / "volume"),
     }.items():
         os.environ.setdefault(name, value)
-    workspace = Workspace(folder)
-    _link_code(workspace.volume)
-    use_library()
-    return workspace
+    _link_code(local_volume())
+    return folder
 
 
-def _refuse_storage() -> None:
-    """What this command stored here, the cluster's database and tags would name, and no pod would find."""
-    use_library()
-    from sightline.errors import SightlineError
-
-    namespace = os.environ[CONNECTED]
-    raise SightlineError(
-        f"This terminal has the settings of the cluster's namespace {namespace}, whose storage lies on its volume, which no laptop "
-        f"reaches. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
-        "/opt/sightline/pipeline.py …), or in a terminal without these settings."
-    )
-
-
-def use_library() -> None:
-    """Make `import sightline` find the live copy in this checkout."""
-    if str(LIBRARY) not in sys.path:
-        sys.path.insert(0, str(LIBRARY))
+def local_volume() -> Path:
+    """What the persistent volume is on a cluster."""
+    return Path(os.environ["SIGHTLINE_VOLUME"])
 
 
 def _link_code(volume: Path) -> None:

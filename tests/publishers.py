@@ -187,7 +187,7 @@ def _in_tag(attempt: Any) -> Any:
 
 
 @contextmanager
-def _in_record(attempt: Any) -> Any:
+def _in_write_rows(attempt: Any) -> Any:
     """In the transaction, with some of its rows written."""
     import sqlalchemy
 
@@ -204,15 +204,19 @@ MIDDLES: dict[str, Callable[[Any], Any]] = {
     "add": _in_add,
     "push": _in_push,
     "tag": _in_tag,
-    "write_rows": _in_record,
+    "write_rows": _in_write_rows,
 }
 
 
 def all_kills() -> list[Kill]:
-    """Before and after every step of the protocol, and in the middle of those that take a while."""
+    """Before every step of the protocol, in the middle of those that take a while, and after the last.
+
+    Nothing happens between two steps, so dying after one is dying before the next.
+    """
     steps = [step.__name__ for step in publication.PROTOCOL]
     assert MIDDLES.keys() <= set(steps)
-    return [Kill(when, step) for step in steps for when in ("before", "in", "after") if when != "in" or step in MIDDLES]
+    within = [Kill(when, step) for step in steps for when in ("before", "in") if when == "before" or step in MIDDLES]
+    return [*within, Kill("after", steps[-1])]
 
 
 def start_honest_publisher(script: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -1,21 +1,28 @@
-"""`pipeline.py connect`: database, dataset repository and Kubeflow Pipelines of a cluster, on ports of this machine."""
+"""`pipeline.py connect`: database, dataset repository and Kubeflow Pipelines of a cluster, on ports of this machine.
+
+The settings that lead there are shell text: in a file with the passwords, on the screen without.
+"""
 
 import argparse
 import contextlib
+import re
 import shlex
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from laptop.forwards.relay import HOST, Relay
-from laptop.forwards.settings_file import as_exports, require_ours, write_settings
 from laptop.forwards.ways import STORAGE, path_on_volume, settings_of, ways_into
 from laptop.volume.cluster import Cluster
 from laptop.workspace import CONNECTED
 from sightline.errors import SightlineError
+from sightline.services.storage.base import replacing
 
 FILE = "cluster.env"
 """In the workspace, where no other is named."""
+FIRST_LINE = "# Written by `pipeline.py connect`, with passwords. It leads to the cluster while that runs."
+LOGIN = re.compile(r"^([\w+.-]+://[^/?#:]*):[^/?#]*@")
+OWNER_ONLY = 0o600
 
 
 def connect(options: argparse.Namespace) -> int:
@@ -26,14 +33,14 @@ def connect(options: argparse.Namespace) -> int:
     """
     file = None if options.show and not options.write else (options.write or options.workspace / FILE)
     if file:
-        require_ours(file)
+        _require_ours(file)
     cluster = Cluster.find(options.kubeconfig, options.context, options.namespace)
     settings = settings_of(cluster)
     with _open(cluster, settings, options.first_port) as relays:
         if path_on_volume(settings.get(STORAGE, "")):
             settings[CONNECTED] = cluster.namespace
         if file:
-            write_settings(file, settings)
+            _write_settings(file, settings)
         # A shell's `kill` ends it as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
@@ -50,15 +57,15 @@ def _open(cluster: Cluster, settings: dict[str, str], first_port: int) -> Iterat
     """Take a port for each way and try it; the settings lead there afterwards."""
     with contextlib.ExitStack() as opened:
         relays = []
-        for port, way in enumerate(ways_into(cluster, settings), first_port):
-            relay = Relay(way.name, port, way.open, lambda line: print(line, flush=True))
+        for way in ways_into(cluster, settings, first_port):
+            relay = Relay(way, lambda line: print(line, flush=True))
             opened.callback(relay.close)
             try:
-                relay.try_once()
+                way.open().connection.close(timeout=1)
             except SightlineError as error:
                 raise SightlineError(f"There is no way to the {way.name}: {error}") from None
-            settings.update(way.settings(port))
-            print(f"{way.name:<18}  {HOST}:{port} -> {way.where}", flush=True)
+            settings.update(way.settings)
+            print(f"{way.name:<18}  {HOST}:{way.port} -> {way.where}", flush=True)
             relays.append(relay)
         if not relays:
             raise SightlineError(
@@ -76,8 +83,43 @@ def _told(cluster: Cluster, settings: Mapping[str, str], file: Path | None, show
             f"kubectl -n {cluster.namespace} exec deployment/sightline-helper -- python /opt/sightline/pipeline.py …"
         )
     yield ""
-    yield as_exports(settings, hide=not show)
+    yield _as_exports(settings, hide=not show)
     yield ""
     if file:
         yield f"With the passwords, in another terminal: source {shlex.quote(str(file))}"
     yield "Open until Ctrl-C."
+
+
+def _as_exports(settings: Mapping[str, str], hide: bool) -> str:
+    """Lines for a shell, the passwords in URLs left out where they are to be hidden."""
+    shown = {name: _without_password(value) if hide else value for name, value in settings.items()}
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in sorted(shown.items()))
+
+
+def _without_password(text: str) -> str:
+    """A URL without the password in it; any other text as it is."""
+    return LOGIN.sub(r"\1:***@", text)
+
+
+def _require_ours(file: Path) -> None:
+    """Refuse to replace a file that holds something else."""
+    try:
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise SightlineError(f"{file} is not an ordinary file. Choose another with --write.")
+        if file.exists() and not file.read_text(errors="replace").startswith(FIRST_LINE):
+            raise SightlineError(
+                f"{file} was not written by connect, and stays as it is. Choose another file with --write."
+            )
+    except OSError as error:
+        raise SightlineError(f"{file} cannot be read: {error.strerror}. Choose another file with --write.") from None
+
+
+def _write_settings(file: Path, settings: Mapping[str, str]) -> None:
+    """Write the file, readable by its owner alone. A reader finds the old one or the new one."""
+    _require_ours(file)
+    try:
+        with replacing(file) as part:
+            part.touch(OWNER_ONLY, exist_ok=False)
+            part.write_text(f"{FIRST_LINE}\n{_as_exports(settings, hide=False)}\n")
+    except OSError as error:
+        raise SightlineError(f"{file} cannot be written: {error.strerror}. Choose another file with --write.") from None

@@ -5,7 +5,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,13 @@ from sightline.errors import SightlineError
 
 HOST = "127.0.0.1"  # nobody but this machine
 CHUNK = 1 << 15
+OUTGOING = 0
+"""The channel of what goes there: a program's standard input, a port's data."""
 PATIENCE_SECONDS = 20.0
 """How long a connection waits for a pod that is being replaced."""
 PAUSE_SECONDS = 1.0
+CLOSED, DATA = 8, (1, 2)
+"""What a WebSocket's frame may be: its end; text or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,49 +30,45 @@ class Wire:
     Attributes:
         connection: kubernetes' client of a WebSocket; `sock` is that.
         incoming: the channel of what comes from there.
-        outgoing: of what goes there.
         numbered: whether the first frame of each channel is the port's number.
     """
 
     connection: Any
     incoming: int
-    outgoing: int
     numbered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Something inside the cluster, and the port of this machine that leads there.
+
+    Attributes:
+        name: to a person, like `where` it leads.
+        open: opens a connection; raises LostError where trying again may help.
+        settings: those that use it.
+    """
+
+    name: str
+    where: str
+    port: int
+    open: Callable[[], Wire]
+    settings: Mapping[str, str]
+
+
 class Relay:
-    """A port of this machine, and what it leads to. Nothing has to be restarted: each connection looks for its pod anew."""
+    """Serves a way's port. Nothing has to be restarted: each connection looks for its pod anew."""
 
-    def __init__(self, name: str, port: int, open_wire: Callable[[], Wire], tell: Callable[[str], None]) -> None:
-        """Take the port.
-
-        Args:
-            name: what it leads to, to a person.
-            port: of this machine.
-            open_wire: opens a connection there; raises LostError where trying again may help.
-            tell: takes sentences for the person who waits.
-
-        Raises:
-            SightlineError: the port is taken.
-        """
-        self.name, self.port = name, port
-        self._open_wire, self._tell = open_wire, tell
+    def __init__(self, way: Way, tell: Callable[[str], None]) -> None:
+        """Take the port, or raise a SightlineError when it is taken; `tell` gets sentences for the person who waits."""
+        self._way, self._tell = way, tell
         self._said = ""
         try:
-            self._listening = socket.create_server((HOST, port))
+            self._listening = socket.create_server((HOST, way.port))
         except OSError as error:
             raise SightlineError(
-                f"The port {HOST}:{port} for the {name} cannot be taken ({os.strerror(error.errno or 0)}): another program, or another "
+                f"The port {HOST}:{way.port} for the {way.name} cannot be taken ({os.strerror(error.errno or 0)}): another program, or another "
                 "connect, may have it. Choose others with --first-port."
             ) from None
-
-    def try_once(self) -> None:
-        """Open a connection and close it.
-
-        Raises:
-            SightlineError: that cannot be.
-        """
-        self._open_wire().connection.close(timeout=1)
 
     def start(self) -> None:
         """Serve in the background, until the process ends."""
@@ -102,13 +102,13 @@ class Relay:
             self._say(complaint)
         elif self._said:
             self._said = ""
-            self._tell(f"{self.name}: reached again")
+            self._tell(f"{self._way.name}: reached again")
 
     def _open_patiently(self) -> Wire:
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self._open_wire()
+                return self._way.open()
             except LostError as error:
                 if time.monotonic() > until:
                     raise
@@ -118,7 +118,7 @@ class Relay:
     def _say(self, sentence: str) -> None:
         if sentence != self._said:
             self._said = sentence
-            self._tell(f"{self.name}: {sentence}")
+            self._tell(f"{self._way.name}: {sentence}")
 
 
 def pump(local: socket.socket, wire: Wire) -> str:
@@ -126,10 +126,12 @@ def pump(local: socket.socket, wire: Wire) -> str:
     from websocket import WebSocketException
 
     far = wire.connection.sock
+    # TLS may have bytes already that the network does not announce any more.
+    held_back = getattr(far.sock, "pending", lambda: 0)
     heard, complaints, begun = False, b"", set()
     try:
         while True:
-            ready = [far.sock] if _holds_back(far.sock) else select.select([local, far.sock], [], [])[0]
+            ready = [far.sock] if held_back() else select.select([local, far.sock], [], [])[0]
             if far.sock in ready:
                 code, frame = far.recv_data_frame(True)
                 if code == CLOSED:
@@ -148,17 +150,7 @@ def pump(local: socket.socket, wire: Wire) -> str:
                 data = local.recv(CHUNK)
                 if not data:
                     return ""
-                far.send_binary(bytes([wire.outgoing]) + data)
+                far.send_binary(bytes([OUTGOING]) + data)
     except (WebSocketException, OSError) as error:
         complaints = complaints or str(error).encode()
     return "" if heard else " ".join(complaints.decode(errors="replace").split())[:300]
-
-
-CLOSED, DATA = 8, (1, 2)
-"""What a WebSocket's frame may be: its end; text or bytes."""
-
-
-def _holds_back(raw: Any) -> bool:
-    """Whether TLS has bytes already that the network does not announce any more."""
-    pending = getattr(raw, "pending", None)
-    return bool(pending and pending())

@@ -2,15 +2,14 @@
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from laptop.forwards.relay import HOST, Wire
+from laptop.forwards.relay import HOST, Way, Wire
 from laptop.volume.cluster import ANSWER_SECONDS, CONNECT_SECONDS, Cluster
-from laptop.volume.pod import STDIN, STDOUT, helper_pod, open_exec
+from laptop.volume.pod import STDOUT, helper_pod, open_exec
 from sightline.errors import SightlineError
 
 SECRET, SECRET_KEY, CONFIG_MAP = "sightline-database", "url", "sightline-config"
@@ -24,39 +23,19 @@ DEFAULT_PORTS = {"mysql": 3306, "mariadb": 3306, "postgresql": 5432}
 GIT_SECONDS = "60"  # a Git that asks for nothing is given up
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Something inside the cluster.
-
-    Attributes:
-        name: what it is, to a person.
-        where: where it leads, to a person.
-        open: opens a connection.
-        settings: from the port of this machine that leads there to the settings that use it.
-    """
-
-    name: str
-    where: str
-    open: Callable[[], Wire]
-    settings: Callable[[int], Mapping[str, str]]
-
-
 def settings_of(cluster: Cluster) -> dict[str, str]:
     """What the installation's pods are told, as far as it means something on a laptop.
 
     Raises:
         SightlineError: there is no installation, no Secret, or the cluster cannot be asked.
     """
-    from kubernetes import client
-
-    api = client.CoreV1Api(cluster.client)
-    told = _ask(cluster, api.read_namespaced_config_map, CONFIG_MAP)
+    told = _ask(cluster, cluster.api.read_namespaced_config_map, CONFIG_MAP)
     if told is None:
         raise SightlineError(
             f"There is no ConfigMap {CONFIG_MAP} in namespace {cluster.namespace}, so Sightline is not installed there. "
-            "Name another namespace with --namespace, or install it: docs/cluster.md."
+            "Choose another namespace with --namespace, or install it: docs/cluster.md."
         )
-    secret = _ask(cluster, api.read_namespaced_secret, SECRET)
+    secret = _ask(cluster, cluster.api.read_namespaced_secret, SECRET)
     if secret is None or SECRET_KEY not in (secret.data or {}):
         raise SightlineError(
             f"There is no Secret {SECRET} with the key {SECRET_KEY} in namespace {cluster.namespace}. "
@@ -70,36 +49,29 @@ def settings_of(cluster: Cluster) -> dict[str, str]:
     return {**kept, DATABASE_URL: base64.b64decode(secret.data[SECRET_KEY]).decode().strip()}
 
 
-def ways_into(cluster: Cluster, settings: Mapping[str, str]) -> list[Way]:
-    """The ways to what the settings name inside the cluster. What lies elsewhere is reached as it stands."""
+def ways_into(cluster: Cluster, settings: Mapping[str, str], at: int) -> list[Way]:
+    """The ways to what the settings name inside the cluster. What lies elsewhere is reached as it stands.
+
+    Args:
+        at: the first way's port of this machine; the next ones follow.
+    """
     ways = []
-    url = settings[DATABASE_URL]
-    address = urlsplit(url)
+    address = urlsplit(settings[DATABASE_URL])
     port = address.port or DEFAULT_PORTS.get(address.scheme.partition("+")[0], 0)
     if address.hostname and port and (service := _service(cluster, address.hostname)):
-        ways.append(_port_of("database", cluster, service, port, lambda at: {DATABASE_URL: with_address(url, at)}))
-    repository = settings.get(REPOSITORY, "")
-    if path := path_on_volume(repository):
+        login, sign, _ = address.netloc.rpartition("@")  # user and password stay as they are written
+        setting = {DATABASE_URL: address._replace(netloc=f"{login}{sign}{HOST}:{at}").geturl()}
+        ways.append(_way_to(cluster, "database", service, port, at, setting))
+        at += 1
+    if path := path_on_volume(settings.get(REPOSITORY, "")):
         push = not path_on_volume(settings.get(STORAGE, ""))
-        ways.append(
-            Way(
-                "dataset repository",
-                f"{path} in the helper's pod{'' if push else ', to read'}",
-                partial(_open_git, cluster, path, push),
-                lambda at: {REPOSITORY: f"git://{HOST}:{at}/{PurePosixPath(path).name}"},
-            )
-        )
+        where = f"{path} in the helper's pod{'' if push else ', to read'}"
+        setting = {REPOSITORY: f"git://{HOST}:{at}/{PurePosixPath(path).name}"}
+        ways.append(Way("dataset repository", where, at, partial(_open_git, cluster, path, push), setting))
+        at += 1
     if service := _service(cluster, PAGES):
-        port = service.spec.ports[0].port
-        ways.append(
-            _port_of(
-                "Kubeflow Pipelines",
-                cluster,
-                service,
-                port,
-                lambda at: {"KF_PIPELINES_ENDPOINT": f"http://{HOST}:{at}"},
-            )
-        )
+        setting = {"KF_PIPELINES_ENDPOINT": f"http://{HOST}:{at}"}
+        ways.append(_way_to(cluster, "Kubeflow Pipelines", service, service.spec.ports[0].port, at, setting))
     return ways
 
 
@@ -110,27 +82,18 @@ def path_on_volume(location: str) -> str:
     return location if location.startswith("/") else ""
 
 
-def with_address(url: str, port: int) -> str:
-    """A URL with this machine's port in place of its host; user and password stay as they are written."""
-    parts = urlsplit(url)
-    login, at, _ = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{login}{at}{HOST}:{port}").geturl()
-
-
-def _port_of(name: str, cluster: Cluster, service: Any, port: int, settings: Callable[[int], Mapping[str, str]]) -> Way:
+def _way_to(cluster: Cluster, name: str, service: Any, port: int, at: int, settings: Mapping[str, str]) -> Way:
     found = next((each for each in service.spec.ports if each.port == port), service.spec.ports[0])
     where = f"{service.metadata.name}:{port} in {cluster.namespace}"
-    return Way(name, where, partial(_open_port, cluster, service, found, name), settings)
+    return Way(name, where, at, partial(_open_port, cluster, service, found, name), settings)
 
 
 def _service(cluster: Cluster, host: str) -> Any:
     """The service of the namespace that a pod reaches by this host name; None for a machine elsewhere."""
-    from kubernetes import client
-
     name, _, rest = host.partition(".")
     if rest and rest.split(".")[0] != cluster.namespace:
         return None
-    return _ask(cluster, client.CoreV1Api(cluster.client).read_namespaced_service, name)
+    return _ask(cluster, cluster.api.read_namespaced_service, name)
 
 
 def _ask(cluster: Cluster, method: Callable[..., Any], name: str) -> Any:
@@ -154,21 +117,13 @@ def _needs(cluster: Cluster) -> str:
 
 
 def _open_port(cluster: Cluster, service: Any, port: Any, name: str) -> Wire:
-    from kubernetes import client
-    from kubernetes.stream import stream
-
     selector = ",".join(f"{key}={value}" for key, value in sorted((service.spec.selector or {}).items()))
     with cluster.explained(_needs(cluster)):
         pod = cluster.running_pod(selector, f"pod of the {name}", "Look there: kubectl get pods.")
-        connection = stream(
-            client.CoreV1Api(cluster.fresh_client()).connect_get_namespaced_pod_portforward,
-            pod.metadata.name,
-            cluster.namespace,
-            ports=_number(pod, port),
-            binary=True,
-            _preload_content=False,
+        connection = cluster.connection(
+            "connect_get_namespaced_pod_portforward", pod.metadata.name, ports=_number(pod, port)
         )
-    return Wire(connection, incoming=0, outgoing=0, numbered=True)
+    return Wire(connection, incoming=0, numbered=True)
 
 
 def _number(pod: Any, port: Any) -> int:
@@ -188,4 +143,4 @@ def _open_git(cluster: Cluster, path: str, push: bool) -> Wire:
     ]
     with cluster.explained(_needs(cluster)):
         connection = open_exec(cluster, helper_pod(cluster), command)
-    return Wire(connection, incoming=STDOUT, outgoing=STDIN, numbered=False)
+    return Wire(connection, incoming=STDOUT, numbered=False)

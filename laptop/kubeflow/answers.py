@@ -3,19 +3,27 @@
 A recorded server is not every server: newer ones say more and other words, and launchers list rows of their own.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 
 NEVER = datetime(1970, 1, 2, tzinfo=UTC)
 """The server says year 1 or 1970 of what has not happened."""
-
-
-def _text(value: Any, _handler: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _number(value: Any, handler: Any) -> int:
@@ -35,44 +43,44 @@ def _moment(value: Any, handler: Any) -> datetime | None:
     return moment if moment and moment > NEVER else None
 
 
-def _mapping(value: Any, _handler: Any) -> dict[str, Any]:
-    return {key: each for key, each in value.items() if isinstance(key, str)} if isinstance(value, Mapping) else {}
+def _mapping(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _part(value: Any, handler: Any) -> Any:
-    return handler(value if isinstance(value, Mapping) else {})
-
-
-def _parts(value: Any, handler: Any) -> Any:
-    return handler([each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else [])
+def _mappings(value: Any) -> Any:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 T = TypeVar("T")
-Text = Annotated[str, WrapValidator(_text)]
+Text = Annotated[str, BeforeValidator(lambda value: value if isinstance(value, str) else "")]
 Number = Annotated[int, WrapValidator(_number)]
-Flag = Annotated[bool, WrapValidator(lambda value, _handler: value is True)]
+Flag = Annotated[bool, BeforeValidator(lambda value: value is True)]
 Moment = Annotated[datetime | None, WrapValidator(_moment)]
-Values = Annotated[dict[str, Any], WrapValidator(_mapping)]
-Part = Annotated[T, WrapValidator(_part)]
-Parts = Annotated[list[T], WrapValidator(_parts)]
+Values = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+Part = Annotated[T, BeforeValidator(_mapping)]
+Parts = Annotated[list[T], BeforeValidator(_mappings)]
+
+
+def at(path: str, default: Any = "") -> Any:
+    """A field that stands deeper in the answer, like `error.message`."""
+    spellings = itertools.product(*((name, to_camel(name)) for name in path.split(".")))
+    return Field(default, validation_alias=AliasChoices(*(AliasPath(*each) for each in spellings)))
 
 
 class Answer(BaseModel):
     """Part of what a server says; every field has a value when it said nothing. Servers write both run_id and runId."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
+    )
 
 
 class Page(Answer):
     """Of a list."""
 
     next_page_token: Text = ""
-
-
-class Trouble(Answer):
-    """Why something failed."""
-
-    message: Text = ""
 
 
 class Change(Answer):
@@ -95,45 +103,9 @@ class Node(Answer):
     state: Text = ""
     start_time: Moment = None
     end_time: Moment = None
-    error: Part[Trouble] = Trouble()
+    error: Text = at("error.message")
     state_history: Parts[Change] = []
     child_tasks: Parts[Child] = []
-
-
-class Details(Answer):
-    """A run's nodes."""
-
-    task_details: Parts[Node] = []
-
-
-class RuntimeConfig(Answer):
-    """What a run was given."""
-
-    parameters: Values = {}
-
-
-class Reference(Answer):
-    """The pipeline that a run is of."""
-
-    pipeline_id: Text = ""
-
-
-class Info(Answer):
-    """What a pipeline is called in its own text."""
-
-    name: Text = ""
-
-
-class Spec(Answer):
-    """A pipeline's text, as it was uploaded; with a platform's part it stands one level deeper."""
-
-    pipeline_info: Part[Info] = Info()
-
-
-class SpecOfRun(Spec):
-    """The text of a run's pipeline, where the run came with its own."""
-
-    pipeline_spec: Part[Spec] = Spec()
 
 
 class Run(Answer):
@@ -143,44 +115,22 @@ class Run(Answer):
     display_name: Text = ""
     state: Text = ""
     created_at: Moment = None
-    finished_at: Moment = None
     recurring_run_id: Text = ""
-    pipeline_version_reference: Part[Reference] = Reference()
-    pipeline_spec: Part[SpecOfRun] = SpecOfRun()
+    pipeline_id: Text = at("pipeline_version_reference.pipeline_id")
+    own_name: Text = at("pipeline_spec.pipeline_info.name")
+    """The pipeline's in its text, where the run came with its own."""
+    own_name_beside_platform: Text = at("pipeline_spec.pipeline_spec.pipeline_info.name")
+    """The same of a text that has a platform's part too."""
     description: Text = ""
-    runtime_config: Part[RuntimeConfig] = RuntimeConfig()
-    error: Part[Trouble] = Trouble()
+    parameters: Values = at("runtime_config.parameters", {})
+    error: Text = at("error.message")
     state_history: Parts[Change] = []
-    run_details: Part[Details] = Details()
-
-    @property
-    def nodes(self) -> list[Node]:
-        """What the server lists for it."""
-        return self.run_details.task_details
+    nodes: Parts[Node] = at("run_details.task_details", [])
 
     @property
     def began(self) -> datetime:
         """When it was made; of a server that does not say, long ago."""
         return self.created_at or NEVER
-
-
-class CronTrigger(Answer):
-    """A line of cron."""
-
-    cron: Text = ""
-
-
-class Interval(Answer):
-    """So many seconds apart."""
-
-    interval_second: Number = 0
-
-
-class Trigger(Answer):
-    """When a schedule fires."""
-
-    cron_schedule: Part[CronTrigger] = CronTrigger()
-    periodic_schedule: Part[Interval] = Interval()
 
 
 class Schedule(Answer):
@@ -194,8 +144,9 @@ class Schedule(Answer):
     created_at: Moment = None
     max_concurrency: Number = 0
     no_catchup: Flag = False
-    trigger: Part[Trigger] = Trigger()
-    runtime_config: Part[RuntimeConfig] = RuntimeConfig()
+    cron: Text = at("trigger.cron_schedule.cron")
+    interval_seconds: Number = at("trigger.periodic_schedule.interval_second", 0)
+    parameters: Values = at("runtime_config.parameters", {})
 
 
 class Pipeline(Answer):
@@ -218,17 +169,21 @@ class Experiment(Answer):
 A = TypeVar("A", bound=Answer)
 
 
-def entries(said: Mapping[str, Any], name: str) -> list[Any]:
-    """A list within an answer."""
-    found = said.get(name, said.get(to_camel(name)))
-    return found if isinstance(found, list) else []
+def parse(text: Any) -> Mapping[str, Any] | None:
+    """An answer's JSON; None where it is none, or no object."""
+    try:
+        said = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return said if isinstance(said, Mapping) else None
 
 
 def read(kind: type[A], said: Any) -> A:
     """An answer; empty where it is none."""
-    return kind.model_validate(said if isinstance(said, Mapping) else {})
+    return kind.model_validate(_mapping(said))
 
 
-def read_all(kind: type[A], said: Iterable[Any]) -> list[A]:
-    """The answers of a list."""
-    return [read(kind, each) for each in said]
+def entries(kind: type[A], said: Mapping[str, Any], name: str) -> list[A]:
+    """The answers of a list within an answer."""
+    found = said.get(name, said.get(to_camel(name)))
+    return [read(kind, each) for each in found] if isinstance(found, list) else []

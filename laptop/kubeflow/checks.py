@@ -1,33 +1,44 @@
 """What `submit` and `schedule` look at before anything is sent: on the cluster each of these costs a minute or two."""
 
 import argparse
+import contextlib
 import json
 import re
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.cluster import VOLUME
 from components.parameters import (
     ANNOTATION_VERSION,
     CATEGORY,
+    CONFIG,
     DATASET_VERSION,
+    DEVICE,
+    OVERRIDES,
     PARAMETERS,
+    RECIPE,
+    SELECT_BY,
     TEST_IMAGES,
-    Parameter,
 )
 from laptop.compiling import require_named_images
-from laptop.kubeflow.asked import SENT_ANYWAY, asked_of, require_keys, require_names
 from laptop.kubeflow.package import Package
 from laptop.kubeflow.published import find_published
+from laptop.workspace import LIBRARY
 from sightline.errors import SightlineError, nearest
 from sightline.versions import Kind
+
+if TYPE_CHECKING:
+    from sightline.steps.snapshot.check import Asked
 
 QUANTITY = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(m|k|[KMGTPE]i?|[eE][+-]?\d+)?")
 """How Kubernetes writes an amount."""
 EXAMPLES = {"cpu": "2 or 500m", "memory": "8Gi or 512Mi", "gpus": "0 or 1"}
 SIZES = {each.name: kind for each in PARAMETERS for kind in each.pod.values() if kind in EXAMPLES}
 """Parameter -> what it is the size of."""
+GPUS = {step: each.name for each in PARAMETERS for step, kind in each.pod.items() if kind == "gpus"}
+"""Step -> the parameter that gives its pod GPUs."""
 MOST_BYTES = 10_000
 """Of a run's parameters together, as JSON: what older servers take."""
 MADE_BY: Mapping[Kind, str] = {"annotation": "`publish` makes one.", "dataset": "A run with record makes one."}
@@ -47,71 +58,14 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
     _require_size(arguments)
     if CATEGORY.name not in arguments:
         return  # somebody else's pipeline
-    _require_reachable(str(arguments.get(TEST_IMAGES.name) or ""))
-    asked = asked_of(arguments)
-    require_keys(asked, package.steps)
-    version, task = _require_published(options.workspace, package.steps, arguments)
-    require_names(asked, package.steps, task, f"{asked.category} {version}".strip())
-
-
-def _require_size(arguments: Mapping[str, Any]) -> None:
-    sizes = {name: len(json.dumps(value).encode()) for name, value in arguments.items()}
-    whole = len(json.dumps(dict(arguments)).encode())
-    if whole > MOST_BYTES:
-        largest = max(sizes, key=lambda name: sizes[name])
-        raise SightlineError(
-            f"The run's parameters have {whole} bytes, and servers take {MOST_BYTES}. Shorten {largest} ({sizes[largest]} "
-            "bytes): what is long belongs into a config or a recipe in shared_volume/custom, which `sync` puts on the volume."
-        )
-
-
-def _require_reachable(images: str) -> None:
-    """A pod sees no folder of the laptop's."""
-    if not images or images.startswith("gs://"):
-        return
-    from sightline.services.storage.folder import local_path
-
     try:
-        if not local_path(images).is_relative_to(VOLUME):
-            raise SightlineError(
-                f"--images {images} is a folder of this machine, which no pod sees. Name a gs:// prefix, or a folder below "
-                f"{VOLUME}, where a pod has the volume."
-            )
+        _require_reachable(str(arguments.get(TEST_IMAGES.name) or ""))
+        asked = asked_of(arguments)
+        require_keys(asked, package.steps)
+        version, task = _require_published(options.workspace, package.steps, arguments)
+        require_names(asked, package.steps, task, f"{asked.category} {version}".strip())
     except SightlineError as error:
-        raise SightlineError(f"{error} {SENT_ANYWAY}") from None
-
-
-def _require_published(workspace: Path, steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[str, str]:
-    """Whether there is something to train on, where the installation's SQL or Git can be reached.
-
-    Returns:
-        its version and task; empty where they cannot be told.
-    """
-    kind, wanted = _read_by(steps, arguments)
-    published = find_published(workspace, kind) if kind else None
-    if kind is None or published is None:
-        return "", ""
-    category, version = str(arguments.get(CATEGORY.name)), str(arguments.get(wanted.name) or "")
-    versions = published.versions.get(category)
-    if not versions:
-        raise SightlineError(
-            f"There is no {kind} version of the category {category}.{nearest(category, published.versions)} "
-            f"{MADE_BY[kind]} {SENT_ANYWAY}"
-        )
-    if version and version not in versions:
-        raise SightlineError(
-            f"There is no {kind} version {version} of {category}; the newest is {versions[-1]}. {SENT_ANYWAY}"
-        )
-    chosen = version or versions[-1]
-    return chosen, published.tasks.get((category, chosen), "")
-
-
-def _read_by(steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[Kind | None, Parameter]:
-    """The kind of version that a pipeline of these steps reads and does not make, and the parameter that names it."""
-    if "record" in steps:
-        return "annotation", ANNOTATION_VERSION
-    reads = {"train", "evaluate"} & set(steps) or ("test" in steps and not arguments.get(TEST_IMAGES.name))
-    return ("dataset" if reads else None), DATASET_VERSION
+        raise SightlineError(f"{error} --no-check sends it all the same.") from None
 
 
 def wrong_quantity(arguments: Mapping[str, Any]) -> str:
@@ -120,7 +74,151 @@ def wrong_quantity(arguments: Mapping[str, Any]) -> str:
         value = arguments.get(name)
         if not isinstance(value, str):
             continue
-        read = value.isdecimal() if kind == "gpus" else QUANTITY.fullmatch(value)
-        if not read:
+        if not (value.isdecimal() if kind == "gpus" else QUANTITY.fullmatch(value)):
             return f"{name}={value} is no amount that Kubernetes reads. Write it like {EXAMPLES[kind]}."
     return ""
+
+
+def _require_size(arguments: Mapping[str, Any]) -> None:
+    if (whole := _bytes(dict(arguments))) > MOST_BYTES:
+        largest = max(arguments, key=lambda name: _bytes(arguments[name]))
+        raise SightlineError(
+            f"The run's parameters have {whole} bytes, and servers take {MOST_BYTES}. Shorten {largest} "
+            f"({_bytes(arguments[largest])} bytes): what is long belongs in a config or a recipe in shared_volume/custom, "
+            "which `sync` puts on the volume."
+        )
+
+
+def _bytes(value: Any) -> int:
+    return len(json.dumps(value).encode())
+
+
+def _require_reachable(images: str) -> None:
+    if not images or images.startswith("gs://"):
+        return
+    from sightline.services.storage.folder import local_path
+
+    if not local_path(images).is_relative_to(VOLUME):
+        raise SightlineError(
+            f"--images {images} is a folder of this machine, which no pod sees. Give a gs:// prefix, or a folder below "
+            f"{VOLUME}, where a pod has the volume."
+        )
+
+
+def _require_published(workspace: Path, steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """Whether there is something to train on, where the installation's SQL or Git can be reached.
+
+    Returns:
+        its version and task; empty where they cannot be told.
+    """
+    kind: Kind
+    if "record" in steps:
+        kind, wanted = "annotation", ANNOTATION_VERSION
+    elif {"train", "evaluate"} & set(steps) or ("test" in steps and not arguments.get(TEST_IMAGES.name)):
+        kind, wanted = "dataset", DATASET_VERSION
+    else:
+        return "", ""  # these steps read no version
+    published = find_published(workspace, kind)
+    if not published:
+        return "", ""
+    category, version = str(arguments.get(CATEGORY.name)), str(arguments.get(wanted.name) or "")
+    tasks = published.get(category)
+    if not tasks:
+        near = nearest(category, published)
+        raise SightlineError(f"There is no {kind} version of the category {category}.{near} {MADE_BY[kind]}")
+    newest = list(tasks)[-1]
+    if version and version not in tasks:
+        raise SightlineError(f"There is no {kind} version {version} of {category}; the newest is {newest}.")
+    chosen = version or newest
+    return chosen, tasks[chosen]
+
+
+def asked_of(arguments: Mapping[str, Any]) -> "Asked":
+    """What a run's arguments ask for, as snapshot looks at it."""
+    from sightline.steps.snapshot.check import Asked
+
+    category, config, recipe, changed, metric, device = (
+        each.default if (value := each.value_in(arguments)) is None else value
+        for each in (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE)
+    )
+    gpus = {step: str(arguments[name]) for step, name in GPUS.items() if name in arguments}
+    return Asked(category, config, recipe, changed, metric, device, gpus)
+
+
+def require_keys(asked: "Asked", steps: Collection[str]) -> None:
+    """Look at what holds for every task, by the checks with which snapshot begins: here they cost a second.
+
+    Raises:
+        SightlineError: a category that cannot be one, more GPUs than a step uses, no device, a misspelt key of the recipe.
+    """
+    from sightline.processes.devices import check_device
+    from sightline.steps.snapshot.check import check_gpus, check_recipe
+    from sightline.versions import check_category
+
+    check_category(asked.category)
+    check_gpus(asked)
+    check_device(asked.device)
+    if "record" in steps and asked.recipe:
+        check_recipe(LIBRARY, asked)
+
+
+def require_names(asked: "Asked", steps: Collection[str], task: str, version: str) -> None:
+    """Look at config, its values and metric. What is not in this checkout may lie on the volume: a warning, unless it looks misspelt.
+
+    Args:
+        steps: of the pipeline.
+        task: of what it trains on; empty when that cannot be told from here.
+        version: what it trains on, for messages.
+
+    Raises:
+        SightlineError: a misspelt name or key, or a config for another task.
+    """
+    if asked.is_usual:
+        return
+    candidates = [_problems(asked, steps, each, version) for each in ([task] if task else _tasks(asked))]
+    # Of tasks that are equally likely the one for which something looks misspelt: `acuracy` is no detector's own metric.
+    for problem in min(candidates, key=lambda found: (len(found), all(map(_may_lie_there, found)))):
+        if not _may_lie_there(problem):
+            raise problem
+        print(
+            f"warning: {problem} That is this checkout's; the run ends at once unless it lies on the volume.",
+            file=sys.stderr,
+        )
+
+
+def _problems(asked: "Asked", steps: Collection[str], task: str, version: str) -> list[SightlineError]:
+    from sightline.steps.snapshot.check import check_scores, check_training
+
+    found = []
+    try:
+        if "train" in steps:
+            check_training(LIBRARY, asked, task, version)
+    except SightlineError as error:
+        found.append(error)
+    try:
+        check_scores(LIBRARY, asked, task)
+    except SightlineError as error:
+        found.append(error)
+    return found
+
+
+def _may_lie_there(problem: SightlineError) -> bool:
+    from sightline.errors import NoConfigError
+    from sightline.tasks.metrics import MetricError
+    from sightline.tasks.task import UnknownTaskError
+
+    return isinstance(problem, NoConfigError | MetricError | UnknownTaskError) and "Did you mean" not in str(problem)
+
+
+def _tasks(asked: "Asked") -> list[str]:
+    """The tasks that it may be, where nothing says which: the config's, or all."""
+    from sightline.errors import NoConfigError
+    from sightline.references import DETECTION
+    from sightline.services.runs.freeze import config_task
+    from sightline.tasks.task import OURS
+
+    if asked.config:
+        with contextlib.suppress(NoConfigError):
+            return [config_task(LIBRARY, asked.config) or DETECTION]
+    own = sorted(folder.parent.name for folder in LIBRARY.glob("custom/tasks/*/facts.py"))
+    return list(dict.fromkeys([*OURS, *own]))

@@ -1,7 +1,10 @@
 """The options of `submit`, `schedule`, `retry`, `runs` and `logs`. Imports little: --help answers at once."""
 
 import argparse
+import functools
+import importlib
 from pathlib import Path
+from typing import Any
 
 from laptop.compiling import add_installation_options
 from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, steps
@@ -9,9 +12,30 @@ from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, st
 
 def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
     """Add the commands that talk to Kubeflow Pipelines."""
-    server = _server_options()
-    for add in (_add_submit, _add_schedule, _add_retry, _add_runs, _add_logs):
-        add(verbs, [shared, server])
+    parents = [shared, _server_options()]
+
+    def add(command: str, **words: Any) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = verbs.add_parser(command, parents=parents, **words)
+        parser.set_defaults(run=functools.partial(_run, command))
+        return parser
+
+    _add_submit(add("submit", help="run the pipeline on a cluster"))
+    _add_schedule(
+        add(
+            "schedule",
+            help="run the pipeline on a cluster again and again",
+            epilog="Each firing trains on the newest annotation version; when nothing is new, every step is reused.",
+        )
+    )
+    _add_retry(add("retry", help="go on with a run that failed, at its checkpoints; finished steps stay"))
+    _add_runs(add("runs", help="list runs: what Kubeflow says and what SQL says"))
+    _add_logs(add("logs", help="print the log of a run's steps (needs kubectl's access)"))
+
+
+def _run(command: str, options: argparse.Namespace) -> int:
+    """Call the function in the module of the command's name, which is imported only now."""
+    status: int = getattr(importlib.import_module(f"laptop.kubeflow.{command}"), command)(options)
+    return status
 
 
 def _server_options() -> argparse.ArgumentParser:
@@ -56,22 +80,18 @@ def _add_times(parser: argparse.ArgumentParser, who: str) -> None:
     )
 
 
-def _add_submit(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("submit", parents=parents, help="run the pipeline on a cluster")
+def _add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the steps to the end; the exit status tells it")
+
+
+def _add_submit(parser: argparse.ArgumentParser) -> None:
+    _add_wait(parser)
     parser.add_argument("--name", help="of the run (default: experiment and time)")
     _add_times(parser, "--wait does it at once, `runs --retry-lost` when it is called")
     _add_pipeline(parser)
-    parser.set_defaults(run=_submit)
 
 
-def _add_schedule(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "schedule",
-        parents=parents,
-        help="run the pipeline on a cluster again and again",
-        epilog="Each firing trains on the newest annotation version; when nothing is new, every step is reused.",
-    )
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action", nargs="?", default="create", choices=("create", "list", "pause", "resume", "delete"), help="create"
     )
@@ -99,21 +119,15 @@ def _add_schedule(verbs: argparse._SubParsersAction, parents: list[argparse.Argu
         "--stop-runs", action="store_true", help="with delete or --replace: stop its run too (default: it goes on)"
     )
     _add_pipeline(parser)
-    parser.set_defaults(run=_schedule)
 
 
-def _add_retry(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "retry", parents=parents, help="go on with a run that failed, at its checkpoints; finished steps stay"
-    )
+def _add_retry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest")
     parser.add_argument("--force", action="store_true", help="also an error of a step's own, or what somebody stopped")
-    parser.add_argument("--wait", action="store_true", help="follow the steps to the end; the exit status tells it")
-    parser.set_defaults(run=_retry)
+    _add_wait(parser)
 
 
-def _add_runs(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("runs", parents=parents, help="list runs: what Kubeflow says and what SQL says")
+def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--category", help="only this one's")
     parser.add_argument("--limit", type=positive, default=10, metavar="N", help="how many, newest first (default: 10)")
     parser.add_argument("--all", action="store_true", help="other pipelines' runs too")
@@ -121,43 +135,10 @@ def _add_runs(verbs: argparse._SubParsersAction, parents: list[argparse.Argument
     parser.add_argument(
         "--retry-lost", action="store_true", help="first retry what a lost pod ended, where --retry N allows it"
     )
-    parser.set_defaults(run=_runs)
 
 
-def _add_logs(verbs: argparse._SubParsersAction, parents: list[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("logs", parents=parents, help="print the log of a run's steps (needs kubectl's access)")
+def _add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest (of ours)")
     parser.add_argument("step", metavar="STEP", nargs="?", help="like train (default: every step)")
     parser.add_argument("--follow", action="store_true", help="wait for the step, and go on while it runs")
     parser.add_argument("--raw", action="store_true", help="with all that Kubeflow's own programs say around it")
-    parser.set_defaults(run=_logs)
-
-
-def _submit(options: argparse.Namespace) -> int:
-    from laptop.kubeflow.submit import submit
-
-    return submit(options)
-
-
-def _schedule(options: argparse.Namespace) -> int:
-    from laptop.kubeflow.schedule import schedule
-
-    return schedule(options)
-
-
-def _retry(options: argparse.Namespace) -> int:
-    from laptop.kubeflow.retry import retry
-
-    return retry(options)
-
-
-def _runs(options: argparse.Namespace) -> int:
-    from laptop.kubeflow.runs import runs
-
-    return runs(options)
-
-
-def _logs(options: argparse.Namespace) -> int:
-    from laptop.kubeflow.logs import logs
-
-    return logs(options)

@@ -2,20 +2,20 @@
 
 import contextlib
 import io
-import json
 import logging
+import operator
 import os
-import queue
 import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from laptop.kubeflow.answers import Page, entries, read
+from laptop.kubeflow.access import Access
+from laptop.kubeflow.answers import A, Page, entries, parse, read
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 from sightline.services.versioning.git import without_password
@@ -41,20 +41,11 @@ class ServerError(SightlineError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where the server is and who we are; what is empty is found by kfp itself."""
-
-    host: str = ""
-    ui: str = ""
-    namespace: str = ""
-    token: str = field(default="", repr=False)
-    cookies: str = field(default="", repr=False)
-    ca: Path | None = None
-
-
 class Server:
-    """A connected server. Every question goes through `ask`, which has a deadline and tells errors in a sentence."""
+    """A connected server. Every question goes through `ask`, which has a deadline and tells errors in a sentence.
+
+    A question is named by the client's interface and its generated method, like `runs.run_service_get_run`.
+    """
 
     def __init__(self, client: "kfp.Client", access: Access) -> None:
         self._client: Any = client
@@ -67,39 +58,41 @@ class Server:
         """The Kubernetes namespace of the runs' pods."""
         return self.namespace or self._access.namespace or NAMESPACE
 
-    def api(self, name: str) -> Any:
-        """One of the server's interfaces, with its generated methods: runs, experiments, pipelines, …"""
-        return getattr(self._client, name)
+    @property
+    def within(self) -> dict[str, str]:
+        """What keeps a list to the user's namespace; nothing on a server for a single user."""
+        return {"namespace": self.namespace} if self.namespace else {}
 
-    def ask(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
+    def ask(self, question: str, **values: Any) -> Mapping[str, Any]:
         """What the server answers, as it came: `answers.py` reads it.
 
         Raises:
             ServerError: no answer, a refusal, or something that is no answer of Kubeflow Pipelines.
         """
+        from urllib3 import Retry
+
         # The client's own records refuse a state that they do not know, and leave out every field that is new.
-        client: Any = method.__self__.api_client  # type: ignore[attr-defined]
-        client.deserialize = _as_it_came
-        client.rest_client.pool_manager.connection_pool_kw["retries"] = _repeats()
+        method = operator.attrgetter(question)(self._client)
+        client = method.__self__.api_client
+        client.deserialize = lambda response, _kind: str(response.data)
+        # A connection that breaks is tried once more; how long a server would like one to wait is not waited.
+        repeats = Retry(total=1, status=0, respect_retry_after_header=False)
+        client.rest_client.pool_manager.connection_pool_kw["retries"] = repeats
         with _telling(self._access, self.host):
             text = _within(
                 3 * deadline_seconds(),
                 lambda: method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds())),
             )
-        try:
-            answer = json.loads(text)
-        except (TypeError, ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, Mapping):
+        if (answer := parse(text)) is None:
             raise ServerError(_login_page(self._access, self.host))
         return answer
 
-    def list(self, method: Callable[..., Any], field_name: str, **values: Any) -> Iterator[Any]:
+    def list(self, kind: type[A], question: str, field_name: str, **values: Any) -> Iterator[A]:
         """All entries of a list, page by page."""
         token, seen = "", {""}
         while True:
-            answer = self.ask(method, page_token=token, page_size=PAGE, **values)
-            yield from entries(answer, field_name)
+            answer = self.ask(question, page_token=token, page_size=PAGE, **values)
+            yield from entries(kind, answer, field_name)
             token = read(Page, answer).next_page_token
             if token in seen:
                 return
@@ -125,7 +118,7 @@ def connect(access: Access) -> Server:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     server = Server(client, access)
     try:
-        health = server.ask(server.api("healthzs").healthz_service_get_healthz)
+        health = server.ask("healthzs.healthz_service_get_healthz")
     except ServerError as error:
         if error.status == 404:
             raise ServerError(
@@ -158,35 +151,20 @@ def namespace_of(server: Server | None, access: Access) -> str:
     return server.pods if server else access.namespace or NAMESPACE
 
 
-def _repeats() -> Any:
-    """A connection that breaks is tried once more; how long a server would like one to wait is not waited."""
-    from urllib3 import Retry
-
-    return Retry(total=1, status=0, respect_retry_after_header=False)
-
-
 def _within(seconds: float, ask: Callable[[], T]) -> T:
     """What a question gives, or TimeoutError: the client's own limit is for a silence, and a byte a second is none."""
-    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    answer: Future[T] = Future()
 
     def work() -> None:
         try:
-            answers.put((ask(), None))
+            answer.set_result(ask())
         except BaseException as error:
-            answers.put((None, error))
+            answer.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no whole answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
-
-
-def _as_it_came(response: Any, _kind: Any) -> str:
-    return str(response.data)
+    if not wait([answer], seconds).done:
+        raise TimeoutError(f"no whole answer within {seconds:g} s")
+    return answer.result()
 
 
 def _client(access: Access) -> "kfp.Client":
@@ -260,20 +238,20 @@ def _telling(access: Access, host: str) -> Iterator[None]:
     try:
         yield
     except kfp_server_api.ApiException as error:
-        raise ServerError(_clean(access, _refusal(access, host, error)), error.status or 0) from None
+        raise ServerError(access.without_secrets(_refusal(access, host, error)), error.status or 0) from None
     except UnicodeDecodeError:
         raise ServerError(_login_page(access, host)) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise ServerError(_clean(access, _unreachable(host, error))) from None
+        raise ServerError(access.without_secrets(_unreachable(host, error))) from None
 
 
 def _refusal(access: Access, host: str, error: Any) -> str:
     said = _said(error)
     if error.status == 401:
-        return f"Kubeflow Pipelines at {host} refuses the login ({_login(access)}). {_other_login(access)}"
+        return f"Kubeflow Pipelines at {host} refuses the login ({access.sent}). {access.advice}"
     if error.status == 403:
         return (
-            f"Kubeflow Pipelines at {host} forbids this ({said or 'no reason given'}; {_login(access)}). "
+            f"Kubeflow Pipelines at {host} forbids this ({said or 'no reason given'}; {access.sent}). "
             "Check --kfp-namespace and the account's rights there, or log in as somebody else."
         )
     if error.status and 300 <= error.status < 400:
@@ -283,12 +261,9 @@ def _refusal(access: Access, host: str, error: Any) -> str:
 
 def _said(error: Any) -> str:
     """The server's own words, in one line."""
-    try:
-        body = json.loads(error.body or "")
-        text = str(body.get("message") or body.get("error_message") or "")
-        detail = str(body.get("error_details") or "")
-    except (ValueError, AttributeError):
-        return ""
+    body = parse(error.body) or {}
+    text = str(body.get("message") or body.get("error_message") or "")
+    detail = str(body.get("error_details") or "")
     return " ".join((detail if detail.startswith(text) else text).split())[:600]
 
 
@@ -309,26 +284,6 @@ def _unreachable(host: str, error: Exception) -> str:
 
 def _login_page(access: Access, host: str) -> str:
     return (
-        f"{host} answers with a web page, likely a login, instead of Kubeflow Pipelines' JSON ({_login(access)}). "
-        f"{_other_login(access)}"
+        f"{host} answers with a web page, likely a login, instead of Kubeflow Pipelines' JSON ({access.sent}). "
+        f"{access.advice}"
     )
-
-
-def _login(access: Access) -> str:
-    given = [name for name, value in (("a token", access.token), ("cookies", access.cookies)) if value]
-    return f"sent {' and '.join(given)}" if given else "sent no token and no cookies"
-
-
-def _other_login(access: Access) -> str:
-    fresh = "That may have expired: log in anew" if access.token or access.cookies else "Log in"
-    return (
-        f"{fresh} with --cookies FILE (the session cookie of a browser that is logged in, like "
-        "authservice_session=…) or --token-file FILE."
-    )
-
-
-def _clean(access: Access, text: str) -> str:
-    secrets = {access.token, access.cookies, *(part.partition("=")[2] for part in access.cookies.split(";"))}
-    for secret in sorted((part.strip() for part in secrets if part.strip()), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text

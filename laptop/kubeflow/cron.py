@@ -1,15 +1,18 @@
-"""Cron as Kubeflow reads it: six fields, seconds first, in the one time zone of the installation.
+"""When a schedule fires, by cron as Kubeflow reads it: six fields, seconds first, in the one time zone of the installation.
 
 Kubeflow's cron library (robfig/cron 1.2) takes a line of five fields for seconds to month, so a five-field line never
 reaches it, and knows no CRON_TZ= before the fields: another time zone is turned into the server's.
 """
 
-from collections.abc import Collection, Iterator
+import contextlib
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import product
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from laptop.kubeflow.answers import Schedule
 from sightline.errors import SightlineError
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -33,6 +36,8 @@ SHORTHANDS = {
 }
 YEARS = 5  # a line that does not fire within them never will, but for some 29th of February
 MINUTES = 24 * 60
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+TYPED = re.compile(r"cron '([^']+)' in (\S+), which is '([^']+)' by the server's clock \(([^)\s]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +87,7 @@ def read_cron(text: str) -> Cron:
             f"--cron {text!r} has {len(fields)} fields. Write five, 'minute hour day month weekday' like '0 2 * * *', or "
             "six with seconds before them. A time zone goes into --time-zone."
         )
-    numbers = tuple(_numbers(text, field, *kind) for field, kind in zip(fields, FIELDS, strict=True))
-    cron = Cron(fields, numbers)
+    cron = Cron(fields, tuple(_numbers(text, field, *kind) for field, kind in zip(fields, FIELDS, strict=True)))
     if cron.next_after(datetime.now(UTC)) is None:
         raise SightlineError(f"--cron {text!r} never fires: no month has such a day.")
     return cron
@@ -132,8 +136,7 @@ def convert(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> Cron:
     days = {moment // MINUTES for moment in moments}
     hours = {moment % MINUTES // 60 for moment in moments}
     minutes = {moment % 60 for moment in moments}
-    dated = not (cron.every(3) and cron.every(4))
-    weekly = not cron.every(5)
+    dated, weekly = not (cron.every(3) and cron.every(4)), not cron.every(5)
     whole = len(hours) * len(minutes) == len({moment % MINUTES for moment in moments})
     if not whole or (days != {0} and (dated or (weekly and len(days) > 1))):
         raise SightlineError(
@@ -160,31 +163,65 @@ def _written(numbers: Collection[int], whole: int) -> str:
     return "*" if len(numbers) == whole else ",".join(str(number) for number in sorted(numbers))
 
 
-def _numbers(line: str, field: str, name: str, low: int, high: int, names: Collection[str]) -> frozenset[int]:
+def _numbers(line: str, field: str, name: str, low: int, high: int, names: tuple[str, ...]) -> frozenset[int]:
     try:
-        return frozenset(number for part in field.split(",") for number in _range(part, low, high, tuple(names)))
+        return frozenset(number for part in field.split(",") for number in _range(part, low, high, names))
     except ValueError:
-        words = f", or {names[0].upper()} to {names[-1].upper()}" if isinstance(names, tuple) and names else ""
+        words = f", or {names[0].upper()} to {names[-1].upper()}" if names else ""
         raise SightlineError(
             f"--cron {line!r}: {field!r} is no {name}. It takes {low} to {high}{words}; also *, 1-5, */15, 1,15."
         ) from None
 
 
-def _range(part: str, low: int, high: int, names: tuple[str, ...]) -> Iterator[int]:
+def _range(part: str, low: int, high: int, names: tuple[str, ...]) -> range:
     """The numbers of `*`, `5`, `mon`, `1-5` or one of these with `/step`; ValueError for anything else."""
     span, slash, step = part.partition("/")
     first, dash, last = span.partition("-")
     if span in ("*", "?"):
         start, end = low, high
     else:
-        start = _number(first, low, names)
-        end = _number(last, low, names) if dash else (high if slash else start)
+        numbers = {name: str(low + index) for index, name in enumerate(names)}
+        start = int(numbers.get(first.lower(), first))
+        end = int(numbers.get(last.lower(), last)) if dash else (high if slash else start)
     stride = int(step) if slash else 1
     if not low <= start <= end <= high or stride < 1:
         raise ValueError(part)
-    return iter(range(start, end + 1, stride))
+    return range(start, end + 1, stride)
 
 
-def _number(text: str, low: int, names: tuple[str, ...]) -> int:
-    lower = text.lower()
-    return names.index(lower) + low if lower in names else int(text)
+def kept(typed: str, here: tzinfo, sent: Cron, there: tzinfo) -> str:
+    """What the description of a schedule says of its cron."""
+    return f"cron '{' '.join(typed.split())}' in {here}, which is '{sent}' by the server's clock ({there})"
+
+
+def when(found: Schedule, server_zone: tzinfo = UTC) -> str:
+    """Its cron with a time zone, or its interval; in the server's zone where it does not keep how it was typed."""
+    if found.cron:
+        typed, here, _ = _clock(found, server_zone)
+        return f"{typed} {here}"
+    seconds = found.interval_seconds
+    if not seconds:
+        return "not known"
+    unit = next((name for name in "dhm" if seconds % UNITS[name] == 0), "s")
+    return f"every {seconds // UNITS[unit]}{unit}"
+
+
+def next_firing(found: Schedule, server_zone: tzinfo) -> str:
+    """By the clock that `when` names; empty for an interval, whose beginning the server does not tell, and while it is paused."""
+    if not found.cron or found.status == "DISABLED":
+        return ""
+    _, here, there = _clock(found, server_zone)
+    try:
+        following = read_cron(found.cron).next_after(datetime.now(there))
+    except SightlineError:  # somebody else's, in words that only the server knows
+        return ""
+    return f"{following.astimezone(here):%Y-%m-%d %H:%M}" if following else ""
+
+
+def _clock(found: Schedule, server_zone: tzinfo) -> tuple[str, tzinfo, tzinfo]:
+    """A line of cron, the time zone by whose clock it was typed, and the server's zone."""
+    told = TYPED.search(found.description)
+    if told and told[3] == found.cron:  # else somebody copied the description, or wrote it
+        with contextlib.suppress(SightlineError):
+            return told[1], zone_of("--time-zone", told[2]), zone_of("--server-time-zone", told[4])
+    return found.cron, server_zone, server_zone

@@ -6,15 +6,14 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
-from laptop.kubeflow.find import short_id
+from laptop.kubeflow.find import get_run, short_id
 from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.made_by import Scores, scores_of
+from laptop.kubeflow.made_by import scores_of
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import waiting_of
-from laptop.kubeflow.sql import Metadata, rows_of_steps, still_there
-from laptop.kubeflow.steps import shown_steps
+from laptop.kubeflow.sql import Metadata, still_there
+from laptop.kubeflow.steps import Evidence, shown_steps, waiting_of
 from laptop.kubeflow.tasks import (
     ENDED,
     NOT_BEGUN,
@@ -66,9 +65,7 @@ class _Following:
     def __init__(self, server: Server, run_id: str, metadata: Metadata, glance: Glance, console: Console) -> None:
         self._server, self._run_id, self._metadata, self._glance = server, run_id, metadata, glance
         self._console = console
-        self._shown: dict[str, str] = {}
-        self._waits: dict[str, str] = {}
-        self._told_to_wait = False
+        self._told: dict[str, str] = {}
         self._silent_since: float | None = None
         self._doubted = time.monotonic()
 
@@ -87,15 +84,15 @@ class _Following:
     def _look(self) -> Run | None:
         """The run; None while the server is silent. The run does not need us: a server that restarts is waited for."""
         try:
-            said = self._server.ask(self._server.api("runs").run_service_get_run, run_id=self._run_id)
+            run = get_run(self._server, self._run_id)
+            self._silent_since = None
+            return run
         except ServerError as error:
             self._silent_since = self._silent_since or time.monotonic()
             passing = error.status in (0, 429) or error.status >= 500
             if not passing or time.monotonic() - self._silent_since > deadline_seconds():
                 raise ServerError(f"{error} The run {self._run_id} goes on without us.", error.status) from None
             return None
-        self._silent_since = None
-        return read(Run, said).model_copy(update={"run_id": self._run_id})
 
     def _once_more(self, run: Run) -> Run:
         """In the second in which a run ends its steps may still be said to run."""
@@ -110,25 +107,27 @@ class _Following:
     def _show(self, run: Run) -> None:
         steps = steps_of(run)
         for step in steps:
-            if step.state != NOT_BEGUN and self._shown.get(step.name) != step.state:
-                self._shown[step.name] = step.state
-                self._console.print(_line(step), markup=False)
-        if not self._shown and not self._told_to_wait and run.state not in ENDED:
-            self._told_to_wait = True
-            self._console.print("waiting to begin")
+            if step.state != NOT_BEGUN:
+                self._tell(step.name, step.state, _line(step))
+        if not self._told and run.state not in ENDED:
+            self._tell("", "", "waiting to begin")
         if run.state in ENDED or any(step.state == RUNNING for step in steps):
             return
         for name, why in (self._glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}).items():
-            if self._waits.get(name) != why:
-                self._waits[name] = why
-                self._console.print(f"  {name:<10} cannot start: {why}", markup=False)
+            self._tell(f"{name} waits", why, f"  {name:<10} cannot start: {why}")
+
+    def _tell(self, about: str, now: str, line: str) -> None:
+        """Print the line where what it is about has changed."""
+        if self._told.get(about) != now:
+            self._told[about] = now
+            self._console.print(line, markup=False)
 
     def _lost(self, run: Run) -> str:
         if time.monotonic() - self._doubted < SECONDS_BETWEEN_DOUBTS:
             return ""
         self._doubted = time.monotonic()
-        metadata = still_there(self._metadata)
-        return why_lost(run, rows_of_steps(metadata, run.run_id), self._glance, lambda: others(self._server))
+        known = Evidence(run.run_id, run, still_there(self._metadata), self._glance)
+        return why_lost(known, lambda: others(self._server))
 
 
 def _line(step: StepState) -> str:
@@ -141,11 +140,10 @@ def _end(run: Run, metadata: Metadata, glance: Glance) -> tuple[str, str]:
     if state_of(run) == STOPPED:
         waited = stopped_while_it_waited(run)
         return "", f"the run was stopped by somebody{f' while {waited} waited to begin' if waited else ''}"
-    rows = shown_steps(run, run.run_id, rows_of_steps(metadata, run.run_id), glance, metadata.missing)
-    failed = [row for row in rows if row.failed]
+    failed = [step for step in shown_steps(Evidence(run.run_id, run, metadata, glance)) if step.failed]
     if failed:
         return failed[0].name, f"the step {failed[0].name} failed: {failed[0].reason}"
-    return "", f"the run failed: {run.error.message or 'Kubeflow gives no reason; the events of its pods may'}"
+    return "", f"the run failed: {run.error or 'Kubeflow gives no reason; the events of its pods may'}"
 
 
 def _print_end(console: Console, run: Run, metadata: Metadata) -> None:
@@ -162,14 +160,7 @@ def _print_end(console: Console, run: Run, metadata: Metadata) -> None:
             table.add_row(name, f"{scores.values[name]:.3f}")
         console.print(table)
         if scores.made_by:
-            console.print(_maker(scores), markup=False)
+            console.print(scores.made_by, markup=False)
     elif any(step.name == "evaluate" for step in steps):
         why = f"not from SQL: {metadata.missing}" if metadata.missing else "SQL has none of this run"
         console.print(f"scores: in the UI, step evaluate, artifact scores ({why})")
-
-
-def _maker(scores: Scores) -> str:
-    made = f"the run {scores.made_by} of {scores.made_at:%Y-%m-%d %H:%M} UTC"
-    if scores.sure:
-        return f"made by {made}"
-    return f"made by {made}, if it is the one that was reused: code or data of the runs with these parameters differ"

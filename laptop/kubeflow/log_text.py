@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 ARGO = re.compile(r"time=\S+ level=\w+ .*\bargo=true\b")
 LAUNCHER = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w./-]+\.go:\d+\] (.*)")
@@ -66,7 +67,7 @@ def _is_around(text: str) -> bool:
 
 def reason_in(log: str) -> str:
     """Why a step that failed did: the end of what it printed, in one sentence. Empty where it printed nothing."""
-    lines = [line for each in own_lines(log.splitlines()) if (line := each.rstrip())]
+    lines = _filled(own_lines(log.splitlines()))
     if not lines:
         return ""
     if said := LAUNCHER.match(lines[-1]):
@@ -80,23 +81,24 @@ def reason_in(log: str) -> str:
 
 def ends_with_launcher(log: str) -> bool:
     """Whether a log ends with a failure of Kubeflow's launcher, around a step that did not fail itself."""
-    lines = [line for each in own_lines(log.splitlines()) if (line := each.rstrip())]
+    lines = _filled(own_lines(log.splitlines()))
     return bool(lines) and bool(LAUNCHER.match(lines[-1]))
 
 
 def ends_framed(lines: Iterable[str], reason: str) -> bool:
     """Whether what a step printed ends with this reason in a frame, which the eye finds without a second one."""
-    last = [line for each in lines if (line := each.rstrip())]
+    last = _filled(lines)
     return bool(last) and bool(RULE.fullmatch(last[-1])) and sentence(reason) in sentence(_framed(last))
 
 
+def _filled(lines: Iterable[str]) -> list[str]:
+    return [line for each in lines if (line := each.rstrip())]
+
+
 def _framed(lines: list[str]) -> str:
-    inside: list[str] = []
-    for line in reversed(lines[:-1]):
-        if RULE.fullmatch(line):
-            break
-        inside.append(EDGE.sub("", line).strip())
-    return re.sub(r"^(reason|error): ", "", " ".join(reversed(inside)))
+    inside = list(takewhile(lambda line: not RULE.fullmatch(line), reversed(lines[:-1])))
+    text = " ".join(EDGE.sub("", line).strip() for line in reversed(inside))
+    return re.sub(r"^(reason|error): ", "", text)
 
 
 def _raised(lines: list[str]) -> str:
@@ -121,7 +123,7 @@ def driver_reason_in(log: str) -> str:
 def sentence(text: str) -> str:
     """A reason in one line, without the name of our general error."""
     if TRACEBACK in text:
-        text = _raised([line.rstrip() for line in text.splitlines() if line.strip()]) or text
+        text = _raised(_filled(text.splitlines())) or text
     text = " ".join(text.split())
     text = re.sub(r"^(?:\w+\.)+(\w+: )", r"\1", text).removeprefix(f"{OURS}: ")
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -11,17 +11,15 @@ from typing import TextIO
 
 from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.answers import Run, read
+from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
-from laptop.kubeflow.find import find_run_id, short_id
+from laptop.kubeflow.find import find_run_id, get_run, short_id
 from laptop.kubeflow.log_text import ends_framed, own_lines, parts_of, unstyled
 from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.pod_answers import Pod
-from laptop.kubeflow.pod_state import age_of, role_of, waits_for
+from laptop.kubeflow.pod_state import Pod, age_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
-from laptop.kubeflow.reasons import log_hint, waiting_of
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps, still_there
-from laptop.kubeflow.steps import StepShown, shown_steps
+from laptop.kubeflow.steps import Evidence, StepShown, log_hint, shown_steps, waiting_of
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
 from laptop.tables import print_framed
 from sightline.errors import SightlineError, did_you_mean, nearest
@@ -68,24 +66,26 @@ class _Asked:
         if self.server is None:
             return None
         try:
-            return read(Run, self.server.ask(self.server.api("runs").run_service_get_run, run_id=self.run_id))
+            return get_run(self.server, self.run_id)
         except ServerError:
             return None
 
     def rows(self, run: Run | None) -> list[StepShown]:
         """The wanted steps by Kubeflow and SQL."""
-        metadata = still_there(self.metadata)
-        rows = shown_steps(run, self.run_id, rows_of_steps(metadata, self.run_id), self.glance, metadata.missing)
-        # "Look into its log" says nothing to who has just done so.
-        rows = tuple(replace(row, reason=row.reason.removesuffix(log_hint(self.run_id, row.name))) for row in rows)
-        return [row for row in rows if self.step in (None, row.name)]
+        # "Look into its log" says nothing to somebody who has just done so.
+        return [
+            replace(step, reason=step.reason.removesuffix(log_hint(self.run_id, step.name)))
+            for step in shown_steps(self._known(run))
+            if self.step in (None, step.name)
+        ]
 
     def lost(self, run: Run) -> str:
         """Why a run is lost; empty for others."""
-        if self.server is None:
-            return ""
-        server, sql_rows = self.server, rows_of_steps(still_there(self.metadata), self.run_id)
-        return why_lost(run, sql_rows, self.glance, lambda: others(server))
+        server = self.server
+        return why_lost(self._known(run), lambda: others(server)) if server else ""
+
+    def _known(self, run: Run | None) -> Evidence:
+        return Evidence(self.run_id, run, still_there(self.metadata), self.glance)
 
 
 def _require_step(asked: _Asked) -> None:
@@ -95,7 +95,7 @@ def _require_step(asked: _Asked) -> None:
     run = asked.run()
     known = {*STEPS, *rows_of_steps(still_there(asked.metadata), asked.run_id)}
     known |= {step.name for step in steps_of(run)} if run else set()
-    known |= asked.glance.ask(lambda pods: {role_of(pod).step for pod in pods.of_run(asked.run_id)} - {""}) or set()
+    known |= asked.glance.ask(lambda pods: {pod.role.step for pod in pods.of_run(asked.run_id)} - {""}) or set()
     may_come = run is not None and run.state not in ENDED and not did_you_mean(asked.step, known)
     if asked.step not in known and not may_come:
         raise SightlineError(
@@ -141,8 +141,8 @@ class _Printing:
         while True:
             run = self.asked.run() if self.follow else None  # before the pods: none is made after its step has ended
             for pod in self._new():
-                self._seen.add(pod.metadata.name)
-                print(f"== {role_of(pod).step}: pod {pod.metadata.name}, {pod.status.phase}", file=sys.stderr)
+                self._seen.add(pod.name)
+                print(f"== {pod.role.step}: pod {pod.name}, {pod.phase}", file=sys.stderr)
                 lines = _lines(self.pods, pod, self.follow)
                 for line in lines if self.raw else own_lines(lines):
                     sys.stdout.write(line)
@@ -156,12 +156,12 @@ class _Printing:
         """The pods that ran our steps, in the order they were made; a step that was tried again has several."""
         everything = self.pods.of_run(self.asked.run_id)
         self._there = bool(everything)
-        found = [pod for pod in everything if _is_a_steps(pod)]
-        chosen = [pod for pod in found if self.asked.step in (None, role_of(pod).step)]
+        found = [pod for pod in everything if pod.role.step and not pod.role.driver]
+        chosen = [pod for pod in found if self.asked.step in (None, pod.role.step)]
         if found and not chosen and not self.follow:
-            names = ", ".join(dict.fromkeys(role_of(pod).step for pod in found))
+            names = ", ".join(dict.fromkeys(pod.role.step for pod in found))
             print(f"no pod of {self.asked.step} in this run; there are pods of {names}", file=sys.stderr)
-        return sorted((pod for pod in chosen if pod.metadata.name not in self._seen), key=age_of)
+        return sorted((pod for pod in chosen if pod.name not in self._seen), key=age_of)
 
     def _is_over(self, run: Run | None) -> bool:
         """Whether no further pod is to come; if one is, say what is waited for."""
@@ -187,16 +187,11 @@ class _Printing:
         return False
 
 
-def _is_a_steps(pod: Pod) -> bool:
-    role = role_of(pod)
-    return bool(role.step) and not role.driver
-
-
 def _lines(pods: Pods, pod: Pod, follow: bool) -> Iterator[str]:
     """The log so far, or to the end of the pod."""
-    name = pod.metadata.name
+    name = pod.name
     told = ""
-    while pod.status.phase == "Pending":
+    while pod.phase == "Pending":
         waits = waits_for(pod) or "its containers are being made"
         if waits != told:
             told = waits

@@ -1,15 +1,15 @@
 """Runs of which Kubeflow says that they go on, though nothing of them is there any more: it never ends them itself."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
 
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
-from laptop.kubeflow.ours import newest_runs
-from laptop.kubeflow.pods import Glance, Pods
-from laptop.kubeflow.tasks import PENDING, RUNNING, steps_of
+from laptop.kubeflow.find import newest_runs
+from laptop.kubeflow.pods import Pods
+from laptop.kubeflow.steps import Evidence
+from laptop.kubeflow.tasks import PENDING, RUNNING
 
 QUIET = timedelta(hours=1)
 """Drivers and steps that stop beating do not last so long in a run that goes on."""
@@ -21,26 +21,20 @@ OTHERS = 100  # runs, by whose pods the server's cluster is known
 GOES_ON = {"RUNNING", "CANCELING"}
 
 
-def why_lost(
-    run: Run,
-    sql_rows: Mapping[str, Any],
-    glance: Glance,
-    known: Callable[[], Collection[str]],
-    now: datetime | None = None,
-) -> str:
+def why_lost(known: Evidence, near: Callable[[], Collection[str]]) -> str:
     """Why a run is lost, and how to be rid of it; empty for one that goes on or has ended.
 
     Args:
-        sql_rows: its steps in SQL, by name.
-        known: gives runs of the server, as `others` does. A cluster without a pod of any is not where its runs are.
+        known: of the run.
+        near: gives runs of the server, as `others` does. A cluster without a pod of any is not where its runs are.
     """
-    if run.state not in GOES_ON:
+    run = known.run
+    if run is None or run.state not in GOES_ON:
         return ""
-    now = now or datetime.now(UTC)
-    changed = newest_change(run)
+    now, changed = datetime.now(UTC), _newest_change(run)
     if now - changed < SETTLED:
         return ""
-    there = glance.ask(lambda pods: _is_there(pods, run.run_id, known()))
+    there = known.glance.ask(lambda pods: _is_there(pods, run.run_id, near()))
     if there:
         return ""
     rid = f"Kubeflow never ends it: archive or delete it in the UI, then start it anew (last change {changed:%Y-%m-%d %H:%M})"
@@ -48,7 +42,7 @@ def why_lost(
         return f"its workflow is gone from Kubernetes, with all its pods; {rid}"
     if run.state == "CANCELING" and now - changed > STOPPING:
         return f"it was told to stop and does not: its workflow is gone; {rid}"
-    if now - changed > QUIET and _is_silent(run, sql_rows, now):
+    if now - changed > QUIET and _is_silent(known, now):
         return f"nothing of it has changed for {_hours(now - changed)}: its workflow is gone; {rid}"
     return ""
 
@@ -61,8 +55,7 @@ def others(server: Server) -> set[str]:
         return set()
 
 
-def newest_change(run: Run) -> datetime:
-    """When something of it changed last."""
+def _newest_change(run: Run) -> datetime:
     moments = [run.began, *(each.update_time for each in run.state_history)]
     for node in run.nodes:
         moments += [node.start_time, node.end_time, *(each.update_time for each in node.state_history)]
@@ -75,15 +68,14 @@ def _is_there(pods: Pods, run_id: str, known: Collection[str]) -> bool | None:
     return False if pods.runs() & set(known) else None
 
 
-def _is_silent(run: Run, sql_rows: Mapping[str, Any], now: datetime) -> bool:
+def _is_silent(known: Evidence, now: datetime) -> bool:
     """Whether what goes on would have shown itself: a driver ends within minutes, a step's heart beats in SQL.
 
     A step that waits for a node may wait for days, and of one that SQL does not know nobody can tell.
     """
-    steps = [step for step in steps_of(run) if step.state in (PENDING, RUNNING)]
-    if any(step.state == PENDING for step in steps):
+    if any(step.state == PENDING for step in known.steps.values()):
         return False
-    rows = [sql_rows.get(step.name) for step in steps]
+    rows = [known.sql_rows.get(name) for name, step in known.steps.items() if step.state == RUNNING]
     return all(row is not None and now - row.heartbeat_at > QUIET for row in rows)
 
 

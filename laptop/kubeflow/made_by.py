@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from components.parameters import CANDIDATE_MODELS, PARAMETERS
 from laptop.kubeflow.answers import Run
+from laptop.kubeflow.package import whole
 from laptop.kubeflow.sql import Metadata, rows_of_runs, rows_of_steps
 from laptop.kubeflow.tasks import REUSED, steps_of
 
@@ -18,17 +18,10 @@ MADE_BY = ("record", "train", "evaluate")
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The selected model's scores.
-
-    Attributes:
-        made_by: the run that made them; empty for the run itself.
-        sure: whether every earlier run with these parameters had the same code and dataset version.
-    """
+    """The selected model's scores, and in words which run made them; empty for the run itself."""
 
     values: Mapping[str, float | None]
     made_by: str = ""
-    made_at: datetime | None = None
-    sure: bool = True
 
 
 def scores_of(run: Run, metadata: Metadata) -> Scores | None:
@@ -44,14 +37,17 @@ def scores_of(run: Run, metadata: Metadata) -> Scores | None:
     if not makers:
         return None
     sql_row, evaluation = makers[0]
-    given = CANDIDATE_MODELS.value_in(run.runtime_config.parameters)  # of which SQL keeps nothing
+    given = CANDIDATE_MODELS.value_in(run.parameters)  # of which SQL keeps nothing
     sure = not given and len({_what_made(metadata, each.id, found) for each, found in makers}) == 1
-    return Scores(evaluation.overall, sql_row.id, sql_row.started_at, sure)
+    made_by = f"made by the run {sql_row.id} of {sql_row.started_at:%Y-%m-%d %H:%M} UTC"
+    if not sure:
+        made_by += ", if it is the one that was reused: code or data of the runs with these parameters differ"
+    return Scores(evaluation.overall, made_by)
 
 
 def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:
     """Earlier runs that scored a model with the same parameters, newest first: the cache hands on the newest's."""
-    given = run.runtime_config.parameters
+    given = run.parameters
     split = next((each.value_in(given) for each in PARAMETERS if each.to.get("evaluate") == "split"), None)
     wanted = _as_in_sql(run, metadata)
     for sql_row in rows_of_runs(metadata, str(given.get("category", ""))).values():
@@ -66,14 +62,15 @@ def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:
 
 def _as_in_sql(run: Run, metadata: Metadata) -> dict[str, Any]:
     """The parameters that snapshot keeps in SQL, by their names there. What a run left to its default is any."""
-    given = run.runtime_config.parameters
+    given = run.parameters
     found = {}
     for parameter in PARAMETERS:
         name, value = parameter.to.get("snapshot"), parameter.value_in(given)
         if name and name != "category" and value is not None and (value or parameter.kind is not str):
-            found[name] = _whole(value)
-    version = found.get("annotation_version") or _newest_version(run, metadata)
-    return {**found, **({"annotation_version": version} if version else {})}
+            found[name] = whole(value)
+    if version := found.get("annotation_version") or _newest_version(run, metadata):
+        found["annotation_version"] = version
+    return found
 
 
 def _newest_version(run: Run, metadata: Metadata) -> str:
@@ -81,18 +78,10 @@ def _newest_version(run: Run, metadata: Metadata) -> str:
     from sightline.services.database.versions import list_versions
 
     assert metadata.database is not None
-    category = str(run.runtime_config.parameters.get("category", ""))
-    published = [
-        each
-        for each in list_versions(metadata.database, category, "annotation")
-        if each.published_at and each.published_at <= run.began
-    ]
-    return published[-1].version if published else ""
-
-
-def _whole(value: Any) -> Any:
-    """JSON's numbers come back as fractions."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    category = str(run.parameters.get("category", ""))
+    versions = reversed(list_versions(metadata.database, category, "annotation"))
+    before = (each.version for each in versions if each.published_at and each.published_at <= run.began)
+    return next(before, "")
 
 
 def _selected(metadata: Metadata, run_id: str) -> Any:

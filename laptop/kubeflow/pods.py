@@ -1,16 +1,13 @@
 """Kubernetes as far as a run's pods go: asked aloud by `logs`, and in silence by those who can do without it."""
 
 import contextlib
-import itertools
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from laptop.kubeflow.answers import entries, read, read_all
-from laptop.kubeflow.pod_answers import ConfigMap, CronJob, Event, Pod, Workflow, WorkflowNode
-from laptop.kubeflow.pod_state import CONTAINER
+from laptop.kubeflow.answers import entries, parse, read
+from laptop.kubeflow.pod_state import CONTAINER, ConfigMap, CronJob, Event, Pod, Workflow, WorkflowNode
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 
@@ -47,7 +44,7 @@ class Pods:
 
     def runs(self) -> set[str]:
         """The runs of which there are pods."""
-        return {str(pod.metadata.labels.get(RUN_LABEL)) for pod in self._list(RUN_LABEL)}
+        return {str(pod.labels.get(RUN_LABEL)) for pod in self._list(RUN_LABEL)}
 
     def read(self, name: str) -> Pod:
         """A pod."""
@@ -74,7 +71,7 @@ class Pods:
     def events(self, name: str) -> list[Event]:
         """What happened to a pod."""
         said = self._ask(self._cluster.list_namespaced_event, field_selector=f"involvedObject.name={name}")
-        return read_all(Event, entries(said, "items"))
+        return entries(Event, said, "items")
 
     def unmade(self, run_id: str) -> list[WorkflowNode]:
         """The nodes of a run's workflow whose pod Kubernetes does not let be made, like beyond a quota."""
@@ -82,8 +79,7 @@ class Pods:
 
         ask = client.CustomObjectsApi(self._cluster.api_client).list_namespaced_custom_object
         said = self._ask(ask, **WORKFLOWS, label_selector=f"{RUN_LABEL}={run_id}")
-        nodes = [read(Workflow, each).status.nodes.values() for each in entries(said, "items")]
-        found = read_all(WorkflowNode, itertools.chain.from_iterable(nodes))
+        found = (read(WorkflowNode, each) for run in entries(Workflow, said, "items") for each in run.nodes.values())
         return [node for node in found if (node.type, node.phase) == ("Pod", "Pending") and node.message]
 
     def config(self, name: str) -> Mapping[str, Any]:
@@ -98,19 +94,16 @@ class Pods:
 
     def _list(self, selector: str) -> list[Pod]:
         said = self._ask(self._cluster.list_namespaced_pod, label_selector=selector)
-        return read_all(Pod, entries(said, "items"))
+        return entries(Pod, said, "items")
 
     def _ask(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
         with telling(self.namespace):
             answer = method(
                 namespace=self.namespace, _preload_content=False, _request_timeout=self._seconds(), **values
             )
-            try:
-                said = json.loads(answer.data)
-            except ValueError:
-                said = None
-        if not isinstance(said, Mapping):
-            raise RefusedError("Kubernetes answers with something else than its JSON. Check the cluster of KUBECONFIG.")
+            said = parse(answer.data)
+        if said is None:
+            raise RefusedError("Kubernetes answers with something other than JSON. Check the cluster of KUBECONFIG.")
         return said
 
     def _seconds(self) -> Any:

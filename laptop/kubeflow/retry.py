@@ -8,18 +8,17 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from itertools import takewhile
 
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule, read
 from laptop.kubeflow.connect import Server, ServerError, connect
-from laptop.kubeflow.find import LOCAL, find_run_id, newest_runs
+from laptop.kubeflow.find import LOCAL, find_run_id, get_run, newest_runs
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import SILENT, why_failed
-from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps
+from laptop.kubeflow.sql import Metadata, open_metadata, write_retried
+from laptop.kubeflow.steps import SILENT, Evidence, Reason, why_failed
 from laptop.kubeflow.tasks import DONE, FAILED, STOPPED, state_of, steps_of
 from sightline.errors import SightlineError
 
@@ -32,18 +31,11 @@ LOOKED_AT = timedelta(days=7)
 """`runs --retry-lost` passes over runs that are older."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What ended a run: a lost pod or driver, an error of a step, somebody who stopped it; or that cannot be told."""
-
-    kind: Literal["lost", "error", "stopped", "unknown"]
-    why: str
-    step: str = ""
-
-
-def mark_of(times: int | None) -> dict[str, str]:
-    """What a run's or a schedule's description says of retries; nothing when there are none."""
-    return {"description": f"Retried at most {times} times when a pod is lost (retry={times})"} if times else {}
+def description_of(times: int | None, keeps: str = "") -> dict[str, str]:
+    """The description of a run or a schedule: what is allowed of retries, and what it `keeps`; none where there is neither."""
+    mark = f"Retried at most {times} times when a pod is lost (retry={times})" if times else ""
+    said = "; ".join(filter(None, (mark, keeps)))
+    return {"description": said} if said else {}
 
 
 def attempts_of(run: Run) -> int:
@@ -52,26 +44,20 @@ def attempts_of(run: Run) -> int:
     return sum(pair == ("FAILED", "RUNNING") for pair in zip(states, states[1:], strict=False))
 
 
-def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Cause:
+def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Reason:
     """What ended a failed run, by what `runs` says of its steps: one error of a step's own outweighs whatever was lost."""
     if state_of(run) == STOPPED:
-        return Cause("stopped", "somebody stopped it")
-    rows, steps = rows_of_steps(metadata, run.run_id), {step.name: step for step in steps_of(run)}
-    failed = [name for name, step in steps.items() if step.state == FAILED]
-    failed += [name for name, row in rows.items() if row.state == FAILED and name not in failed]
-    causes = []
-    for name in failed:
-        found = why_failed(name, run.run_id, run, steps.get(name), rows.get(name), glance, metadata.missing)
-        causes.append(Cause(found.kind, found.why, name))
-    for kind in ("error", "lost", "unknown"):
-        for cause in causes:
-            if cause.kind == kind:
-                return cause
-    lost = next((row.step for row in rows.values() if row.state != DONE), "")
-    nobody = (
-        f"no step says why, and SQL cannot be read ({metadata.missing})" if metadata.missing else "no step says why"
-    )
-    return Cause("lost", SILENT, lost) if lost else Cause("unknown", nobody)
+        return Reason("stopped", "somebody stopped it")
+    known = Evidence(run.run_id, run, metadata, glance)
+    failed = [name for each in (known.steps, known.sql_rows) for name, step in each.items() if step.state == FAILED]
+    causes = [replace(why_failed(known, name), step=name) for name in dict.fromkeys(failed)]
+    if causes:
+        return min(causes, key=lambda cause: ("error", "lost", "unknown").index(cause.kind))
+    lost = next((row.step for row in known.sql_rows.values() if row.state != DONE), "")
+    if lost:
+        return Reason("lost", SILENT, step=lost)
+    no_sql = f", and SQL cannot be read ({metadata.missing})" if metadata.missing else ""
+    return Reason("unknown", f"no step says why{no_sql}")
 
 
 def retry(options: argparse.Namespace) -> int:
@@ -84,7 +70,7 @@ def retry(options: argparse.Namespace) -> int:
     server, metadata = connect(access_of(options)), open_metadata(options.workspace)
     run_id = find_run_id(options.which, server, metadata, "")
     _require_cluster(run_id)
-    run = _look(server, run_id)
+    run = get_run(server, run_id)
     _require_failed(run)
     _schedule_of(server, run)
     cause = cause_of(run, metadata, Glance(server.pods))
@@ -112,7 +98,7 @@ def _require_cluster(run_id: str) -> None:
         )
 
 
-def _require_use(run: Run, cause: Cause) -> None:
+def _require_use(run: Run, cause: Reason) -> None:
     if cause.kind == "error":
         raise SightlineError(
             f"The step {cause.step} of the run {run.run_id} failed by itself: {_sentence(cause.why)} A retry would end the "
@@ -127,10 +113,10 @@ def _require_use(run: Run, cause: Cause) -> None:
 
 def retry_if_lost(server: Server, run_id: str, metadata: Metadata, times: int, glance: Glance | None = None) -> bool:
     """Retry a run that a lost pod, a dead driver or an unreachable API server ended. Says what it does, or why not."""
-    run = _look(server, run_id)
+    run = get_run(server, run_id)
     if run.state == "FAILED" and all(step.state != FAILED for step in steps_of(run)):
         time.sleep(LAG_SECONDS)
-        run = _look(server, run_id)
+        run = get_run(server, run_id)
     if run.state != "FAILED":
         return False
     cause, before = cause_of(run, metadata, glance or Glance(server.pods)), attempts_of(run)
@@ -147,7 +133,7 @@ def retry_if_lost(server: Server, run_id: str, metadata: Metadata, times: int, g
 def retry_lost_runs(server: Server, metadata: Metadata) -> None:
     """Retry every run of the last days that says it may be, was lost, and has a retry left."""
     oldest, glance = datetime.now(UTC) - LOOKED_AT, Glance(server.pods)
-    for run in _since(server, oldest):
+    for run in takewhile(lambda run: run.began >= oldest, newest_runs(server)):
         if run.state != "FAILED" or state_of(run) == STOPPED:
             continue
         try:
@@ -158,24 +144,12 @@ def retry_lost_runs(server: Server, metadata: Metadata) -> None:
             print(f"run {run.run_id}: not retried ({error})", file=sys.stderr)
 
 
-def _since(server: Server, oldest: datetime) -> Iterator[Run]:
-    for run in newest_runs(server):
-        if run.began < oldest:
-            return
-        yield run
-
-
 def _allowed(server: Server, run: Run) -> int:
     """How often it may be retried: by its own description, or its schedule's."""
     found = MARK.search(run.description)
-    if not found and run.recurring_run_id:
-        schedule = _schedule_of(server, run)
-        found = MARK.search(schedule.description) if schedule else None
+    if not found and (schedule := _schedule_of(server, run)):
+        found = MARK.search(schedule.description)
     return int(found[1]) if found else 0
-
-
-def _look(server: Server, run_id: str) -> Run:
-    return read(Run, server.ask(server.api("runs").run_service_get_run, run_id=run_id))
 
 
 def _require_failed(run: Run) -> None:
@@ -198,13 +172,13 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
     """
     if not run.recurring_run_id:
         return None
-    method = server.api("recurring_runs").recurring_run_service_get_recurring_run
+    question = "recurring_runs.recurring_run_service_get_recurring_run"
     try:
-        return read(Schedule, server.ask(method, recurring_run_id=run.recurring_run_id))
+        return read(Schedule, server.ask(question, recurring_run_id=run.recurring_run_id))
     except ServerError as error:
         if error.status != MISSING:
             raise
-    category = run.runtime_config.parameters.get("category") or "…"
+    category = run.parameters.get("category") or "…"
     raise SightlineError(
         f"The schedule that started the run {run.run_id} is deleted, and a retry of it would be lost: the server would say "
         "yes, and Kubernetes remove at once what belongs to a schedule that is gone. Start another, which goes on at the "
@@ -212,36 +186,23 @@ def _schedule_of(server: Server, run: Run) -> Schedule | None:
     )
 
 
-def _retry(server: Server, run: Run, cause: Cause, metadata: Metadata, times: int | None) -> bool:
+def _retry(server: Server, run: Run, cause: Reason, metadata: Metadata, times: int | None) -> bool:
     """False when it runs already: of two who retry at once the server refuses one."""
     try:
-        server.ask(server.api("runs").run_service_retry_run, run_id=run.run_id)
+        server.ask("runs.run_service_retry_run", run_id=run.run_id)
     except ServerError as error:
-        if error.status == RUNS_AGAIN and _look(server, run.run_id).state != "FAILED":
+        if error.status == RUNS_AGAIN and get_run(server, run.run_id).state != "FAILED":
             return False
         raise
-    _write_retry(
-        metadata, run, cause, f"{attempts_of(run) + 1}{f' of {times}' if times else ' by hand'}: {_told(cause)}"
-    )
+    message = f"{attempts_of(run) + 1}{f' of {times}' if times else ' by hand'}: {_told(cause)}"
+    try:
+        write_retried(metadata, run.run_id, cause.step, message)
+    except SightlineError as error:  # a retry is not undone because SQL does not answer
+        print(f"the retry is not in SQL: {error}", file=sys.stderr)
     return True
 
 
-def _write_retry(metadata: Metadata, run: Run, cause: Cause, message: str) -> None:
-    """Beside what else happened to the step. A retry is not undone because SQL does not answer."""
-    if metadata.database is None:
-        return
-    from sightline.services.database.runs import list_steps, write_event
-
-    try:
-        rows = [row.step for row in list_steps(metadata.database, run.run_id)]
-        if rows:
-            step = cause.step if cause.step in rows else rows[-1]
-            write_event(metadata.database, run.run_id, step, "retried", message)
-    except SightlineError as error:
-        print(f"the retry is not in SQL: {error}", file=sys.stderr)
-
-
-def _told(cause: Cause) -> str:
+def _told(cause: Reason) -> str:
     return f"{cause.step}: {_short(cause.why)}" if cause.step else _short(cause.why)
 
 

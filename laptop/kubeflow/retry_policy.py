@@ -62,7 +62,7 @@ def policy_of(pods: Pods) -> str:
 
 def _somebody_looks(pods: Pods) -> bool:
     try:
-        return not pods.cron_job(LOOKS).spec.suspend
+        return not pods.cron_job(LOOKS).suspended
     except RefusedError as error:
         if error.status != MISSING:
             raise

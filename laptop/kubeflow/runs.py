@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -14,13 +14,12 @@ from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, namespace_of, try_connect
-from laptop.kubeflow.find import UUID, short_id
+from laptop.kubeflow.find import UUID, Ours, newest_runs, short_id
 from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.ours import Ours, newest_runs
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs, rows_of_steps
-from laptop.kubeflow.steps import StepShown, shown_steps
-from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, steps_of, stopped_while_it_waited
+from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs
+from laptop.kubeflow.steps import Evidence, StepShown, shown_steps
+from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, stopped_while_it_waited
 from laptop.tables import print_table
 
 CLUSTER, THIS_LAPTOP, A_LAPTOP = "cluster", "this laptop", "a laptop"
@@ -40,7 +39,7 @@ class RunShown:
     sql: str = ""
     note: str = ""
     where: str = CLUSTER
-    steps: tuple[StepShown, ...] = field(default=())
+    steps: tuple[StepShown, ...] = ()
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -91,14 +90,14 @@ def _rows(server: Server | None, metadata: Metadata, glance: Glance, options: ar
     rows += [_row(None, each, metadata, glance, near, gone=server is not None) for each in gone[: options.limit]]
     rows = _newest(rows)[: options.limit]
     rows += [_row(None, each, metadata, glance, near) for each in on_laptops[: options.limit - len(rows)]]
-    return _newest([_with_local_answers(row, metadata, options.workspace) for row in rows])
+    return _newest([_located(row, metadata, options.workspace) for row in rows])
 
 
 def _newest(rows: list[RunShown]) -> list[RunShown]:
     return sorted(rows, key=lambda row: row.started_at, reverse=True)
 
 
-def _with_local_answers(row: RunShown, metadata: Metadata, workspace: Path) -> RunShown:
+def _located(row: RunShown, metadata: Metadata, workspace: Path) -> RunShown:
     if UUID.fullmatch(row.id):
         return row
     here = metadata.own or (workspace / "logs" / f"{row.id}.log").is_file()
@@ -121,7 +120,7 @@ def _listed(server: Server | None, sql_rows: dict[str, Any], options: argparse.N
 
 
 def _category(run: Run | None, sql_row: Any) -> str:
-    given = run.runtime_config.parameters.get("category") if run else ""
+    given = run.parameters.get("category") if run else ""
     return str(given or (sql_row.category if sql_row else ""))
 
 
@@ -129,12 +128,14 @@ def _row(
     run: Run | None, sql_row: Any, metadata: Metadata, glance: Glance, near: Callable[[], set[str]], gone: bool = False
 ) -> RunShown:
     run_id = run.run_id if run else sql_row.id
-    sql_rows = rows_of_steps(metadata, run_id) if sql_row else {}
     on_cluster = bool(UUID.fullmatch(run_id))
-    rows = shown_steps(run, run_id, sql_rows, glance if on_cluster else Glance(""), metadata.missing)
-    state, lost = state_of(run) if run else "", why_lost(run, sql_rows, glance, near) if run else ""
+    known = Evidence(
+        run_id, run, metadata if sql_row else replace(metadata, database=None), glance if on_cluster else Glance("")
+    )
+    rows, lost = shown_steps(known), why_lost(known, near)
+    state = state_of(run) if run else ""
     note = f"lost: {lost}" if lost else ""
-    if state == DONE and nothing_new(steps_of(run) if run else ()):
+    if state == DONE and nothing_new(list(known.steps.values())):
         note = "nothing new: every step reused"
     if waited := stopped_while_it_waited(run) if run else "":
         note = f"{waited}: stopped by somebody while it waited to begin"

@@ -3,29 +3,32 @@
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from components.parameters import ANNOTATION_VERSION, CATEGORY
 from laptop.kubeflow.access import access_of
-from laptop.kubeflow.answers import Schedule, read_all
+from laptop.kubeflow.answers import Run, Schedule
 from laptop.kubeflow.checks import require_sound
-from laptop.kubeflow.connect import Server, connect
-from laptop.kubeflow.cron import convert, next_change, read_cron, zone_of
-from laptop.kubeflow.delete import delete_schedule
-from laptop.kubeflow.package import package_of
-from laptop.kubeflow.parameters import arguments_of
-from laptop.kubeflow.retry import mark_of
+from laptop.kubeflow.connect import Server, ServerError, connect
+from laptop.kubeflow.cron import UNITS, convert, kept, next_change, next_firing, read_cron, when, zone_of
+from laptop.kubeflow.find import newest_runs
+from laptop.kubeflow.package import arguments_of, package_of
+from laptop.kubeflow.retry import description_of
 from laptop.kubeflow.retry_policy import warn_of_lost_pods
-from laptop.kubeflow.sql import open_metadata
+from laptop.kubeflow.sql import Metadata, open_metadata, write_stopped
 from laptop.kubeflow.submit import prepare
-from laptop.kubeflow.when import UNITS, kept, next_firing, when
+from laptop.kubeflow.tasks import ENDED
 from laptop.tables import print_table
 from sightline.errors import SightlineError, nearest
 
 SHORTEST_SECONDS = 60
 MOST_AT_ONCE = 10  # Kubeflow refuses more
+LEAVE_RUNS = "ORPHAN"
+"""Kubernetes' word for: what the deleted one owns stays. Without it the run's workflow is removed within seconds."""
+HAS_ENDED = (400, 404)
+BROKEN = 500
 
 
 def schedule(options: argparse.Namespace) -> int:
@@ -62,15 +65,13 @@ def _create(options: argparse.Namespace) -> int:
         )
     if not options.no_check:
         warn_of_lost_pods(server, options.retry, waits=False)
-    version, experiment, experiment_id = prepare(server, package, options, arguments)
+    body, experiment, version = prepare(server, package, options, arguments)
     server.ask(
-        server.api("recurring_runs").recurring_run_service_create_recurring_run,
+        "recurring_runs.recurring_run_service_create_recurring_run",
         recurring_run={
+            **body,
             "display_name": name,
-            **_description(keeps, options.retry),
-            "experiment_id": experiment_id,
-            "pipeline_version_reference": version.reference(),
-            "runtime_config": {"parameters": arguments},
+            **description_of(options.retry, keeps),
             "trigger": trigger,
             "mode": "ENABLE",
             "max_concurrency": options.max_concurrency,
@@ -79,15 +80,8 @@ def _create(options: argparse.Namespace) -> int:
     )
     before = [line for old in there for line in _act(server, options, "delete", old)]
     print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
-    for line in before:
-        print(line)
-    print(f"each firing runs {version.title}; to change that: schedule … --replace")
+    print("\n".join([*before, f"each firing runs {version}; to change that: schedule … --replace"]))
     return 0
-
-
-def _description(keeps: str, times: int | None) -> dict[str, str]:
-    said = "; ".join(each for each in (mark_of(times).get("description", ""), keeps) if each)
-    return {"description": said} if said else {}
 
 
 def _require_sense(options: argparse.Namespace, arguments: Mapping[str, Any]) -> None:
@@ -137,9 +131,8 @@ def _seconds(text: str) -> int:
 
 
 def _schedules(server: Server) -> list[Schedule]:
-    method = server.api("recurring_runs").recurring_run_service_list_recurring_runs
-    within = {"namespace": server.namespace} if server.namespace else {}
-    found = read_all(Schedule, server.list(method, "recurring_runs", sort_by="", **within))
+    question = "recurring_runs.recurring_run_service_list_recurring_runs"
+    found = server.list(Schedule, question, "recurring_runs", sort_by="", **server.within)
     return [each for each in found if each.recurring_run_id]
 
 
@@ -155,11 +148,56 @@ def _named(server: Server, name: str) -> list[Schedule]:
 def _act(server: Server, options: argparse.Namespace, action: str, found: Schedule) -> list[str]:
     """Pause, resume or delete. Returns what became of the runs that were going."""
     if action == "delete":
-        return delete_schedule(server, found, open_metadata(options.workspace) if options.stop_runs else None)
-    word = {"pause": "disable", "resume": "enable"}[action]
-    method = getattr(server.api("recurring_runs"), f"recurring_run_service_{word}_recurring_run")
-    server.ask(method, recurring_run_id=found.recurring_run_id)
+        return _delete(server, found, open_metadata(options.workspace) if options.stop_runs else None)
+    _tell(server, {"pause": "disable", "resume": "enable"}[action], found)
     return []
+
+
+def _tell(server: Server, verb: str, found: Schedule, **values: str) -> None:
+    question = f"recurring_runs.recurring_run_service_{verb}_recurring_run"
+    server.ask(question, recurring_run_id=found.recurring_run_id, **values)
+
+
+def _delete(server: Server, found: Schedule, stop_in: Metadata | None) -> list[str]:
+    """Delete the schedule; its run goes on, or is stopped before. Returns a line for each run that was going.
+
+    Args:
+        stop_in: where it is recorded that the run's steps were stopped; with None it goes on.
+    """
+    if stop_in:  # so that none starts in between
+        _tell(server, "disable", found)
+    told = [_stop(server, run, stop_in) if stop_in else _goes_on(run) for run in _runs_going(server, found)]
+    _tell(server, "delete", found, propagation_policy=LEAVE_RUNS)
+    return told
+
+
+def _runs_going(server: Server, found: Schedule) -> Iterator[Run]:
+    """The schedule's runs that have not ended, newest first."""
+    for run in newest_runs(server, experiment_id=found.experiment_id):
+        if run.created_at and found.created_at and run.created_at < found.created_at:
+            return
+        if run.recurring_run_id == found.recurring_run_id and run.state not in ENDED:
+            yield run
+
+
+def _goes_on(run: Run) -> str:
+    return (
+        f"run {run.run_id}: {run.display_name} goes on and ends by itself (--stop-runs would have stopped it); without its "
+        "schedule it cannot be retried"
+    )
+
+
+def _stop(server: Server, run: Run, metadata: Metadata) -> str:
+    try:
+        server.ask("runs.run_service_terminate_run", run_id=run.run_id)
+    except ServerError as error:
+        if error.status == BROKEN and "not found" in str(error):
+            gone = write_stopped(metadata, run.run_id)
+            return f"run {run.run_id}: {run.display_name} was lost, with its workflow; {gone}. Archive or delete it in the UI"
+        if error.status not in HAS_ENDED:
+            raise
+        return f"run {run.run_id}: {run.display_name} had just ended"
+    return f"run {run.run_id}: {run.display_name} is being stopped; {write_stopped(metadata, run.run_id)}"
 
 
 def _list(server: Server, server_zone: tzinfo) -> int:
@@ -172,7 +210,7 @@ def _list(server: Server, server_zone: tzinfo) -> int:
         (
             (
                 each.display_name,
-                str(each.runtime_config.parameters.get(CATEGORY.name) or "-"),
+                str(each.parameters.get(CATEGORY.name) or "-"),
                 "paused" if each.status == "DISABLED" else "on",
                 when(each, server_zone),
                 next_firing(each, server_zone) or "-",

@@ -71,15 +71,26 @@ def rows_of_steps(metadata: Metadata, run_id: str) -> "dict[str, StepRow]":
 
 def write_stopped(metadata: Metadata, run_id: str) -> str:
     """Have SQL say that the steps at work of a run that was terminated are stopped. Returns what came of it, in words."""
-    if metadata.database is None:
-        return f"its steps say so in SQL themselves, if they are given the time (from here: {metadata.missing})"
-    from sightline.services.database.runs import stop_steps
+    missing = metadata.missing
+    if metadata.database is not None:
+        from sightline.services.database.runs import stop_steps
 
-    try:
-        steps = stop_steps(metadata.database, run_id)
-    except SightlineError as error:
-        return f"its steps say so in SQL themselves, if they are given the time (from here: {error})"
-    return f"stopped in SQL: {', '.join(steps)}" if steps else "SQL knows no step of it that was at work"
+        try:
+            steps = stop_steps(metadata.database, run_id)
+            return f"stopped in SQL: {', '.join(steps)}" if steps else "SQL knows no step of it that was at work"
+        except SightlineError as error:
+            missing = str(error)
+    return f"its steps say so in SQL themselves, if they are given the time (from here: {missing})"
+
+
+def write_retried(metadata: Metadata, run_id: str, step: str, message: str) -> None:
+    """Have SQL say, beside what else happened to the step, that its run was retried; to its newest step where it has no such one."""
+    rows = rows_of_steps(metadata, run_id)
+    if metadata.database is None or not rows:
+        return
+    from sightline.services.database.runs import write_event
+
+    write_event(metadata.database, run_id, step if step in rows else list(rows)[-1], "retried", message)
 
 
 def still_there(metadata: Metadata) -> Metadata:

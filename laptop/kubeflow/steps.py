@@ -1,16 +1,39 @@
-"""The steps of a run by Kubeflow and by SQL, side by side, each with the reason of its failure or why it waits."""
+"""The steps of a run by Kubeflow and by SQL, side by side, and why one failed or waits: in a sentence, from wherever that stands."""
 
-from collections.abc import Mapping
+import contextlib
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from components.parameters import PARAMETERS
 from laptop.kubeflow.answers import Run
-from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.reasons import reason_of, waiting_of
+from laptop.kubeflow.checks import wrong_quantity
+from laptop.kubeflow.find import short_id
+from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
+from laptop.kubeflow.pod_state import PodRole, age_of, ended, is_lost, role_at, waits_for
+from laptop.kubeflow.pods import Glance, Pods, RefusedError
+from laptop.kubeflow.sql import Metadata, rows_of_steps
 from laptop.kubeflow.tasks import ENDED, FAILED, LOST, PENDING, RUNNING, StepState, steps_of
 
 FINE = ("done", "reused", "running", "pending", "not begun", "stopped")
 """States by Kubeflow under which SQL's "failed" is of an earlier attempt, or not yet true."""
+SILENT = "its pod is gone and wrote no reason"
+NO_DRIVER = "its driver, which prepares its pod, failed"
+ORDERS = "podSpecPatch"
+"""Of what a driver makes of a step's sizes and places, which are as wrong the next time."""
+DELETED, NO_MEMORY = "pod deleted", "OOMKilled"
+"""Argo's words."""
+
+
+class Evidence:
+    """What Kubeflow, SQL and Kubernetes know of a run."""
+
+    def __init__(self, run_id: str, run: Run | None, metadata: Metadata, glance: Glance) -> None:
+        """Ask SQL; without `run`, Kubeflow knows nothing of it. Kubernetes is asked when a question needs it."""
+        self.run_id, self.run, self.glance = run_id, run, glance
+        self.steps = {step.name: step for step in steps_of(run)} if run else {}
+        self.sql_rows = rows_of_steps(metadata, run_id)
+        self.missing = metadata.missing
+        """Why SQL cannot be read; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,48 +66,127 @@ class StepShown:
         return self.kubeflow == FAILED or (self.sql in (FAILED, LOST) and self.kubeflow not in FINE)
 
 
-def shown_steps(
-    run: Run | None, run_id: str, sql_rows: Mapping[str, Any], glance: Glance, missing: str
-) -> tuple[StepShown, ...]:
-    """The steps in the order they began.
-
-    Args:
-        sql_rows: what they wrote to SQL, by name.
-        missing: why SQL cannot be read; empty where it can.
-    """
-    steps = {step.name: step for step in steps_of(run)} if run else {}
-    rows = []
-    for name in dict.fromkeys((*steps, *sql_rows)):
-        row = _row(name, steps.get(name), sql_rows.get(name))
-        if row.failed:
-            reason = reason_of(name, run_id, run, steps.get(name), sql_rows.get(name), glance, missing)
-            row = replace(row, reason=reason)
-        rows.append(row)
-    return _waiting(run, rows, glance)
+def shown_steps(known: Evidence) -> tuple[StepShown, ...]:
+    """A run's steps in the order they began."""
+    found = {}
+    for name in dict.fromkeys((*known.steps, *known.sql_rows)):
+        shown = _shown(name, known.steps.get(name), known.sql_rows.get(name))
+        if shown.failed:
+            reason = why_failed(known, name)
+            shown = replace(shown, reason=f"{reason.why}{reason.hint}")
+        found[name] = shown
+    # Kubernetes is asked why pods do not start only while no step is at work.
+    run, at_work = known.run, any(shown.kubeflow == RUNNING for shown in found.values())
+    if run is None or run.state in ENDED or at_work:
+        return tuple(found.values())
+    for name, why in (known.glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}).items():
+        found[name] = replace(found.get(name, StepShown(name)), kubeflow=PENDING, waits=why)
+    return tuple(found.values())
 
 
-def _row(name: str, step: StepState | None, sql_row: Any) -> StepShown:
-    row = StepShown(name)
+def _shown(name: str, step: StepState | None, sql_row: Any) -> StepShown:
+    shown = StepShown(name)
     if sql_row is not None:
         seconds = (sql_row.ended_at or sql_row.heartbeat_at) - sql_row.started_at
-        row = replace(
-            row,
+        shown = StepShown(
+            name,
             sql=LOST if sql_row.lost() else sql_row.state,
             seconds=seconds.total_seconds(),
             attempt=sql_row.attempt + 1,
             events=tuple(f"{event.kind}: {event.message}" for event in sql_row.events),
         )
-    return replace(row, kubeflow=step.state, seconds=step.seconds()) if step else row
+    return replace(shown, kubeflow=step.state, seconds=step.seconds()) if step else shown
 
 
-def _waiting(run: Run | None, rows: list[StepShown], glance: Glance) -> tuple[StepShown, ...]:
-    """The rows, and why those that cannot start cannot. Kubernetes is asked only while no step is at work."""
-    at_work = any(row.kubeflow == RUNNING for row in rows)
-    if run is None or run.state in ENDED or at_work:
-        return tuple(rows)
-    waits = glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}
-    known = {row.name: replace(row, waits=waits.get(row.name, "")) for row in rows}
-    for name, why in waits.items():
-        if name not in known or known[name].kubeflow != PENDING:
-            known[name] = replace(known.get(name, StepShown(name)), kubeflow=PENDING, waits=why)
-    return tuple(known.values())
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a step failed, or a run ended.
+
+    Attributes:
+        kind: error: a step's own, which a retry would meet again; lost: with a pod or driver; stopped by somebody; or that
+            cannot be told.
+        hint: what to do, to be put after `why` where that is not being done already.
+        step: whose failure ended the run, where it was one.
+    """
+
+    kind: Literal["error", "lost", "stopped", "unknown"]
+    why: str
+    hint: str = ""
+    step: str = ""
+
+
+def log_hint(run_id: str, step: str) -> str:
+    """Where more may stand."""
+    return f"; its log: python pipeline.py logs {short_id(run_id)} {step}"
+
+
+def why_failed(known: Evidence, name: str) -> Reason:
+    """Why a step failed: what it recorded itself, else what its pod or its driver's tells, else what Kubeflow says."""
+    run, state, sql_row = known.run, known.steps.get(name), known.sql_rows.get(name)
+    by_driver = state is not None and state.by_driver
+    if sql_row is not None and sql_row.state == "failed" and sql_row.reason and not by_driver:
+        return Reason("error", sentence(sql_row.reason))
+    if run and by_driver and (wrong := _wrong_quantity(run, name)):
+        return Reason("error", wrong)
+    began = sql_row is not None and sql_row.state != "failed"
+    if told := known.glance.ask(lambda pods: pod_reason(pods, known.run_id, name)):
+        return replace(told, kind="lost") if began and told.kind == "unknown" else told
+    said = sentence((state.message if state else "") or (run.error if run else ""))
+    if by_driver:
+        why = f"{NO_DRIVER}{f': {said}' if said else ', and Kubeflow does not say why'}"
+        return Reason("lost", why, f"; to go on: python pipeline.py retry {short_id(known.run_id)}")
+    if NO_MEMORY in said:
+        return Reason("error", said)
+    if said:
+        return Reason("lost" if sql_row is not None or DELETED in said else "unknown", said)
+    if began:
+        return Reason("lost", SILENT)
+    no_sql = f"Kubeflow, and SQL cannot be read ({known.missing})" if known.missing else "SQL or Kubeflow"
+    return Reason("unknown", f"no reason in {no_sql}", log_hint(known.run_id, name))
+
+
+def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:
+    """What the newest pod that failed of a step says, its own or its driver's; None where none does."""
+    ours = sorted((pod for pod in pods.of_run(run_id) if pod.role.step == step and pod.failed), key=age_of)
+    if not ours:
+        return None
+    pod = ours[-1]
+    if how := ended(pod):
+        return Reason("lost" if is_lost(pod) else "error", how)
+    log = pods.end_of_log(pod.name)
+    if not pod.role.driver:
+        said = reason_in(log)
+        # Where the launcher cannot reach Kubeflow's server, the step has done its work, and nothing is wrong with it.
+        return Reason("unknown" if ends_with_launcher(log) else "error", said) if said else None
+    said = driver_reason_in(log)
+    kind: Literal["lost", "error"] = "error" if ORDERS in said else "lost"
+    return Reason(kind, f"Kubeflow could not prepare its pod: {said}") if said else None
+
+
+def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
+    """Of a run's steps whose pod, or whose driver's, cannot start: why."""
+    found: dict[str, str] = {}
+    for pod in sorted(pods.of_run(run_id), key=age_of):
+        role = pod.role
+        if pod.phase != "Pending":
+            continue
+        why = waits_for(pod) or waits_for(pod, pods.events(pod.name))
+        if why:
+            found[role.step or "snapshot"] = _of(role, why)
+    if found:
+        return found
+    with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows
+        for node in pods.unmade(run_id):
+            role = role_at(node.name)
+            found[role.step or "snapshot"] = _of(role, f"its pod cannot be made: {sentence(node.message)}")
+    return found
+
+
+def _of(role: PodRole, why: str) -> str:
+    return f"the pod that prepares it: {why}" if role.driver else why
+
+
+def _wrong_quantity(run: Run, step: str) -> str:
+    """The parameter that no pod can be made of; with it the driver is sure to fail."""
+    names = {each.name for each in PARAMETERS if step in each.pod}
+    return wrong_quantity({name: value for name, value in run.parameters.items() if name in names and value})

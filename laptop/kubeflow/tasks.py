@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from components.parameters import STEPS
@@ -49,11 +49,11 @@ class StepState:
     message: str = ""
     by_driver: bool = False
 
-    def seconds(self, now: datetime | None = None) -> float:
+    def seconds(self) -> float:
         """How long it took, or has been going."""
         if self.started_at is None:
             return 0.0
-        return max(0.0, ((self.ended_at or now or datetime.now(UTC)) - self.started_at).total_seconds())
+        return max(0.0, ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds())
 
 
 def state_of(run: Run) -> str:
@@ -88,9 +88,10 @@ def steps_of(run: Run) -> tuple[StepState, ...]:
         if name == node.display_name or (known and known.state != NOT_BEGUN):
             continue
         if STATES.get(node.state) == FAILED:
-            found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error.message, by_driver=True)
+            found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error, by_driver=True)
     if state_of(run) == STOPPED:
-        found = {name: _stopped(step) for name, step in found.items()}
+        failed = {name: step for name, step in found.items() if step.state == FAILED}
+        found |= {name: replace(step, state=STOPPED, by_driver=False) for name, step in failed.items()}
     return tuple(sorted(found.values(), key=_order))
 
 
@@ -103,12 +104,6 @@ def stopped_while_it_waited(run: Run) -> str:
         node.start_time for node in pods if [each.state for each in node.state_history] == ["PENDING", node.state]
     ]
     return next((step.name for step in steps_of(run) if step.state == STOPPED and step.started_at in moments), "")
-
-
-def _stopped(step: StepState) -> StepState:
-    if step.state != FAILED:
-        return step
-    return StepState(step.name, STOPPED, step.started_at, step.ended_at, step.message)
 
 
 def _order(step: StepState) -> tuple[bool, float, int]:
@@ -131,7 +126,7 @@ def _step(node: Node, executors: Sequence[Node]) -> StepState:
     if state == RUNNING and "PENDING" in states:
         state = PENDING
     started = None if state == NOT_BEGUN else node.start_time
-    return StepState(node.display_name, state, started, node.end_time if started else None, node.error.message)
+    return StepState(node.display_name, state, started, node.end_time if started else None, node.error)
 
 
 def _is_workflow(name: str, nodes: Sequence[Node]) -> bool:

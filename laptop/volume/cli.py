@@ -1,30 +1,68 @@
-"""The command sync: its options, and the way to the volume that they name."""
+"""The commands for a cluster that need no Kubeflow: `sync` and `connect`."""
 
 import argparse
 from pathlib import Path
 
+from laptop.options import positive
 from laptop.workspace import LIBRARY
 
+FIRST_PORT = 17801
+"""Ports of this machine that nothing else is known for; always the same, so that a shell's settings stay right."""
 
-def add_sync(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
-    """Add the command to the others."""
-    parser = verbs.add_parser("sync", parents=[shared], help="put the helper code on the cluster's volume")
+
+def _sync_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", type=Path, default=LIBRARY, metavar="DIR", help="default: this checkout's shared_volume"
     )
     parser.add_argument("--volume", type=Path, metavar="DIR", help="the volume is mounted here: no cluster needed")
-    add_cluster_options(parser, "where the helper pod runs")
+    _add_cluster(parser, "where the helper pod runs")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--watch", action="store_true", help="sync after every change, until stopped")
     mode.add_argument(
         "--status", action="store_true", help="say what lies there, who synced it, and whether it was edited"
     )
     parser.add_argument("--force", action="store_true", help="replace edits made on the volume; they are kept beside")
-    parser.set_defaults(run=_sync)
 
 
-def add_cluster_options(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the options that say which cluster, for `Cluster.find`; `what` says what the namespace is."""
+def _sync(options: argparse.Namespace) -> int:
+    from laptop.volume.sync import Door, FolderDoor, PodDoor, show_status, sync, watch
+
+    cluster = (options.kubeconfig, options.context, options.namespace)
+    door: Door = FolderDoor(options.volume) if options.volume else PodDoor(*cluster)
+    if options.watch:
+        watch(options.source, door, options.force)
+    print(show_status(options.source, door) if options.status else sync(options.source, door, options.force))
+    return 0
+
+
+def _connect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="put the settings there, passwords included, for `source FILE` (default: cluster.env in the workspace)",
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="print the settings with their passwords; no file unless --write names one"
+    )
+    parser.add_argument(
+        "--first-port",
+        type=positive,
+        default=FIRST_PORT,
+        metavar="N",
+        help=f"of this machine; the next ones follow (default: {FIRST_PORT})",
+    )
+    _add_cluster(parser, "where Sightline is installed")
+
+
+def _connect(options: argparse.Namespace) -> int:
+    from laptop.forwards.connect import connect
+
+    return connect(options)
+
+
+def _add_cluster(parser: argparse.ArgumentParser, what: str) -> None:
+    """The options that say which cluster, for `Cluster.find`; `what` says what the namespace is."""
     parser.add_argument("--namespace", help=f"{what} (default: the context's, else kubeflow)")
     parser.add_argument("--context", help="of the kubeconfig (default: its current one)")
     parser.add_argument(
@@ -32,21 +70,11 @@ def add_cluster_options(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def _sync(options: argparse.Namespace) -> int:
-    from laptop.volume.doors import Door, FolderDoor
-    from laptop.volume.pod import PodDoor
-    from laptop.volume.sync import show_status, sync
-    from laptop.volume.watch import watch
-
-    door: Door
-    if options.volume:
-        door = FolderDoor(options.volume)
-    else:
-        door = PodDoor.find(options.kubeconfig, options.context, options.namespace)
-    if options.status:
-        print(show_status(options.source, door))
-    elif options.watch:
-        watch(options.source, door, options.force, lambda line: print(line, flush=True))
-    else:
-        print(sync(options.source, door, options.force))
-    return 0
+CLUSTER_COMMANDS = {
+    "sync": ("put the helper code on the cluster's volume", _sync_options, _sync),
+    "connect": (
+        "reach a cluster's database, dataset repository and Kubeflow from this machine",
+        _connect_options,
+        _connect,
+    ),
+}

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,12 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 
 
+@dataclass(frozen=True, slots=True)
 class Cluster:
-    """A namespace of a cluster.
+    """A namespace of a cluster, and the API's client."""
 
-    Attributes:
-        client: the API's; `stream` changes it while it opens a connection, so that threads use `fresh_client`.
-        namespace: where our objects are.
-    """
-
-    def __init__(self, client: Any, namespace: str) -> None:
-        self.client = client
-        self.namespace = namespace
+    client: Any
+    namespace: str
 
     @classmethod
     def find(cls, kubeconfig: str | None, context: str | None, namespace: str | None, instead: str = "") -> "Cluster":
@@ -35,45 +31,28 @@ class Cluster:
             kubeconfig: None for $KUBECONFIG or ~/.kube/config.
             context: None for the kubeconfig's current one.
             namespace: None for the context's, or the pod's own.
-            instead: what else a command could be told, for the message.
+            instead: what the command could be told instead, for the message.
 
         Raises:
             SightlineError: there is no kubeconfig, or no such context in it.
         """
         from kubernetes import client, config
-        from yaml import YAMLError
 
-        if kubeconfig is None and context is None and ACCOUNT.is_dir() and not _default_kubeconfig():
-            configuration = client.Configuration()
-            config.load_incluster_config(configuration)
-            own = (ACCOUNT / "namespace").read_text().strip()
-            return cls(client.ApiClient(configuration), namespace or own)
         if kubeconfig is None and not _default_kubeconfig():
+            if context is None and ACCOUNT.is_dir():
+                configuration = client.Configuration()
+                config.load_incluster_config(configuration)
+                return cls(client.ApiClient(configuration), namespace or (ACCOUNT / "namespace").read_text().strip())
             raise SightlineError(
                 f"There is no kubeconfig: neither $KUBECONFIG nor ~/.kube/config. Name one with --kubeconfig{instead}."
             )
-        try:
+        with _reading(kubeconfig):
             contexts, current = config.list_kube_config_contexts(kubeconfig)
             chosen = next((each for each in contexts if each["name"] == context), None) if context else current
             if chosen is None:
                 names = ", ".join(sorted(each["name"] for each in contexts))
                 raise SightlineError(f"The kubeconfig has no context {context!r}. It has: {names}.")
             api = config.new_client_from_config(kubeconfig, chosen["name"])
-        except config.ConfigException as error:
-            raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
-        except (
-            OSError,
-            YAMLError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            KeyError,
-        ) as error:  # its parser checks little
-            told = " ".join(str(error).split())[:200]
-            raise SightlineError(
-                f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "
-                f"({type(error).__name__}: {told}). kubectl config view shows it."
-            ) from None
         return cls(api, namespace or chosen["context"].get("namespace") or NAMESPACE)
 
     @property
@@ -81,11 +60,21 @@ class Cluster:
         """The API's address."""
         return str(self.client.configuration.host)
 
-    def fresh_client(self) -> Any:
-        """A client of one's own, with the same login."""
+    @property
+    def api(self) -> Any:
+        """Kubernetes' core API."""
         from kubernetes import client
 
-        return client.ApiClient(self.client.configuration)
+        return client.CoreV1Api(self.client)
+
+    def connection(self, method: str, pod: str, **how: Any) -> Any:
+        """A connection to a pod by a method of the core API; `sock` is its WebSocket."""
+        from kubernetes import client
+        from kubernetes.stream import stream
+
+        # `stream` changes the client while it opens a connection, so each has one of its own, with the same login.
+        api = client.CoreV1Api(client.ApiClient(self.client.configuration))
+        return stream(getattr(api, method), pod, self.namespace, binary=True, _preload_content=False, **how)
 
     def running_pod(self, selector: str, name: str, missing: str) -> Any:
         """A pod that is ready.
@@ -96,13 +85,10 @@ class Cluster:
             missing: what to do where there is none.
 
         Raises:
-            LostError: it does not run just now.
+            LostError: it is not running at the moment.
             SightlineError: there is none.
         """
-        from kubernetes import client
-
-        api = client.CoreV1Api(self.client)
-        found = api.list_namespaced_pod(
+        found = self.api.list_namespaced_pod(
             self.namespace, label_selector=selector, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS)
         ).items
         pods = [pod for pod in found if pod.metadata.deletion_timestamp is None]
@@ -133,6 +119,24 @@ class Cluster:
             raise LostError(f"The cluster at {self.host} cannot be reached: {reason}.") from None
 
 
+@contextlib.contextmanager
+def _reading(kubeconfig: str | None) -> Iterator[None]:
+    """Turn what reading a kubeconfig raises into a sentence; its parser checks little."""
+    from kubernetes.config import ConfigException
+    from yaml import YAMLError
+
+    try:
+        yield
+    except ConfigException as error:
+        raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
+    except (OSError, YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise SightlineError(
+            f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "
+            f"({type(error).__name__}: {told}). kubectl config view shows it."
+        ) from None
+
+
 def _default_kubeconfig() -> bool:
     from kubernetes.config import kube_config
 
@@ -140,18 +144,14 @@ def _default_kubeconfig() -> bool:
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:
-    reason = _api_message(error)
+    reason = str(error.reason).partition("\n")[0].strip()[:300]
+    with contextlib.suppress(ValueError, TypeError, LookupError):
+        reason = json.loads(error.body)["message"]
     if error.status == 401 or "401" in reason:
         return SightlineError(f"The cluster at {host} does not accept this login: {reason}. Log in again and repeat.")
     if error.status == 403 or "403" in reason:
         return SightlineError(f"The cluster does not allow it: {reason}. {needs}")
-    return LostError(f"The cluster at {host} did not do it: {reason}.")
-
-
-def _api_message(error: Any) -> str:
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
-        return json.loads(error.body)["message"]
-    return str(error.reason).splitlines()[0][:300]
+    return LostError(f"The cluster at {host} could not do it: {reason}.")
 
 
 def _why(pod: Any) -> str:

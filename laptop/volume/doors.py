@@ -32,24 +32,8 @@ class HeldError(SightlineError):
     """Somebody else is at it."""
 
 
-class Door:
-    """A volume that can be reached.
-
-    Attributes:
-        name: what to call it, to a person.
-        volume: where it is mounted there.
-    """
-
-    name: str
-    volume: str
-
-    def open(self) -> contextlib.AbstractContextManager["Channel"]:
-        """Start remote.py beside the volume; it ends with the block."""
-        raise NotImplementedError
-
-
-class FolderDoor(Door):
-    """A volume that is mounted on this machine."""
+class FolderDoor:
+    """A volume that is mounted on this machine: what to call it, to a person, and where it is mounted."""
 
     def __init__(self, volume: Path) -> None:
         self.volume = str(volume.resolve())
@@ -57,7 +41,7 @@ class FolderDoor(Door):
 
     @contextlib.contextmanager
     def open(self) -> Iterator["Channel"]:
-        """Start remote.py here."""
+        """Start remote.py beside the volume; it ends with the block."""
         ours, theirs = socket.socketpair()
         with ours, tempfile.TemporaryFile() as complaints:
             with theirs:
@@ -69,14 +53,18 @@ class FolderDoor(Door):
                 with contextlib.closing(Channel(ours, lambda: _last_words(process, complaints))) as channel:
                     yield channel
             finally:
-                _end(process)
+                try:
+                    process.wait(SILENCE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 class Channel:
     """Messages to and from remote.py."""
 
     def __init__(self, line: socket.socket, last_words: Callable[[], str]) -> None:
-        """Start it.
+        """Send the program.
 
         Args:
             line: leads to a Python that runs START.
@@ -93,8 +81,7 @@ class Channel:
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""
-        # A process that has ended is noticed at the next answer, which says more.
-        with contextlib.suppress(ConnectionError), self._alive():
+        with self._alive():
             self._line.sendall(data)
 
     def hear(self) -> dict[str, Any]:
@@ -105,14 +92,17 @@ class Channel:
             LostError: the process has ended, or cannot be heard.
             SightlineError: it could not do what it was asked for.
         """
-        while (line := self._line_heard()) == b"\n":
-            pass  # a sign of life
+        line = b"\n"
+        while line == b"\n":  # a sign of life
+            line = b""
+            with self._alive():
+                line = self._heard.readline()
         if not line.endswith(b"\n"):
             raise _lost(self._last_words())
         message = json.loads(line)
         if "held" in message:
             raise HeldError(
-                f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that is through."
+                f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that has finished."
             )
         if "failed" in message:
             raise SightlineError(f"The volume cannot be synced: {message['failed']}.")
@@ -124,18 +114,15 @@ class Channel:
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
-    def _line_heard(self) -> bytes:
-        with contextlib.suppress(ConnectionError), self._alive():
-            return self._heard.readline()
-        return b""
-
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError:
-            self.close()
-            raise _lost(f"nothing was heard of it for {SILENCE_SECONDS:.0f} s") from None
+        # A process that has ended is noticed at the next answer, which says more.
+        with contextlib.suppress(ConnectionError):
+            try:
+                yield
+            except TimeoutError:
+                self.close()
+                raise _lost(f"nothing was heard of it for {SILENCE_SECONDS:.0f} s") from None
 
 
 def _lost(why: str) -> LostError:
@@ -143,14 +130,6 @@ def _lost(why: str) -> LostError:
         f"The process beside the volume, or the connection to it, ended before it had answered{f' ({why})' if why else ''}. "
         "The live copy is whole, the old one or the new one: sync again."
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(SILENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _last_words(process: subprocess.Popen[bytes], complaints: Any) -> str:

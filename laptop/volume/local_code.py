@@ -20,22 +20,11 @@ class ChangedWhileSentError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class LocalCode:
-    """Helper code as it was read.
-
-    Attributes:
-        folder: where it lies.
-        files: path -> SHA-256 of the content.
-        sizes: path -> size in bytes.
-    """
+    """Helper code in a folder, as it was read: path -> SHA-256 of the content, and path -> size in bytes."""
 
     folder: Path
     files: Mapping[str, str]
     sizes: Mapping[str, int]
-
-    @property
-    def digest(self) -> str:
-        """What the snapshot step would call its code_digest."""
-        return digest_of(self.files)
 
 
 def read_code(folder: Path) -> LocalCode:
@@ -59,7 +48,7 @@ def read_code(folder: Path) -> LocalCode:
 
 
 def digest_of(files: Mapping[str, str]) -> str:
-    """The code_digest of files: path -> SHA-256 of the content."""
+    """What the snapshot step would call the code_digest of files: path -> SHA-256 of the content."""
     return digest_contents({Path(path): sha256 for path, sha256 in files.items()})
 
 

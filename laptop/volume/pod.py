@@ -8,37 +8,26 @@ from typing import Any
 
 from laptop.forwards.relay import Wire, pump
 from laptop.volume.cluster import ANSWER_SECONDS, Cluster
-from laptop.volume.doors import START, Channel, Door, LostError
+from laptop.volume.doors import START, Channel, LostError
 
 LABEL = "app.kubernetes.io/name=sightline-helper"
 CONTAINER = "helper"
 MOUNT = "/shared_volume"
-HOW_TO_START = "Start it with kubectl apply -k manifests/overlays/… (see docs/cluster.md), or name another namespace with --namespace."
-STDIN, STDOUT = 0, 1
-"""Channels of an exec connection: every frame's first byte is one."""
+HOW_TO_START = "Start it with kubectl apply -k manifests/overlays/… (see docs/cluster.md), or choose another namespace with --namespace."
+STDOUT = 1
+"""The channel of a program's output in an exec connection: the first byte of its frames."""
 
 
-class PodDoor(Door):
+class PodDoor:
     """A claim that the helper pod mounts."""
 
     volume = MOUNT
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.name = f"the volume of namespace {cluster.namespace}"
-
-    @classmethod
-    def find(cls, kubeconfig: str | None, context: str | None, namespace: str | None) -> "PodDoor":
-        """Through the cluster that `Cluster.find` takes.
-
-        Raises:
-            SightlineError: there is no kubeconfig, or no such context in it.
-        """
-        return cls(
-            Cluster.find(
-                kubeconfig, context, namespace, ", or the folder where the volume is mounted here with --volume"
-            )
-        )
+    def __init__(self, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
+        """Through the cluster that `Cluster.find` takes; raises as that."""
+        instead = ", or the folder where the volume is mounted here with --volume"
+        self.cluster = Cluster.find(kubeconfig, context, namespace, instead)
+        self.name = f"the volume of namespace {self.cluster.namespace}"
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Channel]:
@@ -50,18 +39,16 @@ class PodDoor(Door):
         """
         needs = f"Sync needs to list pods and to get and create pods/exec in {self.cluster.namespace}."
         with self.cluster.explained(needs):
-            connection = open_exec(self.cluster, self._pod(), ["python3", *START])
+            try:
+                pod = helper_pod(self.cluster)
+            except LostError as error:
+                raise LostError(f"{error} Sync again when it is.") from None
+            connection = open_exec(self.cluster, pod, ["python3", *START])
         ours, theirs = socket.socketpair()
         with ours, ThreadPoolExecutor(1) as carrier:
             carried = carrier.submit(_carry, theirs, connection)
             with contextlib.closing(Channel(ours, carried.result)) as channel:
                 yield channel
-
-    def _pod(self) -> str:
-        try:
-            return helper_pod(self.cluster)
-        except LostError as error:
-            raise LostError(f"{error} Sync again when it is.") from None
 
 
 def helper_pod(cluster: Cluster) -> str:
@@ -70,23 +57,9 @@ def helper_pod(cluster: Cluster) -> str:
 
 
 def open_exec(cluster: Cluster, pod: str, command: list[str]) -> Any:
-    """A connection to a program that it starts in the helper pod; `sock` is its WebSocket."""
-    from kubernetes import client
-    from kubernetes.stream import stream
-
-    return stream(
-        client.CoreV1Api(cluster.fresh_client()).connect_get_namespaced_pod_exec,
-        pod,
-        cluster.namespace,
-        container=CONTAINER,
-        command=command,
-        stdin=True,
-        stdout=True,
-        stderr=True,
-        tty=False,
-        binary=True,
-        _preload_content=False,
-    )
+    """A connection to a program that it starts in the helper pod."""
+    how = {"stdin": True, "stdout": True, "stderr": True, "tty": False}
+    return cluster.connection("connect_get_namespaced_pod_exec", pod, container=CONTAINER, command=command, **how)
 
 
 def _carry(local: socket.socket, connection: Any) -> str:
@@ -94,6 +67,6 @@ def _carry(local: socket.socket, connection: Any) -> str:
     connection.sock.settimeout(ANSWER_SECONDS)
     try:
         with local:
-            return pump(local, Wire(connection, incoming=STDOUT, outgoing=STDIN, numbered=False))
+            return pump(local, Wire(connection, incoming=STDOUT, numbered=False))
     finally:
         connection.close(timeout=1)

@@ -185,7 +185,7 @@ def test_the_process_in_the_pod_is_killed_half_way(installation, source):
 def test_of_two_syncs_at_once_the_second_is_told_whose_the_first_is(installation, source):
     synced(installation.kube, source)
     edit(source, "sightline/part_0/module_0.py", "SECOND = True\n")
-    door = PodDoor.find(str(installation.kube.config), None, installation.kube.namespace)
+    door = PodDoor(str(installation.kube.config), None, installation.kube.namespace)
     with door.open() as channel:
         channel.say({"volume": door.volume, "sync": True, "who": "ann@laptop"})
         channel.hear()

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from sightline.errors import NoConfigError, SightlineError
 from sightline.models import config_files
 from sightline.models.config_files import check_config
-from sightline.models.overrides import UNKNOWN
+from sightline.models.config_keys import UNKNOWN
 from sightline.models.registered import NAMES
 from sightline.services.runs.freeze import config_chain
 from sightline.settings import read_settings

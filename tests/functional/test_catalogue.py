@@ -263,7 +263,7 @@ def test_the_table_of_versions(catalogued, typed):
     status, said, _ = typed("versions", "--category", "desk")
     lines = said.splitlines()
     assert status == 0
-    assert lines[0].split() == ["version", "state", "images", "annotations", "parent", "commit", "date", "(UTC)"]
+    assert lines[0].split() == ["version", "state", "images", "objects", "parent", "commit", "date", "(UTC)"]
     assert [line.split()[:5] for line in lines[1:]] == [
         [OLD, "published", "10", "15", "-"],
         [NEW, "published", "10", "14", "-"],
@@ -298,7 +298,7 @@ def test_a_difference_begins_with_its_counts(catalogued, typed):
         f"{OLD} -> {NEW}",
         "",
         "images: 1 added, 1 removed, 1 changed, 1 renamed, 0 in another split",
-        "annotations: 1 added, 2 removed, 2 changed",
+        "objects: 1 added, 2 removed, 2 changed",
     ]
     assert [line.split() for line in lines[5:8]] == [
         ["class", OLD, NEW, "difference"],
@@ -329,7 +329,7 @@ def test_only_the_first_ten_names_are_shown_unless_all_are_asked_for(installed, 
 
 def test_verify_and_repair_as_a_user_types_them(installed, tmp_path, typed):
     publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
-    assert typed("verify", OLD)[:2] == (0, f"{OLD}  ok: 4 images, 10 objects\nok\n")
+    assert typed("verify", OLD)[:2] == (0, f"{OLD}  ok: 4 images, 10 files\nok\n")
     run("git", "-C", installed.settings.dataset_repo, "tag", "--delete", OLD)
     status, said, _ = typed("verify")
     assert status == 1

@@ -64,7 +64,7 @@ def test_a_folder_per_class_becomes_a_scored_classifier(laptop, crops):
     published = laptop.pipeline("publish", str(crops), "--category", "parts", "--version", "v0.1.0")
     assert published.returncode == 0, published.stderr
     images = len(list(crops.rglob("*.jpg")))
-    assert f"{images} images, {images} annotations for classification" in published.stdout
+    assert f"{images} images, {images} objects for classification" in published.stdout
     done = laptop.pipeline("local", "--category", "parts", *TINY)
     assert done.returncode == 0, done.stdout + done.stderr
     run = laptop.last_run()

@@ -208,7 +208,7 @@ def test_an_export_never_touches_what_is_there(desk, tmp_path, there):
         target.symlink_to(tmp_path / "elsewhere")
     else:
         make_image(target / "mine.png")
-    with pytest.raises(SightlineError, match="is there already"):
+    with pytest.raises(SightlineError, match="already exists"):
         export_version(desk.settings, "desk_ann_v0.1.0", "coco", target)
     assert sorted(os.listdir(tmp_path / "elsewhere")) == [] if there == "link" else True
     assert target.is_file() or target.is_symlink() or os.listdir(target) == ["mine.png"]
@@ -257,8 +257,8 @@ def test_publish_and_export_from_the_command_line(tmp_path, monkeypatch, capsys)
     assert "no file names the classes" in capsys.readouterr().err
     assert main(["publish", str(folder), *named]) == 0
     said = capsys.readouterr().out
-    assert "published desk_ann_v0.1.0: 1 images, 2 shapes" in said
+    assert "published desk_ann_v0.1.0: 1 images, 2 objects" in said
     assert "broken_annotation" in said
     assert main(["export", "desk_ann_v0.1.0", "--format", "voc", "--output", str(tmp_path / "out"), *workspace]) == 0
-    assert "1 images, 2 annotations" in capsys.readouterr().out
+    assert "1 images, 2 objects" in capsys.readouterr().out
     assert sorted(files_in(tmp_path / "out")) == ["Annotations/a.xml", "ImageSets/Main/all.txt", "JPEGImages/a.png"]

@@ -84,7 +84,7 @@ def pull(repository: str, tag: str, clone: Path, anonymous: bool) -> None:
         dvc.pull()
 
 
-@at_every_step("after-push", "after-tag")  # nothing is public yet; the tag is, its rows are not
+@at_every_step("before-verify", "before-write_rows")  # nothing is public yet; the tag is, its rows are not
 def test_a_killed_publication_is_finished_by_the_next_attempt(installed: Installed, tmp_path: Path, kill: Kill) -> None:
     version = f"v1.{KILLS.index(kill)}.0"
     folder = tmp_path / "desk"
@@ -104,7 +104,7 @@ def test_a_killed_publication_is_finished_by_the_next_attempt(installed: Install
     _require_nothing_left(installed)
 
 
-@at_every_step("in-record")  # in the transaction
+@at_every_step("in-write_rows")  # in the transaction
 def test_a_killed_recording_is_finished_by_the_next_attempt(
     installed: Installed, annotated: str, tmp_path: Path, kill: Kill
 ) -> None:

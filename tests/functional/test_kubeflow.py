@@ -481,10 +481,10 @@ def test_a_registry_whose_name_ends_like_ours_is_somebodys(server, command, reme
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--registry", "https://r.example/team"), "'https://r.example/team' is no registry's name"),
-        (("--registry", "R.example/Team"), "'R.example/Team' is no registry's name"),
-        (("--registry", "r.example/team/"), "'r.example/team/' is no registry's name"),
-        (("--registry", "r.example/team", "--tag", ":v1"), "':v1' is no tag"),
+        (("--registry", "https://r.example/team"), "'https://r.example/team' is not a registry's name"),
+        (("--registry", "R.example/Team"), "'R.example/Team' is not a registry's name"),
+        (("--registry", "r.example/team/"), "'r.example/team/' is not a registry's name"),
+        (("--registry", "r.example/team", "--tag", ":v1"), "':v1' is not a tag"),
     ],
 )
 def test_what_no_image_can_be_called_is_refused(server, command, remembered, options, told):
@@ -551,7 +551,7 @@ def test_a_session_cookie_opens_the_server(server, submit, tmp_path, monkeypatch
 
 WRONG = {
     "no login": (Login(token=TOKEN), (), "refuses the login (sent no token and no cookies). Log in with --cookies"),
-    "an old token": (Login(token="new"), ("--token", TOKEN), "refuses the login (sent a token). That may have expired"),
+    "an old token": (Login(token="new"), ("--token", TOKEN), "refuses the login (sent a token). It may have expired"),
     "a right that is missing": (Login("new", "", "403"), ("--token", TOKEN), "forbids this (refused Bearer ***"),
     "a cookie that ran out": (Login("", "new=1", "403"), ("--cookies", COOKIE), "forbids this (refused ***; sent cookies)"),
     "a login page": (Login("", "new=1", "page"), (), "answers with a web page, likely a login"),
@@ -574,8 +574,8 @@ def test_a_secret_is_not_shown_by_the_errors_of_its_option(command, tmp_path):
     two_lines.write_text(f"{TOKEN}\nsecond")
     for arguments, sentence in (
         (("--token-file", str(two_lines)), "more than one line"),
-        (("--token-file", str(tmp_path / "none")), "no file that can be read"),
-        (("--cookies", TOKEN), "--cookies: what it names is no file"),
+        (("--token-file", str(tmp_path / "none")), "not a file that can be read"),
+        (("--cookies", TOKEN), "--cookies: what it names is not a file"),
         (("--cookies", f"{COOKIE}; {TOKEN}"), "not NAME=VALUE"),
     ):
         said = command("runs", *arguments)

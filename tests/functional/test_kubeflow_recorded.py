@@ -19,7 +19,8 @@ from components.parameters import PARAMETERS
 from laptop.cli import main
 from laptop.kubeflow import follow as following
 from laptop.kubeflow import logs, pods
-from laptop.kubeflow.connect import Access, connect
+from laptop.kubeflow.access import Access
+from laptop.kubeflow.connect import connect
 from laptop.kubeflow.sql import Metadata
 from sightline.services.database.connection import Database
 from sightline.services.database.connection import connect as open_database

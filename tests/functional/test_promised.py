@@ -18,7 +18,6 @@ from laptop import annotate as annotate_command
 from laptop import local, setup_environment
 from laptop.cli import main
 from laptop.compiling import pipeline_of
-from laptop.workspace import Workspace
 from sightline.errors import SightlineError
 from sightline.models.bundle import read_bundle
 from sightline.processes.progress import Progress
@@ -175,7 +174,7 @@ def test_a_folder_of_each_format_is_published_and_exported_as_what_it_holds(inst
     FOLDERS[form](tmp_path / "in")
     here = ["--workspace", str(tmp_path)]
     assert main(["publish", str(tmp_path / "in"), "--category", "desk", "--version", "v0.1.0", *here]) == 0
-    assert "published desk_ann_v0.1.0: 1 images, 1 shapes" in capsys.readouterr().out
+    assert "published desk_ann_v0.1.0: 1 images, 1 objects" in capsys.readouterr().out
     out = tmp_path / "out"
     assert main(["export", "desk_ann_v0.1.0", "--format", "coco", "--output", str(out), *here]) == 0
     coco = json.loads((out / "annotations" / "instances_all.json").read_text())
@@ -237,8 +236,8 @@ def record_run(tmp_path_factory) -> Run:
     drawn = make_labelme(folder / "desk", [f"{number}.png" for number in range(20)])
     annotate(drawn, "0.png", [box(), box("dot", 5, 5, 5, 5)])
     with pytest.MonkeyPatch.context() as environment:
-        place = install(folder / "workspace", environment).settings
-        publish_annotations(place, drawn, "desk", "v0.1.0")
+        settings = install(folder / "workspace", environment).settings
+        publish_annotations(settings, drawn, "desk", "v0.1.0")
     read_settings.cache_clear()
     done = run_pipeline("--workspace", str(folder / "workspace"), "local", "--category", "desk", "--steps", "record")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -308,7 +307,7 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
         "findings": {},
         "reports": {step: f"/reports/{step}.html" for step in ("record", "train", "evaluate", "test")},
     }
-    local._print_result(Console(file=output, width=200), Workspace(tmp_path), result)
+    local._print_result(Console(file=output, width=200), tmp_path, result)
     said = output.getvalue()
     assert re.search(r"bbox_mAP_50\W+0\.712\b", said) and re.search(r"segm_mAP\W+0\.500\b", said)
     for line in (
@@ -354,8 +353,8 @@ def installation(tmp_path_factory) -> Installation:
     folder = tmp_path_factory.mktemp("trained")
     drawn = make_labelme(folder / "drawn", [f"{number}.png" for number in range(16)])
     with pytest.MonkeyPatch.context() as environment:
-        place = install(folder / "here", environment).settings
-        commit = publish_annotations(place, drawn, "plates", "v0.1.0").publication.row.commit
+        settings = install(folder / "here", environment).settings
+        commit = publish_annotations(settings, drawn, "plates", "v0.1.0").publication.row.commit
         record_dataset("/nowhere/record-0", "plates", "v0.1.0", str(commit), {"seed": 1})
     read_settings.cache_clear()
     return Installation(folder / "here", folder / "here" / "volume")

@@ -215,7 +215,7 @@ def test_a_tag_without_rows_gets_them_from_the_same_content(installed, tmp_path)
     interrupt(installed, folder, "v0.1.0")
     before = installed.refs()
     published = publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication
-    assert (published.new, published.record.image_count) == (True, 4)
+    assert (published.new, published.row.image_count) == (True, 4)
     assert installed.refs() == before
 
 
@@ -242,11 +242,11 @@ def test_the_rows_of_an_interrupted_attempt_are_those_that_its_files_say(install
     def attempt(words: str) -> Publication:
         return publish(services(installed), "desk", "annotation", "v0.1.0", partial(build, words))
 
-    first = attempt("old words").record
+    first = attempt("old words").row
     services(installed).database.write(
         lambda session: [session.execute(sqlalchemy.delete(table)) for table in (Finding, Version)]
     )
-    finished = attempt("new words").record
+    finished = attempt("new words").row
     assert (finished.digest, finished.commit) == (first.digest, first.commit)
     assert [row["message"] for row in installed.rows("findings")["findings"]] == ["old words"]
     assert not attempt("newest words").new

@@ -237,10 +237,10 @@ BROKEN = {
     delete_image_row: (OLD, "rows-differ", name_of(3)),
     change_sha256: (OLD, "rows-differ", name_of(3)),
     change_split: (OLD_SET, "rows-differ", name_of(3)),
-    change_count: (OLD, "rows-differ", "10 images and 99 annotations"),
+    change_count: (OLD, "rows-differ", "10 images and 99 objects"),
     change_recipe: (OLD_SET, "rows-differ", "the recipe"),
     change_digest: (OLD, "rows-differ", "the digest is 0000"),
-    change_commit: (OLD, "rows-differ", "which Git has not"),
+    change_commit: (OLD, "rows-differ", "which Git does not have"),
     forget_parent: (OLD_SET, "parent-missing", OLD),
     leave_a_claim: ("desk_ann_v0.3.0", "claim-expired", "process 1 on nowhere"),
 }

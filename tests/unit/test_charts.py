@@ -15,10 +15,11 @@ from sightline.reports.charts import (
     grouped_bar_chart,
     histogram,
     line_chart,
-    nice_ticks,
-    precision_recall_chart,
 )
 from sightline.reports.colours import PALETTE, colour, rgb
+from sightline.reports.drawing import nice_ticks
+from sightline.tasks.detection.metrics.curves import PrecisionRecall
+from sightline.tasks.detection.report import precision_recall_chart
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -143,7 +144,9 @@ def test_a_histogram_of_counts_has_a_bar_per_number():
 
 
 def test_precision_recall_leaves_out_what_is_not_defined():
-    chart = precision_recall_chart("PR", {"plate": ([0, 0.5, 1], [1.0, 0.8, -1], 0.75)}, [3])
+    chart = precision_recall_chart(
+        "PR", {"plate": PrecisionRecall(np.array([0, 0.5, 1]), np.array([1.0, 0.8, -1]), 0.75)}, [3]
+    )
     assert "plate (0.750): 0.800 at 0.500" in tooltips(chart)
     assert not any("-1" in told for told in tooltips(chart))
     assert colour(3) in chart
@@ -174,7 +177,7 @@ def test_hostile_names_are_shown_as_text():
         ),
         grouped_bar_chart(HOSTILE, [HOSTILE], {HOSTILE: [1]}, HOSTILE),
         confusion_chart(HOSTILE, [HOSTILE, "b"], np.ones((2, 2))),
-        precision_recall_chart(HOSTILE, {HOSTILE: ([0, 1], [1, 1], 1.0)}, [0]),
+        precision_recall_chart(HOSTILE, {HOSTILE: PrecisionRecall(np.array([0, 1]), np.array([1, 1]), 1.0)}, [0]),
     ]
     for chart in charts:
         assert "<script" not in chart

@@ -14,9 +14,8 @@ from pycocotools.coco import COCO
 from sightline.annotations.regions import polygon_area
 from sightline.formats.coco import write_coco_folder
 from sightline.formats.convert import as_labelme
-from sightline.formats.outlines import is_box, join_outlines, mask_outlines
 from sightline.formats.voc import write_voc_folder
-from sightline.formats.writing import FlatNames, Losses, Part, copy_upright
+from sightline.formats.writing import Losses, Part, choose_flat_name, copy_upright, is_box, join_outlines, mask_outlines
 from sightline.formats.yolo import write_yolo_folder
 from sightline.images.files import read_header, read_image
 from tests.make_labelme import HEIGHT, WIDTH, files_in, make_image
@@ -203,9 +202,9 @@ def test_a_label_that_xml_cannot_write_is_replaced_and_said(tmp_path):
 
 def test_names_that_a_format_would_mix_up_are_told_apart():
     losses = Losses()
-    names = FlatNames(losses)
+    taken: set[str] = set()
     given = ["a.png", "a.jpg", "kitchen/A.png", "kitchen_a.png", "images/b.png"]
-    assert [names.choose(name) for name in given] == [
+    assert [choose_flat_name(name, taken, losses) for name in given] == [
         "a.png",
         "a_2.jpg",
         "kitchen_A.png",

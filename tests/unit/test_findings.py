@@ -30,9 +30,9 @@ from sightline.annotations.findings import (
 )
 from sightline.annotations.folder import read_usable
 from sightline.annotations.labelme import Document, Shape, write_document
+from sightline.annotations.labels import resembling_label
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe, RecipeError, read_recipe
-from sightline.annotations.spelling import resembling_label
 
 WIDTH, HEIGHT = 40, 30
 MAX_PIXELS = 10**6
@@ -96,7 +96,7 @@ def test_a_policy_takes_exactly_what_is_allowed(code, outcome):
     ("policy", "says"),
     [
         ({"mising_image": "drop"}, "Did you mean 'missing_image'"),
-        ({"missing_image": "ignore"}, "'ignore' is no outcome. Choose one of drop, fail"),
+        ({"missing_image": "ignore"}, "'ignore' is not an outcome. Choose one of drop, fail"),
         ({"zero_area": "fix"}, "cannot be 'fix'. Choose one of drop, fail"),
     ],
 )

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from components.wiring import make_pipeline
 from laptop.local import Request, _print_result, arguments_of
-from laptop.workspace import Workspace
 
 
 def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -> Request:
@@ -70,5 +69,5 @@ def test_scores_that_are_all_0_point_to_longer_training(tmp_path: Path, capsys, 
         "category": "desk", "dataset_version": "v0.1.0", "task": "detection", "warnings": [], "findings": {}, "reports": {},
         "metrics": {"bbox_mAP": 0.0, "bbox_mAP_50": score}, "model": {"uri": None},
     }  # fmt: skip
-    _print_result(Console(), Workspace(tmp_path), result)
+    _print_result(Console(), tmp_path, result)
     assert ("train longer with --epochs" in capsys.readouterr().out) is hinted

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from laptop.kubeflow.answers import read
 from laptop.kubeflow.log_text import driver_reason_in, own_lines, reason_in, sentence
-from laptop.kubeflow.pod_answers import Event, Pod
-from laptop.kubeflow.pod_state import ended, failed, role_of, waits_for
+from laptop.kubeflow.pod_state import Event, Pod, ended, waits_for
 from tests.recorded_runs import FOLDER, log_of, pending
 from tests.unit.test_answers import places, spoil
 
@@ -89,6 +88,6 @@ def test_whatever_kubernetes_leaves_out_of_a_pod_is_read(data):
             spoil(each, data.draw(st.sampled_from(places(each))), data)
     found = read(Pod, pod)
     assert all(
-        isinstance(said, str) for said in (role_of(found).step, ended(found), waits_for(found, [read(Event, event)]))
+        isinstance(said, str) for said in (found.role.step, ended(found), waits_for(found, [read(Event, event)]))
     )
-    assert failed(found) in (True, False)
+    assert found.failed in (True, False)

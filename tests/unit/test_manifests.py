@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubeflow_katib_api.models import V1beta1Experiment
 
-from components.cluster import DATABASE_KEY, DEFAULTS, OPTIONAL_SETTINGS, SETTINGS, USER, VOLUME
+from components.cluster import DATABASE_KEY, OPTIONAL_SETTINGS, SETTINGS, USER, VOLUME, Installation
 from components.images import DEFAULT_REGISTRY, DEFAULT_TAG
 from laptop.kubeflow.retry_policy import CONFIG, LOOKS
 from sightline.tasks.detection.metrics.scores import score_results
@@ -124,10 +124,10 @@ def test_a_pod_stays_within_itself(name: str, metadata: dict, spec: dict):
     assert volumes.keys() <= mounted | {"volume"}
     for each in volumes.values():
         if "persistentVolumeClaim" in each:
-            assert each["persistentVolumeClaim"]["claimName"] == DEFAULTS.claim
+            assert each["persistentVolumeClaim"]["claimName"] == Installation().claim
         if "secret" in each:
             assert each["secret"]["optional"] is True
-            assert each["secret"]["secretName"] in (DEFAULTS.git_secret, DEFAULTS.storage_secret)
+            assert each["secret"]["secretName"] in (Installation().git_secret, Installation().storage_secret)
 
 
 def test_our_images_are_named_as_the_pipeline_names_them_and_their_tag_stands_in_one_place():
@@ -148,10 +148,12 @@ def test_there_is_no_secret_and_the_files_that_become_one_are_ignored_by_git():
     assert not [each for each in objects() if each["kind"] == "Secret"]
     secrets = MANIFESTS / "secrets"
     (generator,) = yaml.safe_load((secrets / "kustomization.yaml").read_text())["secretGenerator"]
-    assert generator == {"name": DEFAULTS.database_secret, "files": [f"{DATABASE_KEY}=values/database-url"]}
+    assert generator == {"name": Installation().database_secret, "files": [f"{DATABASE_KEY}=values/database-url"]}
     # The others stand there as comments, to be switched on, under the names that the pipeline knows.
     offered = re.findall(r"^[# ]*- name: (\S+)$", (secrets / "kustomization.yaml").read_text(), re.MULTILINE)
-    assert sorted(offered) == sorted([DEFAULTS.database_secret, DEFAULTS.git_secret, DEFAULTS.storage_secret])
+    assert sorted(offered) == sorted(
+        [Installation().database_secret, Installation().git_secret, Installation().storage_secret]
+    )
     ignored = subprocess.run(
         ["git", "check-ignore", "-q", str(secrets / "values" / "database-url")], cwd=REPOSITORY, check=False
     )
@@ -162,7 +164,7 @@ def test_a_password_comes_from_the_secret_only():
     for name, container, _ in containers():
         for variable, each in environment(container).items():
             if "PASSWORD" in variable or variable == "SIGHTLINE_DATABASE_URL":
-                assert each["valueFrom"]["secretKeyRef"]["name"] == DEFAULTS.database_secret, name
+                assert each["valueFrom"]["secretKeyRef"]["name"] == Installation().database_secret, name
             if variable == "SIGHTLINE_DATABASE_URL":
                 assert each["valueFrom"]["secretKeyRef"]["key"] == DATABASE_KEY
 
@@ -170,13 +172,13 @@ def test_a_password_comes_from_the_secret_only():
 @pytest.mark.parametrize("overlay", ["kind", "gke"])
 def test_an_overlays_config_map_holds_what_the_tasks_ask_for(overlay: str):
     config = yaml.safe_load((MANIFESTS / "overlays" / overlay / "config.yaml").read_text())
-    assert config["metadata"]["name"] == DEFAULTS.config_map
+    assert config["metadata"]["name"] == Installation().config_map
     assert set(SETTINGS) <= config["data"].keys() <= set(SETTINGS) | set(OPTIONAL_SETTINGS)
 
 
 def test_claims_are_named_as_the_pipeline_mounts_them():
     claims = [each for each in objects() if each["kind"] == "PersistentVolumeClaim"]
-    assert {each["metadata"]["name"] for each in claims} == {DEFAULTS.claim}
+    assert {each["metadata"]["name"] for each in claims} == {Installation().claim}
     assert sorted(each["spec"]["accessModes"][0] for each in claims) == ["ReadWriteMany", "ReadWriteOnce"]
     for name, container, _ in containers():
         for mount in container.get("volumeMounts", []):
@@ -308,5 +310,5 @@ def test_a_name_of_ours_in_a_page_or_in_a_comment_is_that_of_something(page: Pat
     """As the Service that is the database's host, the Jobs to wait for, the Secrets to make."""
     ours = re.compile(r"(?<![\w.-])sightline-[a-z-]*[a-z]\b")
     held = "\n".join(text for file in FILES for each in yaml.safe_load_all(file.read_text()) for text in strings(each))
-    known = {*ours.findall(held), *map(str, dataclasses.astuple(DEFAULTS))}
+    known = {*ours.findall(held), *map(str, dataclasses.astuple(Installation()))}
     assert set(ours.findall(page.read_text())) <= known

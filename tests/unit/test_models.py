@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from sightline.models.bundle import MANIFEST, WEIGHTS, BundleError, read_bundle, write_bundle
-from sightline.models.fetch import fetch_bundle, given_model
-from sightline.models.store import find_bundle, store_bundle, write_bundle_facts
+from sightline.models.store import fetch_bundle, find_bundle, given_model, store_bundle, write_bundle_facts
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import StorageError
 from sightline.services.storage.folder import FolderStorage
@@ -19,7 +18,7 @@ from sightline.steps.snapshot.outside import models_digest
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("SIGHTLINE_STORAGE", (tmp_path / "storage").as_uri())
     monkeypatch.setenv("SIGHTLINE_DATABASE_URL", "sqlite://")
     monkeypatch.setenv("SIGHTLINE_DATASET_REPO", str(tmp_path / "dataset.git"))
@@ -34,42 +33,42 @@ def write(folder: Path, value: float) -> str:
     return write_bundle(folder, {"weight": torch.tensor([value])}, "max_epochs = 3\n", ["cup"], None, None, {})
 
 
-def test_a_bundle_given_by_uri_can_be_used_again_and_again(place, tmp_path):
+def test_a_bundle_given_by_uri_can_be_used_again_and_again(settings, tmp_path):
     digest = write(tmp_path / "given", 1.0)
     uri = (tmp_path / "given").as_uri()
-    first, second = fetch_bundle(place, uri), fetch_bundle(place, uri)
-    assert first[0] == second[0] == place.volume / "models" / digest
+    first, second = fetch_bundle(settings, uri), fetch_bundle(settings, uri)
+    assert first[0] == second[0] == settings.volume / "models" / digest
     assert second[1].sha256 == digest
 
 
-def test_what_lies_behind_a_uri_now_is_what_is_used(place, tmp_path):
+def test_what_lies_behind_a_uri_now_is_what_is_used(settings, tmp_path):
     write(tmp_path / "given", 1.0)
-    fetch_bundle(place, str(tmp_path / "given"))
+    fetch_bundle(settings, str(tmp_path / "given"))
     digest = write(tmp_path / "given", 2.0)
-    assert fetch_bundle(place, str(tmp_path / "given"))[1].sha256 == digest
+    assert fetch_bundle(settings, str(tmp_path / "given"))[1].sha256 == digest
 
 
-def test_a_bundle_of_a_known_digest_is_fetched_once(place, tmp_path):
+def test_a_bundle_of_a_known_digest_is_fetched_once(settings, tmp_path):
     digest = write(tmp_path / "given", 1.0)
-    folder, _ = fetch_bundle(place, str(tmp_path / "given"), digest)
-    assert fetch_bundle(place, "file:///nowhere", digest)[0] == folder
+    folder, _ = fetch_bundle(settings, str(tmp_path / "given"), digest)
+    assert fetch_bundle(settings, "file:///nowhere", digest)[0] == folder
 
 
-def test_a_bundle_of_another_digest_is_refused_and_not_kept(place, tmp_path):
+def test_a_bundle_of_another_digest_is_refused_and_not_kept(settings, tmp_path):
     write(tmp_path / "given", 1.0)
     with pytest.raises(BundleError):
-        fetch_bundle(place, str(tmp_path / "given"), "0" * 64)
-    assert list((place.volume / "models").iterdir()) == []
+        fetch_bundle(settings, str(tmp_path / "given"), "0" * 64)
+    assert list((settings.volume / "models").iterdir()) == []
 
 
-def test_a_uri_without_a_bundle_says_so(place, tmp_path):
+def test_a_uri_without_a_bundle_says_so(settings, tmp_path):
     with pytest.raises(StorageError, match="nowhere"):
-        fetch_bundle(place, str(tmp_path / "nowhere"))
+        fetch_bundle(settings, str(tmp_path / "nowhere"))
 
 
-def test_a_step_that_was_given_a_uri_knows_the_bundle_by_its_digest(place, tmp_path):
+def test_a_step_that_was_given_a_uri_knows_the_bundle_by_its_digest(settings, tmp_path):
     digest = write(tmp_path / "given", 1.0)
-    given = given_model(place, str(tmp_path / "given"), "desk")
+    given = given_model(settings, str(tmp_path / "given"), "desk")
     assert given is not None
     assert (given.sha256, given.category) == (digest, "desk")
 
@@ -79,12 +78,12 @@ def test_a_step_that_was_given_a_uri_knows_the_bundle_by_its_digest(place, tmp_p
 RECORD = "results/desk/v0.1.0/run-1/train/best"
 
 
-def test_a_bundle_lies_in_storage_once_by_its_digest(place, tmp_path, monkeypatch):
+def test_a_bundle_lies_in_storage_once_by_its_digest(settings, tmp_path, monkeypatch):
     digest = write(tmp_path / "best", 1.0)
-    storage = open_storage(place.storage)
+    storage = open_storage(settings.storage)
     uri = store_bundle(storage, tmp_path / "best", digest)
     assert uri == f"{storage.root}/models/{digest}"
-    assert fetch_bundle(place, uri, digest)[1].sha256 == digest
+    assert fetch_bundle(settings, uri, digest)[1].sha256 == digest
     uploaded: list[str] = []
     monkeypatch.setattr(FolderStorage, "upload_files", lambda _, files, create_only=False: uploaded.extend(files))
     monkeypatch.setattr(FolderStorage, "upload_file", lambda _, local, key, create_only=False: uploaded.append(key))
@@ -94,9 +93,9 @@ def test_a_bundle_lies_in_storage_once_by_its_digest(place, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("spoil", ["cut", "flip", "delete", "no manifest", "only the manifest"])
-def test_what_an_interrupted_upload_left_is_put_right(place, tmp_path, spoil):
+def test_what_an_interrupted_upload_left_is_put_right(settings, tmp_path, spoil):
     digest = write(tmp_path / "best", 1.0)
-    storage = open_storage(place.storage)
+    storage = open_storage(settings.storage)
     uri = store_bundle(storage, tmp_path / "best", digest)
     stored = tmp_path / "storage" / "models" / digest
     weights = stored / WEIGHTS
@@ -112,12 +111,12 @@ def test_what_an_interrupted_upload_left_is_put_right(place, tmp_path, spoil):
             if (path.name == MANIFEST) == (spoil == "no manifest"):
                 path.unlink()
     with pytest.raises(BundleError):
-        fetch_bundle(place, uri, digest)
+        fetch_bundle(settings, uri, digest)
     store_bundle(storage, tmp_path / "best", digest)
-    assert fetch_bundle(place, uri, digest)[1].sha256 == digest
+    assert fetch_bundle(settings, uri, digest)[1].sha256 == digest
 
 
-def test_the_manifest_is_stored_last(place, tmp_path, monkeypatch):
+def test_the_manifest_is_stored_last(settings, tmp_path, monkeypatch):
     """Whoever finds the manifest finds the rest."""
     digest = write(tmp_path / "best", 1.0)
     order: list[str] = []
@@ -133,36 +132,38 @@ def test_the_manifest_is_stored_last(place, tmp_path, monkeypatch):
 
     monkeypatch.setattr(FolderStorage, "upload_files", files)
     monkeypatch.setattr(FolderStorage, "upload_file", single)
-    store_bundle(open_storage(place.storage), tmp_path / "best", digest)
+    store_bundle(open_storage(settings.storage), tmp_path / "best", digest)
     assert order[-1] == MANIFEST and order.count(MANIFEST) == 1
 
 
-def test_several_runs_store_the_same_model_at_once(place, tmp_path):
+def test_several_runs_store_the_same_model_at_once(settings, tmp_path):
     digests = {write(tmp_path / str(number), 1.0) for number in range(8)}
     (digest,) = digests
     with ThreadPoolExecutor(8) as pool:
-        uris = set(pool.map(lambda n: store_bundle(open_storage(place.storage), tmp_path / str(n), digest), range(8)))
+        uris = set(
+            pool.map(lambda n: store_bundle(open_storage(settings.storage), tmp_path / str(n), digest), range(8))
+        )
     assert len(uris) == 1
     assert read_bundle(tmp_path / "storage" / "models" / digest, digest)
 
 
 @pytest.mark.parametrize("ending", ["", "/", ".json"])
-def test_a_run_s_record_of_a_bundle_names_it(place, tmp_path, ending):
+def test_a_run_s_record_of_a_bundle_names_it(settings, tmp_path, ending):
     digest = write(tmp_path / "best", 1.0)
-    storage = open_storage(place.storage)
+    storage = open_storage(settings.storage)
     uri = store_bundle(storage, tmp_path / "best", digest)
     write_bundle_facts(storage, RECORD, digest, {"run": "run-1", "code": "train-12ab"})
     named = f"{storage.root}/{RECORD}{ending}"
     assert find_bundle(named) == uri
-    assert fetch_bundle(place, named)[1].sha256 == digest
+    assert fetch_bundle(settings, named)[1].sha256 == digest
     assert models_digest([named])
     document = json.loads((tmp_path / "storage" / f"{RECORD}.json").read_text())
     assert (document["run"], document["code"]) == ("run-1", "train-12ab")
 
 
-def test_a_record_of_a_storage_that_was_moved_names_the_bundle_that_moved_along(place, tmp_path):
+def test_a_record_of_a_storage_that_was_moved_names_the_bundle_that_moved_along(settings, tmp_path):
     digest = write(tmp_path / "best", 1.0)
-    storage = open_storage(place.storage)
+    storage = open_storage(settings.storage)
     store_bundle(storage, tmp_path / "best", digest)
     write_bundle_facts(storage, RECORD, digest, {})
     shutil.move(tmp_path / "storage", tmp_path / "elsewhere")
@@ -171,9 +172,9 @@ def test_a_record_of_a_storage_that_was_moved_names_the_bundle_that_moved_along(
     assert find_bundle(str(moved / RECORD)) == (moved / "models" / digest).as_uri()
 
 
-def test_a_bundle_among_a_run_s_results_is_its_own(place, tmp_path):
+def test_a_bundle_among_a_run_s_results_is_its_own(settings, tmp_path):
     """As earlier Sightlines left them."""
     digest = write(tmp_path / "storage" / RECORD, 1.0)
     uri = (tmp_path / "storage" / RECORD).as_uri()
     assert find_bundle(uri) == uri
-    assert fetch_bundle(place, uri)[1].sha256 == digest
+    assert fetch_bundle(settings, uri)[1].sha256 == digest

@@ -55,13 +55,13 @@ def own_account(tmp_path, monkeypatch):
 )
 def test_which_cluster_and_namespace_a_kubeconfig_leads_to(tmp_path, namespaces, context, namespace, expected):
     file = kubeconfig(tmp_path / "given", **namespaces)
-    door = PodDoor.find(file, context, namespace)
+    door = PodDoor(file, context, namespace)
     assert (door.cluster.host, door.cluster.namespace) == expected
 
 
 @pytest.mark.parametrize(("namespace", "expected"), [(None, "team"), ("other", "other")])
 def test_a_pod_without_kubeconfig_takes_its_own_cluster_account_and_namespace(namespace, expected):
-    door = PodDoor.find(None, None, namespace)
+    door = PodDoor(None, None, namespace)
     configuration = door.cluster.client.configuration
     assert (configuration.host, door.cluster.namespace) == ("https://10.0.0.1:443", expected)
     assert configuration.api_key["authorization"] == "bearer pods-own"
@@ -69,10 +69,10 @@ def test_a_pod_without_kubeconfig_takes_its_own_cluster_account_and_namespace(na
 
 def test_a_kubeconfig_at_the_usual_place_comes_before_the_pods_own_account(tmp_path):
     kubeconfig(tmp_path / "usual", home="")
-    assert PodDoor.find(None, None, None).cluster.host == "https://home.test"
+    assert PodDoor(None, None, None).cluster.host == "https://home.test"
 
 
 def test_without_any_access_the_error_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "ACCOUNT", tmp_path / "none")
     with pytest.raises(SightlineError, match=r"neither \$KUBECONFIG nor ~/\.kube/config.*--volume"):
-        PodDoor.find(None, None, None)
+        PodDoor(None, None, None)

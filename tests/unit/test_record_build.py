@@ -17,9 +17,8 @@ from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.services.versioning import shards as pack
-from sightline.services.versioning.shards import PackError, pack_images, unpack
+from sightline.services.versioning.shards import SPLITS, PackError, pack_images, unpack
 from sightline.steps.record.build import NothingAnnotatedError, build_dataset
-from sightline.steps.record.split import SPLITS
 
 WIDTH, HEIGHT = 40, 30
 FACTS = {"category": "desk", "version": "v0.1.0", "annotation_version": "v0.2.0"}

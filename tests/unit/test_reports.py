@@ -17,7 +17,7 @@ from sightline.reports.page import duration, number, table
 from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.record.report import render_data_report
-from sightline.steps.record.split import Split, Splitting
+from sightline.steps.record.split import Splitting
 from sightline.steps.record.statistics import assemble_statistics, measure_split
 from sightline.steps.testing.draw import draw_predictions
 from sightline.steps.testing.report import TestedImage, render_test_report
@@ -204,7 +204,7 @@ def test_the_report_draws_from_statistics_json(tmp_path):
         {"name": "split", "images_before": 7, "images_after": 7, "annotations_before": 1999, "annotations_after": 1999},
     ]
     others = [{"label": "<i>cup</i>", "shapes": 5, "images": 4, "images_left_out": 3}]
-    split = Split(("a.png", HOSTILE_FILE.replace("/", "_")), ("c.png",), ("d.png",))
+    split = {"train": ("a.png", HOSTILE_FILE.replace("/", "_")), "val": ("c.png",), "test": ("d.png",)}
     splitting = Splitting(split, (("a.png", HOSTILE_FILE.replace("/", "_")),), (), ("Over a fifth is one group.",))
     measures = {name: measure_split(coco) for name, coco in splits.items()}
     statistics = assemble_statistics(measures, CLASSES, stages, others, splitting)

@@ -23,9 +23,11 @@ from sightline.annotations.labelme import Document, write_document
 from sightline.annotations.recipe import Fractions, Recipe, RecipeError, read_recipe
 from sightline.images.similarity import group_similar, perceptual_hash
 from sightline.services.database.versions import ImageRow
+from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.build import Inputs, build_dataset
 from sightline.steps.record.first_published import as_first_published, assemble_first_published
-from sightline.steps.record.split import SPLITS, EmptySplitError, SplitImage, assign_splits, missing_classes
+from sightline.steps.record.groups import SplitImage
+from sightline.steps.record.split import EmptySplitError, assign_splits, missing_classes
 from sightline.steps.record.split_file import SplitFileError, read_split_file
 from tests.make_labelme import box, files_in
 
@@ -63,7 +65,7 @@ def record(*versions, listed=None, **recipe):
 
 
 def sides(splitting):
-    return {name: part for part in SPLITS for name in splitting.split.names(part)}
+    return {name: part for part, names in splitting.split.items() for name in names}
 
 
 def moved(before, after):
@@ -82,8 +84,8 @@ def codes(splitting):
 def test_every_image_is_in_one_split_in_the_shares_asked_for():
     fractions = Fractions(train=0.5, val=0.3, test=0.2)
     split = record(rows(5000), fractions=fractions, seed=3).split
-    assert np.allclose([len(split.names(name)) / 5000 for name in SPLITS], [0.5, 0.3, 0.2], atol=0.03)
-    assert sorted(split.train + split.val + split.test) == sorted(one.name for one in rows(5000))
+    assert np.allclose([len(split[name]) / 5000 for name in SPLITS], [0.5, 0.3, 0.2], atol=0.03)
+    assert sorted(split["train"] + split["val"] + split["test"]) == sorted(one.name for one in rows(5000))
 
 
 def test_another_seed_is_another_split():
@@ -116,8 +118,8 @@ def test_a_new_name_for_known_content_changes_nothing():
 
 def test_a_split_without_a_share_stays_empty():
     split = record(rows(40), fractions=Fractions(train=0.8, val=0.2, test=0)).split
-    assert split.test == ()
-    assert len(split.train) + len(split.val) == 40
+    assert split["test"] == ()
+    assert len(split["train"]) + len(split["val"]) == 40
 
 
 def empty_seed(images, **recipe):
@@ -356,12 +358,13 @@ import json, sys
 from sightline.services.database.versions import ImageRow
 from sightline.steps.record.first_published import assemble_first_published, as_first_published
 from sightline.annotations.recipe import Recipe
-from sightline.steps.record.split import SplitImage, assign_splits
+from sightline.steps.record.groups import SplitImage
+from sightline.steps.record.split import assign_splits
 versions = [[ImageRow(**one) for one in version] for version in json.load(open(sys.argv[1], encoding="utf-8"))]
 recipe = Recipe(stratify=True, group_by="_(v\\\\d+)")
 images = [SplitImage(one.name, one.sha256, one.perceptual_hash, frozenset(one.labels), 1) for one in versions[-1]]
 found = assign_splits(*as_first_published(images, assemble_first_published(versions, recipe)), recipe, {"İstanbul ı 3.jpg": "test"})
-result = [found.split.train, found.split.val, found.split.test, found.groups, [one.to_json() for one in found.findings], found.warnings]
+result = [*found.split.values(), found.groups, [one.to_json() for one in found.findings], found.warnings]
 sys.stdout.buffer.write(json.dumps(result).encode())
 """
 
@@ -653,13 +656,13 @@ def test_a_split_file_is_read_in_every_form(tmp_path, name, text):
     ("name", "text", "says"),
     [
         ("s.csv", "a.jpg,tset\n", "s.csv, line 1: there is no split 'tset'. Did you mean 'test'?"),
-        ("s.csv", "a.jpg,test\na.jpg,val\n", "line 2: a.jpg is listed in test already"),
+        ("s.csv", "a.jpg,test\na.jpg,val\n", "line 2: a.jpg is already listed in test"),
         ("s.csv", "a.jpg\n", "line 1: not of the form"),
         ("s.csv", "b, c.jpg,test\n", "line 1: not of the form"),
         ("s.csv", '"a.jpg,test\n', "line 1: unexpected end"),
         ("s.csv", ",test\n", "line 1: not of the form"),
         ("s.yaml", "tests: [a.jpg]\n", "there is no split 'tests'"),
-        ("s.yaml", "test: [a.jpg]\nval: [a.jpg]\n", "a.jpg is listed in test already"),
+        ("s.yaml", "test: [a.jpg]\nval: [a.jpg]\n", "a.jpg is already listed in test"),
         ("s.yaml", "test: a.jpg\n", "maps splits to lists"),
         ("s.yaml", "- a.jpg\n", "maps splits to lists"),
         ("s.yaml", "test: [1]\n", "maps splits to lists"),

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, Self
+from itertools import starmap
+from typing import Any, Final, NoReturn, Self
 
 from sightline.errors import SightlineError, nearest
 
@@ -149,7 +150,6 @@ class Finding:
         file: the JSON (or, without one, the image), relative to the annotation folder.
         shape_index: which of its shapes, from 0; None for the whole file.
         message: what is wrong and what to do, for a reader.
-        outcome: what became of it.
     """
 
     code: Code
@@ -165,12 +165,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What becomes of each code: what was chosen, else the default.
-
-    Attributes:
-        chosen: by the recipe or on the command line.
-        defaults: of every code.
-    """
+    """What becomes of each code: what the recipe or the command line chose, else the default."""
 
     chosen: Mapping[Code, Outcome] = field(default_factory=dict)
     defaults: Mapping[Code, Outcome] = field(default_factory=lambda: DEFAULTS)
@@ -182,7 +177,7 @@ class Policy:
         Raises:
             PolicyError: a code or an outcome that does not exist (names the nearest), or one that this code cannot have.
         """
-        return cls({_code(code): _outcome(code, outcome) for code, outcome in chosen.items()} if chosen else {})
+        return cls(dict(starmap(_choice, chosen.items())))
 
     def publishing(self) -> Self:
         """The same choices over the defaults of publishing."""
@@ -192,34 +187,49 @@ class Policy:
         """What becomes of a code."""
         return self.chosen.get(code) or self.defaults[code]
 
-    def finding(self, code: Code, file: str, shape_index: int | None, message: str) -> Finding:
-        """A finding with the outcome that the policy gives it."""
-        return Finding(code, file, shape_index, message, self.outcome(code))
+    def finding(self, code: Code, file: str, shape_index: int | None, message: str, fixable: bool = True) -> Finding:
+        """A finding with the outcome that the policy gives it; what is not `fixable` is dropped instead of fixed."""
+        outcome = self.outcome(code)
+        return Finding(code, file, shape_index, message, outcome if fixable or outcome != Outcome.FIX else Outcome.DROP)
 
 
-def _code(text: str) -> Code:
-    try:
-        return Code(text)
-    except ValueError:
-        raise PolicyError(f"policy: there is no finding {text!r}.{nearest(str(text), map(str, Code))}") from None
+class LeftOut(Exception):  # noqa: N818  # control flow of those who take notes, not an error
+    """What is being looked at is not used; a finding says why."""
 
 
-def _outcome(code: str, text: str) -> Outcome:
-    allowed = ALLOWED[Code(code)]
-    choices = ", ".join(outcome for outcome in Outcome if outcome in allowed)
-    if text not in list(Outcome):
-        raise PolicyError(f"policy: {code}: {text!r} is no outcome. Choose one of {choices}.")
-    if text not in allowed:
-        raise PolicyError(f"policy: {code}: cannot be {text!r}. Choose one of {choices}.")
-    return Outcome(text)
+@dataclass(slots=True)
+class Notes:
+    """The findings on one file, as the policy decides them; `index` is that of the shape being looked at, if any."""
+
+    policy: Policy
+    file: str
+    findings: list[Finding] = field(default_factory=list)
+    index: int | None = None
+
+    def mend(self, code: Code, message: str) -> None:
+        """Note what can be corrected; raises LeftOut unless the policy wants it corrected."""
+        self.findings.append(self.policy.finding(code, self.file, self.index, message))
+        if self.findings[-1].outcome is not Outcome.FIX:
+            raise LeftOut
+
+    def leave_out(self, code: Code, message: str) -> NoReturn:
+        """Note what cannot be corrected, whatever the policy says, and raise LeftOut."""
+        self.findings.append(self.policy.finding(code, self.file, self.index, message, fixable=False))
+        raise LeftOut
+
+
+def _choice(code: str, outcome: str) -> tuple[Code, Outcome]:
+    if code not in list(Code):
+        raise PolicyError(f"policy: there is no finding {code!r}.{nearest(str(code), map(str, Code))}")
+    allowed = [one for one in Outcome if one in ALLOWED[Code(code)]]
+    if outcome not in allowed:
+        wrong = f"cannot be {outcome!r}" if outcome in list(Outcome) else f"{outcome!r} is not an outcome"
+        raise PolicyError(f"policy: {code}: {wrong}. Choose one of {', '.join(allowed)}.")
+    return Code(code), Outcome(outcome)
 
 
 def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> None:
-    """Let nothing pass that the policy makes fail.
-
-    Args:
-        findings: all there are.
-        advice: what to do about those that fail.
+    """Let nothing pass that the policy makes fail; `advice` says what to do about it.
 
     Raises:
         FindingsError: lists the first ten such findings and counts the others.

@@ -1,17 +1,22 @@
-"""An annotation folder, read and checked file by file."""
+"""An annotation folder, read and checked file by file, and stage 3: parts on an image joined to instances."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Final
 
-from sightline.annotations.check import AnnotatedBy, Checked, check_document
+from sightline.annotations.check import WHOLE_IMAGE, AnnotatedBy, Checked, Part, check_document
 from sightline.annotations.findings import Finding, Policy
-from sightline.annotations.instances import DatasetImage
-from sightline.annotations.join import join_parts
+from sightline.annotations.instances import DatasetImage, Instance
 from sightline.annotations.labels import find_rare_labels
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
+from sightline.annotations.regions import encode_region, merge_regions
+
+if TYPE_CHECKING:
+    from sightline.services.database.versions import FindingRow
+
+CROWD_FLAG: Final = "iscrowd"  # of a labelme shape: a region with objects that nobody told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,6 @@ class CheckedFile:
         file: the JSON, or an image without one.
         annotated: as read; None when it cannot be.
         checked: the image with its usable shapes; None when it must stay out.
-        findings: about this file.
     """
 
     file: str
@@ -34,17 +38,12 @@ class CheckedFile:
 def check_annotations(
     annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
 ) -> Iterator[CheckedFile]:
-    """Read and check an annotation folder, file by file.
-
-    Raises:
-        SightlineError: no such folder, or no JSON in it.
-    """
-    for annotated in read_annotations(annotation_dir, recipe.max_pixels, Policy.of(recipe.policy)):
-        if not isinstance(annotated, Annotated):
-            yield CheckedFile(annotated.file, None, None, [annotated])
-            continue
-        checked, found = check_document(annotated, recipe, annotated_by)
-        yield CheckedFile(annotated.file, annotated, checked, found)
+    """Read and check an annotation folder, file by file; errors as in `read_annotations`."""
+    for read in read_annotations(annotation_dir, recipe.max_pixels, Policy.of(recipe.policy)):
+        if isinstance(read, Annotated):
+            yield CheckedFile(read.file, read, *check_document(read, recipe, annotated_by))
+        else:
+            yield CheckedFile(read.file, None, None, [read])
 
 
 def read_usable(
@@ -52,12 +51,7 @@ def read_usable(
 ) -> tuple[list[DatasetImage], list[Finding]]:
     """The usable images, sorted by name, and everything found up to the join of their groups, by file and shape.
 
-    Args:
-        annotation_dir: labelme JSON and images.
-        recipe: one that chooses no labels.
-
-    Raises:
-        SightlineError: no such folder, or no JSON in it.
+    The recipe is one that chooses no labels; errors as in `read_annotations`.
     """
     images: list[DatasetImage] = []
     findings: list[Finding] = []
@@ -69,17 +63,24 @@ def read_usable(
     return usable, sorted([*findings, *rare], key=position)
 
 
-class Found(Protocol):
-    """A finding, or its row in SQL."""
+def join_parts(checked: Checked, file: str) -> DatasetImage:
+    """The image with its parts joined: those of one label and group are one instance."""
+    groups: dict[tuple[str, int] | int, list[Part]] = {}
+    for position, part in enumerate(checked.parts):
+        key = position if part.group_id is None else (part.label, part.group_id)
+        groups.setdefault(key, []).append(part)
+    instances = tuple(_join(parts, checked) for parts in groups.values())
+    return DatasetImage(checked.image, checked.image, file, checked.width, checked.height, instances)
 
-    @property
-    def file(self) -> str: ...
-    @property
-    def shape_index(self) -> int | None: ...
-    @property
-    def code(self) -> str: ...
+
+def _join(parts: list[Part], checked: Checked) -> Instance:
+    region = merge_regions([part.region for part in parts], checked.width, checked.height)
+    crowd = any(part.flags.get(CROWD_FLAG) is True for part in parts)
+    if crowd:  # COCO's crowds are run-length encoded
+        region = encode_region(region, checked.width, checked.height)
+    return Instance(parts[0].label, region, crowd, None if parts[0].index == WHOLE_IMAGE else parts[0].index)
 
 
-def position(found: Found) -> tuple[str, int, str]:
+def position(found: "Finding | FindingRow") -> tuple[str, int, str]:
     """Sorts findings by file and shape."""
     return found.file, -1 if found.shape_index is None else found.shape_index, str(found.code)

@@ -1,4 +1,4 @@
-"""The records that the stages hand on: an image on its way into the dataset, and the instances on it."""
+"""What the stages hand on: an image on its way into the dataset, and the instances on it."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +13,6 @@ class Instance:
     """One annotation of the dataset.
 
     Attributes:
-        label: after the recipe's label map.
         region: what it covers; run-length encoded when it is a crowd.
         crowd: a region that training and evaluation ignore.
         shape_index: the document's shape that it comes from (the first, when drawn in parts); None from a plug-in.
@@ -33,8 +32,7 @@ class DatasetImage:
         name: in the dataset, with forward slashes.
         source: its file in the annotation folder; `name` differs when a plug-in changed the pixels.
         file: its JSON there.
-        width: of the upright image, in pixels.
-        height: likewise.
+        width: of the upright image, in pixels, as `height`.
         instances: in the order drawn.
     """
 

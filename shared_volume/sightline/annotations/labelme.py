@@ -33,11 +33,7 @@ class LabelmeError(SightlineError):
 
 
 class ImagePathError(LabelmeError):
-    """imagePath leads out of the document's folder.
-
-    Attributes:
-        name: the file name at its end; empty when it has none.
-    """
+    """imagePath leads out of the document's folder; `name` is the file name at its end, empty when it has none."""
 
     def __init__(self, message: str, name: str):
         super().__init__(message)
@@ -46,12 +42,7 @@ class ImagePathError(LabelmeError):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Why a shape cannot be understood.
-
-    Attributes:
-        reason: for a reader.
-        finite: whether its coordinates are at least numbers of a plausible size.
-    """
+    """Why a shape cannot be understood, and whether its coordinates are at least numbers of a plausible size."""
 
     reason: str
     finite: bool = True
@@ -68,7 +59,6 @@ class Shape:
         group_id: shapes of one label and group are parts of one object.
         mask: of a mask: base64 of the PNG that fills the box between the two points.
         flags: the annotator's ticks.
-        description: the annotator's text.
         damage: of a shape that cannot be understood; it then has no points.
     """
 
@@ -91,7 +81,6 @@ class Document:
         image_height: in pixels of the upright image, None when not written down.
         image_width: likewise.
         shapes: in the order drawn; a damaged one keeps its place.
-        flags: the annotator's ticks for the whole image.
         embedded: whether the document holds the image itself as well.
     """
 
@@ -106,12 +95,10 @@ class Document:
 def read_document(path: Path, image_path: str | None = None) -> Document:
     """Read one labelme JSON. A shape that cannot be understood is handed over as such; an embedded image is skipped.
 
-    Args:
-        path: the JSON file.
-        image_path: takes the place of the file's own imagePath.
+    `image_path` takes the place of the file's own imagePath.
 
     Raises:
-        LabelmeError: missing, no plain file, far too large, not JSON, cut off, or not labelme's.
+        LabelmeError: missing, not a plain file, far too large, not JSON, cut off, or not labelme's.
         ImagePathError: imagePath leads out of the document's folder.
     """
     return parse_document(path, _read(path), image_path)
@@ -210,11 +197,13 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     """What a labelme JSON holds, and whether it is JSON to the letter."""
     if len(data) > _MOST_VALUES and data.count(b",") > _MOST_VALUES:
         raise LabelmeError(f"{path}: more than {_MOST_VALUES:,} values. Move it out of the folder.")
-    strict = True
     try:
-        content = orjson.loads(data.removeprefix(_BOM))
-    except orjson.JSONDecodeError as error:
-        content, strict = _parse_loosely(path, data, error.msg), False
+        content, strict = load_json(data)
+    except ValueError as error:
+        cut = " The file is empty." if not data.strip() else ""
+        raise LabelmeError(
+            f"{path}: not JSON, or cut off ({error}).{cut} Save it again with labelme, or remove it."
+        ) from None
     if not isinstance(content, dict) or "shapes" not in content or "imagePath" not in content:
         raise LabelmeError(f"{path}: JSON, but not labelme's (no shapes and imagePath). Move it out of the folder.")
     if not isinstance(content["shapes"], list):
@@ -222,44 +211,50 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
     return content, strict
 
 
-def _parse_loosely(path: Path, data: bytes, reason: str) -> Any:
-    """Python's json, and so labelme, writes and reads NaN, which JSON has not."""
+def load_json(data: bytes) -> tuple[Any, bool]:
+    """The content of a JSON file, and whether it is JSON to the letter.
+
+    Python's json, and so labelme, writes and reads NaN, which JSON does not have: one such number is not to spoil a file.
+
+    Raises:
+        ValueError: not JSON, cut off, nested too deeply, or with half characters, which no other file could hold.
+    """
+    try:
+        return orjson.loads(data.removeprefix(_BOM)), True
+    except orjson.JSONDecodeError as error:
+        reason = error.msg
     try:
         content = json.loads(data)
-        json.dumps(content, ensure_ascii=False).encode()  # no half characters, which no other file could hold
+        json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
-        raise LabelmeError(f"{path}: nested too deeply for labelme's JSON. Move it out of the folder.") from None
+        raise ValueError("nested too deeply") from None
     except ValueError:
-        cut = " The file is empty." if not data.strip() else ""
-        raise LabelmeError(
-            f"{path}: not JSON, or cut off ({reason}).{cut} Save it again with labelme, or remove it."
-        ) from None
-    return content
+        raise ValueError(reason) from None
+    return content, False
 
 
-def _image_path(path: Path, image_path: Any) -> str:
-    """imagePath with forward slashes and without detours, as labelme reads it on every system."""
-    if not isinstance(image_path, str) or not image_path or "\0" in image_path:
-        raise LabelmeError(f"{path}: imagePath must be a file name. Save it again with labelme.")
-    name = image_path.replace("\\", "/")
-    if "/" not in name and name not in ("..", ".") and name[1:2] != ":":
-        return name
+def plain_path(name: str) -> str | None:
+    """A path with slashes of either kind, with forward slashes and without detours; None when it leads out."""
+    name = name.replace("\\", "/")
     parts: list[str] = []
     for part in name.split("/"):
         if part == "..":
             if not parts:
-                raise _leaves(path, image_path)
+                return None
             parts.pop()
         elif part not in ("", "."):
             parts.append(part)
-    if not parts or name.startswith("/") or re.match("[A-Za-z]:", name):
-        raise _leaves(path, image_path)
-    return "/".join(parts)
+    return None if not parts or name.startswith("/") or re.match("[A-Za-z]:", name) else "/".join(parts)
 
 
-def _leaves(path: Path, image_path: str) -> ImagePathError:
+def _image_path(path: Path, image_path: Any) -> str:
+    """imagePath as labelme reads it on every system."""
+    if not isinstance(image_path, str) or not image_path or "\0" in image_path:
+        raise LabelmeError(f"{path}: imagePath must be a file name. Save it again with labelme.")
+    if (plain := plain_path(image_path)) is not None:
+        return plain
     name = re.split(r"[/\\:]", image_path)[-1]
-    return ImagePathError(
+    raise ImagePathError(
         f"{path}: imagePath {image_path[:_LONGEST_LABEL]!r} leads out of the JSON's folder. "
         "Put the image beside the JSON and correct imagePath.",
         "" if name in (".", "..") else name,
@@ -287,12 +282,8 @@ def _shape(drawn: Any) -> Shape:
         mask = drawn.get("mask")
         shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
         description = drawn.get("description")
-        if not (
-            isinstance(label, str)
-            and isinstance(shape_type, str)
-            and (group_id is None or (isinstance(group_id, int) and abs(group_id) <= _LARGEST_GROUP))
-            and (mask is None or isinstance(mask, str))
-        ):
+        texts = isinstance(label, str) and isinstance(shape_type, str) and isinstance(mask, str | None)
+        if not texts or not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= _LARGEST_GROUP)):
             raise TypeError("label, shape_type and mask must be text, group_id a whole number")
         if len(label) > _LONGEST_LABEL or len(shape_type) > _LONGEST_LABEL:
             raise TypeError(f"label and shape_type must not be longer than {_LONGEST_LABEL} characters")
@@ -300,7 +291,7 @@ def _shape(drawn: Any) -> Shape:
         return _damaged(drawn, Damage(str(error), finite=False))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if not isinstance(drawn, dict):
-            return _damaged({}, Damage("it is no object with label and points"))
+            return _damaged({}, Damage("it is not an object with label and points"))
         return _damaged(drawn, Damage(f"there is no {error}" if isinstance(error, KeyError) else str(error)))
     text = description if isinstance(description, str) else ""
     return Shape(label, points, shape_type, group_id, mask, _flags(drawn.get("flags")), text)
@@ -316,13 +307,7 @@ class _NotFiniteError(ValueError):
 
 
 def _points(points: Any) -> np.ndarray:
-    """(N, 2) float64.
-
-    Raises:
-        TypeError: not a list.
-        ValueError: not pairs of numbers.
-        _NotFiniteError: a number that is no plausible coordinate.
-    """
+    """(N, 2) float64."""
     if not isinstance(points, list):
         raise TypeError("points must be a list")
     if not points:
@@ -339,5 +324,5 @@ def _points(points: Any) -> np.ndarray:
         raise ValueError("every point must be [x, y], two numbers")
     array = array.astype(np.float64, copy=False)
     if not np.abs(array).max() <= _LARGEST_COORDINATE:
-        raise _NotFiniteError(f"a coordinate is no number within ±{_LARGEST_COORDINATE:.0e}")
+        raise _NotFiniteError(f"a coordinate is not a number within ±{_LARGEST_COORDINATE:.0e}")
     return array

@@ -3,12 +3,12 @@
 import os
 import tempfile
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-from sightline.annotations.findings import Code, Finding, Outcome, Policy
+from sightline.annotations.findings import Code, Finding, LeftOut, Notes, Policy
 from sightline.annotations.labelme import Document, ImagePathError, read_document, read_embedded_image
 from sightline.errors import SightlineError
 from sightline.images.files import (
@@ -45,8 +45,6 @@ class Annotated:
     Attributes:
         file: the JSON, relative to the annotation folder, with forward slashes.
         image: the image file, likewise.
-        document: what the JSON says.
-        header: what the image's header says.
         findings: what was wrong with the two, and is corrected by reading them as here.
         has_json: False for an image kept as a background, whose empty JSON is yet to be written.
         has_image: False when the image is in the JSON only, and is yet to be written out.
@@ -78,15 +76,11 @@ class Files:
     unusable: dict[str, str] = field(default_factory=dict)
 
 
-def find_files(folder: Path) -> Files:
-    """The JSON and image files in a folder and those below; links to folders are not followed.
-
-    Raises:
-        SightlineError: no such folder, or no JSON in it.
-    """
+def _find_files(folder: Path) -> Files:
+    """What lies in a folder and those below; links to folders are not followed."""
     if not folder.is_dir():
         raise SightlineError(
-            f"{folder}: there is no such folder. Name the folder that holds labelme's JSON and images."
+            f"{folder}: there is no such folder. Give the folder that holds labelme's JSON and images."
         )
     files, waiting = Files(), [""]
     while waiting:
@@ -124,10 +118,10 @@ def _sort_in(files: Files, name: str, entry: "os.DirEntry[str]") -> None:
     if entry.is_symlink():
         files.links.add(name)
     elif not entry.is_file(follow_symlinks=False):
-        files.unusable[name] = "it is no plain file. Move it out of the folder."
+        files.unusable[name] = "it is not a plain file. Move it out of the folder."
     if not _is_plain(name) or len(name) > _LONGEST_NAME:
         files.unusable[name] = (
-            "its name is too long, or has a line break, a control character or bytes that are no text. Rename it."
+            "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
         )
 
 
@@ -145,108 +139,72 @@ def read_annotations(
     Raises:
         SightlineError: no such folder, or no JSON in it.
     """
-    files = find_files(folder)
+    files = _find_files(folder)
     reader = _Reader(folder, files, max_pixels, policy or Policy(), write_embedded)
     taken: dict[str, str] = {}
     for file in files.documents:
-        annotated, findings = reader.read(file)
-        if annotated is not None:
-            other = taken.setdefault(annotated.image, file)
-            if other != file:
-                message = f"{annotated.image} is already annotated in {other}. Merge the two files."
-                annotated, findings = None, [reader.policy.finding(Code.IMAGE_TWICE, file, None, message)]
-        if annotated is not None:
-            yield replace(annotated, findings=tuple(findings)) if findings else annotated
-        else:
-            yield from findings
+        for read in reader.read(file):
+            if isinstance(read, Annotated) and (other := taken.setdefault(read.image, file)) != file:
+                message = f"{read.image} is already annotated in {other}. Merge the two files."
+                yield reader.notes.policy.finding(Code.IMAGE_TWICE, file, None, message)
+            else:
+                yield read
     referred = {file.rpartition(".")[0] for file in files.documents}
     for image in files.images:
         if image not in taken and image.rpartition(".")[0] not in referred:
-            annotated, findings = reader.read_alone(image)
-            if annotated is not None:
-                yield replace(annotated, findings=tuple(findings))
-            else:
-                yield from findings
-
-
-class _LeftOut(Exception):  # noqa: N818  # control flow within this file, not an error
-    pass
+            yield from reader.read_alone(image)
 
 
 class _Reader:
     """Reads one document after the other, noting what is found on the way."""
 
     def __init__(self, folder: Path, files: Files, max_pixels: int, policy: Policy, write_embedded: bool):
-        self.folder, self.files, self.policy = folder, files, policy
+        self.folder, self.files, self.notes = folder, files, Notes(policy, "")
         self.max_pixels, self.write_embedded = max_pixels, write_embedded
         self._images: Final = set(files.images) - files.links - files.unusable.keys()
         self._named: set[str] = set()  # JSON of backgrounds
         self._file = ""
-        self._findings: list[Finding] = []
 
-    def read(self, file: str) -> tuple[Annotated | None, list[Finding]]:
-        """A document with its image, or None; and what was found on it."""
-        self._file, self._findings = file, []
+    def read(self, file: str) -> Sequence[Annotated | Finding]:
+        """A document with its image and what is corrected on it; or why it cannot be used."""
+        self._file, self.notes = file, Notes(self.notes.policy, _show(file))
         try:
             document = self._document()
             image, header, has_image = self._image(document)
             self._check_image(image, header)
             self._check_size(document, header)
-            return Annotated(file, image, document, header, has_image=has_image), self._findings
-        except _LeftOut:
-            return None, self._findings
+            return [Annotated(file, image, document, header, tuple(self.notes.findings), has_image=has_image)]
+        except LeftOut:
+            return self.notes.findings
 
-    def read_alone(self, image: str) -> tuple[Annotated | None, list[Finding]]:
+    def read_alone(self, image: str) -> Sequence[Annotated | Finding]:
         """An image without a JSON: with an empty document where the policy keeps it as a background."""
-        self._file, self._findings = image, []
+        self._file, self.notes = image, Notes(self.notes.policy, _show(image))
         try:
-            self._note(Code.NOT_ANNOTATED, "the image has no JSON.")
+            self.notes.mend(Code.NOT_ANNOTATED, "the image has no JSON.")
             self._refuse_unusable(image)
-            header = self._header(image)
+            header = self._header(image, self.folder / image)
             self._check_image(image, header)
-            document = Document(image.rpartition("/")[2], header.height, header.width, ())
-            file = self._name_document(image)
-            return Annotated(file, image, document, header, has_json=False), self._findings
-        except _LeftOut:
-            return None, self._findings
-
-    def _name_document(self, image: str) -> str:
-        """A name for an image's new JSON, which no other has."""
+        except LeftOut:
+            return self.notes.findings
         file = f"{image.rpartition('.')[0]}.json"
-        if file in self._named:
+        if file in self._named:  # a.jpg and a.png
             file = f"{image}.json"
         self._named.add(file)
-        return file
-
-    def _note(self, code: Code, message: str) -> None:
-        """Note a finding; leaves the image out unless the policy wants it corrected."""
-        found = self.policy.finding(code, _show(self._file), None, message)
-        self._findings.append(found)
-        if found.outcome is not Outcome.FIX:
-            raise _LeftOut
-
-    def _cannot_fix(self, code: Code, message: str) -> NoReturn:
-        """Note a finding that cannot be corrected here, whatever the policy says."""
-        outcome = self.policy.outcome(code)
-        outcome = Outcome.DROP if outcome is Outcome.FIX else outcome
-        self._findings.append(Finding(code, _show(self._file), None, message, outcome))
-        raise _LeftOut
+        document = Document(image.rpartition("/")[2], header.height, header.width, ())
+        return [Annotated(file, image, document, header, tuple(self.notes.findings), has_json=False)]
 
     def _refuse_unusable(self, name: str) -> None:
         """Nothing but plain files with plain names is opened, and no link that leads out of the folder."""
         if name in self.files.unusable:
-            self._cannot_fix(Code.BAD_NAME, f"{_show(name)}: {self.files.unusable[name]}")
+            self.notes.leave_out(Code.BAD_NAME, f"{_show(name)}: {self.files.unusable[name]}")
         if name in self.files.links:
             self._require_within(name, self.folder)
 
     def _require_within(self, name: str, folder: Path) -> None:
-        try:
-            within = (self.folder / name).resolve().is_relative_to(folder.resolve())
-        except (OSError, RuntimeError):  # a circle of links
-            within = False
-        if not within:
+        if not lies_within(self.folder / name, folder):
             message = f"{_show(name)} is a link that leads out of the JSON's folder. Put the file itself there."
-            self._cannot_fix(Code.IMAGE_OUTSIDE, message)
+            self.notes.leave_out(Code.IMAGE_OUTSIDE, message)
 
     def _document(self) -> Document:
         self._refuse_unusable(self._file)
@@ -254,13 +212,12 @@ class _Reader:
         try:
             return read_document(path)
         except ImagePathError as error:
-            beside = self._beside(error.name)
-            if beside not in self._images:
-                self._cannot_fix(Code.IMAGE_OUTSIDE, _without_path(error, path))
-            self._note(Code.IMAGE_OUTSIDE, _without_path(error, path))
+            beside = self._beside(error.name) in self._images
+            note = self.notes.mend if beside else self.notes.leave_out
+            note(Code.IMAGE_OUTSIDE, _without_path(error, path))
             return read_document(path, error.name)
         except SightlineError as error:
-            self._cannot_fix(Code.UNREADABLE_JSON, _without_path(error, path))
+            self.notes.leave_out(Code.UNREADABLE_JSON, _without_path(error, path))
 
     def _beside(self, name: str) -> str:
         """A path that is relative to the document's folder, from the annotation folder."""
@@ -274,56 +231,53 @@ class _Reader:
         if image not in self._images:
             self._refuse_unusable(image)
             if image.endswith(".json") or any(part.startswith(".") for part in document.image_path.split("/")):
-                self._cannot_fix(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or no image. Name it otherwise.")
+                self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or not an image. Rename it.")
             self._require_within(image, (self.folder / self._file).parent)
             if document.embedded and not os.path.lexists(self.folder / image):
                 return self._embedded(image)
-        return image, self._header(image), True
+        return image, self._header(image, self.folder / image), True
 
     def _by_another_spelling(self, image: str) -> str:
         """The same name with its accents composed otherwise, as archives from a Mac have it; else the name itself."""
         if image.isascii():
             return image
-        plain = unicodedata.normalize("NFC", image)
-        same = [other for other in self._images if unicodedata.normalize("NFC", other) == plain]
+        composed = unicodedata.normalize("NFC", image)
+        same = [other for other in self._images if unicodedata.normalize("NFC", other) == composed]
         return same[0] if len(same) == 1 else image
 
     def _embedded(self, image: str) -> tuple[str, ImageHeader, bool]:
-        message = f"{_show(image)} is not there, the image is in the JSON only."
+        message = f"{_show(image)} is missing: the image is only in the JSON."
         if not self.write_embedded:
-            self._cannot_fix(Code.EMBEDDED_ONLY, f"{message} Save the image beside it.")
-        self._note(Code.EMBEDDED_ONLY, message)
+            self.notes.leave_out(Code.EMBEDDED_ONLY, f"{message} Save the image beside it.")
+        self.notes.mend(Code.EMBEDDED_ONLY, message)
         path = self.folder / self._file
         try:
             data = read_embedded_image(path)
         except SightlineError as error:
-            self._cannot_fix(Code.UNREADABLE_IMAGE, _without_path(error, path))
+            self.notes.leave_out(Code.UNREADABLE_IMAGE, _without_path(error, path))
         with tempfile.TemporaryDirectory() as scratch:
             written = Path(scratch, "image")
             written.write_bytes(data)
-            header = self._header_of(image, written)
+            header = self._header(image, written)
         if not image.lower().endswith(tuple(IMAGE_SUFFIXES)):
             image += _SUFFIXES.get(header.format, ("",))[0]
         return image, header, False
 
-    def _header(self, image: str) -> ImageHeader:
-        return self._header_of(image, self.folder / image)
-
-    def _header_of(self, image: str, path: Path) -> ImageHeader:
+    def _header(self, image: str, path: Path) -> ImageHeader:
         try:
             header = read_header(path, self.max_pixels)
             check_whole(path, header)
             return header
         except SightlineError as error:
             code = _CODES.get(type(error), Code.UNREADABLE_IMAGE)
-            self._cannot_fix(code, f"{_show(image)}: {_without_path(error, path)}")
+            self.notes.leave_out(code, f"{_show(image)}: {_without_path(error, path)}")
 
     def _check_image(self, image: str, header: ImageHeader) -> None:
         suffix = image[image.rfind(".") :].lower()
         if suffix in IMAGE_SUFFIXES and suffix not in _SUFFIXES.get(header.format, IMAGE_SUFFIXES):
-            self._note(Code.WRONG_EXTENSION, f"{image} is a {header.format} file.")
+            self.notes.mend(Code.WRONG_EXTENSION, f"{image} is a {header.format} file.")
         if header.orientation != 1:
-            self._note(Code.EXIF_ORIENTATION, f"{image} has the EXIF orientation {header.orientation}.")
+            self.notes.mend(Code.EXIF_ORIENTATION, f"{image} has the EXIF orientation {header.orientation}.")
 
     def _check_size(self, document: Document, header: ImageHeader) -> None:
         written, true = (document.image_width, document.image_height), (header.width, header.height)
@@ -331,13 +285,18 @@ class _Reader:
             return
         size = f"the image measures {header.width} x {header.height}"
         if None in written:
-            self._note(Code.NO_SIZE, f"the JSON gives no usable image size; {size}.")
-        elif written == true[::-1]:
-            self._note(
-                Code.SWAPPED_SIZE, f"the JSON gives the image size swapped, {written[0]} x {written[1]}; {size}."
-            )
-        else:
-            self._note(Code.WRONG_SIZE, f"the JSON gives the image size {written[0]} x {written[1]}; {size}.")
+            self.notes.mend(Code.NO_SIZE, f"the JSON gives no usable image size; {size}.")
+            return
+        code, swapped = (Code.SWAPPED_SIZE, " swapped,") if written == true[::-1] else (Code.WRONG_SIZE, "")
+        self.notes.mend(code, f"the JSON gives the image size{swapped} {written[0]} x {written[1]}; {size}.")
+
+
+def lies_within(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder or below once its links are followed."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return False
 
 
 def _is_plain(text: str) -> bool:
@@ -345,7 +304,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _show(name: str) -> str:
-    """A file name that every place can hold and show: what is no text is escaped."""
+    """A file name that can be stored and shown anywhere: what is not text is escaped."""
     if not _is_plain(name):
         name = "".join(one if _is_plain(one) else ascii(one)[1:-1] for one in name)
     return name[:_LONGEST_NAME]

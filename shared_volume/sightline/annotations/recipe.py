@@ -118,9 +118,9 @@ class Recipe(BaseModel):
     )
     plugin: Plugin | None = Field(default=None, description="Pre-processing: {file, function, arguments}.")
     min_area: Pixels = Field(default=0, description="Objects that cover fewer square pixels are left out.")
-    min_side: Pixels = Field(default=0, description="Likewise whose box's shorter side has fewer pixels.")
+    min_side: Pixels = Field(default=0, description="Likewise objects whose box has a shorter side of fewer pixels.")
     max_aspect: Annotated[FiniteFloat, Field(ge=1)] | None = Field(
-        default=None, description="Likewise whose box is longer than so many times its shorter side."
+        default=None, description="Likewise objects whose box is more than this many times as long as its shorter side."
     )
     empty_images: Literal["keep", "drop"] = Field(default="keep", description="Images with no object left.")
     min_image_side: int = Field(default=0, ge=0, description="Images whose shorter side has fewer pixels are left out.")
@@ -142,13 +142,13 @@ class Recipe(BaseModel):
     def _agree(self) -> Self:
         for key in ("classes", "valid_labels"):
             names = getattr(self, key)
-            if names is not None and len(set(names)) < len(names):
+            if len(set(names or ())) < len(names or ()):
                 raise ValueError(f"{key} names a label twice")
-            if names is not None and not names:
+            if names == ():
                 raise ValueError(f"{key} is empty; leave it out instead")
         strange = set(self.valid_labels or ()) - set(self.classes or self.valid_labels or ())
         if strange:
-            raise ValueError(f"valid_labels has {', '.join(sorted(strange))}, which classes has not")
+            raise ValueError(f"valid_labels has {', '.join(sorted(strange))}, which classes does not have")
         return self
 
     def rename(self, label: str) -> str:
@@ -170,7 +170,6 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, s
     """Read a recipe file; None gives the defaults.
 
     Args:
-        path: the file.
         overrides: values that stand in for the file's, by key, as KFP can hand them on: a whole number may be a float, and
             the text `null` is null.
         shown_as: what messages call the file, where its own path says nothing to a user.
@@ -195,11 +194,9 @@ def _read_content(path: Path, shown: Path | None) -> dict[str, Any]:
         raise RecipeError(f"{shown}: not YAML: {error}") from None
     if content is None:
         return {}
-    if isinstance(content, dict):
-        content = {key: value for key, value in content.items() if key not in NOT_RECORDED}
     if not isinstance(content, dict):
         raise RecipeError(f"{shown}: a recipe is made of `key: value` lines. Keys: {', '.join(Recipe.model_fields)}.")
-    return content
+    return {key: value for key, value in content.items() if key not in NOT_RECORDED}
 
 
 def _validate(content: Mapping[str, Any], source: str, next_step: str) -> Recipe:

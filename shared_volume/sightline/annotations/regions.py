@@ -18,7 +18,8 @@ from sightline.errors import SightlineError
 
 Box = tuple[float, float, float, float]
 
-_CIRCLE_TOLERANCE: Final = 0.05  # pixels between a circle and its polygon
+_TOLERANCE: Final = 0.05  # pixels between an ellipse and its polygon
+_MOST_VERTICES: Final = 4096  # of such a polygon
 SMALLEST_AREA: Final = 0.01  # pixels; what covers less is a line or a point
 SAME_WITHIN: Final = 0.01  # pixels between two outlines that count as one
 
@@ -79,28 +80,28 @@ def rectangle_outline(points: np.ndarray) -> np.ndarray:
 def circle_outline(points: np.ndarray) -> np.ndarray:
     """A labelme circle (centre, a point on its edge) as a polygon within 0.05 px; its box is the circle's.
 
-    Vertices are rounded to 0.001 px, because sine and cosine differ in their last bit between machines.
-
-    Args:
-        points: (2, 2); the radius is to be 100,000 pixels at most.
+    Vertices are rounded to 0.001 px, because sine and cosine differ in their last bit between machines. `points` is
+    (2, 2); the radius is to be 100,000 pixels at most.
     """
     (x, y), (edge_x, edge_y) = points.tolist()
     radius = math.hypot(edge_x - x, edge_y - y)
-    step = math.acos(max(0.0, 1 - _CIRCLE_TOLERANCE / radius)) if radius > _CIRCLE_TOLERANCE else math.pi / 8
-    count = 4 * max(4, math.ceil(math.pi / step / 4))  # a multiple of 4 has a vertex at each of the box's sides
+    return np.round(ellipse_outline(x, y, radius, radius), 3)
+
+
+def ellipse_outline(x: float, y: float, across: float, down: float) -> np.ndarray:
+    """An upright ellipse around (x, y), of two radii in pixels, as a polygon within 0.05 px; its box is the ellipse's."""
+    step = math.acos(max(0.0, 1 - _TOLERANCE / max(across, down, _TOLERANCE)))
+    count = min(_MOST_VERTICES, 4 * max(4, math.ceil(math.pi / step / 4)))  # a vertex at each end of both axes
     angles = np.arange(count) * (2 * math.pi / count)
-    return np.round(np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]), 3)
+    return np.column_stack([x + across * np.cos(angles), y + down * np.sin(angles)])
 
 
 def clip_polygon(points: np.ndarray, width: int, height: int) -> list[np.ndarray]:
     """The parts of a polygon that lie in an image: the polygon itself when it is inside, none when it is outside.
 
     What is cut has its vertices rounded to 0.000001 px and in an order of its own, so that every machine gives the same.
-
-    Args:
-        points: (N, 2) vertices, N at least 3; not necessarily convex. It may touch itself, and does not cross itself.
-        width: of the image in pixels; the image covers 0 to width.
-        height: likewise.
+    `points` is (N, 2), N at least 3: not necessarily convex; it may touch itself, and does not cross itself. The image
+    covers 0 to `width` and 0 to `height`.
     """
     xs, ys = points.T.tolist()
     if min(xs) >= 0 and min(ys) >= 0 and max(xs) <= width and max(ys) <= height:
@@ -130,10 +131,8 @@ def find_tangled(outlines: Sequence[np.ndarray]) -> list[bool]:
 def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
     """Take a polygon that crosses itself apart: the same ground, covered once, by parts that do not cross.
 
-    Vertices are rounded to 0.001 px and come in an order of their own, so that every machine gives the same.
-
-    Args:
-        points: (N, 2), N at least 3, as `find_tangled` names them.
+    Vertices are rounded to 0.001 px and come in an order of their own, so that every machine gives the same. `points` is
+    (N, 2), N at least 3, as `find_tangled` finds them.
 
     Returns:
         None when nothing is covered twice or inside out: the polygon only touches itself, as around a hole. No parts
@@ -220,21 +219,14 @@ def _same_outline(one: np.ndarray, other: np.ndarray) -> bool:
 
 def polygon_region(outlines: Sequence[np.ndarray]) -> Region:
     """The region inside one or more outlines, each (N, 2), at least one: boxes united, areas added up."""
-    if len(outlines) == 1:
-        return Region(polygon_box(outlines[0]), polygon_area(outlines[0]), (outlines[0],))
-    return Region(
-        polygon_box(np.concatenate(outlines)), math.fsum(polygon_area(outline) for outline in outlines), tuple(outlines)
-    )
+    return Region(polygon_box(np.concatenate(outlines)), math.fsum(map(polygon_area, outlines)), tuple(outlines))
 
 
 def mask_region(points: np.ndarray, png: str, width: int, height: int) -> Region:
     """A labelme mask as a region of a `width` x `height` image; what lies outside the image is cut off.
 
-    Args:
-        points: (2, 2): the mask's first and last pixel.
-        png: base64 of a PNG; every pixel that is not zero belongs to the mask.
-        width: of the image in pixels.
-        height: likewise.
+    `points` is (2, 2), the mask's first and last pixel; `png` is base64, and every pixel that is not zero belongs to the
+    mask.
 
     Raises:
         MaskError: the PNG is damaged or its size is not that of the box between the points.
@@ -254,7 +246,6 @@ def _decode_mask(png: str, width: int, height: int) -> np.ndarray:
     """(height, width) bool."""
     from PIL import Image
 
-    damaged = MaskError("the mask's PNG is damaged. Draw the mask again with labelme.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow's about large images; the size is compared before decoding
@@ -268,26 +259,22 @@ def _decode_mask(png: str, width: int, height: int) -> np.ndarray:
     except MaskError:
         raise
     except Exception:  # pillow raises whatever a damaged file makes it
-        raise damaged from None
+        raise MaskError("the mask's PNG is damaged. Draw the mask again with labelme.") from None
     return pixels if pixels.ndim == 2 else pixels.any(axis=2)
 
 
 def _rle_region(rle: dict[str, Any]) -> Region:
     from pycocotools import mask as rle_of
 
-    x, y, width, height = (float(value) for value in rle_of.toBbox(rle))
-    counts = rle["counts"].decode("ascii")
-    size = [int(side) for side in rle["size"]]
-    return Region((x, y, width, height), float(rle_of.area(rle)), rle={"size": size, "counts": counts})
+    x, y, width, height = rle_of.toBbox(rle).tolist()
+    written = {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+    return Region((x, y, width, height), float(rle_of.area(rle)), rle=written)
 
 
 def merge_regions(regions: Sequence[Region], width: int, height: int) -> Region:
-    """The parts of one instance as one region. With a painted part among them all become a run-length encoding.
+    """The parts (at least one) of one instance on a `width` x `height` image as one region.
 
-    Args:
-        regions: at least one.
-        width: of the image in pixels.
-        height: likewise.
+    With a painted part among them all become a run-length encoding.
     """
     if len(regions) == 1:
         return regions[0]
@@ -307,7 +294,7 @@ def _encode(regions: Sequence[Region], width: int, height: int) -> Region:
     rles: list[Any] = []
     for region in regions:
         if region.rle is not None:
-            rles.append({"size": region.rle["size"], "counts": region.rle["counts"].encode("ascii")})
+            rles.append(region.rle | {"counts": region.rle["counts"].encode("ascii")})
         else:
             rles.extend(rle_of.frPyObjects(region.segmentation(), height, width))
     encoded = _rle_region(rle_of.merge(rles))
@@ -339,7 +326,7 @@ def parse_runs(counts: Any, pixels: int) -> list[int]:
     else:
         raise ValueError("counts must be a list of whole numbers or COCO's text")
     if any(run < 0 for run in runs) or sum(runs) != pixels:
-        raise ValueError(f"the run lengths add up to {sum(runs)} pixels, not to {pixels}")
+        raise ValueError(f"they add up to {sum(runs)} pixels, not to {pixels}")
     return runs
 
 

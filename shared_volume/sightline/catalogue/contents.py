@@ -1,13 +1,18 @@
-"""A version's objects against one listing of the remote: all there, of the right size, and of the right content."""
+"""A version's objects against one listing of the remote: all there, of the right size, and of the right content.
+
+Likewise its unpacked copy on this volume.
+"""
 
 import contextlib
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
@@ -16,23 +21,31 @@ from sightline.processes.folders import private_folder
 from sightline.services.database.versions import ImageRow
 from sightline.services.storage.base import PARALLEL, StoredObject
 from sightline.services.storage.folder import BLOCK
+from sightline.services.versioning.datasets import unpacked_folder
 from sightline.services.versioning.object_transfers import LISTING_ENDING, object_name
 from sightline.services.versioning.objects import Objects
 from sightline.services.versioning.shards import IMAGES, SHARD_PATTERN
+from sightline.versions import Tag
 
+_Hash = Callable[[], "hashlib._Hash"]
+
+_REMEDIES: Final = {
+    True: "--repair uploads this again: the DVC cache of this volume has it",
+    False: "the DVC cache of this volume does not have this: run verify --repair where it was published; otherwise it is "
+    "lost, so publish these files in a new version",
+}
 IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
 LISTING_NAME: Final = "its list of files"
+_WHAT: Final = {
+    Trouble.OBJECTS_MISSING: "missing on the remote",
+    Trouble.OBJECTS_CUT: "of a wrong size on the remote",
+    Trouble.OBJECTS_DAMAGED: "on the remote with other content",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What an object's content is.
-
-    Attributes:
-        md5: of the whole, in hex.
-        sha256: likewise.
-        members: of a shard: image name -> sha256.
-    """
+    """What an object's content is: hex digests of the whole, and of a shard's members, image name -> sha256."""
 
     md5: str
     sha256: str
@@ -41,13 +54,7 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One DVC remote as one listing showed it.
-
-    Attributes:
-        objects: the remote.
-        there: digest -> what lies there.
-        read: what was read back so far, by digest.
-    """
+    """One DVC remote as one listing showed it: what lies there, and what was read back so far, by digest."""
 
     objects: Objects
     there: Mapping[str, StoredObject]
@@ -59,13 +66,11 @@ class Folder:
     """A version's folder as it should be.
 
     Attributes:
-        digest: of its listing.
         listing: path inside the version -> digest.
         sizes: path inside the version -> bytes, where that is known.
         total: bytes of all files together, or None when that is not known.
     """
 
-    digest: str
     listing: Mapping[str, str]
     sizes: Mapping[str, int]
     total: int | None
@@ -77,15 +82,16 @@ def check_listing(remote: Remote, digest: str) -> tuple[dict[str, str] | None, l
     try:
         listing = remote.objects.listing(digest)
     except SightlineError:
-        trouble = Trouble.OBJECTS_MISSING if stored is None else Trouble.OBJECTS_DAMAGED
-        return None, _problems(remote, trouble, {LISTING_NAME: digest})
+        listing = None
     if stored is None:
-        return listing, _problems(remote, Trouble.OBJECTS_MISSING, {LISTING_NAME: digest})
-    if stored.size != len(remote.objects.read(digest)):
-        return listing, _problems(remote, Trouble.OBJECTS_CUT, {LISTING_NAME: digest})
-    if not _content_as_listed(digest, stored):
-        return listing, _problems(remote, Trouble.OBJECTS_DAMAGED, {LISTING_NAME: digest})
-    return listing, []
+        trouble = Trouble.OBJECTS_MISSING
+    elif listing is not None and stored.size != len(remote.objects.read(digest)):
+        trouble = Trouble.OBJECTS_CUT
+    elif listing is None or not _content_as_listed(digest, stored):
+        trouble = Trouble.OBJECTS_DAMAGED
+    else:
+        return listing, []
+    return listing, _problems(remote, trouble, {LISTING_NAME: digest})
 
 
 def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
@@ -93,33 +99,36 @@ def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
 
     Without `full`, and where the remote's listing tells no md5, only a change of a file's size is noticed.
     """
-    missing, cut, damaged = {}, {}, {}
+    bad: dict[Trouble, dict[str, str]] = {trouble: {} for trouble in _WHAT}
+    rest = {}
     for name, digest in folder.listing.items():
         stored = remote.there.get(digest)
         if stored is None:
-            missing[name] = digest
+            bad[Trouble.OBJECTS_MISSING][name] = digest
         elif name in folder.sizes and stored.size != folder.sizes[name]:
-            cut[name] = digest
+            bad[Trouble.OBJECTS_CUT][name] = digest
         elif not _content_as_listed(digest, stored):
-            damaged[name] = digest
-    bad = missing.keys() | cut.keys() | damaged.keys()
-    rest = {name: digest for name, digest in folder.listing.items() if name not in bad}
+            bad[Trouble.OBJECTS_DAMAGED][name] = digest
+        else:
+            rest[name] = digest
     if full:
-        read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
-    elif not bad and folder.total not in (None, _total(remote, folder)):
+        _read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
+    elif not any(bad.values()) and folder.total not in (
+        None,
+        sum(remote.there[digest].size for digest in folder.listing.values()),
+    ):
         rest = {name: digest for name, digest in rest.items() if _is_suspect(remote, folder, name)}
-        read_back(remote, rest.values())
+        _read_back(remote, rest.values())
     for name, digest in rest.items():
         if digest in remote.read and remote.read[digest].md5 != digest:
-            damaged[name] = digest
-    found = ((Trouble.OBJECTS_MISSING, missing), (Trouble.OBJECTS_CUT, cut), (Trouble.OBJECTS_DAMAGED, damaged))
-    return [problem for trouble, files in found for problem in _problems(remote, trouble, files)]
+            bad[Trouble.OBJECTS_DAMAGED][name] = digest
+    return [problem for trouble, files in bad.items() for problem in _problems(remote, trouble, files)]
 
 
-def check_images(remote: Remote, folder: Folder, images: Iterable[ImageRow]) -> list[Problem]:
+def check_images(remote: Remote, listing: Mapping[str, str], images: Iterable[ImageRow]) -> list[Problem]:
     """Whether the images' content, as far as it was read back, is what their rows say."""
     content: dict[str, str] = {}
-    for name, digest in folder.listing.items():
+    for name, digest in listing.items():
         if digest in remote.read and remote.read[digest].md5 == digest:
             content[name] = remote.read[digest].sha256
             content.update(remote.read[digest].members)
@@ -131,7 +140,42 @@ def check_images(remote: Remote, folder: Folder, images: Iterable[ImageRow]) -> 
     return [Problem(Trouble.IMAGES_DIFFER, message, remedy, False, tuple(names))]
 
 
-def read_back(remote: Remote, digests: Iterable[str], shards: frozenset[str] = frozenset()) -> None:
+def check_copy(
+    volume: Path, tag: Tag, digest: str, listing: Mapping[str, str], images: Iterable[ImageRow]
+) -> list[Problem]:
+    """Whether every file of a dataset version's unpacked copy has the version's content; nothing where there is none.
+
+    `digest` is that of the version's listing, which gives the md5 by the path inside the version.
+    """
+    folder = unpacked_folder(volume, tag.category, tag.version, digest)
+    if tag.kind != "dataset" or not folder.is_dir():
+        return []
+    md5 = partial(hashlib.md5, usedforsecurity=False)
+    wanted: dict[str, tuple[_Hash, str]] = {
+        name: (md5, known)
+        for name, known in listing.items()
+        if name.endswith(".json") and "/" not in name and not fnmatch(name, SHARD_PATTERN)
+    }
+    wanted |= {f"{IMAGES}/{image.name}": (hashlib.sha256, image.sha256) for image in images}
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        found = pool.map(lambda name: _digest_of(folder / name, wanted[name][0]), wanted)
+        names = sorted(name for name, content in zip(wanted, found, strict=True) if content != wanted[name][1])
+    if not names:
+        return []
+    message = f"{counted(len(names), 'file')} of its unpacked copy ({folder}) is not as published: {some_names(names)}"
+    remedy = "--repair unpacks it anew, as the next run that uses it does; what stands there is kept beside it"
+    return [Problem(Trouble.COPY_DIFFERS, message, remedy, True, tuple(names))]
+
+
+def _digest_of(path: Path, method: _Hash) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, method).hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _read_back(remote: Remote, digests: Iterable[str], shards: frozenset[str] = frozenset()) -> None:
     """Read objects from the remote that were not read yet, and note what they contain."""
     wanted = sorted(set(digests) - remote.read.keys())
     objects = remote.objects
@@ -172,10 +216,6 @@ def _content_as_listed(digest: str, stored: StoredObject) -> bool:
     return stored.md5 is None or stored.md5 == digest.removesuffix(LISTING_ENDING)
 
 
-def _total(remote: Remote, folder: Folder) -> int:
-    return sum(remote.there[digest].size for digest in folder.listing.values())
-
-
 def _is_suspect(remote: Remote, folder: Folder, name: str) -> bool:
     """Whether nothing tells that the object has its right size."""
     digest = folder.listing[name]
@@ -185,25 +225,13 @@ def _is_suspect(remote: Remote, folder: Folder, name: str) -> bool:
 
 def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> list[Problem]:
     """One problem for the files that this machine's cache has whole, one for those that it has not."""
-    what = {
-        Trouble.OBJECTS_MISSING: "missing on the remote",
-        Trouble.OBJECTS_CUT: "of a wrong size on the remote",
-        Trouble.OBJECTS_DAMAGED: "on the remote with other content",
-    }[trouble]
     where = remote.objects.storage.uri(f"dvc/{remote.objects.remote}")
     saved = {name for name, digest in files.items() if remote.objects.cached(digest) is not None}
     problems = []
-    for repairable, remedy in (
-        (True, "--repair uploads this again: the DVC cache of this volume has it"),
-        (
-            False,
-            "the DVC cache of this volume does not have this: run verify --repair where it was published; otherwise it is "
-            "lost, so publish these files in a new version",
-        ),
-    ):
+    for repairable, remedy in _REMEDIES.items():
         names = sorted(name for name in files if (name in saved) == repairable)
         if names:
-            message = f"{counted(len(names), 'file')} {what} ({where}): {some_names(names)}"
+            message = f"{counted(len(names), 'file')} {_WHAT[trouble]} ({where}): {some_names(names)}"
             digests = tuple(sorted({files[name] for name in names}))
             problems.append(Problem(trouble, message, remedy, repairable, tuple(names), digests))
     return problems

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from sightline.catalogue.installation import Installation, open_installation, published_row
 from sightline.catalogue.matching import match_instances
@@ -13,17 +13,6 @@ from sightline.services.database.versions import ImageRow, VersionRow, list_imag
 from sightline.services.versioning.objects import Objects
 from sightline.settings import Settings
 from sightline.versions import parse_tag
-
-LISTS: Final = (
-    "images_added",
-    "images_removed",
-    "images_changed",
-    "images_renamed",
-    "images_moved",
-    "annotations_added",
-    "annotations_removed",
-    "annotations_changed",
-)
 
 
 class DifferentKindsError(SightlineError):
@@ -57,14 +46,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An annotation that both versions have, not alike.
-
-    Attributes:
-        image: the image's name in the second version.
-        before: its label in the first version.
-        after: its label in the second.
-        redrawn: whether its geometry differs.
-    """
+    """An annotation that both versions have, not alike: its image's name in the second, its labels, whether it was redrawn."""
 
     image: str
     before: str
@@ -105,59 +87,51 @@ class Difference:
     class_counts: tuple[ClassCount, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with the counts first."""
+        """Everything, with the counts of each list first."""
         document = asdict(self)
-        counts = {name: len(document[name]) for name in LISTS}
+        counts = {name: len(found) for name, found in document.items() if name.startswith(("images_", "annotations_"))}
         return {"before": self.before, "after": self.after, "counts": counts} | document
 
 
 def compare_versions(settings: Settings, before: str, after: str) -> Difference:
-    """Compare two published versions of one kind, by their rows and by those annotation files that differ.
-
-    Args:
-        settings: the installation.
-        before: a tag.
-        after: another tag of the same kind, of any category.
+    """Compare two published versions (tags) of one kind, by their rows and by those annotation files that differ.
 
     Raises:
         DifferentKindsError: one is an annotation version, the other a dataset version.
         SightlineError: one is not published, or a file of it is nowhere to be had.
     """
+    _require_one_kind(before, after)
+    installation = open_installation(settings)
+    rows = installation.rows()
+    first, second = published_row(rows, before), published_row(rows, after)
+    old, new = _side(installation, first), _side(installation, second)
+    pairs = _pair_images(old.images, new.images)
+    names = {one.name: other.name for one, other in pairs}
+    added, removed, changed = _compare_annotations(old, new, names)
+    return Difference(
+        before=before,
+        after=after,
+        images_added=tuple(sorted(new.images.keys() - set(names.values()))),
+        images_removed=tuple(sorted(old.images.keys() - names.keys())),
+        images_changed=tuple(other.name for one, other in pairs if one.sha256 != other.sha256),
+        images_renamed=tuple(Renamed(was, name) for was, name in sorted(names.items()) if was != name),
+        images_moved=tuple(
+            Moved(other.name, str(one.split), str(other.split)) for one, other in pairs if one.split != other.split
+        ),
+        annotations_added=tuple(added),
+        annotations_removed=tuple(removed),
+        annotations_changed=tuple(changed),
+        class_counts=_compare_classes(old, new),
+    )
+
+
+def _require_one_kind(before: str, after: str) -> None:
     kinds = parse_tag(before).kind, parse_tag(after).kind
     if kinds[0] != kinds[1]:
         raise DifferentKindsError(
             f"{before} is of the kind {kinds[0]}, {after} of the kind {kinds[1]}. Compare two annotation versions "
             "(…_ann_…) or two dataset versions (…_train_…); python pipeline.py versions lists them."
         )
-    installation = open_installation(settings)
-    rows = installation.rows()
-    first, second = published_row(rows, before), published_row(rows, after)
-    old, new = _side(installation, first), _side(installation, second)
-    common = _rename(old, new)
-    added, removed, changed = _compare_annotations(old, new, common)
-    counts_before, counts_after = _count_classes(old), _count_classes(new)
-    return Difference(
-        before=before,
-        after=after,
-        images_added=tuple(sorted(new.images.keys() - set(common.values()))),
-        images_removed=tuple(sorted(old.images.keys() - common.keys())),
-        images_changed=tuple(
-            sorted(name for was, name in common.items() if old.images[was].sha256 != new.images[name].sha256)
-        ),
-        images_renamed=tuple(Renamed(was, name) for was, name in sorted(common.items()) if was != name),
-        images_moved=tuple(
-            Moved(name, str(old.images[was].split), str(new.images[name].split))
-            for was, name in sorted(common.items(), key=lambda pair: pair[1])
-            if old.images[was].split != new.images[name].split
-        ),
-        annotations_added=tuple(added),
-        annotations_removed=tuple(removed),
-        annotations_changed=tuple(changed),
-        class_counts=tuple(
-            ClassCount(label, counts_before[label], counts_after[label])
-            for label in sorted(counts_before.keys() | counts_after.keys())
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,25 +153,25 @@ def _side(installation: Installation, row: VersionRow) -> _Side:
     return _Side(images, annotation_files(objects.listing(str(row.digest)), row.kind), objects, row.kind)
 
 
-def _rename(old: _Side, new: _Side) -> dict[str, str]:
-    """Name in the first version -> name in the second, of images that are in both; by name, else by content."""
-    common = {name: name for name in old.images if name in new.images}
-    appeared: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(new.images.keys() - common.keys(), reverse=True):
-        appeared[new.images[name].sha256].append(name)
-    for name in sorted(old.images.keys() - common.keys()):
-        if same := appeared[old.images[name].sha256]:
-            common[name] = same.pop()
-    return common
+def _pair_images(old: Mapping[str, ImageRow], new: Mapping[str, ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
+    """The images that are in both versions, by name, else by content; sorted by the name in the second."""
+    pairs = [(row, new[name]) for name, row in old.items() if name in new]
+    appeared: dict[str, list[ImageRow]] = defaultdict(list)
+    for name in sorted(new.keys() - old.keys(), reverse=True):
+        appeared[new[name].sha256].append(new[name])
+    for name in sorted(old.keys() - new.keys()):
+        if same := appeared[old[name].sha256]:
+            pairs.append((old[name], same.pop()))
+    return sorted(pairs, key=lambda pair: pair[1].name)
 
 
 def _compare_annotations(
-    old: _Side, new: _Side, common: Mapping[str, str]
+    old: _Side, new: _Side, names: Mapping[str, str]
 ) -> tuple[list[Annotation], list[Annotation], list[Changed]]:
     """What was added, removed and changed, by the image's name in the second version (else in the first)."""
     before = old.read(_differing(old.files, new.files))
     after = new.read(_differing(new.files, old.files))
-    before = {common.get(image, image): instances for image, instances in before.items()}
+    before = {names.get(image, image): instances for image, instances in before.items()}
     added, removed, changed = [], [], []
     for image in sorted(before.keys() | after.keys()):
         matched = match_instances(before.get(image, ()), after.get(image, ()))
@@ -209,6 +183,11 @@ def _compare_annotations(
 
 def _differing(mine: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
     return {name: digest for name, digest in mine.items() if other.get(name) != digest}
+
+
+def _compare_classes(old: _Side, new: _Side) -> tuple[ClassCount, ...]:
+    before, after = _count_classes(old), _count_classes(new)
+    return tuple(ClassCount(label, before[label], after[label]) for label in sorted(before.keys() | after.keys()))
 
 
 def _count_classes(side: _Side) -> Counter[str]:

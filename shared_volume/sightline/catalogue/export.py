@@ -43,32 +43,23 @@ class Exported:
     """What an export wrote.
 
     Attributes:
-        form: coco, yolo or voc.
-        folder: where it lies.
-        images: how many.
         annotations: of the version; the notes say which of them the format could not take.
         notes: what was changed or left out to fit, a sentence each, with counts.
     """
 
-    form: str
-    folder: Path
     images: int
     annotations: int
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        counts = f"{self.images:,} images, {self.annotations:,} annotations"
+        counts = f"{self.images:,} images, {self.annotations:,} objects"
         return "\n  ".join([counts, *self.notes])
 
 
 def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exported:
     """Write a published version in another format: a dataset version in its splits, an annotation version in one set.
 
-    Args:
-        settings: the installation.
-        tag: like desk_train_v0.1.0 or desk_ann_v0.1.0.
-        form: coco, yolo or voc.
-        target: a new or empty folder; it holds all of the export, or after an error nothing.
+    `target` is a new or empty folder; it holds all of the export, or after an error nothing.
 
     Raises:
         SightlineError: no such version or format, the folder is in use, or a service failed.
@@ -94,15 +85,15 @@ def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exp
             annotations = sum(len(part.coco["annotations"]) for part in parts)
     except OSError as error:
         raise SightlineError(
-            f"{target}: the export cannot be written ({error.strerror or error}). Make room there, or name another folder."
+            f"{target}: the export cannot be written ({error.strerror or error}). Make room there, or choose another folder."
         ) from None
-    log.info("exported %s as %s to %s: %d images, %d annotations", tag, form, target, images, annotations)
-    return Exported(form, target, images, annotations, losses.notes())
+    log.info("exported %s as %s to %s: %d images, %d objects", tag, form, target, images, annotations)
+    return Exported(images, annotations, losses.notes())
 
 
 def _require_free(target: Path) -> None:
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise SightlineError(f"{target}: is there already and not an empty folder. Name a new one.")
+        raise SightlineError(f"{target}: already exists and is not an empty folder. Choose a new one.")
 
 
 @contextmanager
@@ -121,7 +112,7 @@ def _version_parts(settings: Settings, named: Tag, losses: Losses) -> Iterator[l
     _require_detection(named, task_of(found.recipe))
     with DatasetRepo.of(settings).working_copy(str(named)) as copy:
         folder = copy.pull(copy.category_folder("annotations", named.category))
-        yield [annotation_part(folder, losses)]
+        yield [_annotation_part(folder, losses)]
 
 
 def _require_detection(named: Tag, task: str) -> None:
@@ -131,11 +122,11 @@ def _require_detection(named: Tag, task: str) -> None:
         )
 
 
-def annotation_part(folder: Path, losses: Losses) -> Part:
+def _annotation_part(folder: Path, losses: Losses) -> Part:
     """A labelme folder as one part, with every label, checked as a dataset's images are."""
     recipe = Recipe()
     images, findings = read_usable(folder, recipe)
     dropped = [found for found in findings if found.outcome is not Outcome.FIX]
     for code, count in count_findings(dropped).items():
-        losses.add(f"shapes or images left out, for the finding {code}", count)
+        losses[f"shapes or images left out, for the finding {code}"] += count
     return Part(ALL, truth_of(images, choose_classes(images, recipe)), folder)

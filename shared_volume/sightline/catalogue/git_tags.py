@@ -34,10 +34,8 @@ class Tagged:
     """A version's tag.
 
     Attributes:
-        tag: what it names.
         commit: where it points.
         target: the object that the reference itself holds: the commit, or an annotated tag.
-        date: when it was made.
         pointer: at that commit, or None when there is none.
     """
 
@@ -61,11 +59,7 @@ class GitTags:
         return _read_pointers(self.folder, [_pointer_path(commit, kind, category)])[0]
 
     def push_tag(self, tag: str, commit: str, message: str) -> None:
-        """Make the remote's tag name a commit, unless somebody else changed the tag since this clone was made.
-
-        Raises:
-            GitError: the push was refused.
-        """
+        """Make the remote's tag name a commit; GitError when somebody else changed the tag since this clone was made."""
         seen = self.tagged[tag].target if tag in self.tagged else ""
         name = f"refs/tags/{tag}"
         _git(self.repo, self.folder, "tag", "--force", "-a", tag, "-m", message, commit)
@@ -76,11 +70,7 @@ class GitTags:
 
 @contextlib.contextmanager
 def open_git_tags(repo: DatasetRepo) -> Iterator[GitTags]:
-    """Clone the repository's history, no files, and read every version's tag; the clone is removed afterwards.
-
-    Raises:
-        GitError: the repository is out of reach.
-    """
+    """Clone the repository's history, no files, and read every version's tag; the clone is removed afterwards."""
     repo.remove_abandoned()
     with private_folder(repo.volume / "work", "history-") as private:
         folder = private / "bare.git"

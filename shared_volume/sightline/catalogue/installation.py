@@ -1,4 +1,4 @@
-"""The three places that a version lives in, opened together."""
+"""What a version lives in, opened together: storage, Git and the database."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -39,11 +39,6 @@ def settled_rows(
     """Rows that agree with tags read in between: without versions that were published while the tags were read.
 
     A version's tag is there before its rows: only what is published already when the tags are read must have one.
-
-    Args:
-        before: the rows before the tags were read.
-        after: the rows afterwards.
-        tags: the names of the tags.
     """
     settled = {name for name, row in before.items() if row.status == "published"}
     return {name: row for name, row in after.items() if row.status != "published" or name in settled or name in tags}
@@ -66,7 +61,7 @@ def tag_of(row: VersionRow) -> str:
 
 
 def published_row(rows: Mapping[str, VersionRow], tag: str) -> VersionRow:
-    """The record of a published version.
+    """The row of a published version.
 
     Raises:
         SightlineError: not a tag, or not that of a published version; names what is.

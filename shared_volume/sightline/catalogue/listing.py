@@ -34,10 +34,6 @@ class Listed:
 
     Attributes:
         tag: which it has, or will have.
-        category: what it is of.
-        kind: annotation or dataset.
-        version: like v0.1.0.
-        state: how far it got.
         task: what it is for, when it is recorded.
         owner: of a pending version: who claimed it; empty when that attempt gave up.
         lease_until: of a pending version: until when nobody else may take it over.
@@ -64,11 +60,7 @@ class Listed:
 
 
 def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Listed, ...]:
-    """Every version, oldest first within category and kind.
-
-    Args:
-        settings: the installation.
-        category: only this one's.
+    """Every version, or one category's, oldest first within category and kind.
 
     Raises:
         SightlineError: database or dataset repository are out of reach.

@@ -15,7 +15,6 @@ class Instance:
     """One annotation on an image.
 
     Attributes:
-        label: of what it is.
         outline: all of its geometry; equal for equal geometry.
         corners: left, top, right, bottom in pixels.
         notes: everything else that an annotator set; equal for equal notes.
@@ -42,7 +41,8 @@ def match_instances(before: Sequence[Instance], after: Sequence[Instance]) -> Ma
     An annotation that was moved or redrawn counts as changed while its boxes overlap; one that got another label too must
     cover half of what both cover. The best overlap is paired first, whatever the order of the annotations.
     """
-    old, new = _without_equal(before, after)
+    equal = Counter(before) & Counter(after)
+    old, new = _leave_out(before, equal), _leave_out(after, equal)
     changed: list[tuple[Instance, Instance]] = []
     _pair(old, new, changed, lambda a, b: float(a.outline == b.outline))
     _pair(old, new, changed, lambda a, b: overlap(a.corners, b.corners) if a.label == b.label else 0.0)
@@ -60,18 +60,12 @@ def overlap(a: Corners, b: Corners) -> float:
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
-def _without_equal(before: Sequence[Instance], after: Sequence[Instance]) -> tuple[list[Instance], list[Instance]]:
-    spare_before, spare_after = Counter(before), Counter(after)
-    common = spare_before & spare_after
-    return _leave_out(before, common), _leave_out(after, common)
-
-
-def _leave_out(instances: Sequence[Instance], common: Counter[Instance]) -> list[Instance]:
+def _leave_out(instances: Sequence[Instance], equal: Counter[Instance]) -> list[Instance]:
     rest: list[Instance] = []
-    seen: Counter[Instance] = Counter()
+    left = equal.copy()
     for instance in instances:
-        seen[instance] += 1
-        if seen[instance] > common[instance]:
+        left[instance] -= 1
+        if left[instance] < 0:
             rest.append(instance)
     return rest
 

@@ -36,12 +36,9 @@ class Problem:
     """One thing that is wrong with a version.
 
     Attributes:
-        trouble: its kind.
-        message: what is wrong and where.
         remedy: what to do, or what `--repair` does.
         repairable: whether `--repair` mends it.
-        files: paths inside the version that it concerns.
-        digests: of the objects that it concerns.
+        files: paths inside the version that it concerns; `digests` are those of its objects.
     """
 
     trouble: Trouble

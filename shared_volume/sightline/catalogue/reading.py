@@ -19,8 +19,8 @@ SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
 Instances = dict[str, list[Instance]]
 """Image name -> its annotations."""
 
-WHOLE_IMAGE = "the whole image"
-"""The outline of what has none."""
+WHOLE_IMAGE: Final = "the whole image"  # the outline of what has none
+_NO_BOX: Final = (0.0, 0.0, 0.0, 0.0)
 
 
 class UnreadableVersionError(SightlineError):
@@ -31,16 +31,13 @@ def annotation_files(listing: Mapping[str, str], kind: str) -> dict[str, str]:
     """Those of a version's files that hold annotations: name -> digest."""
     if kind == "dataset":
         return {name: listing[name] for name in SPLIT_FILES if name in listing}
-    return {name: digest for name, digest in listing.items() if name.lower().endswith(".json") and not _hidden(name)}
+    return {name: listing[name] for name in listing if name.lower().endswith(".json") and "/." not in f"/{name}"}
 
 
 def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Instances:
     """The annotations in some of a version's files, by image.
 
-    Args:
-        objects: the remote that holds them.
-        files: name -> digest.
-        kind: annotation (labelme JSON) or dataset (COCO).
+    `files` are digests by name: labelme JSON of the kind annotation, COCO of the kind dataset.
 
     Raises:
         UnreadableVersionError: a file is not what it should be.
@@ -53,10 +50,6 @@ def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Ins
         for image, found in read(name, content[digest]).items():
             instances[image].extend(found)
     return dict(instances)
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _read_labelme(name: str, data: bytes) -> Instances:
@@ -72,7 +65,7 @@ def _read_labelme(name: str, data: bytes) -> Instances:
     drawn = [_from_shape(shape) for shape in document.shapes if shape.damage is None]
     # Where nothing is drawn, the flags say what the image as a whole is.
     ticked = [] if document.shapes else [name for name, on in document.flags.items() if on]
-    return {image: drawn or [Instance(name, WHOLE_IMAGE, (0.0, 0.0, 0.0, 0.0), ()) for name in ticked]}
+    return {image: drawn or [Instance(name, WHOLE_IMAGE, _NO_BOX, ()) for name in ticked]}
 
 
 def _from_shape(shape: Shape) -> Instance:
@@ -83,7 +76,7 @@ def _from_shape(shape: Shape) -> Instance:
 
 def _corners(shape: Shape) -> Corners:
     if not len(shape.points):
-        return 0.0, 0.0, 0.0, 0.0
+        return _NO_BOX
     (left, top), (right, bottom) = shape.points.min(axis=0).tolist(), shape.points.max(axis=0).tolist()
     if shape.shape_type == "circle" and len(shape.points) == 2:
         (x, y), edge = shape.points.tolist()
@@ -111,7 +104,7 @@ def _read_coco(name: str, data: bytes) -> Instances:
 
 def _from_annotation(label: str, annotation: Mapping[str, Any]) -> Instance:
     if "bbox" not in annotation:
-        return Instance(label, WHOLE_IMAGE, (0.0, 0.0, 0.0, 0.0), 0)
+        return Instance(label, WHOLE_IMAGE, _NO_BOX, 0)
     x, y, width, height = annotation["bbox"]
     outline = (tuple(annotation["bbox"]), _frozen(annotation["segmentation"]))
     return Instance(label, outline, (x, y, x + width, y + height), annotation.get("iscrowd", 0))

@@ -25,8 +25,6 @@ class Deed:
     """What was done about one problem.
 
     Attributes:
-        tag: the version's.
-        trouble: the problem's kind.
         message: what was done, or why it could not be.
         done: whether it could.
     """
@@ -40,12 +38,10 @@ class Deed:
 def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]:
     """Mend what a verification found and what can be mended; nothing is deleted but dead claims. Verify again afterwards.
 
-    Args:
-        settings: the installation.
-        found: what `verify_versions` returned a moment ago.
+    `found` is what `verify_versions` returned a moment ago.
 
     Raises:
-        SightlineError: one of the three places is out of reach.
+        SightlineError: storage, Git or SQL is out of reach.
     """
     installation = open_installation(settings)
     deeds = []
@@ -90,14 +86,12 @@ def _mend_tag(installation: Installation, git_tags: GitTags, tag: Tag, _problem:
 def _mend_rows(installation: Installation, git_tags: GitTags, tag: Tag, _problem: Problem) -> str:
     """Write a version's rows from its description; a commit that the repository has and a recorded date stay."""
     row = find_version(installation.database, tag.category, tag.kind, tag.version)
-    tagged = git_tags.tagged.get(str(tag))
-    commit = row.commit if row is not None and row.commit is not None else ""
+    commit, date = (row.commit or "", row.published_at) if row is not None else ("", None)
     pointer = git_tags.pointer_at(commit, tag.kind, tag.category) if commit else None
-    if pointer is None and tagged is not None:
-        commit, pointer = tagged.commit, tagged.pointer
-    date = row.published_at if row is not None else None
-    if date is None and tagged is not None:
-        date = tagged.date
+    if (tagged := git_tags.tagged.get(str(tag))) is not None:
+        if pointer is None:
+            commit, pointer = tagged.commit, tagged.pointer
+        date = date or tagged.date
     if pointer is None or date is None:
         raise SightlineError(f"Git has no commit of {tag} any more. Type: python pipeline.py verify {tag}")
     objects = installation.objects(tag.kind)

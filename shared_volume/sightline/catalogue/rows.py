@@ -44,23 +44,14 @@ def missing_rows(content: Content | None) -> Problem:
 
 
 def check_rows(version: VersionRow, digest: str, in_sql: Content, content: Content | None) -> list[Problem]:
-    """Whether a published version's rows agree with each other and with its description.
-
-    Args:
-        version: the version's row.
-        digest: DVC's, as the tag's pointer has it.
-        in_sql: the rows.
-        content: the description.
-    """
+    """Whether a published version's rows agree with each other, with the pointer's digest and with the description."""
     wrong, files = [], []
     if version.digest != digest:
         wrong.append(f"the digest is {version.digest}, at the tag it is {digest}")
-    counts = (len(in_sql.images), sum(image.annotation_count for image in in_sql.images))
-    if counts != (version.image_count, version.annotation_count):
-        wrong.append(
-            f"the version says {version.image_count} images and {version.annotation_count} annotations, its image rows "
-            f"{counts[0]} and {counts[1]}"
-        )
+    images, objects = len(in_sql.images), sum(image.annotation_count for image in in_sql.images)
+    if (images, objects) != (version.image_count, version.annotation_count):
+        said = f"{version.image_count} images and {version.annotation_count} objects"
+        wrong.append(f"the version says {said}, its image rows {images} and {objects}")
     if content is not None:
         files = _differing_images(in_sql.images, content.images)
         if files:

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sightline.catalogue.contents import Folder, Remote, check_images, check_listing, check_objects
-from sightline.catalogue.copies import check_copy
+from sightline.catalogue.contents import Folder, Remote, check_copy, check_images, check_listing, check_objects
 from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
 from sightline.catalogue.installation import Installation, open_installation, settled_rows
 from sightline.catalogue.listing import State, is_held, state_of
@@ -15,7 +14,6 @@ from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
 from sightline.errors import SightlineError, nearest
 from sightline.services.database.versions import Content, VersionRow
-from sightline.services.storage.base import StoredObject
 from sightline.services.versioning.publication import FOLDERS
 from sightline.settings import Settings
 from sightline.versions import KINDS, Kind, Tag, parse_tag, parse_version
@@ -28,11 +26,9 @@ class Checked:
     """What was found out about one version.
 
     Attributes:
-        tag: which it has, or will have.
         state: how far it got; a version that somebody is publishing right now is left alone.
         images: by its rows, or None without.
         objects: how many files on the remote it needs, or None when nobody knows.
-        problems: empty when all is well.
     """
 
     tag: str
@@ -67,28 +63,12 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What the three places say, each asked once."""
+    """What storage, Git and SQL say, each asked once."""
 
     installation: Installation
     git_tags: GitTags
     rows: Mapping[str, VersionRow]
     remotes: Mapping[Kind, Remote]
-
-
-def verify_versions(settings: Settings, tag: str | None = None, full: bool = False) -> Verification:
-    """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
-
-    Args:
-        settings: the installation.
-        tag: of one version.
-        full: read every object back and compare its content; without it sizes are compared, and the md5 where the
-            remote's listing tells it (Cloud Storage does). Also compare what this volume holds unpacked.
-
-    Raises:
-        SightlineError: no such version, or one of the three places is out of reach.
-    """
-    with _without_collector():
-        return _verify(settings, parse_tag(tag) if tag is not None else None, full)
 
 
 @contextmanager
@@ -103,7 +83,20 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _verify(settings: Settings, asked: Tag | None, full: bool) -> Verification:
+@_without_collector()
+def verify_versions(settings: Settings, tag: str | None = None, full: bool = False) -> Verification:
+    """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
+
+    Args:
+        settings: the installation.
+        tag: of one version, else all.
+        full: read every object back and compare its content; without it sizes are compared, and the md5 where the
+            remote's listing tells it (Cloud Storage does). Also compare what this volume holds unpacked.
+
+    Raises:
+        SightlineError: no such version, or storage, Git or SQL is out of reach.
+    """
+    asked = parse_tag(tag) if tag is not None else None
     installation = open_installation(settings)
     abandoned = installation.repo.remove_abandoned()
     before = installation.rows()
@@ -135,9 +128,7 @@ def _choose(asked: Tag | None, known: list[str]) -> list[Tag]:
 def _list_remote(installation: Installation, kind: Kind) -> Remote:
     prefix = f"dvc/{FOLDERS[kind]}"
     start = len(f"{prefix}/{OBJECT_FOLDER}")
-    there: dict[str, StoredObject] = {}
-    for item in installation.storage.list(prefix):
-        there[item.key[start:].replace("/", "", 1)] = item
+    there = {item.key[start:].replace("/", "", 1): item for item in installation.storage.list(prefix)}
     return Remote(installation.objects(kind), there, {})
 
 
@@ -163,9 +154,8 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
     images = (content or in_sql or Content(images=())).images
     if listing is not None:
         sizes = {image.name: image.bytes for image in images} if tag.kind == "annotation" else {}
-        folder = Folder(digest, listing, sizes, _total(tagged, digest))
-        problems += check_objects(remote, folder, full)
-        problems += check_images(remote, folder, images)
+        problems += check_objects(remote, Folder(listing, sizes, _total(tagged, digest)), full)
+        problems += check_images(remote, listing, images)
         if full:
             problems += check_copy(evidence.installation.settings.volume, tag, digest, listing, images)
     if published is None or in_sql is None:
@@ -198,7 +188,7 @@ def _check_tag(git_tags: GitTags, published: VersionRow, tagged: Tagged | None) 
     pointer = git_tags.pointer_at(commit, published.kind, published.category)  # type: ignore[arg-type]
     mends = pointer is not None and pointer.digest == published.digest
     if not mends and tagged is not None and tagged.pointer is not None and tagged.pointer.digest == published.digest:
-        message = f"its row names the commit {commit[:12]}, which Git has not; its tag has the same content"
+        message = f"its row names the commit {commit[:12]}, which Git does not have; its tag has the same content"
         return [Problem(Trouble.ROWS_DIFFER, message, f"--repair writes {tagged.commit[:12]} into the row", True)]
     trouble = Trouble.TAG_MISSING if tagged is None else Trouble.TAG_MOVED
     found = "is gone from Git" if tagged is None else f"was moved: it names {tagged.commit[:12]}, not {commit[:12]}"
@@ -223,9 +213,8 @@ def _check_claim(row: VersionRow | None) -> list[Problem]:
 def _no_pointer(tag: Tag) -> Problem:
     path = f"{FOLDERS[tag.kind]}/{tag.category}.dvc"
     message = f"the commit of its tag has no readable {path}, and there are no rows of it"
-    return Problem(
-        Trouble.POINTER_MISSING, message, f"it was not published by Sightline: git push --delete origin {tag}", False
-    )
+    remedy = f"it was not published by Sightline: git push --delete origin {tag}"
+    return Problem(Trouble.POINTER_MISSING, message, remedy, False)
 
 
 def _agree(problems: list[Problem]) -> tuple[Problem, ...]:
@@ -242,11 +231,9 @@ def _agree(problems: list[Problem]) -> tuple[Problem, ...]:
 
 def _unneeded(remotes: Mapping[Kind, Remote], needed: Mapping[Kind, set[str] | None]) -> tuple[int | None, int]:
     """How many objects no version needs, and their bytes."""
-    count = size = 0
-    for kind, remote in remotes.items():
-        used = needed[kind]
+    spare: list[int] = []
+    for kind, used in needed.items():
         if used is None:
             return None, 0
-        spare = [item.size for digest, item in remote.there.items() if digest not in used]
-        count, size = count + len(spare), size + sum(spare)
-    return count, size
+        spare += [item.size for digest, item in remotes[kind].there.items() if digest not in used]
+    return len(spare), sum(spare)

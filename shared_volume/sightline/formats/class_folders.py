@@ -3,12 +3,10 @@
 import os
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
-from pathlib import Path
 
 from sightline.annotations.findings import Code
 from sightline.formats.folder import SPLIT_FOLDERS, Listing
-from sightline.formats.reading import Ledger, Picture
-from sightline.images.files import ImageError, read_header
+from sightline.formats.reading import Ledger, Picture, known_header
 
 SPLITS = SPLIT_FOLDERS | {"training", "testing", "dev", "eval", "evaluation", "holdout"}
 Folders = tuple[str, ...]
@@ -24,9 +22,11 @@ def read_class_folders(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for image, name in find_classes(listing.pictures).items():
         if name:
-            pictures.append(Picture(image, image, *_size(listing.root / image), (), {name: True}))
+            header = known_header(listing.root / image)
+            width, height = (header.width, header.height) if header else (None, None)
+            pictures.append(Picture(image, image, width, height, (), {name: True}))
         else:
-            ledger.add(Code.NO_CLASS, image, None, "it lies in no class's folder. Put it into one.")
+            ledger.add(Code.NO_CLASS, image, None, "it is not in a class's folder. Move it into one.")
     return pictures
 
 
@@ -44,12 +44,8 @@ def find_classes(images: Iterable[str]) -> dict[str, str]:
         shared = shared[:-1]  # all lie in one folder, which is the class
     depth = len(list(takewhile(lambda one: not _is_split(one), shared)))
     below = _name({image: parts[depth:] for image, parts in folders.items()})
-    return below if are_clear(below.values()) or _names_something(below.values()) else _name(folders)
-
-
-def _names_something(classes: Iterable[str]) -> bool:
-    names = set(classes)
-    return "" not in names and not all(map(_is_split, names))
+    every_one_named = "" not in below.values() and not all(map(_is_split, below.values()))
+    return below if every_one_named or are_clear(below.values()) else _name(folders)
 
 
 def may_be_unknown_splits(images: Iterable[str]) -> bool:
@@ -97,12 +93,3 @@ def _repeat(inner: Mapping[str, set[str]]) -> bool:
 
 def _is_split(folder: str) -> bool:
     return folder.lower() in SPLITS
-
-
-def _size(path: Path) -> tuple[int | None, int | None]:
-    """Width and height, upright; unknown of what cannot be read, which is told later."""
-    try:
-        header = read_header(path)
-    except ImageError:
-        return None, None
-    return header.width, header.height

@@ -3,9 +3,8 @@
 Written as `annotations/instances_<part>.json` and `images/<part>/`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,16 +12,18 @@ import numpy as np
 import orjson
 
 from sightline.annotations.findings import Code
-from sightline.annotations.join import CROWD_FLAG
-from sightline.annotations.labelme import Shape
-from sightline.annotations.regions import parse_runs, rectangle_outline
+from sightline.annotations.folder import CROWD_FLAG
+from sightline.annotations.labelme import Shape, load_json
+from sightline.annotations.regions import rectangle_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under
 from sightline.formats.reading import (
     Ledger,
     Picture,
     Unusable,
     alternate,
+    known_header,
     mask_shape,
+    shown,
     split_attributes,
     to_number,
     to_points,
@@ -30,11 +31,10 @@ from sightline.formats.reading import (
     to_whole,
 )
 from sightline.formats.writing import Losses, Part, copy_upright
-from sightline.images.files import ImageError, image_size
 from sightline.images.limits import MAX_PIXELS
 
 _LISTS: Final = ("images", "annotations", "categories")
-_BOM: Final = b"\xef\xbb\xbf"
+_PLAIN: Final = (int, str, float)
 
 
 def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -42,46 +42,31 @@ def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures: list[Picture] = []
     for file in listing.with_suffix(".json"):
         with ledger.noting(file, None):
-            content = _parse(listing.read(file))
-            if content is None:
-                raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
-            pictures += convert_coco(content, listing, file, ledger)
+            pictures += convert_coco(_parse(listing.read(file)), listing, file, ledger)
     return pictures
 
 
 def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger: Ledger) -> list[Picture]:
-    """The pictures of one COCO document, each with labelme shapes.
-
-    Args:
-        content: with the lists images, annotations and categories.
-        listing: the folder, to look images up in.
-        file: the document's name there.
-        ledger: takes what cannot be used.
-    """
+    """The pictures of one COCO document (with the lists images, annotations and categories), each with labelme shapes."""
     labels = _labels(content["categories"])
     images = _images(content["images"], listing, file, ledger)
     shapes: dict[Any, list[Shape]] = {key: [] for key in images}
     groups = dict.fromkeys(images, 0)
-    for index, annotation in enumerate(content["annotations"]):
-        with ledger.noting(file, index, _name_of(annotation)):
-            key = _key(annotation, "image_id")
-            if key not in images:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {_shown(annotation['image_id'])} is no image's id.")
+    for index, entry in enumerate(content["annotations"]):
+        annotation = entry if isinstance(entry, dict) else {}
+        with ledger.noting(file, index, f"annotation {shown(annotation.get('id'))}"):
+            if (key := _key(annotation, "image_id")) not in images:
+                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {shown(key)} is not the id of any image.")
             if (picture := images[key]) is None:
                 continue  # the image has a finding of its own
             if (category := _key(annotation, "category_id")) not in labels:
-                category = _shown(annotation["category_id"])
-                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {category} is no category's id.")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {shown(category)} is not the id of any category.")
             drawn = convert_annotation(annotation, labels[category], groups[key] + 1, picture.width, picture.height)
             groups[key] += len(drawn) > 1
             shapes[key] += drawn
             if annotation.get("keypoints"):
                 raise Unusable(Code.NOT_IMPORTED, "its keypoints are not read, only what it covers.")
-    return [
-        Picture(picture.file, picture.name, picture.width, picture.height, tuple(shapes[key]))
-        for key, picture in images.items()
-        if picture is not None
-    ]
+    return [replace(picture, shapes=tuple(shapes[key])) for key, picture in images.items() if picture is not None]
 
 
 def convert_annotation(
@@ -92,12 +77,7 @@ def convert_annotation(
     Several polygons become as many shapes of one group; run lengths a mask; a box alone, and four vertices that make no
     more than their box, a rectangle; a crowd gets the flag `iscrowd`.
 
-    Args:
-        annotation: with segmentation, or else bbox.
-        label: its category's name.
-        group_id: for shapes that are parts of one object.
-        width: of the image in pixels, as the document writes it down; None: not known.
-        height: likewise.
+    `group_id` is for shapes that are parts of one object; `width` and `height` are the image's in pixels, None: not known.
 
     Raises:
         Unusable: coordinates or run lengths that make no sense.
@@ -109,7 +89,7 @@ def convert_annotation(
     more: dict[str, Any] = {"flags": flags, "description": description}
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        pixels = decode_rle(segmentation, width, height)
+        pixels = _decode_rle(segmentation, width, height)
         return [mask_shape(pixels, 0, 0, label, **more)]
     parts = _parts(segmentation)
     if not parts:
@@ -121,61 +101,40 @@ def convert_annotation(
     return [Shape(label, outline, "polygon", group_id=group, **more) for outline in outlines]
 
 
-def decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int | None) -> np.ndarray:
-    """(height, width) bool of COCO's run lengths, plain or compressed.
-
-    Args:
-        segmentation: counts and size.
-        width: of the image in pixels; None when it is not known, which no run lengths fit.
-        height: likewise.
-
-    Raises:
-        Unusable: not of the image's size, or not run lengths.
-    """
+def _decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int | None) -> np.ndarray:
+    """(height, width) bool of COCO's run lengths, plain or compressed; none fit an image of unknown size."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(size, list) or len(size) != 2:
         raise Unusable(Code.BAD_MASK, "the run lengths' size is not [height, width]. Export the mask again.")
     rows, columns = (to_whole(side) for side in size)
     if (columns, rows) != (width, height):
-        raise Unusable(
-            Code.BAD_MASK, f"the run lengths are of {columns} x {rows} pixels, the image of {width} x {height}."
-        )
+        message = f"the run lengths are of {columns} x {rows} pixels, the image of {width} x {height}."
+        raise Unusable(Code.BAD_MASK, message)
     if rows * columns > MAX_PIXELS:
         raise Unusable(Code.BAD_MASK, f"{columns} x {rows} pixels are more than an image may have.")
     if isinstance(counts, list):
         counts = [to_whole(count) for count in counts]
+    return alternate(counts, rows * columns).reshape(columns, rows).T
+
+
+def _parse(data: bytes) -> dict[str, Any]:
     try:
-        runs = parse_runs(counts, rows * columns)
+        content, _ = load_json(data)
     except ValueError as error:
-        raise Unusable(Code.BAD_MASK, f"the run lengths cannot be used: {error}. Export the mask again.") from None
-    return alternate(runs, rows * columns).reshape(columns, rows).T
-
-
-def _parse(data: bytes) -> dict[str, Any] | None:
-    """The document, or None when it is not COCO's."""
-    try:
-        content = orjson.loads(data.removeprefix(_BOM))
-    except orjson.JSONDecodeError as error:
-        try:
-            content = json.loads(data.removeprefix(_BOM))  # takes NaN, which then spoils one annotation, not all
-            json.dumps(content, ensure_ascii=False).encode()  # no half characters, which no other file could hold
-        except (ValueError, RecursionError):
-            raise Unusable(
-                Code.UNREADABLE_SOURCE, f"not JSON, or cut off ({error.msg}). Export it again, or remove it."
-            ) from None
-    lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in _LISTS)
-    return content if lists else None
+        message = f"not JSON, or cut off ({error}). Export it again, or remove it."
+        raise Unusable(Code.UNREADABLE_SOURCE, message) from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
+        raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
+    return content
 
 
 def _labels(categories: list[Any]) -> dict[Any, str]:
     """Name by id; a category without either cannot be referred to."""
-    labels = {}
-    for category in categories:
-        if isinstance(category, dict) and isinstance(category.get("id"), int | str | float):
-            name = category.get("name")
-            if isinstance(name, str | int | float):
-                labels[category["id"]] = str(name)
-    return labels
+    return {
+        category["id"]: str(category["name"])
+        for category in categories
+        if isinstance(category, dict) and all(isinstance(category.get(key), _PLAIN) for key in ("id", "name"))
+    }
 
 
 def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> dict[Any, Picture | None]:
@@ -183,29 +142,28 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
     near = parent_of(file)
     folders = [near, under(near, "images"), under(parent_of(near), "images")]
     found: dict[Any, Picture | None] = {}
-    for image in images:
-        key = image.get("id") if isinstance(image, dict) else None
-        known = isinstance(key, int | str | float)
+    for entry in images:
+        image = entry if isinstance(entry, dict) else {}
+        key, name = image.get("id"), image.get("file_name")
+        known = isinstance(key, _PLAIN)
         if known:
             found.setdefault(key, None)
         with ledger.noting(file, None):
-            name = image.get("file_name") if isinstance(image, dict) else None
             if not known or not isinstance(name, str):
-                raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({_shown(key)}).")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({shown(key)}).")
             if found[key] is not None:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {_shown(key)}; the first is used.")
+                raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {shown(key)}; the first is used.")
             path = listing.find_image(name, file, folders)
             width, height = to_size(image.get("width"), image.get("height"))
-            if width is None:
-                with suppress(ImageError):  # publishing's normal way says what is wrong with it
-                    width, height = image_size(listing.root / path)
+            if width is None and (header := known_header(listing.root / path)):
+                width, height = header.width, header.height
             found[key] = Picture(path, safe_name(name), width, height, ())
     return found
 
 
-def _key(annotation: Any, key: str) -> Any:
-    value = annotation.get(key) if isinstance(annotation, dict) else None
-    if not isinstance(value, int | str | float):
+def _key(annotation: Mapping[str, Any], key: str) -> Any:
+    value = annotation.get(key)
+    if not isinstance(value, _PLAIN):
         raise Unusable(Code.BROKEN_ANNOTATION, f"the annotation has no {key}. Export it again.")
     return value
 
@@ -235,15 +193,6 @@ def _as_box(outline: np.ndarray) -> np.ndarray | None:
         return None
     corners = outline[[0, 2]]
     return corners if (rectangle_outline(corners) == outline).all() else None
-
-
-def _name_of(annotation: Any) -> str:
-    return f"annotation {_shown(annotation.get('id'))}" if isinstance(annotation, dict) else "annotation"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | float | None) else str(value)[:40]
-    return text[:40]
 
 
 def write_coco_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import numpy as np
+
 from sightline.annotations.findings import Code, Finding, Policy, list_findings
-from sightline.annotations.labelme import Document, write_document
+from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
 from sightline.formats.class_folders import read_class_folders
 from sightline.formats.coco import read_coco_folder
 from sightline.formats.cvat import read_cvat_folder
 from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form
 from sightline.formats.folder import SPLIT_FOLDERS, Listing, list_folder
-from sightline.formats.reading import Ledger, Picture
-from sightline.formats.turn import turn_upright
+from sightline.formats.reading import Ledger, Picture, known_header, mask_pixels, mask_shape
 from sightline.formats.voc import read_voc_folder
 from sightline.formats.yolo import read_yolo_folder
-from sightline.images.files import ImageError, ImageHeader, read_header
+from sightline.images.files import ImageHeader
 
 AUTO: Final = "auto"
 _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
@@ -33,6 +34,16 @@ _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
 FORMS: Final = (AUTO, LABELME, *_READERS)
 _SAYS_NOTHING: Final = SPLIT_FOLDERS | {"images"}  # of folders, about an image
 
+_Turn = Callable[[np.ndarray, np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
+
+# x and y on the image as stored (width, height) -> x and y on the upright one. Only quarter turns can be told by the size.
+_TURNS: Final[dict[int, _Turn]] = {
+    5: lambda x, y, width, height: (y, x),
+    6: lambda x, y, width, height: (height - y, x),
+    7: lambda x, y, width, height: (height - y, width - x),
+    8: lambda x, y, width, height: (y, width - x),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -40,7 +51,6 @@ class Source:
 
     Attributes:
         folder: the given one when it is labelme's already.
-        form: the format that was read.
         findings: what could not be taken over, and why; the caller stops at those whose outcome is `fail`.
     """
 
@@ -55,8 +65,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     Nothing outside `folder` is read, whatever names its files hold.
 
     Args:
-        folder: what the user gave.
-        form: labelme, coco, voc, yolo, cvat or folders; auto tells by the files.
+        form: one of FORMS; auto tells by the files.
         scratch: a new or empty folder for the labelme files; unused when the folder is labelme's.
         policy: what becomes of each finding; the defaults of publishing otherwise.
 
@@ -75,8 +84,8 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     if form == LABELME:
         return Source(folder, form, tuple(ledger.findings))
     for name in listing.unusable:
-        ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are no text. Rename it.")
-    pictures = merge_pictures(_READERS[form](listing, ledger))
+        ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are not text. Rename it.")
+    pictures = _merge_pictures(_READERS[form](listing, ledger))
     if not pictures:
         found = f" What was found:\n{list_findings(ledger.findings)}" if ledger.findings else ""
         raise SightlineError(
@@ -87,7 +96,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     return Source(scratch, form, tuple(ledger.findings))
 
 
-def merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
+def _merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
     """One picture per image file: what several files of a source say about an image comes together."""
     merged: dict[str, Picture] = {}
     for picture in pictures:
@@ -109,7 +118,7 @@ def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger:
     listed = {picture.file: picture.name for picture in pictures}
     decided = {found.file for found in ledger.findings if found.code is Code.NO_CLASS}
     wishes = {image: _short_name(image) for image in listing.images if image not in decided} | listed
-    names = choose_names(wishes)
+    names = _choose_names(wishes)
     documents: set[str] = set()
     try:
         for image in wishes:
@@ -128,11 +137,8 @@ def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger:
 
 
 def _document(picture: Picture, image: Path, ledger: Ledger) -> Document:
-    try:
-        header: ImageHeader | None = read_header(image)
-    except ImageError:
-        header = None  # the check that follows publishing's normal way says what is wrong with it
-    turned = turn_upright(picture, header) if header else picture
+    header = known_header(image)
+    turned = _turn_upright(picture, header) if header else picture
     if header and turned is not picture:
         message = (
             f"it was annotated as stored, {picture.width} x {picture.height}; its shapes were turned by the EXIF "
@@ -142,7 +148,40 @@ def _document(picture: Picture, image: Path, ledger: Ledger) -> Document:
     return Document(image.name, turned.height, turned.width, turned.shapes, turned.flags)
 
 
-def choose_names(wishes: dict[str, str]) -> dict[str, str]:
+def _turn_upright(picture: Picture, header: ImageHeader) -> Picture:
+    """The picture with its shapes on the upright image, where they were drawn on the image as stored.
+
+    Tools differ: some show an image as stored, some turned by EXIF. The size that the source writes down tells which,
+    where the orientation is a quarter turn and the image is not square.
+    """
+    stored = header.height, header.width
+    if header.orientation not in _TURNS or header.width == header.height or (picture.width, picture.height) != stored:
+        return picture
+    turn, (width, height) = _TURNS[header.orientation], stored
+    shapes = [_turn_shape(shape, turn, header.orientation, width, height) for shape in picture.shapes]
+    return replace(picture, width=header.width, height=header.height, shapes=tuple(shapes))
+
+
+def _turn_shape(shape: Shape, turn: _Turn, orientation: int, width: int, height: int) -> Shape:
+    # A mask's points are pixels, whose centres lie half a pixel further.
+    half = 0.5 if shape.shape_type == "mask" else 0.0
+    x, y = turn(shape.points[:, 0] + half, shape.points[:, 1] + half, width, height)
+    points = np.column_stack([x, y]) - half
+    if shape.shape_type == "rectangle" and len(points) == 2:
+        points = np.array([points.min(axis=0), points.max(axis=0)])
+    if shape.shape_type != "mask" or shape.mask is None:
+        return replace(shape, points=points)
+    pixels = mask_pixels(shape.mask).T
+    if orientation in (6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (7, 8):
+        pixels = pixels[::-1]
+    left, top = (int(value) for value in points.min(axis=0))
+    turned = mask_shape(pixels, left, top, shape.label)
+    return replace(shape, points=turned.points, mask=turned.mask)
+
+
+def _choose_names(wishes: dict[str, str]) -> dict[str, str]:
     """A name for every image: the one wished for, or its whole path where two want the same."""
     wanted: dict[str, list[str]] = defaultdict(list)
     for image, wish in wishes.items():

@@ -1,7 +1,7 @@
 """CVAT's own XML, "CVAT for images 1.1"."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
+from sightline.annotations.regions import ellipse_outline, rectangle_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under
 from sightline.formats.reading import (
     Ledger,
@@ -16,17 +17,14 @@ from sightline.formats.reading import (
     Unusable,
     alternate,
     mask_shape,
+    parse_xml,
     split_attributes,
     to_number,
     to_points,
     to_size,
     to_whole,
 )
-from sightline.formats.xml import parse_xml
 from sightline.images.limits import MAX_PIXELS
-
-_TOLERANCE: Final = 0.05  # pixels between an ellipse and its polygon
-_MOST_VERTICES: Final = 4096
 
 
 def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -34,9 +32,7 @@ def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
-            root = parse_xml(listing, file)
-            if root.tag != "annotations":
-                raise Unusable(Code.NOT_IMPORTED, f"XML, but not CVAT's (<{root.tag[:40]}>): not read.")
+            root = parse_xml(listing.read(file), "annotations", "CVAT")
             if root.find("track") is not None:
                 ledger.add(
                     Code.NOT_IMPORTED, file, None, "tracks of a video: export it as 'CVAT for images 1.1' instead."
@@ -81,12 +77,8 @@ def _shapes(drawn: Element) -> list[Shape]:
         "flags": flags,
         "description": description,
     }
-    if drawn.tag == "box":
-        return [_box(drawn, label, more)]
-    if drawn.tag == "ellipse":
-        return [_ellipse(drawn, label, more)]
-    if drawn.tag == "mask":
-        return [_mask(drawn, label, more)]
+    if drawn.tag in _SHAPES:
+        return [_SHAPES[drawn.tag](drawn, label, more)]
     if drawn.tag not in ("polygon", "polyline", "points"):
         raise Unusable(Code.NOT_IMPORTED, "labelme has no such shape; it is left out.")
     points = to_points([number for pair in drawn.get("points", "").split(";") for number in pair.split(",")])
@@ -97,11 +89,10 @@ def _shapes(drawn: Element) -> list[Shape]:
 
 def _box(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
     left, top, right, bottom = (to_number(drawn.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
-    turned = to_number(drawn.get("rotation", "0"))
+    corners, turned = np.array([[left, top], [right, bottom]]), to_number(drawn.get("rotation", "0"))
     if turned % 360 == 0:
-        return Shape(label, np.array([[left, top], [right, bottom]]), "rectangle", **more)
-    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    return Shape(label, _turn(corners, turned), "polygon", **more)
+        return Shape(label, corners, "rectangle", **more)
+    return Shape(label, _turn(rectangle_outline(corners), turned), "polygon", **more)
 
 
 def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
@@ -110,11 +101,8 @@ def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
         raise Unusable(Code.BROKEN_ANNOTATION, "an ellipse's radius is negative. Draw it again.")
     if across == down:
         return Shape(label, np.array([[x, y], [x + across, y]]), "circle", **more)
-    step = math.acos(max(0.0, 1 - _TOLERANCE / max(across, down)))
-    count = min(_MOST_VERTICES, 4 * max(4, math.ceil(math.pi / step / 4)))  # a vertex at each end of both axes
-    angles = np.arange(count) * (2 * math.pi / count)
-    outline = np.column_stack([x + across * np.cos(angles), y + down * np.sin(angles)])
-    return Shape(label, _turn(outline, to_number(drawn.get("rotation", "0"))), "polygon", **more)
+    outline = _turn(ellipse_outline(x, y, across, down), to_number(drawn.get("rotation", "0")))
+    return Shape(label, outline, "polygon", **more)
 
 
 def _turn(points: np.ndarray, degrees: float) -> np.ndarray:
@@ -135,3 +123,10 @@ def _mask(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
         raise Unusable(Code.BAD_MASK, f"a mask of {width} x {height} pixels. Draw it again.")
     counts = [to_whole(count) for count in drawn.get("rle", "").split(",")]
     return mask_shape(alternate(counts, width * height).reshape(height, width), left, top, label, **more)
+
+
+_SHAPES: Final[dict[str, Callable[[Element, str, Mapping[str, Any]], Shape]]] = {
+    "box": _box,
+    "ellipse": _ellipse,
+    "mask": _mask,
+}

@@ -10,8 +10,7 @@ from typing import Final
 from sightline.errors import SightlineError
 from sightline.formats.class_folders import are_clear, find_classes, may_be_unknown_splits
 from sightline.formats.folder import Listing, parent_of
-from sightline.formats.reading import Unusable
-from sightline.formats.xml import root_tag
+from sightline.formats.reading import Unusable, root_tag
 from sightline.formats.yolo import find_names, label_file
 
 LABELME: Final = "labelme"
@@ -79,26 +78,23 @@ def _may_annotate(listing: Listing) -> set[str]:
 def _json_forms(listing: Listing) -> Iterable[tuple[str, str]]:
     """labelme and COCO. Of the files that stand beside an image of their name (labelme's way) one is enough."""
     stems = {image.rpartition(".")[0] for image in listing.images}
-    files = listing.with_suffix(".json")
-    beside = [file for file in files if file.rpartition(".")[0] in stems]
-    for file in [*[file for file in files if file.rpartition(".")[0] not in stems], *beside]:
-        try:
+    files = [(file.rpartition(".")[0] in stems, file) for file in listing.with_suffix(".json")]
+    for beside, file in sorted(files):
+        with suppress(Unusable):
             content = listing.read(file)
-        except Unusable:
-            continue
-        if all(key.search(content) for key in _LABELME_KEYS):
-            yield LABELME, file
-            if beside and file in beside[-len(beside) :]:
-                return
-        elif all(key.search(content) for key in _COCO_KEYS):
-            yield "coco", file
+            if all(key.search(content) for key in _LABELME_KEYS):
+                yield LABELME, file
+                if beside:
+                    return
+            elif all(key.search(content) for key in _COCO_KEYS):
+                yield "coco", file
 
 
 def _xml_forms(listing: Listing) -> Iterable[tuple[str, str]]:
     seen: Counter[str] = Counter()
     for file in listing.with_suffix(".xml"):
         seen[parent_of(file)] += 1
-        form = _FORMS_BY_TAG.get(root_tag(listing, file)) if seen[parent_of(file)] <= _LOOKED_AT else None
+        form = _FORMS_BY_TAG.get(root_tag(listing.root / file)) if seen[parent_of(file)] <= _LOOKED_AT else None
         if form:
             yield form, file
 

@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sightline.annotations.findings import Code
+from sightline.annotations.labelme import plain_path
+from sightline.annotations.read import lies_within
 from sightline.errors import SightlineError
 from sightline.formats.reading import Unusable
 from sightline.images.limits import IMAGE_SUFFIXES
@@ -23,22 +25,8 @@ SPLIT_FOLDERS: Final = frozenset({"train", "val", "valid", "validation", "test"}
 PAINTED: Final = frozenset({"SegmentationClass", "SegmentationObject"})  # Pascal VOC's folders of such pictures
 FOREIGN_SUFFIXES: Final = frozenset(
     {
-        *(
-            ".heic",
-            ".heif",
-            ".avif",
-            ".jxl",
-            ".jp2",
-            ".j2k",
-            ".jfif",
-            ".jpe",
-            ".ppm",
-            ".pgm",
-            ".pnm",
-            ".tga",
-            ".psd",
-            ".svg",
-        ),
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif"),
+        *(".jpe", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svg"),
         *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr", ".dcm"),
     }
 )
@@ -52,6 +40,7 @@ _SYSTEMS: Final = frozenset(
     }
 )  # folders that programs and systems keep for themselves, in small letters
 _TRASH: Final = ".trash"  # with the user's number behind it on removable media
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -60,11 +49,10 @@ class Listing:
     """What lies in a folder, links that lead out of it left aside.
 
     Attributes:
-        root: the folder.
         files: relative to it, with forward slashes, sorted. Hidden ones are not in it.
         images: those that are images by their names, without pictures that only paint what is on another.
         by_name: file name (Unicode's composed form) -> images of that name.
-        unusable: files whose names hold control characters or bytes that are no text, shown in ASCII; not in `files`.
+        unusable: files whose names hold control characters or bytes that are not text, shown in ASCII; not in `files`.
         hidden: folders whose names begin with a dot -> how many images lie in them, if any; not in `files`.
         links: images that are links out of the folder or to nothing, and folders that are links; not in `files`.
     """
@@ -92,11 +80,7 @@ class Listing:
         return [file for file in self.files if suffix_of(file) in suffixes]
 
     def read(self, file: str) -> bytes:
-        """A listed file's content.
-
-        Raises:
-            Unusable: it cannot be read.
-        """
+        """A listed file's content; Unusable when it cannot be read."""
         path = self.root / file
         try:
             if path.stat().st_size > LARGEST_FILE:
@@ -104,6 +88,13 @@ class Listing:
             return path.read_bytes()
         except OSError as error:
             raise Unusable(Code.UNREADABLE_SOURCE, f"the file cannot be read ({error.strerror}).") from None
+
+    def read_text(self, file: str) -> str:
+        """A listed file's text, in UTF-8; Unusable when it cannot be read, or is none."""
+        try:
+            return self.read(file).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise Unusable(Code.UNREADABLE_SOURCE, "not a text. Export it again, or remove it.") from None
 
     def find_image(self, name: str, file: str, folders: Sequence[str]) -> str:
         """The image that `file` calls `name`.
@@ -125,28 +116,21 @@ class Listing:
             found = same.get(composed(under(folder, wanted)))
             if found is not None:
                 return found
-        named = [image for name, image in same.items() if name == wanted or name.endswith(f"/{wanted}")]
-        named = _nearest(named, file)
+        named = _nearest([image for key, image in same.items() if f"/{key}".endswith(f"/{wanted}")], file)
         if not named:
             raise Unusable(
                 Code.MISSING_IMAGE, f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
             )
         if len(named) > 1:
-            raise Unusable(
-                Code.MISSING_IMAGE,
-                f"the image {name!r} could be {' or '.join(named[:3])}. Name it with its folder.",
-            )
+            several = " or ".join(named[:3])
+            raise Unusable(Code.MISSING_IMAGE, f"the image {name!r} could be {several}. Add the folder to its name.")
         return named[0]
 
 
 def list_folder(root: Path) -> Listing:
-    """List a folder and those below.
-
-    Raises:
-        SightlineError: no such folder.
-    """
+    """List a folder and those below; SightlineError when there is no such folder."""
     if not root.is_dir():
-        raise SightlineError(f"{root}: there is no such folder. Name the folder that holds the annotations and images.")
+        raise SightlineError(f"{root}: there is no such folder. Give the folder that holds the annotations and images.")
     files: list[str] = []
     unusable: list[str] = []
     hidden: dict[str, int] = {}
@@ -156,14 +140,14 @@ def list_folder(root: Path) -> Listing:
         for name in below:
             if _is_hidden(name) and (count := _count_images(parent / name)):
                 hidden[_shown(parent / name, root)] = count
-        below[:] = [name for name in below if not _is_left_aside(name)]
+        below[:] = [name for name in below if not name.startswith(".") and name.lower() not in _SYSTEMS]
         links += [_shown(parent / name, root) for name in below if (parent / name).is_symlink()]
         for name in names:
             path = parent / name
             file = path.relative_to(root).as_posix()
             if name.startswith("."):
                 continue
-            if _leads_out(path, root) or (path.is_symlink() and not path.exists()):
+            if path.is_symlink() and not (lies_within(path, root) and path.exists()):
                 links += [_shown(path, root)] if suffix_of(file) in IMAGE_SUFFIXES else []
             elif path.is_file() and file.isprintable():
                 files.append(file)
@@ -180,10 +164,6 @@ def list_folder(root: Path) -> Listing:
     return Listing(root, tuple(files), images, by_name, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
 
 
-def _is_left_aside(folder: str) -> bool:
-    return folder.startswith(".") or folder.lower() in _SYSTEMS
-
-
 def _is_hidden(folder: str) -> bool:
     """Whether a folder is left aside that somebody may have made, not a system."""
     return folder.startswith(".") and folder.lower() not in _SYSTEMS and not folder.lower().startswith(_TRASH)
@@ -193,13 +173,6 @@ def _count_images(folder: Path) -> int:
     return sum(suffix_of(name) in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
-def _leads_out(path: Path, root: Path) -> bool:
-    try:
-        return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a circle of links
-        return True
-
-
 def _shown(path: Path, root: Path) -> str:
     name = path.relative_to(root).as_posix()
     return name if name.isprintable() else ascii(name)[1:-1]
@@ -207,13 +180,10 @@ def _shown(path: Path, root: Path) -> str:
 
 def _nearest(named: list[str], file: str) -> list[str]:
     """Of several images those in the smallest folder that holds `file` too, and of these those that share a word."""
-    folder = parent_of(file)
-    while folder and len(named) > 1:
-        inside = [image for image in named if image.startswith(f"{folder}/")]
-        if inside:
+    for folder in PurePosixPath(file).parents[:-1]:
+        if inside := [image for image in named if image.startswith(f"{folder}/")]:
             named = inside
             break
-        folder = parent_of(folder)
     if len(named) < 2:
         return named
     words = set(_WORDS.split(PurePosixPath(file).stem.lower())) - {""}
@@ -221,27 +191,14 @@ def _nearest(named: list[str], file: str) -> list[str]:
 
 
 def safe_name(name: str) -> str:
-    """An image's name with forward slashes, without detours, in Unicode's composed form.
-
-    Raises:
-        Unusable: it leads out of the folder.
-    """
-    plain = name.replace("\\", "/")
-    parts: list[str] = []
-    for part in plain.split("/"):
-        if part == ".." and not parts:
-            break
-        if part == "..":
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    else:
-        if parts and not plain.startswith("/") and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", plain):
-            return composed("/".join(parts))
-    raise Unusable(
-        Code.IMAGE_OUTSIDE,
-        f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name.",
-    )
+    """An image's name with forward slashes and without detours, composed; Unusable when it leads out of the folder."""
+    plain = None if _ADDRESS.match(name) else plain_path(name)
+    if plain is None:
+        raise Unusable(
+            Code.IMAGE_OUTSIDE,
+            f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name.",
+        )
+    return composed(plain)
 
 
 def composed(text: str) -> str:

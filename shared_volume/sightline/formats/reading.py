@@ -3,15 +3,21 @@
 import base64
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring, iterparse
 
-from sightline.annotations.findings import Code, Finding, Outcome, Policy
+from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.labelme import Shape
+from sightline.annotations.regions import parse_runs
+from sightline.images.files import ImageError, ImageHeader, read_header
 from sightline.images.limits import MAX_PIXELS
 
 LARGEST_COORDINATE: Final = 1e9  # pixels; labelme's reader takes no more
@@ -25,8 +31,7 @@ class Picture:
     Attributes:
         file: the image, relative to the given folder.
         name: what the source calls it, with forward slashes.
-        width: as the source writes it down, in pixels; None where it does not.
-        height: likewise.
+        width: as the source writes it down, in pixels, as `height`; None where it does not.
         shapes: in the source's order.
         flags: of the whole image.
     """
@@ -56,10 +61,8 @@ class Ledger:
 
     def add(self, code: Code, file: str, index: int | None, message: str) -> None:
         """Note one finding; `index` is that of the annotation within the file."""
-        found = self.policy.finding(code, file, index, message)
-        if found.outcome is Outcome.FIX and code is not Code.TURNED_SHAPES:
-            found = replace(found, outcome=Outcome.DROP)  # what can be mended in labelme's files cannot always be here
-        self.findings.append(found)
+        # What can be mended in labelme's files cannot always be here.
+        self.findings.append(self.policy.finding(code, file, index, message, fixable=code is Code.TURNED_SHAPES))
 
     @contextmanager
     def noting(self, file: str, index: int | None, where: str = "") -> Iterator[None]:
@@ -71,11 +74,7 @@ class Ledger:
 
 
 def to_points(values: Any) -> np.ndarray:
-    """(N, 2) of a flat list x, y, x, y, …
-
-    Raises:
-        Unusable: not pairs of plausible numbers.
-    """
+    """(N, 2) of a flat list x, y, x, y, …; Unusable unless they are pairs of plausible numbers."""
     if not isinstance(values, list | tuple):
         raise Unusable(Code.BROKEN_ANNOTATION, "its coordinates are not a list. Export it again.")
     numbers = [to_number(value) for value in values]
@@ -85,31 +84,23 @@ def to_points(values: Any) -> np.ndarray:
 
 
 def to_number(value: Any) -> float:
-    """A coordinate in pixels, from a number or its text.
-
-    Raises:
-        Unusable: not a number, or not a plausible one.
-    """
+    """A coordinate in pixels, from a number or its text; Unusable unless it is a plausible one."""
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         number = float(value)
     except (ValueError, OverflowError):
-        raise Unusable(Code.BROKEN_ANNOTATION, f"{_short(value)} is not a number. Export it again.") from None
+        raise Unusable(Code.BROKEN_ANNOTATION, f"{shown(value)} is not a number. Export it again.") from None
     if not math.isfinite(number) or abs(number) > LARGEST_COORDINATE:
-        raise Unusable(Code.NON_FINITE, f"the coordinate {_short(value)} is not within ±{LARGEST_COORDINATE:.0e}.")
+        raise Unusable(Code.NON_FINITE, f"the coordinate {shown(value)} is not within ±{LARGEST_COORDINATE:.0e}.")
     return number
 
 
 def to_whole(value: Any) -> int:
-    """A whole number, from a number or its text.
-
-    Raises:
-        Unusable: not a whole number, or an implausible one.
-    """
+    """A whole number, from a number or its text; Unusable unless it is a plausible one."""
     number = to_number(value) if not isinstance(value, int) or isinstance(value, bool) else value
     if abs(number) > LARGEST_WHOLE or number != int(number):
-        raise Unusable(Code.BROKEN_ANNOTATION, f"{_short(value)} is not a plausible whole number. Export it again.")
+        raise Unusable(Code.BROKEN_ANNOTATION, f"{shown(value)} is not a plausible whole number. Export it again.")
     return int(number)
 
 
@@ -123,14 +114,7 @@ def to_size(width: Any, height: Any) -> tuple[int | None, int | None]:
 
 
 def mask_shape(pixels: np.ndarray, left: int, top: int, label: str, **more: Any) -> Shape:
-    """A labelme mask of the pixels that are set.
-
-    Args:
-        pixels: (height, width) bool.
-        left: the column of the image that the first column of `pixels` is.
-        top: likewise, the row.
-        label: the shape's.
-        more: further attributes of the shape.
+    """A labelme mask of those of `pixels`, (height, width) bool, that are set; the first lies at (left, top) on the image.
 
     Raises:
         Unusable: no pixel is set.
@@ -155,17 +139,55 @@ def mask_pixels(mask: str) -> np.ndarray:
         return np.asarray(image) != 0
 
 
-def alternate(counts: Sequence[int], size: int) -> np.ndarray:
-    """(size,) bool of run lengths: so many off, so many on, so many off, …
+def alternate(counts: Any, size: int) -> np.ndarray:
+    """(size,) bool of run lengths as `parse_runs` takes them: so many off, so many on, so many off, …
 
     Raises:
-        Unusable: the runs do not add up to `size`.
+        Unusable: they are not run lengths, or do not add up to `size`.
     """
-    if any(count < 0 for count in counts) or sum(counts) != size:
-        raise Unusable(
-            Code.BAD_MASK, f"the run lengths add up to {sum(counts)} pixels, not to {size}. Export the mask again."
-        )
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    try:
+        runs = parse_runs(counts, size)
+    except ValueError as error:
+        raise Unusable(Code.BAD_MASK, f"the run lengths cannot be used: {error}. Export the mask again.") from None
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+
+
+def parse_xml(data: bytes, tag: str, tool: str) -> Element:
+    """The root element, called `tag`, of a tool's XML: no document types, no entities, nothing fetched.
+
+    Raises:
+        Unusable: not XML, cut off, another tool's, or with a document type or entities, which annotations never need.
+    """
+    try:
+        root = fromstring(data, forbid_dtd=True)
+    except DefusedXmlException as error:
+        message = f"the XML declares a document type or entities ({type(error).__name__}). Remove them."
+        raise Unusable(Code.UNREADABLE_SOURCE, message) from None
+    except (ParseError, ValueError, LookupError, RecursionError) as error:
+        message = f"not XML, or cut off ({error}). Export it again, or remove it."
+        raise Unusable(Code.UNREADABLE_SOURCE, message) from None
+    if root.tag != tag:
+        raise Unusable(Code.NOT_IMPORTED, f"XML, but not {tool}'s (<{root.tag[:40]}>): not read.")
+    return root
+
+
+def root_tag(path: Path) -> str:
+    """The name of an XML file's first element, "" when it is not XML."""
+    try:
+        with path.open("rb") as stream:
+            for _, element in iterparse(io.BytesIO(stream.read(65536)), events=("start",), forbid_dtd=True):
+                return str(element.tag)
+    except (OSError, DefusedXmlException, ParseError, ValueError, LookupError):
+        pass
+    return ""
+
+
+def known_header(path: Path) -> ImageHeader | None:
+    """An image's header; None of what cannot be read, since publishing's normal way says what is wrong with it."""
+    try:
+        return read_header(path)
+    except ImageError:
+        return None
 
 
 def split_attributes(attributes: Iterable[tuple[str, Any]]) -> tuple[dict[str, bool], str]:
@@ -179,6 +201,7 @@ def split_attributes(attributes: Iterable[tuple[str, Any]]) -> tuple[dict[str, b
     return flags, "\n".join(lines)
 
 
-def _short(value: Any) -> str:
-    text = repr(value) if not isinstance(value, int) or isinstance(value, bool) else "a number of too many digits"
+def shown(value: Any) -> str:
+    """The beginning of what a source says, for a message."""
+    text = repr(value)
     return text if len(text) < 40 else f"{text[:40]}…"

@@ -15,10 +15,8 @@ import numpy as np
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.formats.folder import PAINTED, Listing, parent_of, safe_name, under
-from sightline.formats.outlines import is_box
-from sightline.formats.reading import Ledger, Picture, Unusable, split_attributes, to_number, to_size
-from sightline.formats.writing import FlatNames, Losses, Part, copy_upright
-from sightline.formats.xml import parse_xml, text_of
+from sightline.formats.reading import Ledger, Picture, Unusable, parse_xml, split_attributes, to_number, to_size
+from sightline.formats.writing import Losses, Part, choose_flat_name, copy_upright, is_box
 
 FLAGS: Final = ("difficult", "truncated", "occluded")
 _IMAGES: Final = "JPEGImages"
@@ -32,11 +30,9 @@ def read_voc_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
-            root = parse_xml(listing, file)
-            if root.tag != "annotation":
-                raise Unusable(Code.NOT_IMPORTED, f"XML, but not Pascal VOC's (<{root.tag[:40]}>): not read.")
+            root = parse_xml(listing.read(file), "annotation", "Pascal VOC")
             image = _find_image(root, listing, file)
-            width, height = to_size(text_of(root, "size/width"), text_of(root, "size/height"))
+            width, height = to_size(_text_of(root, "size/width"), _text_of(root, "size/height"))
             pictures.append(Picture(image, PurePosixPath(image).name, width, height, _shapes(root, file, ledger)))
     if painted := sorted({part for file in listing.files for part in PAINTED.intersection(file.split("/")[:-1])}):
         ledger.add(Code.NOT_IMPORTED, " and ".join(painted), None, "the painted pictures are not read, only the boxes.")
@@ -47,7 +43,7 @@ def _find_image(root: Element, listing: Listing, file: str) -> str:
     """The image by the name that the XML says, else by the XML's own name. <path> is another machine's: never used."""
     near, stem = parent_of(file), PurePosixPath(file).stem
     folders = [under(parent_of(near), _IMAGES), near, under(parent_of(near), "images"), under(near, _IMAGES)]
-    name = text_of(root, "filename") or stem
+    name = _text_of(root, "filename") or stem
     safe_name(name)
     try:
         return listing.find_image(name, file, folders)
@@ -65,16 +61,20 @@ def _shapes(root: Element, file: str, ledger: Ledger) -> tuple[Shape, ...]:
             box = drawn.find("bndbox")
             if box is None:
                 raise Unusable(Code.BROKEN_ANNOTATION, "it has no bndbox. Draw it again.")
-            ends = {side: to_number(text_of(box, side)) for side in ("xmin", "ymin", "xmax", "ymax")}
+            ends = {side: to_number(_text_of(box, side)) for side in ("xmin", "ymin", "xmax", "ymax")}
             columns, rows = _edges(ends["xmin"], ends["xmax"]), _edges(ends["ymin"], ends["ymax"])
-            flags = {name: text_of(drawn, name) == "1" for name in FLAGS if drawn.find(name) is not None}
-            pose = text_of(drawn, "pose")
+            flags = {name: _text_of(drawn, name) == "1" for name in FLAGS if drawn.find(name) is not None}
+            pose = _text_of(drawn, "pose")
             _, description = split_attributes([("pose", pose if pose != "Unspecified" else "")])
             points = np.array([columns, rows]).T
-            shapes.append(Shape(text_of(drawn, "name"), points, "rectangle", flags=flags, description=description))
+            shapes.append(Shape(_text_of(drawn, "name"), points, "rectangle", flags=flags, description=description))
             if unknown := [tag for tag in _UNKNOWN if drawn.find(tag) is not None]:
                 raise Unusable(Code.NOT_IMPORTED, f"its {' and '.join(unknown)} is not read, only its box.")
     return tuple(shapes)
+
+
+def _text_of(element: Element, path: str) -> str:
+    return (element.findtext(path) or "").strip()
 
 
 def _edges(first: float, last: float) -> tuple[float, float]:
@@ -88,12 +88,12 @@ def write_voc_folder(parts: Sequence[Part], target: Path, losses: Losses) -> Non
     """Write every part; the image sets say which image belongs to which."""
     for folder in ("Annotations", _IMAGES, "ImageSets/Main"):
         (target / folder).mkdir(parents=True)
-    names = FlatNames(losses)
+    taken: set[str] = set()
     for part in parts:
         labels = {category["id"]: _text(category["name"], losses) for category in part.coco["categories"]}
         stems = []
         for image, annotations in part.annotated():
-            name = names.choose(image["file_name"])
+            name = choose_flat_name(image["file_name"], taken, losses)
             stems.append(PurePosixPath(name).stem)
             copy_upright(part.images / image["file_name"], target / _IMAGES / name, losses)
             tree = _document(name, image, annotations, labels, losses)
@@ -121,9 +121,9 @@ def _document(
         _add(ElementTree.SubElement(drawn, "bndbox"), **dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)))
         x, y, width, height = annotation["bbox"]
         exact = (box[0] - 1, box[1] - 1, box[2], box[3]) == (x, y, x + width, y + height)
-        losses.add("boxes rounded to whole pixels", int(not exact))
-        losses.add("crowds marked difficult, which evaluations leave out as well", annotation["iscrowd"])
-        losses.add("outlines and masks reduced to boxes", int(not is_box(annotation)))
+        losses["boxes rounded to whole pixels"] += not exact
+        losses["crowds marked difficult, which evaluations leave out as well"] += annotation["iscrowd"]
+        losses["outlines and masks reduced to boxes"] += not is_box(annotation)
     ElementTree.indent(root)
     return ElementTree.ElementTree(root)
 
@@ -142,5 +142,5 @@ def _add(element: ElementTree.Element, **children: object) -> None:
 
 def _text(text: str, losses: Losses) -> str:
     clean = _NOT_XML.sub("\ufffd", text)
-    losses.add("names with characters that XML does not have, each replaced by \ufffd", int(clean != text))
+    losses["names with characters that XML does not have, each replaced by \ufffd"] += clean != text
     return clean

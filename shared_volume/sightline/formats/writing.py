@@ -1,29 +1,31 @@
-"""What a version holds, as every writer takes it: parts with their COCO document and the folder of their images."""
+"""What every writer takes: parts of a version, and what formats need that know less than COCO.
 
-import logging
+Upright copies, flat names, one outline per object, and counts of what is lost.
+"""
+
+import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from sightline.images.files import read_header
+import numpy as np
 
-log = logging.getLogger(__name__)
+from sightline.annotations.regions import polygon_area
+from sightline.images.files import read_header
 
 ALL: Final = "all"  # the one part of an annotation version
 _JPEG_QUALITY: Final = 95
+_SAME: Final = 1e-6  # pixels, and share of an area
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """A split of a dataset version, or all of an annotation version.
 
-    Attributes:
-        name: train, val, test or all.
-        coco: its COCO document: file names are relative to `images`, sizes and shapes those of the upright images.
-        images: the folder of its images.
+    File names in its COCO document are relative to the folder `images`, sizes and shapes those of the upright images.
     """
 
     name: str
@@ -39,20 +41,12 @@ class Part:
             yield image, drawn.get(image["id"], [])
 
 
-class Losses:
-    """Counts what a format cannot express, or what was changed to fit into it."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def add(self, what: str, count: int = 1) -> None:
-        """Count once more `what`, like "outlines reduced to boxes"."""
-        if count:
-            self._counts[what] += count
+class Losses(Counter[str]):
+    """Counts what a format cannot express or what was changed to fit into it, like "outlines reduced to boxes"."""
 
     def notes(self) -> tuple[str, ...]:
         """One line for each kind."""
-        return tuple([f"{what}: {count:,}" for what, count in sorted(self._counts.items())])
+        return tuple([f"{what}: {count:,}" for what, count in sorted(self.items()) if count])
 
 
 def copy_upright(source: Path, target: Path, losses: Losses) -> None:
@@ -76,24 +70,108 @@ def copy_upright(source: Path, target: Path, losses: Losses) -> None:
         elif name == "WEBP":
             options["lossless"] = True
         upright.save(target, name, exif=b"", **options)
-    losses.add("images shown turned by EXIF, written upright with their pixels encoded again")
+    losses["images shown turned by EXIF, written upright with their pixels encoded again"] += 1
 
 
-class FlatNames:
-    """Names without folders and with stems of their own, for formats in which an image is its stem."""
+def choose_flat_name(name: str, taken: set[str], losses: Losses) -> str:
+    """A name without folders and with a stem of its own, for formats in which an image is its stem.
 
-    def __init__(self, losses: Losses) -> None:
-        self._losses = losses
-        self._taken: set[str] = set()
+    The stem is added to `taken`, in small letters.
+    """
+    flat = PurePosixPath(name.replace("/", "_"))
+    stem, number = flat.stem, 2
+    while stem.lower() in taken:
+        stem, number = f"{flat.stem}_{number}", number + 1
+    taken.add(stem.lower())
+    if f"{stem}{flat.suffix}" != name:
+        losses["images renamed, because the format knows them by their stem, without folders"] += 1
+    return f"{stem}{flat.suffix}"
 
-    def choose(self, name: str) -> str:
-        """A new name for an image."""
-        flat = name.replace("/", "_")
-        stem, suffix = PurePosixPath(flat).stem, PurePosixPath(flat).suffix
-        chosen, number = stem, 2
-        while chosen.lower() in self._taken:
-            chosen, number = f"{stem}_{number}", number + 1
-        self._taken.add(chosen.lower())
-        if f"{chosen}{suffix}" != name:
-            self._losses.add("images renamed, because the format knows them by their stem, without folders")
-        return f"{chosen}{suffix}"
+
+def mask_outlines(pixels: np.ndarray) -> list[np.ndarray]:
+    """The borders of the pixels that are set, along the pixels' own edges: (N, 2) vertices each, whole numbers.
+
+    Outer borders run clockwise as seen, those of holes the other way. Exact: the pixels whose centres lie inside are
+    just those of `pixels`, (height, width) bool, that were set.
+    """
+    padded = np.pad(pixels.astype(np.int8), 1)
+    across, along = np.diff(padded, axis=0)[:, 1:-1], np.diff(padded, axis=1)[1:-1]
+    following: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    edges: tuple[tuple[np.ndarray, tuple[int, int], tuple[int, int]], ...] = (
+        (across > 0, (0, 0), (1, 0)),  # set below: rightwards
+        (across < 0, (1, 0), (0, 0)),  # set above: leftwards
+        (along > 0, (0, 1), (0, 0)),  # set to the right: upwards
+        (along < 0, (0, 0), (0, 1)),  # set to the left: downwards
+    )
+    for there, begin, end in edges:
+        for y, x in np.argwhere(there).tolist():
+            following.setdefault((x + begin[0], y + begin[1]), []).append((x + end[0], y + end[1]))
+    outlines = []
+    while following:
+        outlines.append(_corners(_walk(following)))
+    return outlines
+
+
+def _walk(following: dict[tuple[int, int], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """Take one closed way out of the edges."""
+    start = min(following)
+    way, here, before = [start], start, (start[0] - 1, start[1])
+    while True:
+        choices = following[here]
+        # Where two pixels touch at a corner, turn right: each then keeps an outline of its own.
+        right = (here[0] - (here[1] - before[1]), here[1] + (here[0] - before[0]))
+        there = right if right in choices else choices[0]
+        choices.remove(there)
+        if not choices:
+            del following[here]
+        if there == start:
+            return way
+        way.append(there)
+        before, here = here, there
+
+
+def _corners(way: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Only the vertices where the way turns."""
+    points = np.array(way, dtype=np.float64)
+    turns = ((points - np.roll(points, 1, axis=0)) != (np.roll(points, -1, axis=0) - points)).any(axis=1)
+    return points[turns]
+
+
+def join_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
+    """Several outlines, (N, 2) each, as one, connected by lines there and back, which have no area.
+
+    There is at least one; a hole is one that runs the other way.
+    """
+    first, *rest = sorted(outlines, key=polygon_area, reverse=True)
+    joined = first
+    while rest:
+        gaps = [np.abs(joined[:, None] - other[None]).sum(axis=2) for other in rest]
+        nearest = min(range(len(rest)), key=lambda index: float(gaps[index].min()))
+        here, there = np.unravel_index(int(gaps[nearest].argmin()), gaps[nearest].shape)
+        other = np.roll(rest.pop(nearest), -int(there), axis=0)
+        joined = np.concatenate([joined[: here + 1], other, other[:1], joined[here:]])
+    return joined
+
+
+def instance_outlines(segmentation: Any) -> list[np.ndarray]:
+    """The outlines of a COCO segmentation: its polygons, or the borders of its run lengths."""
+    if isinstance(segmentation, dict):
+        from pycocotools import mask as rle_of
+
+        encoded = {"size": segmentation["size"], "counts": segmentation["counts"].encode("ascii")}
+        return mask_outlines(rle_of.decode(encoded).astype(bool))
+    return [np.array(part, dtype=np.float64).reshape(-1, 2) for part in segmentation]
+
+
+def is_box(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation covers just its bbox."""
+    if isinstance(annotation["segmentation"], dict):
+        return False
+    outlines = instance_outlines(annotation["segmentation"])
+    if len(outlines) != 1 or len(outlines[0]) != 4:
+        return False
+    x, y, width, height = annotation["bbox"]
+    xs, ys = outlines[0].T
+    at_corners = np.isin(xs, (xs.min(), xs.max())).all() and np.isin(ys, (ys.min(), ys.max())).all()
+    covered = np.allclose((xs.min(), ys.min(), np.ptp(xs), np.ptp(ys)), (x, y, width, height), rtol=0, atol=_SAME)
+    return bool(at_corners and covered and math.isclose(polygon_area(outlines[0]), width * height, rel_tol=_SAME))

@@ -5,6 +5,7 @@ Written as `data.yaml`, `images/<part>/` and `labels/<part>/`.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -15,10 +16,16 @@ from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.errors import SightlineError
 from sightline.formats.folder import Listing, parent_of
-from sightline.formats.outlines import instance_outlines, is_box, join_outlines
-from sightline.formats.reading import Ledger, Picture, Unusable, to_number, to_whole
-from sightline.formats.writing import FlatNames, Losses, Part, copy_upright
-from sightline.images.files import ImageError, read_header
+from sightline.formats.reading import Ledger, Picture, Unusable, known_header, to_number, to_whole
+from sightline.formats.writing import (
+    Losses,
+    Part,
+    choose_flat_name,
+    copy_upright,
+    instance_outlines,
+    is_box,
+    join_outlines,
+)
 from sightline.services.versioning.shards import SPLITS
 
 NAME_LISTS: Final = ("classes.txt", "obj.names")
@@ -55,9 +62,8 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
         pictures.append(_read_picture(listing, image, text, names, keypoints, ledger))
     for text in sorted(texts - used):
         if "labels" in parent_of(text).split("/") and PurePosixPath(text).name not in NAME_LISTS:
-            ledger.add(
-                Code.MISSING_IMAGE, text, None, "there is no image of that name. Put it there, or remove the file."
-            )
+            message = "there is no image of that name. Put it there, or remove the file."
+            ledger.add(Code.MISSING_IMAGE, text, None, message)
     return pictures
 
 
@@ -85,9 +91,10 @@ def find_names(listing: Listing) -> tuple[str, dict[int, str], bool]:
     if not found:
         for file in listing.files:
             if PurePosixPath(file).name in NAME_LISTS:
-                lines = [line.strip() for line in _read_text(listing, file).splitlines()]
-                if names := dict(enumerate([line for line in lines if line])):
-                    found[file] = names, False
+                with suppress(Unusable):
+                    lines = [line.strip() for line in listing.read_text(file).splitlines()]
+                    if names := dict(enumerate(filter(None, lines))):
+                        found[file] = names, False
     if not found:
         return "", {}, False
     first, *others = found
@@ -121,28 +128,15 @@ def _names(names: Any) -> dict[int, str]:
     return found
 
 
-def _read_text(listing: Listing, file: str) -> str:
-    try:
-        return listing.read(file).decode("utf-8-sig")
-    except (Unusable, UnicodeDecodeError):
-        return ""
-
-
 def _read_picture(
     listing: Listing, image: str, text: str, names: dict[int, str], keypoints: bool, ledger: Ledger
 ) -> Picture:
     name = "/".join([part for part in image.split("/") if part not in ("images", "train", "val", "valid", "test")])
     shapes: list[Shape] = []
-    try:
-        header = read_header(listing.root / image)
-    except ImageError:  # publishing's normal way says what is wrong with the image
+    if (header := known_header(listing.root / image)) is None:
         return Picture(image, name, None, None, ())
     with ledger.noting(text, None):
-        try:
-            lines = listing.read(text).decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise Unusable(Code.UNREADABLE_SOURCE, "not a text. Export it again, or remove it.") from None
-        for index, line in enumerate(lines):
+        for index, line in enumerate(listing.read_text(text).splitlines()):
             with ledger.noting(text, index, f"line {index + 1}"):
                 if columns := line.split():
                     shapes.append(_shape(columns, names, header.width, header.height, keypoints))
@@ -184,19 +178,19 @@ def write_yolo_folder(parts: Sequence[Part], target: Path, losses: Losses) -> No
         for annotation in part.coco["annotations"]
     )
     for part in parts:
-        names = FlatNames(losses)
+        taken: set[str] = set()
         (target / "images" / part.name).mkdir(parents=True)
         (target / "labels" / part.name).mkdir(parents=True)
         numbers = {category["id"]: index for index, category in enumerate(part.coco["categories"])}
         for image, annotations in part.annotated():
-            name = names.choose(image["file_name"])
+            name = choose_flat_name(image["file_name"], taken, losses)
             copy_upright(part.images / image["file_name"], target / "images" / part.name / name, losses)
             lines = [
                 _line(annotation, image, numbers, outlined, losses)
                 for annotation in annotations
                 if not annotation["iscrowd"]
             ]
-            losses.add("crowds left out, which YOLO does not have", len(annotations) - len(lines))
+            losses["crowds left out, which YOLO does not have"] += len(annotations) - len(lines)
             text = target / "labels" / part.name / f"{PurePosixPath(name).stem}.txt"
             text.write_text("".join([f"{line}\n" for line in lines]), encoding="utf-8")
     _write_yaml(parts, target, losses)
@@ -209,9 +203,9 @@ def _line(
     if outlined:
         outlines = instance_outlines(annotation["segmentation"])
         if isinstance(annotation["segmentation"], dict):
-            losses.add("painted masks written as their outlines")
+            losses["painted masks written as their outlines"] += 1
         if len(outlines) > 1:
-            losses.add("objects in parts or with holes written as one outline, joined by lines without area")
+            losses["objects in parts or with holes written as one outline, joined by lines without area"] += 1
         shares = join_outlines(outlines) / size
     else:
         x, y, width, height = annotation["bbox"]
@@ -226,9 +220,10 @@ def _write_yaml(parts: Sequence[Part], target: Path, losses: Losses) -> None:
     for needed in ("train", "val"):
         if needed not in content and filled:
             content[needed] = f"images/{filled[0]}"
-            losses.add(
+            what = (
                 f"sets that Ultralytics asks for and that have no images ({needed}; data.yaml names {filled[0]} there)"
             )
+            losses[what] += 1
     content = {name: content[name] for name in SPLITS if name in content}
     content["names"] = {index: category["name"] for index, category in enumerate(parts[0].coco["categories"])}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)

@@ -1,6 +1,7 @@
 """Model bundles: folders that need nothing else to run. Read and written without executing anything from them."""
 
 import ast
+import contextlib
 import hashlib
 import json
 import shutil
@@ -32,15 +33,13 @@ class Bundle:
     """A bundle whose files were verified.
 
     Attributes:
-        folder: where it lies.
         sha256: of its manifest, which names every other file's: the bundle's identity.
         config: the resolved config as plain data.
         classes: names, by label.
         facts: what training recorded (dataset version, code digest, metrics, …).
         versions: of the packages it was made with.
         files: name -> sha256.
-        sample_image: one validation image, or None.
-        sample_predictions: COCO results of the model on it, or None.
+        sample_predictions: COCO results of the model on the sample image, which is one of validation.
     """
 
     folder: Path
@@ -67,12 +66,12 @@ def write_bundle(
 
     Args:
         folder: replaced when it is there already.
-        state_dict: the model's weights, on any device.
+        state_dict: on any device.
         config_text: the resolved config: assignments of literals and dict(…), nothing to execute.
         classes: names, by label.
         sample_image: an image file to copy.
         sample_predictions: COCO results of this model on that image.
-        facts: what else to record; JSON values.
+        facts: what else to tell; JSON values.
 
     Returns:
         The manifest's sha256.
@@ -80,12 +79,12 @@ def write_bundle(
     Raises:
         BundleError: the config is more than data.
     """
+    from safetensors.torch import save
+
     parse_config(config_text, CONFIG)
-    contents = {
-        WEIGHTS: _weights(state_dict),
-        CONFIG: config_text.encode(),
-        CLASSES: _json(list(classes)),
-    }
+    # Copies: safetensors refuses tensors that share memory (tied weights), and only takes contiguous ones.
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(state_dict.items())}
+    contents = {WEIGHTS: save(weights), CONFIG: config_text.encode(), CLASSES: _json(list(classes))}
     if sample_image is not None:
         contents[f"sample{sample_image.suffix.lower()}"] = sample_image.read_bytes()
     if sample_predictions is not None:
@@ -105,30 +104,29 @@ def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
     """Verify every file of a bundle and read all but its weights (see `load_state`).
 
     Args:
-        folder: the bundle.
+        folder: the bundle's.
         sha256: what the manifest's digest must be; None trusts the folder's own manifest.
 
     Raises:
         BundleError: no bundle, or a file that is changed, missing or not the bundle's.
     """
     folder = Path(folder)
-    manifest_bytes = _read(folder, MANIFEST)
-    digest = hashlib.sha256(manifest_bytes).hexdigest()
+    digest = hashlib.sha256(_read(folder, MANIFEST)).hexdigest()
     if sha256 is not None and digest != sha256:
         raise BundleError(
             f"{folder} is not the expected model: its manifest is {digest[:12]}, not {sha256[:12]}. {_AGAIN}"
         )
-    manifest = _parse_json(manifest_bytes, folder, MANIFEST)
+    manifest = _read_json(folder, MANIFEST, {MANIFEST: digest})
     parts = ("files", "versions", "facts")
     known = isinstance(manifest, dict) and manifest.get("format") == FORMAT
     if not known or not all(isinstance(manifest.get(part), dict) for part in parts):
         raise BundleError(f"{folder / MANIFEST} is not a bundle's manifest of format {FORMAT}. Train the model again.")
     files = manifest["files"]
     _verify(folder, files)
-    classes = _parse_json(_read(folder, CLASSES, files), folder, CLASSES)
+    classes = _read_json(folder, CLASSES, files)
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise BundleError(f"{folder / CLASSES} is not a list of class names. {_AGAIN}")
-    sample_image = next((name for name in files if name.startswith("sample.") and name != PREDICTIONS), None)
+    image = next((folder / name for name in files if name.startswith("sample.") and name != PREDICTIONS), None)
     return Bundle(
         folder=folder,
         sha256=digest,
@@ -137,10 +135,8 @@ def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
         facts=MappingProxyType(manifest["facts"]),
         versions=MappingProxyType(manifest["versions"]),
         files=MappingProxyType(files),
-        sample_image=folder / sample_image if sample_image else None,
-        sample_predictions=_parse_json(_read(folder, PREDICTIONS, files), folder, PREDICTIONS)
-        if PREDICTIONS in files
-        else None,
+        sample_image=image,
+        sample_predictions=_read_json(folder, PREDICTIONS, files) if PREDICTIONS in files else None,
     )
 
 
@@ -170,10 +166,9 @@ def parse_config(text: str, where: str) -> dict[str, Any]:
     Raises:
         BundleError: it is more than data; names the line.
     """
+    values = {}
     try:
-        statements = ast.parse(text).body
-        values = {}
-        for statement in statements:
+        for statement in ast.parse(text).body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     values[name] = _value(value)
@@ -215,32 +210,16 @@ def _value(node: ast.expr) -> Any:
 _AGAIN = "Fetch it again from storage, or train it again."
 
 
-def _weights(state_dict: Mapping[str, "torch.Tensor"]) -> bytes:
-    from safetensors.torch import save
-
-    # Copies: safetensors refuses tensors that share memory (tied weights), and only takes contiguous ones.
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(state_dict.items())})
-
-
 def _versions() -> dict[str, str]:
     versions = {}
     for name in VERSIONED:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
-
-
-def _parse_json(content: bytes, folder: Path, name: str) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise BundleError(f"{folder / name} is not valid JSON ({error}). {_AGAIN}") from error
 
 
 def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -272,6 +251,13 @@ def _read(folder: Path, name: str, files: Mapping[str, str] | None = None) -> by
     if files is not None and hashlib.sha256(content).hexdigest() != files.get(name):
         raise BundleError(f"{folder / name} is not the file that the bundle was made with. {_AGAIN}")
     return content
+
+
+def _read_json(folder: Path, name: str, files: Mapping[str, str]) -> Any:
+    try:
+        return json.loads(_read(folder, name, files))
+    except ValueError as error:
+        raise BundleError(f"{folder / name} is not valid JSON ({error}). {_AGAIN}") from error
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:

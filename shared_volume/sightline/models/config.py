@@ -1,15 +1,14 @@
 """A model's config: load it, change values, fit it to a dataset's classes."""
 
 import pprint
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from sightline.errors import ConfigError, nearest
-from sightline.models.overrides import override
-from sightline.models.unread_keys import refuse_unsupported
+from sightline.models.config_keys import dicts_within, override, refuse_unsupported
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
 
@@ -33,7 +32,7 @@ def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]
     for required in REQUIRED:
         if required not in values:
             raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")
-    _fit_classes(values["model"], "model", classes, path)
+    _fit_classes(values["model"], classes, path)
     return config_from_data(values)
 
 
@@ -44,8 +43,9 @@ def config_from_data(values: Mapping[str, Any]) -> Config:
 
 def config_text(config: Config) -> str:
     """The config as Python assignments of literals: what a bundle keeps, and what mmengine can load again."""
-    values = config.to_dict()
-    blocks = (f"{key} = {pprint.pformat(value, width=120, sort_dicts=False)}\n" for key, value in values.items())
+    blocks = (
+        f"{key} = {pprint.pformat(value, width=120, sort_dicts=False)}\n" for key, value in config.to_dict().items()
+    )
     return "".join(blocks)
 
 
@@ -83,8 +83,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not load: {type(error).__name__}: {error}. Correct it.") from error
 
 
-def _fit_classes(model: dict[str, Any], at: str, classes: Sequence[str], path: Path) -> None:
-    for name, node in _dicts(model, at):
+def _fit_classes(model: dict[str, Any], classes: Sequence[str], path: Path) -> None:
+    for name, node in dicts_within(model, "model"):
         if "num_classes" not in node:
             continue
         if node["num_classes"] is None:
@@ -94,12 +94,3 @@ def _fit_classes(model: dict[str, Any], at: str, classes: Sequence[str], path: P
                 f"{name}.num_classes is {node['num_classes']}, but the dataset has {len(classes)} classes "
                 f"({', '.join(classes)}). Set it to None in {path.name}: then it follows the dataset."
             )
-
-
-def _dicts(node: Any, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dict within `node`, with its dotted key."""
-    if isinstance(node, dict):
-        yield at, node
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in items:
-        yield from _dicts(value, f"{at}.{key}")

@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError
+from sightline.models.config_keys import (
+    HARMLESS,
+    READ,
+    UNKNOWN,
+    override,
+    refuse_unsupported,
+    says_nothing,
+    unread_key,
+)
 from sightline.models.config_types import require_spelt_types
-from sightline.models.overrides import UNKNOWN, override
-from sightline.models.unread_keys import HARMLESS, READ, refuse_unsupported, says_nothing, unread_key
 from sightline.services.runs.freeze import config_chain
 
 NUMBERS: Final = {
@@ -99,39 +106,32 @@ def _read(file: Path, trees: Mapping[Path, ast.Module]) -> dict[str, Any] | None
             case ast.With():  # mmengine's other kind of config, made of imports
                 return None
             case _:
-                values |= dict.fromkeys(_names(statement), UNKNOWN)
+                names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - set(dir(builtins))
+                values |= dict.fromkeys(names, UNKNOWN)
     inherited: dict[str, Any] = {}
     for base in bases:
-        found = next((other for other in trees if _leads_to(file, base, other)), None)
-        below = _read(found, trees) if found else None
+        inherits = Path(os.path.normpath(file.parent / base))
+        below = _read(inherits, trees) if inherits in trees else None
         if below is None:
             return None
         inherited |= below
     return {name: value for name, value in _merged(inherited, values).items() if not name.startswith("_")}
 
 
-def _leads_to(file: Path, base: str, other: Path) -> bool:
-    return Path(os.path.normpath(file.parent / base)) == other
-
-
-def _names(statement: ast.stmt) -> set[str]:
-    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} - set(dir(builtins))
-
-
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(old)
     for name, value in new.items():
         before = merged.get(name)
-        if isinstance(value, dict) and value.get("_delete_"):
+        if not isinstance(value, dict):
+            merged[name] = value
+        elif value.get("_delete_"):
             merged[name] = {key: inner for key, inner in value.items() if key != "_delete_"}
-        elif isinstance(value, dict) and isinstance(before, dict):
+        elif isinstance(before, dict):
             merged[name] = _merged(before, value)
-        elif isinstance(value, dict) and before is UNKNOWN:
-            merged[name] = UNKNOWN
-        elif isinstance(value, dict) and isinstance(before, list) and all(key.isdecimal() for key in map(str, value)):
+        elif isinstance(before, list) and all(str(key).isdecimal() for key in value):
             merged[name] = UNKNOWN  # changes of single items
         else:
-            merged[name] = value
+            merged[name] = before if before is UNKNOWN else value
     return merged
 
 
@@ -141,10 +141,9 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return value
         case ast.Name(id=name):
             return names.get(name, UNKNOWN)
-        case ast.List(elts=items) if not _has_star(items):
-            return [_value(item, names) for item in items]
-        case ast.Tuple(elts=items) if not _has_star(items):
-            return tuple(_value(item, names) for item in items)
+        case ast.List(elts=items) | ast.Tuple(elts=items) if not any(isinstance(item, ast.Starred) for item in items):
+            values = [_value(item, names) for item in items]
+            return values if isinstance(node, ast.List) else tuple(values)
         case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
             return {key.value: _value(value, names) for key, value in zip(keys, values, strict=True)}  # type: ignore[union-attr]
         case ast.Call(func=ast.Name(id="dict"), args=[], keywords=words) if all(word.arg for word in words):
@@ -153,7 +152,3 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError):
         return UNKNOWN
-
-
-def _has_star(items: Iterable[ast.expr]) -> bool:
-    return any(isinstance(item, ast.Starred) for item in items)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError, did_you_mean
+from sightline.models.config_keys import dicts_within
 from sightline.models.registered import NAMES
 
 OWN: Final = (Path("sightline", "tasks"), Path("custom"))
@@ -31,7 +32,8 @@ def require_spelt_types(code: Path, values: Mapping[str, Any], trees: Iterable[a
     unknown = [(key, name) for key, name in named_types(values) if _plain(name) not in NAMES]
     if not unknown:
         return
-    sources = list(_own_sources(code))
+    paths = [path for home in OWN for path in sorted((code / home).rglob("*.py"))]
+    sources = [path.read_text(errors="replace") for path in paths if not path.is_relative_to(code / CONFIGS)]
     words = {word for text in sources for word in re.findall(r"\w+", text)}
     classes = {name for text in sources for name in re.findall(r"^\s*class (\w+)", text, re.MULTILINE)}
     classes |= {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
@@ -46,30 +48,19 @@ def unknown_type(key: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error about a type that is none of those that are known."""
     hint = did_you_mean(_plain(name), known)
     return ConfigError(
-        f"{key} is {name!r}, and nothing that fits there is registered by that name.{hint} A type of your own belongs into "
+        f"{key} is {name!r}, and nothing that fits there is registered by that name.{hint} A type of your own belongs in "
         "custom/tasks, and a part of mmengine or mmdet is spelt as in its documentation."
     )
 
 
-def named_types(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def named_types(values: Any) -> Iterator[tuple[str, str]]:
     """Every dotted key that ends in `type` and its value, where that is a text."""
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for part, value in items:
-        here = f"{key}.{part}" if key else str(part)
-        if part == "type" and isinstance(value, str):
-            yield here, value
-        else:
-            yield from named_types(value, here)
+    for key, node in dicts_within(values):
+        if isinstance(node.get("type"), str):
+            yield f"{key}.type".lstrip("."), node["type"]
 
 
 def _plain(name: str) -> str:
     """Without the scope before it."""
     scope, _, rest = name.partition(".")
     return rest if scope in SCOPES and rest else name
-
-
-def _own_sources(code: Path) -> Iterator[str]:
-    for home in OWN:
-        for path in sorted((code / home).rglob("*.py")):
-            if not path.is_relative_to(code / CONFIGS):
-                yield path.read_text(errors="replace")

@@ -1,9 +1,11 @@
-"""Model bundles in storage, by their digest: the same model lies there once, however many runs made or selected it.
+"""Model bundles in storage, by their digest: the same model lies there once, however many runs made or selected it. Steps
+read them from the volume, where each is fetched once and verified before use.
 
 A run's results hold a small reference to each of its bundles, like `train/best.json`: where it lies, and which run and code
 made it, which the bundle itself does not say.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -11,9 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.models.bundle import MANIFEST, BundleError
-from sightline.services.storage.access import NoSuchObjectError, Storage, StoredObject, open_storage
+from sightline.models.bundle import MANIFEST, Bundle, BundleError, read_bundle
+from sightline.processes.folders import private_folder
+from sightline.references import ModelReference, task_of
+from sightline.services.storage.access import NoSuchObjectError, Storage, StoredObject, fetch, open_storage
 from sightline.services.storage.folder import local_path
+from sightline.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +31,8 @@ RESULTS: Final = "/results/"
 def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
     """Put a bundle under `models/<sha256>/`, as far as it is not there, its manifest last. Returns its URI.
 
-    Several may store the same bundle at once, and what an interrupted or damaged upload left is put right.
-
-    Args:
-        storage: the installation's.
-        folder: the bundle.
-        sha256: its manifest's digest.
+    Several may store the same bundle at once, and what an interrupted or damaged upload left is put right. The sha256 is
+    its manifest's.
 
     Raises:
         BundleError: the folder holds another bundle, or the storage has not kept what was uploaded.
@@ -52,20 +53,16 @@ def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
             storage.upload_file(files[manifest], manifest)
         if lost := _compare(storage, prefix, files)[1]:
             raise BundleError(
-                f"{storage.uri(lost[0])} is not what was uploaded a moment ago. Find out who writes there, and run again."
+                f"{storage.uri(lost[0])} is not what was uploaded a moment ago. Find out who else writes there, and run again."
             )
         log.info("stored the model %s", sha256[:12])
     return storage.uri(prefix)
 
 
 def write_bundle_facts(storage: Storage, key: str, sha256: str, facts: Mapping[str, Any]) -> None:
-    """Leave a reference to a stored bundle among a run's results.
+    """Leave a reference to a stored bundle among a run's results, with what else there is to say of it, as JSON.
 
-    Args:
-        storage: the installation's.
-        key: like `results/desk/v0.1.0/<run>/train/best`.
-        sha256: the bundle's.
-        facts: what else to say of it; JSON values.
+    The key is like `results/desk/v0.1.0/<run>/train/best`.
     """
     bundle = f"{FOLDER}/{sha256}"
     document = {"uri": storage.uri(bundle), "sha256": sha256, **facts, "bundle": bundle}
@@ -78,7 +75,7 @@ def find_bundle(uri: str) -> str:
     Of a storage that was moved as a whole, the bundle that moved along is found.
 
     Raises:
-        StorageError: the place cannot be read.
+        StorageError: the storage cannot be read.
     """
     whole = (uri if uri.startswith("gs://") else local_path(uri).as_uri()).rstrip("/")
     parent, _, name = whole.rpartition("/")
@@ -97,6 +94,48 @@ def find_bundle(uri: str) -> str:
     root, between, _ = parent.rpartition(RESULTS)
     moved = f"{root}/{bundle}"
     return moved if between and open_storage(moved).exists(MANIFEST) else named
+
+
+def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, Bundle]:
+    """The folder of a model bundle and its verified description.
+
+    Args:
+        settings: where the volume is.
+        uri: gs://, file:// or a plain path, of a bundle or of a run's reference to one.
+        sha256: the manifest's digest; empty when unknown (then only the bundle's own digests are checked).
+
+    Raises:
+        SightlineError: there is no such bundle, or a file does not match its digest.
+    """
+    models = settings.volume / "models"
+    if sha256 and (models / sha256).is_dir():
+        return models / sha256, read_bundle(models / sha256, sha256)
+    # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
+    with private_folder(models, ".fetching-") as private:
+        arrived = fetch(find_bundle(uri), private / "bundle")
+        digest = read_bundle(arrived, sha256 or None).sha256
+        with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
+            arrived.rename(models / digest)
+    return models / digest, read_bundle(models / digest, digest)
+
+
+def given_model(settings: Settings, uri: str, category: str) -> ModelReference | None:
+    """The model that is known by its bundle's URI alone; None for an empty one.
+
+    It is for `category` where its bundle does not say.
+    """
+    if not uri:
+        return None
+    bundle = fetch_bundle(settings, uri)[1]
+    facts = bundle.facts
+    return ModelReference(
+        uri=uri,
+        sha256=bundle.sha256,
+        category=str(facts.get("category", category)),
+        dataset_version=str(facts.get("dataset_version", "")),
+        config=str(facts.get("config", "")),
+        task=task_of(facts),
+    )
 
 
 def _compare(storage: Storage, prefix: str, files: Mapping[str, Path]) -> tuple[set[str], list[str]]:

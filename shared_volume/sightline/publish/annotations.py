@@ -1,7 +1,5 @@
 """Check a folder of annotated images, copy it as labelme files, and publish the copy."""
 
-import hashlib
-import logging
 import os
 import shutil
 import unicodedata
@@ -9,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from sightline.images.similarity import perceptual_hash
 from sightline.processes.folders import private_folder
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
-from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
+from sightline.services.database.versions import FindingRow, ImageRow, VersionRow, known_hashes
 from sightline.services.runs.homes import recipe_file
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.publication import Content, Publication, Services, publish
@@ -34,8 +33,6 @@ from sightline.services.versioning.shards import hash_image
 from sightline.settings import Settings
 from sightline.tasks.task import CLASSIFICATION, Task, require_task
 from sightline.versions import check_category, parse_version
-
-log = logging.getLogger(__name__)
 
 _SIZES: Final = frozenset({Code.NO_SIZE, Code.WRONG_SIZE, Code.SWAPPED_SIZE})
 _ADVICE: Final = (
@@ -49,7 +46,6 @@ class Published:
     """What became of a folder.
 
     Attributes:
-        publication: the publication's.
         findings: what was corrected or left out, by file.
         labels: class or label -> how many images or shapes have it.
         unread: images of a folder taken for detection's that have flags and no shape.
@@ -74,6 +70,21 @@ class _Item:
     image: Path
     perceptual_hash: str
 
+    @property
+    def document(self) -> Document:
+        return self.annotated.document
+
+
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """What of a folder can be published for a task, and everything found."""
+
+    task: str
+    annotated_by: AnnotatedBy
+    items: Sequence[_Item]
+    findings: Sequence[Finding]
+    labels: Counter[str]
+
 
 def publish_annotations(
     settings: Settings,
@@ -90,11 +101,7 @@ def publish_annotations(
     file as a whole: its image's path and size.
 
     Args:
-        settings: the installation.
-        folder: annotations and images, nested as they like.
-        category: what the annotations are of.
-        version: like v0.1.0.
-        form: what the folder holds: labelme, coco, voc, yolo, cvat or folders (a folder per class); auto tells by the files.
+        form: what the folder holds, a key of `formats.convert.FORMS`; auto tells by the files.
         policy: what becomes of findings, {code: outcome}; it wins over the category's recipe.
         task: what is to be learnt; empty tells by the files: images without a shape but with flags are to be classified.
 
@@ -111,37 +118,14 @@ def publish_annotations(
         database = connect(settings.database_url.get_secret_value())
         database.migrate()
         items, found = _check(source.folder, scratch, chosen, known_hashes(database, category))
-        chosen_task = task or _told_by([item.annotated.document for item in items])
-        require_task(chosen_task)
-        annotated_by = Task(chosen_task).data.ANNOTATED_BY
-        if annotated_by == "flags":
-            items, unclear = _of_one_class(items, recipe, chosen)
-            found += unclear
-        findings = sorted((*source.findings, *found), key=lambda finding: (finding.file, finding.code))
-        require_none_fails(findings, _ADVICE)
-        documents = [item.annotated.document for item in items]
-        _require_annotated(folder, documents, annotated_by, findings)
+        usable = _choose(items, [*source.findings, *found], task, recipe, chosen)
+        _require_usable(folder, usable)
         services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
-        publication = publish(
-            services,
-            category,
-            "annotation",
-            version,
-            lambda target: Content(
-                images=sorted(_copy(source.folder, items, target, annotated_by), key=lambda row: row.name),
-                findings=[FindingRow(**finding.to_json()) for finding in findings],
-                recipe={} if chosen_task == DETECTION else {"task": chosen_task},
-            ),
-        )
-    published_for = task_of(publication.row.recipe)
-    if published_for != chosen_task:
-        raise SightlineError(
-            f"{category} {version} is published with the same content, for {published_for}. A published version never changes: "
-            f"publish it for {chosen_task} as another version."
-        )
-    labels = sum((_labels(document, annotated_by) for document in documents), Counter[str]())
-    unread = 0 if task or annotated_by == "flags" else sum(map(_is_only_flagged, documents))
-    return Published(publication, tuple(findings), labels, unread)
+        build = partial(_build, source.folder, usable)
+        publication = publish(services, category, "annotation", version, build)
+    _require_published_for(publication.row, usable.task)
+    unread = 0 if task or usable.annotated_by == "flags" else sum(map(_is_only_flagged, items))
+    return Published(publication, tuple(usable.findings), usable.labels, unread)
 
 
 def _read_recipe(settings: Settings, category: str) -> Recipe:
@@ -155,13 +139,10 @@ def _policy_of(recipe: Recipe, chosen: Mapping[str, str]) -> Policy:
 
 
 def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]) -> tuple[list[_Item], list[Finding]]:
-    """What can be published, and everything found. Images that are in a JSON only are written to `scratch`.
+    """What can be published of a labelme folder, and everything found.
 
-    Args:
-        folder: labelme JSON and images.
-        scratch: a private folder.
-        policy: what becomes of findings.
-        known: sha256 of images that were published before -> their perceptual hash.
+    Images that are in a JSON only are written to `scratch`. `known` gives the perceptual hash by the sha256 of images that
+    were published before.
     """
     read: list[tuple[Annotated, Path]] = []
     findings: list[Finding] = []
@@ -216,11 +197,19 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _told_by(documents: Sequence[Document]) -> str:
-    """The task that documents are annotated for."""
-    if any(document.shapes for document in documents):
-        return DETECTION
-    return CLASSIFICATION if any(_labels(document, "flags") for document in documents) else DETECTION
+def _choose(items: Sequence[_Item], found: Sequence[Finding], task: str, recipe: Recipe, policy: Policy) -> _Usable:
+    """What can be published for the task; without one for that which the documents are annotated for."""
+    if not task:
+        drawn = any(item.document.shapes for item in items)
+        task = CLASSIFICATION if not drawn and any(map(_is_only_flagged, items)) else DETECTION
+    require_task(task)
+    annotated_by = Task(task).data.ANNOTATED_BY
+    if annotated_by == "flags":
+        items, unclear = _of_one_class(items, recipe, policy)
+        found = [*found, *unclear]
+    labels = sum((_labels(item.document, annotated_by) for item in items), Counter[str]())
+    findings = sorted(found, key=lambda finding: (finding.file, finding.code))
+    return _Usable(task, annotated_by, items, findings, labels)
 
 
 def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tuple[list[_Item], list[Finding]]:
@@ -230,7 +219,7 @@ def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tup
     """
     kept, findings = [], []
     for item in items:
-        told = tell_class(item.annotated.document, recipe)
+        told = tell_class(item.document, recipe)
         if isinstance(told, str) or told[0] is Code.LABEL_NOT_VALID:
             kept.append(item)
         else:
@@ -238,18 +227,26 @@ def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tup
     return kept, findings
 
 
-def _require_annotated(
-    folder: Path, documents: Iterable[Document], annotated_by: AnnotatedBy, findings: Sequence[Finding]
-) -> None:
-    if any(_labels(document, annotated_by) for document in documents):
+def _require_usable(folder: Path, usable: _Usable) -> None:
+    require_none_fails(usable.findings, _ADVICE)
+    if usable.labels:
         return
-    what = "a shape drawn on it" if annotated_by == "shapes" else "one flag that says what it shows"
-    told = f" What was found:\n{list_findings(findings)}" if findings else ""
+    what = "a shape drawn on it" if usable.annotated_by == "shapes" else "one flag that says what it shows"
+    told = f" What was found:\n{list_findings(usable.findings)}" if usable.findings else ""
     raise SightlineError(f"{folder}: no image has {what}. Annotate some with labelme first.{told}")
 
 
-def _is_only_flagged(document: Document) -> bool:
-    return not document.shapes and bool(_labels(document, "flags"))
+def _require_published_for(row: VersionRow, task: str) -> None:
+    published_for = task_of(row.recipe)
+    if published_for != task:
+        raise SightlineError(
+            f"{row.category} {row.version} is published with the same content, for {published_for}. A published version "
+            f"never changes: publish it for {task} as another version."
+        )
+
+
+def _is_only_flagged(item: _Item) -> bool:
+    return not item.document.shapes and any(item.document.flags.values())
 
 
 def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
@@ -259,37 +256,45 @@ def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
     return Counter(shape.label for shape in document.shapes if not shape.damage)
 
 
-def _copy(folder: Path, items: Sequence[_Item], target: Path, annotated_by: AnnotatedBy) -> Iterable[ImageRow]:
-    for item in items:
-        annotated, document = item.annotated, item.annotated.document
-        image, written = target / annotated.image, target / annotated.file
-        image.parent.mkdir(parents=True, exist_ok=True)
-        written.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(item.image, image)
-        if annotated.has_json:
-            copy_document(folder / annotated.file, written, _corrections(annotated))
-        else:
-            write_document(written, document)
-        data = image.read_bytes()
-        labels = _labels(document, annotated_by)
-        yield ImageRow(
-            name=annotated.image,
-            split=None,
-            width=annotated.header.width,
-            height=annotated.header.height,
-            bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            annotation_count=labels.total(),
-            perceptual_hash=item.perceptual_hash,
-            labels=dict(sorted(labels.items())),
-        )
+def _build(folder: Path, usable: _Usable, target: Path) -> Content:
+    """Write the version's files into `target`, and say what its rows are."""
+    return Content(
+        images=sorted(
+            (_copy(folder, item, target, usable.annotated_by) for item in usable.items), key=lambda row: row.name
+        ),
+        findings=[FindingRow(**finding.to_json()) for finding in usable.findings],
+        recipe={} if usable.task == DETECTION else {"task": usable.task},
+    )
+
+
+def _copy(folder: Path, item: _Item, target: Path, annotated_by: AnnotatedBy) -> ImageRow:
+    annotated = item.annotated
+    image, written = target / annotated.image, target / annotated.file
+    image.parent.mkdir(parents=True, exist_ok=True)
+    written.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(item.image, image)
+    if annotated.has_json:
+        copy_document(folder / annotated.file, written, _corrections(annotated))
+    else:
+        write_document(written, item.document)
+    copied, labels = hash_image(image), _labels(item.document, annotated_by)
+    return ImageRow(
+        name=annotated.image,
+        split=None,
+        width=annotated.header.width,
+        height=annotated.header.height,
+        bytes=copied.size,
+        sha256=copied.sha256,
+        annotation_count=labels.total(),
+        perceptual_hash=item.perceptual_hash,
+        labels=dict(sorted(labels.items())),
+    )
 
 
 def _corrections(annotated: Annotated) -> dict[str, Any]:
     """The keys of the JSON that the copy has otherwise."""
-    parent = annotated.file.rpartition("/")[0]
-    path = annotated.image.removeprefix(f"{parent}/") if parent else annotated.image
-    changes: dict[str, Any] = {"imageData": None, "imagePath": path}
+    folder = annotated.file[: annotated.file.rfind("/") + 1]
+    changes: dict[str, Any] = {"imageData": None, "imagePath": annotated.image.removeprefix(folder)}
     if any(found.code in _SIZES for found in annotated.findings):
         changes |= {"imageHeight": annotated.header.height, "imageWidth": annotated.header.width}
     return changes

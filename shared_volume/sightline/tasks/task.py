@@ -14,7 +14,7 @@ import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, ClassVar, Final, Literal, Protocol, get_args, get_type_hints
 
 from sightline.errors import SightlineError, nearest
 from sightline.references import DETECTION
@@ -198,39 +198,26 @@ class Report(Protocol):
         """Charts of all images' scores; none where they say nothing."""
 
 
+def _part(name: str) -> Any:
+    return property(lambda task: load_part(task.name, name))
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A task by its name; parts are imported when they are asked for."""
 
     name: str
+    facts: ClassVar[Facts] = _part("facts")
+    data: ClassVar[Data] = _part("data")
+    fit: ClassVar[Fit] = _part("fit")
+    predict: ClassVar[Predict] = _part("predict")
+    scoring: ClassVar[Scoring] = _part("scoring")
+    draw: ClassVar[Draw] = _part("draw")
+    report: ClassVar[Report] = _part("report")
 
-    @property
-    def facts(self) -> Facts:
-        return cast(Facts, load_part(self.name, "facts"))
 
-    @property
-    def data(self) -> Data:
-        return cast(Data, load_part(self.name, "data"))
-
-    @property
-    def fit(self) -> Fit:
-        return cast(Fit, load_part(self.name, "fit"))
-
-    @property
-    def predict(self) -> Predict:
-        return cast(Predict, load_part(self.name, "predict"))
-
-    @property
-    def scoring(self) -> Scoring:
-        return cast(Scoring, load_part(self.name, "scoring"))
-
-    @property
-    def draw(self) -> Draw:
-        return cast(Draw, load_part(self.name, "draw"))
-
-    @property
-    def report(self) -> Report:
-        return cast(Report, load_part(self.name, "report"))
+_CONTRACT: Final = {part: get_args(hint)[0] for part, hint in get_type_hints(Task).items() if part != "name"}
+"""Part -> the protocol that it keeps to."""
 
 
 def load_part(task: str, part: str) -> Any:
@@ -258,6 +245,11 @@ def _modules(task: str, *parts: str) -> list[str]:
     return [f"{home}.tasks.{task}.{part}" for part in parts for home in HOMES]
 
 
+def part_names(task: str, step: str) -> list[str]:
+    """Dotted names of the parts of a task that a step asks for, wherever they may lie."""
+    return _modules(task, *PARTS[step])
+
+
 def computing_parts(task: str) -> list[str]:
     """Dotted names of the parts of a task that compute a model, wherever they may lie."""
     return _modules(task, "fit", "scoring")
@@ -267,17 +259,6 @@ def _broken(name: str, error: Exception) -> UnknownTaskError:
     return UnknownTaskError(
         f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {error}. Correct it."
     )
-
-
-_CONTRACT: Final[Mapping[str, type]] = {
-    "facts": Facts,
-    "data": Data,
-    "fit": Fit,
-    "predict": Predict,
-    "scoring": Scoring,
-    "draw": Draw,
-    "report": Report,
-}
 
 
 def require_task(task: str) -> None:
@@ -295,14 +276,8 @@ def require_task(task: str) -> None:
         raise UnknownTaskError(
             f"The task {task}'s data.py must set ANNOTATED_BY to shapes or flags, not {annotated_by!r}."
         )
-    missing = [
-        part for part in sorted({part for parts in PARTS.values() for part in parts}) if not _is_there(task, part)
-    ]
-    if missing:
-        raise UnknownTaskError(
-            f"The task {task} lacks {', '.join(f'{part}.py' for part in missing)}; see sightline/tasks/task.py."
-        )
-
+    if missing := [f"{part}.py" for part in sorted(_CONTRACT) if not _file_of(task, part)]:
+        raise UnknownTaskError(f"The task {task} lacks {', '.join(missing)}; see sightline/tasks/task.py.")
     for part, contract in _CONTRACT.items():
         if lacking := _lacking(task, part, contract):
             raise UnknownTaskError(
@@ -312,11 +287,7 @@ def require_task(task: str) -> None:
 
 def is_known(task: str) -> bool:
     """Whether there is a task of this name."""
-    return task.isidentifier() and _is_there(task, "facts")
-
-
-def _is_there(task: str, part: str) -> bool:
-    return bool(_file_of(task, part))
+    return task.isidentifier() and bool(_file_of(task, "facts"))
 
 
 def _file_of(task: str, part: str) -> str:
@@ -354,8 +325,3 @@ def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:
             if found := [name for name in Task(known).facts.HEADLINES if values.get(name) is not None]:
                 return found
     return [name for name, value in values.items() if value is not None]
-
-
-def part_names(task: str, step: str) -> list[str]:
-    """Dotted names of the parts of a task that a step asks for, wherever they may lie."""
-    return _modules(task, *PARTS[step])

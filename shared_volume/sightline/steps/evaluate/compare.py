@@ -11,8 +11,7 @@ from typing import Any
 from sightline.errors import SightlineError, nearest
 from sightline.images.files import read_image
 from sightline.models.bundle import WEIGHTS, Bundle
-from sightline.models.fetch import fetch_bundle
-from sightline.models.store import store_bundle, write_bundle_facts
+from sightline.models.store import fetch_bundle, store_bundle, write_bundle_facts
 from sightline.processes.devices import choose_device
 from sightline.processes.progress import Progress
 from sightline.references import DatasetReference, ModelReference, task_of
@@ -45,6 +44,11 @@ class Candidate:
         """Name of the config that it was trained with; empty when its bundle does not say."""
         return str(self.bundle.facts.get("config", ""))
 
+    @property
+    def weights(self) -> str:
+        """The weights' digest."""
+        return self.bundle.files[WEIGHTS]
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -61,7 +65,7 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
     with open_step(settings, "evaluate", request.code, dataset.category, watched=True) as step:
         dataset_dir = pull_dataset(settings, dataset)
         truth = _truth(dataset_dir, request.split, dataset)
-        candidates = _candidates(settings, request.trained, request.uris)
+        candidates = _candidates(settings, request)
         for candidate in candidates:
             _require_classes(candidate, truth, dataset)
         score = Scorer(Task(dataset.task), request.metrics, request.select_by)
@@ -84,15 +88,15 @@ def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str
     return truth
 
 
-def _candidates(settings: Settings, trained: ModelReference | None, uris: Sequence[str]) -> list[Candidate]:
+def _candidates(settings: Settings, request: EvaluationRequest) -> list[Candidate]:
     named: list[tuple[str, ModelKind, str, str]] = []
-    if trained:
+    if trained := request.trained:
         named.append(("best", "best", trained.uri, trained.sha256))
         if trained.last_uri:
             named.append(("last", "last", trained.last_uri, trained.last_sha256 or ""))
-    named += [(f"given {number}", "given", uri, "") for number, uri in enumerate(uris, start=1)]
+    named += [(f"given {number}", "given", uri, "") for number, uri in enumerate(request.uris, start=1)]
     if not named:
-        raise SightlineError("There is no model to evaluate. Train one, or name a bundle's URI as a candidate.")
+        raise SightlineError("There is no model to evaluate. Train one, or give a bundle's URI as a candidate.")
     return [Candidate(name, kind, uri, *fetch_bundle(settings, uri, sha256)) for name, kind, uri, sha256 in named]
 
 
@@ -115,15 +119,11 @@ def _score_all(
     score: Scorer, candidates: Sequence[Candidate], truth: dict[str, Any], dataset_dir: Path, device: str
 ) -> list[Scored]:
     task = score.task
-    scored: dict[str, Scored] = {}
-    progress = Progress(len({candidate.bundle.files[WEIGHTS] for candidate in candidates}) * len(truth["images"]))
+    scored: dict[str, Scored] = {}  # by the digest of the weights: best and last are often the same epoch
+    progress = Progress(len({candidate.weights for candidate in candidates}) * len(truth["images"]))
     done = 0
     for candidate in candidates:
-        # Best and last are often the same epoch; equal weights need no second look at the images.
-        weights = candidate.bundle.files[WEIGHTS]
-        same = next((other for other in scored.values() if other.candidate.bundle.files[WEIGHTS] == weights), None)
-        if same is not None:
-            scored[candidate.name] = replace(same, candidate=candidate)
+        if candidate.weights in scored:
             continue
         predictor = task.predict.load_predictor(candidate.folder, device, candidate.bundle.sha256)
         results: list[dict[str, Any]] = []
@@ -132,10 +132,10 @@ def _score_all(
             done += 1
             progress.report(done)
         scores = score(truth, results, predictor.outputs)
-        scored[candidate.name] = Scored(candidate, results, scores)
+        scored[candidate.weights] = Scored(candidate, results, scores)
         shown = [f"{name} {scores.values[name]:.4f}" for name in task.facts.SHORTEST if name in scores.values]
         log.info("%s: %s", candidate.name, ", ".join(shown))
-    return list(scored.values())
+    return [replace(scored[candidate.weights], candidate=candidate) for candidate in candidates]
 
 
 def _select(scored: Sequence[Scored], select_by: str) -> Scored:
@@ -169,51 +169,38 @@ def _deliver(
     scored: Sequence[Scored],
     best: Scored,
 ) -> Evaluated:
-    """Upload the selected bundle and the predictions, record every value, render the report."""
-    dataset, split, select_by = request.dataset, request.split, request.select_by
+    """Upload the selected bundle, the predictions and the report, and write every value's row."""
+    dataset, select_by, chosen = request.dataset, request.select_by, best.candidate
+    sha256 = chosen.bundle.sha256
     storage = open_storage(settings.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/evaluate"
-    chosen = best.candidate
-    uri = store_bundle(storage, chosen.folder, chosen.bundle.sha256)
+    uri = store_bundle(storage, chosen.folder, sha256)
     reference = {"candidate": chosen.name, "select_by": select_by, "code": request.code, "run": step.run}
-    write_bundle_facts(storage, f"{prefix}/selected", chosen.bundle.sha256, reference)
-    for item in scored:
-        name = item.candidate.name.replace(" ", "-")
-        storage.write_bytes(f"{prefix}/predictions-{name}.json", json.dumps(item.results).encode())
-    storage.write_bytes(f"{prefix}/predictions.json", json.dumps(best.results).encode())
-    # Best and last are one model where they are the same epoch.
-    for item in {each.candidate.uri: each for each in (*scored, best)}.values():
-        model = step.write_model(
-            item.candidate.kind, item.candidate.uri, item.candidate.bundle.sha256, dataset, item.candidate.config
-        )
-        step.write_evaluation(model, dataset, split, item.scores.values, item.scores.per_class, item is best)
-    step.write_model("selected", uri, chosen.bundle.sha256, dataset, chosen.config)
+    write_bundle_facts(storage, f"{prefix}/selected", sha256, reference)
+    named = {f"-{item.candidate.name.replace(' ', '-')}": item for item in scored}
+    for ending, item in (named | {"": best}).items():
+        storage.write_bytes(f"{prefix}/predictions{ending}.json", json.dumps(item.results).encode())
+    _write_rows(step, request, scored, best)
+    step.write_model("selected", uri, sha256, dataset, chosen.config)
     task = Task(dataset.task)
     confusion = task.report.confusion(truth, best.results)
-    report = render_evaluation_report(
-        task,
-        dataset_dir,
-        split,
-        [CandidateResult(s.candidate.name, s.candidate.uri, s.scores.values, s.scores.per_class) for s in scored],
-        chosen.name,
-        best.results,
-        confusion,
-        {
-            "task": dataset.task,
-            "category": dataset.category,
-            "dataset version": dataset.version,
-            "split": split,
-            "selected": f"{chosen.name} (best {select_by})",
-            "model": chosen.bundle.sha256[:12],
-            "run": step.run,
-            "code": request.code,
-        },
-        select_by,
-    )
+    facts = {
+        "task": dataset.task,
+        "category": dataset.category,
+        "dataset version": dataset.version,
+        "split": request.split,
+        "selected": f"{chosen.name} (best {select_by})",
+        "model": sha256[:12],
+        "run": step.run,
+        "code": request.code,
+    }
+    compared = [CandidateResult(s.candidate.name, s.candidate.uri, s.scores.values, s.scores.per_class) for s in scored]
+    found = compared, chosen.name, best.results, confusion
+    report = render_evaluation_report(task, dataset_dir, request.split, *found, facts, select_by)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     selected = ModelReference(
         uri=uri,
-        sha256=chosen.bundle.sha256,
+        sha256=sha256,
         category=dataset.category,
         dataset_version=dataset.version,
         config=chosen.config,
@@ -222,6 +209,18 @@ def _deliver(
         task=dataset.task,
     )
     return Evaluated(selected, _finite(best.scores.values), confusion.labels, confusion.matrix.tolist(), report)
+
+
+def _write_rows(step: RunningStep, request: EvaluationRequest, scored: Sequence[Scored], best: Scored) -> None:
+    # Best and last are one model where they are the same epoch.
+    for item in {each.candidate.uri: each for each in (*scored, best)}.values():
+        candidate, scores = item.candidate, item.scores
+        model = step.write_model(
+            candidate.kind, candidate.uri, candidate.bundle.sha256, request.dataset, candidate.config
+        )
+        step.write_evaluation(
+            model, request.dataset, request.split, scores.values, scores.per_class, selected=item is best
+        )
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

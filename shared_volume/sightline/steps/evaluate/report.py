@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sightline.reports import page
 from sightline.reports.charts import confusion_chart, grouped_bar_chart
-from sightline.reports.page import (
-    Picture,
-    Tile,
-    counted,
-    details,
-    gallery,
-    grid,
-    legend,
-    notice,
-    plural,
-    render_page,
-    section,
-    table,
-    tiles,
-)
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.tasks.task import Confusion, ImageScore, Task
 
@@ -40,7 +26,7 @@ class CandidateResult:
 
     Attributes:
         name: best, last, or what the user called it.
-        uri: where its bundle is.
+        uri: its bundle's.
         scores: metric -> value; -1 or nan where the split has no such object.
         per_class: class -> metric -> value.
     """
@@ -62,36 +48,33 @@ def render_evaluation_report(
     facts: Mapping[str, str],
     select_by: str = "",
 ) -> str:
-    """The page for one evaluation.
+    """The page for one evaluation, one self-contained HTML document under 5 MB.
 
     Args:
         task: what its results are.
-        dataset_dir: the dataset version.
-        split: the evaluated split.
+        dataset_dir: the dataset version's.
+        split: the evaluated one.
         candidates: all compared models.
         selected: name of the chosen one.
         results: its results on the split.
         confusion: which class it took for which.
         facts: what made it, name -> value, for the page's head.
         select_by: the metric that decided.
-
-    Returns:
-        One self-contained HTML document, under 5 MB.
     """
     dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
     coco = json.loads((dataset_dir / f"{split}.json").read_bytes())
     classes = dataset["classes"]
     chosen = next(candidate for candidate in candidates if candidate.name == selected)
+    note = f"Blue is right, red is wrong. {confusion.note}".strip()
+    matrix = confusion_chart("Confusion matrix", confusion.labels, confusion.matrix, note=note)
     blocks = [
         _headline(task, chosen, len(coco["images"]), split, select_by),
         _candidates_section(task, candidates, chosen, select_by),
-        _classes_section(
-            task, chosen, classes, coco, [*task.report.charts(coco, results, classes), _confusion(confusion)]
-        ),
+        _classes_section(task, chosen, classes, coco, [*task.report.charts(coco, results, classes), matrix]),
         _images_section(task, dataset_dir, coco, results, classes),
     ]
     title = f"{dataset['category']} {dataset['version']} · {split}"
-    return render_page("Evaluation report", title, facts, [block for block in blocks if block])
+    return page.render_page("Evaluation report", title, facts, [block for block in blocks if block])
 
 
 def _score(values: Mapping[str, float], name: str) -> float | None:
@@ -101,8 +84,8 @@ def _score(values: Mapping[str, float], name: str) -> float | None:
 
 def _headline(task: Task, chosen: CandidateResult, images: int, split: str, select_by: str) -> Markup:
     names = dict.fromkeys([*task.facts.HEADLINES, select_by])
-    shown = [Tile(name, _score(chosen.scores, name)) for name in names if name in chosen.scores]
-    return tiles(Tile("Selected model", chosen.name), *shown, Tile("Images", images, f"of {split}"))
+    shown = [page.Tile(name, _score(chosen.scores, name)) for name in names if name in chosen.scores]
+    return page.tiles(page.Tile("Selected model", chosen.name), *shown, page.Tile("Images", images, f"of {split}"))
 
 
 def _candidates_section(
@@ -119,10 +102,10 @@ def _candidates_section(
         for name, one in zip(names, candidates, strict=True)
     ]
     chosen_rows = {index for index, one in enumerate(candidates) if one is chosen}
-    return section(
+    return page.section(
         "Candidates",
-        table(["model", *headlines, "where"], models, chosen_rows),
-        details("Every score", table(["metric", *names], by_metric, {0} if select_by in metrics else ())),
+        page.table(["model", *headlines, "where"], models, chosen_rows),
+        page.details("Every score", page.table(["metric", *names], by_metric, {0} if select_by in metrics else ())),
         intro=f"Selected by {select_by}." if select_by else "",
     )
 
@@ -147,80 +130,68 @@ def _classes_section(
             for name in charted
         }
         bars.append(grouped_bar_chart("Score per class", classes, values, "score"))
-    return section("Classes", grid(*charts, *bars), table(["class", plural(task.facts.ANNOTATED), *metrics], rows))
-
-
-def _confusion(confusion: Confusion) -> Markup:
-    return confusion_chart(
-        "Confusion matrix",
-        confusion.labels,
-        confusion.matrix,
-        note=f"Blue is right, red is wrong. {confusion.note}".strip(),
+    return page.section(
+        "Classes", page.grid(*charts, *bars), page.table(["class", page.plural(task.facts.ANNOTATED), *metrics], rows)
     )
 
 
 def _images_section(
     task: Task, dataset_dir: Path, coco: Mapping[str, Any], results: Sequence[Mapping[str, Any]], classes: Sequence[str]
 ) -> Markup:
-    truth: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    found: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    for objects, of_image in ((coco["annotations"], truth), (results, found)):
-        for one in objects:
-            of_image[one["image_id"]].append(one)
-    if not truth:
-        return section("Images", notice("This split has no image."))
-    scores = {key: task.report.score_image(truth[key], found[key], classes) for key in truth}
+    if not coco["images"]:
+        return page.section("Images", page.notice("This split has no image."))
     names = {image["id"]: image["file_name"] for image in coco["images"]}
-    # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
-    best = sorted(scores, key=lambda key: (-scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]))
-    worst = sorted(
-        scores,
-        key=lambda key: (scores[key].f1, -scores[key].sureness, -scores[key].missed - scores[key].false, names[key]),
-    )
+    truth, found = (_by_image(objects, names) for objects in (coco["annotations"], results))
+    scores = {key: task.report.score_image(truth[key], found[key], classes) for key in names}
     most = min(SHOWN_IMAGES, (len(scores) + 1) // 2)
     thumbnails = Thumbnails(expected=4 * most)
-    worst = [key for key in worst if scores[key].f1 < 1][:most]
-    best = [key for key in best if scores[key].f1 > 0 and key not in worst][:most]
+    worst, best = _rank(scores, names, most)
 
     def shown(keys: Sequence[int]) -> Markup:
-        pairs = [
-            _pair(task, dataset_dir, names[key], truth[key], found[key], scores[key], classes, thumbnails)
-            for key in keys
-        ]
-        return gallery([pair for pair in pairs if pair is not None])
+        """Truth and prediction of each image side by side, as far as it can be read and the page is not full."""
+        pairs = []
+        for key in keys:
+            if picture := try_open(dataset_dir / "images" / names[key]):
+                sure = task.draw.shown_of(found[key], task.report.SHOWN_SCORE)
+                left, right = (
+                    thumbnails.add(picture, task.draw.shapes_of(objects, classes, picture.size))
+                    for objects in (truth[key], sure)
+                )
+                if left and right:
+                    pairs.append(page.Picture(names[key], scores[key].note, ((left, "truth"), (right, "prediction"))))
+        return page.gallery(pairs)
 
     every = list(scores.values())
     charts = task.report.image_charts(every)
-    intro = f"{task.report.RANKED_BY} All {counted(len(every), 'image')}: {task.report.sum_up(every)}."
-    return section(
+    intro = f"{task.report.RANKED_BY} All {page.counted(len(every), 'image')}: {task.report.sum_up(every)}."
+    return page.section(
         "Images",
-        legend(classes),
+        page.legend(classes),
         Markup("<h3>Worst</h3>"),
-        shown(worst) if worst else notice("No mistake in any image.", kind="info"),
+        shown(worst) if worst else page.notice("No mistake in any image.", kind="info"),
         Markup("<h3>Best</h3>"),
-        shown(best) if best else notice("No other image has anything right."),
-        *([grid(*charts)] if charts else []),
+        shown(best) if best else page.notice("No other image has anything right."),
+        *([page.grid(*charts)] if charts else []),
         intro=intro,
     )
 
 
-def _pair(
-    task: Task,
-    dataset_dir: Path,
-    name: str,
-    truth: Sequence[Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
-    score: ImageScore,
-    classes: Sequence[str],
-    thumbnails: Thumbnails,
-) -> Picture | None:
-    """Truth and prediction of one image side by side; None where it cannot be read or the page is full."""
-    picture = try_open(dataset_dir / "images" / name)
-    if picture is None:
-        return None
-    shown = task.draw.shown_of(found, task.report.SHOWN_SCORE)
-    left = thumbnails.add(picture, task.draw.shapes_of(truth, classes, picture.size))
-    right = thumbnails.add(picture, task.draw.shapes_of(shown, classes, picture.size))
-    if left is None or right is None:
-        return None
-    return Picture(name, score.note, ((left, "truth"), (right, "prediction")))
+def _rank(scores: Mapping[int, ImageScore], names: Mapping[int, str], most: int) -> tuple[list[int], list[int]]:
+    """The images with the worst results, as far as these are wrong, and those with the best."""
+
+    # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
+    def worst_first(key: int) -> tuple[float, float, int, str]:
+        return scores[key].f1, -scores[key].sureness, -scores[key].missed - scores[key].false, names[key]
+
+    def best_first(key: int) -> tuple[float, float, int, str]:
+        return -scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]
+
+    worst = [key for key in sorted(scores, key=worst_first) if scores[key].f1 < 1][:most]
+    return worst, [key for key in sorted(scores, key=best_first) if scores[key].f1 > 0 and key not in worst][:most]
+
+
+def _by_image(objects: Sequence[Mapping[str, Any]], images: Iterable[int]) -> dict[int, list[Mapping[str, Any]]]:
+    by_image: dict[int, list[Mapping[str, Any]]] = {image: [] for image in images}
+    for one in objects:
+        by_image[one["image_id"]].append(one)
+    return by_image

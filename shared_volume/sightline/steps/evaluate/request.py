@@ -8,17 +8,12 @@ from sightline.references import DatasetReference, ModelReference
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What is evaluated on what.
+    """What is evaluated on what; see `evaluate_models`.
 
     Attributes:
         code: name of the step's release.
-        dataset: the dataset version whose split is used.
-        trained: what the train step left, or None.
-        uris: further bundles.
-        split: train, val or test.
+        uris: bundles beside what was trained.
         metrics: by name, beside the task's own.
-        select_by: the metric that the selected candidate is best at.
-        device: empty for a GPU when there is one.
     """
 
     code: str

@@ -27,14 +27,9 @@ class OtherLabels:
 
     def to_json(self) -> list[dict[str, object]]:
         """As in statistics.json, by label."""
+        counts = {"shapes": self.shapes, "images": self.images, "images_left_out": self.images_left_out}
         return [
-            {
-                "label": label,
-                "shapes": self.shapes[label],
-                "images": self.images[label],
-                "images_left_out": self.images_left_out[label],
-            }
-            for label in sorted(self.shapes)
+            {"label": label, **{name: count[label] for name, count in counts.items()}} for label in sorted(self.shapes)
         ]
 
 
@@ -47,7 +42,7 @@ def choose_labels(
         annotated: as read.
         checked: its usable shapes of chosen labels; None when it is out already.
         found: what the check found on it.
-        recipe: `classes`, `valid_labels` and `other_labels`.
+        recipe: says which labels are chosen, and what becomes of an image without any.
         others: where the labels that were not chosen are counted.
     """
     shapes = annotated.document.shapes
@@ -62,7 +57,7 @@ def choose_labels(
         return checked, []
     others.images_left_out.update(labels.keys())
     names = ", ".join(repr(label) for label in sorted(labels))
-    message = f"it has only {names}, which the recipe has not chosen; other_labels: drop leaves such images out."
+    message = f"it has only {names}, which the recipe does not choose; other_labels: drop leaves such images out."
     return None, [Policy.of(recipe.policy).finding(Code.ONLY_OTHER_LABELS, annotated.file, None, message)]
 
 
@@ -73,14 +68,12 @@ def filter_objects(images: Sequence[DatasetImage], recipe: Recipe) -> tuple[list
     for image in images:
         instances = []
         for instance in image.instances:
-            unwanted = None if instance.crowd else _unwanted(instance, recipe)
-            if unwanted is None:
+            if instance.crowd or not (unwanted := _unwanted(instance, recipe)):
                 instances.append(instance)
             else:
                 code, message = unwanted
                 findings.append(policy.finding(code, image.file, instance.shape_index, message))
-        whole = len(instances) == len(image.instances)
-        kept.append(image if whole else replace(image, instances=tuple(instances)))
+        kept.append(replace(image, instances=tuple(instances)))
     return kept, findings
 
 

@@ -11,25 +11,16 @@ from sightline.steps.record.groups import SplitImage
 
 
 def read_first_published(database: Database, annotations: VersionRow, recipe: Recipe) -> tuple[SplitImage, ...]:
-    """Every content that the category's annotation versions published, up to and with the given one.
+    """Every content that the category's annotation versions published up to the given one, once per sha256, as at first.
 
     Later versions do not count, so recording an older version again gives what it gave before. Contents that were left
-    out of later versions keep their place.
-
-    Args:
-        database: the database.
-        annotations: a published annotation version.
-        recipe: its label map and choice of labels are applied.
-
-    Returns:
-        One candidate per sha256, as it was published first.
+    out of later versions keep their place. The recipe's label map and choice of labels are applied.
     """
-    versions = [
-        version
-        for version in list_versions(database, annotations.category, "annotation")
-        if _moment(version) <= _moment(annotations)
-    ]
-    return assemble_first_published((list_images(database, one.id) for one in sorted(versions, key=_moment)), recipe)
+    versions = sorted(list_versions(database, annotations.category, "annotation"), key=_moment)
+    until = _moment(annotations)
+    return assemble_first_published(
+        (list_images(database, one.id) for one in versions if _moment(one) <= until), recipe
+    )
 
 
 def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Recipe) -> tuple[SplitImage, ...]:
@@ -49,16 +40,14 @@ def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Rec
 def as_first_published(
     images: Iterable[SplitImage], earlier: Sequence[SplitImage]
 ) -> tuple[list[SplitImage], list[SplitImage]]:
-    """A dataset's images as they were published first, and the other contents of the history.
+    """A dataset's images as they were published first, and the other contents of the history (`read_first_published`).
 
-    Args:
-        images: as they are in this dataset; those that the history does not know stay as they are.
-        earlier: from `read_first_published`.
+    Those that the history does not know stay as they are.
     """
-    known = {split_image.sha256: split_image for split_image in earlier}
-    placed = [replace(known[image.sha256], name=image.name) if image.sha256 in known else image for image in images]
+    known = {one.sha256: one for one in earlier}
+    placed = [replace(known.get(image.sha256, image), name=image.name) for image in images]
     here = {image.sha256 for image in placed}
-    return placed, [split_image for split_image in earlier if split_image.sha256 not in here]
+    return placed, [one for one in earlier if one.sha256 not in here]
 
 
 def _moment(version: VersionRow) -> tuple[datetime, int]:

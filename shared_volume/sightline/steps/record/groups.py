@@ -9,7 +9,7 @@ whatever is published after them: later images can only join.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
 
@@ -42,18 +42,6 @@ class SplitImage:
     first_names: tuple[str, ...] = ()
     generations: frozenset[int] = frozenset()
 
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A file's bytes, once: as `SplitImage`, with all names of its first publication."""
-
-    sha256: str
-    perceptual_hash: str
-    labels: frozenset[str]
-    generation: int
-    names: tuple[str, ...]
-    generations: frozenset[int]
-
     def is_in(self, generation: int) -> bool:
         """Whether an annotation version holds it."""
         return generation in self.generations if self.generations else generation >= self.generation
@@ -76,22 +64,21 @@ class Group:
     resembles: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-def merge_images(split_images: Iterable[SplitImage]) -> list[Content]:
-    """One content per sha256, in the order of publication; those of one version by sha256."""
+def merge_images(split_images: Iterable[SplitImage]) -> list[SplitImage]:
+    """One content per sha256, with all names of its first publication, in the order of publication and then by sha256."""
     by_content: dict[str, list[SplitImage]] = {}
     for split_image in split_images:
         by_content.setdefault(split_image.sha256, []).append(split_image)
     contents = []
-    for sha256, own in by_content.items():
+    for own in by_content.values():
         generation = min(one.generation for one in own)
         first = [one for one in own if one.generation == generation]
         contents.append(
-            Content(
-                sha256=sha256,
+            replace(
+                first[0],
                 perceptual_hash=min(one.perceptual_hash for one in first),
                 labels=frozenset().union(*(one.labels for one in first)),
-                generation=generation,
-                names=tuple(sorted({name for one in first for name in one.first_names or (one.name,)})),
+                first_names=tuple(sorted({name for one in first for name in one.first_names or (one.name,)})),
                 generations=frozenset().union(*(one.generations for one in first)),
             )
         )
@@ -99,47 +86,41 @@ def merge_images(split_images: Iterable[SplitImage]) -> list[Content]:
 
 
 def group_contents(
-    contents: Sequence[Content], distance: int | None, pattern: str | None, listed: Mapping[str, str]
+    contents: Sequence[SplitImage], distance: int | None, pattern: str | None, listed: Mapping[str, str]
 ) -> list[Group]:
-    """Put every content into one group, generation by generation.
+    """Put every content into one group, generation by generation; in the order in which the groups began.
 
     Args:
         contents: in the order of publication, from `merge_images`.
         distance: bits by which the hashes of images that look alike differ at most; None: looks do not matter.
         pattern: searched in an image's name; what its groups capture (or the whole match, without groups) is the key.
         listed: image name -> split. A group that begins with a listed image joins no other.
-
-    Returns:
-        Groups in the order in which they began.
     """
     groups: list[Group] = []
     group_of = np.full(len(contents), -1, dtype=np.int64)
-    groups_of_key: dict[tuple[str, ...], list[int]] = {}
-    keys = [_keys(content.names, pattern) for content in contents]
+    groups_of_key: dict[tuple[str, ...], set[int]] = {}
+    keys = [_keys(content.first_names, pattern) for content in contents]
     for _, positions in groupby(range(len(contents)), key=lambda position: contents[position].generation):
         new = list(positions)
-        components = _components(contents, keys, new, distance)
         older = _older_groups(contents, keys, new, distance, group_of, groups_of_key)
-        for component in components:
+        for component in _components(contents, keys, new, distance):
             _settle(component, contents, older, listed, groups, group_of)
         for position in new:
             for key in keys[position]:
-                known = groups_of_key.setdefault(key, [])
-                if group_of[position] not in known:
-                    known.append(int(group_of[position]))
+                groups_of_key.setdefault(key, set()).add(int(group_of[position]))
     return groups
 
 
 def _settle(
     component: Sequence[int],
-    contents: Sequence[Content],
+    contents: Sequence[SplitImage],
     older: Mapping[int, tuple[int, ...]],
     listed: Mapping[str, str],
     groups: list[Group],
     group_of: np.ndarray,
 ) -> None:
     """Let new contents that hang together join an older group, or begin one."""
-    given = [listed[name] for position in component for name in contents[position].names if name in listed]
+    given = [listed[name] for position in component for name in contents[position].first_names if name in listed]
     relatives = {group for position in component for group in older.get(position, ())}
     if given or not relatives:
         home = len(groups)
@@ -163,7 +144,7 @@ def _keys(names: Iterable[str], pattern: str | None) -> list[tuple[str, ...]]:
 
 
 def _components(
-    contents: Sequence[Content], keys: Sequence[Sequence[tuple[str, ...]]], new: Sequence[int], distance: int | None
+    contents: Sequence[SplitImage], keys: Sequence[Sequence[tuple[str, ...]]], new: Sequence[int], distance: int | None
 ) -> list[list[int]]:
     """What hangs together among the contents of one generation; sorted, by their first."""
     hashed = _hashed(contents, new, distance)
@@ -198,17 +179,15 @@ def join_linked(items: Sequence[Item], links: Iterable[Sequence[Item]]) -> list[
 
 
 def _older_groups(
-    contents: Sequence[Content],
+    contents: Sequence[SplitImage],
     keys: Sequence[Sequence[tuple[str, ...]]],
     new: Sequence[int],
     distance: int | None,
     group_of: np.ndarray,
-    groups_of_key: Mapping[tuple[str, ...], Sequence[int]],
+    groups_of_key: Mapping[tuple[str, ...], set[int]],
 ) -> dict[int, tuple[int, ...]]:
     """New content -> the older groups that it resembles or shares a key with, oldest first."""
-    older: dict[int, set[int]] = {
-        one: {group for key in keys[one] for group in groups_of_key.get(key, ())} for one in new
-    }
+    older = {one: set[int]().union(*(groups_of_key.get(key, ()) for key in keys[one])) for one in new}
     hashed, known = _hashed(contents, new, distance), _hashed(contents, range(new[0]), distance)
     if hashed and known:
         group_of_known = group_of[known]
@@ -219,6 +198,6 @@ def _older_groups(
     return {one: tuple(sorted(groups)) for one, groups in older.items() if groups}
 
 
-def _hashed(contents: Sequence[Content], positions: Iterable[int], distance: int | None) -> list[int]:
+def _hashed(contents: Sequence[SplitImage], positions: Iterable[int], distance: int | None) -> list[int]:
     """Those whose looks are known and matter."""
     return [] if distance is None else [one for one in positions if contents[one].perceptual_hash]

@@ -2,14 +2,14 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from sightline.annotations.recipe import Recipe, read_recipe
+from sightline.annotations.recipe import read_recipe
 from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder
 from sightline.references import DatasetReference, task_of
@@ -29,9 +29,10 @@ from sightline.services.versioning.datasets import pull_dataset
 from sightline.services.versioning.publication import Content, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import read_settings
-from sightline.steps.record.build import DatasetSummary, Inputs, build_dataset, write_json
+from sightline.steps.record.build import Inputs, build_dataset
 from sightline.steps.record.first_published import read_first_published
 from sightline.steps.record.report import render_data_report
+from sightline.steps.record.write import DatasetSummary, write_json
 from sightline.versions import make_tag, next_version
 
 log = logging.getLogger(__name__)
@@ -67,36 +68,35 @@ def record_dataset(
     Raises:
         SightlineError: the version is not published or was moved, or nothing usable is in it.
     """
-    settings = read_settings()
-    with open_step(settings, "record", Path(code).name, category) as step:
-        file = recipe_file(Path(code), category)
-        wanted = read_recipe(Path(code) / file if file else None, recipe, file)
-        folder = recipe_folder(Path(code), category)
+    settings, release = read_settings(), Path(code)
+    with open_step(settings, "record", release.name, category) as step:
+        file, folder = recipe_file(release, category), recipe_folder(release, category)
+        wanted = read_recipe(release / file if file else None, recipe, file)
         services = Services(DatasetRepo.of(settings), open_storage(settings.storage), step.database)
         annotations = _published(step.database, category, annotation_version)
         with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
             _require_commit(services.repo, annotations, annotation_commit)
-            source = copy.pull(copy.category_folder("annotations", category))
             inputs = Inputs(
-                recipe_folder=Path(code) / folder,
+                recipe_folder=release / folder,
                 shown_folder=folder,
                 earlier=read_first_published(step.database, annotations, wanted),
                 findings=list_findings(step.database, annotations.id),
                 task=task_of(annotations.recipe),
             )
+            facts = {"category": category, "version": "", "annotation_version": annotation_version}
             with private_folder(settings.volume / "work", "record-") as private:
-                dataset = _publish(services, annotations, source, wanted, inputs, private, Path(code).name)
+                source, built = copy.pull(copy.category_folder("annotations", category)), private / "dataset"
+                summary = build_dataset(source, built, wanted, facts, inputs)
+                dataset = _publish(services, annotations, built, summary, inputs.findings, release.name)
         dataset_dir = pull_dataset(settings, dataset)
-        report = render_data_report(
-            dataset_dir,
-            {
-                "task": dataset.task,
-                "category": category,
-                "dataset version": dataset.version,
-                "annotation version": annotation_version,
-                "code": Path(code).name,
-            },
-        )
+        shown = {
+            "task": dataset.task,
+            "category": category,
+            "dataset version": dataset.version,
+            "annotation version": annotation_version,
+            "code": release.name,
+        }
+        report = render_data_report(dataset_dir, shown)
         prefix = f"{results_prefix(category, dataset.version, step.run)}/record"
         services.storage.write_bytes(f"{prefix}/report.html", report.encode())
         services.storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
@@ -106,17 +106,13 @@ def record_dataset(
 def _publish(
     services: Services,
     annotations: VersionRow,
-    source: Path,
-    recipe: Recipe,
-    inputs: Inputs,
-    private: Path,
+    built: Path,
+    summary: DatasetSummary,
+    published: Sequence[FindingRow],
     release: str,
 ) -> DatasetReference:
-    """Build once; the content says whether it is published already, and only then is it given a version."""
+    """The content says whether it is published already, and only then is it given a version."""
     category = annotations.category
-    facts = {"category": category, "version": "", "annotation_version": annotations.version}
-    built = private / "dataset"
-    summary = build_dataset(source, built, recipe, facts, inputs)
     versions = list_versions(services.database, category, "dataset")
     for row in versions:
         if row.recipe and row.recipe.get("content") == summary.digest:
@@ -137,7 +133,7 @@ def _publish(
         shutil.copytree(built, target, dirs_exist_ok=True)
         description = target / "dataset.json"
         write_json(description, orjson.loads(description.read_bytes()) | {"version": version})
-        return Content(summary.images, _finding_rows(summary, inputs), recipe_row, summary.stages)
+        return Content(summary.images, _finding_rows(summary, published), recipe_row, summary.stages)
 
     while True:
         try:
@@ -153,10 +149,10 @@ def _reference(row: VersionRow) -> DatasetReference:
     )
 
 
-def _finding_rows(summary: DatasetSummary, inputs: Inputs) -> list[FindingRow]:
+def _finding_rows(summary: DatasetSummary, published: Sequence[FindingRow]) -> list[FindingRow]:
     """The annotation version's findings, then what this dataset adds to them."""
     own = [FindingRow(**finding.to_json()) for finding in summary.findings]
-    return list(dict.fromkeys([*inputs.findings, *own]))
+    return list(dict.fromkeys([*published, *own]))
 
 
 def _published(database: Database, category: str, version: str) -> VersionRow:

@@ -2,8 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,26 +10,11 @@ import numpy as np
 from markupsafe import Markup
 
 from sightline.references import task_of
+from sightline.reports import page
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
-from sightline.reports.page import (
-    Picture,
-    Tile,
-    counted,
-    details,
-    gallery,
-    grid,
-    legend,
-    notice,
-    number,
-    plural,
-    render_page,
-    section,
-    table,
-    tiles,
-)
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.services.versioning.shards import SPLITS
-from sightline.steps.record.statistics import assemble_statistics, measure_split
+from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
 from sightline.tasks.task import Task
 
 SAMPLES_PER_SPLIT = 12
@@ -57,69 +41,54 @@ OF_REGIONS: Final = ("groups", "objects")
 """Stages that leave annotations of whole images as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class _SplitSummary:
-    """One split, as far as the page shows more of it than statistics.json tells.
-
-    Attributes:
-        sizes: (width, height) -> number of images.
-        samples: images to show with their annotations.
-    """
-
-    sizes: Counter[tuple[int, int]]
-    samples: list[tuple[dict[str, Any], list[dict[str, Any]]]]
+Sample = tuple[dict[str, Any], list[dict[str, Any]]]
+"""An image to show, and its annotations."""
 
 
 def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
-    """The page for one dataset version.
+    """The page for one dataset version, one self-contained HTML document under 5 MB.
 
     Args:
         dataset_dir: holds dataset.json, the splits' COCO files, statistics.json, findings.json and images/.
         facts: what made it, name -> value, for the page's head.
-
-    Returns:
-        One self-contained HTML document, under 5 MB.
     """
     dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
     task = Task(task_of(dataset.get("recipe")))
-    splits, measures = {}, {}
+    measures, samples = {}, {}
+    sizes: Counter[tuple[int, int]] = Counter()
     for split in SPLITS:
-        if (dataset_dir / f"{split}.json").is_file():
-            coco = json.loads((dataset_dir / f"{split}.json").read_bytes())
-            splits[split] = _summarize(coco)
-            measures[split] = measure_split(coco)
+        if coco := _read(dataset_dir / f"{split}.json", None):
+            measures[split], samples[split] = measure_split(coco), _choose_samples(coco)
+            sizes.update((image["width"], image["height"]) for image in coco["images"])
     statistics = _read(dataset_dir / "statistics.json", None) or assemble_statistics(
         measures, dataset["classes"], annotated=task.facts.ANNOTATED
     )
     findings = _read(dataset_dir / "findings.json", [])
     blocks = [
         _headline(task, statistics, findings),
-        *[notice(warning) for warning in statistics["warnings"]],
+        *[page.notice(warning) for warning in statistics["warnings"]],
         *_stages_section(task, statistics, dataset.get("recipe", {})),
         _classes_section(task, statistics),
-        _sizes_section(task, statistics, splits),
+        _sizes_section(task, statistics, sizes),
         *_alike_section(statistics, dataset_dir),
-        _samples_section(task, splits, dataset["classes"], dataset_dir),
+        _samples_section(task, measures, samples, dataset["classes"], dataset_dir),
         _findings_section(findings),
     ]
-    return render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
+    return page.render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
 
 
 def _read(path: Path, otherwise: Any) -> Any:
     return json.loads(path.read_bytes()) if path.is_file() else otherwise
 
 
-def _summarize(coco: Mapping[str, Any]) -> _SplitSummary:
+def _choose_samples(coco: Mapping[str, Any]) -> list[Sample]:
     images = coco["images"]
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int))
     annotations_of: dict[int, list[dict[str, Any]]] = {images[index]["id"]: [] for index in chosen}
     for annotation in coco["annotations"]:
         if annotation["image_id"] in annotations_of:
             annotations_of[annotation["image_id"]].append(annotation)
-    return _SplitSummary(
-        sizes=Counter((image["width"], image["height"]) for image in images),
-        samples=[(images[index], annotations_of[images[index]["id"]]) for index in chosen],
-    )
+    return [(images[index], annotations_of[images[index]["id"]]) for index in chosen]
 
 
 def _of_whole_images(task: Task) -> bool:
@@ -131,19 +100,18 @@ def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapp
     splits = statistics["splits"]
     images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
     without = sum(one["images_without_objects"] for one in splits.values())
-    outcomes = Counter(finding["outcome"] for finding in findings)
     per_image = f"{objects / images:.1f} per image" if images else ""
-    also = [f"{number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count]
-    annotated = Tile(plural(task.facts.ANNOTATED).capitalize(), objects, ", ".join([per_image, *also]))
-    return tiles(
-        Tile("Images", images, " / ".join(f"{number(one['images'])}\u00a0{name}" for name, one in splits.items())),
-        *([] if _of_whole_images(task) else [annotated]),
-        Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
-        Tile(
-            "Findings",
-            len(findings),
-            ", ".join(f"{number(count)} {outcome}" for outcome, count in outcomes.most_common()) or "nothing to report",
+    also = [
+        f"{page.number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count
+    ]
+    annotated = page.Tile(page.plural(task.facts.ANNOTATED).capitalize(), objects, ", ".join([per_image, *also]))
+    return page.tiles(
+        page.Tile(
+            "Images", images, " / ".join(f"{page.number(one['images'])}\u00a0{name}" for name, one in splits.items())
         ),
+        *([] if _of_whole_images(task) else [annotated]),
+        page.Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
+        page.Tile("Findings", len(findings), _outcomes(findings) or "nothing to report"),
     )
 
 
@@ -158,43 +126,38 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
     if not rows:
         return []
     changed = {index for index, row in enumerate(rows) if ARROW in row[1] + row[2]}
-    blocks = [table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
-    others = statistics["other_labels"]
-    if others:
-        dropped = recipe.get("other_labels") == "drop"
-        blocks.append(Markup("<h3>Labels that were not chosen</h3>"))
-        blocks.append(
-            table(
-                ["label", "shapes left out", "on images", "what became of the images"],
-                [[one["label"], one["shapes"], one["images"], _became(one, dropped)] for one in others],
-            )
-        )
+    blocks = [page.table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
+    if others := statistics["other_labels"]:
+        columns = ["label", "shapes left out", "on images", "what became of the images"]
+        labels = []
+        for one in others:
+            became = "they stay, as background where nothing else is on them"
+            if recipe.get("other_labels") == "drop":
+                became = f"{page.counted(one['images_left_out'], 'image')} that had nothing else left out"
+            labels.append([one["label"], one["shapes"], one["images"], became])
+        blocks += [Markup("<h3>Labels that were not chosen</h3>"), page.table(columns, labels)]
     intro = (
         f"What each stage of the recipe was given and what it left. Annotations are {by} up to the check, "
-        f"then {plural(task.facts.ANNOTATED)}."
+        f"then {page.plural(task.facts.ANNOTATED)}."
     )
-    return [section("Stages", *blocks, intro=intro)]
+    return [page.section("Stages", *blocks, intro=intro)]
 
 
 def _change(stage: Mapping[str, Any], what: str) -> str:
     before, after = stage[f"{what}_before"], stage[f"{what}_after"]
-    return number(after) if before == after else f"{number(before)} {ARROW} {number(after)}"
-
-
-def _became(label: Mapping[str, Any], dropped: bool) -> str:
-    if not dropped:
-        return "they stay, as background where nothing else is on them"
-    return f"{counted(label['images_left_out'], 'image')} that had nothing else left out"
+    return page.number(after) if before == after else f"{page.number(before)} {ARROW} {page.number(after)}"
 
 
 def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
     histogram = statistics["histograms"]["class"]
     classes, splits = histogram["labels"], statistics["splits"]
-    objects = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["objects"].items()}
-    images = {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram["images"].items()}
+    objects, images = (
+        {split: dict(zip(classes, counts, strict=True)) for split, counts in histogram[what].items()}
+        for what in ("objects", "images")
+    )
     all_of = {label: sum(own[label] for own in objects.values()) for label in classes}
     shown = sorted(classes, key=lambda label: -all_of[label])[:MOST_CHARTED_CLASSES]
-    annotated = plural(task.facts.ANNOTATED)
+    annotated = page.plural(task.facts.ANNOTATED)
     counts = {annotated: objects} if _of_whole_images(task) else {annotated: objects, "images": images}
     rows: list[list[object]] = [
         [label, all_of[label], *[own[split][label] for split in splits for own in counts.values()]] for label in classes
@@ -203,9 +166,9 @@ def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
     rows.append(["all", sum(all_of.values()), *total])
     columns = ["class", annotated, *[f"{name} {what}" for name in splits for what in counts]]
     cut = f"The {len(shown)} most frequent of {len(classes)} classes; the table has all."
-    return section(
+    return page.section(
         "Classes",
-        grid(
+        page.grid(
             grouped_bar_chart(
                 f"{annotated.capitalize()} per class and split",
                 shown,
@@ -224,33 +187,30 @@ def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
             ),
             bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
         ),
-        table(columns, rows, highlighted={len(rows) - 1}),
+        page.table(columns, rows, highlighted={len(rows) - 1}),
     )
 
 
-def _sizes_section(task: Task, statistics: Mapping[str, Any], splits: Mapping[str, _SplitSummary]) -> Markup:
-    sizes = sum((split.sizes for split in splits.values()), Counter[tuple[int, int]]())
+def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tuple[int, int]]) -> Markup:
     listed = sizes.most_common(MOST_LISTED_SIZES)
     rest = len(sizes) - len(listed)
-    what, annotated = task.facts.ANNOTATED.capitalize(), plural(task.facts.ANNOTATED)
+    what, annotated = task.facts.ANNOTATED.capitalize(), page.plural(task.facts.ANNOTATED)
     charts = [
-        _histogram(statistics, name, title, unit, f"% of the split's {annotated}")
-        for name, title, unit in (
-            ("area", f"{what} area", "square pixels"),
-            ("side", f"{what} side", "shorter side of the box, pixels"),
-        )
+        _histogram(statistics, name, f"{what} {name}", unit, f"% of the split's {annotated}")
+        for name, unit in (("area", "square pixels"), ("side", "shorter side of the box, pixels"))
         if statistics["histograms"][name]["edges"]  # objects may have no size: whole images
     ]
     if not _of_whole_images(task):
         title = f"{annotated.capitalize()} per image"
         charts.append(_histogram(statistics, "objects_per_image", title, annotated, "% of the split's images"))
-    image_sizes = Markup("{}{}").format(
-        Markup("<h3>Image sizes</h3>"),
-        table(["width x height, px", "images"], [[f"{width} x {height}", count] for (width, height), count in listed]),
+    image_sizes = Markup("<h3>Image sizes</h3>{}").format(
+        page.table(
+            ["width x height, px", "images"], [[f"{width} x {height}", count] for (width, height), count in listed]
+        ),
     )
     more = Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()
     told = "Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json."
-    return section("Sizes", grid(*charts, image_sizes + more), intro=told if charts else "")
+    return page.section("Sizes", page.grid(*charts, image_sizes + more), intro=told if charts else "")
 
 
 def _histogram(statistics: Mapping[str, Any], name: str, title: str, x_label: str, y_label: str) -> Markup:
@@ -270,7 +230,10 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
     alike = statistics["alike"]
     if not alike["groups"]:
         return []
-    rows = [[one["size"], one["split"], _named(one)] for one in alike["largest"]]
+    rows = []
+    for one in alike["largest"]:
+        rest = one["size"] - len(one["names"])
+        rows.append([one["size"], one["split"], ", ".join(one["names"]) + (f" and {rest} more" if rest else "")])
     thumbnails = Thumbnails(GROUPS_SHOWN * PICTURES_OF_A_GROUP)
     blocks = []
     for one in alike["largest"][:GROUPS_SHOWN]:
@@ -279,56 +242,52 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
             picture = try_open(dataset_dir / "images" / name)
             uri = thumbnails.add(picture, []) if picture else None
             if uri:
-                pictures.append(Picture(name, one["split"], ((uri, "image"),)))
+                pictures.append(page.Picture(name, one["split"], ((uri, "image"),)))
         if pictures:
-            blocks += [
-                Markup("<h3>{} of {}</h3>").format(len(pictures), counted(one["size"], "image")),
-                gallery(pictures),
-            ]
+            title = Markup("<h3>{} of {}</h3>").format(len(pictures), page.counted(one["size"], "image"))
+            blocks += [title, page.gallery(pictures)]
     return [
-        section(
+        page.section(
             "Images that belong together",
             *blocks,
-            details("The largest groups", table(["images", "split", "names"], rows)),
-            intro=f"{counted(alike['images'], 'image')} form {counted(alike['groups'], 'group')} that look alike or were "
+            page.details("The largest groups", page.table(["images", "split", "names"], rows)),
+            intro=f"{page.counted(alike['images'], 'image')} form {page.counted(alike['groups'], 'group')} that look alike or were "
             "grouped by name; each group is in one split, so that no score profits from it.",
         )
     ]
 
 
-def _named(group: Mapping[str, Any]) -> str:
-    rest = group["size"] - len(group["names"])
-    return ", ".join(group["names"]) + (f" and {rest} more" if rest else "")
-
-
 def _samples_section(
-    task: Task, splits: Mapping[str, _SplitSummary], classes: Sequence[str], dataset_dir: Path
+    task: Task,
+    measures: Mapping[str, Measures],
+    samples: Mapping[str, Sequence[Sample]],
+    classes: Sequence[str],
+    dataset_dir: Path,
 ) -> Markup:
-    thumbnails = Thumbnails(sum(len(split.samples) for split in splits.values()))
-    blocks: list[Markup] = [legend(classes)]
-    for name, split in splits.items():
+    thumbnails = Thumbnails(sum(map(len, samples.values())))
+    blocks: list[Markup] = [page.legend(classes)]
+    for name, chosen in samples.items():
         pictures = []
-        for image, annotations in split.samples:
+        for image, annotations in chosen:
             picture = try_open(dataset_dir / "images" / image["file_name"])
             uri = thumbnails.add(picture, task.draw.shapes_of(annotations, classes, picture.size)) if picture else None
             if uri:
                 caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
                 note = f"{image['width']} x {image['height']}, {caption}"
-                pictures.append(Picture(image["file_name"], note, ((uri, "annotated"),)))
-        images = counted(split.sizes.total(), "image")
-        blocks.append(Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images))
-        blocks.append(gallery(pictures))
-    return section("Samples", *blocks)
+                pictures.append(page.Picture(image["file_name"], note, ((uri, "annotated"),)))
+        images = page.counted(measures[name].images, "image")
+        blocks += [Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images), page.gallery(pictures)]
+    return page.section("Samples", *blocks)
 
 
 def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
     if not findings:
-        return section("Findings", notice("Nothing was dropped, fixed or left out.", kind="info"))
+        return page.section("Findings", page.notice("Nothing was dropped, fixed or left out.", kind="info"))
     by_code: dict[str, list[Mapping[str, Any]]] = {}
     for finding in findings:
         by_code.setdefault(finding["code"], []).append(finding)
     ranked = sorted(by_code.items(), key=lambda item: (-len(item[1]), item[0]))
-    return section(
+    return page.section(
         "Findings",
         *[_findings_of(code, own, unfolded=len(ranked) == 1) for code, own in ranked],
         intro="What was wrong in the annotations or unwanted by the recipe, why, and what became of it; by publishing the "
@@ -337,22 +296,18 @@ def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: bool) -> Markup:
-    outcomes = Counter(finding["outcome"] for finding in findings)
-    summary = f"{code}: {number(len(findings))} ({', '.join(f'{number(count)} {outcome}' for outcome, count in outcomes.most_common())})"
-    rows = [
-        [
-            finding["file"],
-            _shape(finding.get("shape_index")),
-            finding["message"],
-            finding["outcome"],
-            finding.get("found_in", "record"),
-        ]
-        for finding in findings[:MOST_LISTED_FINDINGS]
-    ]
+    summary = f"{code}: {page.number(len(findings))} ({_outcomes(findings)})"
+    rows = []
+    for one in findings[:MOST_LISTED_FINDINGS]:
+        shape = "" if one.get("shape_index") is None else f"#{one['shape_index']}"
+        rows.append([one["file"], shape, one["message"], one["outcome"], one.get("found_in", "record")])
     rest = len(findings) - len(rows)
-    more = [Markup('<p class="muted small">and {} more like these</p>').format(number(rest))] if rest else []
-    return details(summary, table(["file", "shape", "reason", "outcome", "found by"], rows), *more, unfolded=unfolded)
+    more = [Markup('<p class="muted small">and {} more like these</p>').format(page.number(rest))] if rest else []
+    return page.details(
+        summary, page.table(["file", "shape", "reason", "outcome", "found by"], rows), *more, unfolded=unfolded
+    )
 
 
-def _shape(index: object) -> str:
-    return "" if index is None else f"#{index}"
+def _outcomes(findings: Iterable[Mapping[str, Any]]) -> str:
+    counts = Counter(finding["outcome"] for finding in findings)
+    return ", ".join(f"{page.number(count)} {outcome}" for outcome, count in counts.most_common())

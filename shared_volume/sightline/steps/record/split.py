@@ -5,22 +5,23 @@ so it is the same on every machine, and an image added later never moves another
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sightline.annotations.findings import Finding, Policy
+from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.recipe import Fractions, Recipe
 from sightline.errors import SightlineError
 from sightline.services.versioning.shards import SPLITS
-from sightline.steps.record.conflicts import find_conflicts, join_alike, part_group, some
-from sightline.steps.record.groups import Content, Group, SplitImage, group_contents, merge_images
+from sightline.steps.record.groups import Group, SplitImage, group_contents, join_linked, merge_images
 from sightline.steps.record.stratify import stratify_groups
-
-__all__ = ["SPLITS", "SplitImage", "EmptySplitError", "Split", "Splitting", "assign_splits", "missing_classes"]
 
 LARGE_GROUP: Final = 0.2  # of all images
 _SEEDS_TO_TRY: Final = 1000
+_MOST_NAMED: Final = 3
+
+Parts = dict[str, list[str]]
+"""Split -> names of images in it, sorted."""
 
 
 class EmptySplitError(SightlineError):
@@ -28,30 +29,17 @@ class EmptySplitError(SightlineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """Which images of a dataset version train, validate and test. Names, sorted."""
-
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-
-    def names(self, split: str) -> tuple[str, ...]:
-        """The images of `split`: train, val or test."""
-        return {"train": self.train, "val": self.val, "test": self.test}[split]
-
-
-@dataclass(frozen=True, slots=True)
 class Splitting:
     """The split, and what a reader should know about it.
 
     Attributes:
-        split: every image of the dataset.
+        split: train, val and test -> names of the images that are in it, sorted.
         groups: names of images that share a split for a reason other than chance, for groups of 2 and more; sorted.
         findings: images that could not be kept together with all that they resemble, and listed ones that are not there.
         warnings: sentences about the whole.
     """
 
-    split: Split
+    split: Mapping[str, tuple[str, ...]]
     groups: tuple[tuple[str, ...], ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
@@ -77,7 +65,10 @@ def assign_splits(
     """
     contents = merge_images([*images, *earlier])
     groups = group_contents(contents, recipe.near_duplicates, recipe.group_by, listed)
-    here = _names_here(images, contents)
+    positions = {content.sha256: position for position, content in enumerate(contents)}
+    here: dict[int, list[str]] = {}  # position of a content -> its names in this dataset
+    for image in sorted(images, key=lambda image: image.name):
+        here.setdefault(positions[image.sha256], []).append(image.name)
 
     def split_of(seed: int) -> dict[str, str]:
         placed = _divide(groups, contents, recipe, seed)
@@ -89,16 +80,16 @@ def assign_splits(
         }
 
     sides = split_of(recipe.seed)
-    split = Split(*(tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS))
-    empty = [part for part in _wanted(recipe.fractions) if not split.names(part)]
+    split = {part: tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS}
+    empty = [part for part in _wanted(recipe.fractions) if not split[part]]
     if empty:
         raise _empty_split(empty, len(images), groups, here, recipe, split_of)
-    parts = [part_group(group, here, sides) for group in groups]
-    joined = join_alike(groups, parts, here, sides)
+    parts = [_part_group(group, here, sides) for group in groups]
+    joined = _join_alike(groups, parts, here, sides)
     return Splitting(
         split=split,
         groups=joined,
-        findings=tuple(find_conflicts(groups, parts, here, sides, listed, Policy.of(recipe.policy))),
+        findings=tuple(_find_conflicts(groups, parts, here, sides, listed, Policy.of(recipe.policy))),
         warnings=tuple(_warn_of_large(joined, len(images))),
     )
 
@@ -116,12 +107,12 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "o
         if missing and any(objects.values()):
             loss = "it cannot be learnt" if part == "train" else "scores there say nothing about it"
             sentences.append(
-                f"No {annotated} of {some(missing)} is in {part}: {loss}. Add images, set `stratify: true`, or choose another seed."
+                f"No {annotated} of {_some(missing)} is in {part}: {loss}. Add images, set `stratify: true`, or choose another seed."
             )
     return sentences
 
 
-def _divide(groups: Sequence[Group], contents: Sequence[Content], recipe: Recipe, seed: int) -> list[str]:
+def _divide(groups: Sequence[Group], contents: Sequence[SplitImage], recipe: Recipe, seed: int) -> list[str]:
     """The split of each group."""
     if recipe.stratify:
         shares = {split: getattr(recipe.fractions, split) for split in _wanted(recipe.fractions)}
@@ -144,15 +135,6 @@ def draw_split(sha256: str, fractions: Fractions, seed: int) -> str:
 
 def _wanted(fractions: Fractions) -> list[str]:
     return [split for split in SPLITS if getattr(fractions, split) > 0]
-
-
-def _names_here(images: Iterable[SplitImage], contents: Sequence[Content]) -> dict[int, list[str]]:
-    """Position of a content -> its names in this dataset, for those that are in it."""
-    positions = {content.sha256: position for position, content in enumerate(contents)}
-    here: dict[int, list[str]] = {}
-    for name, position in sorted((image.name, positions[image.sha256]) for image in images):
-        here.setdefault(position, []).append(name)
-    return here
 
 
 def _warn_of_large(groups: Iterable[Sequence[str]], images: int) -> Iterable[str]:
@@ -189,3 +171,70 @@ def _empty_split(
     return EmptySplitError(
         f"{found} Add images, or give {' and '.join(empty)} a larger share in the recipe's fractions."
     )
+
+
+def _part_group(group: Group, here: Mapping[int, Sequence[str]], sides: Mapping[str, str]) -> Parts:
+    """Where a group's images are, by `sides` (name -> split); in more than one split only when a list says so."""
+    parts: Parts = {}
+    for name in sorted(name for member in group.members for name in here.get(member, ())):
+        parts.setdefault(sides[name], []).append(name)
+    return parts
+
+
+def _join_alike(
+    groups: Sequence[Group], parts: Sequence[Parts], here: Mapping[int, Sequence[str]], sides: Mapping[str, str]
+) -> tuple[tuple[str, ...], ...]:
+    """Groups of 2 and more names as a reader sees them: also joined with the older ones that they resemble, within a split."""
+    links = [names for own in parts for names in own.values()]
+    for group in groups:
+        for member, older in group.resembles.items():
+            for name in here.get(member, ()):
+                links += [[name, *parts[other].get(sides[name], ())[:1]] for other in older]
+    return tuple(tuple(names) for names in join_linked(sorted(sides), links) if len(names) > 1)
+
+
+def _find_conflicts(
+    groups: Sequence[Group],
+    parts: Sequence[Parts],
+    here: Mapping[int, Sequence[str]],
+    sides: Mapping[str, str],
+    listed: Mapping[str, str],
+    policy: Policy,
+) -> Iterator[Finding]:
+    """Images that are in another split than some that they belong to, and listed names that no image has."""
+    for group, own in zip(groups, parts, strict=True):
+        for name in sorted(name for names in own.values() for name in names if name in listed):
+            others = {part: names for part, names in own.items() if part != sides[name]}
+            if others:
+                message = f"stays in {sides[name]} as listed, though it belongs to {_names_of_parts(others)}."
+                yield policy.finding(Code.LISTED_APART, name, None, message)
+        for member, older in sorted(group.resembles.items()):
+            away: Parts = {}
+            for part, names in (item for other in older for item in parts[other].items()):
+                away.setdefault(part, []).extend(names)
+            for name in here.get(member, ()):
+                others = {part: names for part, names in away.items() if part != sides[name]}
+                if others:
+                    message = _explain(name, sides[name], others, listed)
+                    yield policy.finding(Code.SIMILAR_TO_SEVERAL, name, None, message)
+    for name in sorted(listed.keys() - sides.keys()):
+        message = f"listed for {listed[name]}, but the dataset has no such image. Correct the name in the split file."
+        yield policy.finding(Code.LISTED_UNKNOWN, name, None, message)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _explain(name: str, side: str, others: Parts, listed: Mapping[str, str]) -> str:
+    why = "as listed" if name in listed else "with the group that was published first"
+    return (
+        f"resembles images of several splits: it goes to {side} {why}, but {_names_of_parts(others)} do not move, since they were "
+        "published before. Leave the image out if scores must not profit from it."
+    )
+
+
+def _names_of_parts(parts: Parts) -> str:
+    return " and ".join(f"{_some(sorted(names))} in {part}" for part, names in sorted(parts.items()))

@@ -23,11 +23,8 @@ def read_split_file(path: Path, shown_as: Path | None = None) -> dict[str, str]:
     """Which image stays in which split: name -> train, val or test.
 
     A `.json`, `.yaml` or `.yml` file maps splits to lists of names. Any other has a line `name,split` for each image, in
-    quotes where a name has a comma; a first line `name,split` is a heading.
-
-    Args:
-        path: the file.
-        shown_as: what messages call it, where its own path says nothing to a user; of the same ending.
+    quotes where a name has a comma; a first line `name,split` is a heading. Messages call the file `shown_as`, where its own
+    path says nothing to a user.
 
     Raises:
         SplitFileError: missing, malformed, a split that does not exist, or an image in two splits.
@@ -49,7 +46,7 @@ def read_split_file(path: Path, shown_as: Path | None = None) -> dict[str, str]:
             )
         if listed.setdefault(name, split) != split:
             raise SplitFileError(
-                f"{shown}, {where}: {name} is listed in {listed[name]} already. Take one of the two out."
+                f"{shown}, {where}: {name} is already listed in {listed[name]}. Remove one of the two."
             )
     return listed
 

@@ -8,12 +8,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.split import Splitting, missing_classes
 
 MOST_BINS: Final = 24
 MOST_GROUPS: Final = 10
 MOST_NAMES: Final = 8  # of one group
+SIZES: Final = {
+    "area": ("square pixels", "doubling"),
+    "side": ("pixels", "even"),
+    "objects_per_image": ("objects", "whole"),
+}
+"""Histogram -> its unit, and how its edges lie: at powers of two, evenly, or evenly from 0 on."""
 _STEPS: Final = (1, 2, 5)  # times a power of ten
 _FINEST: Final = 8  # steps between a number and its double
 
@@ -23,22 +28,18 @@ class Measures:
     """One split, measured. Objects are annotations without the crowds, which training and evaluation ignore.
 
     Attributes:
-        images: how many.
         crowds: how many annotations are crowds.
         objects: category id -> number of objects.
         images_with: category id -> images with at least one.
-        areas: of every object that has one, in square pixels.
-        sides: of every object that has a box: the box's shorter side, in pixels.
-        objects_per_image: for every image.
+        values: histogram -> what is counted: the areas of all objects that have one, in square pixels; of those that have a
+            box its shorter side, in pixels; the number of objects of every image.
     """
 
     images: int
     crowds: int
     objects: Counter[int]
     images_with: Counter[int]
-    areas: np.ndarray
-    sides: np.ndarray
-    objects_per_image: np.ndarray
+    values: Mapping[str, np.ndarray]
 
 
 def measure_split(coco: Mapping[str, Any]) -> Measures:
@@ -51,9 +52,11 @@ def measure_split(coco: Mapping[str, Any]) -> Measures:
         crowds=len(coco["annotations"]) - len(objects),
         objects=Counter(one["category_id"] for one in objects),
         images_with=Counter(category for _, category in pairs),
-        areas=np.array([one["area"] for one in objects if "area" in one], dtype=np.float64),
-        sides=np.array([min(one["bbox"][2:]) for one in objects if "bbox" in one], dtype=np.float64),
-        objects_per_image=np.array([per_image[image["id"]] for image in coco["images"]], dtype=np.float64),
+        values={
+            "area": np.array([one["area"] for one in objects if "area" in one], dtype=np.float64),
+            "side": np.array([min(one["bbox"][2:]) for one in objects if "bbox" in one], dtype=np.float64),
+            "objects_per_image": np.array([per_image[image["id"]] for image in coco["images"]], dtype=np.float64),
+        },
     )
 
 
@@ -68,14 +71,23 @@ def assemble_statistics(
     """The content of statistics.json.
 
     Args:
-        measures: split -> its measures.
+        measures: by split.
         classes: in the order of their category ids.
         stages: what each stage of the recipe was given and what it left.
         other_labels: labels that were not chosen, with counts.
         splitting: what the splits were assigned by.
         annotated: what the task calls that which an annotation is of.
     """
-    per_class = {split: _per_class(one.objects, classes) for split, one in measures.items()}
+    objects = {split: _per_class(one.objects, classes) for split, one in measures.items()}
+    by_class = {
+        "labels": list(classes),
+        "objects": {split: list(counts.values()) for split, counts in objects.items()},
+        "images": {split: list(_per_class(one.images_with, classes).values()) for split, one in measures.items()},
+    }
+    by_size = {
+        name: _histogram(unit, scale, {split: one.values[name] for split, one in measures.items()})
+        for name, (unit, scale) in SIZES.items()
+    }
     empty = [
         f"The split {split} has no {annotated if one.images else 'image'}."
         for split, one in measures.items()
@@ -85,30 +97,17 @@ def assemble_statistics(
         "splits": {
             split: {
                 "images": one.images,
-                "images_without_objects": int((one.objects_per_image == 0).sum()),
+                "images_without_objects": int((one.values["objects_per_image"] == 0).sum()),
                 "objects": one.objects.total(),
                 "crowds": one.crowds,
             }
             for split, one in measures.items()
         },
-        "histograms": {
-            "class": {
-                "labels": list(classes),
-                "objects": {split: list(counts.values()) for split, counts in per_class.items()},
-                "images": {
-                    split: list(_per_class(one.images_with, classes).values()) for split, one in measures.items()
-                },
-            },
-            "area": _histogram("square pixels", "doubling", {split: one.areas for split, one in measures.items()}),
-            "side": _histogram("pixels", "even", {split: one.sides for split, one in measures.items()}),
-            "objects_per_image": _histogram(
-                "objects", "whole", {split: one.objects_per_image for split, one in measures.items()}
-            ),
-        },
+        "histograms": {"class": by_class, **by_size},
         "stages": [dict(stage) for stage in stages],
         "other_labels": [dict(label) for label in other_labels],
         "alike": _describe_groups(splitting),
-        "warnings": [*(splitting.warnings if splitting else ()), *empty, *missing_classes(per_class, annotated)],
+        "warnings": [*(splitting.warnings if splitting else ()), *empty, *missing_classes(objects, annotated)],
     }
 
 
@@ -121,8 +120,8 @@ def _histogram(unit: str, scale: str, values: Mapping[str, np.ndarray]) -> dict[
     together = np.concatenate([np.zeros(0), *values.values()])
     if not together.size:
         return {"unit": unit, "scale": scale, "edges": [], "counts": {split: [] for split in values}}
-    low, high = float(together.min()), float(together.max())
-    edges = {"doubling": _doubling_edges, "even": _even_edges, "whole": _whole_edges}[scale](low, high)
+    low, high = 0.0 if scale == "whole" else float(together.min()), float(together.max())
+    edges = _doubling_edges(low, high) if scale == "doubling" else _even_edges(low, high)
     counts = {}
     for split, own in values.items():
         positions = np.searchsorted(np.array(edges), own, side="right") - 1
@@ -167,15 +166,10 @@ def _even_edges(low: float, high: float) -> list[float]:
     return [float(step * index) for index in range(int(low // step), int(high // step) + 2)]
 
 
-def _whole_edges(low: float, high: float) -> list[float]:
-    """As `_even_edges`, from 0 on."""
-    return _even_edges(0.0, high)
-
-
 def _describe_groups(splitting: Splitting | None) -> dict[str, Any]:
     """Groups of images that share a split: how many, how large, and the largest by name."""
     groups = splitting.groups if splitting else ()
-    split_of = {name: split for split in SPLITS for name in (splitting.split.names(split) if splitting else ())}
+    split_of = {name: split for split, names in (splitting.split if splitting else {}).items() for name in names}
     largest = sorted(groups, key=lambda names: (-len(names), names))[:MOST_GROUPS]
     return {
         "groups": len(groups),

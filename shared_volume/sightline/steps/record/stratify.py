@@ -1,4 +1,4 @@
-"""Stage 8, third part: place groups so that every split has its share of each class, and rare ones are in every split.
+"""Stage 8, second part: place groups so that every split has its share of each class, and rare ones are in every split.
 
 This is iterative stratification: the rarest class is dealt out first, each group to the split that wants the class most.
 It goes through the annotation versions in the order of their publication, and in each deals out only what is new, so
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sightline.steps.record.groups import Content, Group
+from sightline.steps.record.groups import Group, SplitImage
 
 _ANY: Final = ""  # stands for a class that is on every image, so that images are shared out as well; no label is empty
 
@@ -32,6 +32,11 @@ class _Deal:
     total: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
 
+    def add(self, labels: Mapping[str, int]) -> None:
+        """Count a group that is dealt out or has its split already."""
+        self.total.update(labels)
+        self.groups.update(labels.keys())
+
     def wish(self, split: str, label: str) -> float:
         """How many more images with the class the split wants."""
         return self.shares[split] * self.total[label] - self.placed[split][label]
@@ -51,15 +56,11 @@ class _Deal:
 
 
 def stratify_groups(
-    groups: Sequence[Group], contents: Sequence[Content], shares: Mapping[str, float], seed: int
+    groups: Sequence[Group], contents: Sequence[SplitImage], shares: Mapping[str, float], seed: int
 ) -> list[str]:
-    """The split of each group.
+    """The split of each group, by the share of each split that has one above 0.
 
-    Args:
-        groups: from `group_contents`.
-        contents: what they are made of.
-        shares: split -> its share, for those with a share above 0.
-        seed: changes the order in which groups are dealt out.
+    The seed changes the order in which groups are dealt out.
     """
     placed = {number: group.listed for number, group in enumerate(groups) if group.listed}
     founded: dict[int, list[int]] = {}
@@ -69,42 +70,28 @@ def stratify_groups(
     for generation, new in sorted(founded.items()):
         ordered = sorted(new, key=lambda number: _rank(groups[number], contents, seed))
         labels = {number: _count_labels(contents[one] for one in groups[number].founders) for number in ordered}
-        deal = _begin(generation, groups, contents, placed, shares)
+        deal = _Deal(shares, {split: Counter() for split in shares})
+        for number, split in placed.items():
+            members = (contents[one] for one in groups[number].members)
+            there = _count_labels(one for one in members if one.is_in(generation))
+            deal.placed.setdefault(split, Counter()).update(there)
+            deal.add(there)
         for own in labels.values():
-            deal.total.update(own)
-            deal.groups.update(own.keys())
+            deal.add(own)
         dealt = _deal_out(labels, deal)
         _mend(dealt, labels, deal)
         placed |= dealt
     return [placed[number] for number in range(len(groups))]
 
 
-def _rank(group: Group, contents: Sequence[Content], seed: int) -> tuple[int, bytes]:
+def _rank(group: Group, contents: Sequence[SplitImage], seed: int) -> tuple[int, bytes]:
     """Large groups first, since small ones even out what they leave uneven; else by chance."""
     drawn = hashlib.sha256(f"{seed}:{contents[group.founders[0]].sha256}".encode()).digest()
     return -len(group.founders), drawn
 
 
-def _count_labels(contents: Iterable[Content]) -> Counter[str]:
+def _count_labels(contents: Iterable[SplitImage]) -> Counter[str]:
     return Counter(label for content in contents for label in (_ANY, *sorted(content.labels)))
-
-
-def _begin(
-    generation: int,
-    groups: Sequence[Group],
-    contents: Sequence[Content],
-    placed: Mapping[int, str],
-    shares: Mapping[str, float],
-) -> _Deal:
-    """What the annotation version holds in groups that have their split already."""
-    deal = _Deal(shares, {split: Counter() for split in shares})
-    for number, split in placed.items():
-        present = [contents[one] for one in groups[number].members if contents[one].is_in(generation)]
-        labels = _count_labels(present)
-        deal.placed.setdefault(split, Counter()).update(labels)
-        deal.total.update(labels)
-        deal.groups.update(labels.keys())
-    return deal
 
 
 def _deal_out(labels: Mapping[int, Mapping[str, int]], deal: _Deal) -> dict[int, str]:
@@ -133,13 +120,13 @@ def _mend(dealt: dict[int, str], labels: Mapping[int, Mapping[str, int]], deal: 
         for split in deal.shares:
             if deal.placed[split][label]:
                 continue
-            spare = [
+            spare = (
                 number
                 for number, own in labels.items()
                 if label in own and dealt[number] != split and deal.can_spare(dealt[number], own)
-            ]
-            if spare:
-                moved = min(spare, key=lambda number: labels[number][_ANY])
+            )
+            moved = min(spare, key=lambda number: labels[number][_ANY], default=None)
+            if moved is not None:
                 deal.placed[dealt[moved]].subtract(labels[moved])
                 deal.placed[split].update(labels[moved])
                 dealt[moved] = split

@@ -26,8 +26,7 @@ class Asked:
     """What a run was asked for.
 
     Attributes:
-        category: what it works on.
-        config: the model config; empty for the task's own.
+        config: empty for the task's own.
         recipe: keys of the recipe and their values.
         overrides: dotted config keys and their values.
         select_by: the metric that selects; empty for the task's own.
@@ -50,11 +49,7 @@ class Asked:
 
 
 def check_recipe(code: Path, asked: Asked) -> None:
-    """Make sure that record will be able to read the recipe.
-
-    Args:
-        code: the live helper code.
-        asked: by the user.
+    """Make sure that record will be able to read the recipe in the live helper code.
 
     Raises:
         RecipeError: a key that does not exist (names the nearest), or a value that does not fit.
@@ -64,13 +59,7 @@ def check_recipe(code: Path, asked: Asked) -> None:
 
 
 def check_training(code: Path, asked: Asked, task: str, trained_on: str) -> str:
-    """Make sure that the config is one of the task's, and has the keys that are set. Returns its name.
-
-    Args:
-        code: the live helper code.
-        asked: by the user.
-        task: of what is trained on.
-        trained_on: that, for the message.
+    """Make sure that the config is one of the task of what is `trained_on`, and has the keys that are set. Returns its name.
 
     Raises:
         SightlineError: there is no such config or key (names the nearest), nothing reads a key, or it is another task's.
@@ -103,13 +92,7 @@ def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
 
 
 def check_at_once(code: Path, asked: Asked, record: bool, train: bool) -> None:
-    """What can be told from files alone, before Git and SQL are asked anything.
-
-    Args:
-        code: the live helper code.
-        asked: by the user.
-        record: whether the run records.
-        train: whether the run trains.
+    """What can be told from files alone, before Git and SQL are asked anything, of a run that records or trains.
 
     Raises:
         SightlineError: a recipe, a config, a key, a type or a number of GPUs that cannot be used.

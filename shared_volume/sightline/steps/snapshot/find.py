@@ -13,14 +13,7 @@ from sightline.versions import newest_version as newest_of
 
 
 def find_task(settings: Settings, category: str, kind: Kind, version: str) -> tuple[str, str] | None:
-    """A published version and its task, by its row; None where there is no such row.
-
-    Args:
-        settings: the installation.
-        category: the version's.
-        kind: annotation or dataset.
-        version: empty for the newest.
-    """
+    """A published version (empty: the newest) and its task, by its row; None where there is no such row."""
     database = connect(settings.database_url.get_secret_value())
     try:
         database.migrate()
@@ -31,12 +24,7 @@ def find_task(settings: Settings, category: str, kind: Kind, version: str) -> tu
 
 
 def find_annotation(settings: Settings, category: str, version: str) -> tuple[str, str]:
-    """A published annotation version and its commit, by the dataset repository's tags.
-
-    Args:
-        settings: the installation.
-        category: the version's.
-        version: empty for the newest.
+    """A published annotation version (empty: the newest) and its commit, by the dataset repository's tags.
 
     Raises:
         SightlineError: it is not published; names what is, and the nearest.

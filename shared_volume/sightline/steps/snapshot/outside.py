@@ -16,7 +16,7 @@ from sightline.services.storage.folder import local_path
 
 
 def require_images(uri: str) -> None:
-    """Make sure that there is an image to test on; an empty URI names none and is well.
+    """Make sure that there is an image to test on; an empty URI names none, and is all right.
 
     Raises:
         StorageError: no such folder, a single file, or nothing below it that is an image.
@@ -26,22 +26,22 @@ def require_images(uri: str) -> None:
     if uri.startswith("gs://"):
         names: Iterable[str] = (item.key for item in open_storage(uri.rstrip("/")).list())
     else:
-        folder = local_path(uri)
-        _require_folder(uri, folder)
-        names = (path.name for path in folder.rglob("*") if path.is_file())
+        names = (path.name for path in _require_folder(uri).rglob("*") if path.is_file())
     if not any(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
         raise StorageError(f"There is no image below {uri} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
 
 
-def _require_folder(uri: str, folder: Path) -> None:
+def _require_folder(uri: str) -> Path:
+    folder = local_path(uri)
     if folder.is_file():
-        raise StorageError(f"{uri} is a single file. Name the folder or prefix that holds the images.")
+        raise StorageError(f"{uri} is a single file. Give the folder or prefix that holds the images.")
     if not folder.is_dir():
         beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         raise StorageError(
-            f"There is no folder {uri} to test on.{did_you_mean(folder.name, beside)} Name one that holds images, or leave it "
+            f"There is no folder {uri} to test on.{did_you_mean(folder.name, beside)} Give one that holds images, or leave it "
             "out: then the test split is used."
         )
+    return folder
 
 
 def images_digest(uri: str) -> str:
@@ -50,11 +50,18 @@ def images_digest(uri: str) -> str:
     In a bucket the objects' checksums are compared, in a folder sizes and times.
 
     Raises:
-        StorageError: the place cannot be read.
+        StorageError: it cannot be read.
     """
     if not uri:
         return ""
-    return _digest(_bucket_lines(uri) if uri.startswith("gs://") else _folder_lines(local_path(uri)))
+    if uri.startswith("gs://"):
+        objects = open_storage(uri.rstrip("/")).list(checksums=True)
+        return _digest(f"{item.key} {item.checksum}" for item in objects)
+    folder = local_path(uri)
+    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return _digest(
+        f"{path.relative_to(folder).as_posix()} {facts.st_size} {facts.st_mtime_ns}" for path, facts in files
+    )
 
 
 def models_digest(uris: Iterable[str]) -> str:
@@ -70,17 +77,6 @@ def models_digest(uris: Iterable[str]) -> str:
     return _digest(
         f"{uri} {hashlib.sha256(manifest).hexdigest()}" for uri, manifest in zip(given, manifests, strict=True)
     )
-
-
-def _bucket_lines(uri: str) -> Iterable[str]:
-    return (f"{item.key} {item.checksum}" for item in open_storage(uri.rstrip("/")).list(checksums=True))
-
-
-def _folder_lines(folder: Path) -> Iterable[str]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            facts = path.stat()
-            yield f"{path.relative_to(folder).as_posix()} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -4,14 +4,15 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.errors import SightlineError
-from sightline.models.fetch import given_model
+from sightline.models.store import given_model
 from sightline.references import DETECTION
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
-from sightline.services.runs.freeze import freeze
+from sightline.services.runs.freeze import STEPS, Snapshot, freeze
 from sightline.services.runs.releases import remove_old_releases
 from sightline.services.runs.running_step import write_run_facts
 from sightline.services.storage.access import open_storage
@@ -44,6 +45,16 @@ class Frozen(NamedTuple):
     code_digest: str
 
 
+class _Data(NamedTuple):
+    """What a run works on: versions as they are asked for, then as they are found."""
+
+    annotation_version: str
+    dataset_version: str
+    annotation_commit: str = ""
+    dataset_reference: str = ""
+    task: str = DETECTION
+
+
 def start_run(
     category: str,
     annotation_version: str = "",
@@ -70,19 +81,14 @@ def start_run(
         annotation_version: empty for the newest; looked up when `record_follows`.
         dataset_version: empty for the newest; looked up when `dataset_follows`.
         config: the model config whose files belong to the train step's code; empty for the task's own.
-        recipe: for the run's record in SQL, like the next three.
-        overrides: see train.
-        epochs: see train.
-        select_by: see train and evaluate.
+        recipe, overrides, epochs, select_by: for the run's row in SQL; see record, train and evaluate.
         record_follows: whether the run records, so that an annotation version is needed.
         dataset_follows: whether the run reads a dataset version that it does not record itself.
         train_follows: whether the run trains.
         test_images: folder or prefix of the test images, when they are no dataset's.
         candidate_models: URIs of bundles that this run does not train.
         model: a bundle to test when this run selects none.
-        train_gpus: how many GPUs the step's pod gets, like the next two.
-        evaluate_gpus: see train_gpus.
-        test_gpus: see train_gpus.
+        train_gpus, evaluate_gpus, test_gpus: how many GPUs the step's pod gets.
 
     Raises:
         SightlineError: broken live code; no such config, category, version, key or metric; no image to test on; or more than one GPU.
@@ -94,67 +100,76 @@ def start_run(
     asked = Asked(category, config, recipe, overrides, select_by, gpus=gpus)
     check_at_once(live, asked, record=record_follows, train=train_follows)
     require_images(test_images)
-    commit = reference = ""
-    task = DETECTION
+    data = _Data(annotation_version, dataset_version)
     if record_follows:
-        annotation_version, commit = find_annotation(settings, category, annotation_version)
-        found = find_task(settings, category, "annotation", annotation_version)
-        task = found[1] if found else DETECTION
+        data = _find_annotations(settings, category, data)
     if dataset_follows:
-        dataset = find_dataset(settings, category, dataset_version)
-        dataset_version, reference, task = dataset.version, dataset.to_text(), dataset.task
-        if (known := given_model(settings, model, category)) and known.task != task:
-            raise SightlineError(
-                f"The model {model} is for {known.task}, and {category} {dataset_version} for {task}. Name a model of its task."
-            )
-    elif not record_follows and (
-        known := given_model(settings, next(filter(None, (model, *candidate_models)), ""), category)
-    ):
-        task = known.task
-    steps = ("record", "train", "evaluate", "test") if train_follows else ("record", "evaluate", "test")
-    require_task(task)
+        data = _find_dataset(settings, category, data, model)
+    elif not record_follows:
+        given = given_model(settings, next(filter(None, (model, *candidate_models)), ""), category)
+        data = data._replace(task=given.task) if given else data
+    require_task(data.task)
     if train_follows:
-        config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
-    metrics = check_scores(live, asked, task)
-    parts = {step: names_of_parts(task, step, metrics, select_by) for step in steps}
-    frozen = freeze(settings.volume, config, category, steps, parts, metrics)
-    with contextlib.suppress(ObjectExistsError):
-        open_storage(settings.storage).write_bytes(
-            f"code/{frozen.code_digest}.tar.gz", frozen.tarball, create_only=True
-        )
+        config = check_training(live, asked, data.task, f"{category} {data.annotation_version or data.dataset_version}")
+    frozen = _freeze(settings, live, asked, config, data.task, with_train=train_follows)
     parameters = {
-        "task": task,
+        "task": data.task,
         "config": config,
         "recipe": dict(recipe or {}),
         "overrides": dict(overrides or {}),
         "epochs": epochs,
         "select_by": select_by,
-        "annotation_version": annotation_version,
-        "dataset_version": dataset_version,
+        "annotation_version": data.annotation_version,
+        "dataset_version": data.dataset_version,
     }
     write_run_facts(settings, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
     _remove_old_releases(settings)
-    log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, commit[:12])
+    log.info("code %s, annotations %s %s", frozen.code_digest, data.annotation_version, data.annotation_commit[:12])
     return Frozen(
-        record_code=str(frozen.releases["record"]),
-        train_code=str(frozen.releases.get("train", "")),
-        evaluate_code=str(frozen.releases["evaluate"]),
-        test_code=str(frozen.releases["test"]),
-        annotation_version=annotation_version,
-        annotation_commit=commit,
-        dataset_version=dataset_version,
-        dataset_reference=reference,
+        **{f"{step}_code": str(frozen.releases.get(step, "")) for step in STEPS},
+        annotation_version=data.annotation_version,
+        annotation_commit=data.annotation_commit,
+        dataset_version=data.dataset_version,
+        dataset_reference=data.dataset_reference,
         images_digest=images_digest(test_images),
         models_digest=models_digest([*candidate_models, model]),
         code_digest=frozen.code_digest,
     )
 
 
+def _find_annotations(settings: Settings, category: str, data: _Data) -> _Data:
+    version, commit = find_annotation(settings, category, data.annotation_version)
+    found = find_task(settings, category, "annotation", version)
+    task = found[1] if found else DETECTION
+    return data._replace(annotation_version=version, annotation_commit=commit, task=task)
+
+
+def _find_dataset(settings: Settings, category: str, data: _Data, model: str) -> _Data:
+    dataset = find_dataset(settings, category, data.dataset_version)
+    if (known := given_model(settings, model, category)) and known.task != dataset.task:
+        raise SightlineError(
+            f"The model {model} is for {known.task}, and {category} {dataset.version} for {dataset.task}. Choose a model for its task."
+        )
+    return data._replace(dataset_version=dataset.version, dataset_reference=dataset.to_text(), task=dataset.task)
+
+
+def _freeze(settings: Settings, live: Path, asked: Asked, config: str, task: str, with_train: bool) -> Snapshot:
+    """Give each step its release, and keep the whole live code in storage."""
+    steps = [step for step in STEPS if with_train or step != "train"]
+    metrics = check_scores(live, asked, task)
+    parts = {step: names_of_parts(task, step, metrics, asked.select_by) for step in steps}
+    frozen = freeze(settings.volume, config, asked.category, steps, parts, metrics)
+    with contextlib.suppress(ObjectExistsError):
+        key = f"code/{frozen.code_digest}.tar.gz"
+        open_storage(settings.storage).write_bytes(key, frozen.tarball, create_only=True)
+    return frozen
+
+
 def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str) -> list[str]:
     """Dotted names of what a step loads by name: parts of the task, and metrics."""
     parts = list(part_names(task, step))
     if step == "evaluate":
-        parts += [settings for name in metrics for settings in metric_modules(task, name)]
+        parts += [module for name in metrics for module in metric_modules(task, name)]
     if step in ("train", "evaluate") and select_by:
         parts += selecting_modules(task, select_by)
     return parts

@@ -26,9 +26,9 @@ def draw_predictions(
     Args:
         task: what the results are.
         image_path: the image the model saw.
-        results: its results, in pixels of the upright image.
+        results: in pixels of the upright image.
         classes: names in the category ids' order.
-        target_path: where to write; .jpg, .jpeg or .png. Missing folders are made.
+        target_path: .jpg, .jpeg or .png. Missing folders are made.
         score_threshold: weaker results are not drawn.
 
     Raises:

@@ -9,22 +9,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sightline.reports import page
 from sightline.reports.charts import bar_chart, histogram
-from sightline.reports.page import (
-    Picture,
-    Tile,
-    counted,
-    gallery,
-    grid,
-    legend,
-    notice,
-    number,
-    plural,
-    render_page,
-    section,
-    tiles,
-    title_from,
-)
 from sightline.reports.pictures import Thumbnails, try_open
 from sightline.tasks.task import Task
 
@@ -34,14 +20,7 @@ MOST_CHARTED_CLASSES = 30
 
 @dataclass(frozen=True, slots=True)
 class TestedImage:
-    """One image the model looked at.
-
-    Attributes:
-        name: what a reader knows it by.
-        path: the file.
-        results: what the model found.
-        milliseconds: how long the model took.
-    """
+    """One image that the model looked at: what a reader knows it by, what was found on it, and how long that took."""
 
     __test__ = False  # pytest: this is no test
 
@@ -58,7 +37,7 @@ def render_test_report(
     facts: Mapping[str, str],
     score_threshold: float = SHOWN_SCORE,
 ) -> str:
-    """The page for one test.
+    """The page for one test, one self-contained HTML document under 5 MB: of many images as many are shown as fit.
 
     Args:
         task: what the results are.
@@ -66,27 +45,24 @@ def render_test_report(
         classes: names in the category ids' order.
         facts: what made it, name -> value, for the page's head.
         score_threshold: weaker results are neither drawn nor counted.
-
-    Returns:
-        One self-contained HTML document, under 5 MB: of many images as many are shown as fit.
     """
+    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
     shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
     blocks = [_headline(task, images, shown, score_threshold)]
     if images:
         if not any(shown):
-            blocks.append(notice(_nothing_shown(task, images, score_threshold)))
-        blocks.append(_charts_section(task, images, shown, classes, score_threshold))
-        blocks.append(_gallery_section(task, images, shown, classes, score_threshold))
+            blocks.append(page.notice(_nothing_shown(task, scores, score_threshold)))
+        blocks.append(_charts_section(task, images, shown, scores, classes, score_threshold))
+        blocks.append(_gallery_section(task, images, shown, classes))
     else:
-        blocks.append(notice("There was no image to test."))
-    return render_page(
-        "Test report", title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
+        blocks.append(page.notice("There was no image to test."))
+    return page.render_page(
+        "Test report", page.title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
     )
 
 
-def _nothing_shown(task: Task, images: Sequence[TestedImage], score_threshold: float) -> str:
-    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
-    found = plural(task.facts.FOUND)
+def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) -> str:
+    found = page.plural(task.facts.FOUND)
     if not scores:
         return f"The model gave no {found} at all: it has learnt too little. Train longer (--epochs)."
     return (
@@ -101,11 +77,11 @@ def _headline(
     milliseconds = [image.milliseconds for image in images]
     empty = sum(not results for results in shown)
     median, late = np.percentile(milliseconds, [50, 95]) if images else (None, None)
-    return tiles(
-        Tile("Images", len(images), f"{number(empty)} without {plural(task.facts.FOUND)}"),
-        Tile(plural(task.facts.FOUND).capitalize(), sum(map(len, shown)), f"from score {score_threshold:g}"),
-        Tile("Median per image", f"{median:.0f} ms" if images else None),
-        Tile("95 % within", f"{late:.0f} ms" if images else None),
+    return page.tiles(
+        page.Tile("Images", len(images), f"{page.number(empty)} without {page.plural(task.facts.FOUND)}"),
+        page.Tile(page.plural(task.facts.FOUND).capitalize(), sum(map(len, shown)), f"from score {score_threshold:g}"),
+        page.Tile("Median per image", f"{median:.0f} ms" if images else None),
+        page.Tile("95 % within", f"{late:.0f} ms" if images else None),
     )
 
 
@@ -113,17 +89,17 @@ def _charts_section(
     task: Task,
     images: Sequence[TestedImage],
     shown: Sequence[Sequence[Mapping[str, Any]]],
+    scores: Sequence[float],
     classes: Sequence[str],
     score_threshold: float,
 ) -> Markup:
     counts = Counter(result["category_id"] - 1 for results in shown for result in results)
-    scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
-    found = plural(task.facts.FOUND)
+    found = page.plural(task.facts.FOUND)
     charted = classes[:MOST_CHARTED_CLASSES]
     rest = len(classes) - len(charted)
-    return section(
+    return page.section(
         f"{found.capitalize()} and speed",
-        grid(
+        page.grid(
             bar_chart(
                 f"{found.capitalize()} per class, from score {score_threshold:g}",
                 charted,
@@ -138,14 +114,10 @@ def _charts_section(
 
 
 def _gallery_section(
-    task: Task,
-    images: Sequence[TestedImage],
-    shown: Sequence[Sequence[Mapping[str, Any]]],
-    classes: Sequence[str],
-    score_threshold: float,
+    task: Task, images: Sequence[TestedImage], shown: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str]
 ) -> Markup:
     thumbnails = Thumbnails(expected=len(images))
-    pictures: list[Picture] = []
+    pictures: list[page.Picture] = []
     unreadable = 0
     for image, results in zip(images, shown, strict=True):
         picture = try_open(image.path)
@@ -156,12 +128,11 @@ def _gallery_section(
         if uri is None:  # the page is full: do not even decode the rest
             break
         note = f"{task.draw.caption(results, classes, task.facts.FOUND)}, {image.milliseconds:.0f} ms"
-        pictures.append(Picture(image.name, note, ((uri, "predictions"),)))
-    intro = f"{counted(len(pictures), 'image')} of {number(len(images))}"
-    intro += (
-        "."
-        if len(pictures) + unreadable == len(images)
-        else ": as many as fit on this page; the drawn images hold all."
+        pictures.append(page.Picture(image.name, note, ((uri, "predictions"),)))
+    whole = len(pictures) + unreadable == len(images)
+    intro = f"{page.counted(len(pictures), 'image')} of {page.number(len(images))}"
+    intro += "." if whole else ": as many as fit on this page; the drawn images hold all."
+    unread = (
+        [page.notice(f"{page.counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
     )
-    unread = [notice(f"{counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
-    return section("Images", legend(classes), *unread, gallery(pictures), intro=intro)
+    return page.section("Images", page.legend(classes), *unread, page.gallery(pictures), intro=intro)

@@ -8,18 +8,7 @@ from sightline.references import DatasetReference, ModelReference
 
 @dataclass(frozen=True, slots=True)
 class TestRequest:
-    """What is tried on what.
-
-    Attributes:
-        code: name of the step's release.
-        category: what the run works on.
-        model: reference to a model, as text; empty for none.
-        model_uri: a bundle's URI instead.
-        dataset: the dataset version whose test split is used when `images` is empty.
-        images: a path, file:// or gs:// prefix.
-        score_threshold: what is drawn.
-        device: empty for a GPU when there is one.
-    """
+    """What is tried on what; see `test_model`. `code` is the name of the step's release."""
 
     __test__ = False  # pytest: this is no test
 

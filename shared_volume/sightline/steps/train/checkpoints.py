@@ -76,17 +76,12 @@ def load_plain(path: Path) -> dict[str, Any]:
 
 def random_states() -> dict[str, Any]:
     """The state of every random generator, as tensors and plain values."""
-    version, words, gauss = random.getstate()
+    version, integers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
+    words = np.asarray(keys).astype(np.int64)
     return {
-        "python": [version, list(words), gauss],
-        "numpy": [
-            name,
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
+        "python": [version, list(integers), gauss],
+        "numpy": [name, torch.from_numpy(words), int(position), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -74,22 +74,13 @@ class SeededDataset(Dataset[Any]):
             torch.set_rng_state(states[2])
 
 
-def train_loader(config: Config, dataset: Any, seed: int) -> DataLoader[Any]:
-    """Batches of a dataset, in an order and with augmentations that depend on the seed."""
-    return _loader(config, SeededDataset(dataset), config.train_batch_size, SeededSampler(len(dataset), seed))
-
-
-def evaluation_loader(config: Config, dataset: Any) -> DataLoader[Any]:
-    """Single images of a dataset, in order."""
-    return _loader(config, dataset, 1, None)
-
-
-def _loader(config: Config, dataset: Any, batch_size: int, sampler: SeededSampler | None) -> DataLoader[Any]:
+def loader(config: Config, dataset: Any, seed: int | None = None) -> DataLoader[Any]:
+    """Training batches, in an order and with augmentations that depend on the seed; without one single images, in order."""
     workers = config.get("num_workers", 0)
     return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
+        dataset if seed is None else SeededDataset(dataset),
+        batch_size=1 if seed is None else config.train_batch_size,
+        sampler=None if seed is None else SeededSampler(len(dataset), seed),
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=pseudo_collate,

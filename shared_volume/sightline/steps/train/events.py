@@ -1,6 +1,5 @@
 """What happens to a training beside training: told to SQL, kept in the work folder, shown in the report."""
 
-import contextlib
 import json
 import logging
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.services.runs.running_step import RunningStep
+from sightline.steps.train.history import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +19,8 @@ class Events:
 
     `events.jsonl` holds `{"at": …, "run": …, "kind": …, "iter": 12, "message": …}`.
 
-    Args:
-        folder: the work folder.
-        step: where SQL hears of it.
-
     Attributes:
+        step: where SQL hears of it.
         restarted: how training goes on after it ran out of memory just now; empty when it did not.
     """
 
@@ -60,9 +57,5 @@ class Events:
         self.step.write_event(kind, message, iteration, moment)
 
     def read(self) -> list[dict[str, Any]]:
-        """All events so far; a line that a kill cut off is none."""
-        found = []
-        for line in self.path.read_text().splitlines() if self.path.is_file() else []:
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+        """All events so far."""
+        return read_lines(self.path)

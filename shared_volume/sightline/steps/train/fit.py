@@ -5,17 +5,21 @@ import fcntl
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 
+from sightline.images.files import read_image
+from sightline.models.bundle import write_bundle
 from sightline.models.config import config_text, load_config, set_epochs
 from sightline.models.store import store_bundle, write_bundle_facts
 from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
+from sightline.services.database.scores import ModelKind
 from sightline.services.runs.homes import config_file
 from sightline.services.runs.running_step import OUT_OF_MEMORY, RunningStep, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
@@ -23,12 +27,11 @@ from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import Settings, read_settings
 from sightline.steps.train.board import board_folder
-from sightline.steps.train.bundles import Moment, write_moment
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.compute import fit
 from sightline.steps.train.events import Events
 from sightline.steps.train.history import last_iteration
-from sightline.steps.train.loop import ResumableTrainLoop
+from sightline.steps.train.loop import ResumableTrainLoop, Training
 from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
 from sightline.steps.train.report import render_training_report
 from sightline.steps.train.request import TrainingRequest
@@ -38,44 +41,29 @@ log = logging.getLogger(__name__)
 
 
 def train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> tuple[ModelReference, str]:
-    """Train as `train_model` was asked to, in a process that may be killed.
+    """Train as `train_model` was asked to, in a process that may be killed. Returns the best bundle, and the report's HTML.
 
-    Args:
-        request: what on what.
-        device: empty for a GPU when there is one.
-        stopped: how memory ran out in the process before this one.
-
-    Returns:
-        The best bundle, and the report's HTML.
+    `stopped` says how memory ran out in the process before this one.
     """
     dataset, settings = request.dataset, read_settings()
     with open_step(settings, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
         dataset_dir = pull_dataset(settings, dataset)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
-        config = read_config(request, classes)
+        file = request.code / config_file(request.code, request.config)
+        config = load_config(file, request.overrides, classes)
+        if request.epochs:
+            set_epochs(config, request.epochs)
         chosen = choose_device(device)
         folder = settings.volume / "work" / f"train-{request.key()}"
         with _only_one_at_a_time(folder):
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
+            task, select_by = Task(dataset.task), request.select_by
+            training = Training(task, config, dataset_dir, classes, folder, select_by, chosen, images)
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
-            loop, seconds = fit(
-                *(Task(dataset.task), config, dataset_dir, classes, folder, request.select_by, chosen),
-                images=images,
-                events=events,
-                board=board,
-            )
-            return _deliver(settings, request, config, dataset_dir, classes, loop, seconds, step, events)
-
-
-def read_config(request: TrainingRequest, classes: Sequence[str]) -> Config:
-    """The config that was asked for, fitted to a dataset's classes."""
-    file = request.code / config_file(request.code, request.config)
-    config = load_config(file, request.overrides, classes)
-    if request.epochs:
-        set_epochs(config, request.epochs)
-    return config
+            loop, seconds = fit(training, events, board)
+            return _deliver(settings, request, training, loop, seconds, step, events)
 
 
 def _fit_into_memory(
@@ -115,19 +103,17 @@ def _only_one_at_a_time(folder: Path) -> Iterator[None]:
 def _deliver(
     settings: Settings,
     request: TrainingRequest,
-    config: Config,
-    dataset_dir: Path,
-    classes: tuple[str, ...],
+    training: Training,
     loop: ResumableTrainLoop,
     seconds: float,
     step: RunningStep,
     events: Events,
 ) -> tuple[ModelReference, str]:
-    """Upload bundles, logs and report; record both models."""
-    dataset = request.dataset
+    """Upload bundles, logs and report; write both models' rows."""
+    dataset, config = request.dataset, training.config
     storage = open_storage(settings.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/train"
-    # A bundle says what makes it what it is, and is the same for the same training; which run it was, the run's record says.
+    # A bundle says what makes it what it is, and is the same for the same training; which run it was, the run's reference says.
     described = {
         "task": dataset.task,
         "category": dataset.category,
@@ -135,26 +121,16 @@ def _deliver(
         "config": request.config,
     }
     facts = described | {"code": request.code.name, "run": step.run}
-    model = loop.runner.model
-    moments = {"last": Moment("last", loop.epoch, _state(model))}
-    if loop.options.best_weights.is_file():
-        weights = load_plain(loop.options.best_weights)
-        moments["best"] = Moment("best", loop.best.epoch, weights)
-    else:
-        moments["best"] = Moment("best", loop.epoch, moments["last"].weights)
-    metric = loop.best.value if loop.best.epoch and math.isfinite(loop.best.value) else None
     written = {}
-    for name, moment in moments.items():
-        bundle = loop.options.folder / "bundles" / name
-        sha256 = write_moment(Task(dataset.task), bundle, moment, model, config, classes, dataset_dir, described)
-        written[name] = (store_bundle(storage, bundle, sha256), sha256)
-        write_bundle_facts(storage, f"{prefix}/{name}", sha256, facts | {"epoch": moment.epoch})
-        step.write_model(moment.name, *written[name], dataset=dataset, config=request.config)
-    history = loop.history.read()
+    for kind, (epoch, weights) in _moments(training, loop).items():
+        bundle = training.folder / "bundles" / kind
+        sha256 = _write_bundle(bundle, training, loop.runner.model, weights, described | {"epoch": epoch})
+        written[kind] = (store_bundle(storage, bundle, sha256), sha256)
+        write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | {"epoch": epoch})
+        step.write_model(kind, *written[kind], dataset=dataset, config=request.config)
     happened = events.read()
-    report = render_training_report(
-        Task(dataset.task), history, _report_facts(facts, config, loop, seconds), request.select_by, happened
-    )
+    shown = _report_facts(facts, training, loop, seconds)
+    report = render_training_report(training.task, loop.history.read(), shown, request.select_by, happened)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
     if happened:
@@ -162,36 +138,70 @@ def _deliver(
     storage.write_bytes(f"{prefix}/logs/config.py", config_text(config).encode())
     board = loop.history.tensorboard
     storage.upload_folder(board, f"{prefix}/tensorboard/{board.name}")
+    (uri, sha256), (last_uri, last_sha256) = written["best"], written["last"]
+    validated = bool(loop.best.epoch) and math.isfinite(loop.best.value)
     reference = ModelReference(
-        uri=written["best"][0],
-        sha256=written["best"][1],
+        uri=uri,
+        sha256=sha256,
         category=dataset.category,
         dataset_version=dataset.version,
         config=request.config,
-        metric_name=request.select_by if metric is not None else None,
-        metric_value=metric,
-        last_uri=written["last"][0],
-        last_sha256=written["last"][1],
+        metric_name=request.select_by if validated else None,
+        metric_value=loop.best.value if validated else None,
+        last_uri=last_uri,
+        last_sha256=last_sha256,
         task=dataset.task,
     )
     return reference, report
 
 
-def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+def _moments(training: Training, loop: ResumableTrainLoop) -> dict[ModelKind, tuple[int, Mapping[str, torch.Tensor]]]:
+    """The epoch and the weights of the last and the best moment."""
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in loop.runner.model.state_dict().items()}
+    last = loop.epoch, weights
+    validated = training.best_weights.is_file()
+    return {"last": last, "best": (loop.best.epoch, load_plain(training.best_weights)) if validated else last}
 
 
-def _report_facts(facts: Mapping[str, str], config: Config, loop: ResumableTrainLoop, seconds: float) -> dict[str, str]:
-    return (
-        dict(facts)
-        | {
-            "epochs": str(loop.epoch),
-            "iterations": str(loop.iter),
-            "batch size": shown_as_parts(config.train_batch_size, loop.options.images),
-            "seed": str(config.seed),
-            "best epoch": str(loop.best.epoch or loop.epoch),
-            "seconds": f"{seconds:.0f}",
-            "device": str(next(loop.runner.model.parameters()).device),
-        }
-        | ({"resumed at iteration": str(loop.resumed_at)} if loop.resumed_at else {})
-    )
+def _write_bundle(
+    folder: Path,
+    training: Training,
+    model: torch.nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    facts: Mapping[str, Any],
+) -> str:
+    """Write a moment's bundle, with one validation image and what the model finds on it. Returns its sha256.
+
+    Equal trainings give equal bundles: `facts` must say nothing of the run.
+    """
+    model.load_state_dict(weights)
+    sample = _sample_image(training.dataset_dir)
+    predictions = None
+    if sample is not None:
+        predictor = training.task.predict.predictor_of(model, training.config, training.classes)
+        predictions = predictor.results(read_image(sample), image_id=1)
+    return write_bundle(folder, weights, config_text(training.config), training.classes, sample, predictions, facts)
+
+
+def _sample_image(dataset_dir: Path) -> Path | None:
+    for split in ("val", "train"):
+        images = json.loads((dataset_dir / f"{split}.json").read_text())["images"]
+        if images:
+            return dataset_dir / "images" / images[0]["file_name"]
+    return None
+
+
+def _report_facts(
+    facts: Mapping[str, str], training: Training, loop: ResumableTrainLoop, seconds: float
+) -> dict[str, str]:
+    shown = {
+        **facts,
+        "epochs": str(loop.epoch),
+        "iterations": str(loop.iter),
+        "batch size": shown_as_parts(training.config.train_batch_size, training.images),
+        "seed": str(training.config.seed),
+        "best epoch": str(loop.best.epoch or loop.epoch),
+        "seconds": f"{seconds:.0f}",
+        "device": str(next(loop.runner.model.parameters()).device),
+    }
+    return shown | ({"resumed at iteration": str(loop.resumed_at)} if loop.resumed_at else {})

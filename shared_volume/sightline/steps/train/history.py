@@ -1,5 +1,6 @@
 """What happened while training: one JSON line per event, the same values for TensorBoard, and a progress bar's numbers."""
 
+import contextlib
 import json
 import logging
 import math
@@ -20,7 +21,7 @@ MOST_TRAIN_LINES = 5000
 
 def last_iteration(folder: Path) -> int:
     """The newest iteration on record in a work folder, checkpoint or not; 0 before the first."""
-    return max((line["iter"] for line in _lines(folder / FILE)), default=0)
+    return max((line["iter"] for line in read_lines(folder / FILE)), default=0)
 
 
 class History:
@@ -32,8 +33,7 @@ class History:
     Args:
         folder: the work folder.
         board: where TensorBoard finds the values.
-        iterations: in all.
-        epochs: in all.
+        iterations, epochs: in all.
         shown: the metrics that a line of the log tells.
     """
 
@@ -51,12 +51,8 @@ class History:
 
     def open(self, iteration: int) -> None:
         """Start writing after an iteration; whatever a killed attempt wrote beyond it is dropped."""
-        lines = self.read()
-        kept = [
-            line
-            for line in lines
-            if line["iter"] < iteration or (line["iter"] == iteration and line["kind"] == "train")
-        ]
+        # A validation after this very iteration is repeated.
+        kept = [line for line in self.read() if line["iter"] < iteration + (line["kind"] == "train")]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
         self._writer = SummaryWriter(str(self.tensorboard), purge_step=iteration + 1)
@@ -71,7 +67,7 @@ class History:
 
     def read(self) -> list[dict[str, Any]]:
         """All whole lines written so far."""
-        return _lines(self.path)
+        return read_lines(self.path)
 
     def train(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
         """Record one iteration's losses and learning rate."""
@@ -83,16 +79,8 @@ class History:
 
     def epoch_ended(self, epoch: int, iteration: int, loss: float) -> None:
         """One line in the log per epoch."""
-        left = self._seconds_left(iteration)
-        log.info(
-            "epoch %d/%d, iteration %d/%d: loss %.4f, %.0f s left",
-            epoch,
-            self.epochs,
-            iteration,
-            self.iterations,
-            loss,
-            left,
-        )
+        at = epoch, self.epochs, iteration, self.iterations
+        log.info("epoch %d/%d, iteration %d/%d: loss %.4f, %.0f s left", *at, loss, self._seconds_left(iteration))
 
     def validation(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
         """Record one validation's scores."""
@@ -101,13 +89,10 @@ class History:
         log.info("epoch %d/%d validated: %s", epoch, self.epochs, shown)
 
     def _write(self, line: dict[str, Any], group: str) -> None:
-        plain = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in line.items()
-        }
-        self._file.write(json.dumps(plain) + "\n")
+        finite = {name: not isinstance(value, float) or math.isfinite(value) for name, value in line.items()}
+        self._file.write(json.dumps({name: value if finite[name] else None for name, value in line.items()}) + "\n")
         for name, value in line.items():
-            if isinstance(value, float) and math.isfinite(value):  # TensorBoard draws nothing of others, and warns
+            if isinstance(value, float) and finite[name]:  # TensorBoard draws nothing of others, and warns
                 self._writer.add_scalar(f"{group}/{name}", value, line["iter"])  # type: ignore[union-attr]
 
     def _seconds_left(self, iteration: int) -> float:
@@ -117,7 +102,10 @@ class History:
         return (time.monotonic() - began) / (iteration - first) * (self.iterations - iteration)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of JSON; one that a kill cut off is none."""
+    found = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -22,6 +23,7 @@ from sightline.steps.train.checkpoints import (
 )
 from sightline.steps.train.history import History
 from sightline.steps.train.micro_batches import train_in_parts
+from sightline.tasks.task import Task
 
 if TYPE_CHECKING:
     from sightline.steps.train.events import Events
@@ -33,23 +35,23 @@ LIGHT_PERIOD = 50
 
 
 @dataclass(frozen=True, slots=True)
-class LoopOptions:
-    """How a training run is guarded and steered.
+class Training:
+    """What is trained on what, and where.
 
     Attributes:
+        classes: names, by label.
         folder: the work folder; checkpoints and the best weights lie in it.
         select_by: the validation metric that decides which epoch is best.
-        checkpoint_seconds: longest time between two checkpoints within an epoch.
-        patience: validations without improvement before stopping early; 0 never stops.
-        min_delta: what counts as an improvement.
         images: how many of a batch are taken at a time; the whole batch, unless memory is short.
     """
 
+    task: Task
+    config: Config
+    dataset_dir: Path
+    classes: tuple[str, ...]
     folder: Path
     select_by: str
-    checkpoint_seconds: float
-    patience: int
-    min_delta: float
+    device: torch.device
     images: int
 
     @property
@@ -65,7 +67,7 @@ class LoopOptions:
 
 @dataclass(slots=True)
 class Best:
-    """The best validation so far, and how many there were since without improvement."""
+    """The best validation so far, and how many there have been since without improvement."""
 
     value: float = -math.inf
     epoch: int = 0
@@ -84,14 +86,13 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self,
         runner: Runner,
         dataloader: DataLoader[Any],
-        max_epochs: int,
-        val_interval: int,
-        options: LoopOptions,
+        training: Training,
         history: History,
         events: "Events | None" = None,
     ) -> None:
-        super().__init__(runner, dataloader, max_epochs=max_epochs, val_interval=val_interval)
-        self.options = options
+        config = training.config
+        super().__init__(runner, dataloader, max_epochs=config.max_epochs, val_interval=config.val_interval)
+        self.training = training
         self.history = history
         self.events = events
         self.best = Best()
@@ -122,8 +123,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         first = self._batch
         self.dataloader.sampler.start = first * self.dataloader.batch_size
-        for index, batch in enumerate(self._remaining_batches(first), start=first):
-            self.run_iter(index, batch)
+        batches = iter(self.dataloader)
+        for index in range(first, len(self.dataloader)):
+            self.run_iter(index, next(batches))
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
         self._batch = 0
@@ -153,49 +155,45 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def _train_step(self, batch: Any) -> dict[str, torch.Tensor]:
         model, optim_wrapper = self.runner.model, self.runner.optim_wrapper
-        if len(batch["inputs"]) <= self.options.images:
+        if len(batch["inputs"]) <= self.training.images:
             return model.train_step(batch, optim_wrapper=optim_wrapper)
-        return train_in_parts(model, optim_wrapper, batch, self.options.images)
-
-    def _remaining_batches(self, first: int) -> Any:
-        batches = iter(self.dataloader)
-        for _ in range(len(self.dataloader) - first):
-            yield next(batches)
+        return train_in_parts(model, optim_wrapper, batch, self.training.images)
 
     def _validate(self) -> None:
         if not self._validation_due:
             return
+        select_by, stopping = self.training.select_by, self.training.config.early_stopping
         values = {name: float(value) for name, value in self.runner.val_loop.run().items()}
         self._validation_due = False
         self.history.validation(self._epoch, self._iter, values)
-        if self.options.select_by not in values:
+        if select_by not in values:
             raise SightlineError(
-                f"There is no metric {self.options.select_by!r} to select by. This model has: {', '.join(sorted(values))}."
+                f"There is no metric {select_by!r} to select by. This model has: {', '.join(sorted(values))}."
             )
-        value = values[self.options.select_by]
+        value = values[select_by]
         if math.isnan(value):
             value = -math.inf  # nothing compares with it: the first would stay the best for good
-        if self.best.epoch == 0 or value > self.best.value + self.options.min_delta:
+        if self.best.epoch == 0 or value > self.best.value + stopping.min_delta:
             self.best = Best(value, self._epoch)
-            save_whole(self.options.best_weights, self.runner.model.state_dict())
+            save_whole(self.training.best_weights, self.runner.model.state_dict())
         else:
             self.best.stale += 1
-        if self.options.patience and self.best.stale >= self.options.patience:
-            log.info("stopping early: no better %s in %d validations", self.options.select_by, self.best.stale)
+        if stopping.patience and self.best.stale >= stopping.patience:
+            log.info("stopping early: no better %s in %d validations", select_by, self.best.stale)
             self.stop_training = True
 
     def _save_within_epoch(self) -> None:
         now = time.monotonic()
-        if now - self._saved >= self.options.checkpoint_seconds:
+        if now - self._saved >= self.training.config.checkpoint_seconds:
             self._save()
         elif now - self._saved_lightly >= self._light_cost * LIGHT_PERIOD:
-            save_light_checkpoint(self.options.checkpoints, self._state())
+            save_light_checkpoint(self.training.checkpoints, self._state())
             self._saved_lightly = time.monotonic()
             cost = self._saved_lightly - now
             self._light_cost = min(cost, self._light_cost or cost)  # a busy moment must not count for good
 
     def _save(self) -> None:
-        save_checkpoint(self.options.checkpoints, self._iter, self._state())
+        save_checkpoint(self.training.checkpoints, self._iter, self._state())
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -213,7 +211,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         }
 
     def _resume(self) -> None:
-        state = newest_checkpoint(self.options.checkpoints)
+        state = newest_checkpoint(self.training.checkpoints)
         if state is None:
             return
         self._epoch, self._iter, self._batch = state["epoch"], state["iter"], state["batch"]

@@ -67,11 +67,7 @@ def read_micro_batches(folder: Path, device: torch.device) -> MicroBatches | Non
 def halve(now: MicroBatches | None, batch: int, workers: int, stopped: "Stopped", device: torch.device) -> MicroBatches:
     """Half as many images at a time, after memory ran out; no data loading processes, after one of them was killed.
 
-    Args:
-        now: how it was done so far.
-        batch: the configured batch size.
-        workers: the configured number of data loading processes.
-        stopped: what happened.
+    `now` is how it was done so far; the size of a batch and the number of workers are the config's.
 
     Raises:
         SightlineError: it was one image at a time already.

@@ -26,7 +26,7 @@ def render_training_report(
     best_by: str = "",
     events: Sequence[Line] = (),
 ) -> str:
-    """The page for one training.
+    """The page for one training, one self-contained HTML document.
 
     Args:
         task: which metrics share a chart.
@@ -35,9 +35,6 @@ def render_training_report(
         facts: what made it, name -> value, for the page's head.
         best_by: metric that names the best epoch; by default the first that was written.
         events: what happened beside training, as `at`, `kind`, `iter` and `message`.
-
-    Returns:
-        One self-contained HTML document.
     """
     train, val = _lines(history, "train"), _lines(history, "val")
     metrics = _metric_names(val)
@@ -49,25 +46,15 @@ def render_training_report(
         blocks.append(notice("The history holds no training iteration."))
     blocks.append(section("Losses", grid(*_loss_charts(train))))
     if val:
-        blocks.append(
-            section(
-                "Validation", grid(*_metric_charts(task, val, metrics, best)), _epoch_table(train, val, metrics, best)
-            )
-        )
+        charts = grid(*_metric_charts(task, val, metrics, best))
+        blocks.append(section("Validation", charts, _epoch_table(train, val, metrics, best)))
     else:
         blocks.append(section("Validation", notice("This training was never validated.", kind="info")))
     if events:
-        blocks.append(section("Events", _event_table(events)))
-    return render_page(
-        "Training report", title_from(facts, ("category", "dataset version", "config"), "Training"), facts, blocks
-    )
-
-
-def _event_table(events: Sequence[Line]) -> Markup:
-    rows = [
-        [str(event["at"])[:19].replace("T", " "), event["iter"], event["kind"], event["message"]] for event in events
-    ]
-    return table(["when (UTC)", "iteration", "what", "how"], rows)
+        rows = [[str(one["at"])[:19].replace("T", " "), one["iter"], one["kind"], one["message"]] for one in events]
+        blocks.append(section("Events", table(["when (UTC)", "iteration", "what", "how"], rows)))
+    title = title_from(facts, ("category", "dataset version", "config"), "Training")
+    return render_page("Training report", title, facts, blocks)
 
 
 def _lines(history: Sequence[Mapping[str, Any]], kind: str) -> list[Line]:
@@ -137,17 +124,8 @@ def _loss_charts(train: Sequence[Line]) -> list[Markup]:
     names = dict.fromkeys(name for line in train for name in line)
     parts = [name for name in names if "loss" in name and name != "loss"]
     total = _column(train, "loss")
-    charts = [
-        line_chart(
-            "Loss",
-            [
-                Series("each logged iteration", x, total, faint=True, colour_index=0),
-                Series("smoothed", x, _smoothed(total), colour_index=0),
-            ],
-            "iteration",
-            "loss",
-        )
-    ]
+    each = Series("each logged iteration", x, total, faint=True, colour_index=0)
+    charts = [line_chart("Loss", [each, Series("smoothed", x, _smoothed(total), colour_index=0)], "iteration", "loss")]
     if parts:
         curves = [Series(name, x, _smoothed(_column(train, name))) for name in parts]
         charts.append(line_chart("Its parts, smoothed", curves, "iteration", "loss"))
@@ -165,14 +143,15 @@ def _metric_charts(task: Task, val: Sequence[Line], metrics: Sequence[str], best
     epochs = [float(line["epoch"]) for line in val]
     groups: dict[str, list[str]] = {}
     for name in metrics:
-        groups.setdefault(_chart_of(task, name), []).append(name)
+        fitting = (title for pattern, title in task.facts.CHARTS.items() if fnmatchcase(name, pattern))
+        groups.setdefault(next(fitting, OTHER_METRICS), []).append(name)
     return [
         line_chart(
             title,
             [Series(name, epochs, _column(val, name), points=True) for name in names],
             "epoch",
             "score",
-            y_range=(0, 1) if all(_is_share(line, name) for line in val for name in names) else None,
+            y_range=(0, 1) if all(0 <= (_value(line, name) or 0) <= 1 for line in val for name in names) else None,
             marked_x=float(best["epoch"]) if best else None,
             whole_x=True,
             note=f"Dashed: the best epoch, {best['epoch']}." if best else "",
@@ -181,22 +160,11 @@ def _metric_charts(task: Task, val: Sequence[Line], metrics: Sequence[str], best
     ]
 
 
-def _chart_of(task: Task, name: str) -> str:
-    """Title of the chart that a metric belongs in."""
-    titles = (title for pattern, title in task.facts.CHARTS.items() if fnmatchcase(name, pattern))
-    return next(titles, OTHER_METRICS)
-
-
-def _is_share(line: Line, name: str) -> bool:
-    return 0 <= (_value(line, name) or 0) <= 1
-
-
 def _epoch_table(train: Sequence[Line], val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> Markup:
     rows: list[list[object]] = []
     for line in val:
         losses = [loss for one in train if one["epoch"] == line["epoch"] and (loss := _value(one, "loss")) is not None]
-        rows.append(
-            [line["epoch"], float(np.mean(losses)) if losses else None, *[_value(line, name) for name in metrics]]
-        )
+        mean = float(np.mean(losses)) if losses else None
+        rows.append([line["epoch"], mean, *[_value(line, name) for name in metrics]])
     highlighted = {index for index, line in enumerate(val) if line is best}
     return table(["epoch", "mean loss", *metrics], rows, highlighted)

@@ -18,14 +18,9 @@ KEY_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What is trained on what; everything that can change the result.
+    """What `train_model` is asked to train, with the task's own config and metric where it is asked for none.
 
-    Attributes:
-        code: the step's release folder, which holds the config.
-        config: name of the model config.
-        overrides: dotted config keys and their values.
-        epochs: 0 for the config's own.
-        select_by: the validation metric that decides which epoch is best.
+    `code` is the step's release folder, which holds the config.
     """
 
     code: Path

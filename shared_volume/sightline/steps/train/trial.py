@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.models.config_files import check_config
-from sightline.references import DETECTION, ModelReference
+from sightline.references import DETECTION
 from sightline.services.runs.freeze import config_task, freeze
 from sightline.services.runs.running_step import UNNAMED, results_prefix
 from sightline.services.storage.access import open_storage
@@ -62,7 +62,11 @@ def run_trial(options: argparse.Namespace) -> dict[str, Any]:
     dataset = find_dataset(read_settings(), options.category, options.dataset_version).to_text()
     overrides = dict(options.set)
     trained = train_model(options.release, dataset, options.config, overrides, options.epochs, options.select_by)
-    return best_validation(_history(trained.model), options.select_by or str(trained.model.metric_name))
+    model = trained.model
+    prefix = results_prefix(model.category, model.dataset_version, read_settings().run or UNNAMED)
+    log = open_storage(read_settings().storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
+    history = [json.loads(line) for line in log.splitlines()]
+    return best_validation(history, options.select_by or str(model.metric_name))
 
 
 def best_validation(history: Sequence[Mapping[str, Any]], select_by: str) -> dict[str, Any]:
@@ -85,13 +89,6 @@ def metric_lines(scores: Mapping[str, Any]) -> str:
     return "\n".join(
         f"{name}={value!r}" for name, value in scores.items() if isinstance(value, float) and math.isfinite(value)
     )
-
-
-def _history(model: ModelReference) -> list[dict[str, Any]]:
-    """What the training left among its results."""
-    prefix = results_prefix(model.category, model.dataset_version, read_settings().run or UNNAMED)
-    log = open_storage(read_settings().storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
-    return [json.loads(line) for line in log.splitlines()]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,9 +22,7 @@ BUILT_LATER: Final = {
 def types_known(config: Config, scope: str) -> Iterator[None]:
     """Look at a config's types while model and data are built of it, and then at those of what is built later.
 
-    Args:
-        config: what is built meanwhile.
-        scope: the task's, of mmengine's registries.
+    The scope is the task's, of mmengine's registries.
 
     Raises:
         ConfigError: a type that is not registered; names the key and the nearest.
@@ -36,24 +34,17 @@ def types_known(config: Config, scope: str) -> Iterator[None]:
         known = _names([each for each in vars(mmengine.registry).values() if isinstance(each, Registry)], scope)
         for key, name in named.items():
             # mmengine raises whatever the failing part raised, with the part's name put before it.
-            if f"{name} is not in the" in str(error) or (name in str(error) and _last(name) not in known):
+            if f"{name} is not in the" in str(error) or (name in str(error) and name.rpartition(".")[2] not in known):
                 raise unknown_type(key, name, known - {name}) from error
         raise
     for settings, registry in BUILT_LATER.items():
         known = _names([registry], scope)
         for key, name in named.items():
-            if _owner(key) == settings and "." not in name and name not in known:
+            owner = ".".join(
+                part for part in key.split(".")[:-1] if not part.isdecimal()
+            )  # without its place in a list
+            if owner == settings and "." not in name and name not in known:
                 raise unknown_type(key, name, known)
-
-
-def _owner(key: str) -> str:
-    """What a type belongs to, without its place in a list."""
-    parts = [part for part in key.split(".")[:-1] if not part.isdecimal()]
-    return ".".join(parts)
-
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def _names(registries: Iterable[Registry], scope: str) -> set[str]:

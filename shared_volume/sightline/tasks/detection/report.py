@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
-from sightline.reports.charts import histogram, precision_recall_chart
+from sightline.reports.charts import Series, histogram, line_chart
 from sightline.reports.page import number
 from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth
 from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of, confusion_matrix
-from sightline.tasks.detection.metrics.curves import precision_recall
+from sightline.tasks.detection.metrics.curves import PrecisionRecall, precision_recall
 from sightline.tasks.task import Confusion, ImageScore
 
 MATCH_IOU = 0.5  # a prediction found an object when their boxes overlap at least so much
@@ -19,23 +20,33 @@ MOST_CURVES = 12
 RANKED_BY = f"Ranked by F1 at box IoU {MATCH_IOU}, predictions from score {SHOWN_SCORE}."
 
 
-def charts(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[Markup]:
+def charts(truth: Truth, results: Results, classes: Sequence[str]) -> list[Markup]:
     """Each class's precision over recall."""
     curves = precision_recall(truth, results)
-    charts = []
     defined = {name: curve for name, curve in curves.items() if curve.average_precision >= 0}
-    if defined:
-        weakest = sorted(defined, key=lambda name: float(defined[name].average_precision))[:MOST_CURVES]
-        shown = {name: curve for name, curve in defined.items() if name in weakest}
-        charts.append(
-            precision_recall_chart(
-                "Precision and recall (average precision)",
-                {name: (one.recall, one.precision, one.average_precision) for name, one in shown.items()},
-                [classes.index(name) if name in classes else index for index, name in enumerate(shown)],
-                note=f"The {len(shown)} lowest of {len(defined)} classes." if len(shown) < len(defined) else "",
-            )
+    if not defined:
+        return []
+    weakest = sorted(defined, key=lambda name: defined[name].average_precision)[:MOST_CURVES]
+    shown = {name: curve for name, curve in defined.items() if name in weakest}
+    indices = [classes.index(name) if name in classes else index for index, name in enumerate(shown)]
+    note = f"The {len(shown)} lowest of {len(defined)} classes." if len(shown) < len(defined) else ""
+    return [precision_recall_chart("Precision and recall (average precision)", shown, indices, note)]
+
+
+def precision_recall_chart(
+    title: str, curves: Mapping[str, PrecisionRecall], indices: Sequence[int], note: str = ""
+) -> Markup:
+    """Precision over recall, a curve per class in the colour of its index; what is not defined (-1) is left out."""
+    series = [
+        Series(
+            f"{name} ({number(curve.average_precision)})",
+            curve.recall,
+            np.where(curve.precision >= 0, curve.precision, np.nan),
+            colour_index=index,
         )
-    return charts
+        for index, (name, curve) in zip(indices, curves.items(), strict=True)
+    ]
+    return line_chart(title, series, "recall", "precision", y_range=(0, 1.02), note=note)
 
 
 def confusion(truth: Truth, results: Results) -> Confusion:

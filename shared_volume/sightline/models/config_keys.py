@@ -1,0 +1,137 @@
+"""Keys of a config: values that a run sets by dotted keys, and keys that nothing reads, which are refused by name, for dropped
+silently they would be believed to work. Without mmengine, so that a run can be told at its start what is wrong.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sightline.errors import ConfigError, nearest
+
+UNKNOWN: Final = object()
+"""Stands for a value that only running the config would tell: nobody knows what is in it."""
+READ: Final = (
+    *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
+    *("optim_wrapper", "param_scheduler", "max_epochs", "val_interval", "seed", "checkpoint_seconds", "early_stopping"),
+    "task",
+)
+"""The keys that training reads, whatever the task."""
+HARMLESS: Final = (
+    *("default_scope", "env_cfg", "launcher", "log_level", "log_processor", "vis_backends", "visualizer", "work_dir"),
+    "backend_args",
+)
+"""Keys of mmengine's own configs that change no result; the steps have their own ways."""
+INSTEAD: Final = {
+    "train_dataloader": "train_pipeline, train_batch_size and num_workers",
+    "val_dataloader": "test_pipeline",
+    "test_dataloader": "test_pipeline",
+    "train_cfg": "max_epochs and val_interval",
+    "randomness": "seed",
+}
+"""Keys of mmengine's that have other names here."""
+UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "load_from", "resume", *INSTEAD)
+"""Keys of mmengine's runner, which training does not use."""
+EARLY_STOPPING: Final = ("patience", "min_delta")
+"""What is read of `early_stopping`, at which nobody else looks."""
+
+
+def override(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set one dotted key in nested dicts and lists, in place.
+
+    Raises:
+        ConfigError: there is no such key; names the nearest.
+    """
+    add = key.startswith("+")
+    *parents, last = key.removeprefix("+").split(".")
+    node: Any = values
+    for depth, part in enumerate(parents):
+        node = node[_find(node, part, parents[:depth], key)]
+        if node is UNKNOWN:
+            return
+    if add and isinstance(node, dict) and last not in node:
+        node[last] = _like(None, value)
+        return
+    if add and isinstance(node, list) and last == str(len(node)):
+        node.append(_like(None, value))
+        return
+    key_found = _find(node, last, parents, key)
+    old = node[key_found]
+    if old is UNKNOWN:
+        return
+    if isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
+        for inner, inner_value in value.items():
+            override(values, f"{key}.{inner}", inner_value)
+    else:
+        node[key_found] = _like(old, value)
+
+
+def _like(old: Any, value: Any) -> Any:
+    """An override as the config would have written it.
+
+    KFP hands every number in a dict on as a float, and JSON knows no tuples, on which mmcv insists.
+    """
+    if isinstance(value, float) and value.is_integer() and not isinstance(old, float):
+        return int(value)
+    if isinstance(value, list):
+        olds = list(old) if isinstance(old, list | tuple) and old else [None]
+        items = [_like(olds[min(index, len(olds) - 1)], item) for index, item in enumerate(value)]
+        return tuple(items) if isinstance(old, tuple) else items
+    if isinstance(value, dict):
+        return {name: _like(old.get(name) if isinstance(old, dict) else None, item) for name, item in value.items()}
+    return value
+
+
+def _find(node: Any, part: str, above: Sequence[str], key: str) -> Any:
+    """The dict key or list index that `part` names in `node`."""
+    where = ".".join(above) or "the config"
+    if isinstance(node, dict):
+        if part in node:
+            return part
+        raise ConfigError(
+            f"The config has no key {key!r}: {where} has no {part!r}.{nearest(part, map(str, node))} "
+            f"To add a new key write '+{key.removeprefix('+')}'."
+        )
+    if isinstance(node, list | tuple):
+        if part.isdecimal() and int(part) < len(node) and isinstance(node, list):
+            return int(part)
+        whole = f" Set {where} as a whole." if isinstance(node, tuple) else ""
+        raise ConfigError(
+            f"The config has no key {key!r}: {where} is a list of {len(node)} (0 to {len(node) - 1}).{whole}"
+        )
+    raise ConfigError(f"The config has no key {key!r}: {where} is {node!r} and has nothing inside. Set {where} itself.")
+
+
+def dicts_within(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict in `node` with its dotted key, itself among them, where `key` is its own."""
+    if isinstance(node, dict):
+        yield key, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for part, value in items:
+        yield from dicts_within(value, f"{key}.{part}" if key else str(part))
+
+
+def refuse_unsupported(file: Path, values: Mapping[str, Any]) -> None:
+    """Refuse what mmengine's runner would read and ours does not; `values` are the config's, with what a run sets.
+
+    Raises:
+        ConfigError: names the key, and what to use instead.
+    """
+    for key in UNSUPPORTED:
+        if key in values and not says_nothing(values[key]):
+            raise unread_key(file, key)
+    inner = values.get("early_stopping")
+    for name in inner if isinstance(inner, Mapping) else ():
+        if name not in EARLY_STOPPING:
+            hint = nearest(str(name), EARLY_STOPPING)
+            raise ConfigError(f"{file}: nothing reads the key 'early_stopping.{name}'. Leave it out.{hint}")
+
+
+def says_nothing(value: Any) -> bool:
+    """Whether a key with this value changes nothing anyway."""
+    return value is None or value is False or (isinstance(value, dict | list | tuple) and not value)
+
+
+def unread_key(file: Path, key: str) -> ConfigError:
+    """The error about a key that nothing reads."""
+    instead = f" Use {INSTEAD[key]} instead." if key in INSTEAD else nearest(key, READ).replace("Known", "Keys")
+    return ConfigError(f"{file}: nothing reads the key {key!r}, so it would change nothing. Leave it out.{instead}")
