@@ -15,6 +15,7 @@ from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
     EMPTY,
+    Claim,
     Content,
     VersionRow,
     VersionTakenError,
@@ -96,14 +97,15 @@ class Attempt:
         """The version's folder in the working copy."""
         return self.copy.category_folder(self.remote, self.category)
 
-    def require_claim(self) -> None:
-        """Make sure that nobody took the version over.
+    def require_claim(self) -> Claim:
+        """The claim, which nobody took over.
 
         Raises:
             ClaimLostError: somebody did.
         """
-        if self.lease is not None:
-            self.lease.require()
+        assert self.lease is not None, "what is published already is settled by `compare`"
+        self.lease.require()
+        return self.lease.claim
 
 
 def publish(
@@ -206,12 +208,10 @@ def tag(attempt: Attempt) -> None:
 
 def write_rows(attempt: Attempt) -> None:
     """Write all rows, in one transaction."""
-    attempt.require_claim()
-    assert attempt.lease is not None
     assert attempt.commit is not None
     row = publish_version(
         attempt.services.database,
-        attempt.lease.claim,
+        attempt.require_claim(),
         tag=attempt.tag,
         commit=attempt.commit,
         digest=attempt.digest,
