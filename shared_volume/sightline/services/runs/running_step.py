@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
 from sightline.processes.lifetime import die_with_parent
@@ -20,6 +20,9 @@ from sightline.services.database.runs import StepRow, end_step, find_step, start
 from sightline.services.database.scores import ModelKind, Values, find_model, write_evaluation, write_model
 from sightline.services.database.versions import find_version
 from sightline.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from sightline.services.runs.supervise import Step
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class RunningStep:
     Attributes:
         run: the run's id.
         name: the step's name.
-        before: its record from before this process started it; None the first time.
+        before: its row from before this process started it; None the first time.
     """
 
     database: Database
@@ -136,44 +139,30 @@ def open_step(
     log.info("done")
 
 
-def write_failure(
-    step: str, code: str, category: str, began: datetime, reason: str, out_of_memory_at: datetime | None = None
-) -> None:
-    """Record a step as failed that could not do so itself.
+def write_end(step: "Step", failure: str | None = None, out_of_memory_at: datetime | None = None) -> None:
+    """Record how a step ended that could not do so itself: it failed, or without a `failure` was asked to end.
+
+    What it recorded itself stays: it has more to say than its parent knows.
 
     Args:
-        step: its name.
-        code: its release.
-        category: what the run works on.
-        began: when this pod began with the step; what SQL knows from before is of another pod.
-        reason: one sentence.
+        step: what SQL knows from before it began is of another pod, and this attempt's start is recorded first.
+        failure: one sentence.
         out_of_memory_at: when memory ran out, if that was it.
     """
-    database, run = _ensure_started(step, code, category, began)
-    found = find_step(database, run, step)
-    if found and found.state == "failed":
-        return  # with more to say than its parent knows
-    if out_of_memory_at:
-        write_event(database, run, step, OUT_OF_MEMORY, reason, at=out_of_memory_at)
-    end_step(database, run, step, "failed", reason)
-
-
-def write_stop(step: str, code: str, category: str, began: datetime) -> None:
-    """Record a step as stopped whose process was asked to end, unless it had ended before; for the rest see `write_failure`."""
-    database, run = _ensure_started(step, code, category, began)
-    found = find_step(database, run, step)
-    if found and found.state in ("running", "lost"):
-        end_step(database, run, step, "stopped", TERMINATED)
-
-
-def _ensure_started(step: str, code: str, category: str, began: datetime) -> tuple[Database, str]:
-    """Record this attempt's start where it could not do so itself. Returns the database, and the run's id."""
     settings = read_settings()
     database, run = _open_database(settings)
-    found = find_step(database, run, step)
-    if found is None or found.started_at < began:
-        start_step(database, run, step, **_attempt_facts(settings, run, category, code))
-    return database, run
+    found = find_step(database, run, step.name)
+    if found is None or found.started_at < step.began:
+        start_step(database, run, step.name, **_attempt_facts(settings, run, step.category, step.code))
+        found = find_step(database, run, step.name)
+    state = found.state if found else ""
+    if failure is None:
+        if state in ("running", "lost"):
+            end_step(database, run, step.name, "stopped", TERMINATED)
+    elif state != "failed":
+        if out_of_memory_at:
+            write_event(database, run, step.name, OUT_OF_MEMORY, failure, at=out_of_memory_at)
+        end_step(database, run, step.name, "failed", failure)
 
 
 def _open_database(settings: Settings) -> tuple[Database, str]:

@@ -341,10 +341,9 @@ def _pointer(path: Path) -> Path:
 
 
 def _reasons(error: BaseException) -> str:
-    reasons = []
+    reasons: dict[str, None] = {}
     cause: BaseException | None = error
     while cause is not None:
-        if str(cause) and str(cause) not in reasons:
-            reasons.append(str(cause))
+        reasons[str(cause)] = None
         cause = cause.__cause__
-    return without_password("; ".join(reasons) or type(error).__name__)
+    return without_password("; ".join(filter(None, reasons)) or type(error).__name__)
