@@ -62,8 +62,7 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
 def remove_claim(database: Database, claim: VersionRow, is_dead: bool) -> bool:
     """Delete a pending version, unless it was taken over or published since. Returns whether it was deleted.
 
-    Args:
-        is_dead: whether its owner is known to be dead; else its lease must have run out.
+    Unless its owner is known to be dead, its lease must have run out.
     """
 
     def remove(session: Session) -> bool:

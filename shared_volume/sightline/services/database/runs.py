@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 State = Literal["running", "done", "failed", "stopped", "lost"]
 """Stopped: somebody ended it. Lost: it gave no sign of life any more. Both may be started again, like what failed."""
 WORST_FIRST: tuple[State, ...] = ("failed", "running", "stopped", "lost", "done")
-"""A run has the state of its steps that comes first here."""
+"""Of its steps' states a run has the one that comes first here."""
 BEAT_SECONDS = 30.0
 LOST_AFTER = timedelta(seconds=180)
 LONGEST_REASON = 20_000  # characters
@@ -31,8 +31,7 @@ LONGEST_REASON = 20_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run. Its state is that of the steps so far: failed when one failed, else running while one runs, else stopped or
-    lost when one was, else done."""
+    """A run. Of its steps' states it has the one that comes first in `WORST_FIRST`."""
 
     id: str
     category: str
@@ -60,7 +59,6 @@ class StepRow:
 
     Attributes:
         code: names the release that it ran from.
-        reason: why it failed.
         attempt: the newest; a pod that was lost is followed by another attempt, and a retry of the run too. Counts from 0.
         events: what happened to it in all its attempts, in order.
     """
@@ -132,13 +130,11 @@ def write_event(
     iteration: int | None = None,
     at: datetime | None = None,
 ) -> None:
-    """Record something that happened to a step that has started; the same event is recorded once.
+    """Record something that happened, by default just now, to a step that has started; the same event is recorded once.
 
     Args:
         kind: in a word or two, like `out of memory`.
-        message: one sentence.
         iteration: the training iteration after which it happened.
-        at: when; now by default.
 
     Raises:
         SightlineError: the step never started.
@@ -254,9 +250,7 @@ def tracked_step(
 
     Yields the step's row from before. A heartbeat that cannot be written is logged and left out: the work goes on.
 
-    Args:
-        left_to_others: errors after which the step goes on in another process, or is ended by it.
-        started: what `start_step` is told.
+    After an error that is `left_to_others` the step goes on in another process, or is ended by it.
     """
     before = start_step(database, run_id, step, **started)
     ended = threading.Event()

@@ -37,10 +37,7 @@ OUT_OF_MEMORY = "out of memory"
 class RunningStep:
     """The running step's door to SQL.
 
-    Attributes:
-        run: the run's id.
-        name: the step's name.
-        before: its row from before this process started it; None the first time.
+    `before` is its row from before this process started it; None the first time.
     """
 
     database: Database
@@ -101,10 +98,7 @@ def open_step(
     """Record a step as running, with a heartbeat, then as done, as failed with the reason, or as stopped when it is asked to end.
 
     Args:
-        settings: name the database and the run.
-        step: its name.
-        code: its release.
-        category: what the run works on.
+        code: the step's release.
         watched: this process has a parent (`sightline.services.runs.supervise`) that decides what happens when memory runs out.
         goes_on: the parent started it again.
 

@@ -242,10 +242,7 @@ def filling(target: Path, keys: Mapping[str, str]) -> Iterator[dict[str, Path]]:
 
     Args:
         target: a folder that is not there yet, or is empty.
-        keys: stored key -> path inside the folder.
-
-    Yields:
-        stored key -> path to write to.
+        keys: stored key -> path inside the folder; yielded with the path to write to instead.
     """
     names = set(keys.values())
     for name in names:

@@ -25,20 +25,12 @@ class LostObjectError(SightlineError):
 
 
 def object_name(digest: str) -> str:
-    """An object's path in a remote and in the cache.
-
-    Args:
-        digest: hex MD5, with `.dir` at its end for a folder's listing.
-    """
+    """The path in a remote and in the cache of an object: hex MD5, with `.dir` at its end for a folder's listing."""
     return f"{FOLDER}/{digest[:2]}/{digest[2:]}"
 
 
 def parse_listing(data: bytes, where: str) -> dict[str, str]:
-    """The files that a listing lists: path inside the folder -> digest.
-
-    Args:
-        data: the listing's content.
-        where: it lies, for messages.
+    """The files that a listing lists: path inside the folder -> digest; `where` names the listing in messages.
 
     Raises:
         DamagedObjectError: not a listing, or it names a file outside the folder.

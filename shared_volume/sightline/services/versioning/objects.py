@@ -142,9 +142,7 @@ class Objects:
     def fetch(self, digest: str, scratch: Path) -> dict[str, str]:
         """Bring a folder's objects into the cache, where they are not there whole; each appears there when it is.
 
-        Args:
-            digest: the folder's.
-            scratch: a private folder on the cache's file system.
+        By way of `scratch`, a private folder on the cache's file system.
 
         Returns:
             The folder's files: path inside the folder -> object name.

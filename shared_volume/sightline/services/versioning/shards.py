@@ -40,11 +40,9 @@ def hash_image(path: Path) -> PackedImage:
 
 
 def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
-    """Write images into `images-00000.tar`, …; the same images give the same bytes everywhere.
+    """Write images (name in the dataset, with forward slashes -> file) into `target/images-00000.tar`, … Returns those in order.
 
-    Args:
-        images: name in the dataset, with forward slashes -> where the file lies.
-        target: the folder for the shards, which are returned in order.
+    The same images give the same bytes everywhere.
 
     Raises:
         PackError: an image cannot be read.
