@@ -721,7 +721,7 @@ def test_urls_of_no_usable_database_are_refused(url: str) -> None:
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a database, but text that is long enough to have a header" * 100)
-    with pytest.raises(DatabaseError, match="notes.txt is no SQLite database"):
+    with pytest.raises(DatabaseError, match="notes.txt is not a SQLite database"):
         connect(f"sqlite:///{tmp_path}/notes.txt").migrate()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.processes.lifetime import die_with_parent
@@ -20,9 +20,6 @@ from sightline.services.database.runs import StepRow, end_step, find_step, start
 from sightline.services.database.scores import ModelKind, Values, find_model, write_evaluation, write_model
 from sightline.services.database.versions import find_version
 from sightline.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    from sightline.services.runs.supervise import Step
 
 log = logging.getLogger(__name__)
 
@@ -133,30 +130,38 @@ def open_step(
     log.info("done")
 
 
-def write_end(step: "Step", failure: str | None = None, out_of_memory_at: datetime | None = None) -> None:
+def write_end(
+    step: str,
+    code: str,
+    category: str,
+    began: datetime,
+    failure: str | None = None,
+    out_of_memory_at: datetime | None = None,
+) -> None:
     """Record how a step ended that could not do so itself: it failed, or without a `failure` was asked to end.
 
     What it recorded itself stays: it has more to say than its parent knows.
 
     Args:
-        step: what SQL knows from before it began is of another pod, and this attempt's start is recorded first.
+        code: the step's release.
+        began: what SQL knows from before is of another pod, and this attempt's start is recorded first.
         failure: one sentence.
         out_of_memory_at: when memory ran out, if that was it.
     """
     settings = read_settings()
     database, run = _open_database(settings)
-    found = find_step(database, run, step.name)
-    if found is None or found.started_at < step.began:
-        start_step(database, run, step.name, **_attempt_facts(settings, run, step.category, step.code))
-        found = find_step(database, run, step.name)
+    found = find_step(database, run, step)
+    if found is None or found.started_at < began:
+        start_step(database, run, step, **_attempt_facts(settings, run, category, code))
+        found = find_step(database, run, step)
     state = found.state if found else ""
     if failure is None:
         if state in ("running", "lost"):
-            end_step(database, run, step.name, "stopped", TERMINATED)
+            end_step(database, run, step, "stopped", TERMINATED)
     elif state != "failed":
         if out_of_memory_at:
-            write_event(database, run, step.name, OUT_OF_MEMORY, failure, at=out_of_memory_at)
-        end_step(database, run, step.name, "failed", failure)
+            write_event(database, run, step, OUT_OF_MEMORY, failure, at=out_of_memory_at)
+        end_step(database, run, step, "failed", failure)
 
 
 def _open_database(settings: Settings) -> tuple[Database, str]:

@@ -94,4 +94,4 @@ def _write_end(step: Step, *told: Any) -> None:
 def _write(step: Step, *told: Any) -> None:
     from sightline.services.runs.running_step import write_end
 
-    write_end(step, *told)
+    write_end(step.name, step.code, step.category, step.began, *told)

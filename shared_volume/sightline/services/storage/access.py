@@ -3,32 +3,8 @@
 import re
 from pathlib import Path
 
-from sightline.services.storage.base import (
-    BadKeyError,
-    NoSuchObjectError,
-    ObjectExistsError,
-    Storage,
-    StorageDeniedError,
-    StorageError,
-    StorageUnreachableError,
-    StoredObject,
-    check_key,
-    local_errors,
-)
+from sightline.services.storage.base import Storage, StorageError, check_key, local_errors
 from sightline.services.storage.folder import FolderStorage, local_path
-
-__all__ = [
-    "BadKeyError",
-    "NoSuchObjectError",
-    "ObjectExistsError",
-    "Storage",
-    "StorageDeniedError",
-    "StorageError",
-    "StorageUnreachableError",
-    "StoredObject",
-    "fetch",
-    "open_storage",
-]
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 

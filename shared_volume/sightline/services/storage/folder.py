@@ -153,7 +153,7 @@ def local_path(uri: str) -> Path:
         StorageError: another kind of URI, or a malformed one.
     """
     if not uri.strip() or "\0" in uri:
-        raise StorageError(f"{uri!r} names no place. Give file:///path or gs://bucket/prefix.")
+        raise StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
     if not uri.startswith("file:"):
         scheme = _SCHEME.match(uri)
         if scheme:
