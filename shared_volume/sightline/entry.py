@@ -6,11 +6,12 @@ defaults, and the number of the interface that its caller was written for. What 
     python -m sightline.entry migrate       bring the database's tables to this code's form
     python -m sightline.entry trial …       one trial of a hyperparameter search
 
-A step's release holds this file and what its own function here imports, so nothing is imported above the functions that a
-step has no use for.
+A step's release holds this file and what its own function here imports, so what is imported above the functions is what
+every step uses. Their artifacts are KFP's: references to what a step made, and its report.
 """
 
 import inspect
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.processes.last_words import end_framed
+from sightline.references import write_reference
 
 INTERFACE = 1
 """What this code speaks. Goes up when a caller must say something new, or something old in another way."""
@@ -44,15 +46,7 @@ def snapshot(*, interface: Any = None, **arguments: Any) -> Any:
 
 
 def record(*, interface: Any = None, dataset: Any = None, data_report: Any = None, **arguments: Any) -> Any:
-    """Make a dataset version; see `sightline.steps.record.record.record_dataset`.
-
-    Args:
-        interface: the caller's.
-        dataset: KFP artifact that becomes a reference to the dataset version.
-        data_report: KFP artifact for the report.
-        arguments: the step's.
-    """
-    from sightline.references import write_reference
+    """Make a dataset version, to which the artifact `dataset` becomes a reference; see `sightline.steps.record.record.record_dataset`."""
     from sightline.steps.record.record import record_dataset
 
     recorded = _call(record_dataset, interface, arguments, dataset=dataset, data_report=data_report)
@@ -62,15 +56,7 @@ def record(*, interface: Any = None, dataset: Any = None, data_report: Any = Non
 
 
 def train(*, interface: Any = None, model: Any = None, training_report: Any = None, **arguments: Any) -> Any:
-    """Fit a model; see `sightline.steps.train.start.train_model`.
-
-    Args:
-        interface: the caller's.
-        model: KFP artifact that becomes a reference to the best bundle.
-        training_report: KFP artifact for the report.
-        arguments: the step's.
-    """
-    from sightline.references import write_reference
+    """Fit a model, to whose best bundle the artifact `model` becomes a reference; see `sightline.steps.train.start.train_model`."""
     from sightline.steps.train.start import train_model
 
     trained = _call(train_model, interface, arguments, model=model, training_report=training_report)
@@ -90,28 +76,13 @@ def evaluate(
 ) -> Any:
     """Score candidates and select one; see `sightline.steps.evaluate.start.evaluate_models`.
 
-    Args:
-        interface: the caller's.
-        selected_model: KFP artifact that becomes a reference to the selected bundle.
-        scores: KFP metrics.
-        confusion_matrix: KFP classification metrics.
-        evaluation_report: KFP artifact for the report.
-        arguments: the step's.
+    The artifact `selected_model` becomes a reference to the selected bundle, `scores` are KFP's metrics and
+    `confusion_matrix` its classification metrics.
     """
-    import json
-
-    from sightline.references import write_reference
     from sightline.steps.evaluate.start import evaluate_models
 
-    evaluated = _call(
-        evaluate_models,
-        interface,
-        arguments,
-        selected_model=selected_model,
-        scores=scores,
-        confusion_matrix=confusion_matrix,
-        evaluation_report=evaluation_report,
-    )
+    artifacts = {"selected_model": selected_model, "scores": scores, "confusion_matrix": confusion_matrix}
+    evaluated = _call(evaluate_models, interface, arguments, **artifacts, evaluation_report=evaluation_report)
     write_reference(selected_model, evaluated.selected.to_json())
     for name, value in evaluated.headline.items():
         scores.log_metric(name, value)
@@ -126,13 +97,8 @@ def evaluate(
 def test(*, interface: Any = None, predictions: Any = None, test_report: Any = None, **arguments: Any) -> Any:
     """Try the selected model on images; see `sightline.steps.testing.start.test_model`.
 
-    Args:
-        interface: the caller's.
-        predictions: KFP artifact that becomes a reference to drawn images and predictions.
-        test_report: KFP artifact for the report.
-        arguments: the step's.
+    The artifact `predictions` becomes a reference to drawn images and predictions.
     """
-    from sightline.references import write_reference
     from sightline.steps.testing.start import test_model
 
     tested = _call(test_model, interface, arguments, predictions=predictions, test_report=test_report)
@@ -142,13 +108,24 @@ def test(*, interface: Any = None, predictions: Any = None, test_report: Any = N
 
 
 def migrate(arguments: list[str]) -> int:
-    """Bring the configured database's tables to this code's form; takes no arguments."""
+    """Bring the configured database's tables to this code's form; takes no arguments. What goes wrong is one line in the log."""
     if arguments:
         print(f"usage: python -m sightline.entry migrate (without {' '.join(arguments)})", file=sys.stderr)
         return 2
-    from sightline.services.database.migrate import migrate_configured
+    import logging
 
-    return migrate_configured()
+    from sightline.services.database.connection import connect
+    from sightline.settings import read_settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        database = connect(read_settings().database_url.get_secret_value())
+        database.migrate()
+    except SightlineError as error:
+        logging.error("%s", error)
+        return 1
+    logging.info("%s is up to date", database.name)
+    return 0
 
 
 def trial(arguments: list[str]) -> int:
@@ -159,13 +136,7 @@ def trial(arguments: list[str]) -> int:
 
 
 def _call(work: Callable[..., Any], interface: Any, arguments: Mapping[str, Any], **artifacts: Any) -> Any:
-    """Call a step's function.
-
-    Args:
-        work: the step's function.
-        interface: the caller's.
-        arguments: for the step's function.
-        artifacts: those that the caller must hand over for what the step leaves.
+    """Call a step's function with its arguments; the artifacts are those that the caller must hand over for what it leaves.
 
     Raises:
         InterfaceError: the caller is of a number that is not served or of none, names an argument that this code does not

@@ -47,6 +47,7 @@ from sightline.services.database.scores import find_model, list_evaluations, wri
 from sightline.services.database.versions import (
     Claim,
     ClaimLostError,
+    Content,
     FindingRow,
     ImageRow,
     VersionClaimedError,
@@ -112,9 +113,8 @@ def test_a_published_version_reads_back_whole(database: Database) -> None:
         FindingRow("cut", "b.json", None, "🚗", "fixed"),
     ]
     before = datetime.now(UTC)
-    published = publish_version(
-        database, claim(database), **PUBLISHED, recipe={"seed": 1, "name": "ä"}, images=images, findings=findings
-    )
+    content = Content(images, findings, {"seed": 1, "name": "ä"})
+    published = publish_version(database, claim(database), **PUBLISHED, content=content)
     assert published == find_version(database, "desk", "annotation", "v0.1.0")
     assert (published.status, published.owner, published.tag) == ("published", "me", "desk_ann_v0.1.0")
     assert (published.image_count, published.annotation_count) == (2, 3)
@@ -138,13 +138,17 @@ def test_times_are_utc_whatever_the_zone(database: Database, monkeypatch: pytest
 
 
 def test_names_that_differ_by_a_byte_are_different_images(database: Database) -> None:
-    published = publish_version(database, claim(database), **PUBLISHED, images=[image(name) for name in CONFUSABLE])
+    published = publish_version(
+        database, claim(database), **PUBLISHED, content=Content([image(name) for name in CONFUSABLE])
+    )
     assert {row.name for row in list_images(database, published.id)} == set(CONFUSABLE)
 
 
 def test_the_longest_names_fit_the_index(database: Database) -> None:
     longest = ["🚗" * 699 + last for last in "ab"]
-    published = publish_version(database, claim(database), **PUBLISHED, images=[image(name) for name in longest])
+    published = publish_version(
+        database, claim(database), **PUBLISHED, content=Content([image(name) for name in longest])
+    )
     assert [row.name for row in list_images(database, published.id)] == longest
     assert write_model(database, "gs://" + "🚗" * 763, "f" * 64, "given").uri == "gs://" + "🚗" * 763
 
@@ -152,11 +156,12 @@ def test_the_longest_names_fit_the_index(database: Database) -> None:
 def test_two_images_of_one_name_publish_nothing(database: Database) -> None:
     mine = claim(database)
     with pytest.raises(DatabaseError, match="name of its own"):
-        publish_version(database, mine, **PUBLISHED, images=[image("a.jpg"), image("b.jpg"), image("a.jpg")])
+        twice = Content([image("a.jpg"), image("b.jpg"), image("a.jpg")])
+        publish_version(database, mine, **PUBLISHED, content=twice)
     pending = find_version(database, "desk", "annotation", "v0.1.0")
     assert pending is not None
     assert (pending.status, pending.tag, count(database, Image)) == ("pending", None, 0)
-    publish_version(database, mine, **PUBLISHED, images=[image("a.jpg")])
+    publish_version(database, mine, **PUBLISHED, content=Content([image("a.jpg")]))
 
 
 def test_an_unknown_parent_publishes_nothing(database: Database) -> None:
@@ -716,7 +721,7 @@ def test_urls_of_no_usable_database_are_refused(url: str) -> None:
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a database, but text that is long enough to have a header" * 100)
-    with pytest.raises(DatabaseError, match="notes.txt is no SQLite database"):
+    with pytest.raises(DatabaseError, match="notes.txt is not a SQLite database"):
         connect(f"sqlite:///{tmp_path}/notes.txt").migrate()
 
 

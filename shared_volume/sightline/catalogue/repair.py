@@ -105,14 +105,11 @@ def _mend_rows(installation: Installation, git_tags: GitTags, tag: Tag, _problem
         digest=pointer.digest,
         published_at=date,
         parent_id=parent.id if parent is not None else row.parent_id if row is not None else None,
-        recipe=dict(content.recipe),
-        images=tuple(content.images),
-        findings=tuple(content.findings),
-        stages=tuple(content.stages),
+        content=content,
     )
     dead = row.owner if row is not None and is_dead(row.owner) else None
     restore_version(installation.database, rows, name_owner(), dead)
-    return f"wrote the rows: {counted(len(rows.images), 'image')}, {counted(len(rows.findings), 'finding')}"
+    return f"wrote the rows: {counted(len(content.images), 'image')}, {counted(len(content.findings), 'finding')}"
 
 
 def _mend_claim(installation: Installation, _git_tags: GitTags, tag: Tag, _problem: Problem) -> str:

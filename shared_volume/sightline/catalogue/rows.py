@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import ImageRow, VersionRow, list_findings, list_images, list_stages
-from sightline.services.versioning.description import FILE, Content, parse_description
+from sightline.services.database.versions import Content, ImageRow, VersionRow, list_findings, list_images, list_stages
+from sightline.services.versioning.description import FILE, parse_description
 from sightline.services.versioning.objects import Objects
 from sightline.versions import Tag, make_tag
 

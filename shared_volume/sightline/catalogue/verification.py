@@ -13,8 +13,7 @@ from sightline.catalogue.listing import State, is_held, state_of
 from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
 from sightline.errors import SightlineError, nearest
-from sightline.services.database.versions import VersionRow
-from sightline.services.versioning.description import Content
+from sightline.services.database.versions import Content, VersionRow
 from sightline.services.versioning.publication import FOLDERS
 from sightline.settings import Settings
 from sightline.versions import KINDS, Kind, Tag, parse_tag, parse_version

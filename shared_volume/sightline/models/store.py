@@ -16,7 +16,8 @@ from typing import Any, Final
 from sightline.models.bundle import MANIFEST, Bundle, BundleError, read_bundle
 from sightline.processes.folders import private_folder
 from sightline.references import ModelReference, task_of
-from sightline.services.storage.access import NoSuchObjectError, Storage, StoredObject, fetch, open_storage
+from sightline.services.storage.access import fetch, open_storage
+from sightline.services.storage.base import NoSuchObjectError, Storage, StoredObject
 from sightline.services.storage.folder import local_path
 from sightline.settings import Settings
 

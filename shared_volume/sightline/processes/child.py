@@ -59,8 +59,7 @@ def run_in_child(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
 
     Args:
         work: a function of a module that this process may import too; what is heavy it imports when it runs.
-        arguments: its arguments; they, the options and the result travel as pickles between these two processes.
-        options: its keyword arguments.
+        arguments, options: its own; they and the result travel as pickles between these two processes.
 
     Raises:
         SightlineError: what the work raised; of its message the lines are joined.
@@ -160,7 +159,9 @@ def main() -> int:
     die_with_direct_parent()
     if os.getppid() != int(parent):  # it ended before the kernel knew
         return 1
-    _go_first()
+    with contextlib.suppress(OSError, ValueError):
+        path = Path("/proc/self/oom_score_adj")
+        path.write_text(str(min(1000, int(path.read_text()) + FIRST_TO_GO)))
     set_thread_environment()  # before the work imports torch
     with open(int(question), "rb") as file:  # noqa: PTH123
         request = file.read()
@@ -198,12 +199,6 @@ def one_line(text: str) -> str:
 def _tell(fact: Mapping[str, Any]) -> None:
     if _to_parent is not None:
         _to_parent.write(json.dumps(fact).encode() + b"\n")
-
-
-def _go_first() -> None:
-    with contextlib.suppress(OSError, ValueError):
-        path = Path("/proc/self/oom_score_adj")
-        path.write_text(str(min(1000, int(path.read_text()) + FIRST_TO_GO)))
 
 
 if __name__ == "__main__":

@@ -29,12 +29,7 @@ _between_threads: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock
 
 @contextlib.contextmanager
 def private_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new, empty folder of one's own, removed at the end; those of dead processes beside it are removed first.
-
-    Args:
-        parent: created when it is not there.
-        prefix: how the folder's name starts.
-    """
+    """A new, empty folder of one's own, removed at the end; those of dead processes beside it are removed first."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(parent)
     lock, descriptor = _make_lock(parent.resolve(), prefix)
@@ -71,14 +66,10 @@ def remove_abandoned(parent: Path) -> int:
 
 @contextlib.contextmanager
 def only_one(path: Path, seconds: float) -> Iterator[bool]:
-    """Wait until no other process or thread is in such a block with the same file.
-
-    Args:
-        path: the file whose lock decides; it stays, empty.
-        seconds: how long to wait at most.
+    """Wait until no other process or thread is in such a block with the same file, whose lock decides and which stays, empty.
 
     Yields:
-        Whether it is so: False after that time, or where the file system has no locks.
+        Whether it is so: False after so many seconds, or where the file system has no locks.
     """
     until = time.monotonic() + seconds
     threads = _between_threads[path.resolve()]

@@ -37,14 +37,15 @@ def die_with_direct_parent(*_ignored: object) -> None:
 
 
 def _watch(parent: int) -> None:
-    while _lives(parent):
+    while lives(parent):
         time.sleep(SECONDS_BETWEEN)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ENDING_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Whether there is a process of that number on this machine, whoever owns it."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

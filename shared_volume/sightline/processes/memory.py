@@ -80,8 +80,7 @@ def nearly_out_of_memory() -> bool:
 
 def killed_for_memory(kills_before: int) -> str:
     """What to say of a process that got signal 9; the kernel's count of kills at its start tells why."""
-    limit = memory_limit()
-    shown = f"limit {size(limit)}" if limit else "no limit set"
+    shown = f"limit {size(limit)}" if (limit := memory_limit()) else "no limit set"
     if oom_kills() > kills_before:
         return f"killed for memory ({shown})"
     return f"killed by signal 9, most likely for memory ({shown}; the container's cgroup counts no such kill)"
@@ -110,8 +109,7 @@ def explained(error: Exception, kills_before: int = 0) -> Exception:
     if OUT_OF_GPU_MEMORY.search(text):
         return OutOfMemoryError(f"ran out of GPU memory{_gpu_numbers(text)}", gpu=True)
     if any(map(_is_of_memory, chain)):
-        limit = memory_limit()
-        shown = f" (limit {size(limit)})" if limit else ""
+        shown = f" (limit {size(limit)})" if (limit := memory_limit()) else ""
         return OutOfMemoryError(f"ran out of memory{shown}", worker=worker)
     return error
 
@@ -140,10 +138,8 @@ def out_of_shared_memory() -> str:
 
 
 def _gpu_numbers(text: str) -> str:
-    wanted = re.search(r"Tried to allocate ([\d.]+ \w+)", text)
-    whole = re.search(r"total capacity of ([\d.]+ \w+)", text)
-    parts = [f"tried to allocate {wanted[1]}"] if wanted else []
-    parts += [f"it has {whole[1]}"] if whole else []
+    said = {"tried to allocate": r"Tried to allocate ([\d.]+ \w+)", "it has": r"total capacity of ([\d.]+ \w+)"}
+    parts = [f"{what} {found[1]}" for what, pattern in said.items() if (found := re.search(pattern, text))]
     return f" ({', '.join(parts)})" if parts else ""
 
 

@@ -177,7 +177,9 @@ class Database:
                 f"{self.name} cannot be opened for writing. Check that path, its owner and mode."
             )
         if "not a database" in cause or "malformed" in cause:
-            return DatabaseError(f"{self.name} is no SQLite database ({cause}). Name another file, or restore it.")
+            return DatabaseError(
+                f"{self.name} is not a SQLite database ({cause}). Use another file, or restore this one."
+            )
         return DatabaseError(f"{self.name} failed: {cause}.")
 
 

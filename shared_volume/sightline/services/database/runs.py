@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 State = Literal["running", "done", "failed", "stopped", "lost"]
 """Stopped: somebody ended it. Lost: it gave no sign of life any more. Both may be started again, like what failed."""
 WORST_FIRST: tuple[State, ...] = ("failed", "running", "stopped", "lost", "done")
-"""A run has the state of its steps that comes first here."""
+"""Of its steps' states a run has the one that comes first here."""
 BEAT_SECONDS = 30.0
 LOST_AFTER = timedelta(seconds=180)
 LONGEST_REASON = 20_000  # characters
@@ -31,8 +31,7 @@ LONGEST_REASON = 20_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run. Its state is that of the steps so far: failed when one failed, else running while one runs, else stopped or
-    lost when one was, else done."""
+    """A run. Of its steps' states it has the one that comes first in `WORST_FIRST`."""
 
     id: str
     category: str
@@ -60,7 +59,6 @@ class StepRow:
 
     Attributes:
         code: names the release that it ran from.
-        reason: why it failed.
         attempt: the newest; a pod that was lost is followed by another attempt, and a retry of the run too. Counts from 0.
         events: what happened to it in all its attempts, in order.
     """
@@ -107,32 +105,16 @@ def start_step(
     now = datetime.now(UTC)
 
     def start(session: Session) -> StepRow | None:
-        before = next(iter(_step_rows(session, run_id, step)), None)
+        before = next(iter(_step_rows(session, run_id=run_id, step=step)), None)
         least = 0 if before is None else before.attempt + (0 if goes_on else 1)
-        upsert(
-            session,
-            Run,
-            {"id": run_id},
-            {
-                "category": category,
-                "code_digest": code_digest,
-                "parameters": dict(parameters),
-                "state": "running",
-                "ended_at": None,
-            },
-            {"started_at": now},
-        )
-        begun = {
-            "code": code,
-            "state": "running",
-            "reason": "",
-            "started_at": now,
-            "heartbeat_at": now,
-            "ended_at": None,
-            "attempt": max(attempt, least),
-        }
-        at_first = {"started_at": begun.pop("started_at")} if goes_on else {}
-        upsert(session, Step, {"run_id": run_id, "step": step}, begun, at_first)
+        running = {"state": "running", "ended_at": None}
+        run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
+        upsert(session, Run, {"id": run_id}, run | running, {"started_at": now})
+        begun = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
+        start_of_step = {"started_at": now}
+        if not goes_on:
+            begun |= start_of_step
+        upsert(session, Step, {"run_id": run_id, "step": step}, begun, start_of_step)
         return before
 
     return database.write(start)
@@ -148,13 +130,11 @@ def write_event(
     iteration: int | None = None,
     at: datetime | None = None,
 ) -> None:
-    """Record something that happened to a step that has started; the same event is recorded once.
+    """Record something that happened, by default just now, to a step that has started; the same event is recorded once.
 
     Args:
         kind: in a word or two, like `out of memory`.
-        message: one sentence.
         iteration: the training iteration after which it happened.
-        at: when; now by default.
 
     Raises:
         SightlineError: the step never started.
@@ -262,33 +242,17 @@ def tracked_step(
     run_id: str,
     step: str,
     *,
-    category: str,
-    code: str,
-    code_digest: str,
-    parameters: Mapping[str, Any],
-    attempt: int = 0,
-    goes_on: bool = False,
     left_to_others: type[BaseException] | tuple[()] = (),
     beat_seconds: float = BEAT_SECONDS,
+    **started: Any,
 ) -> Iterator[StepRow | None]:
     """Record the block as a step: its start, its heartbeat while it runs, and its end with the reason of a failure.
 
     Yields the step's row from before. A heartbeat that cannot be written is logged and left out: the work goes on.
 
-    Args:
-        left_to_others: errors after which the step goes on in another process, or is ended by it.
+    After an error that is `left_to_others` the step goes on in another process, or is ended by it.
     """
-    before = start_step(
-        database,
-        run_id,
-        step,
-        category=category,
-        code=code,
-        code_digest=code_digest,
-        parameters=parameters,
-        attempt=attempt,
-        goes_on=goes_on,
-    )
+    before = start_step(database, run_id, step, **started)
     ended = threading.Event()
 
     def keep_beating() -> None:
@@ -305,19 +269,15 @@ def tracked_step(
     except left_to_others:
         ended.set()
         raise
-    except (Terminated, KeyboardInterrupt):
-        ended.set()
-        try:
-            end_step(database, run_id, step, "stopped", TERMINATED)
-        except SightlineError as unwritten:
-            log.error("the end could not be recorded: %s", unwritten)
-        raise
     except BaseException as error:
         ended.set()
         try:
-            end_step(database, run_id, step, "failed", f"{type(error).__name__}: {error}")
+            if isinstance(error, Terminated | KeyboardInterrupt):
+                end_step(database, run_id, step, "stopped", TERMINATED)
+            else:
+                end_step(database, run_id, step, "failed", f"{type(error).__name__}: {error}")
         except SightlineError as unwritten:
-            log.error("the failure could not be recorded: %s", unwritten)
+            log.error("the end could not be recorded: %s", unwritten)
         raise
     ended.set()
     end_step(database, run_id, step, "done")
@@ -325,40 +285,34 @@ def tracked_step(
 
 def find_run(database: Database, run_id: str) -> RunRow | None:
     """The run's row, or None."""
-    end_lost_steps(database)
-
-    def find(session: Session) -> RunRow | None:
-        row = session.get(Run, run_id)
-        return as_row(RunRow, row) if row else None
-
-    return database.read(find)
+    return next(iter(_run_rows(database, id=run_id)), None)
 
 
 def list_runs(database: Database, category: str | None = None) -> list[RunRow]:
     """Runs, newest first."""
-    end_lost_steps(database)
-    query = select(Run).order_by(Run.started_at.desc(), Run.id)
-    if category is not None:
-        query = query.where(Run.category == category)
-    return database.read(lambda session: [as_row(RunRow, row) for row in session.scalars(query)])
+    return _run_rows(database, **({} if category is None else {"category": category}))
 
 
 def list_steps(database: Database, run_id: str) -> list[StepRow]:
     """A run's steps with their events, in the order they started."""
     end_lost_steps(database)
-    return database.read(lambda session: _step_rows(session, run_id))
+    return database.read(lambda session: _step_rows(session, run_id=run_id))
 
 
 def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
     """One step's row, or None."""
     end_lost_steps(database)
-    found = database.read(lambda session: _step_rows(session, run_id, step))
-    return found[0] if found else None
+    return next(iter(database.read(lambda session: _step_rows(session, run_id=run_id, step=step))), None)
 
 
-def _step_rows(session: Session, run_id: str, step: str | None = None) -> list[StepRow]:
-    query = select(Step).where(Step.run_id == run_id).order_by(Step.started_at, Step.id)
-    rows = session.scalars(query if step is None else query.where(Step.step == step)).all()
+def _run_rows(database: Database, **wanted: str) -> list[RunRow]:
+    end_lost_steps(database)
+    query = select(Run).filter_by(**wanted).order_by(Run.started_at.desc(), Run.id)
+    return database.read(lambda session: [as_row(RunRow, row) for row in session.scalars(query)])
+
+
+def _step_rows(session: Session, **wanted: str) -> list[StepRow]:
+    rows = session.scalars(select(Step).filter_by(**wanted).order_by(Step.started_at, Step.id)).all()
     happened = select(StepEvent).where(StepEvent.step_id.in_([row.id for row in rows]))
     events = defaultdict(list)
     for row in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):

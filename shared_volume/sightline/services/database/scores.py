@@ -77,11 +77,8 @@ def write_model(
 def find_model(database: Database, uri: str) -> ModelRow | None:
     """The row of the model at a URI, or None."""
 
-    def find(session: Session) -> ModelRow | None:
-        row = session.scalar(select(Model).where(Model.uri == uri))
-        return as_row(ModelRow, row) if row else None
-
-    return database.read(find)
+    query = select(Model).where(Model.uri == uri)
+    return database.read(lambda session: next((as_row(ModelRow, row) for row in session.scalars(query)), None))
 
 
 def write_evaluation(

@@ -1,9 +1,9 @@
 """Annotation and dataset versions: claimed by one publisher, then published whole."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, delete, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -13,6 +13,8 @@ from sightline.errors import SightlineError
 from sightline.services.database.connection import Database, DatabaseError, as_row
 from sightline.services.database.models import Finding, Image, Stage, Version
 from sightline.versions import Kind, check_category, check_kind, next_version, parse_version
+
+T = TypeVar("T")
 
 PENDING, PUBLISHED = "pending", "published"
 LEASE_SECONDS = 60.0
@@ -59,9 +61,7 @@ class ImageRow:
     Attributes:
         name: path inside the version, with forward slashes.
         split: train, val or test; None in annotation versions.
-        width: of the upright image, in pixels.
-        height: likewise.
-        bytes: the file's size.
+        width, height: of the upright image, in pixels.
         sha256: of the file, in hex.
         annotation_count: shapes in an annotation version, instances in a dataset version.
         perceptual_hash: 16 hex digits, or None where it was not computed; see `sightline.images.similarity`.
@@ -99,6 +99,20 @@ class StageRow:
     images_after: int
     annotations_before: int
     annotations_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a version's rows say of it: its images (sorted by name), what was found wrong in its files and done about it, the
+    recipe that made it, and what each stage of that left."""
+
+    images: Sequence[ImageRow] = ()
+    findings: Sequence[FindingRow] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    stages: Sequence[StageRow] = ()
+
+
+EMPTY = Content()
 
 
 class VersionTakenError(SightlineError):
@@ -153,16 +167,14 @@ def claim_version(
     parse_version(version)
 
     def claim(session: Session) -> Claim:
-        now = _now(session)
+        now = database_time(session)
         until = now + timedelta(seconds=lease_seconds)
         row = _insert_claim(session, category, kind, version, owner, now, until)
         if row is None:
-            ours = [Version.owner == owner, Version.lease_until < now]
-            if instead_of is not None:
-                ours.append(Version.owner == instead_of)
+            ours = or_(Version.owner.in_([owner, instead_of or owner]), Version.lease_until < now)
             taken = session.execute(
                 update(Version)
-                .where(_named(category, kind, version), Version.status == PENDING, or_(*ours))
+                .where(_named(category, kind, version), Version.status == PENDING, ours)
                 .values(owner=owner, lease_until=until)
             )
             row = session.scalars(select(Version).where(_named(category, kind, version)).with_for_update()).one()
@@ -181,7 +193,7 @@ def renew_claim(database: Database, claim: Claim, lease_seconds: float = LEASE_S
     """
 
     def renew(session: Session) -> Claim:
-        until = _now(session) + timedelta(seconds=lease_seconds)
+        until = database_time(session) + timedelta(seconds=lease_seconds)
         if not session.execute(update(Version).where(_held(claim)).values(lease_until=until)).rowcount:  # type: ignore[attr-defined]
             raise _lost(claim)
         return replace(claim, lease_until=until)
@@ -201,48 +213,28 @@ def publish_version(
     tag: str,
     commit: str,
     digest: str,
-    recipe: Mapping[str, Any] | None = None,
+    content: Content = EMPTY,
     parent_id: int | None = None,
-    images: Iterable[ImageRow] = (),
-    findings: Iterable[FindingRow] = (),
-    stages: Iterable[StageRow] = (),
 ) -> VersionRow:
-    """Make a claimed version public with all its rows, in one transaction. The counts are those of `images`.
+    """Make a claimed version public with all its rows, in one transaction.
 
     Raises:
         ClaimLostError: somebody else has the version by now; nothing was written.
         DatabaseError: two images of one name, a value too long for its column, an unknown parent.
     """
-    image_rows = [asdict(image) | {"version_id": claim.version_id} for image in images]
-    finding_rows = [asdict(finding) | {"version_id": claim.version_id} for finding in findings]
-    stage_rows = [
-        asdict(stage) | {"version_id": claim.version_id, "position": position} for position, stage in enumerate(stages)
-    ]
-    values = {
-        "tag": tag,
-        "commit": commit,
-        "digest": digest,
-        "status": PUBLISHED,
-        "lease_until": None,
-        "parent_id": parent_id,
-        "recipe": dict(recipe) if recipe is not None else None,
-        "image_count": len(image_rows),
-        "annotation_count": sum(row["annotation_count"] for row in image_rows),
-    }
+    values = {"tag": tag, "commit": commit, "digest": digest, **public_values(content, parent_id)}
 
     def publish(session: Session) -> VersionRow:
-        published = session.execute(update(Version).where(_held(claim)).values(**values, published_at=_now(session)))
+        values["published_at"] = database_time(session)
+        published = session.execute(update(Version).where(_held(claim)).values(values))
         row = session.get(Version, claim.version_id)
         if row is None:
             raise _lost(claim)
-        if not published.rowcount:  # type: ignore[attr-defined]
-            # Ours after all when the connection broke just after the commit.
-            if (row.status, row.owner, row.digest, row.commit) != (PUBLISHED, claim.owner, digest, commit):
-                raise _lost(claim)
-            return as_row(VersionRow, row)
-        for table, rows in ((Image, image_rows), (Finding, finding_rows), (Stage, stage_rows)):
-            if rows:
-                session.execute(insert(table).execution_options(render_nulls=True), rows)
+        if published.rowcount:  # type: ignore[attr-defined]
+            insert_content(session, claim.version_id, content)
+        # Ours after all when the connection broke just after the commit.
+        elif (row.status, row.owner, row.digest, row.commit) != (PUBLISHED, claim.owner, digest, commit):
+            raise _lost(claim)
         return as_row(VersionRow, row)
 
     try:
@@ -251,14 +243,14 @@ def publish_version(
         if isinstance(error.__cause__, IntegrityError):
             raise DatabaseError(
                 f"{claim.category} {claim.version} cannot be recorded: {error} Each image needs a name of its own, "
-                f"and the parent must be recorded."
+                "and the parent must be recorded."
             ) from error
         raise
 
 
 def find_version(database: Database, category: str, kind: Kind, version: str) -> VersionRow | None:
     """The version's row, pending or published, or None."""
-    rows = _read_versions(database, select(Version).where(_named(category, kind, version)))
+    rows = _read(database, VersionRow, select(Version).where(_named(category, kind, version)))
     return rows[0] if rows else None
 
 
@@ -266,14 +258,10 @@ def list_versions(
     database: Database, category: str | None = None, kind: Kind | None = None, pending: bool = False
 ) -> list[VersionRow]:
     """Published versions (and pending ones when asked for), oldest number first within category and kind."""
-    query = select(Version)
-    if category is not None:
-        query = query.where(Version.category == category)
-    if kind is not None:
-        query = query.where(Version.kind == kind)
-    if not pending:
-        query = query.where(Version.status == PUBLISHED)
-    return sorted(_read_versions(database, query), key=lambda row: (row.category, row.kind, parse_version(row.version)))
+    wanted = {"category": category, "kind": kind, "status": None if pending else PUBLISHED}
+    query = select(Version).filter_by(**{name: value for name, value in wanted.items() if value is not None})
+    rows = _read(database, VersionRow, query)
+    return sorted(rows, key=lambda row: (row.category, row.kind, parse_version(row.version)))
 
 
 def newest_version(database: Database, category: str, kind: Kind) -> VersionRow | None:
@@ -304,21 +292,44 @@ def known_hashes(database: Database, category: str) -> dict[str, str]:
 
 def list_findings(database: Database, version_id: int) -> list[FindingRow]:
     """A published version's findings, in the order they were recorded."""
-    query = select(Finding).where(Finding.version_id == version_id).order_by(Finding.id)
-    return database.read(lambda session: [as_row(FindingRow, row) for row in session.scalars(query)])
+    return _read(database, FindingRow, select(Finding).where(Finding.version_id == version_id).order_by(Finding.id))
 
 
 def list_stages(database: Database, version_id: int) -> list[StageRow]:
     """What each stage of a dataset version's recipe did, in order."""
-    query = select(Stage).where(Stage.version_id == version_id).order_by(Stage.position)
-    return database.read(lambda session: [as_row(StageRow, row) for row in session.scalars(query)])
+    return _read(database, StageRow, select(Stage).where(Stage.version_id == version_id).order_by(Stage.position))
 
 
-def _read_versions(database: Database, query: Select[Version]) -> list[VersionRow]:
-    return database.read(lambda session: [as_row(VersionRow, row) for row in session.scalars(query)])
+def _read(database: Database, kind: type[T], query: Select[Any]) -> list[T]:
+    return database.read(lambda session: [as_row(kind, row) for row in session.scalars(query)])
 
 
-def _now(session: Session) -> datetime:
+def public_values(content: Content, parent_id: int | None) -> dict[str, Any]:
+    """The columns of a published version that follow from its content; the counts are those of its images."""
+    return {
+        "status": PUBLISHED,
+        "lease_until": None,
+        "parent_id": parent_id,
+        "recipe": dict(content.recipe),
+        "image_count": len(content.images),
+        "annotation_count": sum(image.annotation_count for image in content.images),
+    }
+
+
+def insert_content(session: Session, version_id: int, content: Content) -> None:
+    """Write the rows of a version's images, findings and stages."""
+    version = {"version_id": version_id}
+    stages = [asdict(row) | {"position": position} | version for position, row in enumerate(content.stages)]
+    for table, rows in (
+        (Image, [asdict(row) | version for row in content.images]),
+        (Finding, [asdict(row) | version for row in content.findings]),
+        (Stage, stages),
+    ):
+        if rows:
+            session.execute(insert(table).execution_options(render_nulls=True), rows)
+
+
+def database_time(session: Session) -> datetime:
     """The database's own time, since publishers' machines may disagree; SQLite has but this machine's."""
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
@@ -359,7 +370,7 @@ def _refusal(row: VersionRow) -> SightlineError:
     until = row.lease_until.strftime("%Y-%m-%d %H:%M:%S UTC") if row.lease_until else "further notice"
     return VersionClaimedError(
         f"{row.category} {row.version} is being published by {row.owner}, who holds it until {until}. Wait, or publish "
-        f"another version.",
+        "another version.",
         row,
     )
 

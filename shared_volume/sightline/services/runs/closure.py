@@ -17,12 +17,7 @@ Imports = Mapping[Path, tuple[Module, ...]]
 
 
 def read_imports(root: Path, files: Iterable[Path]) -> Imports:
-    """The imports of every Python file, `entry.py`'s but those within the functions of steps.
-
-    Args:
-        root: holds `sightline/`.
-        files: relative to it; all parse.
-    """
+    """The imports of every Python file (relative to the root, all parse), `entry.py`'s but those within the functions of steps."""
     found = {}
     for file in files:
         if file.suffix == ".py":
@@ -44,13 +39,7 @@ def door_imports(root: Path, function: str) -> tuple[Module, ...]:
 def reach(root: Path, modules: Iterable[Module], imports: Imports) -> set[Path]:
     """The files of some modules and of all that they import, the packages that these lie in, and the packages' data.
 
-    Args:
-        root: holds `sightline/`.
-        modules: dotted names; what is no module of ours is passed over.
-        imports: as `read_imports` found them.
-
-    Returns:
-        Paths relative to the root.
+    What is no module of ours is passed over. The paths are relative to the root, which holds `sightline/`.
     """
     files: set[Path] = set()
     waiting = [path for module in modules for path in _files_of(root, module)]

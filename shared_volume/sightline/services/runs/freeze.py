@@ -123,8 +123,8 @@ def _copy_live(code: Path, target: Path) -> None:
         if waited > EDITED_SECONDS:
             newest = max(before, key=lambda file: before[file], default=Path())
             raise BrokenCodeError(
-                f"The helper code at {code} has been written to for {EDITED_SECONDS:.0f} s, at last {newest}. Run again "
-                "when the edit is through; what programs write all the time belongs elsewhere."
+                f"The helper code at {code} has kept changing for {EDITED_SECONDS:.0f} s; the last change was to {newest}. Run "
+                "again when the edit is finished; files that programs write all the time belong elsewhere."
             )
         time.sleep(PAUSE_SECONDS)
         live = live if there else code.resolve()
@@ -180,7 +180,8 @@ def config_chain(root: Path, config: str) -> list[Path]:
             continue
         chain.append(file)
         check_syntax((root / file).read_bytes(), root / file)
-        for base in _bases(root / file):
+        bases = _assigned(root / file, "_base_") or ()
+        for base in [bases] if isinstance(bases, str) else bases:
             path = Path(os.path.normpath(file.parent / base))
             if not _is_config(root, path):
                 raise ConfigError(
@@ -200,15 +201,8 @@ def config_task(root: Path, config: str) -> str | None:
     Raises:
         ConfigError: as `config_chain`.
     """
-    for file in config_chain(root, config):
-        if (task := _assigned(root / file, "task")) is not None:
-            return str(task)
-    return None
-
-
-def _bases(config: Path) -> list[str]:
-    bases = _assigned(config, "_base_")
-    return [bases] if isinstance(bases, str) else list(bases or ())
+    tasks = (_assigned(root / file, "task") for file in config_chain(root, config))
+    return next((str(task) for task in tasks if task is not None), None)
 
 
 def _assigned(config: Path, name: str) -> Any:

@@ -9,12 +9,7 @@ RECIPES: Final = (Path("custom", "recipes"), Path("configs", "categories"))
 
 
 def config_file(code: Path, name: str) -> Path:
-    """A model config's file, relative to the helper code; where ours would lie when there is none.
-
-    Args:
-        code: the helper code, live or frozen.
-        name: with or without .py.
-    """
+    """The file of a model config (with or without .py), relative to the helper code; where ours would lie when there is none."""
     files = [home / f"{name.removesuffix('.py')}.py" for home in CONFIGS]
     return next((file for file in files if (code / file).is_file()), files[-1])
 

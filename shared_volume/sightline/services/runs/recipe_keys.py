@@ -47,8 +47,11 @@ def keep_stated(recipe: Path) -> None:
 
     A recipe that is no YAML stays, for record to say what is wrong with it.
     """
-    content = _content(recipe)
-    if content is not None:
+    try:
+        content = load_yaml(recipe.read_bytes())
+    except ValueError:
+        return
+    if isinstance(content, dict):
         read_by_record = {key: value for key, value in content.items() if key not in NOT_RECORDED}
         recipe.write_text(yaml.safe_dump(read_by_record, sort_keys=False), encoding="utf-8")
 
@@ -63,14 +66,6 @@ def frozen_metrics(release: Path) -> tuple[str, ...]:
     """The metrics that a release was frozen with."""
     path = release / METRICS_FILE
     return tuple(json.loads(path.read_text())) if path.is_file() else ()
-
-
-def _content(recipe: Path) -> dict[Any, Any] | None:
-    try:
-        content = load_yaml(recipe.read_bytes())
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def load_yaml(text: bytes) -> Any:

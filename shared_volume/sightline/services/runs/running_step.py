@@ -34,10 +34,7 @@ OUT_OF_MEMORY = "out of memory"
 class RunningStep:
     """The running step's door to SQL.
 
-    Attributes:
-        run: the run's id.
-        name: the step's name.
-        before: its record from before this process started it; None the first time.
+    `before` is its row from before this process started it; None the first time.
     """
 
     database: Database
@@ -98,10 +95,7 @@ def open_step(
     """Record a step as running, with a heartbeat, then as done, as failed with the reason, or as stopped when it is asked to end.
 
     Args:
-        place: the database, and the run's id.
-        step: the step's name.
         code: the step's release.
-        category: what the run works on.
         watched: this process has a parent (`sightline.services.runs.supervise`) that decides what happens when memory runs out.
         goes_on: the parent started it again.
 
@@ -111,9 +105,7 @@ def open_step(
     kills = oom_kills()
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {step} %(message)s", force=True)
-    database = connect(settings.database_url.get_secret_value())
-    database.migrate()
-    run = settings.run or UNNAMED
+    database, run = _open_database(settings)
     log.info("run %s of %s starts from %s", run, category, code)
     asked = contextlib.nullcontext() if watched else ends_when_asked()
     with (
@@ -138,64 +130,61 @@ def open_step(
     log.info("done")
 
 
-def write_failure(
-    step: str, code: str, category: str, began: datetime, reason: str, out_of_memory_at: datetime | None = None
+def write_end(
+    step: str,
+    code: str,
+    category: str,
+    began: datetime,
+    failure: str | None = None,
+    out_of_memory_at: datetime | None = None,
 ) -> None:
-    """Record a step as failed that could not do so itself.
+    """Record how a step ended that could not do so itself: it failed, or without a `failure` was asked to end.
+
+    What it recorded itself stays: it has more to say than its parent knows.
 
     Args:
-        step: its name.
-        code: its release.
-        category: what the run works on.
-        began: when this pod began with the step; what SQL knows from before is of another pod.
-        reason: one sentence.
+        code: the step's release.
+        began: what SQL knows from before is of another pod, and this attempt's start is recorded first.
+        failure: one sentence.
         out_of_memory_at: when memory ran out, if that was it.
     """
-    database, run = _ensure_started(step, code, category, began)
-    found = find_step(database, run, step)
-    if found and found.state == "failed":
-        return  # with more to say than its parent knows
-    if out_of_memory_at:
-        write_event(database, run, step, OUT_OF_MEMORY, reason, at=out_of_memory_at)
-    end_step(database, run, step, "failed", reason)
-
-
-def write_stop(step: str, code: str, category: str, began: datetime) -> None:
-    """Record a step as stopped whose process was asked to end, unless it had ended before; for the rest see `write_failure`."""
-    database, run = _ensure_started(step, code, category, began)
-    found = find_step(database, run, step)
-    if found and found.state in ("running", "lost"):
-        end_step(database, run, step, "stopped", TERMINATED)
-
-
-def _ensure_started(step: str, code: str, category: str, began: datetime) -> tuple[Database, str]:
-    """Record this attempt's start where it could not do so itself. Returns the database, and the run's id."""
     settings = read_settings()
-    database = connect(settings.database_url.get_secret_value())
-    database.migrate()
-    run = settings.run or UNNAMED
+    database, run = _open_database(settings)
     found = find_step(database, run, step)
     if found is None or found.started_at < began:
         start_step(database, run, step, **_attempt_facts(settings, run, category, code))
-    return database, run
+        found = find_step(database, run, step)
+    state = found.state if found else ""
+    if failure is None:
+        if state in ("running", "lost"):
+            end_step(database, run, step, "stopped", TERMINATED)
+    elif state != "failed":
+        if out_of_memory_at:
+            write_event(database, run, step, OUT_OF_MEMORY, failure, at=out_of_memory_at)
+        end_step(database, run, step, "failed", failure)
+
+
+def _open_database(settings: Settings) -> tuple[Database, str]:
+    """The database with its tables up to date, and the run's id."""
+    database = connect(settings.database_url.get_secret_value())
+    database.migrate()
+    return database, settings.run or UNNAMED
 
 
 def _attempt_facts(settings: Settings, run: str, category: str, code: str) -> dict[str, Any]:
     """What SQL is told of an attempt when it starts."""
-    facts = _run_facts(settings.volume, run)
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):
+        facts = json.loads(_facts_path(settings.volume, run).read_text())
+    retry = os.environ.get("KFP_RETRY_INDEX", "")
     return {
         "category": category,
         "code": code,
         "code_digest": facts.get("code_digest", ""),
         "parameters": facts.get("parameters", {}),
-        "attempt": _attempt(),
+        # Which pod of its task this is; KFP counts them from 0, and anew after a retry of the run.
+        "attempt": int(retry) if retry.isdecimal() else 0,
     }
-
-
-def _attempt() -> int:
-    """Which pod of its task this is; KFP counts them from 0, and anew after a retry of the run."""
-    text = os.environ.get("KFP_RETRY_INDEX", "")
-    return int(text) if text.isdecimal() else 0
 
 
 def write_run_facts(
@@ -212,12 +201,6 @@ def write_run_facts(
 def results_prefix(category: str, dataset_version: str, run: str) -> str:
     """Where a run's results lie under the storage root."""
     return f"results/{category}/{dataset_version}/{run}"
-
-
-def _run_facts(volume: Path, run: str) -> dict[str, Any]:
-    with contextlib.suppress(FileNotFoundError):
-        return json.loads(_facts_path(volume, run).read_text())
-    return {}
 
 
 def _facts_path(volume: Path, run: str) -> Path:

@@ -28,14 +28,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """How memory ran out.
-
-    Attributes:
-        reason: what happened, to follow a subject.
-        worker: it was a process that loads data.
-        gpu: it was the GPU's memory.
-        at: when.
-    """
+    """How and when memory ran out; the other fields are those of `OutOfMemoryError`."""
 
     reason: str
     worker: bool
@@ -48,8 +41,7 @@ def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool 
 
     Args:
         step: for the record and the messages.
-        work: called in the child with the arguments.
-        arguments: see `run_in_child`.
+        work, arguments: see `run_in_child`.
         shrinks: `work` also takes `stopped`, None at first; after running out of memory it is started again and told how
             that came about. It gives up by an error of its own.
         advice: what else a user can do about memory.
@@ -64,7 +56,7 @@ def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool 
             return _run(step, work, arguments, shrinks, advice)
         except Terminated:
             log.warning("%s was asked to end", step.name)
-            _in_child(_write_stop, step)
+            _write_end(step)
             raise
 
 
@@ -88,25 +80,18 @@ def _run(step: Step, work: Callable[..., T], arguments: Sequence[Any], shrinks: 
 
 
 def _write_failure(step: Step, sentence: str, stopped: Stopped | None = None) -> None:
-    """Write what the child could not."""
-    _in_child(_write, step, sentence, stopped)
+    _write_end(step, sentence, stopped.at if stopped else None)
 
 
-def _in_child(work: Callable[..., None], *arguments: Any) -> None:
-    """Record by a child of its own: SQL's libraries would stay in this process."""
+def _write_end(step: Step, *told: Any) -> None:
+    """Record by a child of its own what the step's could not: SQL's libraries would stay in this process."""
     try:
-        run_in_child(work, *arguments)
+        run_in_child(_write, step, *told)
     except SightlineError as error:
         log.error("this end could not be recorded: %s", error)
 
 
-def _write(step: Step, sentence: str, stopped: Stopped | None) -> None:
-    from sightline.services.runs.running_step import write_failure
+def _write(step: Step, *told: Any) -> None:
+    from sightline.services.runs.running_step import write_end
 
-    write_failure(step.name, step.code, step.category, step.began, sentence, stopped.at if stopped else None)
-
-
-def _write_stop(step: Step) -> None:
-    from sightline.services.runs.running_step import write_stop
-
-    write_stop(step.name, step.code, step.category, step.began)
+    write_end(step.name, step.code, step.category, step.began, *told)

@@ -3,41 +3,16 @@
 import re
 from pathlib import Path
 
-from sightline.services.storage.base import (
-    BadKeyError,
-    NoSuchObjectError,
-    ObjectExistsError,
-    Storage,
-    StorageDeniedError,
-    StorageError,
-    StorageUnreachableError,
-    StoredObject,
-    check_key,
-    local_errors,
-)
+from sightline.services.storage.base import Storage, StorageError, check_key, local_errors
 from sightline.services.storage.folder import FolderStorage, local_path
-
-__all__ = [
-    "BadKeyError",
-    "NoSuchObjectError",
-    "ObjectExistsError",
-    "Storage",
-    "StorageDeniedError",
-    "StorageError",
-    "StorageUnreachableError",
-    "StoredObject",
-    "fetch",
-    "open_storage",
-]
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def open_storage(root: str) -> Storage:
-    """The storage at `root`; reaches nothing yet, so a bucket may turn out to be missing at the first use.
+    """The storage at `gs://bucket[/prefix]`, `file:///path` or the plain path of a folder.
 
-    Args:
-        root: `gs://bucket[/prefix]`, `file:///path`, or the plain path of a folder.
+    Reaches nothing yet, so a bucket may turn out to be missing at the first use.
 
     Raises:
         StorageError: another kind of URI, or a malformed one.
@@ -52,14 +27,11 @@ def open_storage(root: str) -> Storage:
 
 
 def fetch(uri: str, target: Path) -> Path:
-    """Copy whatever `uri` names, a file or a folder, to `target`; all of it or nothing.
+    """Copy a file or a folder, at any `gs://` or `file://` URI or a plain path, to `target`; all of it or nothing.
 
     Args:
-        uri: any `gs://` or `file://` URI, or a plain path.
-        target: the file's or the folder's own new path. A file there is replaced, a folder with files in it is refused.
-
-    Returns:
-        target.
+        uri: names the file or the folder.
+        target: its own new path, which is returned. A file there is replaced, a folder with files in it is refused.
 
     Raises:
         NoSuchObjectError: nothing lies there; names what lies near.

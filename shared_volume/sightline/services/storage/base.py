@@ -242,10 +242,7 @@ def filling(target: Path, keys: Mapping[str, str]) -> Iterator[dict[str, Path]]:
 
     Args:
         target: a folder that is not there yet, or is empty.
-        keys: stored key -> path inside the folder.
-
-    Yields:
-        stored key -> path to write to.
+        keys: stored key -> path inside the folder; yielded with the path to write to instead.
     """
     names = set(keys.values())
     for name in names:
@@ -253,7 +250,7 @@ def filling(target: Path, keys: Mapping[str, str]) -> Iterator[dict[str, Path]]:
         if both:
             raise StorageError(f"{both[0]!r} is stored both as a file and as a folder, which {target} cannot hold.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise StorageError(f"{target} is there already and not empty. Remove it or name another folder.")
+        raise StorageError(f"{target} is there already and not empty. Remove it or use another folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f".{uuid4().hex}{PART}"
     try:

@@ -132,8 +132,8 @@ class BucketStorage:
 
     def download_file(self, uri_or_key: str, local: Path) -> None:
         key = key_of(uri_or_key, self.root)
-        with local_errors(), replacing(local) as part, self._asking(self.uri(key), key):
-            self._blob(key).download_to_filename(str(part), checksum="auto", **self._request)
+        with local_errors(), replacing(local) as part:
+            self._download(key, part)
 
     def download_folder(self, prefix: str, local_dir: Path) -> None:
         found = list(self.list(prefix))
@@ -142,15 +142,21 @@ class BucketStorage:
         inside = len(prefix) + 1 if prefix else 0
         with local_errors(), filling(local_dir, {each.key: each.key[inside:] for each in found}) as targets:
             self.download_files(targets)
-            _check_sizes(f"{self.root}/{prefix}", found, targets)
+            for each in found:
+                size = targets[each.key].stat().st_size
+                if size != each.size:
+                    raise StorageError(
+                        f"{self.root}/{prefix}: {each.key} arrived with {size} bytes, not {each.size}; nothing was kept. "
+                        "Try again."
+                    )
 
     def download_files(self, files: Mapping[str, Path]) -> None:
-        def download(key: str) -> None:
-            with self._asking(self.uri(key), key):
-                self._blob(key).download_to_filename(str(files[key]), checksum="auto", **self._request)
-
         with local_errors():
-            in_parallel(download, files.keys(), self._parallel_small)
+            in_parallel(lambda pair: self._download(*pair), files.items(), self._parallel_small)
+
+    def _download(self, key: str, target: Path) -> None:
+        with self._asking(self.uri(key), key):
+            self._blob(key).download_to_filename(str(target), checksum="auto", **self._request)
 
     def delete(self, key: str) -> None:
         with self._asking(self.uri(key)):
@@ -273,12 +279,3 @@ def _same(path: Path, stored: StoredObject | None) -> bool:
 def _common_folder(keys: Collection[str]) -> str:
     """The deepest folder that all the keys lie in."""
     return os.path.commonpath([key.rpartition("/")[0] for key in keys]) if keys else ""
-
-
-def _check_sizes(uri: str, found: list[StoredObject], targets: dict[str, Path]) -> None:
-    for each in found:
-        size = targets[each.key].stat().st_size
-        if size != each.size:
-            raise StorageError(
-                f"{uri}: {each.key} arrived with {size} bytes, not {each.size}; nothing was kept. Try again."
-            )

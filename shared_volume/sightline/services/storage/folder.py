@@ -103,7 +103,7 @@ class FolderStorage:
 
     def download_folder(self, prefix: str, local_dir: Path) -> None:
         with local_errors():
-            sources = walk(self._path(prefix) if prefix else self._folder)
+            sources = self._walk(prefix)
             if not sources:
                 raise self._missing(prefix)
             with filling(local_dir, {name: name for name in sources}) as targets:
@@ -118,13 +118,16 @@ class FolderStorage:
 
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
         with local_errors():
-            found = walk(self._path(prefix) if prefix else self._folder)
+            found = self._walk(prefix)
             for name in sorted(found):
                 checksum = crc32c(found[name]) if checksums else None
                 yield StoredObject(join_key(prefix, name), found[name].stat().st_size, checksum)
 
     def _path(self, key: str) -> Path:
         return self._folder / check_key(key)
+
+    def _walk(self, prefix: str) -> dict[str, Path]:
+        return walk(self._path(prefix) if prefix else self._folder)
 
     def _key(self, uri_or_key: str) -> str:
         if uri_or_key.startswith("file:"):
@@ -150,7 +153,7 @@ def local_path(uri: str) -> Path:
         StorageError: another kind of URI, or a malformed one.
     """
     if not uri.strip() or "\0" in uri:
-        raise StorageError(f"{uri!r} names no place. Give file:///path or gs://bucket/prefix.")
+        raise StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
     if not uri.startswith("file:"):
         scheme = _SCHEME.match(uri)
         if scheme:

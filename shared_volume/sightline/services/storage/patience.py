@@ -22,9 +22,6 @@ class Patience:
 
     A download that takes longer than that would not be repeated at all. Here the time counts from a request's first failure,
     and anew after a failure that came later than silence explains, since bytes came meanwhile.
-
-    Args:
-        seconds: the deadline.
     """
 
     def __init__(self, seconds: float) -> None:

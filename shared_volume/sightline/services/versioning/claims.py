@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from sightline.errors import SightlineError
+from sightline.processes.lifetime import lives
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
+    LEASE_SECONDS,
     Claim,
     ClaimLostError,
     VersionClaimedError,
@@ -29,7 +31,6 @@ from sightline.versions import Kind
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS: Final = 60.0
 LONGEST_WAIT_SECONDS: Final = 1800.0  # for another publisher that is alive
 POLL_SECONDS: Final = 1.0
 TELL_SECONDS: Final = 10.0  # between two lines of the log that say who is waited for
@@ -52,18 +53,11 @@ def is_dead(owner: str) -> bool:
     if match is None or match["machine"] != _machine():
         return False
     number = int(match["process"])
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
+    if not lives(number):
         return True
-    except PermissionError:
-        pass
-    found = _state_and_start(number)
-    if found is None:
-        return False
-    state, started = found
+    state, started = _state_and_start(number) or ("", match["started"])
     # Another start: the number was given to another process.
-    return state in "ZX" or started != match["started"]
+    return state in ("Z", "X") or started != match["started"]
 
 
 class Lease:

@@ -8,7 +8,7 @@ from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder, remove_abandoned
 from sightline.references import DatasetReference, task_of
 from sightline.services.database.connection import connect
-from sightline.services.database.versions import find_version, list_versions, newest_version
+from sightline.services.database.versions import list_versions
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import unpack
 from sightline.services.versioning.unpacked import is_as_left, replace_changed, write_stamps
@@ -32,13 +32,9 @@ def find_dataset(settings: Settings, category: str, version: str) -> DatasetRefe
     """
     database = connect(settings.database_url.get_secret_value())
     database.migrate()
-    found = (
-        find_version(database, category, "dataset", version)
-        if version
-        else newest_version(database, category, "dataset")
-    )
-    if found is None or found.status != "published":
-        published = [row.version for row in list_versions(database, category, "dataset")]
+    published = {row.version: row for row in list_versions(database, category, "dataset")}
+    found = published.get(version or next(reversed(published), ""))
+    if found is None:
         raise NoSuchDatasetError(
             f"There is no published dataset version {version or '(newest)'} of {category}. "
             f"Published: {', '.join(published) or 'none'}. The record step makes one from an annotation version."

@@ -3,48 +3,24 @@
 The database can so be written again from the version alone.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from sightline.errors import SightlineError
-from sightline.services.database.versions import FindingRow, ImageRow, StageRow
+from sightline.services.database.versions import Content, FindingRow, ImageRow, StageRow
 
 FOLDER: Final = ".sightline"  # hidden: no reader of annotations looks into it
 FILE: Final = f"{FOLDER}/version.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A version's rows.
-
-    Attributes:
-        images: sorted by name.
-        findings: what was wrong in its files, and what was done about it.
-        recipe: what made it.
-        stages: what each stage of the recipe left.
-    """
-
-    images: Sequence[ImageRow]
-    findings: Sequence[FindingRow] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    stages: Sequence[StageRow] = ()
 
 
 def write_description(folder: Path, content: Content) -> None:
     """Write a version's description into its folder; same content, same bytes."""
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
-    document = {
-        "images": [asdict(row) for row in content.images],
-        "findings": [asdict(row) for row in content.findings],
-        "recipe": dict(content.recipe),
-        "stages": [asdict(row) for row in content.stages],
-    }
-    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    path.write_bytes(orjson.dumps(asdict(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def read_description(folder: Path) -> Content:

@@ -161,8 +161,7 @@ def _last_change(path: Path) -> float:
 
 
 def _advice(reason: str) -> str:
-    stale = _LOCK_IN_THE_WAY.search(reason)
-    if stale:
+    if stale := _LOCK_IN_THE_WAY.search(reason):
         return f"If no git is running there, a killed one left the file {stale[1]}: remove it and run again."
     return "Check SIGHTLINE_DATASET_REPO and the access to it."
 
@@ -181,7 +180,8 @@ def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
     }
     environment.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
     environment.setdefault("GIT_HTTP_LOW_SPEED_TIME", str(silence))
-    if _by_ssh(url) and not {"GIT_SSH", "GIT_SSH_COMMAND"} & environment.keys() and not _configured_ssh():
+    by_ssh = urlsplit(url).scheme in ("ssh", "git+ssh") or local_repository(url) is None and "://" not in url
+    if by_ssh and not {"GIT_SSH", "GIT_SSH_COMMAND"} & environment.keys() and not _configured_ssh():
         alive = max(1, silence // 3)
         environment["GIT_SSH_COMMAND"] = (
             f"ssh -o ConnectTimeout={silence} -o ServerAliveInterval={alive} -o ServerAliveCountMax=3"
@@ -189,11 +189,6 @@ def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
     return environment
 
 
-def _by_ssh(url: str) -> bool:
-    return urlsplit(url).scheme in ("ssh", "git+ssh") or local_repository(url) is None and "://" not in url
-
-
 def _configured_ssh() -> bool:
-    return (
-        subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True, check=False).returncode == 0
-    )
+    asked = subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True, check=False)
+    return asked.returncode == 0

@@ -1,26 +1,51 @@
-"""A version's files one by one: DVC's objects on the remote, each fetched once into the cache that DVC uses too."""
+"""A version's files on a DVC remote, and in the cache on the volume that DVC uses too.
+
+The layout is DVC's own, so that anybody's `dvc pull` works. The transfer is ours: `dvc push` takes a folder's listing on
+the remote for a proof that its files are there, gives no reasons, and waits for a silent remote for ever.
+"""
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
-from sightline.services.storage.base import PARALLEL_SMALL, Storage, replacing
-from sightline.services.versioning.object_transfers import (
+from sightline.services.storage.base import (
+    PARALLEL_SMALL,
+    NoSuchObjectError,
+    Storage,
+    StoredObject,
+    in_parallel,
+    local_errors,
+    replacing,
+)
+from sightline.services.versioning.object_files import (
+    FOLDER,
     LISTING_ENDING,
     READ_ONLY,
     DamagedObjectError,
+    LostObjectError,
     is_whole,
+    md5_in,
+    move_object,
     object_name,
     parse_listing,
 )
 
+log = logging.getLogger(__name__)
+
+BATCH: Final = 2000  # objects that a killed download loses at most
+_REPAIR: Final = "Restore it from a backup, or type: python pipeline.py verify --repair"
+
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects of one DVC remote.
+    """The objects of one DVC remote, by digest (hex MD5, with `.dir` at its end for a folder's listing).
 
     Attributes:
         storage: the installation's.
@@ -34,7 +59,7 @@ class Objects:
 
     def key(self, digest: str) -> str:
         """Where an object lies in the storage."""
-        return f"dvc/{self.remote}/{object_name(digest)}"
+        return self._key(object_name(digest))
 
     def cached(self, digest: str) -> Path | None:
         """The object's whole copy in the cache, or None."""
@@ -74,6 +99,140 @@ class Objects:
     def listing(self, digest: str) -> dict[str, str]:
         """A version's files: path inside the version -> digest; raises like `read`."""
         return parse_listing(self.read(digest), self.storage.uri(self.key(digest)))
+
+    def needed(self, digest: str) -> dict[str, int]:
+        """What a pull of a folder needs, of which the cache holds all: object name -> size in bytes.
+
+        Raises:
+            SightlineError: an object is not in the cache.
+        """
+        with local_errors():
+            names = {object_name(digest), *self._cached_files(digest).values()}
+            return {name: (self.cache / name).stat().st_size for name in sorted(names)}
+
+    def lacking(self, needed: Mapping[str, int]) -> list[str]:
+        """Names of the objects (name -> size) that are not on the remote, or not with their size (in a bucket: their MD5)."""
+        return _not_right(needed, self._stored(needed))
+
+    def upload(self, needed: Mapping[str, int]) -> None:
+        """Bring what the remote lacks there, the listing last.
+
+        Raises:
+            DamagedObjectError: a cached object is not whole; nothing was uploaded.
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        there = self._stored(needed)
+        lacking = _not_right(needed, there)
+        began = time.monotonic()
+        self._require_whole(lacking)
+        # Others may upload the same at the same time: what is there is theirs and right, but for what is known to be wrong.
+        for is_listing in (False, True):
+            for is_wrong in (False, True):
+                self.storage.upload_files(
+                    {
+                        self._key(name): self.cache / name
+                        for name in lacking
+                        if name.endswith(LISTING_ENDING) == is_listing and (name in there) == is_wrong
+                    },
+                    create_only=not is_wrong,
+                )
+        size = sum(needed[name] for name in lacking)
+        log.info("uploaded %d objects, %.1f MB, in %.1f s", len(lacking), size / 1e6, time.monotonic() - began)
+
+    def fetch(self, digest: str, scratch: Path) -> dict[str, str]:
+        """Bring a folder's objects into the cache, where they are not there whole; each appears there when it is.
+
+        By way of `scratch`, a private folder on the cache's file system.
+
+        Returns:
+            The folder's files: path inside the folder -> object name.
+
+        Raises:
+            LostObjectError: the remote lacks objects.
+            DamagedObjectError: an object's content is not what its name says.
+            StorageError: the remote failed for longer than the deadline; says how.
+        """
+        with local_errors():
+            self._fetch([object_name(digest)], scratch)
+            files = self._cached_files(digest)
+            self._fetch(sorted(set(files.values())), scratch)
+        return files
+
+    def _cached_files(self, digest: str) -> dict[str, str]:
+        path = self.cache / object_name(digest)
+        return {name: object_name(each) for name, each in parse_listing(path.read_bytes(), str(path)).items()}
+
+    def _key(self, name: str) -> str:
+        return f"dvc/{self.remote}/{name}"
+
+    def _stored(self, names: Collection[str]) -> dict[str, StoredObject]:
+        listed = ((item.key.removeprefix(self._key("")), item) for item in self.storage.list(self._key(FOLDER)))
+        return {name: item for name, item in listed if name in names}
+
+    def _require_whole(self, names: Collection[str]) -> None:
+        def check(name: str) -> None:
+            path = self.cache / name
+            if not is_whole(path, name):
+                path.unlink(missing_ok=True)
+                raise DamagedObjectError(
+                    f"{path} is damaged: its content is not what its name says. The disk may be full or failing. "
+                    "It was removed, and nothing was published; run the same command again."
+                )
+
+        with local_errors():
+            in_parallel(check, names)
+
+    def _fetch(self, names: Collection[str], scratch: Path) -> None:
+        lacking: list[str] = []
+
+        def look(name: str) -> None:
+            if not is_whole(self.cache / name, name):
+                lacking.append(name)
+
+        in_parallel(look, names)
+        waiting = iter(sorted(lacking))
+        while batch := list(islice(waiting, BATCH)):
+            parts = {name: scratch / name.replace("/", "-") for name in batch}
+            scratch.mkdir(parents=True, exist_ok=True)
+            try:
+                self.storage.download_files({self._key(name): part for name, part in parts.items()})
+            except NoSuchObjectError as error:
+                raise self._lost(names) or error from None
+            finally:
+                damaged = self._adopt(parts)  # also what arrived before a failure
+            if damaged:
+                raise DamagedObjectError(
+                    f"{self.storage.uri(self._key(damaged[0]))} is damaged: its content is not what its name says. "
+                    f"It was not kept. {_REPAIR}"
+                )
+
+    def _adopt(self, parts: Mapping[str, Path]) -> list[str]:
+        """Move whole objects into the cache. Returns the names of the others, sorted."""
+        damaged: list[str] = []
+
+        def adopt(name: str) -> None:
+            if is_whole(parts[name], name):
+                parts[name].chmod(READ_ONLY)
+                move_object(parts[name], self.cache / name)
+            else:
+                damaged.append(name)
+
+        in_parallel(adopt, parts.keys())
+        return sorted(damaged)
+
+    def _lost(self, names: Collection[str]) -> LostObjectError | None:
+        gone = sorted(set(names) - self._stored(names).keys())
+        if not gone:
+            return None
+        return LostObjectError(
+            f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
+            f"{self.storage.uri(self._key(gone[0]))}. {_REPAIR}"
+        )
+
+
+def _not_right(needed: Mapping[str, int], there: Mapping[str, StoredObject]) -> list[str]:
+    right = {name for name, found in there.items() if found.size == needed[name] and found.md5 in (None, md5_in(name))}
+    return [name for name in needed if name not in right]
 
 
 def _md5(data: bytes) -> str:

@@ -13,10 +13,18 @@ from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import VersionRow, VersionTakenError, list_versions, publish_version
+from sightline.services.database.versions import (
+    EMPTY,
+    Claim,
+    Content,
+    VersionRow,
+    VersionTakenError,
+    list_versions,
+    publish_version,
+)
 from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
-from sightline.services.versioning.description import FILE, FOLDER, Content, read_description, write_description
+from sightline.services.versioning.description import FILE, FOLDER, read_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
 from sightline.versions import Kind, make_tag, next_version
 
@@ -69,7 +77,7 @@ class Attempt:
     copy: WorkingCopy
     lease: Lease | None = None
     published: VersionRow | None = None
-    content: Content = Content(images=())
+    content: Content = EMPTY
     digest: str = ""
     commit: str | None = None
     publication: Publication | None = None
@@ -89,14 +97,15 @@ class Attempt:
         """The version's folder in the working copy."""
         return self.copy.category_folder(self.remote, self.category)
 
-    def require_claim(self) -> None:
-        """Make sure that nobody took the version over.
+    def require_claim(self) -> Claim:
+        """The claim, which nobody took over.
 
         Raises:
             ClaimLostError: somebody did.
         """
-        if self.lease is not None:
-            self.lease.require()
+        assert self.lease is not None, "what is published already is settled by `compare`"
+        self.lease.require()
+        return self.lease.claim
 
 
 def publish(
@@ -199,20 +208,15 @@ def tag(attempt: Attempt) -> None:
 
 def write_rows(attempt: Attempt) -> None:
     """Write all rows, in one transaction."""
-    attempt.require_claim()
-    assert attempt.lease is not None
     assert attempt.commit is not None
     row = publish_version(
         attempt.services.database,
-        attempt.lease.claim,
+        attempt.require_claim(),
         tag=attempt.tag,
         commit=attempt.commit,
         digest=attempt.digest,
-        recipe=attempt.content.recipe,
+        content=attempt.content,
         parent_id=attempt.parent_id,
-        images=attempt.content.images,
-        findings=attempt.content.findings,
-        stages=attempt.content.stages,
     )
     attempt.publication = Publication(row, new=True)
 

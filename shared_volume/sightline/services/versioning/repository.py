@@ -30,15 +30,7 @@ from sightline.services.versioning.git import (
     run_git,
     without_password,
 )
-from sightline.services.versioning.object_transfers import (
-    LostObjectError,
-    fetch_objects,
-    link_files,
-    missing_objects,
-    move_objects,
-    needed_objects,
-    upload_objects,
-)
+from sightline.services.versioning.object_files import LostObjectError, link_files, move_objects
 from sightline.services.versioning.objects import Objects
 from sightline.settings import Settings
 
@@ -224,7 +216,8 @@ class WorkingCopy:
         Raises:
             StorageError: the remote failed for longer than the deadline; says how.
         """
-        upload_objects(open_storage(self.repo.storage), path.parent.name, self.repo.cache, self.objects(path))
+        objects = self._objects(path)
+        objects.upload(objects.needed(self.digest(path) or ""))
 
     def verify(self, path: Path) -> None:
         """Make sure that the remote holds every object of a folder. What has gone since `push` is uploaded once more.
@@ -233,17 +226,18 @@ class WorkingCopy:
             LostObjectError: objects have gone again.
             StorageError: the remote failed for longer than the deadline; says how.
         """
-        storage, remote, needed = open_storage(self.repo.storage), path.parent.name, self.objects(path)
-        missing = missing_objects(storage, remote, needed)
+        objects = self._objects(path)
+        needed = objects.needed(self.digest(path) or "")
+        missing = objects.lacking(needed)
         if missing:
             log.warning("%d objects have gone from the remote since they were uploaded: once more", len(missing))
-            self.push(path)
-            missing = missing_objects(storage, remote, needed)
+            objects.upload(needed)
+            missing = objects.lacking(needed)
         if missing:
             raise LostObjectError(
-                f"{len(missing)} of {len(needed)} objects are missing or damaged at {storage.uri(f'dvc/{remote}')} after "
-                f"two uploads, the first {missing[0]}. Find out who removes them. Nothing was published; run the same "
-                "command again."
+                f"{len(missing)} of {len(needed)} objects are missing or damaged at "
+                f"{objects.storage.uri(f'dvc/{objects.remote}')} after two uploads, the first {missing[0]}. Find out who "
+                "removes them. Nothing was published; run the same command again."
             )
 
     def pull(self, path: Path) -> Path:
@@ -254,17 +248,16 @@ class WorkingCopy:
             DamagedObjectError: an object's content is not what its name says.
             StorageError: the remote failed for longer than the deadline; says how.
         """
-        storage, digest = open_storage(self.repo.storage), self.digest(path)
+        digest = self.digest(path)
         if digest is None:
             raise SightlineError(f"There is no {_pointer(path).name} in {self.repo.url} at this commit.")
-        scratch = self.folder.parent / "pulled"
-        files = fetch_objects(storage, path.parent.name, digest, self.repo.cache, scratch)
+        files = self._objects(path).fetch(digest, self.folder.parent / "pulled")
         link_files(self.repo.cache, files, path)
         return path
 
-    def objects(self, path: Path) -> dict[str, int]:
-        """What a pull of this folder needs from its remote: object name under `dvc/<remote>/` -> size in bytes."""
-        return needed_objects(self.repo.cache, self.digest(path) or "")
+    def _objects(self, path: Path) -> Objects:
+        """Those of the remote that holds a folder."""
+        return self.repo.objects(path.parent.name)
 
     def digest_at(self, tag: str, path: Path) -> tuple[str, str] | None:
         """The commit of a tag and DVC's digest of the folder there, or None when there is no such tag."""
@@ -348,10 +341,9 @@ def _pointer(path: Path) -> Path:
 
 
 def _reasons(error: BaseException) -> str:
-    reasons = []
+    reasons: dict[str, None] = {}
     cause: BaseException | None = error
     while cause is not None:
-        if str(cause) and str(cause) not in reasons:
-            reasons.append(str(cause))
+        reasons[str(cause)] = None
         cause = cause.__cause__
-    return without_password("; ".join(reasons) or type(error).__name__)
+    return without_password("; ".join(filter(None, reasons)) or type(error).__name__)

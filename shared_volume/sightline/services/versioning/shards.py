@@ -40,14 +40,9 @@ def hash_image(path: Path) -> PackedImage:
 
 
 def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
-    """Write images into `images-00000.tar`, …; the same images give the same bytes everywhere.
+    """Write images (name in the dataset, with forward slashes -> file) into `target/images-00000.tar`, … Returns those in order.
 
-    Args:
-        images: name in the dataset, with forward slashes -> where the file lies.
-        target: the folder for the shards.
-
-    Returns:
-        The shards, in order.
+    The same images give the same bytes everywhere.
 
     Raises:
         PackError: an image cannot be read.
@@ -82,14 +77,9 @@ def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
 
 
 def unpack(source: Path, target: Path) -> int:
-    """Unpack a dataset folder's shards to `target/images/`, and copy its JSON files beside them.
+    """Unpack a dataset folder's shards to `target/images/`, and copy its JSON files beside them. Returns the number of images.
 
-    Args:
-        source: a dataset folder with shards.
-        target: where the unpacked dataset goes; may be `source` itself.
-
-    Returns:
-        The number of images.
+    `target` may be `source` itself.
 
     Raises:
         PackError: no shard, a damaged one, or one with an entry that would land elsewhere.

@@ -22,12 +22,7 @@ STAMPS: Final = ".files.json"
 
 
 def write_stamps(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Note files of a folder whose contents are known to be right; replaces an older note at once.
-
-    Args:
-        folder: an unpacked dataset version.
-        names: of its files; by default all that are there.
-    """
+    """Note files of an unpacked version whose contents are known to be right, by default all; replaces an older note at once."""
     stamps = {name: _stamp(folder / name) for name in (file_names(folder) if names is None else names)}
     note = folder / f".{secrets.token_hex(6)}.new"
     note.write_text(json.dumps(stamps))

@@ -11,7 +11,8 @@ from sightline.errors import did_you_mean
 from sightline.images.limits import IMAGE_SUFFIXES
 from sightline.models.bundle import MANIFEST
 from sightline.models.store import find_bundle
-from sightline.services.storage.access import StorageError, open_storage
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import StorageError
 from sightline.services.storage.folder import local_path
 
 
