@@ -72,8 +72,6 @@ def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> Pipelin
     """Prepare a task for Kubernetes; kfp's local runners leave all of this aside.
 
     Args:
-        task: the step's task.
-        step: its name.
         pod: node_selector and tolerations, cpu and memory (of snapshot: where they are chosen), gpus of a step that may have some.
     """
     names = installation()

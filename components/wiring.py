@@ -19,11 +19,7 @@ DESCRIPTION = "From labelme annotations to an evaluated, tested, versioned model
 
 
 def make_pipeline(steps: Collection[str]) -> Any:
-    """The pipeline of all steps, or of some; what an omitted step would have given is a parameter of it.
-
-    Args:
-        steps: some of STEPS; snapshot is always in.
-    """
+    """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it."""
     chosen = tuple(step for step in STEPS if step in {"snapshot", *steps})
     signature = inspect.Signature(
         [

@@ -113,7 +113,7 @@ def _require_names() -> None:
     found = images()
     if not REGISTRY.fullmatch(found.registry):
         raise SightlineError(
-            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: small letters, no "
+            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: lower-case letters, no "
             "https:// before it and no / at its end."
         )
     if not TAG.fullmatch(found.tag):

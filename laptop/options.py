@@ -74,7 +74,7 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def suit(values: Mapping[str, Any], known: Collection[str], steps: Collection[str]) -> dict[str, Any]:
-    """The values as a pipeline of these steps, with the known parameters, takes them.
+    """The values as a pipeline of these steps takes them, of whose parameters the names are known.
 
     Evaluate compares the model of an omitted train step before other candidates.
     """

@@ -45,7 +45,7 @@ class Request:
 
 
 def require_sense(request: Request, in_containers: bool) -> None:
-    """Look at a request before its first step; the packages, only where the steps do not run in their images.
+    """Look at a request before its first step. Steps that run in their images need no packages here.
 
     Raises:
         SightlineError: something that it needs is missing, or something that it names does not exist.

@@ -58,7 +58,7 @@ def _open(cluster: Cluster, settings: dict[str, str], first_port: int) -> Iterat
     with contextlib.ExitStack() as opened:
         relays = []
         for way in ways_into(cluster, settings, first_port):
-            relay = Relay(way, lambda line: print(line, flush=True))
+            relay = Relay(way)
             opened.callback(relay.close)
             try:
                 way.open().connection.close(timeout=1)

@@ -58,10 +58,9 @@ class Way:
 class Relay:
     """Serves a way's port. Nothing has to be restarted: each connection looks for its pod anew."""
 
-    def __init__(self, way: Way, tell: Callable[[str], None]) -> None:
-        """Take the port, or raise a SightlineError when it is taken; `tell` gets sentences for the person who waits."""
-        self._way, self._tell = way, tell
-        self._said = ""
+    def __init__(self, way: Way) -> None:
+        """Take the port, or raise a SightlineError when it is taken."""
+        self._way, self._said, self._closed = way, "", False
         try:
             self._listening = socket.create_server((HOST, way.port))
         except OSError as error:
@@ -76,7 +75,7 @@ class Relay:
 
     def close(self) -> None:
         """Give the port back. Connections go on, and nobody is told of them any more."""
-        self._tell = lambda _: None
+        self._closed = True
         self._listening.close()
 
     def _accept(self) -> None:
@@ -101,8 +100,8 @@ class Relay:
         if complaint:
             self._say(complaint)
         elif self._said:
+            self._say("reached again")
             self._said = ""
-            self._tell(f"{self._way.name}: reached again")
 
     def _open_patiently(self) -> Wire:
         until = time.monotonic() + PATIENCE_SECONDS
@@ -118,7 +117,8 @@ class Relay:
     def _say(self, sentence: str) -> None:
         if sentence != self._said:
             self._said = sentence
-            self._tell(f"{self._way.name}: {sentence}")
+            if not self._closed:
+                print(f"{self._way.name}: {sentence}", flush=True)
 
 
 def pump(local: socket.socket, wire: Wire) -> str:

@@ -53,8 +53,6 @@ def sync(source: Path, door: Door, force: bool) -> str:
     """Make a volume's live copy equal to a folder. Returns a line that says what happened.
 
     Args:
-        source: the helper code here.
-        door: the way to the volume.
         force: replace also what somebody edited on the volume; it stays among the kept copies.
 
     Raises:
