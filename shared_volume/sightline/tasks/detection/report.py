@@ -1,7 +1,8 @@
 """Part report: precision and recall, and how well each image's objects were found."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,29 @@ from markupsafe import Markup
 
 from sightline.reports.charts import Series, histogram, line_chart
 from sightline.reports.page import number
-from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth
+from sightline.tasks.detection.metrics.coco_evaluation import IOU_THRESHOLDS, Results, Truth, evaluate_coco
 from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of, confusion_matrix
-from sightline.tasks.detection.metrics.curves import PrecisionRecall, precision_recall
 from sightline.tasks.task import Confusion, ImageScore
 
 MATCH_IOU = 0.5  # a prediction found an object when their boxes overlap at least so much
 SHOWN_SCORE = 0.3  # predictions below it do not count
 MOST_CURVES = 12
 RANKED_BY = f"Ranked by F1 at box IoU {MATCH_IOU}, predictions from score {SHOWN_SCORE}."
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRecall:
+    """One class's curve.
+
+    Attributes:
+        recall: (101,) 0.00 to 1.00.
+        precision: (101,) the best precision at that recall or above; 0 where it is not reached.
+        average_precision: the mean precision; NaN when the class is not in the truth.
+    """
+
+    recall: np.ndarray
+    precision: np.ndarray
+    average_precision: float
 
 
 def charts(truth: Truth, results: Results, classes: Sequence[str]) -> list[Markup]:
@@ -31,6 +46,35 @@ def charts(truth: Truth, results: Results, classes: Sequence[str]) -> list[Marku
     indices = [classes.index(name) if name in classes else index for index, name in enumerate(shown)]
     note = f"The {len(shown)} lowest of {len(defined)} classes." if len(shown) < len(defined) else ""
     return [precision_recall_chart("Precision and recall (average precision)", shown, indices, note)]
+
+
+def precision_recall(
+    truth: Truth, results: Results, kind: str = "bbox", iou: float = 0.5
+) -> dict[str, PrecisionRecall]:
+    """Each class's curve at one IoU threshold.
+
+    Args:
+        truth: a COCO dataset.
+        results: COCO results.
+        kind: bbox or segm.
+        iou: 0.50, 0.55, … or 0.95.
+
+    Raises:
+        ForeignResultsError: a result's image or class is not in the truth.
+    """
+    matching = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou))
+    if not matching.size:
+        raise ValueError(f"There is no IoU threshold {iou}: it is one of {', '.join(map(str, IOU_THRESHOLDS))}.")
+    evaluation = evaluate_coco(truth, results, kind)
+    recall = np.linspace(0.0, 1.0, 101)
+    curves = {}
+    for index, name in enumerate(evaluation.classes):
+        precision = evaluation.precision[matching[0], :, index, 0, 2]
+        known = bool((precision > -1).all())
+        curves[name] = PrecisionRecall(
+            recall, np.clip(precision, 0.0, 1.0), float(precision.mean()) if known else math.nan
+        )
+    return curves
 
 
 def precision_recall_chart(
