@@ -121,7 +121,10 @@ class Scorer:
             names += [name for name in _owners(self.select_by) if name not in names]
         for name in names:
             scores = self._scores_of(name, arguments, required=name in self.named)
-            for found, all_values in ((scores.values, values), *_pairs(scores.per_class, per_class, name)):
+            if strange := sorted(scores.per_class.keys() - per_class.keys()):
+                raise MetricError(f"The metric {name} scores the class {strange[0]!r}, which the truth does not have.")
+            of_classes = ((found, per_class[label]) for label, found in scores.per_class.items())
+            for found, all_values in ((scores.values, values), *of_classes):
                 if clash := sorted(found.keys() & all_values.keys()):
                     raise MetricError(
                         f"The metric {name} gives {clash[0]}, which the task's own numbers or another metric have already. "
@@ -176,14 +179,6 @@ def _own(metric: str, values: Any) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, Real):
             raise MetricError(f"The metric {metric} gives {value!r:.80} for {name}: a value is a plain number (float).")
     return {name: float(value) for name, value in values.items()}
-
-
-def _pairs(
-    found: Mapping[str, Mapping[str, float]], known: dict[str, dict[str, float]], metric: str
-) -> list[tuple[Mapping[str, float], dict[str, float]]]:
-    if strange := sorted(found.keys() - known.keys()):
-        raise MetricError(f"The metric {metric} scores the class {strange[0]!r}, which the truth does not have.")
-    return [(values, known[name]) for name, values in found.items()]
 
 
 def _failed(module: str, error: Exception) -> MetricError:

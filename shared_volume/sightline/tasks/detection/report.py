@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -11,7 +10,7 @@ from markupsafe import Markup
 from sightline.reports.charts import Series, histogram, line_chart
 from sightline.reports.page import number
 from sightline.tasks.detection.metrics.coco_evaluation import IOU_THRESHOLDS, Results, Truth, evaluate_coco
-from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of, confusion_matrix
+from sightline.tasks.detection.metrics.confusion import confusion_matrix, match_boxes
 from sightline.tasks.task import Confusion, ImageScore
 
 MATCH_IOU = 0.5  # a prediction found an object when their boxes overlap at least so much
@@ -98,37 +97,20 @@ def confusion(truth: Truth, results: Results) -> Confusion:
     return confusion_matrix(truth, results)
 
 
-def score_image(
-    truth: Sequence[Mapping[str, Any]],
-    predictions: Sequence[Mapping[str, Any]],
-    classes: Sequence[str] = (),
-    iou_threshold: float = MATCH_IOU,
-    score_threshold: float = SHOWN_SCORE,
-) -> ImageScore:
+def score_image(truth: Results, predictions: Results, classes: Sequence[str] = ()) -> ImageScore:
     """Match predictions to objects of their class, best score first, each object at most once.
 
     Args:
-        truth: COCO annotations of one image (bbox is x, y, width, height in pixels).
+        truth: COCO annotations of one image.
         predictions: COCO results of the same image.
         classes: names; not needed here.
-        iou_threshold: least overlap of boxes that is a match.
-        score_threshold: predictions below it do not count.
     """
-    counted_ones = sorted(
-        (one for one in predictions if one["score"] >= score_threshold), key=lambda one: one["score"], reverse=True
-    )
-    free = list(truth)
+    counted = [one for one in predictions if one["score"] >= SHOWN_SCORE]
     found = 0
-    for prediction in counted_ones:
-        rivals = [one for one in free if one["category_id"] == prediction["category_id"]]
-        if not rivals:
-            continue
-        overlaps = box_overlaps(boxes_of([prediction]), boxes_of(rivals))[0]
-        if overlaps.max() >= iou_threshold:
-            nearest = rivals[int(overlaps.argmax())]
-            free = [one for one in free if one is not nearest]
-            found += 1
-    score = ImageScore(found=found, missed=len(truth) - found, false=len(counted_ones) - found)
+    for category in {one["category_id"] for one in truth}:
+        expected, own = ([one for one in ones if one["category_id"] == category] for ones in (truth, counted))
+        found += sum(None not in pair for pair in match_boxes(expected, own, MATCH_IOU))
+    score = ImageScore(found=found, missed=len(truth) - found, false=len(counted) - found)
     return replace(score, note=f"F1 {score.f1:.2f}: {found} found, {score.missed} missed, {score.false} false")
 
 
