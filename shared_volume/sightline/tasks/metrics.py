@@ -90,17 +90,11 @@ def _files(code: Path, task: str) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Scores results by the task's own numbers, by named metrics, and by the one that selects.
-
-    Attributes:
-        task: whose results they are.
-        named: metrics by name.
-        select_by: the value that selects; the metric that gives it is added where it is not the task's own.
-    """
+    """Scores results by the task's own numbers, by named metrics, and by the one that selects."""
 
     task: Task
     named: Sequence[str] = ()
-    select_by: str = ""
+    select_by: str = ""  # a value's name; the metric that gives it is added where it is not the task's own
 
     def __call__(self, truth: Any, results: Any, outputs: Sequence[str] | None = None) -> Scores:
         """All scores.

@@ -83,15 +83,12 @@ class Fit(Protocol):
 
 
 class Predictor(Protocol):
-    """A model that is ready to use.
-
-    Attributes:
-        classes: names, by label.
-        outputs: what its results hold, for `Scoring.score`.
-    """
+    """A model that is ready to use."""
 
     classes: Sequence[str]
+    """Names, by label."""
     outputs: Sequence[str]
+    """What its results hold, for `Scoring.score`."""
 
     def results(self, image: Any, image_id: int) -> list[dict[str, Any]]:
         """What is on an image, (H, W, 3) uint8 BGR, upright."""
@@ -115,34 +112,21 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Metric values; NaN where nothing of that class or size is in the truth.
+    """Metric values; NaN where nothing of that class or size is in the truth."""
 
-    Attributes:
-        values: metric name -> value over all classes.
-        per_class: class name -> metric name -> value.
-    """
-
-    values: dict[str, float]
-    per_class: dict[str, dict[str, float]]
+    values: dict[str, float]  # metric name -> value over all classes
+    per_class: dict[str, dict[str, float]]  # class name -> metric name -> value
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """How good one image's results are.
+    """How good one image's results are."""
 
-    Attributes:
-        found: annotations with a result of their class.
-        missed: annotations without.
-        false: results without an annotation.
-        sureness: ranks images whose F1 is the same, the surest first.
-        note: it in words, below the image.
-    """
-
-    found: int
-    missed: int
-    false: int
-    sureness: float = 0.0
-    note: str = ""
+    found: int  # annotations with a result of their class
+    missed: int  # annotations without
+    false: int  # results without an annotation
+    sureness: float = 0.0  # ranks images whose F1 is the same, the surest first
+    note: str = ""  # the same in words, below the image
 
     @property
     def f1(self) -> float:

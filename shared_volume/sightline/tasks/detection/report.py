@@ -21,17 +21,11 @@ RANKED_BY = f"Ranked by F1 at box IoU {MATCH_IOU}, predictions from score {SHOWN
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecall:
-    """One class's curve.
+    """One class's curve."""
 
-    Attributes:
-        recall: (101,) 0.00 to 1.00.
-        precision: (101,) the best precision at that recall or above; 0 where it is not reached.
-        average_precision: the mean precision; NaN when the class is not in the truth.
-    """
-
-    recall: np.ndarray
-    precision: np.ndarray
-    average_precision: float
+    recall: np.ndarray  # (101,) 0.00 to 1.00
+    precision: np.ndarray  # (101,) the best precision at that recall or above; 0 where it is not reached
+    average_precision: float  # the mean precision; NaN when the class is not in the truth
 
 
 def charts(truth: Truth, results: Results, classes: Sequence[str]) -> list[Markup]:

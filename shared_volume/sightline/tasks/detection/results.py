@@ -11,19 +11,12 @@ from pycocotools import mask as coco_mask
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Objects found on one image, best score first.
+    """Objects found on one image, best score first; a mask is `{"size": [height, width], "counts": str}`."""
 
-    Attributes:
-        boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the upright image.
-        scores: (N,) float32 in 0..1.
-        labels: (N,) int64, index into the classes (0-based; COCO's category id is this plus one).
-        masks: COCO run-length encodings (`{"size": [height, width], "counts": str}`), or None for a box detector.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    masks: tuple[dict[str, Any], ...] | None = None
+    boxes: np.ndarray  # (N, 4) float32, x1 y1 x2 y2 in pixels of the upright image
+    scores: np.ndarray  # (N,) float32 in 0..1
+    labels: np.ndarray  # (N,) int64, index into the classes; COCO's category id is this plus one
+    masks: tuple[dict[str, Any], ...] | None = None  # COCO run-length encodings, or None for a box detector
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -31,20 +24,13 @@ class Detections:
 
 def to_coco_results(detections: Detections, image_id: int) -> list[dict[str, Any]]:
     """The detections in COCO's results format (bbox is x, y, width, height; category ids from 1)."""
-    results = []
-    for index, (box, score, label) in enumerate(
-        zip(detections.boxes, detections.scores, detections.labels, strict=True)
-    ):
-        x1, y1, x2, y2 = (float(value) for value in box)
-        result = {
-            "image_id": image_id,
-            "category_id": int(label) + 1,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": float(score),
-        }
-        if detections.masks is not None:
-            result["segmentation"] = detections.masks[index]
-        results.append(result)
+    found = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
+    results: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": label + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+        for (x1, y1, x2, y2), score, label in found
+    ]
+    for result, mask in zip(results, detections.masks or (), strict=False):
+        result["segmentation"] = mask
     return results
 
 
