@@ -1,4 +1,4 @@
-"""What a plate hangs on or lies on, seen straight on: painted by lot, in linear RGB.
+"""What a plate hangs on or lies on, seen straight on: painted at random, in linear RGB.
 
 A painter takes the random generator, the picture's (height, width) and where the plates will be.
 """
@@ -343,6 +343,6 @@ SCENES: tuple[tuple[Painter, float], ...] = (
 
 
 def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
-    """One backdrop by lot."""
+    """One backdrop at random."""
     paint, _ = SCENES[rng.choice(len(SCENES), p=[share for _, share in SCENES])]
     return np.ascontiguousarray(paint(rng, shape, spots), np.float32)

@@ -22,7 +22,7 @@ def linear(*srgb: float) -> Colour:
 
 
 def between(rng: np.random.Generator, low: tuple[float, ...], high: tuple[float, ...]) -> Colour:
-    """A colour by lot between two of 0..255: along the way from one to the other, a little off it; as light."""
+    """A random colour between two of 0..255: along the way from one to the other, a little off it; as light."""
     t = rng.random()
     srgb = np.array(low) * (1 - t) + np.array(high) * t + rng.normal(0, 4, 3)
     return linear(*np.clip(srgb, 0, 255))

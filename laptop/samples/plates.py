@@ -83,7 +83,7 @@ COLOURS = (
 
 
 def design_plate(rng: np.random.Generator, kind: Kind) -> PlateDesign:
-    """Draw a plate's text and looks by lot."""
+    """Draw a plate's text and looks at random."""
     digits = "".join(str(digit) for digit in rng.integers(0, 10, 6))
     letter = LETTERS[rng.integers(len(LETTERS))]
     return PlateDesign(

@@ -83,7 +83,7 @@ def _find_spot(
     widths: tuple[float, float],
     taken: list[NDArray[np.float64]],
 ) -> tuple[HungPlate, NDArray[np.float64]] | None:
-    """A place by lot, and its (left, top, right, bottom) in the image; the first plate shrinks until one is found."""
+    """A random place, and its (left, top, right, bottom) in the image; the first plate shrinks until one is found."""
     edge = MARGIN * size[0]
     shrink = 1.0
     for attempt in range(10_000):

@@ -76,7 +76,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
         raise MissingImageError(f"{path}: there is no such image. Put it there, or remove what refers to it.") from None
     except OSError as error:
         raise UnreadableImageError(
-            f"{path}: the image cannot be opened ({error.strerror}). Check its rights."
+            f"{path}: the image cannot be opened ({error.strerror}). Check its permissions."
         ) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -21,7 +21,7 @@ from sightline.tasks.task import Scores, Task
 LONGEST_NAME: Final = 100
 """Characters of a value's name; SQL takes 255."""
 SCORES = re.compile(r"^(def score\b|score\s*=|from .* import .*\bscore\b)", re.MULTILINE)
-"""What a metric's file has, and a file that is none has not."""
+"""What tells a metric's file from other files in its folder."""
 
 
 class MetricError(SightlineError):
@@ -45,12 +45,7 @@ def _owners(value: str) -> list[str]:
 
 
 def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
-    """Make sure that metrics are there; none is imported.
-
-    Args:
-        code: the helper code, live or frozen.
-        task: whose they are.
-        names: as a recipe has them.
+    """Make sure that the metrics that a recipe names are in the helper code, live or frozen; none is imported.
 
     Raises:
         MetricError: names the one that is missing, and the nearest.
@@ -65,11 +60,10 @@ def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
 
 
 def require_selecting(code: Path, task: str, select_by: str) -> None:
-    """Make sure that a value can select: the task's own, or one that a metric's file may give. None is imported.
+    """Make sure that a value can select: the task's own, or one that a metric's file may give; none is imported.
 
     Args:
         code: the helper code, live or frozen.
-        task: whose results are scored.
         select_by: the value's name; an empty one is the task's own choice.
 
     Raises:
@@ -101,8 +95,7 @@ class Scorer:
 
         Args:
             truth: of a split.
-            results: what a model found on it.
-            outputs: what results hold; None when it is unknown, as of no results.
+            outputs: what the results hold; None when it is unknown, as when there are none.
 
         Raises:
             MetricError: a metric is missing, failed, or gives a value that is not its own.

@@ -22,7 +22,7 @@ from sightline.references import DETECTION
 CLASSIFICATION: Final = "classification"
 OURS: Final = (DETECTION, CLASSIFICATION)
 HOMES: Final = ("custom", "sightline")
-"""Where tasks lie; a part of the users' own stands in for ours of its name."""
+"""Where tasks lie; a part in `custom` replaces ours of the same name."""
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "record": ("facts", "data", "draw"),
@@ -298,12 +298,7 @@ def _lacking(task: str, part: str, contract: type) -> list[str]:
 
 
 def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:
-    """The metrics among these that their task shows first; all of them when no task knows any.
-
-    Args:
-        values: metric -> value.
-        task: whose metrics they are; empty when unknown.
-    """
+    """The metrics among these that their task (empty when unknown) shows first; all of them when no task knows any."""
     for known in filter(None, (task, *OURS)):
         with contextlib.suppress(UnknownTaskError):  # it was frozen with a run, and is gone from the live code
             if found := [name for name in Task(known).facts.HEADLINES if values.get(name) is not None]:

@@ -77,7 +77,6 @@ def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = N
     """Load a model bundle; its files are verified before any of them is used.
 
     Args:
-        bundle_dir: the bundle's folder.
         device: a torch device.
         sha256: what the manifest's digest must be; None trusts the folder's own manifest.
 
