@@ -155,13 +155,7 @@ class Draw(Protocol):
         """Annotations, or results that `shown_of` gave, as `reports.pictures.Shape`."""
 
     def caption(self, objects: Sequence[Any], classes: Sequence[str], noun: str) -> str:
-        """The same in a few words, below the image.
-
-        Args:
-            objects: of one image.
-            classes: names in the category ids' order.
-            noun: what each of them is, `Facts.ANNOTATED` or `Facts.FOUND`.
-        """
+        """The same in a few words, below the image; each of them is a `Facts.ANNOTATED` or a `Facts.FOUND`, the noun."""
 
 
 class Report(Protocol):
