@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 from pycocotools.coco import COCO  # noqa: E402
 from pycocotools.cocoeval import COCOeval  # noqa: E402
 
-from sightline.tasks.detection.metrics.scores import score_results  # noqa: E402
+from sightline.tasks.detection.scoring import score  # noqa: E402
 
 SIDE = 640  # pixels
 OBJECTS = 8  # an image; COCO has 7.3
@@ -84,7 +84,7 @@ def pycocotools_scores(truth: dict[str, Any], results: list[dict[str, Any]]) -> 
 
 def our_scores(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
     """Our twelve numbers, in the same order."""
-    return list(score_results(truth, results, ["bbox"]).values.values())
+    return list(score(truth, results, ["bbox"]).values.values())
 
 
 def timed(

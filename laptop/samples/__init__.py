@@ -1,4 +1,4 @@
-"""Licence-plate photographs with labelme annotations, drawn by lot: a dataset to try the whole pipeline on."""
+"""Licence-plate photographs with labelme annotations, drawn at random: a dataset to try the whole pipeline on."""
 
 from laptop.samples.dataset import LABELS, LabelSet, make_plates
 

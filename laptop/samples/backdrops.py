@@ -1,4 +1,4 @@
-"""What a plate hangs on or lies on, seen straight on: painted by lot, in linear RGB.
+"""What a plate hangs on or lies on, seen straight on: painted at random, in linear RGB.
 
 A painter takes the random generator, the picture's (height, width) and where the plates will be.
 """
@@ -12,7 +12,6 @@ import numpy as np
 from laptop.samples.canvas import (
     Field,
     Picture,
-    Points,
     between,
     box_distance,
     coverage,
@@ -186,19 +185,18 @@ def paint_street(rng: np.random.Generator, shape: tuple[int, int], spots: Sequen
             for column in (-0.28, 0.0, 0.28):
                 pane = (centre[0] + column * size[0], centre[1] + (row - 0.5) * size[1])
                 stamp(picture, rounded_box(pane, (0.14 * size[0], 0.1 * size[1]), 1), front * rng.uniform(0.2, 1.6))
-    picture = soften(picture, 0.018 * width)
-    _scatter_lights(rng, picture, rng.integers(0, 14))
-    return _enlarged(picture, shape)
+    return _defocus(rng, picture, 0.018 * width, shape, lights=14)
 
 
-def _scatter_lights(rng: np.random.Generator, picture: Picture, count: int | np.integer) -> None:
+def _defocus(rng: np.random.Generator, picture: Picture, blur: float, shape: tuple[int, int], lights: int) -> Picture:
+    """Blur a small picture, scatter fewer than so many spots of light over it, and enlarge it to the shape."""
+    picture = soften(picture, blur)
     height, width = picture.shape[:2]
-    for _ in range(count):
+    for _ in range(rng.integers(0, lights)):
         centre, radius = tuple(rng.uniform([0, 0], [width, height])), rng.uniform(0.012, 0.04) * width
-        warm = between(rng, (200, 150, 90), (255, 250, 240))
-        stamp(
-            picture, ellipse(centre, (radius, radius)), warm * np.float32(1.3), opacity=rng.uniform(0.2, 0.7), blur=1.0
-        )
+        warm = between(rng, (200, 150, 90), (255, 250, 240)) * np.float32(1.3)
+        stamp(picture, ellipse(centre, (radius, radius)), warm, opacity=rng.uniform(0.2, 0.7), blur=1.0)
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def paint_foliage(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
@@ -214,13 +212,7 @@ def paint_foliage(rng: np.random.Generator, shape: tuple[int, int], spots: Seque
         lit = 0.25 + 1.2 * depth[int(centre[1]), int(centre[0])] * rng.uniform(0.4, 1.3)
         leaf = ellipse(tuple(centre), (length / 2, length * rng.uniform(0.12, 0.25)), rng.uniform(0, np.pi), steps=12)
         stamp(picture, leaf, linear(*hue.tolist()) * np.float32(lit * nearness * 1.6))
-    picture = soften(picture, rng.uniform(0.008, 0.02) * width)
-    _scatter_lights(rng, picture, rng.integers(0, 12))
-    return _enlarged(picture, shape)
-
-
-def _enlarged(picture: Picture, shape: tuple[int, int]) -> Picture:
-    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return _defocus(rng, picture, rng.uniform(0.008, 0.02) * width, shape, lights=12)
 
 
 def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
@@ -234,20 +226,13 @@ def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Seque
     centre, size = tuple((low + high) / 2), tuple(high - low + 2 * grow)
     wooden = rng.random() < 0.5
     material = paint_wood(rng, shape, ()) if wooden else _brushed_sheet(rng, shape)
-    for outline in (
-        rounded_box((centre[0], shape[0]), (0.09 * shape[1], 2 * shape[0] - 2 * centre[1]), 2),
-        rounded_box(centre, size, 0.012 * shape[1]),
-    ):
-        distance_shadow = outline + [0.006 * shape[1], 0.01 * shape[1]]
-        shade(picture, distance_shadow, 0.5, 0.012 * shape[1])
-        _cut_in(picture, outline, material)
+    post = rounded_box((centre[0], shape[0]), (0.09 * shape[1], 2 * shape[0] - 2 * centre[1]), 2)
+    for outline in (post, rounded_box(centre, size, 0.012 * shape[1])):
+        shade(picture, outline + [0.006 * shape[1], 0.01 * shape[1]], 0.5, 0.012 * shape[1])
+        mask = coverage(shape, outline)
+        edge = mask - soften(mask, 2.5)
+        picture += (material * (1 + 0.8 * edge)[..., None] - picture) * mask[..., None]
     return picture
-
-
-def _cut_in(picture: Picture, outline: Points, material: Picture) -> None:
-    mask = coverage(picture.shape[:2], outline)
-    edge = mask - soften(mask, 2.5)
-    picture += (material * (1 + 0.8 * edge)[..., None] - picture) * mask[..., None]
 
 
 def _brushed_sheet(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
@@ -358,6 +343,6 @@ SCENES: tuple[tuple[Painter, float], ...] = (
 
 
 def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
-    """One backdrop by lot."""
+    """One backdrop at random."""
     paint, _ = SCENES[rng.choice(len(SCENES), p=[share for _, share in SCENES])]
     return np.ascontiguousarray(paint(rng, shape, spots), np.float32)

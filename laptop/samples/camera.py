@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from laptop.samples.canvas import Field, Picture, Points, fractal_noise, smoothstep, soften
+from laptop.samples.canvas import Field, Picture, Points, fractal_noise, from_centre, smoothstep, soften
 
 Matrix = NDArray[Any]  # (3, 3)
 
@@ -16,13 +16,9 @@ BRIGHTEST = 4.0  # light that the sensor still tells apart; 1.0 is white paper
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Sees the plane that the plates are on.
+    """Sees the plane that the plates are on."""
 
-    Attributes:
-        homography: plane (pixels, origin where the camera looks) -> image (pixels, labelme's coordinates); (3, 3).
-    """
-
-    homography: Matrix
+    homography: Matrix  # plane (pixels, origin where the camera looks) -> image (pixels, labelme's coordinates)
 
     def project(self, points: Points) -> Points:
         """Plane points (n, 2) -> image points (n, 2)."""
@@ -59,14 +55,12 @@ def to_pixel_centres(matrix: Matrix) -> Matrix:
 def light_scene(rng: np.random.Generator, picture: Picture) -> None:
     """One light over everything, in place: a gradient, on some pictures the shadow of branches, a post or the photographer."""
     shape = picture.shape[:2]
-    height, width = shape
-    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    y, x = from_centre(shape)
     field = 1 + rng.uniform(-0.3, 0.3) * x + rng.uniform(-0.25, 0.2) * y
     kind = rng.choice(["open", "branches", "edge", "person"], p=[0.5, 0.2, 0.2, 0.1])
     depth = rng.uniform(0.35, 0.65)
     if kind == "branches":
-        leaves = fractal_noise(rng, shape, height * rng.uniform(0.15, 0.35), 4)
+        leaves = fractal_noise(rng, shape, shape[0] * rng.uniform(0.15, 0.35), 4)
         field *= 1 - depth * smoothstep(0.45, 0.58, leaves)
     elif kind == "edge":
         angle, soft = rng.uniform(0, 2 * np.pi), rng.uniform(0.01, 0.1)
@@ -123,8 +117,7 @@ def _smear(picture: Picture, length: float, angle: float) -> Picture:
 
 
 def _vignette(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
-    y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
-    x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
+    y, x = from_centre(shape)
     return (1 + np.float32(rng.uniform(0.08, 0.3)) * (x**2 + y**2) * 0.5) ** -2
 
 

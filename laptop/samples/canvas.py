@@ -22,7 +22,7 @@ def linear(*srgb: float) -> Colour:
 
 
 def between(rng: np.random.Generator, low: tuple[float, ...], high: tuple[float, ...]) -> Colour:
-    """A colour by lot between two of 0..255: along the way from one to the other, a little off it; as light."""
+    """A random colour between two of 0..255: along the way from one to the other, a little off it; as light."""
     t = rng.random()
     srgb = np.array(low) * (1 - t) + np.array(high) * t + rng.normal(0, 4, 3)
     return linear(*np.clip(srgb, 0, 255))
@@ -46,6 +46,12 @@ def fractal_noise(
         weights += weight
         weight, cell = weight * 0.55, cell / 2
     return total / np.float32(weights)
+
+
+def from_centre(shape: tuple[int, int]) -> tuple[Field, Field]:
+    """y of the rows, (height, 1), and x of the columns, (1, width): -1..1 from edge to edge."""
+    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
+    return y[:, None], x[None, :]
 
 
 def smoothstep(low: float, high: float, values: Field) -> Field:
@@ -103,22 +109,24 @@ def window(shape: tuple[int, int], polygon: Points, margin: float) -> tuple[slic
 
 def stamp(picture: Picture, polygon: Points, colour: Colour, opacity: float = 1.0, blur: float = 0.0) -> None:
     """Paint a polygon into the picture in place; `blur` (pixels) makes its edge soft."""
-    area = window(picture.shape[:2], polygon, 3 * blur + 2)
-    if area is None:
-        return
-    part = picture[area]
-    mask = soften(coverage(part.shape[:2], polygon - [area[1].start, area[0].start]), blur) * np.float32(opacity)
-    part += (colour - part) * mask[..., None]
+    part, mask = _masked(picture, polygon, opacity, blur)
+    part += (colour - part) * mask
 
 
 def shade(picture: Picture, polygon: Points, strength: float, blur: float) -> None:
     """Darken a polygon with a soft edge in place: a shadow."""
+    part, mask = _masked(picture, polygon, strength, blur)
+    part *= 1 - mask
+
+
+def _masked(picture: Picture, polygon: Points, opacity: float, blur: float) -> tuple[Picture, Field]:
+    """A view of the part that a polygon touches, and how much the polygon covers there, (height, width, 1)."""
     area = window(picture.shape[:2], polygon, 3 * blur + 2)
     if area is None:
-        return
+        return picture[:0], np.zeros((0, 1, 1), np.float32)
     part = picture[area]
-    mask = soften(coverage(part.shape[:2], polygon - [area[1].start, area[0].start]), blur) * np.float32(strength)
-    part *= (1 - mask)[..., None]
+    mask = soften(coverage(part.shape[:2], polygon - [area[1].start, area[0].start]), blur) * np.float32(opacity)
+    return part, mask[..., None]
 
 
 def rounded_box(centre: tuple[float, float], size: tuple[float, float], radius: float, steps: int = 5) -> Points:

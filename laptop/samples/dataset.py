@@ -85,14 +85,13 @@ def _check(folder: Path, images: int, seed: int, labels: str, size: tuple[int, i
 
 def _write_image(folder: Path, index: int, seed: int, labels: LabelSet, size: tuple[int, int]) -> None:
     rng = np.random.default_rng([seed, index])
-    photograph = photograph_plates(rng, size)
+    pixels, plates = photograph_plates(rng, size)
     quality = int(rng.integers(62, 94))
     name = f"plate_{index:04d}"
-    _, encoded = cv2.imencode(".jpg", photograph.pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     (folder / f"{name}.jpg").write_bytes(encoded.tobytes())
-    shapes = [shape for group, plate in enumerate(photograph.plates) for shape in _shapes(plate, group, LABELS[labels])]
-    height, width = photograph.pixels.shape[:2]
-    document = Document(f"{name}.jpg", image_height=height, image_width=width, shapes=tuple(shapes))
+    shapes = [shape for group, plate in enumerate(plates) for shape in _shapes(plate, group, LABELS[labels])]
+    document = Document(f"{name}.jpg", image_height=size[1], image_width=size[0], shapes=tuple(shapes))
     write_document(folder / f"{name}.json", document)
 
 

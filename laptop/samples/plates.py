@@ -18,6 +18,7 @@ from laptop.samples.canvas import (
     box_distance,
     ellipse,
     fractal_noise,
+    from_centre,
     linear,
     rounded_box,
     shade,
@@ -28,7 +29,7 @@ from laptop.samples.canvas import (
     value_noise,
 )
 
-Kind = Literal["l", "r"]
+Kind = Literal["l", "r"]  # one row, or two
 LETTERS = "abcde"
 GLYPH_SIZE = 160  # pixels of the font that outlines are traced from
 BOLD_STROKES = (3, 5, 7)  # pixels at GLYPH_SIZE: the built-in font is too thin for a plate
@@ -53,26 +54,16 @@ class Colours:
 
 @dataclass(frozen=True, slots=True)
 class PlateDesign:
-    """What a plate looks like before anything happened to it.
-
-    Attributes:
-        kind: "l", one row, or "r", two rows.
-        text: two digits and a letter, a space, four digits.
-        aspect: width / height.
-        corner: corner radius / height.
-        frame: width of the line around the writing / height; 0 for none.
-        stroke: weight of the writing, one of BOLD_STROKES.
-        slim: how narrow the writing is; 1 is the font's own width.
-    """
+    """What a plate looks like before anything happened to it."""
 
     kind: Kind
-    text: str
+    text: str  # two digits and a letter, a space, four digits
     colours: Colours
-    aspect: float
-    corner: float
-    frame: float
-    stroke: int
-    slim: float
+    aspect: float  # width / height
+    corner: float  # radius / height
+    frame: float  # width of the line around the writing / height; 0 for none
+    stroke: int  # weight of the writing, one of BOLD_STROKES
+    slim: float  # how narrow the writing is; 1 is the font's own width
 
 
 COLOURS = (
@@ -92,7 +83,7 @@ COLOURS = (
 
 
 def design_plate(rng: np.random.Generator, kind: Kind) -> PlateDesign:
-    """Draw a plate's text and looks by lot."""
+    """Draw a plate's text and looks at random."""
     digits = "".join(str(digit) for digit in rng.integers(0, 10, 6))
     letter = LETTERS[rng.integers(len(LETTERS))]
     return PlateDesign(
@@ -145,10 +136,8 @@ def lay_row(
     """
     height = bottom - top
     tall = height / design.aspect  # the row's height in units of the plate's width
-    widths = [
-        0.5 * tall * design.slim if character == " " else ink.shape[1] / ink.shape[0] * tall * design.slim
-        for character, ink in ((character, glyph(character.strip() or "0", design.stroke)[0]) for character in text)
-    ]
+    inks = [None if character == " " else glyph(character, design.stroke)[0] for character in text]
+    widths = [(0.5 if ink is None else ink.shape[1] / ink.shape[0]) * tall * design.slim for ink in inks]
     # A narrow 1 keeps a place nearly as wide as the others', as on real plates.
     typical = float(np.median(widths))
     slots = [
@@ -302,17 +291,10 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
             centre = (column * width, row * height)
             shade(picture, ellipse(tuple(centre - 0.35 * lit), (1.3 * radius, 1.3 * radius)), 0.5, radius / 3)
             stamp(picture, ellipse(centre, (radius, radius)), metal * np.float32(0.75))
-            stamp(
-                picture,
-                ellipse(tuple(centre + 0.3 * lit), (radius / 2, radius / 2)),
-                metal * np.float32(1.3),
-                0.7,
-                radius / 3,
-            )
-            slot = turned(
-                rounded_box(centre, (1.6 * radius, 0.3 * radius), 0.1 * radius), rng.uniform(0, np.pi), centre
-            )
-            stamp(picture, slot, metal * np.float32(0.25), 0.8)
+            gleam = ellipse(tuple(centre + 0.3 * lit), (radius / 2, radius / 2))
+            stamp(picture, gleam, metal * np.float32(1.3), 0.7, radius / 3)
+            slot = rounded_box(centre, (1.6 * radius, 0.3 * radius), 0.1 * radius)
+            stamp(picture, turned(slot, rng.uniform(0, np.pi), centre), metal * np.float32(0.25), 0.8)
 
 
 def _soil(rng: np.random.Generator, picture: Picture, amount: float) -> None:
@@ -337,8 +319,7 @@ def _soil(rng: np.random.Generator, picture: Picture, amount: float) -> None:
 def _shine(rng: np.random.Generator, picture: Picture) -> None:
     """The sky in the sheet and, on some plates, a glint, in place."""
     height, width = picture.shape[:2]
-    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    y, x = from_centre((height, width))
     tilt = rng.uniform(-0.6, 0.6)
     sky = smoothstep(-0.2, 1.2, -(y + tilt * x))
     picture *= (1 + rng.uniform(-0.14, 0.14) * x + rng.uniform(-0.1, 0.1) * y)[..., None]

@@ -16,6 +16,7 @@ WIDTHS: dict[Kind, tuple[float, float]] = {"l": (0.47, 0.74), "r": (0.36, 0.58)}
 WIDTHS_OF_TWO: dict[Kind, tuple[float, float]] = {"l": (0.38, 0.55), "r": (0.35, 0.44)}
 TWO_PLATES = 0.3  # share of the images
 TRIES = 40
+CORNERS = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])  # of a plate, in its own coordinates
 REACH = 1.6  # the backdrop covers this many images of the plane, so that a tilted camera sees no end
 
 
@@ -25,14 +26,6 @@ class SeenPlate:
 
     text: str
     parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Photograph:
-    """Pixels are sRGB, (height, width, 3) uint8."""
-
-    pixels: NDArray[np.uint8]
-    plates: tuple[SeenPlate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +42,11 @@ class HungPlate:
         return turned((outline - 0.5) * self.size + self.centre, self.angle, self.centre)
 
 
-def photograph_plates(rng: np.random.Generator, size: tuple[int, int]) -> Photograph:
-    """Make up a scene and photograph it.
+def photograph_plates(rng: np.random.Generator, size: tuple[int, int]) -> tuple[NDArray[np.uint8], list[SeenPlate]]:
+    """Make up a scene and photograph it at a size of (width, height) pixels.
 
-    Args:
-        size: (width, height) in pixels.
+    Returns:
+        sRGB, (height, width, 3), and the plates in it.
     """
     camera = set_camera(rng, size)
     hung = _hang_plates(rng, camera, size)
@@ -63,7 +56,7 @@ def photograph_plates(rng: np.random.Generator, size: tuple[int, int]) -> Photog
         _draw_behind(rng, picture, camera, plate)
         draw_board(rng, picture, camera, plate, light)
     light_scene(rng, picture)
-    return Photograph(take_photograph(rng, picture), tuple(_seen(camera, plate, size) for plate in hung))
+    return take_photograph(rng, picture), [_seen(camera, plate) for plate in hung]
 
 
 def _hang_plates(rng: np.random.Generator, camera: Camera, size: tuple[int, int]) -> list[HungPlate]:
@@ -90,7 +83,7 @@ def _find_spot(
     widths: tuple[float, float],
     taken: list[NDArray[np.float64]],
 ) -> tuple[HungPlate, NDArray[np.float64]] | None:
-    """A place by lot, and its (left, top, right, bottom) in the image; the first plate shrinks until one is found."""
+    """A random place, and its (left, top, right, bottom) in the image; the first plate shrinks until one is found."""
     edge = MARGIN * size[0]
     shrink = 1.0
     for attempt in range(10_000):
@@ -99,7 +92,7 @@ def _find_spot(
         width = rng.uniform(*widths) * size[0] * shrink
         centre = (rng.uniform(-0.3, 0.3) * size[0], rng.uniform(-0.3, 0.3) * size[1])
         plate = HungPlate(design, centre, (width, width / design.aspect), float(np.radians(rng.normal(0, 1.5))))
-        corners = camera.project(plate.on_plane(np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])))
+        corners = camera.project(plate.on_plane(CORNERS))
         box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
         share = (box[2] - box[0]) / size[0]
         inside = box[:2].min() > edge and box[2] < size[0] - edge and box[3] < size[1] - edge
@@ -158,10 +151,9 @@ def draw_board(
     assert area is not None, "plates are placed inside the image"
     # A fifth more pixels than the camera sees keeps the writing crisp without aliasing.
     flat = draw_plate(rng, plate.design, round(1.2 * np.ptp(outline[:, 0])), light)
-    unit = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     offset = np.array([area[1].start, area[0].start])
-    target = camera.project(plate.on_plane(unit)) - offset
-    source = unit * [flat.shape[1], flat.shape[0]]
+    target = camera.project(plate.on_plane(CORNERS)) - offset
+    source = CORNERS * [flat.shape[1], flat.shape[0]]
     view = to_pixel_centres(cv2.getPerspectiveTransform(source.astype(np.float32), target.astype(np.float32)))
     part = picture[area]
     board = cv2.warpPerspective(
@@ -170,6 +162,6 @@ def draw_board(
     part += (board - part) * convex_coverage(part.shape[:2], outline - offset)[..., None]
 
 
-def _seen(camera: Camera, plate: HungPlate, size: tuple[int, int]) -> SeenPlate:
+def _seen(camera: Camera, plate: HungPlate) -> SeenPlate:
     parts = tuple(Part(part.label, camera.project(plate.on_plane(part.outline))) for part in plate_parts(plate.design))
     return SeenPlate(plate.design.text, parts)

@@ -11,10 +11,10 @@ from pycocotools import mask as coco_mask
 from sightline.errors import SightlineError
 from sightline.models.bundle import BundleError, write_bundle
 from sightline.models.config import config_text, load_config
-from sightline.tasks.detection.detections import to_coco_results
 from sightline.tasks.detection.fit import build_model
 from sightline.tasks.detection.predict import load_predictor, predictor_of
 from sightline.tasks.detection.registry import register
+from sightline.tasks.detection.results import to_coco_results
 from sightline.tasks.detection.scoring import score
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"

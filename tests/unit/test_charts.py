@@ -18,8 +18,7 @@ from sightline.reports.charts import (
 )
 from sightline.reports.colours import PALETTE, colour, rgb
 from sightline.reports.drawing import nice_ticks
-from sightline.tasks.detection.metrics.curves import PrecisionRecall
-from sightline.tasks.detection.report import precision_recall_chart
+from sightline.tasks.detection.report import PrecisionRecall, precision_recall_chart
 
 HOSTILE = '<script>alert("x")</script>'
 

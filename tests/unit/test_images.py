@@ -19,7 +19,6 @@ from sightline.images.files import (
     UnreadableImageError,
     check_whole,
     image_size,
-    orientation,
     read_header,
     read_image,
 )
@@ -56,7 +55,7 @@ def test_an_image_is_read_as_labelme_shows_it(tmp_path, file_format, turned, dec
     shown = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))[:, :, ::-1]
     assert np.array_equal(read_image(path), shown)
     assert image_size(path) == (shown.shape[1], shown.shape[0])
-    assert orientation(path) == turned
+    assert read_header(path).orientation == turned
 
 
 @pytest.mark.parametrize("turned", [None, 0, 9])
@@ -96,7 +95,7 @@ def test_an_orientation_in_xmp_counts_only_beside_exif_as_in_labelme(tmp_path, w
     exif[0x010E] = "a description, no orientation"
     path = tmp_path / "image.jpg"
     photograph().save(path, xmp=xmp, **({"exif": exif} if with_exif else {}))
-    assert orientation(path) == counts
+    assert read_header(path).orientation == counts
     assert read_image(path).shape == ((WIDTH, HEIGHT, 3) if counts == 6 else (HEIGHT, WIDTH, 3))
 
 
@@ -109,7 +108,7 @@ def test_exif_in_a_pngs_text_counts_too(tmp_path, kind, decoder):
     text.add_text(kind, f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
     path = tmp_path / "image.png"
     photograph().save(path, pnginfo=text)
-    assert orientation(path) == (8 if kind != "Comment" else 1)
+    assert read_header(path).orientation == (8 if kind != "Comment" else 1)
     assert image_size(path) == ((HEIGHT, WIDTH) if kind != "Comment" else (WIDTH, HEIGHT))
 
 

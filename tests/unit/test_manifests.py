@@ -14,7 +14,7 @@ from kubeflow_katib_api.models import V1beta1Experiment
 from components.cluster import DATABASE_KEY, OPTIONAL_SETTINGS, SETTINGS, USER, VOLUME, Installation
 from components.images import DEFAULT_REGISTRY, DEFAULT_TAG
 from laptop.kubeflow.retry_policy import CONFIG, LOOKS
-from sightline.tasks.detection.metrics.scores import score_results
+from sightline.tasks.detection.scoring import score
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = REPOSITORY / "manifests"
@@ -290,7 +290,7 @@ def test_the_trial_uses_every_parameter_of_the_search_and_sets_keys_that_the_con
 
 def test_the_objective_is_a_metric_that_a_validation_gives():
     truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
-    assert one("Experiment")["spec"]["objective"]["objectiveMetricName"] in score_results(truth, []).values
+    assert one("Experiment")["spec"]["objective"]["objectiveMetricName"] in score(truth, []).values
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -16,8 +16,8 @@ from pycocotools.cocoeval import COCOeval
 
 from sightline.tasks.detection.metrics.coco_evaluation import ForeignResultsError
 from sightline.tasks.detection.metrics.confusion import box_overlaps, confusion_matrix
-from sightline.tasks.detection.metrics.curves import precision_recall
-from sightline.tasks.detection.metrics.scores import kinds_of, score_results
+from sightline.tasks.detection.report import precision_recall
+from sightline.tasks.detection.scoring import kinds_of, score
 
 WIDTH, HEIGHT = 320, 240
 NAMES = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l", "AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l"]
@@ -128,7 +128,7 @@ FAR = [200.0, 150.0, 40.0, 20.0]
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_twelve_numbers_are_those_of_pycocotools(seed, kind):
     truth, results = random_case(seed)
-    scores = score_results(truth, results, [kind]).values
+    scores = score(truth, results, [kind]).values
     assert list(scores) == [f"{kind}_{name}" for name in NAMES]
     np.testing.assert_allclose(list(scores.values()), reference(truth, results, kind), rtol=0, atol=1e-9)
 
@@ -138,7 +138,7 @@ def test_the_twelve_numbers_are_those_of_pycocotools(seed, kind):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_numbers_of_each_class_are_those_of_pycocotools(seed, kind):
     truth, results = random_case(seed)
-    per_class = score_results(truth, results, [kind]).per_class
+    per_class = score(truth, results, [kind]).per_class
     assert per_class.keys() == {category["name"] for category in truth["categories"]}
     for category in truth["categories"]:
         np.testing.assert_allclose(
@@ -156,7 +156,7 @@ def test_the_random_cases_have_what_they_are_meant_to():
     assert any({i["id"] for i in truth["images"]} - {r["image_id"] for r in results} for truth, results in cases)
     of_one_class = [Counter((r["image_id"], r["category_id"]) for r in results) for _, results in cases]
     assert max(max(counts.values()) for counts in of_one_class) > 100
-    scores = [score_results(truth, results).values for truth, results in cases]
+    scores = [score(truth, results).values for truth, results in cases]
     # Numbers that agree because all are 0 or 1 would show nothing.
     for name in ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l", "segm_mAP"):
         assert sum(0.05 < values[name] < 0.95 for values in scores) >= 6, name
@@ -167,7 +167,7 @@ def test_the_random_cases_have_what_they_are_meant_to():
 def test_a_curve_s_average_precision_is_the_class_s_score(kind, iou, name):
     truth, results = random_case(3)
     curves = precision_recall(truth, results, kind, iou)
-    per_class = score_results(truth, results, [kind]).per_class
+    per_class = score(truth, results, [kind]).per_class
     for class_name, curve in curves.items():
         expected = per_class[class_name][f"{kind}_{name}"]
         assert curve.average_precision == pytest.approx(expected, abs=1e-12, nan_ok=True)
@@ -198,7 +198,7 @@ def test_a_curve_at_an_unknown_threshold_is_refused(iou):
 
 
 def test_nothing_found_scores_zero_and_sizes_that_are_not_there_are_nan():
-    scores = score_results(scene((1, "cup", BOX)), [])
+    scores = score(scene((1, "cup", BOX)), [])
     assert scores.values["bbox_mAP"] == scores.values["segm_AR_100"] == scores.values["bbox_mAP_s"] == 0.0
     assert math.isnan(scores.values["bbox_mAP_l"])
     assert scores.per_class["cup"]["segm_mAP_50"] == 0.0
@@ -207,19 +207,19 @@ def test_nothing_found_scores_zero_and_sizes_that_are_not_there_are_nan():
 
 
 def test_a_split_without_objects_has_nan_scores():
-    assert all(math.isnan(value) for value in score_results(scene(), [found(1, "cup", BOX)]).values.values())
-    assert all(math.isnan(value) for value in score_results(scene() | {"images": []}, []).values.values())
+    assert all(math.isnan(value) for value in score(scene(), [found(1, "cup", BOX)]).values.values())
+    assert all(math.isnan(value) for value in score(scene() | {"images": []}, []).values.values())
 
 
 def test_results_without_masks_are_scored_by_boxes_only():
     truth = scene((1, "cup", BOX))
     boxes = [found(1, "cup", BOX)]
     assert kinds_of(boxes) == ("bbox",)
-    assert list(score_results(truth, boxes).values) == [f"bbox_{name}" for name in NAMES]
+    assert list(score(truth, boxes).values) == [f"bbox_{name}" for name in NAMES]
     both = [found(1, "cup", BOX) | {"segmentation": box_mask(BOX)}]
     assert kinds_of(both) == KINDS
     assert kinds_of(both + boxes) == ("bbox",)
-    assert score_results(truth, both).values["segm_mAP"] == pytest.approx(1.0)
+    assert score(truth, both).values["segm_mAP"] == pytest.approx(1.0)
 
 
 def test_a_mask_s_size_is_its_own_and_not_its_box_s():
@@ -231,7 +231,7 @@ def test_a_mask_s_size_is_its_own_and_not_its_box_s():
     truth = scene((1, "cup", [0.0, 0.0, 300.0, 230.0]))
     truth["annotations"][0] |= {"segmentation": [thin], "area": area}
     results = [found(1, "cup", [0.0, 0.0, 300.0, 230.0]) | {"segmentation": encoded}]
-    scores = score_results(truth, results).values
+    scores = score(truth, results).values
     assert area < 96**2
     assert scores["segm_mAP_m"] == pytest.approx(1.0)
     assert math.isnan(scores["segm_mAP_l"])
@@ -240,7 +240,7 @@ def test_a_mask_s_size_is_its_own_and_not_its_box_s():
 def test_scoring_leaves_its_inputs_as_they_are():
     truth, results = random_case(5)
     before = copy.deepcopy((truth, results))
-    score_results(truth, results)
+    score(truth, results)
     precision_recall(truth, results, "segm")
     confusion_matrix(truth, results)
     assert (truth, results) == before
@@ -248,12 +248,12 @@ def test_scoring_leaves_its_inputs_as_they_are():
 
 def test_scoring_prints_nothing(capfd):
     truth, results = random_case(5)
-    score_results(truth, results)
+    score(truth, results)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("strange", [{"image_id": 99}, {"category_id": 99}])
-@pytest.mark.parametrize("measure", [score_results, precision_recall, confusion_matrix])
+@pytest.mark.parametrize("measure", [score, precision_recall, confusion_matrix])
 def test_results_of_another_split_or_dataset_are_refused(measure, strange):
     with pytest.raises(ForeignResultsError, match="99"):
         measure(scene((1, "cup", BOX)), [found(1, "cup", BOX) | strange])
@@ -261,7 +261,7 @@ def test_results_of_another_split_or_dataset_are_refused(measure, strange):
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="bbox, segm"):
-        score_results(scene((1, "cup", BOX)), [], ["boundary"])
+        score(scene((1, "cup", BOX)), [], ["boundary"])
 
 
 CUP, FORK, BACKGROUND = range(3)

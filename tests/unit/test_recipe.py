@@ -30,7 +30,7 @@ from sightline.services.versioning.shards import SPLITS, unpack
 from sightline.steps.record.build import STAGES, Inputs, build_dataset
 from sightline.steps.record.plugin import PluginError
 from sightline.steps.record.statistics import MOST_BINS, assemble_statistics, measure_split
-from sightline.tasks.detection.metrics.scores import score_results
+from sightline.tasks.detection.scoring import score
 
 WIDTH, HEIGHT = 40, 30
 FACTS = {"category": "desk", "version": "v0.1.0", "annotation_version": "v0.2.0"}
@@ -283,10 +283,10 @@ def test_evaluation_ignores_what_is_found_in_a_crowd(tmp_path):
     for result in found:
         rings = rle_of.frPyObjects([[float(value) for value in result["segmentation"][0]]], HEIGHT, WIDTH)
         result["segmentation"] = rle_of.merge(rings)
-    scores = score_results(truth, found).values
+    scores = score(truth, found).values
     assert (scores["bbox_mAP"], scores["segm_mAP"]) == (1.0, 1.0)
     truth["annotations"][0]["iscrowd"] = 0
-    assert score_results(truth, found).values["bbox_mAP"] < 1
+    assert score(truth, found).values["bbox_mAP"] < 1
 
 
 # --- the plug-in -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -19,10 +18,9 @@ from sightline.errors import SightlineError
 from sightline.images.limits import MAX_PIXELS
 
 try:
-    import cv2 as _cv2
+    import cv2
 except ImportError:  # the data image has no OpenCV
-    _cv2 = None  # type: ignore[assignment]
-cv2: ModuleType | None = _cv2
+    cv2 = None  # type: ignore[assignment]
 
 # What pillow may read: its other formats are rare as photographs, and some start programs.
 _FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -55,19 +53,12 @@ class ImageTooLargeError(ImageError):
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What an image's header says.
-
-    Attributes:
-        width: of the upright image, in pixels.
-        height: of the upright image, in pixels.
-        orientation: EXIF orientation, 1 (upright as stored) to 8.
-        format: pillow's name of the format: JPEG, PNG, TIFF, …
-    """
+    """What an image's header says; width and height are the upright image's, in pixels."""
 
     width: int
     height: int
-    orientation: int
-    format: str
+    orientation: int  # by EXIF, 1 (upright as stored) to 8
+    format: str  # pillow's name: JPEG, PNG, TIFF, …
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
@@ -85,7 +76,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
         raise MissingImageError(f"{path}: there is no such image. Put it there, or remove what refers to it.") from None
     except OSError as error:
         raise UnreadableImageError(
-            f"{path}: the image cannot be opened ({error.strerror}). Check its rights."
+            f"{path}: the image cannot be opened ({error.strerror}). Check its permissions."
         ) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -105,17 +96,8 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return header.width, header.height
 
 
-def orientation(path: Path) -> int:
-    """The EXIF orientation, 1 (upright as stored) to 8; errors as in `read_header`."""
-    return read_header(path).orientation
-
-
 def check_whole(path: Path, header: ImageHeader) -> None:
-    """Make sure that the file goes on to its end, without decoding it where its last bytes tell.
-
-    Args:
-        path: the image.
-        header: its header, already read.
+    """Make sure that the file is complete, without decoding it where its last bytes tell.
 
     Raises:
         TruncatedImageError: the file is cut off or damaged.
@@ -128,11 +110,8 @@ def check_whole(path: Path, header: ImageHeader) -> None:
             tail = file.read()
     except OSError as error:
         raise TruncatedImageError(f"{path}: the image cannot be read ({error.strerror}). Copy it again.") from None
-    if header.format == "WEBP":
-        whole = announced <= size
-    else:
-        whole = tail == _PNG_END if header.format == "PNG" else header.format == "JPEG" and tail[-2:] == _JPEG_END
-    if not whole:
+    whole = {"WEBP": announced <= size, "PNG": tail == _PNG_END, "JPEG": tail.endswith(_JPEG_END)}
+    if not whole.get(header.format):
         # Bytes may follow the end (phones append videos and depth maps), and other formats have no end mark.
         _decode_with_pillow(path, header)
 
@@ -165,9 +144,7 @@ def read_reduced(path: Path, side: int, max_pixels: int = MAX_PIXELS) -> np.ndar
     """The upright image's pixels at a lower resolution, where that is quicker; errors as in `read_image`.
 
     Args:
-        path: the image.
         side: neither side becomes shorter than so many pixels; a smaller image stays as it is.
-        max_pixels: refuses larger ones.
 
     Returns:
         (height, width, 3) uint8, red green blue.

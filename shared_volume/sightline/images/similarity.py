@@ -114,18 +114,9 @@ def _sum_cells(rows: np.ndarray) -> np.ndarray:
 
 def _cosines() -> np.ndarray:
     """(8, 32): the lowest rows of the orthonormal DCT-II, scaled to whole numbers."""
-    rows = [
-        [
-            round(
-                _COSINE_SCALE
-                * math.sqrt((1 if frequency == 0 else 2) / _GRID)
-                * math.cos(math.pi * frequency * (2 * cell + 1) / (2 * _GRID))
-            )
-            for cell in range(_GRID)
-        ]
-        for frequency in range(_FREQUENCIES)
-    ]
-    return np.array(rows, dtype=np.int64)
+    frequency, cell = np.arange(_FREQUENCIES)[:, None], np.arange(_GRID)
+    norm = np.sqrt(np.where(frequency == 0, 1, 2) / _GRID)
+    return np.round(_COSINE_SCALE * norm * np.cos(math.pi * frequency * (2 * cell + 1) / (2 * _GRID))).astype(np.int64)
 
 
 _COSINES: Final = _cosines()

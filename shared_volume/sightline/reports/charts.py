@@ -39,20 +39,14 @@ FEW = 8  # counts up to this are shown from 0 on, so that a single bar does not 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named curve. Values that are not finite break the line.
-
-    Attributes:
-        faint: a thin pale line, for raw values behind a smoothed curve; it is left out of the legend.
-        points: mark each value with a dot.
-        colour_index: the curve's colour, by default its place in the chart.
-    """
+    """A named curve. Values that are not finite break the line."""
 
     name: str
     x: Sequence[float] | np.ndarray
     y: Sequence[float] | np.ndarray
-    faint: bool = False
-    points: bool = False
-    colour_index: int | None = None
+    faint: bool = False  # thin and pale, for raw values behind a smoothed curve; not in the legend
+    points: bool = False  # mark each value with a dot
+    colour_index: int | None = None  # by default the curve's place in the chart
 
 
 def line_chart(

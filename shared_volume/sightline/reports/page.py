@@ -27,17 +27,11 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One card of a gallery.
+    """One card of a gallery, with one or more pictures side by side."""
 
-    Attributes:
-        title: usually the file's name.
-        note: one line below it.
-        images: one or more pictures side by side: (data URI, what it shows).
-    """
-
-    title: str
-    note: str
-    images: tuple[tuple[str, str], ...]
+    title: str  # usually the file's name
+    note: str  # one line below it
+    images: tuple[tuple[str, str], ...]  # (data URI, what it shows)
 
 
 def number(value: object) -> str:

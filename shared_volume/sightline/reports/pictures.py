@@ -31,24 +31,18 @@ THUMBNAIL_LINE, THUMBNAIL_TEXT = 190, 25
 CUT = "..."
 MISSING_GLYPH = "\uffff"
 
+_font = lru_cache(maxsize=64)(ImageFont.load_default)
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One object to draw.
+    """One object to draw, in pixels of the upright image."""
 
-    Attributes:
-        class_index: from 0; gives the colour.
-        name: the class.
-        box: x, y, width, height in pixels of the upright image.
-        segmentation: COCO polygons, a run-length encoding, or None.
-        score: 0..1, or None for the truth.
-    """
-
-    class_index: int
+    class_index: int  # from 0; gives the colour
     name: str
-    box: tuple[float, float, float, float]
-    segmentation: Any = None
-    score: float | None = None
+    box: tuple[float, float, float, float]  # x, y, width, height
+    segmentation: Any = None  # COCO polygons, a run-length encoding, or None
+    score: float | None = None  # 0..1, or None for the truth
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -153,11 +147,9 @@ def _silhouette(
     """The mask at the drawn size, cut to where it is (with a rim for its outline), and its corner in the picture."""
     scale_x, scale_y = size[0] / original[0], size[1] / original[1]
     if isinstance(segmentation, Mapping):
-        encoded = (
-            run_length.frPyObjects(segmentation, *segmentation["size"])
-            if isinstance(segmentation["counts"], list)
-            else segmentation
-        )
+        encoded = segmentation
+        if isinstance(segmentation["counts"], list):
+            encoded = run_length.frPyObjects(segmentation, *segmentation["size"])
         x, y, width, height = (int(value) for value in run_length.toBbox(encoded))
         if not width or not height:
             return None
@@ -166,11 +158,8 @@ def _silhouette(
         canvas = Image.new("L", (part.width + 4, part.height + 4))
         canvas.paste(part.point(lambda value: 255 if value > 127 else 0), (2, 2))
         return canvas, (round(x * scale_x) - 2, round(y * scale_y) - 2)
-    if not segmentation:
-        return None
-    polygons = [
-        np.asarray(ring, dtype=float).reshape(-1, 2) * (scale_x, scale_y) for ring in segmentation if len(ring) >= 6
-    ]
+    rings = [ring for ring in segmentation or () if len(ring) >= 6]
+    polygons = [np.asarray(ring, dtype=float).reshape(-1, 2) * (scale_x, scale_y) for ring in rings]
     if not polygons:
         return None
     points = np.concatenate(polygons)
@@ -256,11 +245,6 @@ def _has_glyph(character: str, font: Any) -> bool:
         or character.isprintable()
         and bytes(font.getmask(character)) != bytes(font.getmask(MISSING_GLYPH))
     )
-
-
-@lru_cache(maxsize=64)
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
 
 
 def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:

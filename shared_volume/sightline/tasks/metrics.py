@@ -21,7 +21,7 @@ from sightline.tasks.task import Scores, Task
 LONGEST_NAME: Final = 100
 """Characters of a value's name; SQL takes 255."""
 SCORES = re.compile(r"^(def score\b|score\s*=|from .* import .*\bscore\b)", re.MULTILINE)
-"""What a metric's file has, and a file that is none has not."""
+"""What tells a metric's file from other files in its folder."""
 
 
 class MetricError(SightlineError):
@@ -45,12 +45,7 @@ def _owners(value: str) -> list[str]:
 
 
 def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
-    """Make sure that metrics are there; none is imported.
-
-    Args:
-        code: the helper code, live or frozen.
-        task: whose they are.
-        names: as a recipe has them.
+    """Make sure that the metrics that a recipe names are in the helper code, live or frozen; none is imported.
 
     Raises:
         MetricError: names the one that is missing, and the nearest.
@@ -65,11 +60,10 @@ def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
 
 
 def require_selecting(code: Path, task: str, select_by: str) -> None:
-    """Make sure that a value can select: the task's own, or one that a metric's file may give. None is imported.
+    """Make sure that a value can select: the task's own, or one that a metric's file may give; none is imported.
 
     Args:
         code: the helper code, live or frozen.
-        task: whose results are scored.
         select_by: the value's name; an empty one is the task's own choice.
 
     Raises:
@@ -90,25 +84,18 @@ def _files(code: Path, task: str) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Scores results by the task's own numbers, by named metrics, and by the one that selects.
-
-    Attributes:
-        task: whose results they are.
-        named: metrics by name.
-        select_by: the value that selects; the metric that gives it is added where it is not the task's own.
-    """
+    """Scores results by the task's own numbers, by named metrics, and by the one that selects."""
 
     task: Task
     named: Sequence[str] = ()
-    select_by: str = ""
+    select_by: str = ""  # a value's name; the metric that gives it is added where it is not the task's own
 
     def __call__(self, truth: Any, results: Any, outputs: Sequence[str] | None = None) -> Scores:
         """All scores.
 
         Args:
             truth: of a split.
-            results: what a model found on it.
-            outputs: what results hold; None when it is unknown, as of no results.
+            outputs: what the results hold; None when it is unknown, as when there are none.
 
         Raises:
             MetricError: a metric is missing, failed, or gives a value that is not its own.
@@ -121,7 +108,10 @@ class Scorer:
             names += [name for name in _owners(self.select_by) if name not in names]
         for name in names:
             scores = self._scores_of(name, arguments, required=name in self.named)
-            for found, all_values in ((scores.values, values), *_pairs(scores.per_class, per_class, name)):
+            if strange := sorted(scores.per_class.keys() - per_class.keys()):
+                raise MetricError(f"The metric {name} scores the class {strange[0]!r}, which the truth does not have.")
+            of_classes = ((found, per_class[label]) for label, found in scores.per_class.items())
+            for found, all_values in ((scores.values, values), *of_classes):
                 if clash := sorted(found.keys() & all_values.keys()):
                     raise MetricError(
                         f"The metric {name} gives {clash[0]}, which the task's own numbers or another metric have already. "
@@ -176,14 +166,6 @@ def _own(metric: str, values: Any) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, Real):
             raise MetricError(f"The metric {metric} gives {value!r:.80} for {name}: a value is a plain number (float).")
     return {name: float(value) for name, value in values.items()}
-
-
-def _pairs(
-    found: Mapping[str, Mapping[str, float]], known: dict[str, dict[str, float]], metric: str
-) -> list[tuple[Mapping[str, float], dict[str, float]]]:
-    if strange := sorted(found.keys() - known.keys()):
-        raise MetricError(f"The metric {metric} scores the class {strange[0]!r}, which the truth does not have.")
-    return [(values, known[name]) for name, values in found.items()]
 
 
 def _failed(module: str, error: Exception) -> MetricError:

@@ -22,7 +22,7 @@ from sightline.references import DETECTION
 CLASSIFICATION: Final = "classification"
 OURS: Final = (DETECTION, CLASSIFICATION)
 HOMES: Final = ("custom", "sightline")
-"""Where tasks lie; a part of the users' own stands in for ours of its name."""
+"""Where tasks lie; a part in `custom` replaces ours of the same name."""
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "record": ("facts", "data", "draw"),
@@ -83,15 +83,12 @@ class Fit(Protocol):
 
 
 class Predictor(Protocol):
-    """A model that is ready to use.
-
-    Attributes:
-        classes: names, by label.
-        outputs: what its results hold, for `Scoring.score`.
-    """
+    """A model that is ready to use."""
 
     classes: Sequence[str]
+    """Names, by label."""
     outputs: Sequence[str]
+    """What its results hold, for `Scoring.score`."""
 
     def results(self, image: Any, image_id: int) -> list[dict[str, Any]]:
         """What is on an image, (H, W, 3) uint8 BGR, upright."""
@@ -115,34 +112,21 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Metric values; NaN where nothing of that class or size is in the truth.
+    """Metric values; NaN where nothing of that class or size is in the truth."""
 
-    Attributes:
-        values: metric name -> value over all classes.
-        per_class: class name -> metric name -> value.
-    """
-
-    values: dict[str, float]
-    per_class: dict[str, dict[str, float]]
+    values: dict[str, float]  # metric name -> value over all classes
+    per_class: dict[str, dict[str, float]]  # class name -> metric name -> value
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """How good one image's results are.
+    """How good one image's results are."""
 
-    Attributes:
-        found: annotations with a result of their class.
-        missed: annotations without.
-        false: results without an annotation.
-        sureness: ranks images whose F1 is the same, the surest first.
-        note: it in words, below the image.
-    """
-
-    found: int
-    missed: int
-    false: int
-    sureness: float = 0.0
-    note: str = ""
+    found: int  # annotations with a result of their class
+    missed: int  # annotations without
+    false: int  # results without an annotation
+    sureness: float = 0.0  # ranks images whose F1 is the same, the surest first
+    note: str = ""  # the same in words, below the image
 
     @property
     def f1(self) -> float:
@@ -171,13 +155,7 @@ class Draw(Protocol):
         """Annotations, or results that `shown_of` gave, as `reports.pictures.Shape`."""
 
     def caption(self, objects: Sequence[Any], classes: Sequence[str], noun: str) -> str:
-        """The same in a few words, below the image.
-
-        Args:
-            objects: of one image.
-            classes: names in the category ids' order.
-            noun: what each of them is, `Facts.ANNOTATED` or `Facts.FOUND`.
-        """
+        """The same in a few words, below the image; each of them is a `Facts.ANNOTATED` or a `Facts.FOUND`, the noun."""
 
 
 class Report(Protocol):
@@ -314,12 +292,7 @@ def _lacking(task: str, part: str, contract: type) -> list[str]:
 
 
 def headlines_of(values: Mapping[str, Any], task: str = "") -> list[str]:
-    """The metrics among these that their task shows first; all of them when no task knows any.
-
-    Args:
-        values: metric -> value.
-        task: whose metrics they are; empty when unknown.
-    """
+    """The metrics among these that their task (empty when unknown) shows first; all of them when no task knows any."""
     for known in filter(None, (task, *OURS)):
         with contextlib.suppress(UnknownTaskError):  # it was frozen with a run, and is gone from the live code
             if found := [name for name in Task(known).facts.HEADLINES if values.get(name) is not None]:

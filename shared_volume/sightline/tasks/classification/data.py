@@ -11,9 +11,7 @@ ANNOTATED_BY: Final = "flags"
 def truth_of(images: Sequence[DatasetImage], classes: Sequence[str]) -> dict[str, Any]:
     """The truth of one split: an annotation an image.
 
-    Args:
-        images: sorted by name; they get the ids 1, 2, ….
-        classes: get the category ids 1, 2, … in this order.
+    Images (sorted by name) and classes get the ids 1, 2, … in their order.
     """
     category_ids = {name: number for number, name in enumerate(classes, start=1)}
     return {

@@ -13,23 +13,10 @@ def shown_of(results: Sequence[Mapping[str, Any]], score_threshold: float) -> li
 
 
 def shapes_of(objects: Iterable[Mapping[str, Any]], classes: Sequence[str], size: tuple[int, int]) -> list[Shape]:
-    """The class of an image, or its answer.
-
-    Args:
-        objects: of one image: its annotation, or the result that counts.
-        classes: names in the category ids' order.
-        size: width and height of the image in pixels.
-    """
-    return [
-        Shape(
-            one["category_id"] - 1,
-            classes[one["category_id"] - 1],
-            (0.0, 0.0, float(size[0]), float(size[1])),
-            None,
-            one.get("score"),
-        )
-        for one in objects
-    ]
+    """The class of an image (width, height in pixels) or its answer, as a frame around it."""
+    frame = (0.0, 0.0, float(size[0]), float(size[1]))
+    indices = [(one["category_id"] - 1, one.get("score")) for one in objects]
+    return [Shape(index, classes[index], frame, None, score) for index, score in indices]
 
 
 def caption(objects: Sequence[Mapping[str, Any]], classes: Sequence[str], noun: str) -> str:

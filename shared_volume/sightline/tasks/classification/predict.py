@@ -39,9 +39,8 @@ class Classifier:
         return results_of(found["scores"].tolist(), image_id)
 
 
-def predictor_of(model: Any, config: Any, classes: Sequence[str]) -> Classifier:
-    """Use a model as it is, on the device where it lies; it is set to evaluation mode."""
-    return Classifier(model, config, classes)
+predictor_of = Classifier
+"""Use a model as it is, on the device where it lies; it is set to evaluation mode."""
 
 
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Classifier:

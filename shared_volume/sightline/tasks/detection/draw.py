@@ -15,10 +15,7 @@ def shown_of(results: Sequence[Mapping[str, Any]], score_threshold: float) -> li
 def shapes_of(objects: Iterable[Mapping[str, Any]], classes: Sequence[str], size: tuple[int, int]) -> list[Shape]:
     """COCO annotations or results of one image, weakest first so that the strongest is drawn on top.
 
-    Args:
-        objects: with category_id (from 1), bbox and, where there are, segmentation and score.
-        classes: names in the category ids' order.
-        size: width and height of the image; not needed here.
+    Objects have category_id (from 1), bbox and, where there are, segmentation and score; the image's size is not needed here.
     """
     shapes = [
         Shape(

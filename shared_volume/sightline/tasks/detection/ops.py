@@ -112,21 +112,13 @@ def _survivors(overlapping: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Reads:
-    """The pixels that some RoIs of one sampling grid read.
+    """The pixels that some RoIs of one sampling grid read."""
 
-    Attributes:
-        rois: (n,) which RoIs.
-        index: (n, bins y, bins x, rows, columns) int32, rows of the channels-last feature table.
-        weight: the same shape, bilinear weights; 0 outside the feature map.
-        y: (n, bins y, samples y), where each bin is sampled.
-        x: (n, bins x, samples x).
-    """
-
-    rois: Tensor
-    index: Tensor
-    weight: Tensor
-    y: Tensor
-    x: Tensor
+    rois: Tensor  # (n,) which RoIs
+    index: Tensor  # (n, bins y, bins x, rows, columns) int32, rows of the channels-last feature table
+    weight: Tensor  # the same shape, bilinear weights; 0 outside the feature map
+    y: Tensor  # (n, bins y, samples y), where each bin is sampled
+    x: Tensor  # (n, bins x, samples x)
 
     @property
     def samples(self) -> int:

@@ -10,10 +10,9 @@ import torch
 from sightline.errors import SightlineError
 from sightline.models.bundle import load_state, read_bundle
 from sightline.models.config import config_from_data
-from sightline.tasks.detection.detections import Detections, to_coco_results
 from sightline.tasks.detection.fit import build_model
 from sightline.tasks.detection.registry import register
-from sightline.tasks.detection.results import to_detections
+from sightline.tasks.detection.results import Detections, to_coco_results, to_detections
 
 if TYPE_CHECKING:
     from mmdet.models import BaseDetector
@@ -70,16 +69,14 @@ class Detector:
         return to_detections(result.pred_instances, image.shape, score_threshold)
 
 
-def predictor_of(model: "BaseDetector", config: "Config", classes: Sequence[str]) -> Detector:
-    """Use a model as it is, on the device where it lies; it is set to evaluation mode."""
-    return Detector(model, config, classes)
+predictor_of = Detector
+"""Use a model as it is, on the device where it lies; it is set to evaluation mode."""
 
 
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
     """Load a model bundle; its files are verified before any of them is used.
 
     Args:
-        bundle_dir: the bundle's folder.
         device: a torch device.
         sha256: what the manifest's digest must be; None trusts the folder's own manifest.
 

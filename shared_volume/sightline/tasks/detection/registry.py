@@ -8,13 +8,7 @@ from functools import cache
 
 from sightline.tasks.detection.ops import supply_missing_ops
 
-MODULES = (
-    "mmdet.datasets",
-    "mmdet.engine",
-    "mmdet.evaluation",
-    "mmdet.models",
-    "mmdet.visualization",
-)
+PACKAGES = ("datasets", "engine", "evaluation", "models", "visualization")  # of mmdet
 
 
 @cache
@@ -24,11 +18,10 @@ def register() -> None:
     # mmdet prints and warns about optional packages that no config of ours needs.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        for module in MODULES:
-            importlib.import_module(module)
+        for package in PACKAGES:
+            importlib.import_module(f"mmdet.{package}")
         from mmengine.registry import init_default_scope
 
-        import sightline.tasks.detection.transforms
-        import sightline.tasks.detection.validation  # noqa: F401
+        import sightline.tasks.detection.modules  # noqa: F401
 
         init_default_scope("mmdet")

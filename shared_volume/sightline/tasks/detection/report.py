@@ -1,23 +1,31 @@
 """Part report: precision and recall, and how well each image's objects were found."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 
 from sightline.reports.charts import Series, histogram, line_chart
 from sightline.reports.page import number
-from sightline.tasks.detection.metrics.coco_evaluation import Results, Truth
-from sightline.tasks.detection.metrics.confusion import box_overlaps, boxes_of, confusion_matrix
-from sightline.tasks.detection.metrics.curves import PrecisionRecall, precision_recall
+from sightline.tasks.detection.metrics.coco_evaluation import IOU_THRESHOLDS, Results, Truth, evaluate_coco
+from sightline.tasks.detection.metrics.confusion import confusion_matrix, match_boxes
 from sightline.tasks.task import Confusion, ImageScore
 
 MATCH_IOU = 0.5  # a prediction found an object when their boxes overlap at least so much
 SHOWN_SCORE = 0.3  # predictions below it do not count
 MOST_CURVES = 12
 RANKED_BY = f"Ranked by F1 at box IoU {MATCH_IOU}, predictions from score {SHOWN_SCORE}."
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRecall:
+    """One class's curve."""
+
+    recall: np.ndarray  # (101,) 0.00 to 1.00
+    precision: np.ndarray  # (101,) the best precision at that recall or above; 0 where it is not reached
+    average_precision: float  # the mean precision; NaN when the class is not in the truth
 
 
 def charts(truth: Truth, results: Results, classes: Sequence[str]) -> list[Markup]:
@@ -31,6 +39,35 @@ def charts(truth: Truth, results: Results, classes: Sequence[str]) -> list[Marku
     indices = [classes.index(name) if name in classes else index for index, name in enumerate(shown)]
     note = f"The {len(shown)} lowest of {len(defined)} classes." if len(shown) < len(defined) else ""
     return [precision_recall_chart("Precision and recall (average precision)", shown, indices, note)]
+
+
+def precision_recall(
+    truth: Truth, results: Results, kind: str = "bbox", iou: float = 0.5
+) -> dict[str, PrecisionRecall]:
+    """Each class's curve at one IoU threshold.
+
+    Args:
+        truth: a COCO dataset.
+        results: COCO results.
+        kind: bbox or segm.
+        iou: 0.50, 0.55, … or 0.95.
+
+    Raises:
+        ForeignResultsError: a result's image or class is not in the truth.
+    """
+    matching = np.flatnonzero(np.isclose(IOU_THRESHOLDS, iou))
+    if not matching.size:
+        raise ValueError(f"There is no IoU threshold {iou}: it is one of {', '.join(map(str, IOU_THRESHOLDS))}.")
+    evaluation = evaluate_coco(truth, results, kind)
+    recall = np.linspace(0.0, 1.0, 101)
+    curves = {}
+    for index, name in enumerate(evaluation.classes):
+        precision = evaluation.precision[matching[0], :, index, 0, 2]
+        known = bool((precision > -1).all())
+        curves[name] = PrecisionRecall(
+            recall, np.clip(precision, 0.0, 1.0), float(precision.mean()) if known else math.nan
+        )
+    return curves
 
 
 def precision_recall_chart(
@@ -54,37 +91,20 @@ def confusion(truth: Truth, results: Results) -> Confusion:
     return confusion_matrix(truth, results)
 
 
-def score_image(
-    truth: Sequence[Mapping[str, Any]],
-    predictions: Sequence[Mapping[str, Any]],
-    classes: Sequence[str] = (),
-    iou_threshold: float = MATCH_IOU,
-    score_threshold: float = SHOWN_SCORE,
-) -> ImageScore:
+def score_image(truth: Results, predictions: Results, classes: Sequence[str] = ()) -> ImageScore:
     """Match predictions to objects of their class, best score first, each object at most once.
 
     Args:
-        truth: COCO annotations of one image (bbox is x, y, width, height in pixels).
+        truth: COCO annotations of one image.
         predictions: COCO results of the same image.
         classes: names; not needed here.
-        iou_threshold: least overlap of boxes that is a match.
-        score_threshold: predictions below it do not count.
     """
-    counted_ones = sorted(
-        (one for one in predictions if one["score"] >= score_threshold), key=lambda one: one["score"], reverse=True
-    )
-    free = list(truth)
+    counted = [one for one in predictions if one["score"] >= SHOWN_SCORE]
     found = 0
-    for prediction in counted_ones:
-        rivals = [one for one in free if one["category_id"] == prediction["category_id"]]
-        if not rivals:
-            continue
-        overlaps = box_overlaps(boxes_of([prediction]), boxes_of(rivals))[0]
-        if overlaps.max() >= iou_threshold:
-            nearest = rivals[int(overlaps.argmax())]
-            free = [one for one in free if one is not nearest]
-            found += 1
-    score = ImageScore(found=found, missed=len(truth) - found, false=len(counted_ones) - found)
+    for category in {one["category_id"] for one in truth}:
+        expected, own = ([one for one in ones if one["category_id"] == category] for ones in (truth, counted))
+        found += sum(None not in pair for pair in match_boxes(expected, own, MATCH_IOU))
+    score = ImageScore(found=found, missed=len(truth) - found, false=len(counted) - found)
     return replace(score, note=f"F1 {score.f1:.2f}: {found} found, {score.missed} missed, {score.false} false")
 
 

@@ -1,13 +1,37 @@
-"""From mmdet's predictions to ours."""
+"""What a detector finds on one image: from mmdet's predictions to plain arrays, and to COCO results."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from sightline.tasks.detection.detections import Detections
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Objects found on one image, best score first; a mask is `{"size": [height, width], "counts": str}`."""
+
+    boxes: np.ndarray  # (N, 4) float32, x1 y1 x2 y2 in pixels of the upright image
+    scores: np.ndarray  # (N,) float32 in 0..1
+    labels: np.ndarray  # (N,) int64, index into the classes; COCO's category id is this plus one
+    masks: tuple[dict[str, Any], ...] | None = None  # COCO run-length encodings, or None for a box detector
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def to_coco_results(detections: Detections, image_id: int) -> list[dict[str, Any]]:
+    """The detections in COCO's results format (bbox is x, y, width, height; category ids from 1)."""
+    found = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True)
+    results: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": label + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+        for (x1, y1, x2, y2), score, label in found
+    ]
+    for result, mask in zip(results, detections.masks or (), strict=False):
+        result["segmentation"] = mask
+    return results
 
 
 def to_detections(instances: Any, image_shape: Sequence[int], score_threshold: float = 0.0) -> Detections:
@@ -21,14 +45,11 @@ def to_detections(instances: Any, image_shape: Sequence[int], score_threshold: f
     scores = instances["scores"].detach()
     order = scores.sort(descending=True, stable=True)[1]
     order = order[scores[order] >= score_threshold]
-    masks = None
-    if "masks" in instances:
-        masks = _encode(instances["masks"], order, image_shape)
     return Detections(
         boxes=instances["bboxes"].detach()[order].cpu().numpy().astype(np.float32),
         scores=scores[order].cpu().numpy().astype(np.float32),
         labels=instances["labels"][order].cpu().numpy().astype(np.int64),
-        masks=masks,
+        masks=_encode(instances["masks"], order, image_shape) if "masks" in instances else None,
     )
 
 

@@ -23,18 +23,12 @@ class ForeignResultsError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class CocoEvaluation:
-    """The evaluator's arrays; -1 where a class or size has no objects.
+    """The evaluator's arrays over T IoU thresholds 0.50 to 0.95, R = 101 recalls, K classes, A areas (all, small, medium,
+    large) and M detections per image (1, 10, 100); -1 where a class or size has no objects."""
 
-    Attributes:
-        precision: (T, R, K, A, M): IoU thresholds 0.50 to 0.95, 101 recalls, classes, areas (all, small, medium, large),
-            detections per image (1, 10, 100).
-        recall: (T, K, A, M): highest recall reached.
-        classes: names, in the order of K.
-    """
-
-    precision: np.ndarray
-    recall: np.ndarray
-    classes: tuple[str, ...]
+    precision: np.ndarray  # (T, R, K, A, M)
+    recall: np.ndarray  # (T, K, A, M), the highest that is reached
+    classes: tuple[str, ...]  # names, in the order of K
 
 
 def evaluate_coco(truth: Truth, results: Results, kind: str) -> CocoEvaluation:

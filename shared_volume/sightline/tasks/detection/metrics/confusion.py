@@ -1,7 +1,7 @@
 """The confusion matrix of boxes."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,7 @@ BACKGROUND = "background"
 NOTE = "The last column is what was missed, the last row what was found where nothing is."
 
 
-def confusion_matrix(
-    truth: Truth,
-    results: Results,
-    score_threshold: float = 0.3,
-    iou: float = 0.5,
-) -> Confusion:
+def confusion_matrix(truth: Truth, results: Results, score_threshold: float = 0.3, iou: float = 0.5) -> Confusion:
     """Match boxes one to one, whatever their class, the best score first, and count the pairs of classes.
 
     Returns:
@@ -47,28 +42,26 @@ def confusion_matrix(
         if result["score"] >= score_threshold:
             found[result["image_id"]].append(result)
     for image in expected.keys() | found.keys():
-        for true, predicted in _matches(expected[image], found[image], iou):
+        for true, predicted in match_boxes(expected[image], found[image], iou):
             row = index[true["category_id"]] if true else background
             column = index[predicted["category_id"]] if predicted else background
             matrix[row, column] += 1
     return Confusion((*(category["name"] for category in categories), BACKGROUND), matrix, NOTE)
 
 
-def _matches(
+def match_boxes(
     expected: Results, found: Results, iou: float
-) -> list[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]]:
+) -> Iterator[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]]:
+    """Every result, the best score first, with the free annotation that it overlaps most, if by enough; then the rest."""
     overlaps = box_overlaps(boxes_of(found), boxes_of(expected))
-    pairs: list[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
     free = np.ones(len(expected), dtype=bool)
     for number in sorted(range(len(found)), key=lambda position: -found[position]["score"]):
-        free_pairs = np.where(free, overlaps[number], -1.0)
-        best = int(free_pairs.argmax()) if len(expected) else -1
-        if best >= 0 and free_pairs[best] >= iou:
+        fitting = np.where(free & (overlaps[number] >= iou), overlaps[number], -1.0)
+        best = int(fitting.argmax()) if fitting.max(initial=-1.0) >= 0 else None
+        if best is not None:
             free[best] = False
-            pairs.append((expected[best], found[number]))
-        else:
-            pairs.append((None, found[number]))
-    return pairs + [(expected[number], None) for number in np.flatnonzero(free).tolist()]
+        yield expected[best] if best is not None else None, found[number]
+    yield from ((expected[number], None) for number in np.flatnonzero(free).tolist())
 
 
 def box_overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,16 +1,32 @@
-"""COCO scores during validation, by our own evaluation."""
+"""Our own classes that a config names by `type`: a step of its data pipelines, and the scores of a validation."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import METRICS
+from mmcv.transforms import BaseTransform
+from mmdet.registry import METRICS, TRANSFORMS
 from mmengine.evaluator import BaseMetric
 
-from sightline.tasks.detection.detections import to_coco_results
-from sightline.tasks.detection.results import to_detections
+from sightline.images.files import read_image
+from sightline.tasks.detection.results import to_coco_results, to_detections
 from sightline.tasks.task import Score
+
+
+@TRANSFORMS.register_module()
+class LoadUprightImage(BaseTransform):
+    """Read the image the way its annotator saw it (EXIF orientation applied), or take the one in `results["img"]`.
+
+    Needs `img_path` (a file) or `img` ((H, W, 3) uint8 BGR); sets `img`, `img_path`, `img_shape` and `ori_shape`.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        if "img" not in results:
+            results["img"] = read_image(Path(results["img_path"]))
+        results.setdefault("img_path", None)
+        results["img_shape"] = results["ori_shape"] = results["img"].shape[:2]
+        return results
 
 
 @METRICS.register_module()
@@ -19,15 +35,13 @@ class SightlineCocoMetric(BaseMetric):
 
     Args:
         ann_file: COCO truth; category ids are 1 + the index into the classes.
-        score: from truth, results and kinds to scores.
-        kinds: what is scored, of "bbox" and "segm"; by default masks too where the detector gives them.
+        score: from truth, results and kinds to scores; masks are scored too where the detector gives them.
     """
 
-    def __init__(self, ann_file: str, score: Score, kinds: Sequence[str] | None = None, **options: Any) -> None:
+    def __init__(self, ann_file: str, score: Score, **options: Any) -> None:
         super().__init__(**options)
         self.truth = json.loads(Path(ann_file).read_bytes())
         self.score = score
-        self.kinds = kinds
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep one batch's predictions, one entry an image."""
@@ -37,7 +51,6 @@ class SightlineCocoMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[list[dict[str, Any]], bool]]) -> dict[str, float]:
         """The scores over the whole truth: an image without predictions counts as one on which nothing was found."""
-        has_masks = any(masks for _, masks in results)
-        kinds = self.kinds or (("bbox", "segm") if has_masks else ("bbox",))
+        kinds = ("bbox", "segm") if any(masks for _, masks in results) else ("bbox",)
         found = [result for image_results, _ in results for result in image_results]
         return dict(self.score(self.truth, found, kinds).values)
