@@ -32,7 +32,14 @@ def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]
     for required in REQUIRED:
         if required not in values:
             raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")
-    _fit_classes(values["model"], classes, path)
+    for name, node in dicts_within(values["model"], "model"):
+        if node.get("num_classes", len(classes)) not in (None, len(classes)):
+            raise ConfigError(
+                f"{name}.num_classes is {node['num_classes']}, but the dataset has {len(classes)} classes "
+                f"({', '.join(classes)}). Set it to None in {path.name}: then it follows the dataset."
+            )
+        if "num_classes" in node:
+            node["num_classes"] = len(classes)
     return config_from_data(values)
 
 
@@ -81,16 +88,3 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:
         # A config is a program: it can fail in any way.
         raise ConfigError(f"{path} does not load: {type(error).__name__}: {error}. Correct it.") from error
-
-
-def _fit_classes(model: dict[str, Any], classes: Sequence[str], path: Path) -> None:
-    for name, node in dicts_within(model, "model"):
-        if "num_classes" not in node:
-            continue
-        if node["num_classes"] is None:
-            node["num_classes"] = len(classes)
-        elif node["num_classes"] != len(classes):
-            raise ConfigError(
-                f"{name}.num_classes is {node['num_classes']}, but the dataset has {len(classes)} classes "
-                f"({', '.join(classes)}). Set it to None in {path.name}: then it follows the dataset."
-            )

@@ -54,7 +54,7 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
     for key, value in overrides.items():
         override(values, key, value)
     _require_numbers(files[0], values)
-    _require_read(files[0], values, _mentioned(trees.values()), code / "custom" / "tasks" / task)
+    _require_read(files[0], values, trees.values(), code / "custom" / "tasks" / task)
     require_spelt_types(code, values, trees.values())
 
 
@@ -71,21 +71,18 @@ def _require_numbers(file: Path, values: Mapping[str, Any]) -> None:
             raise ConfigError(f"{file}: {key} is {value!r}, and must be {words} of at least {least}.")
 
 
-def _require_read(file: Path, values: Mapping[str, Any], mentioned: set[str], task: Path) -> None:
+def _require_read(file: Path, values: Mapping[str, Any], trees: Iterable[ast.Module], task: Path) -> None:
     """Refuse a key that would be dropped silently, unless it says nothing."""
     refuse_unsupported(file, values)
+    # Names that the files themselves read, for values that stand in several places.
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    mentioned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    mentioned |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     sources = [path.read_text(errors="replace") for path in sorted(task.rglob("*.py"))]
     for key, value in values.items():
         known = key in READ or key in HARMLESS or key in mentioned
         if not (known or says_nothing(value) or any(re.search(rf"\b{re.escape(key)}\b", text) for text in sources)):
             raise unread_key(file, key)
-
-
-def _mentioned(trees: Iterable[ast.Module]) -> set[str]:
-    """Names that the files themselves read, for values that stand in several places."""
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 def _read(file: Path, trees: Mapping[Path, ast.Module]) -> dict[str, Any] | None:

@@ -162,6 +162,8 @@ def transform_images(
     Raises:
         PluginError: it raised, or returned what cannot be used.
     """
+    from PIL import Image
+
     done = Transformed([], [], {})
     policy = Policy.of(recipe.policy)
     taken = {image.name for image in images}
@@ -175,8 +177,10 @@ def transform_images(
             continue
         if pixels is not None:
             changed = replace(changed, name=_png_name(image.name, taken))
-            done.files[changed.name] = scratch / changed.name
-            write_pixels(scratch / changed.name, pixels)
+            path = scratch / changed.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path, "PNG")  # the same pixels give the same bytes
+            done.files[changed.name] = path
         done.images.append(changed)
         progress.report(index)
     return done
@@ -190,14 +194,6 @@ def _png_name(name: str, taken: set[str]) -> str:
         name += ".png"
     taken.add(name)
     return name
-
-
-def write_pixels(path: Path, pixels: np.ndarray) -> None:
-    """Write (height, width, 3) RGB pixels as PNG; same pixels, same bytes."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, "PNG")
 
 
 def _last_lines(error: BaseException, folder: Path, shown: Path) -> str:
