@@ -113,10 +113,7 @@ def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
             rest[name] = digest
     if full:
         _read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
-    elif not any(bad.values()) and folder.total not in (
-        None,
-        sum(remote.there[digest].size for digest in folder.listing.values()),
-    ):
+    elif not any(bad.values()) and folder.total not in (None, sum(remote.there[one].size for one in rest.values())):
         rest = {name: digest for name, digest in rest.items() if _is_suspect(remote, folder, name)}
         _read_back(remote, rest.values())
     for name, digest in rest.items():
