@@ -82,8 +82,8 @@ def line_chart(
     if marked_x is not None:
         parts.append(line("mark", axes.x(marked_x), TOP, axes.x(marked_x), FLOOR))
     names, indices = [], []
-    for place, (one, (x, y)) in enumerate(zip(series, curves, strict=True)):
-        index = place if one.colour_index is None else one.colour_index
+    for position, (one, (x, y)) in enumerate(zip(series, curves, strict=True)):
+        index = position if one.colour_index is None else one.colour_index
         parts += _curve(one, x, y, axes, colour(index))
         if not one.faint:
             names.append(one.name)
