@@ -101,7 +101,7 @@ def train_bare(config, dataset_dir: Path, classes: tuple[str, ...], folder: Path
         param_scheduler=config.param_scheduler,
         val_dataloader=loader("val", 1, config.test_pipeline, False),
         val_cfg={},
-        val_evaluator={"type": "SightlineCocoMetric", "ann_file": str(dataset_dir / "val.json")},
+        val_evaluator={"type": "CocoMetric", "metric": "bbox", "ann_file": str(dataset_dir / "val.json")},
         default_hooks={"checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2}},
         visualizer={"type": "DetLocalVisualizer", "vis_backends": [{"type": "TensorboardVisBackend"}]},
         randomness={"seed": 0},
