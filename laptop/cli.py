@@ -246,7 +246,7 @@ COMMANDS = {
     "publish": ("make an annotation version from a folder of annotated images", _publish_options, _publish),
     "local": ("run the pipeline on this machine", _local_options, _local),
     "versions": ("list annotation and dataset versions with their state", _versions_options, _catalogue),
-    "diff": ("say how two versions differ: images, annotations, classes", _diff_options, _catalogue),
+    "diff": ("say how two versions differ: images, objects, classes", _diff_options, _catalogue),
     "verify": ("prove that versions can be read; mend what a crash left", _verify_options, _catalogue),
     "export": ("write a version as COCO, YOLO or Pascal VOC", _export_options, _catalogue),
     "compile": ("write the pipeline's YAML for the Kubeflow UI", _compile_options, _compile),
