@@ -1,10 +1,14 @@
-"""Which checkpoint a training resumes from."""
+"""Which checkpoint a training resumes from, and what it refuses to begin without."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
+from torch.utils.data import DataLoader
 
 from sightline.steps.train.checkpoints import newest_checkpoint, save_checkpoint, save_light_checkpoint
+from sightline.steps.train.loop import ResumableTrainLoop
 
 
 @pytest.fixture
@@ -43,3 +47,15 @@ def test_damaged_ones_are_passed_over(folder):
 
 def test_nothing_saved_is_nothing_to_resume(tmp_path):
     assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("lacking", ["checkpoint_seconds", "early_stopping.patience", "early_stopping.min_delta"])
+def test_a_config_without_what_guards_the_loop_ends_before_the_first_epoch(tmp_path, lacking):
+    settings = {"max_epochs": 2, "val_interval": 1, "checkpoint_seconds": 60}
+    settings |= {"early_stopping": {"patience": 0, "min_delta": 0.0}}
+    *above, last = lacking.split(".")
+    del (settings[above[0]] if above else settings)[last]
+    config = Config(settings)
+    training = SimpleNamespace(config=config, folder=tmp_path)
+    with pytest.raises(AttributeError, match=last):
+        ResumableTrainLoop(SimpleNamespace(), DataLoader([0]), training, SimpleNamespace())

@@ -93,6 +93,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         config = training.config
         super().__init__(runner, dataloader, max_epochs=config.max_epochs, val_interval=config.val_interval)
         self.training = training
+        # Read here: a config that lacks one of them ends now, not after an epoch.
+        self._checkpoint_seconds = config.checkpoint_seconds
+        self._patience, self._min_delta = config.early_stopping.patience, config.early_stopping.min_delta
         self.history = history
         self.events = events
         self.best = Best()
@@ -162,7 +165,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def _validate(self) -> None:
         if not self._validation_due:
             return
-        select_by, stopping = self.training.select_by, self.training.config.early_stopping
+        select_by = self.training.select_by
         values = {name: float(value) for name, value in self.runner.val_loop.run().items()}
         self._validation_due = False
         self.history.validation(self._epoch, self._iter, values)
@@ -173,18 +176,18 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         value = values[select_by]
         if math.isnan(value):
             value = -math.inf  # nothing compares with it: the first would stay the best for good
-        if self.best.epoch == 0 or value > self.best.value + stopping.min_delta:
+        if self.best.epoch == 0 or value > self.best.value + self._min_delta:
             self.best = Best(value, self._epoch)
             save_whole(self.training.best_weights, self.runner.model.state_dict())
         else:
             self.best.stale += 1
-        if stopping.patience and self.best.stale >= stopping.patience:
+        if self._patience and self.best.stale >= self._patience:
             log.info("stopping early: no better %s in %d validations", select_by, self.best.stale)
             self.stop_training = True
 
     def _save_within_epoch(self) -> None:
         now = time.monotonic()
-        if now - self._saved >= self.training.config.checkpoint_seconds:
+        if now - self._saved >= self._checkpoint_seconds:
             self._save()
         elif now - self._saved_lightly >= self._light_cost * LIGHT_PERIOD:
             save_light_checkpoint(self.training.checkpoints, self._state())
