@@ -482,6 +482,14 @@ def test_cvat_shapes(tmp_path):
     assert (document.flags, codes) == ({"night": True}, [])
 
 
+def test_a_turned_cvat_box_keeps_the_order_of_its_corners_also_reversed_ones(tmp_path):
+    """Published before, the same folder would else be refused as another content."""
+    drawn = '<box label="plug" xtl="20" ytl="16" xbr="10" ybr="12" rotation="90"/>'
+    (shape,), codes = only(cvat_folder(tmp_path / "in", drawn), tmp_path)
+    assert (shape.shape_type, shape.points.tolist()) == ("polygon", [[13, 19], [13, 9], [17, 9], [17, 19]])
+    assert codes == []
+
+
 @pytest.mark.parametrize(
     ("drawn", "code"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
-from sightline.annotations.regions import ellipse_outline, rectangle_outline
+from sightline.annotations.regions import ellipse_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under
 from sightline.formats.reading import (
     Ledger,
@@ -89,10 +89,12 @@ def _shapes(drawn: Element) -> list[Shape]:
 
 def _box(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
     left, top, right, bottom = (to_number(drawn.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
-    corners, turned = np.array([[left, top], [right, bottom]]), to_number(drawn.get("rotation", "0"))
+    turned = to_number(drawn.get("rotation", "0"))
     if turned % 360 == 0:
-        return Shape(label, corners, "rectangle", **more)
-    return Shape(label, _turn(rectangle_outline(corners), turned), "polygon", **more)
+        return Shape(label, np.array([[left, top], [right, bottom]]), "rectangle", **more)
+    # In the order of the source also where its corners are reversed: the same folder gives the same files in every release.
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    return Shape(label, _turn(corners, turned), "polygon", **more)
 
 
 def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
