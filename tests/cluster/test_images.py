@@ -58,8 +58,7 @@ WITH_TORCH = (
     "ops",
     "registry",
     "results",
-    "transforms",
-    "validation",
+    "modules",
 )
 LEFT_OUT = {
     "data": (

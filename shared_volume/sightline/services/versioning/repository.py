@@ -231,7 +231,7 @@ class WorkingCopy:
         missing = objects.lacking(needed)
         if missing:
             log.warning("%d objects have gone from the remote since they were uploaded: once more", len(missing))
-            objects.upload(needed)
+            self.push(path)
             missing = objects.lacking(needed)
         if missing:
             raise LostObjectError(
