@@ -5,14 +5,13 @@ The settings that lead there are shell text: in a file with the passwords, on th
 
 import argparse
 import contextlib
-import re
 import shlex
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from laptop.forwards.relay import HOST, Relay
-from laptop.forwards.ways import STORAGE, path_on_volume, settings_of, ways_into
+from laptop.forwards.ways import STORAGE, login_in, path_on_volume, settings_of, ways_into
 from laptop.volume.cluster import Cluster
 from laptop.workspace import CONNECTED
 from sightline.errors import SightlineError
@@ -21,7 +20,6 @@ from sightline.services.storage.base import replacing
 FILE = "cluster.env"
 """In the workspace, where no other is named."""
 FIRST_LINE = "# Written by `pipeline.py connect`, with passwords. It leads to the cluster while that runs."
-LOGIN = re.compile(r"^([\w+.-]+://[^/?#:]*):[^/?#]*@")
 OWNER_ONLY = 0o600
 
 
@@ -98,7 +96,9 @@ def _as_exports(settings: Mapping[str, str], hide: bool) -> str:
 
 def _without_password(text: str) -> str:
     """A URL without the password in it; any other text as it is."""
-    return LOGIN.sub(r"\1:***@", text)
+    login = login_in(text)
+    user, sign, _ = login.partition(":")
+    return text.replace(login, f"{user}:***@", 1) if sign else text
 
 
 def _require_ours(file: Path) -> None:

@@ -1,6 +1,7 @@
 """What an installation keeps inside its cluster, and the ways there: ports of its services, Git in the helper's pod."""
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import PurePosixPath
@@ -56,11 +57,12 @@ def ways_into(cluster: Cluster, settings: Mapping[str, str], at: int) -> list[Wa
         at: the first way's port of this machine; the next ones follow.
     """
     ways = []
-    address = urlsplit(settings[DATABASE_URL])
+    written = settings[DATABASE_URL]
+    login = login_in(written)
+    address = urlsplit(written.replace(login, "", 1))
     port = address.port or DEFAULT_PORTS.get(address.scheme.partition("+")[0], 0)
     if address.hostname and port and (service := _service(cluster, address.hostname)):
-        login, sign, _ = address.netloc.rpartition("@")  # user and password stay as they are written
-        setting = {DATABASE_URL: address._replace(netloc=f"{login}{sign}{HOST}:{at}").geturl()}
+        setting = {DATABASE_URL: address._replace(netloc=f"{login}{HOST}:{at}").geturl()}
         ways.append(_way_to(cluster, "database", service, port, at, setting))
         at += 1
     if path := path_on_volume(settings.get(REPOSITORY, "")):
@@ -73,6 +75,12 @@ def ways_into(cluster: Cluster, settings: Mapping[str, str], at: int) -> list[Wa
         setting = {"KF_PIPELINES_ENDPOINT": f"http://{HOST}:{at}"}
         ways.append(_way_to(cluster, "Kubeflow Pipelines", service, service.spec.ports[0].port, at, setting))
     return ways
+
+
+def login_in(url: str) -> str:
+    """`user:password@` of a URL as it is written: like SQLAlchemy's, a password may hold any character but @."""
+    found = re.match(r"[\w+.-]+://([^:/?#@]*(?::[^@]*)?@)", url)
+    return found[1] if found else ""
 
 
 def path_on_volume(location: str) -> str:

@@ -91,7 +91,9 @@ class Live:
         self.folder = real if real.is_dir() else None
         self.note: Any = None
         with contextlib.suppress(OSError, ValueError):
-            self.note = json.loads((real / NOTE).read_text())
+            note = json.loads((real / NOTE).read_text())
+            if isinstance(note, dict) and note.keys() >= {"who", "when", "commit", "dirty", "digest", "files"}:
+                self.note = note
         self._stamps = _stamps(real)
         self.files = {path: _digest(real / path) for path in self._stamps}
         self.foreign = self.folder is not None and (self.note or {}).get("files") != self.files

@@ -20,7 +20,7 @@ from tests.kube_tunnels import Cluster, pod, serve_cluster, service
 from tests.ports import HOST, closed_port
 from tests.workspace import REPOSITORY, run_pipeline
 
-PASSWORD = "canary-p%40ss"
+PASSWORD = "canary-p%40s/s?#"  # SQLAlchemy takes all but @ as it is
 URL = f"mysql+pymysql://sightline:{PASSWORD}@sightline-mysql:3306/sightline?charset=utf8mb4"
 
 

@@ -1,5 +1,6 @@
 """`pipeline.py sync` onto a volume that is mounted here: what travels, what lies there, and every process killed anywhere."""
 
+import json
 import os
 import queue
 import re
@@ -252,6 +253,14 @@ def test_file_names_of_all_kinds_arrive(source, volume, name):
     (source / name).write_bytes(b"x = 1\n")
     synced(source, volume)
     assert (volume / "code" / name).read_bytes() == b"x = 1\n"
+
+
+@pytest.mark.parametrize("note", ["[1]", "{}", '{"files": {}}', "no JSON"])
+def test_a_note_that_says_nothing_is_none(source, volume, note):
+    synced(source, volume)
+    (volume / "code" / ".synced.json").write_text(note)
+    assert "what was there before (brought by no sync) is kept as copies/" in synced(source, volume)
+    assert json.loads((volume / "code" / ".synced.json").read_text())["digest"]
 
 
 def test_every_byte_and_large_files_arrive(source, volume):
