@@ -33,8 +33,9 @@ def main(arguments: list[str]) -> int:
     try:
         _require_python()
         print(f"setting up {folder} from {lock.name} (a few minutes, once)", flush=True)
-        # From scratch, so that nothing of an older lock or of an interrupted set-up stays.
-        venv.create(folder, with_pip=True, clear=True, symlinks=True)
+        # From scratch, so that nothing of an older lock or of an interrupted set-up stays. Of a link venv would empty what
+        # it leads to, and then refuse the link.
+        venv.create(folder.resolve(), with_pip=True, clear=True, symlinks=True)
         _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
         installer = _Installer(folder)
         if any(line.startswith("onedl-mmengine==") for line in lock.read_text().splitlines()):
