@@ -90,12 +90,6 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     return header
 
 
-def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of the upright image in pixels, from the header alone; errors as in `read_header`."""
-    header = read_header(path, max_pixels)
-    return header.width, header.height
-
-
 def check_whole(path: Path, header: ImageHeader) -> None:
     """Make sure that the file is complete, without decoding it where its last bytes tell.
 
