@@ -26,7 +26,7 @@ REFUSALS = {
     ),
     *("unreachable database", "unreachable bucket"),
 }
-NO_PROMISE = ("scores near 0", "on a cluster, anything")
+NO_PROMISE = ("scores near 0", "anything on a cluster")
 """Rows of the README's table of troubles that promise nothing: advice, and a link."""
 SLOW = "slow"
 
