@@ -25,8 +25,7 @@ import numpy as np  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 from pycocotools import mask  # noqa: E402
 
-from sightline.annotations.folder import read_usable  # noqa: E402
-from sightline.annotations.instances import choose_classes  # noqa: E402
+from sightline.annotations.instances import choose_classes, read_usable  # noqa: E402
 from sightline.annotations.labelme import Document, Shape, read_document, write_document  # noqa: E402
 from sightline.annotations.recipe import Recipe  # noqa: E402
 from sightline.annotations.regions import Box  # noqa: E402

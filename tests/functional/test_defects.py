@@ -12,7 +12,7 @@ from PIL import Image
 from laptop.cli import main
 from laptop.publish import publish
 from sightline.annotations.findings import Code, FindingsError, Outcome
-from sightline.annotations.folder import read_usable
+from sightline.annotations.instances import read_usable
 from sightline.annotations.labelme import read_document
 from sightline.annotations.recipe import Fractions, Recipe
 from sightline.annotations.truth import read_truth

@@ -16,8 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from sightline.annotations.findings import ALLOWED, Code, Policy
-from sightline.annotations.folder import read_usable
-from sightline.annotations.instances import choose_classes
+from sightline.annotations.instances import choose_classes, read_usable
 from sightline.annotations.labelme import copy_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe

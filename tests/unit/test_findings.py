@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.annotations.check import resembling_label
 from sightline.annotations.findings import (
     ALLOWED,
     DEFAULTS,
@@ -28,9 +29,8 @@ from sightline.annotations.findings import (
     require_none_fails,
     summarize_findings,
 )
-from sightline.annotations.folder import read_usable
+from sightline.annotations.instances import read_usable
 from sightline.annotations.labelme import Document, Shape, write_document
-from sightline.annotations.labels import resembling_label
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe, RecipeError, read_recipe
 

@@ -16,8 +16,7 @@ from pycocotools import mask as rle_of
 
 from sightline.annotations.check import check_document
 from sightline.annotations.findings import Code, Outcome, Policy
-from sightline.annotations.folder import join_parts, read_usable
-from sightline.annotations.instances import choose_classes
+from sightline.annotations.instances import choose_classes, join_parts, read_usable
 from sightline.annotations.labelme import Document, Shape, read_document
 from sightline.annotations.read import Annotated
 from sightline.annotations.recipe import Recipe

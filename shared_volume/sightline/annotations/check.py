@@ -1,8 +1,11 @@
 """Stage 2: look at every shape of a document; keep, fix or drop it, and say so."""
 
 import math
+import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, Literal, NoReturn
@@ -11,7 +14,6 @@ import numpy as np
 
 from sightline.annotations.findings import Code, Finding, LeftOut, Notes, Outcome, Policy
 from sightline.annotations.labelme import Document, Shape
-from sightline.annotations.labels import resembling_label
 from sightline.annotations.read import Annotated
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import (
@@ -44,21 +46,17 @@ _COUNTS: Final = {
     "rectangle": ((2, 4), "two or four"),
     "circle": ((2,), "centre and edge"),
 }
+_SHORTEST: Final = 4  # letters; one letter of fewer makes another word
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A shape that is used: the whole of an instance, or with others of its label and group a part of one.
+    """A shape that is used: the whole of an instance, or with others of its label and group a part of one."""
 
-    Attributes:
-        label: after the recipe's label map.
-        index: which shape of the document it is; WHOLE_IMAGE for none of them.
-    """
-
-    label: str
+    label: str  # after the recipe's label map
     group_id: int | None
     region: Region
-    index: int
+    index: int  # which shape of the document it is; WHOLE_IMAGE for none of them
     flags: Mapping[str, bool]
 
 
@@ -106,15 +104,12 @@ def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Pa
     parts = _Parts(notes)
     for one in drawn:
         notes.index = one.index
-        try:
+        with suppress(LeftOut):
             region = _region(one, header.width, header.height, one.index in crossing, notes)
             parts.add(Part(one.label, one.shape.group_id, region, one.index, one.shape.flags))
-        except LeftOut:
-            continue
     notes.index = None
-    if not parts.kept and any(
-        found.outcome != Outcome.FIX and found.code not in _ASKED_FOR for found in notes.findings
-    ):
+    lost = [found for found in notes.findings if found.outcome != Outcome.FIX and found.code not in _ASKED_FOR]
+    if lost and not parts.kept:
         message = "none of its shapes can be used, so the image would pass for an empty one. Annotate it again."
         notes.mend(Code.NOTHING_LEFT, message)
     return parts.kept
@@ -146,13 +141,11 @@ def _usable_shapes(document: Document, recipe: Recipe, notes: Notes) -> list[_Dr
     drawn = []
     for index, shape in enumerate(document.shapes):
         notes.index = index
-        try:
+        with suppress(LeftOut):
             if shape.damage:
                 code = Code.MALFORMED_SHAPE if shape.damage.finite else Code.NON_FINITE
                 notes.leave_out(code, f"the shape cannot be used: {shape.damage.reason}. Draw it again.")
             drawn.append(_Drawn(index, shape, _label(shape, recipe, notes), _outline(shape, notes)))
-        except LeftOut:
-            continue
     return drawn
 
 
@@ -167,6 +160,28 @@ def _label(shape: Shape, recipe: Recipe, notes: Notes) -> str:
         notes.leave_out(Code.LABEL_NOT_VALID, f"{label!r} is not among the recipe's labels.")
     notes.mend(Code.LABEL_TYPO, f"{label!r} is not among the recipe's labels. Did the annotator mean {meant!r}?")
     return meant
+
+
+def resembling_label(label: str, known: Iterable[str]) -> str | None:
+    """The one known label that a misspelt one probably means; None when there is none, or several.
+
+    Labels resemble each other when they differ in case, blanks, hyphens or underscores only, or in one letter: another,
+    missing, added, or two swapped. Digits tell labels apart.
+    """
+    found = [other for other in known if other != label and _resemble(label, other)]
+    return found[0] if len(found) == 1 else None
+
+
+def _resemble(one: str, other: str) -> bool:
+    if len({re.sub(r"[\s_-]+", "", label.casefold()) for label in (one, other)}) == 1:
+        return True
+    if min(len(one), len(other)) < _SHORTEST or re.findall(r"\d", one) != re.findall(r"\d", other):
+        return False
+    one, other = one.casefold(), other.casefold()
+    start = len(os.path.commonprefix([one, other]))
+    rest, others = one[start:], other[start:]
+    swapped = rest[:2] == others[:2][::-1] and rest[2:] == others[2:]
+    return swapped or rest[1:] in (others, others[1:]) or rest == others[1:]
 
 
 def _outline(shape: Shape, notes: Notes) -> np.ndarray | None:
@@ -198,14 +213,12 @@ def _region(one: _Drawn, width: int, height: int, tangled: bool, notes: Notes) -
     if one.outline is None:
         return _mask(one, width, height, notes)
     who = f"the {one.shape.shape_type} {one.label!r}"
-    outlines = untangle_polygon(one.outline) if tangled else None
-    if outlines is None:
-        outlines = [one.outline]
-    elif outlines:
+    outlines = [one.outline]
+    if tangled and (apart := untangle_polygon(one.outline)) is not None:
+        if not apart:
+            notes.leave_out(Code.SELF_CROSSING, f"{who} crosses itself and cannot be taken apart. Draw it again.")
         notes.mend(Code.SELF_CROSSING, f"{who} crosses itself.")
-    else:
-        message = f"{who} crosses itself and cannot be taken apart. Draw it again."
-        notes.leave_out(Code.SELF_CROSSING, message)
+        outlines = apart
     inside = [piece for outline in outlines for piece in clip_polygon(outline, width, height)]
     region = polygon_region(inside) if inside else None
     if region is None or region.area < SMALLEST_AREA:
@@ -220,8 +233,7 @@ def _region(one: _Drawn, width: int, height: int, tangled: bool, notes: Notes) -
 def _mask(one: _Drawn, width: int, height: int, notes: Notes) -> Region:
     points, mask = one.shape.points, one.shape.mask
     if mask is None or len(points) != 2:
-        message = f"the mask {one.label!r} has no picture or not two points. Draw it again."
-        notes.leave_out(Code.BAD_MASK, message)
+        notes.leave_out(Code.BAD_MASK, f"the mask {one.label!r} has no picture or not two points. Draw it again.")
     if np.abs(points).max() > _FURTHEST_MASK:
         _outside(one, width, height, notes)
     try:

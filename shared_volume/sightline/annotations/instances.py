@@ -1,47 +1,45 @@
-"""What the stages hand on: an image on its way into the dataset, and the instances on it."""
+"""Stage 3: the objects on each image, joined from their parts; rare labels; and all three stages for a whole folder."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from sightline.annotations.check import WHOLE_IMAGE, AnnotatedBy, Checked, Part, check_document, resembling_label
+from sightline.annotations.findings import Code, Finding, Outcome, Policy
+from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
-from sightline.annotations.regions import Region
+from sightline.annotations.regions import Region, encode_region, merge_regions
+
+if TYPE_CHECKING:
+    from sightline.services.database.versions import FindingRow
+
+CROWD_FLAG: Final = "iscrowd"  # of a labelme shape: a region with objects that nobody told apart
+_RARE: Final = 2  # objects at most
+_TIMES_AS_MANY: Final = 10  # objects of the other label
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotation of the dataset.
-
-    Attributes:
-        region: what it covers; run-length encoded when it is a crowd.
-        crowd: a region that training and evaluation ignore.
-        shape_index: the document's shape that it comes from (the first, when drawn in parts); None from a plug-in.
-    """
+    """One annotation of the dataset."""
 
     label: str
-    region: Region
-    crowd: bool
-    shape_index: int | None
+    region: Region  # what it covers; run-length encoded when it is a crowd
+    crowd: bool  # a region that training and evaluation ignore
+    shape_index: int | None  # the document's shape that it comes from (the first of several parts); None from a plug-in
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetImage:
-    """An image on its way into the dataset.
+    """An image on its way into the dataset; width and height are the upright image's, in pixels."""
 
-    Attributes:
-        name: in the dataset, with forward slashes.
-        source: its file in the annotation folder; `name` differs when a plug-in changed the pixels.
-        file: its JSON there.
-        width: of the upright image, in pixels, as `height`.
-        instances: in the order drawn.
-    """
-
-    name: str
-    source: str
-    file: str
+    name: str  # in the dataset, with forward slashes
+    source: str  # its file in the annotation folder; `name` differs when a plug-in changed the pixels
+    file: str  # its JSON there
     width: int
     height: int
-    instances: tuple[Instance, ...]
+    instances: tuple[Instance, ...]  # in the order drawn
 
     def count_labels(self) -> dict[str, int]:
         """Label -> number of instances, by label."""
@@ -53,3 +51,92 @@ def choose_classes(images: Iterable[DatasetImage], recipe: Recipe) -> tuple[str,
     if recipe.classes is not None:
         return recipe.classes
     return tuple(sorted({instance.label for image in images for instance in image.instances}))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """One file of an annotation folder: what was found, and what is left of it."""
+
+    file: str  # the JSON, or an image without one
+    annotated: Annotated | None  # as read; None when it cannot be
+    checked: Checked | None  # the image with its usable shapes; None when it must stay out
+    findings: list[Finding]
+
+
+def check_annotations(
+    annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
+) -> Iterator[CheckedFile]:
+    """Read and check an annotation folder, file by file; errors as in `read_annotations`."""
+    for read in read_annotations(annotation_dir, recipe.max_pixels, Policy.of(recipe.policy)):
+        if isinstance(read, Annotated):
+            yield CheckedFile(read.file, read, *check_document(read, recipe, annotated_by))
+        else:
+            yield CheckedFile(read.file, None, None, [read])
+
+
+def read_usable(
+    annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
+) -> tuple[list[DatasetImage], list[Finding]]:
+    """The usable images, sorted by name, and everything found up to the join of their groups, by file and shape.
+
+    The recipe is one that chooses no labels; errors as in `read_annotations`.
+    """
+    images: list[DatasetImage] = []
+    findings: list[Finding] = []
+    for one in check_annotations(annotation_dir, recipe, annotated_by):
+        findings += one.findings
+        images += [join_parts(one.checked, one.file)] if one.checked else []
+    usable, rare = find_rare_labels(sorted(images, key=lambda image: image.name), recipe)
+    return usable, sorted([*findings, *rare], key=position)
+
+
+def join_parts(checked: Checked, file: str) -> DatasetImage:
+    """The image with its parts joined: those of one label and group are one instance."""
+    groups: dict[tuple[str, int] | int, list[Part]] = {}
+    for position, part in enumerate(checked.parts):
+        key = position if part.group_id is None else (part.label, part.group_id)
+        groups.setdefault(key, []).append(part)
+    instances = tuple(_join(parts, checked) for parts in groups.values())
+    return DatasetImage(checked.image, checked.image, file, checked.width, checked.height, instances)
+
+
+def _join(parts: list[Part], checked: Checked) -> Instance:
+    region = merge_regions([part.region for part in parts], checked.width, checked.height)
+    crowd = any(part.flags.get(CROWD_FLAG) is True for part in parts)
+    if crowd:  # COCO's crowds are run-length encoded
+        region = encode_region(region, checked.width, checked.height)
+    return Instance(parts[0].label, region, crowd, None if parts[0].index == WHOLE_IMAGE else parts[0].index)
+
+
+def find_rare_labels(images: Sequence[DatasetImage], recipe: Recipe) -> tuple[list[DatasetImage], list[Finding]]:
+    """Report labels that occur once or twice and resemble a frequent one, where the recipe does not list the labels.
+
+    Returns:
+        The images, without these objects when the policy drops them, and what was found.
+    """
+    if recipe.chosen_labels():
+        return list(images), []
+    policy = Policy.of(recipe.policy)
+    counts = Counter(instance.label for image in images for instance in image.instances)
+    meant: dict[str, str] = {}
+    for rare, count in counts.items():
+        frequent = [label for label, times in counts.items() if times >= _TIMES_AS_MANY * count]
+        if count <= _RARE and (likely := resembling_label(rare, frequent)):
+            meant[rare] = likely
+    findings = []
+    for image in images:
+        for label, index in [(one.label, one.shape_index) for one in image.instances if one.label in meant]:
+            message = (
+                f"{label!r} occurs {counts[label]} times, {meant[label]!r} {counts[meant[label]]} times. "
+                "If it is a slip, rename it with the recipe's label_map."
+            )
+            findings.append(policy.finding(Code.RARE_LABEL, image.file, index, message))
+    if findings and policy.outcome(Code.RARE_LABEL) is Outcome.DROP:
+        kept = [tuple(one for one in image.instances if one.label not in meant) for image in images]
+        images = [replace(image, instances=instances) for image, instances in zip(images, kept, strict=True)]
+    return list(images), findings
+
+
+def position(found: "Finding | FindingRow") -> tuple[str, int, str]:
+    """Sorts findings by file and shape."""
+    return found.file, -1 if found.shape_index is None else found.shape_index, str(found.code)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sightline.annotations.findings import Outcome, count_findings
-from sightline.annotations.folder import read_usable
-from sightline.annotations.instances import choose_classes
+from sightline.annotations.instances import choose_classes, read_usable
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError, nearest

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from sightline.annotations.findings import Code
-from sightline.annotations.folder import CROWD_FLAG
+from sightline.annotations.instances import CROWD_FLAG
 from sightline.annotations.labelme import Shape, load_json
 from sightline.annotations.regions import rectangle_outline
 from sightline.formats.folder import Listing, parent_of, safe_name, under

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from sightline.annotations.findings import Finding, count_findings, require_none_fails
-from sightline.annotations.folder import check_annotations, join_parts, position
-from sightline.annotations.instances import DatasetImage, choose_classes
-from sightline.annotations.labels import find_rare_labels
+from sightline.annotations.instances import (
+    DatasetImage,
+    check_annotations,
+    choose_classes,
+    find_rare_labels,
+    join_parts,
+    position,
+)
 from sightline.annotations.recipe import Recipe
 from sightline.errors import SightlineError
 from sightline.images.similarity import perceptual_hash

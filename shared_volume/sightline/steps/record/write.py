@@ -10,8 +10,7 @@ from typing import Any
 import orjson
 
 from sightline.annotations.findings import Finding
-from sightline.annotations.folder import position
-from sightline.annotations.instances import DatasetImage
+from sightline.annotations.instances import DatasetImage, position
 from sightline.annotations.truth import write_truth
 from sightline.services.database.versions import FindingRow, ImageRow, StageRow
 from sightline.services.versioning.shards import IMAGES, SPLITS, PackedImage, hash_image, pack_images
