@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from itertools import starmap
 from typing import Any, Final, NoReturn, Self
 
 from sightline.errors import SightlineError, nearest
@@ -143,19 +142,12 @@ PUBLISHING_DEFAULTS: Final[dict[Code, Outcome]] = DEFAULTS | dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about an annotation that was fixed or left out, or that lets nothing be made at all.
-
-    Attributes:
-        code: what it is.
-        file: the JSON (or, without one, the image), relative to the annotation folder.
-        shape_index: which of its shapes, from 0; None for the whole file.
-        message: what is wrong and what to do, for a reader.
-    """
+    """Something about an annotation that was fixed or left out, or that lets nothing be made at all."""
 
     code: Code
-    file: str
-    shape_index: int | None
-    message: str
+    file: str  # the JSON (or, without one, the image), relative to the annotation folder
+    shape_index: int | None  # which of its shapes, from 0; None for the whole file
+    message: str  # what is wrong and what to do, for a reader
     outcome: Outcome
 
     def to_json(self) -> dict[str, Any]:
@@ -177,7 +169,16 @@ class Policy:
         Raises:
             PolicyError: a code or an outcome that does not exist (names the nearest), or one that this code cannot have.
         """
-        return cls(dict(starmap(_choice, chosen.items())))
+        outcomes = {}
+        for code, outcome in chosen.items():
+            if code not in list(Code):
+                raise PolicyError(f"policy: there is no finding {code!r}.{nearest(str(code), map(str, Code))}")
+            allowed = [one for one in Outcome if one in ALLOWED[Code(code)]]
+            if outcome not in allowed:
+                wrong = f"cannot be {outcome!r}" if outcome in list(Outcome) else f"{outcome!r} is not an outcome"
+                raise PolicyError(f"policy: {code}: {wrong}. Choose one of {', '.join(allowed)}.")
+            outcomes[Code(code)] = Outcome(outcome)
+        return cls(outcomes)
 
     def publishing(self) -> Self:
         """The same choices over the defaults of publishing."""
@@ -218,16 +219,6 @@ class Notes:
         raise LeftOut
 
 
-def _choice(code: str, outcome: str) -> tuple[Code, Outcome]:
-    if code not in list(Code):
-        raise PolicyError(f"policy: there is no finding {code!r}.{nearest(str(code), map(str, Code))}")
-    allowed = [one for one in Outcome if one in ALLOWED[Code(code)]]
-    if outcome not in allowed:
-        wrong = f"cannot be {outcome!r}" if outcome in list(Outcome) else f"{outcome!r} is not an outcome"
-        raise PolicyError(f"policy: {code}: {wrong}. Choose one of {', '.join(allowed)}.")
-    return Code(code), Outcome(outcome)
-
-
 def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> None:
     """Let nothing pass that the policy makes fail; `advice` says what to do about it.
 
@@ -242,10 +233,9 @@ def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> No
 
 def list_findings(findings: Sequence[Finding]) -> str:
     """The first ten findings, one a line, and how many more there are."""
-    lines = [f"  {describe_finding(finding)}" for finding in findings[:MOST_SHOWN]]
-    if len(findings) > MOST_SHOWN:
-        lines.append(f"  … and {len(findings) - MOST_SHOWN} more")
-    return "\n".join(lines)
+    lines = [f"  {one.file}{_shape_of(one)}: {one.message} ({one.code})" for one in findings[:MOST_SHOWN]]
+    more = [f"  … and {len(findings) - MOST_SHOWN} more"] if len(findings) > MOST_SHOWN else []
+    return "\n".join(lines + more)
 
 
 def summarize_findings(findings: Sequence[Finding]) -> str:
@@ -255,15 +245,10 @@ def summarize_findings(findings: Sequence[Finding]) -> str:
     for (code, outcome), count in sorted(groups.items()):
         lines.append(f"{count} x {code}: {outcome}" + (f" ({FIXES[code]})" if outcome is Outcome.FIX else ""))
         own = [finding for finding in findings if (finding.code, finding.outcome) == (code, outcome)]
-        lines += [f"  {finding.file}" + _shape_of(finding) for finding in own[:FEW_SHOWN]]
+        lines += [f"  {finding.file}{_shape_of(finding)}" for finding in own[:FEW_SHOWN]]
         if count > FEW_SHOWN:
             lines.append(f"  … and {count - FEW_SHOWN} more")
     return "\n".join(lines)
-
-
-def describe_finding(finding: Finding) -> str:
-    """One line: file, shape, sentence and code."""
-    return f"{finding.file}{_shape_of(finding)}: {finding.message} ({finding.code})"
 
 
 def _shape_of(finding: Finding) -> str:

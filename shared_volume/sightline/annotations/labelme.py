@@ -25,6 +25,7 @@ _LARGEST_FILE: Final = 2**28  # bytes; an embedded image may be large
 _MOST_VALUES: Final = 20_000_000  # numbers, texts and lists in one file
 _LONGEST_LABEL: Final = 200  # characters
 _LARGEST_GROUP: Final = 2**53  # beyond, JSON's readers differ
+_AS_LABELME: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -50,46 +51,28 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape that an annotator drew.
+    """One shape that an annotator drew."""
 
-    Attributes:
-        label: as written; may be empty.
-        points: (N, 2) float64, x and y in pixels of the upright image; their meaning depends on the type.
-        shape_type: polygon, rectangle, circle, mask, point, line, linestrip, or what a newer labelme adds.
-        group_id: shapes of one label and group are parts of one object.
-        mask: of a mask: base64 of the PNG that fills the box between the two points.
-        flags: the annotator's ticks.
-        damage: of a shape that cannot be understood; it then has no points.
-    """
-
-    label: str
-    points: np.ndarray
-    shape_type: str = "polygon"
-    group_id: int | None = None
-    mask: str | None = None
-    flags: Mapping[str, bool] = field(default_factory=dict)
+    label: str  # as written; may be empty
+    points: np.ndarray  # (N, 2) float64, x and y in pixels of the upright image; their meaning depends on the type
+    shape_type: str = "polygon"  # or rectangle, circle, mask, point, line, linestrip, or what a newer labelme adds
+    group_id: int | None = None  # shapes of one label and group are parts of one object
+    mask: str | None = None  # of a mask: base64 of the PNG that fills the box between the two points
+    flags: Mapping[str, bool] = field(default_factory=dict)  # the annotator's ticks
     description: str = ""
-    damage: Damage | None = None
+    damage: Damage | None = None  # of a shape that cannot be understood; it then has no points
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What an annotator drew on one image.
+    """What an annotator drew on one image."""
 
-    Attributes:
-        image_path: of the image, relative to the document's folder, with forward slashes.
-        image_height: in pixels of the upright image, None when not written down.
-        image_width: likewise.
-        shapes: in the order drawn; a damaged one keeps its place.
-        embedded: whether the document holds the image itself as well.
-    """
-
-    image_path: str
-    image_height: int | None
+    image_path: str  # of the image, relative to the document's folder, with forward slashes
+    image_height: int | None  # in pixels of the upright image, None when not written down; likewise the width
     image_width: int | None
-    shapes: tuple[Shape, ...]
+    shapes: tuple[Shape, ...]  # in the order drawn; a damaged one keeps its place
     flags: Mapping[str, bool] = field(default_factory=dict)
-    embedded: bool = False
+    embedded: bool = False  # whether the document holds the image itself as well
 
 
 def read_document(path: Path, image_path: str | None = None) -> Document:
@@ -139,10 +122,9 @@ def copy_document(source: Path, target: Path, changes: Mapping[str, Any]) -> Non
     content, strict = _parse(source, _read(source))
     content |= changes
     if strict:
-        data = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        target.write_bytes(orjson.dumps(content, option=_AS_LABELME))
     else:  # NaN stays NaN, so that the copy's findings are the same
-        data = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-    target.write_bytes(data)
+        target.write_bytes((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_document(path: Path, document: Document) -> None:
@@ -168,7 +150,7 @@ def write_document(path: Path, document: Document) -> None:
         "imageHeight": document.image_height,
         "imageWidth": document.image_width,
     }
-    path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    path.write_bytes(orjson.dumps(content, option=_AS_LABELME))
 
 
 def _read(path: Path) -> bytes:
@@ -263,11 +245,7 @@ def _image_path(path: Path, image_path: Any) -> str:
 
 def _size(value: Any) -> int | None:
     """A side in pixels; None when there is no usable one, since the image itself knows better."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _LARGEST_SIZE:
-        return None
-    return value
+    return int(value) if type(value) in (int, float) and 0 < value <= _LARGEST_SIZE and value % 1 == 0 else None
 
 
 def _flags(value: Any) -> Mapping[str, bool]:
@@ -275,39 +253,29 @@ def _flags(value: Any) -> Mapping[str, bool]:
 
 
 def _shape(drawn: Any) -> Shape:
+    label = drawn.get("label") if isinstance(drawn, dict) else None
     try:
-        label = drawn["label"]
-        points = _points(drawn["points"])
-        group_id = drawn.get("group_id")
-        mask = drawn.get("mask")
+        if not isinstance(drawn, dict):
+            raise TypeError("it is not an object with label and points")
+        label, points = drawn["label"], _points(drawn["points"])
+        group_id, mask = drawn.get("group_id"), drawn.get("mask")
         shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
-        description = drawn.get("description")
         texts = isinstance(label, str) and isinstance(shape_type, str) and isinstance(mask, str | None)
         if not texts or not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= _LARGEST_GROUP)):
             raise TypeError("label, shape_type and mask must be text, group_id a whole number")
         if len(label) > _LONGEST_LABEL or len(shape_type) > _LONGEST_LABEL:
             raise TypeError(f"label and shape_type must not be longer than {_LONGEST_LABEL} characters")
-    except _NotFiniteError as error:
-        return _damaged(drawn, Damage(str(error), finite=False))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if not isinstance(drawn, dict):
-            return _damaged({}, Damage("it is not an object with label and points"))
-        return _damaged(drawn, Damage(f"there is no {error}" if isinstance(error, KeyError) else str(error)))
-    text = description if isinstance(description, str) else ""
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        damage = Damage(reason, finite=not isinstance(error, OverflowError))
+        return Shape(label[:_LONGEST_LABEL] if isinstance(label, str) else "", np.empty((0, 2)), damage=damage)
+    described = drawn.get("description")
+    text = described if isinstance(described, str) else ""
     return Shape(label, points, shape_type, group_id, mask, _flags(drawn.get("flags")), text)
 
 
-def _damaged(drawn: Mapping[str, Any], damage: Damage) -> Shape:
-    label = drawn.get("label")
-    return Shape(label[:_LONGEST_LABEL] if isinstance(label, str) else "", np.empty((0, 2)), damage=damage)
-
-
-class _NotFiniteError(ValueError):
-    pass
-
-
 def _points(points: Any) -> np.ndarray:
-    """(N, 2) float64."""
+    """(N, 2) float64; OverflowError for a coordinate that is not finite or not plausible."""
     if not isinstance(points, list):
         raise TypeError("points must be a list")
     if not points:
@@ -319,10 +287,10 @@ def _points(points: Any) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != 2:
         raise ValueError("every point must be [x, y]")
     if array.dtype == object and all(type(value) in (int, float) for value in array.ravel()):
-        raise _NotFiniteError("a coordinate is far too large")  # whole numbers beyond 64 bits
+        raise OverflowError("a coordinate is far too large")  # whole numbers beyond 64 bits
     if array.dtype.kind not in "fiu":
         raise ValueError("every point must be [x, y], two numbers")
     array = array.astype(np.float64, copy=False)
     if not np.abs(array).max() <= _LARGEST_COORDINATE:
-        raise _NotFiniteError(f"a coordinate is not a number within ±{_LARGEST_COORDINATE:.0e}")
+        raise OverflowError(f"a coordinate is not a number within ±{_LARGEST_COORDINATE:.0e}")
     return array

@@ -40,49 +40,34 @@ _LONGEST_NAME: Final = 480  # characters of a path, so that a database can index
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """A document and its image.
+    """A document and its image."""
 
-    Attributes:
-        file: the JSON, relative to the annotation folder, with forward slashes.
-        image: the image file, likewise.
-        findings: what was wrong with the two, and is corrected by reading them as here.
-        has_json: False for an image kept as a background, whose empty JSON is yet to be written.
-        has_image: False when the image is in the JSON only, and is yet to be written out.
-    """
-
-    file: str
-    image: str
+    file: str  # the JSON, relative to the annotation folder, with forward slashes
+    image: str  # the image file, likewise
     document: Document
     header: ImageHeader
-    findings: tuple[Finding, ...] = ()
-    has_json: bool = True
-    has_image: bool = True
+    findings: tuple[Finding, ...] = ()  # what was wrong with the two, and is corrected by reading them as here
+    has_json: bool = True  # False for an image kept as a background, whose empty JSON is yet to be written
+    has_image: bool = True  # False when the image is in the JSON only, and is yet to be written out
 
 
 @dataclass(slots=True)
-class Files:
-    """What lies in an annotation folder and the folders below, relative to it. Hidden files are not looked at.
+class _Files:
+    """What lies in an annotation folder and the folders below, relative to it. Hidden files are not looked at."""
 
-    Attributes:
-        documents: JSON files, sorted.
-        images: image files, by their suffix, sorted.
-        links: JSON and image files that are symbolic links.
-        unusable: JSON and image files that cannot be published, and why.
-    """
-
-    documents: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    links: set[str] = field(default_factory=set)
-    unusable: dict[str, str] = field(default_factory=dict)
+    documents: list[str] = field(default_factory=list)  # JSON files, sorted
+    images: list[str] = field(default_factory=list)  # by their suffix, sorted
+    links: set[str] = field(default_factory=set)  # those of both that are symbolic links
+    unusable: dict[str, str] = field(default_factory=dict)  # those of both that cannot be published, and why
 
 
-def _find_files(folder: Path) -> Files:
+def _find_files(folder: Path) -> _Files:
     """What lies in a folder and those below; links to folders are not followed."""
     if not folder.is_dir():
         raise SightlineError(
             f"{folder}: there is no such folder. Give the folder that holds labelme's JSON and images."
         )
-    files, waiting = Files(), [""]
+    files, waiting = _Files(), [""]
     while waiting:
         subfolder = waiting.pop()
         try:
@@ -107,7 +92,7 @@ def _find_files(folder: Path) -> Files:
     return files
 
 
-def _sort_in(files: Files, name: str, entry: "os.DirEntry[str]") -> None:
+def _sort_in(files: _Files, name: str, entry: "os.DirEntry[str]") -> None:
     suffix = entry.name[entry.name.rfind(".") :].lower()
     if suffix == ".json":
         files.documents.append(name)
@@ -120,9 +105,8 @@ def _sort_in(files: Files, name: str, entry: "os.DirEntry[str]") -> None:
     elif not entry.is_file(follow_symlinks=False):
         files.unusable[name] = "it is not a plain file. Move it out of the folder."
     if not _is_plain(name) or len(name) > _LONGEST_NAME:
-        files.unusable[name] = (
-            "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
-        )
+        why = "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
+        files.unusable[name] = why
 
 
 def read_annotations(
@@ -130,11 +114,8 @@ def read_annotations(
 ) -> Iterator[Annotated | Finding]:
     """Read every document of a folder with its image's header, sorted by name; what cannot be used is a finding.
 
-    Args:
-        folder: the annotation folder.
-        max_pixels: larger images are not used.
-        policy: what becomes of each finding; the defaults when it is None.
-        write_embedded: use images that are in their JSON only; the caller writes them out.
+    Images of more than `max_pixels` are not used; those that are in their JSON only are with `write_embedded`, and then
+    the caller writes them out.
 
     Raises:
         SightlineError: no such folder, or no JSON in it.
@@ -158,7 +139,7 @@ def read_annotations(
 class _Reader:
     """Reads one document after the other, noting what is found on the way."""
 
-    def __init__(self, folder: Path, files: Files, max_pixels: int, policy: Policy, write_embedded: bool):
+    def __init__(self, folder: Path, files: _Files, max_pixels: int, policy: Policy, write_embedded: bool):
         self.folder, self.files, self.notes = folder, files, Notes(policy, "")
         self.max_pixels, self.write_embedded = max_pixels, write_embedded
         self._images: Final = set(files.images) - files.links - files.unusable.keys()
@@ -225,9 +206,7 @@ class _Reader:
 
     def _image(self, document: Document) -> tuple[str, ImageHeader, bool]:
         """The image's name and header, and whether it is a file."""
-        image = self._beside(document.image_path)
-        if image not in self._images:
-            image = self._by_another_spelling(image)
+        image = self._by_another_spelling(self._beside(document.image_path))
         if image not in self._images:
             self._refuse_unusable(image)
             if image.endswith(".json") or any(part.startswith(".") for part in document.image_path.split("/")):
@@ -238,8 +217,8 @@ class _Reader:
         return image, self._header(image, self.folder / image), True
 
     def _by_another_spelling(self, image: str) -> str:
-        """The same name with its accents composed otherwise, as archives from a Mac have it; else the name itself."""
-        if image.isascii():
+        """An image's own name, or the same with its accents composed otherwise, as archives from a Mac have it."""
+        if image in self._images or image.isascii():
             return image
         composed = unicodedata.normalize("NFC", image)
         same = [other for other in self._images if unicodedata.normalize("NFC", other) == composed]
@@ -286,9 +265,9 @@ class _Reader:
         size = f"the image measures {header.width} x {header.height}"
         if None in written:
             self.notes.mend(Code.NO_SIZE, f"the JSON gives no usable image size; {size}.")
-            return
-        code, swapped = (Code.SWAPPED_SIZE, " swapped,") if written == true[::-1] else (Code.WRONG_SIZE, "")
-        self.notes.mend(code, f"the JSON gives the image size{swapped} {written[0]} x {written[1]}; {size}.")
+        else:
+            code, swapped = (Code.SWAPPED_SIZE, " swapped,") if written == true[::-1] else (Code.WRONG_SIZE, "")
+            self.notes.mend(code, f"the JSON gives the image size{swapped} {written[0]} x {written[1]}; {size}.")
 
 
 def lies_within(path: Path, folder: Path) -> bool:

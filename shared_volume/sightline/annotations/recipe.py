@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     JsonValue,
@@ -19,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from sightline.annotations.findings import Code, Policy
 from sightline.errors import SightlineError, did_you_mean, nearest
@@ -57,10 +57,8 @@ class RecipeError(SightlineError):
     """A recipe that cannot be used."""
 
 
-class Fractions(BaseModel):
+class Fractions(BaseModel, frozen=True, extra="forbid"):
     """Shares of the splits; they add up to 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     train: float = Field(default=0.7, ge=0, le=1)
     val: float = Field(default=0.2, ge=0, le=1)
@@ -74,10 +72,8 @@ class Fractions(BaseModel):
         return self
 
 
-class Plugin(BaseModel):
+class Plugin(BaseModel, frozen=True, extra="forbid"):
     """A function of the user's own that every image and its annotations go through."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: FileName = Field(description="A Python file in the folder <category>/ beside the recipe.")
     function: Name = Field(default="transform", description="Called as (image, annotations, **arguments).")
@@ -101,10 +97,8 @@ class Plugin(BaseModel):
         return self
 
 
-class Recipe(BaseModel):
+class Recipe(BaseModel, frozen=True, extra="forbid"):
     """How a category's annotations become a dataset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     label_map: dict[str, Name] = Field(default={}, description="Renames labels before anything else: {old: new}.")
     classes: tuple[Name, ...] | None = Field(default=None, description="Order of the category ids; else by name.")
@@ -169,10 +163,8 @@ class Recipe(BaseModel):
 def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, shown_as: Path | None = None) -> Recipe:
     """Read a recipe file; None gives the defaults.
 
-    Args:
-        overrides: values that stand in for the file's, by key, as KFP can hand them on: a whole number may be a float, and
-            the text `null` is null.
-        shown_as: what messages call the file, where its own path says nothing to a user.
+    `overrides` stand in for the file's values, by key, as KFP can hand them on: a whole number may be a float, and the text
+    `null` is null. Messages call the file `shown_as`, where its own path says nothing to a user.
 
     Raises:
         RecipeError: missing, not YAML, a key that does not exist (names the nearest), or a value that does not fit.
@@ -192,21 +184,16 @@ def _read_content(path: Path, shown: Path | None) -> dict[str, Any]:
         raise RecipeError(f"{shown}: the recipe cannot be read ({error.strerror}).") from None
     except ValueError as error:
         raise RecipeError(f"{shown}: not YAML: {error}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | None):
         raise RecipeError(f"{shown}: a recipe is made of `key: value` lines. Keys: {', '.join(Recipe.model_fields)}.")
-    return {key: value for key, value in content.items() if key not in NOT_RECORDED}
+    return {key: value for key, value in (content or {}).items() if key not in NOT_RECORDED}
 
 
 def _validate(content: Mapping[str, Any], source: str, next_step: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(
-            _problem(problem["type"], problem["loc"], problem["msg"], problem["input"], ": " if next_step else "=")
-            for problem in error.errors()
-        )
+        problems = "; ".join(_problem(one, ": " if next_step else "=") for one in error.errors())
         sentence = problems if problems.endswith(("?", ".")) else f"{problems}."
         raise RecipeError(f"{source}: {sentence} {next_step}".rstrip()) from None
 
@@ -223,8 +210,6 @@ def _as_meant(value: Any) -> Any:
 
 
 _NESTED: Final[dict[int | str, type[BaseModel]]] = {"fractions": Fractions, "plugin": Plugin}
-
-
 MAPPINGS: Final = {
     "policy": '{"zero_area": "fail"}',
     "label_map": '{"old": "new"}',
@@ -234,27 +219,25 @@ MAPPINGS: Final = {
 """Key whose value is a mapping -> how one is written, as JSON and so as YAML too."""
 
 
-def _problem(kind: str, location: tuple[int | str, ...], message: str, value: Any, sign: str) -> str:
+def _problem(problem: ErrorDetails, sign: str) -> str:
     """One problem in words; `sign` stands between a key and its value, where it was written."""
+    kind, location, message, value = problem["type"], problem["loc"], problem["msg"], problem["input"]
     where = ".".join(str(part) for part in location)
     if kind in ("dict_type", "model_type") and where in MAPPINGS:
         return f"{where} is {value!r} and must be a mapping, like {where}{sign}{MAPPINGS[where]}{_nearest_inside(where, value)}"
     key, _, inner = where.partition(".")
     if kind == "extra_forbidden" and inner and len(location) == 1 and key in MAPPINGS:
-        return f"there is no key {where!r}. What lies in {key} is written as a mapping, like {key}{sign}{_example(key, inner, value)}"
+        close = difflib.get_close_matches(inner, _names_inside(key), n=1)
+        example = MAPPINGS[key] if "." in inner else json.dumps({(close or [inner])[0]: value}, default=str)
+        return f"there is no key {where!r}. What lies in {key} is written as a mapping, like {key}{sign}{example}"
     if kind != "extra_forbidden":
         message = message.removeprefix("Value error, ").removeprefix(f"{where}: ")
         return f"{where}: {message}" if where else message
-    known = _NESTED.get(location[0], Recipe).model_fields if len(location) > 1 else Recipe.model_fields
     if where in NOT_RECORDED:
         return f"the key {where!r} is not record's: it counts in the category's recipe file alone"
-    names = [*known, *(NOT_RECORDED if known is Recipe.model_fields else ())]
+    model = _NESTED.get(location[0], Recipe) if len(location) > 1 else Recipe
+    names = [*model.model_fields, *(NOT_RECORDED if model is Recipe else ())]
     return f"there is no key {where!r}.{nearest(str(location[-1]), names).rstrip('.')}"
-
-
-def _example(key: str, inner: str, value: Any) -> str:
-    close = difflib.get_close_matches(inner, _names_inside(key), n=1)
-    return MAPPINGS[key] if "." in inner else json.dumps({(close or [inner])[0]: value}, default=str)
 
 
 def _names_inside(key: str) -> list[str]:

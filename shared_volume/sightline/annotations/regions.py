@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import shapely
+from PIL import Image
+from pycocotools import mask as rle_of
 
 from sightline.errors import SightlineError
 
 Box = tuple[float, float, float, float]
+"""x, y, width, height."""
 
 _TOLERANCE: Final = 0.05  # pixels between an ellipse and its polygon
 _MOST_VERTICES: Final = 4096  # of such a polygon
@@ -33,19 +37,12 @@ class MaskError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """The part of an image that one instance covers: outlines, or a run-length encoding for what was painted.
-
-    Attributes:
-        box: x, y, width, height in pixels.
-        area: in pixels.
-        outlines: (N, 2) polygons; several for an instance in parts. Empty when `rle` is given.
-        rle: COCO's `{"size": [height, width], "counts": str}`.
-    """
+    """The part of an image that one instance covers, in pixels: outlines, or run lengths for what was painted."""
 
     box: Box
     area: float
-    outlines: tuple[np.ndarray, ...] = ()
-    rle: dict[str, Any] | None = None
+    outlines: tuple[np.ndarray, ...] = ()  # (N, 2) polygons; several for an instance in parts; none when `rle` is given
+    rle: dict[str, Any] | None = None  # COCO's `{"size": [height, width], "counts": str}`
 
     def segmentation(self) -> Any:
         """COCO's form: a list of flat polygons, or the run-length encoding."""
@@ -72,7 +69,7 @@ def rectangle_outline(points: np.ndarray) -> np.ndarray:
     """A labelme rectangle as (4, 2) vertices: from two opposite corners in any order, or its four points as they are."""
     if len(points) != 2:
         return points
-    (xs, ys) = points.T.tolist()
+    xs, ys = points.T.tolist()
     left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
 
@@ -106,21 +103,14 @@ def clip_polygon(points: np.ndarray, width: int, height: int) -> list[np.ndarray
     xs, ys = points.T.tolist()
     if min(xs) >= 0 and min(ys) >= 0 and max(xs) <= width and max(ys) <= height:
         return [points]
-    import shapely
-
     # What only touches itself, as around a hole, is a polygon to GEOS once that hole is one.
     whole = shapely.make_valid(shapely.polygons(points), method="structure", keep_collapsed=False)
-    return [
-        piece
-        for piece in _outlines(shapely.intersection(whole, shapely.box(0, 0, width, height)), 6)
-        if polygon_area(piece) > 0
-    ]
+    inside = shapely.intersection(whole, shapely.box(0, 0, width, height))
+    return [piece for piece in _outlines(inside, 6) if polygon_area(piece) > 0]
 
 
 def find_tangled(outlines: Sequence[np.ndarray]) -> list[bool]:
     """Which of the polygons, each (N, 2) with N at least 3, touch or cross themselves; quick, many at once."""
-    import shapely
-
     if not outlines:
         return []
     owners = np.repeat(np.arange(len(outlines)), [len(outline) for outline in outlines])
@@ -138,8 +128,6 @@ def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
         None when nothing is covered twice or inside out: the polygon only touches itself, as around a hole. No parts
         when it cannot be taken apart.
     """
-    import shapely
-
     if len(points) > _MOST_TANGLED:
         return []
     try:
@@ -149,17 +137,12 @@ def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
         outlines = _outlines(valid, 3)
     except shapely.errors.GEOSException:
         return []
-    return [
-        outline
-        for position, outline in enumerate(outlines)
-        if len(outline) >= 3 and polygon_area(outline) > (SMALLEST_AREA if position == 0 else _SLIVER_AREA)
-    ]
+    least = [SMALLEST_AREA] + [_SLIVER_AREA] * len(outlines)  # of the largest, which comes first, and of the others
+    return [outline for outline, area in zip(outlines, least, strict=False) if polygon_area(outline) > area]
 
 
 def _outlines(geometry: Any, decimals: int) -> list[np.ndarray]:
     """What GEOS made, as outlines without holes, the largest first; rounded, for its last bits differ between machines."""
-    import shapely
-
     parts = [part for piece in shapely.get_parts(geometry) for part in _without_holes(piece)]
     outlines = [_in_order(np.round(shapely.get_coordinates(part.exterior)[:-1], decimals)) for part in parts]
     return sorted(outlines, key=lambda outline: (-polygon_area(outline), outline.tolist()))
@@ -167,8 +150,6 @@ def _outlines(geometry: Any, decimals: int) -> list[np.ndarray]:
 
 def _without_holes(piece: Any) -> list[Any]:
     """A polygon as polygons without holes, cut through the middle of each hole."""
-    import shapely
-
     if piece.geom_type != "Polygon" or piece.is_empty:
         return []
     if not len(piece.interiors):
@@ -231,8 +212,6 @@ def mask_region(points: np.ndarray, png: str, width: int, height: int) -> Region
     Raises:
         MaskError: the PNG is damaged or its size is not that of the box between the points.
     """
-    from pycocotools import mask as rle_of
-
     left, top = (int(value) for value in points.min(axis=0))
     right, bottom = (int(value) for value in points.max(axis=0))
     pixels = _decode_mask(png, right - left + 1, bottom - top + 1)
@@ -244,38 +223,30 @@ def mask_region(points: np.ndarray, png: str, width: int, height: int) -> Region
 
 def _decode_mask(png: str, width: int, height: int) -> np.ndarray:
     """(height, width) bool."""
-    from PIL import Image
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow's about large images; the size is compared before decoding
             with Image.open(io.BytesIO(base64.b64decode(png, validate=True)), formats=("PNG",)) as image:
-                if image.size != (width, height):
-                    raise MaskError(
-                        f"the mask's PNG is {image.width} x {image.height} pixels, its points make "
-                        f"{width} x {height}. Draw the mask again with labelme."
-                    )
-                pixels = np.asarray(image) != 0
-    except MaskError:
-        raise
+                size = image.size
+                pixels = np.asarray(image) != 0 if size == (width, height) else None
     except Exception:  # pillow raises whatever a damaged file makes it
         raise MaskError("the mask's PNG is damaged. Draw the mask again with labelme.") from None
+    if pixels is None:
+        raise MaskError(
+            f"the mask's PNG is {size[0]} x {size[1]} pixels, its points make {width} x {height}. "
+            "Draw the mask again with labelme."
+        )
     return pixels if pixels.ndim == 2 else pixels.any(axis=2)
 
 
 def _rle_region(rle: dict[str, Any]) -> Region:
-    from pycocotools import mask as rle_of
-
     x, y, width, height = rle_of.toBbox(rle).tolist()
     written = {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
     return Region((x, y, width, height), float(rle_of.area(rle)), rle=written)
 
 
 def merge_regions(regions: Sequence[Region], width: int, height: int) -> Region:
-    """The parts (at least one) of one instance on a `width` x `height` image as one region.
-
-    With a painted part among them all become a run-length encoding.
-    """
+    """The parts, at least one, of one instance on a `width` x `height` image; run lengths when one of them is painted."""
     if len(regions) == 1:
         return regions[0]
     if all(region.rle is None for region in regions):
@@ -289,25 +260,19 @@ def encode_region(region: Region, width: int, height: int) -> Region:
 
 
 def _encode(regions: Sequence[Region], width: int, height: int) -> Region:
-    from pycocotools import mask as rle_of
-
     rles: list[Any] = []
     for region in regions:
-        if region.rle is not None:
-            rles.append(region.rle | {"counts": region.rle["counts"].encode("ascii")})
+        if region.rle is None:
+            rles += rle_of.frPyObjects(region.segmentation(), height, width)
         else:
-            rles.extend(rle_of.frPyObjects(region.segmentation(), height, width))
+            rles.append(region.rle | {"counts": region.rle["counts"].encode("ascii")})
     encoded = _rle_region(rle_of.merge(rles))
-    return encoded if encoded.area else _middle_pixel(regions[0].box, width, height)
-
-
-def _middle_pixel(box: Box, width: int, height: int) -> Region:
-    """What stands for a region so small that it lies between the pixels' centres."""
-    from pycocotools import mask as rle_of
-
-    x, y = min(int(box[0] + box[2] / 2), width - 1), min(int(box[1] + box[3] / 2), height - 1)
+    if encoded.area:
+        return encoded
+    # So small that it lies between the pixels' centres: the middle pixel stands for it.
+    x, y, across, down = regions[0].box
     canvas = np.zeros((height, width), dtype=np.uint8, order="F")
-    canvas[y, x] = 1
+    canvas[min(int(y + down / 2), height - 1), min(int(x + across / 2), width - 1)] = 1
     return _rle_region(rle_of.encode(canvas))
 
 
@@ -353,6 +318,4 @@ def _parse_text(text: bytes) -> list[int]:
 
 def runs_region(runs: Sequence[int], width: int, height: int) -> Region:
     """The region of a `width` x `height` image that run lengths (as from `parse_runs`) cover."""
-    from pycocotools import mask as rle_of
-
     return _rle_region(rle_of.frPyObjects({"size": [height, width], "counts": list(runs)}, height, width))
