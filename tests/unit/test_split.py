@@ -212,6 +212,12 @@ def test_values_of_a_run_stand_in_for_those_of_the_recipe_file(tmp_path):
         read_recipe(file, {"sead": 1})
 
 
+def test_two_misspelt_keys_read_as_two_sentences():
+    says = "values: there is no key 'sead'. Did you mean 'seed'? There is no key 'stratifi'. Did you mean 'stratify'?"
+    with pytest.raises(RecipeError, match=f"{re.escape(says)}$"):
+        read_recipe(None, {"sead": 1, "stratifi": True})
+
+
 def test_a_pattern_that_is_none_is_refused_when_the_recipe_is_read(tmp_path):
     file = tmp_path / "desk.yaml"
     file.write_text("group_by: '(['\n")

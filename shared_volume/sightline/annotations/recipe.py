@@ -194,6 +194,7 @@ def _validate(content: Mapping[str, Any], source: str, next_step: str) -> Recipe
         return Recipe.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(_problem(one, ": " if next_step else "=") for one in error.errors())
+        problems = problems.replace("?; the", "? The").replace("?; ", "? ")
         sentence = problems if problems.endswith(("?", ".")) else f"{problems}."
         raise RecipeError(f"{source}: {sentence} {next_step}".rstrip()) from None
 
