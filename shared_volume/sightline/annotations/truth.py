@@ -7,7 +7,7 @@ import orjson
 
 from sightline.errors import SightlineError
 
-_LISTS: Final = ("images", "annotations", "categories")
+LISTS: Final = ("images", "annotations", "categories")
 
 
 class TruthError(SightlineError):
@@ -32,7 +32,7 @@ def read_truth(path: Path) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise TruthError(f"{path}: not JSON, or cut off ({error.msg}). Pull the dataset again.") from None
     lists = truth if isinstance(truth, dict) else {}
-    missing = [key for key in _LISTS if not isinstance(lists.get(key), list)]
+    missing = [key for key in LISTS if not isinstance(lists.get(key), list)]
     if missing:
         raise TruthError(f"{path}: not a COCO file, without the lists {', '.join(missing)}. Pull the dataset again.")
     return truth

@@ -1,7 +1,4 @@
-"""COCO JSON: object instances as polygons, run lengths or boxes.
-
-Written as `annotations/instances_<part>.json` and `images/<part>/`.
-"""
+"""COCO JSON: polygons, run lengths or boxes; written as `annotations/instances_<part>.json` and `images/<part>/`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from sightline.annotations.findings import Code
 from sightline.annotations.instances import CROWD_FLAG
 from sightline.annotations.labelme import Shape, load_json
 from sightline.annotations.regions import rectangle_outline
+from sightline.annotations.truth import LISTS, write_truth
 from sightline.formats.folder import Listing, parent_of, safe_name, under
 from sightline.formats.reading import (
     Ledger,
@@ -33,7 +30,6 @@ from sightline.formats.reading import (
 from sightline.formats.writing import Losses, Part, copy_upright
 from sightline.images.limits import MAX_PIXELS
 
-_LISTS: Final = ("images", "annotations", "categories")
 _PLAIN: Final = (int, str, float)
 
 
@@ -72,15 +68,11 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
 def convert_annotation(
     annotation: Mapping[str, Any], label: str, group_id: int, width: int | None, height: int | None
 ) -> list[Shape]:
-    """The labelme shapes of one COCO annotation.
+    """The labelme shapes of one COCO annotation; Unusable when coordinates or run lengths make no sense.
 
-    Several polygons become as many shapes of one group; run lengths a mask; a box alone, and four vertices that make no
-    more than their box, a rectangle; a crowd gets the flag `iscrowd`.
-
-    `group_id` is for shapes that are parts of one object; `width` and `height` are the image's in pixels, None: not known.
-
-    Raises:
-        Unusable: coordinates or run lengths that make no sense.
+    Several polygons become as many shapes of one group, called `group_id`; run lengths a mask; a box alone, and four
+    vertices that make no more than their box, a rectangle; a crowd gets the flag `iscrowd`. `width` and `height` are the
+    image's in pixels, None: not known.
     """
     extra = annotation.get("attributes")
     flags, description = split_attributes(extra.items() if isinstance(extra, dict) else ())
@@ -89,14 +81,14 @@ def convert_annotation(
     more: dict[str, Any] = {"flags": flags, "description": description}
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        pixels = _decode_rle(segmentation, width, height)
-        return [mask_shape(pixels, 0, 0, label, **more)]
-    parts = _parts(segmentation)
-    if not parts:
+        return [mask_shape(_decode_rle(segmentation, width, height), 0, 0, label, **more)]
+    outlines = [to_points(part) for part in _parts(segmentation)]
+    if not outlines:
         return [Shape(label, _box(annotation), "rectangle", **more)]
-    outlines = [to_points(part) for part in parts]
-    if len(outlines) == 1 and (box := _as_box(outlines[0])) is not None:
-        return [Shape(label, box, "rectangle", **more)]
+    if len(outlines) == 1 and len(outlines[0]) == 4:
+        corners = outlines[0][[0, 2]]
+        if (rectangle_outline(corners) == outlines[0]).all():  # what a rectangle's outline would be, in the same order
+            return [Shape(label, corners, "rectangle", **more)]
     group = group_id if len(outlines) > 1 else None
     return [Shape(label, outline, "polygon", group_id=group, **more) for outline in outlines]
 
@@ -123,7 +115,7 @@ def _parse(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         message = f"not JSON, or cut off ({error}). Export it again, or remove it."
         raise Unusable(Code.UNREADABLE_SOURCE, message) from None
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in LISTS):
         raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
     return content
 
@@ -157,7 +149,7 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
             width, height = to_size(image.get("width"), image.get("height"))
             if width is None and (header := known_header(listing.root / path)):
                 width, height = header.width, header.height
-            found[key] = Picture(path, safe_name(name), width, height, ())
+            found[key] = Picture(path, safe_name(name), width, height)
     return found
 
 
@@ -187,19 +179,10 @@ def _box(annotation: Mapping[str, Any]) -> np.ndarray:
     return np.array([[x, y], [x + width, y + height]])
 
 
-def _as_box(outline: np.ndarray) -> np.ndarray | None:
-    """(2, 2) corners when the outline is just what a rectangle's outline would be, in the same order."""
-    if len(outline) != 4:
-        return None
-    corners = outline[[0, 2]]
-    return corners if (rectangle_outline(corners) == outline).all() else None
-
-
 def write_coco_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:
     """Write every part; COCO expresses all that a version holds."""
     (target / "annotations").mkdir()
     for part in parts:
-        document = orjson.dumps(part.coco, option=orjson.OPT_APPEND_NEWLINE)
-        (target / "annotations" / f"instances_{part.name}.json").write_bytes(document)
+        write_truth(target / "annotations" / f"instances_{part.name}.json", part.coco)
         for image in part.coco["images"]:
             copy_upright(part.images / image["file_name"], target / "images" / part.name / image["file_name"], losses)

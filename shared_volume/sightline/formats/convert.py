@@ -21,7 +21,7 @@ from sightline.formats.folder import SPLIT_FOLDERS, Listing, list_folder
 from sightline.formats.reading import Ledger, Picture, known_header, mask_pixels, mask_shape
 from sightline.formats.voc import read_voc_folder
 from sightline.formats.yolo import read_yolo_folder
-from sightline.images.files import ImageHeader
+from sightline.images.files import ImageHeader, turn_upright
 
 AUTO: Final = "auto"
 _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
@@ -47,27 +47,19 @@ _TURNS: Final[dict[int, _Turn]] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A labelme folder to publish.
+    """A labelme folder to publish."""
 
-    Attributes:
-        folder: the given one when it is labelme's already.
-        findings: what could not be taken over, and why; the caller stops at those whose outcome is `fail`.
-    """
-
-    folder: Path
+    folder: Path  # the given one when it is labelme's already
     form: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...]  # what could not be taken over, and why; the caller stops at those that `fail`
 
 
 def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = None) -> Source:
     """Turn a folder of any known format into a labelme folder; the given folder stays as it is.
 
-    Nothing outside `folder` is read, whatever names its files hold.
-
-    Args:
-        form: one of FORMS; auto tells by the files.
-        scratch: a new or empty folder for the labelme files; unused when the folder is labelme's.
-        policy: what becomes of each finding; the defaults of publishing otherwise.
+    Nothing outside `folder` is read, whatever names its files hold. `form` is one of FORMS; auto tells by the files. The
+    labelme files are written to `scratch`, a new or empty folder, unless the folder is labelme's already. Without `policy`
+    the defaults of publishing decide about findings.
 
     Raises:
         SightlineError: no such folder or format, several formats, or nothing that can be read.
@@ -99,18 +91,15 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
 def _merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
     """One picture per image file: what several files of a source say about an image comes together."""
     merged: dict[str, Picture] = {}
-    for picture in pictures:
-        first = merged.get(picture.file)
-        if first is None:
-            merged[picture.file] = picture
-            continue
-        above = max([shape.group_id or 0 for shape in first.shapes], default=0)
-        shapes = [
-            replace(shape, group_id=None if shape.group_id is None else shape.group_id + above)
-            for shape in picture.shapes
-        ]
-        merged[picture.file] = replace(first, shapes=(*first.shapes, *shapes), flags={**picture.flags, **first.flags})
-    return [merged[file] for file in sorted(merged)]
+    for picture in sorted(pictures, key=lambda picture: picture.file):
+        first = merged.setdefault(picture.file, picture)
+        if first is not picture:
+            above = max([shape.group_id or 0 for shape in first.shapes], default=0)
+            grouped = [(shape, shape.group_id) for shape in picture.shapes]
+            shapes = [replace(shape, group_id=None if group is None else group + above) for shape, group in grouped]
+            flags = {**picture.flags, **first.flags}
+            merged[picture.file] = replace(first, shapes=(*first.shapes, *shapes), flags=flags)
+    return list(merged.values())
 
 
 def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger: Ledger) -> None:
@@ -137,45 +126,36 @@ def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger:
 
 
 def _document(picture: Picture, image: Path, ledger: Ledger) -> Document:
+    """The picture's document, with shapes on the upright image also where they were drawn on the image as stored.
+
+    Tools differ: some show an image as stored, some turned by EXIF. The size that the source writes down tells which,
+    where the orientation is a quarter turn and the image is not square.
+    """
     header = known_header(image)
-    turned = _turn_upright(picture, header) if header else picture
-    if header and turned is not picture:
+    quarter = header is not None and header.orientation in _TURNS and header.width != header.height
+    if header and quarter and (picture.width, picture.height) == (header.height, header.width):
         message = (
             f"it was annotated as stored, {picture.width} x {picture.height}; its shapes were turned by the EXIF "
             f"orientation {header.orientation} with it."
         )
         ledger.add(Code.TURNED_SHAPES, picture.file, None, message)
-    return Document(image.name, turned.height, turned.width, turned.shapes, turned.flags)
+        shapes = tuple([_turn_shape(shape, header) for shape in picture.shapes])
+        picture = replace(picture, width=header.width, height=header.height, shapes=shapes)
+    return Document(image.name, picture.height, picture.width, picture.shapes, picture.flags)
 
 
-def _turn_upright(picture: Picture, header: ImageHeader) -> Picture:
-    """The picture with its shapes on the upright image, where they were drawn on the image as stored.
-
-    Tools differ: some show an image as stored, some turned by EXIF. The size that the source writes down tells which,
-    where the orientation is a quarter turn and the image is not square.
-    """
-    stored = header.height, header.width
-    if header.orientation not in _TURNS or header.width == header.height or (picture.width, picture.height) != stored:
-        return picture
-    turn, (width, height) = _TURNS[header.orientation], stored
-    shapes = [_turn_shape(shape, turn, header.orientation, width, height) for shape in picture.shapes]
-    return replace(picture, width=header.width, height=header.height, shapes=tuple(shapes))
-
-
-def _turn_shape(shape: Shape, turn: _Turn, orientation: int, width: int, height: int) -> Shape:
+def _turn_shape(shape: Shape, header: ImageHeader) -> Shape:
+    """A shape drawn on the image as stored."""
     # A mask's points are pixels, whose centres lie half a pixel further.
     half = 0.5 if shape.shape_type == "mask" else 0.0
-    x, y = turn(shape.points[:, 0] + half, shape.points[:, 1] + half, width, height)
+    stored = header.height, header.width  # width and height, before the turn
+    x, y = _TURNS[header.orientation](shape.points[:, 0] + half, shape.points[:, 1] + half, *stored)
     points = np.column_stack([x, y]) - half
     if shape.shape_type == "rectangle" and len(points) == 2:
         points = np.array([points.min(axis=0), points.max(axis=0)])
     if shape.shape_type != "mask" or shape.mask is None:
         return replace(shape, points=points)
-    pixels = mask_pixels(shape.mask).T
-    if orientation in (6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (7, 8):
-        pixels = pixels[::-1]
+    pixels = turn_upright(mask_pixels(shape.mask), header.orientation)
     left, top = (int(value) for value in points.min(axis=0))
     turned = mask_shape(pixels, left, top, shape.label)
     return replace(shape, points=turned.points, mask=turned.mask)

@@ -34,9 +34,8 @@ def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
         with ledger.noting(file, None):
             root = parse_xml(listing.read(file), "annotations", "CVAT")
             if root.find("track") is not None:
-                ledger.add(
-                    Code.NOT_IMPORTED, file, None, "tracks of a video: export it as 'CVAT for images 1.1' instead."
-                )
+                message = "tracks of a video: export it as 'CVAT for images 1.1' instead."
+                ledger.add(Code.NOT_IMPORTED, file, None, message)
             index = 0
             for image in root.iter("image"):
                 with ledger.noting(file, None):

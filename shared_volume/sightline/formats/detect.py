@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import PurePosixPath
 from typing import Final
 
 from sightline.errors import SightlineError
@@ -51,9 +50,8 @@ def _by_folders(listing: Listing) -> str:
             )
         return CLASS_FOLDERS
     if listing.foreign and not listing.pictures:
-        raise SightlineError(
-            f"{listing.root}: {listing.foreign[0]} and pictures of its kind are not read. Save them as JPEG or PNG."
-        )
+        message = f"{listing.foreign[0]} and pictures of its kind are not read. Save them as JPEG or PNG."
+        raise SightlineError(f"{listing.root}: {message}")
     documents = listing.with_suffix(".json")
     if any(classes) and documents and annotating.isdisjoint(documents):
         raise SightlineError(
@@ -100,7 +98,7 @@ def _xml_forms(listing: Listing) -> Iterable[tuple[str, str]]:
 
 
 def _yolo_forms(listing: Listing) -> Iterable[tuple[str, str]]:
-    texts = {file for file in listing.files if PurePosixPath(file).suffix.lower() == ".txt"}
+    texts = set(listing.with_suffix(".txt"))
     labelled = any(file in texts for image in listing.images for file in label_file(image))
     if labelled and (file := find_names(listing)[0]):
         yield "yolo", file

@@ -46,24 +46,15 @@ _WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies in a folder, links that lead out of it left aside.
-
-    Attributes:
-        files: relative to it, with forward slashes, sorted. Hidden ones are not in it.
-        images: those that are images by their names, without pictures that only paint what is on another.
-        by_name: file name (Unicode's composed form) -> images of that name.
-        unusable: files whose names hold control characters or bytes that are not text, shown in ASCII; not in `files`.
-        hidden: folders whose names begin with a dot -> how many images lie in them, if any; not in `files`.
-        links: images that are links out of the folder or to nothing, and folders that are links; not in `files`.
-    """
+    """What lies in a folder, links that lead out of it left aside. What follows `by_name` is not in `files`."""
 
     root: Path
-    files: tuple[str, ...]
-    images: tuple[str, ...]
-    by_name: dict[str, tuple[str, ...]]
-    unusable: tuple[str, ...] = ()
-    hidden: Mapping[str, int] = field(default_factory=dict)
-    links: tuple[str, ...] = ()
+    files: tuple[str, ...]  # relative to the root, with forward slashes, sorted; without hidden ones
+    images: tuple[str, ...]  # by their names, without pictures that only paint what is on another
+    by_name: Mapping[str, Sequence[str]]  # file name (Unicode's composed form) -> images of that name
+    unusable: tuple[str, ...] = ()  # names with control characters or bytes that are not text, shown in ASCII
+    hidden: Mapping[str, int] = field(default_factory=dict)  # folders with a dot before their name -> images in them
+    links: tuple[str, ...] = ()  # images that are links out of the folder or to nothing, and folders that are links
 
     @property
     def pictures(self) -> list[str]:
@@ -99,13 +90,9 @@ class Listing:
     def find_image(self, name: str, file: str, folders: Sequence[str]) -> str:
         """The image that `file` calls `name`.
 
-        It is looked for in `folders`, then anywhere, below any other folders. Where several would do, those nearest to
-        `file` count, and of these the one whose folders share a word with its name (instances_train.json, images/train/).
-
-        Args:
-            name: as written, with slashes of either kind.
-            file: the listed file that names it.
-            folders: to look into first, relative to the root; "" is the root.
+        It is looked for in `folders` (relative to the root, which is ""), then anywhere, below any other folders. Where
+        several would do, those nearest to `file` count, and of these the one whose folders share a word with its name
+        (instances_train.json, images/train/). `name` is as written, with slashes of either kind.
 
         Raises:
             Unusable: the name leads out of the folder, there is no such image, or several.
@@ -113,17 +100,15 @@ class Listing:
         wanted = safe_name(name)
         same = {composed(image): image for image in self.by_name.get(wanted.rpartition("/")[2], ())}
         for folder in folders:
-            found = same.get(composed(under(folder, wanted)))
-            if found is not None:
+            if found := same.get(composed(under(folder, wanted))):
                 return found
         named = _nearest([image for key, image in same.items() if f"/{key}".endswith(f"/{wanted}")], file)
         if not named:
-            raise Unusable(
-                Code.MISSING_IMAGE, f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
-            )
+            message = f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
+            raise Unusable(Code.MISSING_IMAGE, message)
         if len(named) > 1:
-            several = " or ".join(named[:3])
-            raise Unusable(Code.MISSING_IMAGE, f"the image {name!r} could be {several}. Add the folder to its name.")
+            message = f"the image {name!r} could be {' or '.join(named[:3])}. Add the folder to its name."
+            raise Unusable(Code.MISSING_IMAGE, message)
         return named[0]
 
 
@@ -138,7 +123,7 @@ def list_folder(root: Path) -> Listing:
     for directory, below, names in os.walk(root):
         parent = Path(directory)
         for name in below:
-            if _is_hidden(name) and (count := _count_images(parent / name)):
+            if count := _count_hidden(parent / name):
                 hidden[_shown(parent / name, root)] = count
         below[:] = [name for name in below if not name.startswith(".") and name.lower() not in _SYSTEMS]
         links += [_shown(parent / name, root) for name in below if (parent / name).is_symlink()]
@@ -154,22 +139,19 @@ def list_folder(root: Path) -> Listing:
             elif path.is_file() and suffix_of(file) in _LOOKED_AT:
                 unusable.append(_shown(path, root))
     files.sort()
-    images = tuple(
-        [file for file in files if suffix_of(file) in IMAGE_SUFFIXES and not PAINTED.intersection(file.split("/")[:-1])]
-    )
-    by_name: dict[str, tuple[str, ...]] = {}
+    painted = {file for file in files if PAINTED.intersection(file.split("/")[:-1])}
+    images = [file for file in files if suffix_of(file) in IMAGE_SUFFIXES and file not in painted]
+    by_name: dict[str, list[str]] = {}
     for image in images:
-        key = composed(image.rpartition("/")[2])
-        by_name[key] = (*by_name.get(key, ()), image)
-    return Listing(root, tuple(files), images, by_name, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
+        by_name.setdefault(composed(image.rpartition("/")[2]), []).append(image)
+    return Listing(root, tuple(files), tuple(images), by_name, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
 
 
-def _is_hidden(folder: str) -> bool:
-    """Whether a folder is left aside that somebody may have made, not a system."""
-    return folder.startswith(".") and folder.lower() not in _SYSTEMS and not folder.lower().startswith(_TRASH)
-
-
-def _count_images(folder: Path) -> int:
+def _count_hidden(folder: Path) -> int:
+    """How many images lie in a folder that is left aside, though somebody may have made it, not a system."""
+    name = folder.name.lower()
+    if not name.startswith(".") or name in _SYSTEMS or name.startswith(_TRASH):
+        return 0
     return sum(suffix_of(name) in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
@@ -194,10 +176,10 @@ def safe_name(name: str) -> str:
     """An image's name with forward slashes and without detours, composed; Unusable when it leads out of the folder."""
     plain = None if _ADDRESS.match(name) else plain_path(name)
     if plain is None:
-        raise Unusable(
-            Code.IMAGE_OUTSIDE,
-            f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name.",
+        message = (
+            f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name."
         )
+        raise Unusable(Code.IMAGE_OUTSIDE, message)
     return composed(plain)
 
 

@@ -4,7 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element, ParseError
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring, iterparse
+from PIL import Image
 
 from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.labelme import Shape
@@ -26,22 +27,14 @@ LARGEST_WHOLE: Final = 2**53  # for numbers of groups
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image and what a source says about it.
+    """An image and what a source says about it."""
 
-    Attributes:
-        file: the image, relative to the given folder.
-        name: what the source calls it, with forward slashes.
-        width: as the source writes it down, in pixels, as `height`; None where it does not.
-        shapes: in the source's order.
-        flags: of the whole image.
-    """
-
-    file: str
-    name: str
-    width: int | None
+    file: str  # the image, relative to the given folder
+    name: str  # what the source calls it, with forward slashes
+    width: int | None  # as the source writes it down, in pixels, as the height; None where it does not
     height: int | None
-    shapes: tuple[Shape, ...]
-    flags: Mapping[str, bool] = field(default_factory=dict)
+    shapes: tuple[Shape, ...] = ()  # in the source's order
+    flags: Mapping[str, bool] = field(default_factory=dict)  # of the whole image
 
 
 class Unusable(Exception):  # noqa: N818  # control flow within this package; it ends as a finding
@@ -114,13 +107,10 @@ def to_size(width: Any, height: Any) -> tuple[int | None, int | None]:
 
 
 def mask_shape(pixels: np.ndarray, left: int, top: int, label: str, **more: Any) -> Shape:
-    """A labelme mask of those of `pixels`, (height, width) bool, that are set; the first lies at (left, top) on the image.
+    """A labelme mask of those of `pixels`, (height, width) bool, that are set; Unusable when there are none.
 
-    Raises:
-        Unusable: no pixel is set.
+    The first pixel lies at (left, top) on the image.
     """
-    from PIL import Image
-
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     if not len(rows):
         raise Unusable(Code.BAD_MASK, f"the mask {label!r} is empty. Draw it again.")
@@ -133,18 +123,12 @@ def mask_shape(pixels: np.ndarray, left: int, top: int, label: str, **more: Any)
 
 def mask_pixels(mask: str) -> np.ndarray:
     """(height, width) bool of a mask that `mask_shape` made."""
-    from PIL import Image
-
     with Image.open(io.BytesIO(base64.b64decode(mask))) as image:
         return np.asarray(image) != 0
 
 
 def alternate(counts: Any, size: int) -> np.ndarray:
-    """(size,) bool of run lengths as `parse_runs` takes them: so many off, so many on, so many off, …
-
-    Raises:
-        Unusable: they are not run lengths, or do not add up to `size`.
-    """
+    """(size,) bool of run lengths as `parse_runs` takes them, off first; Unusable unless they add up to `size`."""
     try:
         runs = parse_runs(counts, size)
     except ValueError as error:
@@ -153,10 +137,9 @@ def alternate(counts: Any, size: int) -> np.ndarray:
 
 
 def parse_xml(data: bytes, tag: str, tool: str) -> Element:
-    """The root element, called `tag`, of a tool's XML: no document types, no entities, nothing fetched.
+    """The root element, called `tag`, of a tool's XML; Unusable when it is none, cut off, or another tool's.
 
-    Raises:
-        Unusable: not XML, cut off, another tool's, or with a document type or entities, which annotations never need.
+    Nor are document types and entities taken, which annotations never need.
     """
     try:
         root = fromstring(data, forbid_dtd=True)
@@ -173,12 +156,9 @@ def parse_xml(data: bytes, tag: str, tool: str) -> Element:
 
 def root_tag(path: Path) -> str:
     """The name of an XML file's first element, "" when it is not XML."""
-    try:
-        with path.open("rb") as stream:
-            for _, element in iterparse(io.BytesIO(stream.read(65536)), events=("start",), forbid_dtd=True):
-                return str(element.tag)
-    except (OSError, DefusedXmlException, ParseError, ValueError, LookupError):
-        pass
+    with suppress(OSError, DefusedXmlException, ParseError, ValueError, LookupError), path.open("rb") as stream:
+        for _, element in iterparse(io.BytesIO(stream.read(65536)), events=("start",), forbid_dtd=True):
+            return str(element.tag)
     return ""
 
 

@@ -1,7 +1,4 @@
-"""Pascal VOC: an XML file per image, boxes in whole pixels counted from 1, both ends inside the box.
-
-Written as `Annotations/`, `JPEGImages/` and `ImageSets/Main/`.
-"""
+"""Pascal VOC: an XML file per image in `Annotations/`, boxes in whole pixels counted from 1, both ends inside the box."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -58,8 +55,7 @@ def _shapes(root: Element, file: str, ledger: Ledger) -> tuple[Shape, ...]:
     shapes = []
     for index, drawn in enumerate(root.iter("object")):
         with ledger.noting(file, index, f"object {index + 1}"):
-            box = drawn.find("bndbox")
-            if box is None:
+            if (box := drawn.find("bndbox")) is None:
                 raise Unusable(Code.BROKEN_ANNOTATION, "it has no bndbox. Draw it again.")
             ends = {side: to_number(_text_of(box, side)) for side in ("xmin", "ymin", "xmax", "ymax")}
             columns, rows = _edges(ends["xmin"], ends["xmax"]), _edges(ends["ymin"], ends["ymax"])
@@ -115,14 +111,14 @@ def _document(
     _add(root, segmented=0)
     for annotation in annotations:
         drawn = ElementTree.SubElement(root, "object")
-        _add(drawn, name=labels[annotation["category_id"]], pose="Unspecified", truncated=0)
-        _add(drawn, difficult=annotation["iscrowd"])
+        label, crowd = labels[annotation["category_id"]], annotation["iscrowd"]
+        _add(drawn, name=label, pose="Unspecified", truncated=0, difficult=crowd)
         box = _whole_pixels(annotation["bbox"], image["width"], image["height"])
         _add(ElementTree.SubElement(drawn, "bndbox"), **dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)))
         x, y, width, height = annotation["bbox"]
         exact = (box[0] - 1, box[1] - 1, box[2], box[3]) == (x, y, x + width, y + height)
         losses["boxes rounded to whole pixels"] += not exact
-        losses["crowds marked difficult, which evaluations leave out as well"] += annotation["iscrowd"]
+        losses["crowds marked difficult, which evaluations leave out as well"] += crowd
         losses["outlines and masks reduced to boxes"] += not is_box(annotation)
     ElementTree.indent(root)
     return ElementTree.ElementTree(root)

@@ -1,7 +1,4 @@
-"""What every writer takes: parts of a version, and what formats need that know less than COCO.
-
-Upright copies, flat names, one outline per object, and counts of what is lost.
-"""
+"""What every writer takes: parts of a version; upright copies, flat names, one outline per object, counts of losses."""
 
 import math
 import shutil
@@ -12,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
+from PIL import Image, ImageOps
+from pycocotools import mask as rle_of
 
 from sightline.annotations.regions import polygon_area
 from sightline.images.files import read_header
@@ -23,13 +22,10 @@ _SAME: Final = 1e-6  # pixels, and share of an area
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A split of a dataset version, or all of an annotation version.
-
-    File names in its COCO document are relative to the folder `images`, sizes and shapes those of the upright images.
-    """
+    """A split of a dataset version, or all of an annotation version."""
 
     name: str
-    coco: dict[str, Any]
+    coco: dict[str, Any]  # file names are relative to the folder `images`, sizes and shapes those of the upright images
     images: Path
 
     def annotated(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -50,13 +46,7 @@ class Losses(Counter[str]):
 
 
 def copy_upright(source: Path, target: Path, losses: Losses) -> None:
-    """Copy an image, turned upright where its EXIF says that it is shown turned.
-
-    Some readers turn images by EXIF and others do not; of an image that needs no turning all see the same, and the
-    annotations fit.
-    """
-    from PIL import Image, ImageOps
-
+    """Copy an image, turned upright where its EXIF says so: some readers do not turn it, and the annotations are to fit."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if read_header(source).orientation == 1:
         shutil.copyfile(source, target)
@@ -74,10 +64,7 @@ def copy_upright(source: Path, target: Path, losses: Losses) -> None:
 
 
 def choose_flat_name(name: str, taken: set[str], losses: Losses) -> str:
-    """A name without folders and with a stem of its own, for formats in which an image is its stem.
-
-    The stem is added to `taken`, in small letters.
-    """
+    """A name without folders and with a stem of its own (added to `taken`), for formats in which an image is its stem."""
     flat = PurePosixPath(name.replace("/", "_"))
     stem, number = flat.stem, 2
     while stem.lower() in taken:
@@ -97,7 +84,7 @@ def mask_outlines(pixels: np.ndarray) -> list[np.ndarray]:
     padded = np.pad(pixels.astype(np.int8), 1)
     across, along = np.diff(padded, axis=0)[:, 1:-1], np.diff(padded, axis=1)[1:-1]
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    edges: tuple[tuple[np.ndarray, tuple[int, int], tuple[int, int]], ...] = (
+    edges = (
         (across > 0, (0, 0), (1, 0)),  # set below: rightwards
         (across < 0, (1, 0), (0, 0)),  # set above: leftwards
         (along > 0, (0, 1), (0, 0)),  # set to the right: upwards
@@ -108,7 +95,9 @@ def mask_outlines(pixels: np.ndarray) -> list[np.ndarray]:
             following.setdefault((x + begin[0], y + begin[1]), []).append((x + end[0], y + end[1]))
     outlines = []
     while following:
-        outlines.append(_corners(_walk(following)))
+        way = np.array(_walk(following), dtype=np.float64)
+        turns = ((way - np.roll(way, 1, axis=0)) != (np.roll(way, -1, axis=0) - way)).any(axis=1)
+        outlines.append(way[turns])
     return outlines
 
 
@@ -130,20 +119,9 @@ def _walk(following: dict[tuple[int, int], list[tuple[int, int]]]) -> list[tuple
         before, here = here, there
 
 
-def _corners(way: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Only the vertices where the way turns."""
-    points = np.array(way, dtype=np.float64)
-    turns = ((points - np.roll(points, 1, axis=0)) != (np.roll(points, -1, axis=0) - points)).any(axis=1)
-    return points[turns]
-
-
 def join_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
-    """Several outlines, (N, 2) each, as one, connected by lines there and back, which have no area.
-
-    There is at least one; a hole is one that runs the other way.
-    """
-    first, *rest = sorted(outlines, key=polygon_area, reverse=True)
-    joined = first
+    """Outlines, (N, 2) each, at least one, as one, connected by lines without area; a hole runs the other way."""
+    joined, *rest = sorted(outlines, key=polygon_area, reverse=True)
     while rest:
         gaps = [np.abs(joined[:, None] - other[None]).sum(axis=2) for other in rest]
         nearest = min(range(len(rest)), key=lambda index: float(gaps[index].min()))
@@ -156,9 +134,7 @@ def join_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
 def instance_outlines(segmentation: Any) -> list[np.ndarray]:
     """The outlines of a COCO segmentation: its polygons, or the borders of its run lengths."""
     if isinstance(segmentation, dict):
-        from pycocotools import mask as rle_of
-
-        encoded = {"size": segmentation["size"], "counts": segmentation["counts"].encode("ascii")}
+        encoded = segmentation | {"counts": segmentation["counts"].encode("ascii")}
         return mask_outlines(rle_of.decode(encoded).astype(bool))
     return [np.array(part, dtype=np.float64).reshape(-1, 2) for part in segmentation]
 

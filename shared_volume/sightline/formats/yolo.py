@@ -1,7 +1,4 @@
-"""YOLO in Ultralytics' layout: a text file per image, coordinates as shares of the image's sides.
-
-Written as `data.yaml`, `images/<part>/` and `labels/<part>/`.
-"""
+"""YOLO in Ultralytics' layout (`data.yaml`, `images/`, `labels/`): a text file per image, coordinates as shares of it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -88,13 +85,12 @@ def find_names(listing: Listing) -> tuple[str, dict[int, str], bool]:
         content = _read_yaml(listing, file)
         if names := _names(content.get("names")):
             found[file] = names, "kpt_shape" in content
-    if not found:
-        for file in listing.files:
-            if PurePosixPath(file).name in NAME_LISTS:
-                with suppress(Unusable):
-                    lines = [line.strip() for line in listing.read_text(file).splitlines()]
-                    if names := dict(enumerate(filter(None, lines))):
-                        found[file] = names, False
+    for file in () if found else listing.files:
+        if PurePosixPath(file).name in NAME_LISTS:
+            with suppress(Unusable):
+                lines = [line.strip() for line in listing.read_text(file).splitlines()]
+                if names := dict(enumerate(filter(None, lines))):
+                    found[file] = names, False
     if not found:
         return "", {}, False
     first, *others = found
@@ -109,9 +105,8 @@ def _read_yaml(listing: Listing, file: str) -> dict[str, Any]:
     """The keys and values, all texts: YAML would take a class `no` for false. {} for what is no such file."""
     try:
         data = listing.read(file)
-        if len(data) > _LARGEST_YAML:
-            return {}
-        content = yaml.load(data, Loader=yaml.BaseLoader)  # noqa: S506  # makes texts, lists and mappings, nothing else
+        # BaseLoader makes texts, lists and mappings, nothing else.
+        content = yaml.load(data, Loader=yaml.BaseLoader) if len(data) <= _LARGEST_YAML else {}  # noqa: S506
     except (Unusable, yaml.YAMLError, RecursionError, ValueError, TypeError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -134,7 +129,7 @@ def _read_picture(
     name = "/".join([part for part in image.split("/") if part not in ("images", "train", "val", "valid", "test")])
     shapes: list[Shape] = []
     if (header := known_header(listing.root / image)) is None:
-        return Picture(image, name, None, None, ())
+        return Picture(image, name, None, None)
     with ledger.noting(text, None):
         for index, line in enumerate(listing.read_text(text).splitlines()):
             with ledger.noting(text, index, f"line {index + 1}"):
@@ -153,9 +148,8 @@ def _shape(columns: list[str], names: dict[int, str], width: int, height: int, k
         corners = np.array([[x - across / 2, y - down / 2], [x + across / 2, y + down / 2]])
         return Shape(names[number], _pixels(corners, width, height), "rectangle")
     if count < 7 or count % 2 == 0:
-        raise Unusable(
-            Code.BROKEN_ANNOTATION, f"{count} numbers are neither a box (5) nor an outline (an odd number from 7 on)."
-        )
+        message = f"{count} numbers are neither a box (5) nor an outline (an odd number from 7 on)."
+        raise Unusable(Code.BROKEN_ANNOTATION, message)
     return Shape(names[number], _pixels(shares.reshape(-1, 2), width, height), "polygon")
 
 
@@ -172,11 +166,8 @@ def write_yolo_folder(parts: Sequence[Part], target: Path, losses: Losses) -> No
 
     Ultralytics reads a set's lines as one kind or the other, not as a mixture.
     """
-    outlined = any(
-        not annotation["iscrowd"] and not is_box(annotation)
-        for part in parts
-        for annotation in part.coco["annotations"]
-    )
+    drawn = [annotation for part in parts for annotation in part.coco["annotations"] if not annotation["iscrowd"]]
+    outlined = not all(map(is_box, drawn))
     for part in parts:
         taken: set[str] = set()
         (target / "images" / part.name).mkdir(parents=True)
@@ -185,11 +176,8 @@ def write_yolo_folder(parts: Sequence[Part], target: Path, losses: Losses) -> No
         for image, annotations in part.annotated():
             name = choose_flat_name(image["file_name"], taken, losses)
             copy_upright(part.images / image["file_name"], target / "images" / part.name / name, losses)
-            lines = [
-                _line(annotation, image, numbers, outlined, losses)
-                for annotation in annotations
-                if not annotation["iscrowd"]
-            ]
+            told = [annotation for annotation in annotations if not annotation["iscrowd"]]
+            lines = [_line(annotation, image, numbers, outlined, losses) for annotation in told]
             losses["crowds left out, which YOLO does not have"] += len(annotations) - len(lines)
             text = target / "labels" / part.name / f"{PurePosixPath(name).stem}.txt"
             text.write_text("".join([f"{line}\n" for line in lines]), encoding="utf-8")
@@ -220,10 +208,8 @@ def _write_yaml(parts: Sequence[Part], target: Path, losses: Losses) -> None:
     for needed in ("train", "val"):
         if needed not in content and filled:
             content[needed] = f"images/{filled[0]}"
-            what = (
-                f"sets that Ultralytics asks for and that have no images ({needed}; data.yaml names {filled[0]} there)"
-            )
-            losses[what] += 1
+            there = f"({needed}; data.yaml names {filled[0]} there)"
+            losses[f"sets that Ultralytics asks for and that have no images {there}"] += 1
     content = {name: content[name] for name in SPLITS if name in content}
     content["names"] = {index: category["name"] for index, category in enumerate(parts[0].coco["categories"])}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)

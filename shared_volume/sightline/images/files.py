@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
+from PIL import Image
 
 from sightline.errors import SightlineError
 from sightline.images.limits import MAX_PIXELS
@@ -91,11 +92,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
 
 
 def check_whole(path: Path, header: ImageHeader) -> None:
-    """Make sure that the file is complete, without decoding it where its last bytes tell.
-
-    Raises:
-        TruncatedImageError: the file is cut off or damaged.
-    """
+    """Make sure that the file is complete, without decoding it where its last bytes tell; TruncatedImageError if not."""
     try:
         with path.open("rb") as file:
             announced = int.from_bytes(file.read(8)[4:], "little") + 8
@@ -114,10 +111,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The upright image's pixels, (height, width, 3) uint8, blue green red; grey becomes three equal channels.
 
     Raises:
-        MissingImageError: no such file.
-        UnreadableImageError: not an image, or its header is damaged.
-        ImageTooLargeError: more than `max_pixels` pixels; nothing was decoded.
-        TruncatedImageError: the file is cut off or damaged.
+        ImageError: as in `read_header`, and then nothing was decoded; or as in `check_whole`.
     """
     header = read_header(path, max_pixels)
     pixels = None
@@ -130,28 +124,24 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if pixels is None:
         pixels = _decode_with_pillow(path, header)[:, :, ::-1]
     if header.format != "TIFF":  # pillow has turned that already
-        pixels = _turn_upright(pixels, header.orientation)
+        pixels = turn_upright(pixels, header.orientation)
     return np.ascontiguousarray(pixels)
 
 
 def read_reduced(path: Path, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The upright image's pixels at a lower resolution, where that is quicker; errors as in `read_image`.
+    """The upright image's pixels, (height, width, 3) uint8, red green blue, at a lower resolution where that is quicker.
 
-    Args:
-        side: neither side becomes shorter than so many pixels; a smaller image stays as it is.
-
-    Returns:
-        (height, width, 3) uint8, red green blue.
+    Neither side becomes shorter than `side` pixels; a smaller image stays as it is. Errors as in `read_image`.
     """
     header = read_header(path, max_pixels)
     pixels = _decode_with_pillow(path, header, side)
-    return pixels if header.format == "TIFF" else _turn_upright(pixels, header.orientation)
+    return pixels if header.format == "TIFF" else turn_upright(pixels, header.orientation)
 
 
-def _turn_upright(pixels: np.ndarray, turned: int) -> np.ndarray:
-    """Undo the EXIF orientation of (height, width, channels) pixels."""
+def turn_upright(pixels: np.ndarray, turned: int) -> np.ndarray:
+    """Undo the EXIF orientation of pixels, (height, width) or (height, width, channels)."""
     if turned >= 5:
-        pixels = pixels.transpose(1, 0, 2)
+        pixels = pixels.swapaxes(0, 1)
     if turned in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if turned in (2, 3, 6, 7):
@@ -167,8 +157,6 @@ def _too_large(path: Path, size: str, max_pixels: int) -> ImageTooLargeError:
 
 
 def _parse_header(path: Path, file: BinaryIO, max_pixels: int) -> ImageHeader:
-    from PIL import Image
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow warns below its own limit; ours decides
@@ -212,13 +200,7 @@ def _has_late_exif(file: BinaryIO) -> bool:
 
 
 def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None) -> np.ndarray:
-    """(height, width, 3) uint8 red green blue, as stored (TIFF: upright); with `side` at a lower resolution.
-
-    Raises:
-        TruncatedImageError: the file is cut off or damaged.
-    """
-    from PIL import Image
-
+    """(height, width, 3) uint8 red green blue, as stored (TIFF: upright); with `side` at a lower resolution."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -226,7 +208,7 @@ def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None
                 if side is not None:
                     image.draft(None, (side, side))  # a JPEG at a half, a quarter or an eighth costs little
                 image.load()
-                if re.match("I;16", image.mode):  # 16 bits a pixel: keep the upper 8
+                if image.mode.startswith("I;16"):  # 16 bits a pixel: keep the upper 8
                     high = (np.asarray(image) >> 8).astype(np.uint8)
                     return np.repeat(high[:, :, None], 3, axis=2)
                 colours = image.convert("RGB")

@@ -24,7 +24,7 @@ from sightline.images.similarity import perceptual_hash
 from sightline.processes.folders import private_folder
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
-from sightline.services.database.versions import FindingRow, ImageRow, VersionRow, known_hashes
+from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
 from sightline.services.runs.homes import recipe_file
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.publication import Content, Publication, Services, publish
@@ -43,18 +43,12 @@ _ADVICE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a folder.
-
-    Attributes:
-        findings: what was corrected or left out, by file.
-        labels: class or label -> how many images or shapes have it.
-        unread: images of a folder taken for detection's that have flags and no shape.
-    """
+    """What became of a folder."""
 
     publication: Publication
-    findings: tuple[Finding, ...]
-    labels: Mapping[str, int]
-    unread: int = 0
+    findings: tuple[Finding, ...]  # what was corrected or left out, by file
+    labels: Mapping[str, int]  # class or label -> how many images or shapes have it
+    unread: int  # images of a folder taken for detection's that have flags and no shape
 
     @property
     def left_out(self) -> int:
@@ -70,10 +64,6 @@ class _Item:
     image: Path
     perceptual_hash: str
 
-    @property
-    def document(self) -> Document:
-        return self.annotated.document
-
 
 @dataclass(frozen=True, slots=True)
 class _Usable:
@@ -84,6 +74,7 @@ class _Usable:
     items: Sequence[_Item]
     findings: Sequence[Finding]
     labels: Counter[str]
+    unread: int
 
 
 def publish_annotations(
@@ -98,12 +89,9 @@ def publish_annotations(
     """Publish a folder's annotated images as an annotation version; the folder itself stays as it is.
 
     The copied JSON is as the annotator wrote it, without an embedded image, and with what the policy corrects about the
-    file as a whole: its image's path and size.
-
-    Args:
-        form: what the folder holds, a key of `formats.convert.FORMS`; auto tells by the files.
-        policy: what becomes of findings, {code: outcome}; it wins over the category's recipe.
-        task: what is to be learnt; empty tells by the files: images without a shape but with flags are to be classified.
+    file as a whole: its image's path and size. `form` is one of `formats.convert.FORMS`. `policy`, {code: outcome}, wins
+    over the category's recipe. Without `task` the files tell what is to be learnt: images with flags and no shape are to
+    be classified.
 
     Raises:
         FindingsError: files that the policy does not let pass; names the first ten.
@@ -111,8 +99,7 @@ def publish_annotations(
     """
     check_category(category)
     parse_version(version)
-    recipe = _read_recipe(settings, category)
-    chosen = _policy_of(recipe, policy or {})
+    recipe, chosen = _recipe_and_policy(settings, category, policy or {})
     with private_folder(settings.volume / "sources", ".reading-") as scratch:
         source = as_labelme(folder, form, scratch / "labelme", chosen)
         database = connect(settings.database_url.get_secret_value())
@@ -121,21 +108,21 @@ def publish_annotations(
         usable = _choose(items, [*source.findings, *found], task, recipe, chosen)
         _require_usable(folder, usable)
         services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
-        build = partial(_build, source.folder, usable)
-        publication = publish(services, category, "annotation", version, build)
-    _require_published_for(publication.row, usable.task)
-    unread = 0 if task or usable.annotated_by == "flags" else sum(map(_is_only_flagged, items))
-    return Published(publication, tuple(usable.findings), usable.labels, unread)
+        publication = publish(services, category, "annotation", version, partial(_build, source.folder, usable))
+    row = publication.row
+    if (published_for := task_of(row.recipe)) != usable.task:
+        raise SightlineError(
+            f"{row.category} {row.version} is published with the same content, for {published_for}. A published version "
+            f"never changes: publish it for {usable.task} as another version."
+        )
+    return Published(publication, tuple(usable.findings), usable.labels, usable.unread)
 
 
-def _read_recipe(settings: Settings, category: str) -> Recipe:
+def _recipe_and_policy(settings: Settings, category: str, chosen: Mapping[str, str]) -> tuple[Recipe, Policy]:
     code = settings.volume / "code"
-    recipe = recipe_file(code, category)
-    return read_recipe(code / recipe if recipe else None, shown_as=recipe)
-
-
-def _policy_of(recipe: Recipe, chosen: Mapping[str, str]) -> Policy:
-    return Policy.of({**recipe.policy, **chosen}).publishing()
+    file = recipe_file(code, category)
+    recipe = read_recipe(code / file if file else None, shown_as=file)
+    return recipe, Policy.of({**recipe.policy, **chosen}).publishing()
 
 
 def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]) -> tuple[list[_Item], list[Finding]]:
@@ -155,11 +142,10 @@ def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]
         if not found.has_image:
             image = scratch / f"embedded-{number}"
             image.write_bytes(read_embedded_image(folder / found.file))
-        clash = _find_clash(found, names, policy)
-        if clash is None:
-            read.append((found, image))
-        else:
+        if clash := _find_clash(found, names, policy):
             findings.append(clash)
+        else:
+            read.append((found, image))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = list(pool.map(lambda pair: _look(pair[1], known), read))
     items: list[_Item] = []
@@ -199,17 +185,18 @@ def _fold(name: str) -> str:
 
 def _choose(items: Sequence[_Item], found: Sequence[Finding], task: str, recipe: Recipe, policy: Policy) -> _Usable:
     """What can be published for the task; without one for that which the documents are annotated for."""
+    unread = 0 if task else sum(map(_is_only_flagged, items))
     if not task:
-        drawn = any(item.document.shapes for item in items)
-        task = CLASSIFICATION if not drawn and any(map(_is_only_flagged, items)) else DETECTION
+        drawn = any(item.annotated.document.shapes for item in items)
+        task = CLASSIFICATION if unread and not drawn else DETECTION
     require_task(task)
     annotated_by = Task(task).data.ANNOTATED_BY
     if annotated_by == "flags":
         items, unclear = _of_one_class(items, recipe, policy)
         found = [*found, *unclear]
-    labels = sum((_labels(item.document, annotated_by) for item in items), Counter[str]())
+    labels = sum((_labels(item.annotated.document, annotated_by) for item in items), Counter[str]())
     findings = sorted(found, key=lambda finding: (finding.file, finding.code))
-    return _Usable(task, annotated_by, items, findings, labels)
+    return _Usable(task, annotated_by, items, findings, labels, 0 if annotated_by == "flags" else unread)
 
 
 def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tuple[list[_Item], list[Finding]]:
@@ -219,7 +206,7 @@ def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tup
     """
     kept, findings = [], []
     for item in items:
-        told = tell_class(item.document, recipe)
+        told = tell_class(item.annotated.document, recipe)
         if isinstance(told, str) or told[0] is Code.LABEL_NOT_VALID:
             kept.append(item)
         else:
@@ -236,17 +223,8 @@ def _require_usable(folder: Path, usable: _Usable) -> None:
     raise SightlineError(f"{folder}: no image has {what}. Annotate some with labelme first.{told}")
 
 
-def _require_published_for(row: VersionRow, task: str) -> None:
-    published_for = task_of(row.recipe)
-    if published_for != task:
-        raise SightlineError(
-            f"{row.category} {row.version} is published with the same content, for {published_for}. A published version "
-            f"never changes: publish it for {task} as another version."
-        )
-
-
 def _is_only_flagged(item: _Item) -> bool:
-    return not item.document.shapes and any(item.document.flags.values())
+    return not item.annotated.document.shapes and any(item.annotated.document.flags.values())
 
 
 def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
@@ -258,10 +236,9 @@ def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
 
 def _build(folder: Path, usable: _Usable, target: Path) -> Content:
     """Write the version's files into `target`, and say what its rows are."""
+    rows = [_copy(folder, item, target, usable.annotated_by) for item in usable.items]
     return Content(
-        images=sorted(
-            (_copy(folder, item, target, usable.annotated_by) for item in usable.items), key=lambda row: row.name
-        ),
+        images=sorted(rows, key=lambda row: row.name),
         findings=[FindingRow(**finding.to_json()) for finding in usable.findings],
         recipe={} if usable.task == DETECTION else {"task": usable.task},
     )
@@ -276,8 +253,8 @@ def _copy(folder: Path, item: _Item, target: Path, annotated_by: AnnotatedBy) ->
     if annotated.has_json:
         copy_document(folder / annotated.file, written, _corrections(annotated))
     else:
-        write_document(written, item.document)
-    copied, labels = hash_image(image), _labels(item.document, annotated_by)
+        write_document(written, annotated.document)
+    copied, labels = hash_image(image), _labels(annotated.document, annotated_by)
     return ImageRow(
         name=annotated.image,
         split=None,
