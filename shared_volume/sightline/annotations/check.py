@@ -12,25 +12,12 @@ from typing import Final, Literal, NoReturn
 
 import numpy as np
 
+from sightline.annotations import regions
 from sightline.annotations.findings import Code, Finding, LeftOut, Notes, Outcome, Policy
 from sightline.annotations.labelme import Document, Shape
 from sightline.annotations.read import Annotated
 from sightline.annotations.recipe import Recipe
-from sightline.annotations.regions import (
-    SAME_WITHIN,
-    SMALLEST_AREA,
-    MaskError,
-    Region,
-    circle_outline,
-    clip_polygon,
-    find_tangled,
-    mask_region,
-    polygon_area,
-    polygon_region,
-    rectangle_outline,
-    same_region,
-    untangle_polygon,
-)
+from sightline.annotations.regions import SAME_WITHIN, SMALLEST_AREA, MaskError, Region
 
 # Dropping these is what the user asked for; an image that has nothing else is a background, not a mistake.
 _ASKED_FOR: Final = frozenset({Code.LABEL_NOT_VALID})
@@ -100,19 +87,25 @@ def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Pa
     header = annotated.header
     drawn = _usable_shapes(annotated.document, recipe, notes)
     outlines = {one.index: one.outline for one in drawn if one.outline is not None and one.shape.shape_type != "circle"}
-    crossing = {index for index, tangled in zip(outlines, find_tangled([*outlines.values()]), strict=True) if tangled}
-    parts = _Parts(notes)
+    crossing = {
+        index for index, tangled in zip(outlines, regions.find_tangled([*outlines.values()]), strict=True) if tangled
+    }
+    parts: list[Part] = []
+    by_box: dict[tuple[int, ...], list[Part]] = {}  # in whole pixels
     for one in drawn:
         notes.index = one.index
         with suppress(LeftOut):
             region = _region(one, header.width, header.height, one.index in crossing, notes)
-            parts.add(Part(one.label, one.shape.group_id, region, one.index, one.shape.flags))
+            part = Part(one.label, one.shape.group_id, region, one.index, one.shape.flags)
+            if not _repeats(part, by_box, notes):
+                parts.append(part)
+                by_box.setdefault(tuple(map(round, region.box)), []).append(part)
     notes.index = None
     lost = [found for found in notes.findings if found.outcome != Outcome.FIX and found.code not in _ASKED_FOR]
-    if lost and not parts.kept:
+    if lost and not parts:
         message = "none of its shapes can be used, so the image would pass for an empty one. Annotate it again."
         notes.mend(Code.NOTHING_LEFT, message)
-    return parts.kept
+    return parts
 
 
 def _whole_image(annotated: Annotated, recipe: Recipe, notes: Notes) -> Part:
@@ -121,7 +114,7 @@ def _whole_image(annotated: Annotated, recipe: Recipe, notes: Notes) -> Part:
     if not isinstance(told, str):
         notes.leave_out(*told)
     corners = np.array([[0.0, 0.0], [annotated.header.width, annotated.header.height]])
-    return Part(told, None, polygon_region([rectangle_outline(corners)]), WHOLE_IMAGE, {})
+    return Part(told, None, regions.polygon_region([regions.rectangle_outline(corners)]), WHOLE_IMAGE, {})
 
 
 def tell_class(document: Document, recipe: Recipe) -> str | tuple[Code, str]:
@@ -199,13 +192,13 @@ def _outline(shape: Shape, notes: Notes) -> np.ndarray | None:
     if kind == "rectangle":
         if len(points) == 2 and (points[0] > points[1]).any():
             notes.mend(Code.REVERSED_RECTANGLE, f"{who} does not begin at its left upper corner.")
-        return rectangle_outline(points)
+        return regions.rectangle_outline(points)
     radius = math.dist(*points.tolist())
     if radius == 0:
         notes.leave_out(Code.ZERO_AREA, f"{who} has no radius. Draw it again.")
     if radius > _LARGEST_RADIUS:
         notes.leave_out(Code.NON_FINITE, f"{who} has a radius of {radius:.3g} pixels. Draw it again.")
-    return circle_outline(points)
+    return regions.circle_outline(points)
 
 
 def _region(one: _Drawn, width: int, height: int, tangled: bool, notes: Notes) -> Region:
@@ -214,15 +207,15 @@ def _region(one: _Drawn, width: int, height: int, tangled: bool, notes: Notes) -
         return _mask(one, width, height, notes)
     who = f"the {one.shape.shape_type} {one.label!r}"
     outlines = [one.outline]
-    if tangled and (apart := untangle_polygon(one.outline)) is not None:
+    if tangled and (apart := regions.untangle_polygon(one.outline)) is not None:
         if not apart:
             notes.leave_out(Code.SELF_CROSSING, f"{who} crosses itself and cannot be taken apart. Draw it again.")
         notes.mend(Code.SELF_CROSSING, f"{who} crosses itself.")
         outlines = apart
-    inside = [piece for outline in outlines for piece in clip_polygon(outline, width, height)]
-    region = polygon_region(inside) if inside else None
+    inside = [piece for outline in outlines for piece in regions.clip_polygon(outline, width, height)]
+    region = regions.polygon_region(inside) if inside else None
     if region is None or region.area < SMALLEST_AREA:
-        if sum(map(polygon_area, outlines)) < SMALLEST_AREA:
+        if sum(map(regions.polygon_area, outlines)) < SMALLEST_AREA:
             notes.leave_out(Code.ZERO_AREA, f"{who} has no area: a point or a line. Draw it again.")
         _outside(one, width, height, notes)
     if list(map(id, inside)) != list(map(id, outlines)):
@@ -237,7 +230,7 @@ def _mask(one: _Drawn, width: int, height: int, notes: Notes) -> Region:
     if np.abs(points).max() > _FURTHEST_MASK:
         _outside(one, width, height, notes)
     try:
-        region = mask_region(points, mask, width, height)
+        region = regions.mask_region(points, mask, width, height)
     except MaskError as error:
         notes.leave_out(Code.BAD_MASK, f"{one.label!r}: {error}")
     left, top = points.min(axis=0)
@@ -261,29 +254,16 @@ def _clipped(one: _Drawn, width: int, height: int, notes: Notes) -> None:
     notes.mend(Code.CLIPPED, f"{one.label!r} reaches out of the image ({width} x {height}).")
 
 
-class _Parts:
-    """The parts kept so far, which a further one may repeat."""
-
-    def __init__(self, notes: Notes):
-        self.kept: list[Part] = []
-        self._notes = notes
-        self._at: dict[tuple[int, ...], list[Part]] = {}  # by the box in whole pixels
-
-    def add(self, part: Part) -> None:
-        """Keep a part, unless it repeats another and the policy leaves it out."""
-        same = [other for other in self._near(part.region.box) if same_region(part.region, other.region)]
-        for other in same:
-            if other.label == part.label:
-                self._notes.mend(Code.DUPLICATE_SHAPE, f"{part.label!r} repeats shape {other.index}.")
-                return
-        for other in same[:1]:
-            message = f"{part.label!r} has the outline of shape {other.index}, which is {other.label!r}."
-            self._notes.mend(Code.CONFLICTING_LABELS, message)
-        self.kept.append(part)
-        self._at.setdefault(tuple(map(round, part.region.box)), []).append(part)
-
-    def _near(self, box: tuple[float, ...]) -> list[Part]:
-        """Parts in this box's cell and those that its rounding errors could reach."""
-        choices = [{round(value - SAME_WITHIN), round(value + SAME_WITHIN)} for value in box]
-        near = [part for cells in product(*choices) for part in self._at.get(cells, ())]
-        return sorted(near, key=lambda part: part.index)
+def _repeats(part: Part, by_box: Mapping[tuple[int, ...], list[Part]], notes: Notes) -> bool:
+    """Whether a part is left out because it repeats an earlier one of the same label; one of another label is noted."""
+    # The box's cell, and those that its rounding errors could reach.
+    cells = product(*({round(value - SAME_WITHIN), round(value + SAME_WITHIN)} for value in part.region.box))
+    near = sorted((other for cell in cells for other in by_box.get(cell, ())), key=lambda other: other.index)
+    same = [other for other in near if regions.same_region(part.region, other.region)]
+    repeated = [other for other in same if other.label == part.label]
+    if repeated:
+        notes.mend(Code.DUPLICATE_SHAPE, f"{part.label!r} repeats shape {repeated[0].index}.")
+    elif same:
+        message = f"{part.label!r} has the outline of shape {same[0].index}, which is {same[0].label!r}."
+        notes.mend(Code.CONFLICTING_LABELS, message)
+    return bool(repeated)

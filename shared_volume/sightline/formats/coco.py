@@ -12,21 +12,9 @@ from sightline.annotations.instances import CROWD_FLAG
 from sightline.annotations.labelme import Shape, load_json
 from sightline.annotations.regions import rectangle_outline
 from sightline.annotations.truth import LISTS, write_truth
+from sightline.formats import reading
 from sightline.formats.folder import Listing, parent_of, safe_name, under
-from sightline.formats.reading import (
-    Ledger,
-    Picture,
-    Unusable,
-    alternate,
-    known_header,
-    mask_shape,
-    shown,
-    split_attributes,
-    to_number,
-    to_points,
-    to_size,
-    to_whole,
-)
+from sightline.formats.reading import Ledger, Picture, Unusable, shown
 from sightline.formats.writing import Losses, Part, copy_upright
 from sightline.images.limits import MAX_PIXELS
 
@@ -75,14 +63,14 @@ def convert_annotation(
     image's in pixels, None: not known.
     """
     extra = annotation.get("attributes")
-    flags, description = split_attributes(extra.items() if isinstance(extra, dict) else ())
+    flags, description = reading.split_attributes(extra.items() if isinstance(extra, dict) else ())
     if annotation.get("iscrowd") in (1, True, "1"):
         flags[CROWD_FLAG] = True
     more: dict[str, Any] = {"flags": flags, "description": description}
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        return [mask_shape(_decode_rle(segmentation, width, height), 0, 0, label, **more)]
-    outlines = [to_points(part) for part in _parts(segmentation)]
+        return [reading.mask_shape(_decode_rle(segmentation, width, height), 0, 0, label, **more)]
+    outlines = [reading.to_points(part) for part in _parts(segmentation)]
     if not outlines:
         return [Shape(label, _box(annotation), "rectangle", **more)]
     if len(outlines) == 1 and len(outlines[0]) == 4:
@@ -98,15 +86,15 @@ def _decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int 
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(size, list) or len(size) != 2:
         raise Unusable(Code.BAD_MASK, "the run lengths' size is not [height, width]. Export the mask again.")
-    rows, columns = (to_whole(side) for side in size)
+    rows, columns = (reading.to_whole(side) for side in size)
     if (columns, rows) != (width, height):
         message = f"the run lengths are of {columns} x {rows} pixels, the image of {width} x {height}."
         raise Unusable(Code.BAD_MASK, message)
     if rows * columns > MAX_PIXELS:
         raise Unusable(Code.BAD_MASK, f"{columns} x {rows} pixels are more than an image may have.")
     if isinstance(counts, list):
-        counts = [to_whole(count) for count in counts]
-    return alternate(counts, rows * columns).reshape(columns, rows).T
+        counts = [reading.to_whole(count) for count in counts]
+    return reading.alternate(counts, rows * columns).reshape(columns, rows).T
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -146,8 +134,8 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
             if found[key] is not None:
                 raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {shown(key)}; the first is used.")
             path = listing.find_image(name, file, folders)
-            width, height = to_size(image.get("width"), image.get("height"))
-            if width is None and (header := known_header(listing.root / path)):
+            width, height = reading.to_size(image.get("width"), image.get("height"))
+            if width is None and (header := reading.known_header(listing.root / path)):
                 width, height = header.width, header.height
             found[key] = Picture(path, safe_name(name), width, height)
     return found
@@ -175,7 +163,7 @@ def _box(annotation: Mapping[str, Any]) -> np.ndarray:
     bbox = annotation.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4:
         raise Unusable(Code.BROKEN_ANNOTATION, "it has neither a segmentation nor a bbox of four numbers.")
-    x, y, width, height = (to_number(value) for value in bbox)
+    x, y, width, height = (reading.to_number(value) for value in bbox)
     return np.array([[x, y], [x + width, y + height]])
 
 

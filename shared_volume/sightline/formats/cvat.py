@@ -10,20 +10,9 @@ import numpy as np
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.annotations.regions import ellipse_outline
+from sightline.formats import reading
 from sightline.formats.folder import Listing, parent_of, safe_name, under
-from sightline.formats.reading import (
-    Ledger,
-    Picture,
-    Unusable,
-    alternate,
-    mask_shape,
-    parse_xml,
-    split_attributes,
-    to_number,
-    to_points,
-    to_size,
-    to_whole,
-)
+from sightline.formats.reading import Ledger, Picture, Unusable
 from sightline.images.limits import MAX_PIXELS
 
 
@@ -32,7 +21,7 @@ def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
-            root = parse_xml(listing.read(file), "annotations", "CVAT")
+            root = reading.parse_xml(listing.read(file), "annotations", "CVAT")
             if root.find("track") is not None:
                 message = "tracks of a video: export it as 'CVAT for images 1.1' instead."
                 ledger.add(Code.NOT_IMPORTED, file, None, message)
@@ -52,7 +41,7 @@ def _picture(image: Element, listing: Listing, file: str, first: int, ledger: Le
     if subset := image.get("subset"):
         folders = [under(near, f"images/{subset}"), *folders]
     path = listing.find_image(name, file, folders)
-    width, height = to_size(image.get("width", ""), image.get("height", ""))
+    width, height = reading.to_size(image.get("width", ""), image.get("height", ""))
     shapes: list[Shape] = []
     flags: dict[str, bool] = {}
     for index, drawn in enumerate(image, start=first):
@@ -68,11 +57,11 @@ def _shapes(drawn: Element) -> list[Shape]:
     """The labelme shapes of one element: several for `points`."""
     label = drawn.get("label", "")
     attributes = [(item.get("name", ""), (item.text or "").strip()) for item in drawn.findall("attribute")]
-    flags, description = split_attributes(attributes)
+    flags, description = reading.split_attributes(attributes)
     if drawn.get("occluded") == "1":
         flags["occluded"] = True
     more: dict[str, Any] = {
-        "group_id": to_whole(drawn.get("group_id", "0")) or None,  # CVAT's 0 is no group
+        "group_id": reading.to_whole(drawn.get("group_id", "0")) or None,  # CVAT's 0 is no group
         "flags": flags,
         "description": description,
     }
@@ -80,15 +69,15 @@ def _shapes(drawn: Element) -> list[Shape]:
         return [_SHAPES[drawn.tag](drawn, label, more)]
     if drawn.tag not in ("polygon", "polyline", "points"):
         raise Unusable(Code.NOT_IMPORTED, "labelme has no such shape; it is left out.")
-    points = to_points([number for pair in drawn.get("points", "").split(";") for number in pair.split(",")])
+    points = reading.to_points([number for pair in drawn.get("points", "").split(";") for number in pair.split(",")])
     if drawn.tag == "points":
         return [Shape(label, points[[index]], "point", **more) for index in range(len(points))]
     return [Shape(label, points, "polygon" if drawn.tag == "polygon" else "linestrip", **more)]
 
 
 def _box(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
-    left, top, right, bottom = (to_number(drawn.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
-    turned = to_number(drawn.get("rotation", "0"))
+    left, top, right, bottom = (reading.to_number(drawn.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
+    turned = reading.to_number(drawn.get("rotation", "0"))
     if turned % 360 == 0:
         return Shape(label, np.array([[left, top], [right, bottom]]), "rectangle", **more)
     # In the order of the source also where its corners are reversed: the same folder gives the same files in every release.
@@ -97,12 +86,12 @@ def _box(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
 
 
 def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
-    x, y, across, down = (to_number(drawn.get(name, "")) for name in ("cx", "cy", "rx", "ry"))
+    x, y, across, down = (reading.to_number(drawn.get(name, "")) for name in ("cx", "cy", "rx", "ry"))
     if across < 0 or down < 0:
         raise Unusable(Code.BROKEN_ANNOTATION, "an ellipse's radius is negative. Draw it again.")
     if across == down:
         return Shape(label, np.array([[x, y], [x + across, y]]), "circle", **more)
-    outline = _turn(ellipse_outline(x, y, across, down), to_number(drawn.get("rotation", "0")))
+    outline = _turn(ellipse_outline(x, y, across, down), reading.to_number(drawn.get("rotation", "0")))
     return Shape(label, outline, "polygon", **more)
 
 
@@ -119,11 +108,12 @@ def _turn(points: np.ndarray, degrees: float) -> np.ndarray:
 
 def _mask(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
     """CVAT's run lengths go row by row through the mask's own box."""
-    left, top, width, height = (to_whole(drawn.get(side, "")) for side in ("left", "top", "width", "height"))
+    left, top, width, height = (reading.to_whole(drawn.get(side, "")) for side in ("left", "top", "width", "height"))
     if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
         raise Unusable(Code.BAD_MASK, f"a mask of {width} x {height} pixels. Draw it again.")
-    counts = [to_whole(count) for count in drawn.get("rle", "").split(",")]
-    return mask_shape(alternate(counts, width * height).reshape(height, width), left, top, label, **more)
+    counts = [reading.to_whole(count) for count in drawn.get("rle", "").split(",")]
+    pixels = reading.alternate(counts, width * height).reshape(height, width)
+    return reading.mask_shape(pixels, left, top, label, **more)
 
 
 _SHAPES: Final[dict[str, Callable[[Element, str, Mapping[str, Any]], Shape]]] = {

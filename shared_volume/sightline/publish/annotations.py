@@ -147,24 +147,19 @@ def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]
         else:
             read.append((found, image))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = list(pool.map(lambda pair: _look(pair[1], known), read))
-    items: list[_Item] = []
-    for (found, image), look in zip(read, looks, strict=True):
-        if isinstance(look, str):
-            findings.extend(found.findings)
-            items.append(_Item(found, image, look))
-        else:
-            message = f"{found.image}: {str(look).removeprefix(f'{image}: ')}"
-            findings.append(policy.finding(Code.TRUNCATED_IMAGE, found.file, None, message))
-    return items, findings
+        looked = list(pool.map(lambda pair: _look(pair[0], pair[1], known, policy), read))
+    items = [one for one in looked if isinstance(one, _Item)]
+    findings += [one for one in looked if isinstance(one, Finding)]
+    return items, [*findings, *(found for item in items for found in item.annotated.findings)]
 
 
-def _look(image: Path, known: Mapping[str, str]) -> str | ImageError:
-    """The image's perceptual hash; or, of one that is damaged somewhere between its header and its end, the error."""
+def _look(annotated: Annotated, image: Path, known: Mapping[str, str], policy: Policy) -> _Item | Finding:
+    """The image with its perceptual hash; a finding on one that is damaged somewhere between its header and its end."""
     try:
-        return known.get(hash_image(image).sha256) or perceptual_hash(image)
+        return _Item(annotated, image, known.get(hash_image(image).sha256) or perceptual_hash(image))
     except ImageError as error:
-        return error
+        message = f"{annotated.image}: {str(error).removeprefix(f'{image}: ')}"
+        return policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message)
 
 
 def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:
@@ -251,7 +246,11 @@ def _copy(folder: Path, item: _Item, target: Path, annotated_by: AnnotatedBy) ->
     written.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(item.image, image)
     if annotated.has_json:
-        copy_document(folder / annotated.file, written, _corrections(annotated))
+        path = annotated.image.removeprefix(annotated.file[: annotated.file.rfind("/") + 1])
+        changes: dict[str, Any] = {"imageData": None, "imagePath": path}
+        if any(found.code in _SIZES for found in annotated.findings):
+            changes |= {"imageHeight": annotated.header.height, "imageWidth": annotated.header.width}
+        copy_document(folder / annotated.file, written, changes)
     else:
         write_document(written, annotated.document)
     copied, labels = hash_image(image), _labels(annotated.document, annotated_by)
@@ -266,12 +265,3 @@ def _copy(folder: Path, item: _Item, target: Path, annotated_by: AnnotatedBy) ->
         perceptual_hash=item.perceptual_hash,
         labels=dict(sorted(labels.items())),
     )
-
-
-def _corrections(annotated: Annotated) -> dict[str, Any]:
-    """The keys of the JSON that the copy has otherwise."""
-    folder = annotated.file[: annotated.file.rfind("/") + 1]
-    changes: dict[str, Any] = {"imageData": None, "imagePath": annotated.image.removeprefix(folder)}
-    if any(found.code in _SIZES for found in annotated.findings):
-        changes |= {"imageHeight": annotated.header.height, "imageWidth": annotated.header.width}
-    return changes
