@@ -74,10 +74,8 @@ def check_document(
     header = annotated.header
     notes = Notes(Policy.of(recipe.policy), annotated.file, list(annotated.findings))
     try:
-        if annotated_by == "flags":
-            parts = [_whole_image(annotated, recipe, notes)]
-        else:
-            parts = _usable_parts(annotated, recipe, notes)
+        by_flags = annotated_by == "flags"
+        parts = [_whole_image(annotated, recipe, notes)] if by_flags else _usable_parts(annotated, recipe, notes)
     except LeftOut:
         return None, notes.findings
     return Checked(annotated.image, header.width, header.height, tuple(parts)), notes.findings

@@ -164,11 +164,7 @@ class Policy:
 
     @classmethod
     def of(cls, chosen: Mapping[str, str]) -> Self:
-        """The policy of `{code: outcome}` as a recipe writes it.
-
-        Raises:
-            PolicyError: a code or an outcome that does not exist (names the nearest), or one that this code cannot have.
-        """
+        """The policy of `{code: outcome}` as a recipe writes it; PolicyError unless they exist and go together."""
         outcomes = {}
         for code, outcome in chosen.items():
             if code not in list(Code):
@@ -220,11 +216,7 @@ class Notes:
 
 
 def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> None:
-    """Let nothing pass that the policy makes fail; `advice` says what to do about it.
-
-    Raises:
-        FindingsError: lists the first ten such findings and counts the others.
-    """
+    """Let nothing pass that the policy makes fail: FindingsError lists ten and counts all; `advice` says what to do."""
     failing = [finding for finding in findings if finding.outcome is Outcome.FAIL]
     if failing:
         codes = ", ".join(f"{code} ({count})" for code, count in count_findings(failing).items())

@@ -63,11 +63,9 @@ class CheckedFile:
     findings: list[Finding]
 
 
-def check_annotations(
-    annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
-) -> Iterator[CheckedFile]:
+def check_annotations(folder: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes") -> Iterator[CheckedFile]:
     """Read and check an annotation folder, file by file; errors as in `read_annotations`."""
-    for read in read_annotations(annotation_dir, recipe.max_pixels, Policy.of(recipe.policy)):
+    for read in read_annotations(folder, recipe.max_pixels, Policy.of(recipe.policy)):
         if isinstance(read, Annotated):
             yield CheckedFile(read.file, read, *check_document(read, recipe, annotated_by))
         else:
@@ -75,15 +73,12 @@ def check_annotations(
 
 
 def read_usable(
-    annotation_dir: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
+    folder: Path, recipe: Recipe, annotated_by: AnnotatedBy = "shapes"
 ) -> tuple[list[DatasetImage], list[Finding]]:
-    """The usable images, sorted by name, and everything found up to the join of their groups, by file and shape.
-
-    The recipe is one that chooses no labels; errors as in `read_annotations`.
-    """
+    """The usable images, sorted by name, and everything found, by file and shape, with a recipe that chooses no labels."""
     images: list[DatasetImage] = []
     findings: list[Finding] = []
-    for one in check_annotations(annotation_dir, recipe, annotated_by):
+    for one in check_annotations(folder, recipe, annotated_by):
         findings += one.findings
         images += [join_parts(one.checked, one.file)] if one.checked else []
     usable, rare = find_rare_labels(sorted(images, key=lambda image: image.name), recipe)
@@ -93,8 +88,8 @@ def read_usable(
 def join_parts(checked: Checked, file: str) -> DatasetImage:
     """The image with its parts joined: those of one label and group are one instance."""
     groups: dict[tuple[str, int] | int, list[Part]] = {}
-    for position, part in enumerate(checked.parts):
-        key = position if part.group_id is None else (part.label, part.group_id)
+    for number, part in enumerate(checked.parts):
+        key = number if part.group_id is None else (part.label, part.group_id)
         groups.setdefault(key, []).append(part)
     instances = tuple(_join(parts, checked) for parts in groups.values())
     return DatasetImage(checked.image, checked.image, file, checked.width, checked.height, instances)
@@ -109,11 +104,7 @@ def _join(parts: list[Part], checked: Checked) -> Instance:
 
 
 def find_rare_labels(images: Sequence[DatasetImage], recipe: Recipe) -> tuple[list[DatasetImage], list[Finding]]:
-    """Report labels that occur once or twice and resemble a frequent one, where the recipe does not list the labels.
-
-    Returns:
-        The images, without these objects when the policy drops them, and what was found.
-    """
+    """Report labels, where the recipe lists none, that occur once or twice and resemble a frequent one, or drop them."""
     if recipe.chosen_labels():
         return list(images), []
     policy = Policy.of(recipe.policy)

@@ -1,7 +1,6 @@
 """labelme's JSON, one document per image: read strictly, written so that labelme itself reads it again."""
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -78,11 +77,8 @@ class Document:
 def read_document(path: Path, image_path: str | None = None) -> Document:
     """Read one labelme JSON. A shape that cannot be understood is handed over as such; an embedded image is skipped.
 
-    `image_path` takes the place of the file's own imagePath.
-
-    Raises:
-        LabelmeError: missing, not a plain file, far too large, not JSON, cut off, or not labelme's.
-        ImagePathError: imagePath leads out of the document's folder.
+    `image_path` takes the place of the file's own imagePath; ImagePathError when that leads out of the document's folder.
+    LabelmeError when the file is missing, not a plain one, far too large, not JSON, cut off, or not labelme's.
     """
     return parse_document(path, _read(path), image_path)
 
@@ -101,24 +97,16 @@ def parse_document(path: Path, data: bytes, image_path: str | None = None) -> Do
 
 
 def read_embedded_image(path: Path) -> bytes:
-    """The image file that a labelme JSON holds.
-
-    Raises:
-        LabelmeError: the JSON cannot be read, or the image in it is damaged.
-    """
+    """The image file that a labelme JSON holds; LabelmeError when the JSON cannot be read, or the image is damaged."""
     content, _ = _parse(path, _read(path))
     try:
         return base64.b64decode(str(content.get("imageData")), validate=True)
-    except (binascii.Error, TypeError, ValueError):
+    except ValueError:
         raise LabelmeError(f"{path}: the embedded image is damaged. Save it again with labelme.") from None
 
 
 def copy_document(source: Path, target: Path, changes: Mapping[str, Any]) -> None:
-    """Copy a labelme JSON as its annotator wrote it, but for the changed keys. Same document, same bytes.
-
-    Raises:
-        LabelmeError: `source` cannot be read.
-    """
+    """Copy a labelme JSON as its annotator wrote it, but for the changed keys. Same document, same bytes."""
     content, strict = _parse(source, _read(source))
     content |= changes
     if strict:
@@ -197,9 +185,7 @@ def load_json(data: bytes) -> tuple[Any, bool]:
     """The content of a JSON file, and whether it is JSON to the letter.
 
     Python's json, and so labelme, writes and reads NaN, which JSON does not have: one such number is not to spoil a file.
-
-    Raises:
-        ValueError: not JSON, cut off, nested too deeply, or with half characters, which no other file could hold.
+    ValueError when it is cut off, nested too deeply, or has half characters, which no other file could hold.
     """
     try:
         return orjson.loads(data.removeprefix(_BOM)), True
@@ -283,7 +269,7 @@ def _points(points: Any) -> np.ndarray:
     try:
         array = np.array(points)
     except (ValueError, OverflowError, RecursionError):
-        raise ValueError("every point must be [x, y]") from None
+        array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 2:
         raise ValueError("every point must be [x, y]")
     if array.dtype == object and all(type(value) in (int, float) for value in array.ravel()):

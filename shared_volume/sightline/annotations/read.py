@@ -115,10 +115,7 @@ def read_annotations(
     """Read every document of a folder with its image's header, sorted by name; what cannot be used is a finding.
 
     Images of more than `max_pixels` are not used; those that are in their JSON only are with `write_embedded`, and then
-    the caller writes them out.
-
-    Raises:
-        SightlineError: no such folder, or no JSON in it.
+    the caller writes them out. SightlineError when there is no such folder, or no JSON in it.
     """
     files = _find_files(folder)
     reader = _Reader(folder, files, max_pixels, policy or Policy(), write_embedded)

@@ -15,7 +15,6 @@ from pydantic import (
     FiniteFloat,
     JsonValue,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -47,10 +46,19 @@ def _known_codes(policy: dict[str, str]) -> dict[str, str]:
     return policy
 
 
+def _finite(arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(arguments, allow_nan=False)
+    except ValueError:
+        raise ValueError("an argument is not a finite number") from None
+    return arguments
+
+
 Name = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(min_length=1), AfterValidator(_plain_name)]
 NamePattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 Pixels = Annotated[FiniteFloat, Field(ge=0)]
+Arguments = Annotated[dict[Name, JsonValue], AfterValidator(_finite)]
 
 
 class RecipeError(SightlineError):
@@ -77,16 +85,7 @@ class Plugin(BaseModel, frozen=True, extra="forbid"):
 
     file: FileName = Field(description="A Python file in the folder <category>/ beside the recipe.")
     function: Name = Field(default="transform", description="Called as (image, annotations, **arguments).")
-    arguments: dict[Name, JsonValue] = Field(default={}, description="Handed to the function by name.")
-
-    @field_validator("arguments")
-    @classmethod
-    def _plain(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        try:
-            json.dumps(arguments, allow_nan=False)
-        except ValueError:
-            raise ValueError("an argument is not a finite number") from None
-        return arguments
+    arguments: Arguments = Field(default={}, description="Handed to the function by name.")
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -164,10 +163,8 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, s
     """Read a recipe file; None gives the defaults.
 
     `overrides` stand in for the file's values, by key, as KFP can hand them on: a whole number may be a float, and the text
-    `null` is null. Messages call the file `shown_as`, where its own path says nothing to a user.
-
-    Raises:
-        RecipeError: missing, not YAML, a key that does not exist (names the nearest), or a value that does not fit.
+    `null` is null. Messages call the file `shown_as`, where its own path says nothing to a user. RecipeError when it is
+    missing or not YAML, at a key that does not exist (with the nearest that does), or a value that does not fit.
     """
     shown = shown_as or path
     content = _read_content(path, shown) if path else {}

@@ -122,11 +122,8 @@ def untangle_polygon(points: np.ndarray) -> list[np.ndarray] | None:
     """Take a polygon that crosses itself apart: the same ground, covered once, by parts that do not cross.
 
     Vertices are rounded to 0.001 px and come in an order of their own, so that every machine gives the same. `points` is
-    (N, 2), N at least 3, as `find_tangled` finds them.
-
-    Returns:
-        None when nothing is covered twice or inside out: the polygon only touches itself, as around a hole. No parts
-        when it cannot be taken apart.
+    (N, 2), N at least 3, as `find_tangled` finds them. None when nothing is covered twice or inside out: the polygon only
+    touches itself, as around a hole. No parts when it cannot be taken apart.
     """
     if len(points) > _MOST_TANGLED:
         return []
@@ -158,12 +155,7 @@ def _without_holes(piece: Any) -> list[Any]:
     hole_left, _, hole_right, _ = piece.interiors[0].bounds
     middle = (hole_left + hole_right) / 2
     halves = (shapely.box(left, top, middle, bottom), shapely.box(middle, top, right, bottom))
-    return [
-        part
-        for half in halves
-        for cut in shapely.get_parts(shapely.intersection(piece, half))
-        for part in _without_holes(cut)
-    ]
+    return [part for cut in shapely.get_parts(shapely.intersection(piece, halves)) for part in _without_holes(cut)]
 
 
 def _in_order(outline: np.ndarray) -> np.ndarray:
@@ -186,15 +178,10 @@ def same_region(one: Region, other: Region) -> bool:
 
 
 def _same_outline(one: np.ndarray, other: np.ndarray) -> bool:
-    if one.shape != other.shape:
-        return False
-    if np.abs(one - other).max() <= SAME_WITHIN:
-        return True
-    starts = np.flatnonzero(np.abs(other - one[0]).max(axis=1) <= SAME_WITHIN)
-    return any(
-        np.abs(one - np.roll(turned, -(start if turned is other else len(other) - 1 - start), 0)).max() <= SAME_WITHIN
-        for start in starts.tolist()
+    return one.shape == other.shape and any(
+        np.abs(one - np.roll(turned, -start, 0)).max() <= SAME_WITHIN
         for turned in (other, other[::-1])
+        for start in np.flatnonzero(np.abs(turned - one[0]).max(axis=1) <= SAME_WITHIN).tolist()
     )
 
 
@@ -207,10 +194,7 @@ def mask_region(points: np.ndarray, png: str, width: int, height: int) -> Region
     """A labelme mask as a region of a `width` x `height` image; what lies outside the image is cut off.
 
     `points` is (2, 2), the mask's first and last pixel; `png` is base64, and every pixel that is not zero belongs to the
-    mask.
-
-    Raises:
-        MaskError: the PNG is damaged or its size is not that of the box between the points.
+    mask. MaskError when the PNG is damaged or its size is not that of the box between the points.
     """
     left, top = (int(value) for value in points.min(axis=0))
     right, bottom = (int(value) for value in points.max(axis=0))
@@ -277,12 +261,10 @@ def _encode(regions: Sequence[Region], width: int, height: int) -> Region:
 
 
 def parse_runs(counts: Any, pixels: int) -> list[int]:
-    """A run-length encoding's counts, as a list or COCO's compressed text, as runs that add up to `pixels`.
+    """A run-length encoding's counts, a list of whole numbers or COCO's compressed text, as runs; ValueError if neither.
 
-    What was written by others is looked at here first: pycocotools reads past the end of counts that do not add up.
-
-    Raises:
-        ValueError: neither a list of whole numbers nor such text, or they do not add up.
+    ValueError too unless they add up to `pixels`: pycocotools reads past the end of such counts, so that what was written
+    by others is looked at here first.
     """
     if isinstance(counts, str | bytes):
         runs = _parse_text(counts.encode() if isinstance(counts, str) else counts)

@@ -20,11 +20,7 @@ def write_truth(path: Path, truth: dict[str, Any]) -> None:
 
 
 def read_truth(path: Path) -> dict[str, Any]:
-    """A split's images, annotations and categories.
-
-    Raises:
-        TruthError: missing, not JSON, or without those lists.
-    """
+    """A split's images, annotations and categories; TruthError when it is missing, not JSON, or without those lists."""
     try:
         truth = orjson.loads(path.read_bytes())
     except OSError as error:

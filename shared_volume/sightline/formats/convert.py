@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -34,10 +34,8 @@ _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
 FORMS: Final = (AUTO, LABELME, *_READERS)
 _SAYS_NOTHING: Final = SPLIT_FOLDERS | {"images"}  # of folders, about an image
 
-_Turn = Callable[[np.ndarray, np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
-
 # x and y on the image as stored (width, height) -> x and y on the upright one. Only quarter turns can be told by the size.
-_TURNS: Final[dict[int, _Turn]] = {
+_TURNS: Final[dict[int, Callable[[np.ndarray, np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]]] = {
     5: lambda x, y, width, height: (y, x),
     6: lambda x, y, width, height: (height - y, x),
     7: lambda x, y, width, height: (height - y, width - x),
@@ -59,10 +57,8 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
 
     Nothing outside `folder` is read, whatever names its files hold. `form` is one of FORMS; auto tells by the files. The
     labelme files are written to `scratch`, a new or empty folder, unless the folder is labelme's already. Without `policy`
-    the defaults of publishing decide about findings.
-
-    Raises:
-        SightlineError: no such folder or format, several formats, or nothing that can be read.
+    the defaults of publishing decide about findings. SightlineError when there is no such folder or format, when there are
+    several formats, or nothing that can be read.
     """
     if form not in FORMS:
         raise SightlineError(f"there is no format {form!r} to read.{nearest(form, FORMS)}")
@@ -163,10 +159,8 @@ def _turn_shape(shape: Shape, header: ImageHeader) -> Shape:
 
 def _choose_names(wishes: dict[str, str]) -> dict[str, str]:
     """A name for every image: the one wished for, or its whole path where two want the same."""
-    wanted: dict[str, list[str]] = defaultdict(list)
-    for image, wish in wishes.items():
-        wanted[wish.lower()].append(image)
-    clashing = {image for images in wanted.values() if len(images) > 1 for image in images}
+    wanted = Counter(wish.lower() for wish in wishes.values())
+    clashing = {image for image, wish in wishes.items() if wanted[wish.lower()] > 1}
     # A whole path may be what another image wishes for: then that one keeps its whole path too.
     paths = {image.lower() for image in clashing}
     while more := {image for image, wish in wishes.items() if wish.lower() in paths} - clashing:

@@ -96,10 +96,7 @@ def _ellipse(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
 
 
 def _turn(points: np.ndarray, degrees: float) -> np.ndarray:
-    """Turn (N, 2) points clockwise, as seen, about the middle of their box.
-
-    Rounded to 0.001 px: sine and cosine differ in their last bit between machines.
-    """
+    """Turn (N, 2) points clockwise, as seen, about their box's middle; rounded, for sines differ between machines."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     x, y = (points - middle).T

@@ -25,8 +25,7 @@ _COCO_KEYS: Final = tuple([re.compile(rb'"%s"\s*:\s*\[' % key) for key in (b"ima
 def detect_form(listing: Listing) -> str:
     """The format of a folder; labelme where no file is of a known one, because its reader says what is missing.
 
-    Raises:
-        SightlineError: files of several formats, or of none though there is JSON, which labelme's reader would blame.
+    SightlineError at files of several formats, or of none though there is JSON, which labelme's reader would blame.
     """
     found = dict([*_json_forms(listing), *_xml_forms(listing), *_yolo_forms(listing)])
     if len(found) > 1:

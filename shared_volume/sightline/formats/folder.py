@@ -23,22 +23,18 @@ LARGEST_FILE: Final = 4 * 1024**3  # bytes; an annotation file above is not read
 SPLIT_FOLDERS: Final = frozenset({"train", "val", "valid", "validation", "test"})
 """What folders of splits are called, in small letters."""
 PAINTED: Final = frozenset({"SegmentationClass", "SegmentationObject"})  # Pascal VOC's folders of such pictures
-FOREIGN_SUFFIXES: Final = frozenset(
-    {
-        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif"),
-        *(".jpe", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svg"),
-        *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr", ".dcm"),
-    }
+FOREIGN_SUFFIXES: Final = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif"),
+    *(".jpe", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svg"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr", ".dcm"),
 )
 """Of pictures that are not read."""
 _LOOKED_AT: Final = IMAGE_SUFFIXES | {".json", ".txt", ".xml", ".yaml", ".yml"}
-_SYSTEMS: Final = frozenset(
-    {
-        *(".git", ".svn", ".hg", ".dvc", ".sightline", ".ipynb_checkpoints", ".venv", ".cache", ".idea", ".vscode"),
-        *("__macosx", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd", ".temporaryitems"),
-        *("@eadir", "#recycle", ".@__thumb", ".thumbnails", ".recycle", "$recycle.bin", "system volume information"),
-    }
-)  # folders that programs and systems keep for themselves, in small letters
+_SYSTEMS: Final = {  # folders that programs and systems keep for themselves, in small letters
+    *(".git", ".svn", ".hg", ".dvc", ".sightline", ".ipynb_checkpoints", ".venv", ".cache", ".idea", ".vscode"),
+    *("__macosx", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd", ".temporaryitems"),
+    *("@eadir", "#recycle", ".@__thumb", ".thumbnails", ".recycle", "$recycle.bin", "system volume information"),
+}
 _TRASH: Final = ".trash"  # with the user's number behind it on removable media
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _WORDS: Final = re.compile(r"[^a-z0-9]+")
@@ -92,10 +88,8 @@ class Listing:
 
         It is looked for in `folders` (relative to the root, which is ""), then anywhere, below any other folders. Where
         several would do, those nearest to `file` count, and of these the one whose folders share a word with its name
-        (instances_train.json, images/train/). `name` is as written, with slashes of either kind.
-
-        Raises:
-            Unusable: the name leads out of the folder, there is no such image, or several.
+        (instances_train.json, images/train/). `name` is as written, with slashes of either kind; it is Unusable when it
+        leads out of the folder, or there is no such image, or several.
         """
         wanted = safe_name(name)
         same = {composed(image): image for image in self.by_name.get(wanted.rpartition("/")[2], ())}
@@ -176,10 +170,8 @@ def safe_name(name: str) -> str:
     """An image's name with forward slashes and without detours, composed; Unusable when it leads out of the folder."""
     plain = None if _ADDRESS.match(name) else plain_path(name)
     if plain is None:
-        message = (
-            f"the image's name {name!r} leads out of the folder. Put the image into the folder and correct the name."
-        )
-        raise Unusable(Code.IMAGE_OUTSIDE, message)
+        mend = "Put the image into the folder and correct the name."
+        raise Unusable(Code.IMAGE_OUTSIDE, f"the image's name {name!r} leads out of the folder. {mend}")
     return composed(plain)
 
 

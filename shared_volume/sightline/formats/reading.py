@@ -107,10 +107,7 @@ def to_size(width: Any, height: Any) -> tuple[int | None, int | None]:
 
 
 def mask_shape(pixels: np.ndarray, left: int, top: int, label: str, **more: Any) -> Shape:
-    """A labelme mask of those of `pixels`, (height, width) bool, that are set; Unusable when there are none.
-
-    The first pixel lies at (left, top) on the image.
-    """
+    """A labelme mask of what is set of `pixels`, (height, width) bool, the first at (left, top); Unusable without any."""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     if not len(rows):
         raise Unusable(Code.BAD_MASK, f"the mask {label!r} is empty. Draw it again.")

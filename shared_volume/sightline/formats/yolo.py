@@ -36,8 +36,7 @@ _DIGITS: Final = 6
 def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     """Every picture that has a text file; an empty one says that nothing is on it.
 
-    Raises:
-        SightlineError: the classes' names are nowhere, or in several files that differ.
+    SightlineError when the classes' names are nowhere, or in several files that differ.
     """
     file, names, keypoints = find_names(listing)
     if not file:
@@ -67,19 +66,12 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
 def label_file(image: str) -> tuple[str, ...]:
     """Where an image's text file may lie: under labels/ where the image is under images/, or beside it."""
     beside = str(PurePosixPath(image).with_suffix(".txt"))
-    folders = beside.split("/")[:-1]
-    if "images" not in folders:
-        return (beside,)
-    last = len(folders) - 1 - folders[::-1].index("images")
-    return "/".join([*folders[:last], "labels", *beside.split("/")[last + 1 :]]), beside
+    above, images, below = f"/{beside}".rpartition("/images/")
+    return (f"{above}/labels/{below}"[1:], beside) if images else (beside,)
 
 
 def find_names(listing: Listing) -> tuple[str, dict[int, str], bool]:
-    """The file that names the classes ("" for none), the names by number, and whether lines hold keypoints.
-
-    Raises:
-        SightlineError: several files with different names.
-    """
+    """The file that names the classes ("" for none), the names by number, and whether lines hold keypoints."""
     found: dict[str, tuple[dict[int, str], bool]] = {}
     for file in listing.with_suffix(".yaml", ".yml"):
         content = _read_yaml(listing, file)
@@ -162,10 +154,7 @@ def _pixels(shares: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def write_yolo_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:
-    """Write every part: outlines as soon as one object is more than its box, else boxes.
-
-    Ultralytics reads a set's lines as one kind or the other, not as a mixture.
-    """
+    """Write every part: outlines as soon as one object is more than its box, else boxes; Ultralytics reads no mixture."""
     drawn = [annotation for part in parts for annotation in part.coco["annotations"] if not annotation["iscrowd"]]
     outlined = not all(map(is_box, drawn))
     for part in parts:

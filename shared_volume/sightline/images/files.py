@@ -110,8 +110,7 @@ def check_whole(path: Path, header: ImageHeader) -> None:
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The upright image's pixels, (height, width, 3) uint8, blue green red; grey becomes three equal channels.
 
-    Raises:
-        ImageError: as in `read_header`, and then nothing was decoded; or as in `check_whole`.
+    Errors as in `read_header`, before anything is decoded, and as in `check_whole`.
     """
     header = read_header(path, max_pixels)
     pixels = None

@@ -17,7 +17,6 @@ from sightline.images.files import read_reduced
 from sightline.images.limits import MAX_PIXELS
 
 HASH_BITS: Final = 63
-
 _GRID: Final = 32  # the picture is averaged to so many cells each way
 _FREQUENCIES: Final = 8  # so many are kept each way, the constant one not among the bits
 _READ_SIDE: Final = 256  # pixels: decoding stops at this resolution where the format allows
@@ -30,10 +29,8 @@ _RED, _GREEN, _BLUE = 299, 587, 114  # thousandths of the luminance
 def perceptual_hash(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     """What an image looks like, upright, as 16 hex digits; images that look alike differ in few of the 63 bits.
 
-    A picture without any structure (one colour all over) resembles only its equal, since it has nothing to compare.
-
-    Raises:
-        ImageError: missing, unreadable, cut off, or more than `max_pixels` pixels.
+    A picture without any structure (one colour all over) resembles only its equal, since it has nothing to compare. Errors
+    as in `read_image`.
     """
     pixels = read_reduced(path, _READ_SIDE, max_pixels)
     cells = _average(pixels)
@@ -46,14 +43,9 @@ def perceptual_hash(path: Path, max_pixels: int = MAX_PIXELS) -> str:
 
 
 def group_similar(hashes: Sequence[str], distance: int) -> list[list[int]]:
-    """Groups of hashes that hang together by steps of at most `distance` differing bits.
+    """Groups of hashes (as from `perceptual_hash`) that hang together by steps of at most `distance` differing bits.
 
-    Args:
-        hashes: as from `perceptual_hash`.
-        distance: 0 groups equal hashes only.
-
-    Returns:
-        Positions in `hashes`, sorted in each group; the groups by their first. Every position is in one group.
+    They are given as positions, sorted in each group, and the groups by their first. Every position is in one group.
     """
     values, positions = np.unique(parse_hashes(hashes), return_inverse=True)
     group_of = np.empty(len(values), dtype=np.int64)
