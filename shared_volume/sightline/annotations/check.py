@@ -85,15 +85,13 @@ def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Pa
     header = annotated.header
     drawn = _usable_shapes(annotated.document, recipe, notes)
     outlines = {one.index: one.outline for one in drawn if one.outline is not None and one.shape.shape_type != "circle"}
-    crossing = {
-        index for index, tangled in zip(outlines, regions.find_tangled([*outlines.values()]), strict=True) if tangled
-    }
+    tangled = dict(zip(outlines, regions.find_tangled([*outlines.values()]), strict=True))
     parts: list[Part] = []
     by_box: dict[tuple[int, ...], list[Part]] = {}  # in whole pixels
     for one in drawn:
         notes.index = one.index
         with suppress(LeftOut):
-            region = _region(one, header.width, header.height, one.index in crossing, notes)
+            region = _region(one, header.width, header.height, tangled.get(one.index, False), notes)
             part = Part(one.label, one.shape.group_id, region, one.index, one.shape.flags)
             if not _repeats(part, by_box, notes):
                 parts.append(part)

@@ -112,15 +112,11 @@ ALLOWED: Final[dict[Code, frozenset[Outcome]]] = {
     code: frozenset(Outcome) - (frozenset() if code in FIXES else {Outcome.FIX}) for code in Code
 } | dict.fromkeys((Code.SIMILAR_TO_SEVERAL, Code.LISTED_APART), frozenset({Outcome.FIX, Outcome.FAIL}))
 
-DEFAULTS: Final[dict[Code, Outcome]] = (
-    dict.fromkeys(Code, Outcome.DROP)
-    | dict.fromkeys(FIXES, Outcome.FIX)
-    | dict.fromkeys(
-        # A correction that only the user can ask for.
-        (Code.IMAGE_OUTSIDE, Code.NOT_ANNOTATED, Code.NOTHING_LEFT, Code.LABEL_TYPO, Code.DUPLICATE_SHAPE),
-        Outcome.DROP,
-    )
-)
+# Corrections that only the user can ask for.
+_ON_REQUEST: Final = {Code.IMAGE_OUTSIDE, Code.NOT_ANNOTATED, Code.NOTHING_LEFT, Code.LABEL_TYPO, Code.DUPLICATE_SHAPE}
+DEFAULTS: Final[dict[Code, Outcome]] = {
+    code: Outcome.FIX if code in FIXES and code not in _ON_REQUEST else Outcome.DROP for code in Code
+}
 
 # While publishing, the files are still at hand to be mended: months of labelling must not vanish into a count.
 PUBLISHING_DEFAULTS: Final[dict[Code, Outcome]] = DEFAULTS | dict.fromkeys(

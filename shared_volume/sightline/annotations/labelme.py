@@ -18,12 +18,12 @@ from sightline.errors import SightlineError
 WRITTEN_VERSION: Final = "5.5.0"  # labelme's version whose format `write_document` writes
 
 _BOM: Final = b"\xef\xbb\xbf"
-_LARGEST_COORDINATE: Final = 1e9  # pixels; far more, and areas are no longer finite
+LARGEST_COORDINATE: Final = 1e9  # pixels; far more, and areas are no longer finite
 _LARGEST_SIZE: Final = 10_000_000  # pixels a side; anything above is a damaged file
 _LARGEST_FILE: Final = 2**28  # bytes; an embedded image may be large
 _MOST_VALUES: Final = 20_000_000  # numbers, texts and lists in one file
 _LONGEST_LABEL: Final = 200  # characters
-_LARGEST_GROUP: Final = 2**53  # beyond, JSON's readers differ
+LARGEST_GROUP: Final = 2**53  # beyond, JSON's readers differ
 _AS_LABELME: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -247,7 +247,7 @@ def _shape(drawn: Any) -> Shape:
         group_id, mask = drawn.get("group_id"), drawn.get("mask")
         shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
         texts = isinstance(label, str) and isinstance(shape_type, str) and isinstance(mask, str | None)
-        if not texts or not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= _LARGEST_GROUP)):
+        if not texts or not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= LARGEST_GROUP)):
             raise TypeError("label, shape_type and mask must be text, group_id a whole number")
         if len(label) > _LONGEST_LABEL or len(shape_type) > _LONGEST_LABEL:
             raise TypeError(f"label and shape_type must not be longer than {_LONGEST_LABEL} characters")
@@ -277,6 +277,6 @@ def _points(points: Any) -> np.ndarray:
     if array.dtype.kind not in "fiu":
         raise ValueError("every point must be [x, y], two numbers")
     array = array.astype(np.float64, copy=False)
-    if not np.abs(array).max() <= _LARGEST_COORDINATE:
-        raise OverflowError(f"a coordinate is not a number within ±{_LARGEST_COORDINATE:.0e}")
+    if not np.abs(array).max() <= LARGEST_COORDINATE:
+        raise OverflowError(f"a coordinate is not a number within ±{LARGEST_COORDINATE:.0e}")
     return array

@@ -11,14 +11,8 @@ from typing import Final
 from sightline.annotations.findings import Code, Finding, LeftOut, Notes, Policy
 from sightline.annotations.labelme import Document, ImagePathError, read_document, read_embedded_image
 from sightline.errors import SightlineError
-from sightline.images.files import (
-    ImageHeader,
-    ImageTooLargeError,
-    MissingImageError,
-    TruncatedImageError,
-    check_whole,
-    read_header,
-)
+from sightline.images import files as images
+from sightline.images.files import ImageHeader
 from sightline.images.limits import IMAGE_SUFFIXES
 
 _SUFFIXES: Final = {
@@ -30,9 +24,9 @@ _SUFFIXES: Final = {
     "WEBP": (".webp",),
 }
 _CODES: Final[dict[type[SightlineError], Code]] = {
-    MissingImageError: Code.MISSING_IMAGE,
-    ImageTooLargeError: Code.IMAGE_TOO_LARGE,
-    TruncatedImageError: Code.TRUNCATED_IMAGE,
+    images.MissingImageError: Code.MISSING_IMAGE,
+    images.ImageTooLargeError: Code.IMAGE_TOO_LARGE,
+    images.TruncatedImageError: Code.TRUNCATED_IMAGE,
 }
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's controls, half characters, line breaks
 _LONGEST_NAME: Final = 480  # characters of a path, so that a database can index it
@@ -241,8 +235,8 @@ class _Reader:
 
     def _header(self, image: str, path: Path) -> ImageHeader:
         try:
-            header = read_header(path, self.max_pixels)
-            check_whole(path, header)
+            header = images.read_header(path, self.max_pixels)
+            images.check_whole(path, header)
             return header
         except SightlineError as error:
             code = _CODES.get(type(error), Code.UNREADABLE_IMAGE)

@@ -110,11 +110,8 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _labels(categories: list[Any]) -> dict[Any, str]:
     """Name by id; a category without either cannot be referred to."""
-    return {
-        category["id"]: str(category["name"])
-        for category in categories
-        if isinstance(category, dict) and all(isinstance(category.get(key), _PLAIN) for key in ("id", "name"))
-    }
+    known = [one for one in categories if isinstance(one, dict) and isinstance(one.get("name"), _PLAIN)]
+    return {one["id"]: str(one["name"]) for one in known if isinstance(one.get("id"), _PLAIN)}
 
 
 def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> dict[Any, Picture | None]:

@@ -1,8 +1,8 @@
 """CVAT's own XML, "CVAT for images 1.1"."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -65,8 +65,8 @@ def _shapes(drawn: Element) -> list[Shape]:
         "flags": flags,
         "description": description,
     }
-    if drawn.tag in _SHAPES:
-        return [_SHAPES[drawn.tag](drawn, label, more)]
+    if convert := {"box": _box, "ellipse": _ellipse, "mask": _mask}.get(drawn.tag):
+        return [convert(drawn, label, more)]
     if drawn.tag not in ("polygon", "polyline", "points"):
         raise Unusable(Code.NOT_IMPORTED, "labelme has no such shape; it is left out.")
     points = reading.to_points([number for pair in drawn.get("points", "").split(";") for number in pair.split(",")])
@@ -111,10 +111,3 @@ def _mask(drawn: Element, label: str, more: Mapping[str, Any]) -> Shape:
     counts = [reading.to_whole(count) for count in drawn.get("rle", "").split(",")]
     pixels = reading.alternate(counts, width * height).reshape(height, width)
     return reading.mask_shape(pixels, left, top, label, **more)
-
-
-_SHAPES: Final[dict[str, Callable[[Element, str, Mapping[str, Any]], Shape]]] = {
-    "box": _box,
-    "ellipse": _ellipse,
-    "mask": _mask,
-}

@@ -62,8 +62,7 @@ def _by_folders(listing: Listing) -> str:
 
 def _may_annotate(listing: Listing) -> set[str]:
     """Files of no known format that are named like an image, or have half of what a format needs."""
-    texts = {file for image in listing.images for file in label_file(image)}
-    stems = {image.rpartition(".")[0] for image in listing.images} | {text.rpartition(".")[0] for text in texts}
+    stems = {name.rpartition(".")[0] for image in listing.images for name in (image, *label_file(image))}
     found = {file for file in listing.with_suffix(*_ANNOTATING) if file.rpartition(".")[0] in stems}
     for file in listing.with_suffix(".json"):
         with suppress(Unusable):

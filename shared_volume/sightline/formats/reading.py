@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
@@ -16,13 +16,10 @@ from defusedxml.ElementTree import fromstring, iterparse
 from PIL import Image
 
 from sightline.annotations.findings import Code, Finding, Policy
-from sightline.annotations.labelme import Shape
+from sightline.annotations.labelme import LARGEST_COORDINATE, LARGEST_GROUP, Shape
 from sightline.annotations.regions import parse_runs
 from sightline.images.files import ImageError, ImageHeader, read_header
 from sightline.images.limits import MAX_PIXELS
-
-LARGEST_COORDINATE: Final = 1e9  # pixels; labelme's reader takes no more
-LARGEST_WHOLE: Final = 2**53  # for numbers of groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ def to_number(value: Any) -> float:
 def to_whole(value: Any) -> int:
     """A whole number, from a number or its text; Unusable unless it is a plausible one."""
     number = to_number(value) if not isinstance(value, int) or isinstance(value, bool) else value
-    if abs(number) > LARGEST_WHOLE or number != int(number):
+    if abs(number) > LARGEST_GROUP or number != int(number):
         raise Unusable(Code.BROKEN_ANNOTATION, f"{shown(value)} is not a plausible whole number. Export it again.")
     return int(number)
 

@@ -12,17 +12,10 @@ import yaml
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.errors import SightlineError
+from sightline.formats import writing
 from sightline.formats.folder import Listing, parent_of
 from sightline.formats.reading import Ledger, Picture, Unusable, known_header, to_number, to_whole
-from sightline.formats.writing import (
-    Losses,
-    Part,
-    choose_flat_name,
-    copy_upright,
-    instance_outlines,
-    is_box,
-    join_outlines,
-)
+from sightline.formats.writing import Losses, Part
 from sightline.services.versioning.shards import SPLITS
 
 NAME_LISTS: Final = ("classes.txt", "obj.names")
@@ -156,15 +149,15 @@ def _pixels(shares: np.ndarray, width: int, height: int) -> np.ndarray:
 def write_yolo_folder(parts: Sequence[Part], target: Path, losses: Losses) -> None:
     """Write every part: outlines as soon as one object is more than its box, else boxes; Ultralytics reads no mixture."""
     drawn = [annotation for part in parts for annotation in part.coco["annotations"] if not annotation["iscrowd"]]
-    outlined = not all(map(is_box, drawn))
+    outlined = not all(map(writing.is_box, drawn))
     for part in parts:
         taken: set[str] = set()
         (target / "images" / part.name).mkdir(parents=True)
         (target / "labels" / part.name).mkdir(parents=True)
         numbers = {category["id"]: index for index, category in enumerate(part.coco["categories"])}
         for image, annotations in part.annotated():
-            name = choose_flat_name(image["file_name"], taken, losses)
-            copy_upright(part.images / image["file_name"], target / "images" / part.name / name, losses)
+            name = writing.choose_flat_name(image["file_name"], taken, losses)
+            writing.copy_upright(part.images / image["file_name"], target / "images" / part.name / name, losses)
             told = [annotation for annotation in annotations if not annotation["iscrowd"]]
             lines = [_line(annotation, image, numbers, outlined, losses) for annotation in told]
             losses["crowds left out, which YOLO does not have"] += len(annotations) - len(lines)
@@ -178,12 +171,12 @@ def _line(
 ) -> str:
     size = np.array([image["width"], image["height"]], dtype=np.float64)
     if outlined:
-        outlines = instance_outlines(annotation["segmentation"])
+        outlines = writing.instance_outlines(annotation["segmentation"])
         if isinstance(annotation["segmentation"], dict):
             losses["painted masks written as their outlines"] += 1
         if len(outlines) > 1:
             losses["objects in parts or with holes written as one outline, joined by lines without area"] += 1
-        shares = join_outlines(outlines) / size
+        shares = writing.join_outlines(outlines) / size
     else:
         x, y, width, height = annotation["bbox"]
         shares = np.array([[x + width / 2, y + height / 2], [width, height]]) / size

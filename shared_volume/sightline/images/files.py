@@ -65,10 +65,8 @@ class ImageHeader:
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Size, orientation and format of an image, from its header; the pixels are not read.
 
-    Raises:
-        MissingImageError: no such file.
-        UnreadableImageError: not an image, or its header is damaged.
-        ImageTooLargeError: more than `max_pixels` pixels.
+    MissingImageError when it is not there, UnreadableImageError when it is no image or its header is damaged,
+    ImageTooLargeError at more than `max_pixels` pixels.
     """
     try:
         # Not blocking: a pipe without a writer would hang.
