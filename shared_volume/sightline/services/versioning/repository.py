@@ -30,8 +30,7 @@ from sightline.services.versioning.git import (
     run_git,
     without_password,
 )
-from sightline.services.versioning.object_files import LostObjectError, link_files, move_objects
-from sightline.services.versioning.objects import Objects
+from sightline.services.versioning.objects import LostObjectError, Objects, move_objects
 from sightline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -251,8 +250,7 @@ class WorkingCopy:
         digest = self.digest(path)
         if digest is None:
             raise SightlineError(f"There is no {_pointer(path).name} in {self.repo.url} at this commit.")
-        files = self._objects(path).fetch(digest, self.folder.parent / "pulled")
-        link_files(self.repo.cache, files, path)
+        self._objects(path).fetch(digest, self.folder.parent / "pulled", path)
         return path
 
     def _objects(self, path: Path) -> Objects:
