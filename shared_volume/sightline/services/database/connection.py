@@ -6,13 +6,12 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy
-from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy import Connection, Select, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -20,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
+from sightline.services.database.models import as_row
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,10 @@ class Database:
         """
         return self._transact(work, self.engine)
 
+    def rows(self, kind: type[T], query: Select[Any]) -> list[T]:
+        """What a query of one table finds; raises like `read`."""
+        return self.read(lambda session: [as_row(kind, row) for row in session.scalars(query)])
+
     def write(self, work: Callable[[Session], T]) -> T:
         """What `work` returns, after all that it wrote was committed.
 
@@ -139,8 +143,8 @@ class Database:
             while connection.scalar(text("SELECT GET_LOCK(:name, 0)"), {"name": name}) != 1:
                 if time.monotonic() > until:
                     raise DatabaseError(
-                        f"Another process has been migrating {self.name} for {MIGRATION_SECONDS} s. "
-                        f"Wait for it, or find it with SHOW PROCESSLIST."
+                        f"Another process has been migrating {self.name} for {MIGRATION_SECONDS} s. Wait for it, or find "
+                        "it with SHOW PROCESSLIST."
                     )
                 time.sleep(0.1)
             try:
@@ -159,14 +163,14 @@ class Database:
             raise DatabaseError(f"{self.name} failed: {_cause(error)}.") from error
 
     def _told(self, error: DBAPIError, seconds: float) -> DatabaseError:
-        number, cause, user = _number(error), _cause(error), self.engine.url.username
+        number, cause, url = _number(error), _cause(error), self.engine.url
         if number in DENIED:
             return DatabaseDeniedError(
-                f"{self.name} refused the user {user!r} ({cause}). Check the user, password and grants of "
-                f"SIGHTLINE_DATABASE_URL."
+                f"{self.name} refused the user {url.username!r} ({cause}). Check the user, password and grants of "
+                "SIGHTLINE_DATABASE_URL."
             )
         if number == UNKNOWN_DATABASE:
-            return DatabaseError(f"{self.name}: there is no such database. CREATE DATABASE {self.engine.url.database}.")
+            return DatabaseError(f"{self.name}: there is no such database. CREATE DATABASE {url.database}.")
         if _passing(error):
             return DatabaseUnreachableError(
                 f"{self.name} could not be reached: tried for {seconds:.0f} s ({cause}). Check SIGHTLINE_DATABASE_URL, "
@@ -176,11 +180,10 @@ class Database:
             return DatabaseDeniedError(
                 f"{self.name} cannot be opened for writing. Check that path, its owner and mode."
             )
+        said = f"failed: {cause}."
         if "not a database" in cause or "malformed" in cause:
-            return DatabaseError(
-                f"{self.name} is not a SQLite database ({cause}). Use another file, or restore this one."
-            )
-        return DatabaseError(f"{self.name} failed: {cause}.")
+            said = f"is not a SQLite database ({cause}). Use another file, or restore this one."
+        return DatabaseError(f"{self.name} {said}")
 
 
 def connect(url: str) -> Database:
@@ -205,12 +208,6 @@ def connect(url: str) -> Database:
     if backend in ("mysql", "mariadb"):
         return Database(_mysql(parsed))
     raise DatabaseError(f"{backend} is not a supported database. Use sqlite:///path or mysql+pymysql://….")
-
-
-def as_row(kind: type[T], row: Any, **more: Any) -> T:
-    """A table's row as a frozen dataclass: its fields taken from the row's columns, or from `more`."""
-    names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
-    return kind(**{name: getattr(row, name) for name in names}, **more)
 
 
 def _sqlite(url: URL) -> Engine:
@@ -265,9 +262,8 @@ def _mysql(url: URL) -> Engine:
 
 def _revision(connection: Connection) -> str | None:
     """The migration that the tables are at; None before the first."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.scalar(text("SELECT version_num FROM alembic_version"))
+    begun = inspect(connection).has_table("alembic_version")
+    return connection.scalar(text("SELECT version_num FROM alembic_version")) if begun else None
 
 
 def _upgrade(connection: Connection) -> None:
@@ -287,9 +283,8 @@ def _number(error: DBAPIError) -> int | None:
 
 def _passing(error: DBAPIError) -> bool:
     """Whether the same may succeed in a moment."""
-    return (
-        error.connection_invalidated or _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig)
-    )
+    known = _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig)
+    return known or error.connection_invalidated
 
 
 def _cause(error: SQLAlchemyError) -> str:

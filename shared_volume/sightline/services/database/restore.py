@@ -1,13 +1,13 @@
-"""Putting rows right after a crash: written again from a version's own description, or a dead claim removed."""
+"""Rows written again from a version's own description, after a crash."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, true
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from sightline.services.database.connection import Database, as_row
-from sightline.services.database.models import Finding, Image, Stage, Version
+from sightline.services.database.connection import Database
+from sightline.services.database.models import Finding, Image, Stage, Version, as_row
 from sightline.services.database.versions import (
     PENDING,
     Content,
@@ -57,26 +57,6 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
         return as_row(VersionRow, version)
 
     return database.write(restore)
-
-
-def remove_claim(database: Database, claim: VersionRow, is_dead: bool) -> bool:
-    """Delete a pending version, unless it was taken over or published since. Returns whether it was deleted.
-
-    Unless its owner is known to be dead, its lease must have run out.
-    """
-
-    def remove(session: Session) -> bool:
-        gone = session.execute(
-            delete(Version).where(
-                Version.id == claim.id,
-                Version.status == PENDING,
-                Version.owner == claim.owner,
-                true() if is_dead else Version.lease_until < database_time(session),
-            )
-        )
-        return bool(gone.rowcount)  # type: ignore[attr-defined]
-
-    return database.write(remove)
 
 
 def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> Version:

@@ -19,7 +19,6 @@ from sightline.processes.lifetime import lives
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
     LEASE_SECONDS,
-    Claim,
     ClaimLostError,
     VersionClaimedError,
     VersionRow,
@@ -63,7 +62,7 @@ def is_dead(owner: str) -> bool:
 class Lease:
     """A claim that a thread renews until it is given back."""
 
-    def __init__(self, database: Database, claim: Claim, seconds: float = LEASE_SECONDS) -> None:
+    def __init__(self, database: Database, claim: VersionRow, seconds: float = LEASE_SECONDS) -> None:
         self.claim = claim
         self._database = database
         self._seconds = seconds

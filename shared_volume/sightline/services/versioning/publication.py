@@ -15,7 +15,6 @@ from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
     EMPTY,
-    Claim,
     Content,
     VersionRow,
     VersionTakenError,
@@ -97,7 +96,7 @@ class Attempt:
         """The version's folder in the working copy."""
         return self.copy.category_folder(self.remote, self.category)
 
-    def require_claim(self) -> Claim:
+    def require_claim(self) -> VersionRow:
         """The claim, which nobody took over.
 
         Raises:
