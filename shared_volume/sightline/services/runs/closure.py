@@ -75,11 +75,8 @@ def _files_of(root: Path, module: Module) -> Iterator[Path]:
 def _data(root: Path, package: Path) -> Iterator[Path]:
     for folder in (root / package).iterdir():
         if folder.is_dir() and folder.name != "__pycache__" and not (folder / "__init__.py").exists():
-            yield from (
-                path.relative_to(root)
-                for path in folder.rglob("*")
-                if path.is_file() and "__pycache__" not in path.parts
-            )
+            files = (path.relative_to(root) for path in folder.rglob("*") if path.is_file())
+            yield from (file for file in files if "__pycache__" not in file.parts)
 
 
 def _imports(tree: ast.AST, file: Path) -> Iterator[Module]:

@@ -15,14 +15,23 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import ConfigError, NoConfigError, SightlineError, nearest
 from sightline.processes.folders import private_folder
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
-from sightline.services.runs.homes import CONFIGS, config_file, config_names, recipe_file, recipe_folder
+from sightline.services.runs.homes import (
+    CONFIGS,
+    METRICS_FILE,
+    config_file,
+    config_names,
+    keep_stated,
+    recipe_file,
+    recipe_folder,
+    write_metrics,
+)
 from sightline.services.runs.live_files import Stamp, list_files, stamp_files
-from sightline.services.runs.recipe_keys import METRICS_FILE, keep_stated, write_metrics
 from sightline.services.runs.releases import take_release
 
 log = logging.getLogger(__name__)
@@ -60,7 +69,7 @@ def freeze(
     config: str,
     category: str,
     steps: Iterable[str] = STEPS,
-    parts: Mapping[str, Iterable[str]] | None = None,
+    parts: Mapping[str, Iterable[str]] = MappingProxyType({}),
     metrics: Sequence[str] = (),
 ) -> Snapshot:
     """Copy what each step can import to a release of its own; a release that exists is reused.
@@ -92,10 +101,8 @@ def freeze(
         if recipe := recipe_file(copy, category):
             keep_stated(copy / recipe)
         write_metrics(copy, metrics)
-        closures = {
-            step: sorted(_closure(copy, step, imports, config, category, (parts or {}).get(step, ()))) for step in steps
-        }
-        frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
+        closures = {step: _closure(copy, step, imports, config, category, parts.get(step, ())) for step in steps}
+        frozen = {step: _release(releases, step, copy, sorted(closure), private) for step, closure in closures.items()}
         return Snapshot(frozen, *snapshot_of_all)
 
 
@@ -141,8 +148,10 @@ def _is_quiet(stamps: Mapping[Path, Stamp], private: Path) -> bool:
 def _closure(root: Path, step: str, imports: Imports, config: str, category: str, parts: Iterable[str]) -> set[Path]:
     """The files that a step can reach, relative to the root."""
     own: set[Path] = set()
-    if step == "record":
-        own |= _category_files(root, category)
+    if step == "record":  # the category's recipe, and its folder with what the recipe names: split file, plug-in
+        recipe = recipe_file(root, category)
+        named_by_it = (root / recipe_folder(root, category)).rglob("*")
+        own |= {path.relative_to(root) for path in named_by_it if path.is_file()} | ({recipe} if recipe else set())
     if step in ("train", "trial"):
         own |= set(config_chain(root, config))
     if step == "evaluate" and (root / METRICS_FILE).is_file():
@@ -150,13 +159,6 @@ def _closure(root: Path, step: str, imports: Imports, config: str, category: str
     named = [module for file in own for module in imports.get(file, ())]
     named += [tuple(part.split(".")) for part in parts]
     return own | {DOOR} | reach(root, (*imports[DOOR], *door_imports(root, step), *named), imports)
-
-
-def _category_files(root: Path, category: str) -> set[Path]:
-    """A category's recipe, and its folder with what the recipe names: split file, plug-in."""
-    files = {path.relative_to(root) for path in (root / recipe_folder(root, category)).rglob("*") if path.is_file()}
-    recipe = recipe_file(root, category)
-    return files | ({recipe} if recipe else set())
 
 
 def config_chain(root: Path, config: str) -> list[Path]:
@@ -169,16 +171,10 @@ def config_chain(root: Path, config: str) -> list[Path]:
     """
     first = Path(os.path.normpath(config_file(root, config)))
     if not _is_config(root, first):
-        raise NoConfigError(
-            f"There is no config {config!r} in the helper code's folder configs.{nearest(config, list(config_names(root)))}"
-        )
-    chain: list[Path] = []
-    waiting = [first]
-    while waiting:
-        file = waiting.pop(0)
-        if file in chain:
-            continue
-        chain.append(file)
+        known = nearest(config, list(config_names(root)))
+        raise NoConfigError(f"There is no config {config!r} in the helper code's folder configs.{known}")
+    chain = [first]
+    for file in chain:  # which grows meanwhile
         check_syntax((root / file).read_bytes(), root / file)
         bases = _assigned(root / file, "_base_") or ()
         for base in [bases] if isinstance(bases, str) else bases:
@@ -187,7 +183,8 @@ def config_chain(root: Path, config: str) -> list[Path]:
                 raise ConfigError(
                     f"{file} inherits {base!r}, and there is no such file in configs. Correct its _base_."
                 )
-            waiting.append(path)
+            if path not in chain:
+                chain.append(path)
     return chain
 
 
@@ -261,6 +258,5 @@ def _tarball(root: Path, files: Iterable[Path]) -> bytes:
             content = (root / file).read_bytes()
             entry = tarfile.TarInfo(file.as_posix())
             entry.size = len(content)
-            entry.mode = 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

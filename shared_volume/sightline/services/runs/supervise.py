@@ -70,28 +70,24 @@ def _run(step: Step, work: Callable[..., T], arguments: Sequence[Any], shrinks: 
             if not (shrinks and error.began):
                 more = "a GPU with more memory" if error.gpu else f"more memory ({step.name}_memory)"
                 sentence = f"The step {step.name} {error.reason}: give it {more}{f', {advice}' if advice else ''}."
-                _write_failure(step, sentence, stopped)
+                _write_end(step, sentence, stopped)
                 raise SightlineError(sentence) from None
             log.warning("%s %s; it goes on from its newest checkpoint with less at a time", step.name, error.reason)
         except ChildDiedError as error:
             sentence = f"The step {step.name} {error}"
-            _write_failure(step, sentence)
+            _write_end(step, sentence)
             raise SightlineError(sentence) from None
 
 
-def _write_failure(step: Step, sentence: str, stopped: Stopped | None = None) -> None:
-    _write_end(step, sentence, stopped.at if stopped else None)
-
-
-def _write_end(step: Step, *told: Any) -> None:
+def _write_end(*ended: Any) -> None:
     """Record by a child of its own what the step's could not: SQL's libraries would stay in this process."""
     try:
-        run_in_child(_write, step, *told)
+        run_in_child(_write, *ended)
     except SightlineError as error:
         log.error("this end could not be recorded: %s", error)
 
 
-def _write(step: Step, *told: Any) -> None:
+def _write(step: Step, failure: str | None = None, stopped: Stopped | None = None) -> None:
     from sightline.services.runs.running_step import write_end
 
-    write_end(step.name, step.code, step.category, step.began, *told)
+    write_end(step.name, step.code, step.category, step.began, failure, stopped.at if stopped else None)
