@@ -7,7 +7,8 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import requests
@@ -27,19 +28,17 @@ from sightline.services.storage.base import (
     SMALL,
     NoSuchObjectError,
     ObjectExistsError,
+    Storage,
     StorageDeniedError,
     StorageError,
     StorageUnreachableError,
     StoredObject,
     check_key,
     files_below,
-    filling,
     in_parallel,
     join_key,
-    key_of,
     local_errors,
     missing,
-    replacing,
 )
 from sightline.services.storage.folder import crc32c
 from sightline.services.storage.patience import Patience, cause_of
@@ -61,7 +60,7 @@ UNREACHABLE = (
 DENIED = (api.Forbidden, api.Unauthorized, auth.DefaultCredentialsError, auth.RefreshError)
 
 
-class BucketStorage:
+class BucketStorage(Storage):
     """A Storage whose keys are object names below a prefix of one bucket."""
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
@@ -102,19 +101,15 @@ class BucketStorage:
             kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
             blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
 
-    def upload_file(self, local: Path, key: str, create_only: bool = False) -> str:
-        if not local.is_file():
-            raise StorageError(f"There is no file {local} to upload. Check the path.")
-        with local_errors(), self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
+    def _upload(self, local: Path, key: str, create_only: bool) -> None:
+        with self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
             blob.upload_from_filename(str(local), checksum="auto", **condition, **self._request)
-        return self.uri(key)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
         with local_errors():
             files = {join_key(prefix, name): path for name, path in files_below(local_dir).items()}
             stored = {found.key: found for found in self.list(prefix)}
-            wanted = [key for key, path in files.items() if not _same(path, stored.get(key))]
-            self.upload_files({key: files[key] for key in wanted})
+            self.upload_files({key: path for key, path in files.items() if not _same(path, stored.get(key))})
         return tuple(files)
 
     def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
@@ -130,30 +125,6 @@ class BucketStorage:
                 in_parallel(upload, small, self._parallel_small)
                 in_parallel(upload, files.keys() - small, PARALLEL)
 
-    def download_file(self, uri_or_key: str, local: Path) -> None:
-        key = key_of(uri_or_key, self.root)
-        with local_errors(), replacing(local) as part:
-            self._download(key, part)
-
-    def download_folder(self, prefix: str, local_dir: Path) -> None:
-        found = list(self.list(prefix))
-        if not found:
-            raise self._missing(prefix)
-        inside = len(prefix) + 1 if prefix else 0
-        with local_errors(), filling(local_dir, {each.key: each.key[inside:] for each in found}) as targets:
-            self.download_files(targets)
-            for each in found:
-                size = targets[each.key].stat().st_size
-                if size != each.size:
-                    raise StorageError(
-                        f"{self.root}/{prefix}: {each.key} arrived with {size} bytes, not {each.size}; nothing was kept. "
-                        "Try again."
-                    )
-
-    def download_files(self, files: Mapping[str, Path]) -> None:
-        with local_errors():
-            in_parallel(lambda pair: self._download(*pair), files.items(), self._parallel_small)
-
     def _download(self, key: str, target: Path) -> None:
         with self._asking(self.uri(key), key):
             self._blob(key).download_to_filename(str(target), checksum="auto", **self._request)
@@ -168,15 +139,9 @@ class BucketStorage:
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
         folder = self._object_name(check_key(prefix)) if prefix else self._prefix
         with self._asking(f"gs://{join_key(self._name, folder)}"):
-            blobs = self._client.list_blobs(
-                self._bucket,
-                prefix=f"{folder}/" if folder else None,
-                fields="items(name,size,crc32c,md5Hash),nextPageToken",
-                **self._request,
-            )
-            for blob in blobs:
+            for blob in self._list(folder, fields="items(name,size,crc32c,md5Hash),nextPageToken"):
                 if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
-                    key = blob.name[len(self._prefix) + 1 if self._prefix else 0 :]
+                    key = blob.name.removeprefix(f"{self._prefix}/") if self._prefix else blob.name
                     md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
                     yield StoredObject(key, blob.size, blob.crc32c, md5)
 
@@ -214,24 +179,20 @@ class BucketStorage:
 
     def _require_bucket(self) -> None:
         """Raise NotFound when it is the bucket that is missing: an object's own answer does not tell."""
-        next(iter(self._client.list_blobs(self._bucket, max_results=1, **self._request)), None)
+        next(iter(self._list("", max_results=1)), None)
 
     def _missing(self, key: str) -> NoSuchObjectError:
-        parent = str(PurePosixPath(key).parent)
-        folder = self._object_name("" if parent == "." else parent).rstrip("/")
-        start = len(folder) + 1 if folder else 0
+        folder = self._object_name(key.rpartition("/")[0])
         uri = f"{self.root}/{key}".rstrip("/")
         with self._asking(uri):
-            blobs = self._client.list_blobs(
-                self._bucket,
-                prefix=f"{folder}/" if folder else None,
-                delimiter="/",
-                max_results=NEARBY * 10,
-                **self._request,
-            )
-            names = [blob.name[start:] for blob in blobs]
-            names += [name[start:].rstrip("/") for name in blobs.prefixes]
-        return missing(uri, key, sorted(filter(None, names)))
+            blobs = self._list(folder, delimiter="/", max_results=NEARBY * 10)
+            names = [*(blob.name for blob in blobs), *blobs.prefixes]
+        inside = (name.removeprefix(f"{folder}/").rstrip("/") for name in names)
+        return missing(uri, key, sorted(filter(None, inside)))
+
+    def _list(self, folder: str, **options: Any) -> Any:
+        prefix = f"{folder}/" if folder else None
+        return self._client.list_blobs(self._bucket, prefix=prefix, **options, **self._request)
 
     @contextmanager
     def _asking(self, uri: str, key: str | None = None) -> Iterator[None]:

@@ -14,15 +14,14 @@ from sightline.services.storage.base import (
     NEARBY,
     PART,
     NoSuchObjectError,
+    Storage,
     StorageError,
     StoredObject,
     check_key,
     files_below,
-    filling,
     flush,
     in_parallel,
     join_key,
-    key_of,
     local_errors,
     missing,
     replacing,
@@ -34,7 +33,7 @@ UPLOADS = f".uploads{PART}"  # the folder of what is being uploaded; what dead p
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
-class FolderStorage:
+class FolderStorage(Storage):
     """A Storage whose keys are paths below a folder, which the first write creates."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,18 +58,14 @@ class FolderStorage:
         with local_errors(), replacing(self._path(key), create_only) as part:
             part.write_bytes(data)
 
-    def upload_file(self, local: Path, key: str, create_only: bool = False) -> str:
-        if not local.is_file():
-            raise StorageError(f"There is no file {local} to upload. Check the path.")
-        with local_errors(), replacing(self._path(key), create_only) as part:
+    def _upload(self, local: Path, key: str, create_only: bool) -> None:
+        with replacing(self._path(key), create_only) as part:
             shutil.copyfile(local, part)
-        return self.uri(key)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
-        files = files_below(local_dir)
-        keys = [join_key(prefix, name) for name in files]
-        self.upload_files(dict(zip(keys, files.values(), strict=True)))
-        return tuple(keys)
+        files = {join_key(prefix, name): path for name, path in files_below(local_dir).items()}
+        self.upload_files(files)
+        return tuple(files)
 
     def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
         if (self._folder / UPLOADS).is_dir():
@@ -91,24 +86,8 @@ class FolderStorage:
             for parent in {target.parent for target in moves}:
                 flush(parent)
 
-    def download_file(self, uri_or_key: str, local: Path) -> None:
-        with local_errors():
-            source = self._existing(self._key(uri_or_key))
-            with replacing(local) as part:
-                shutil.copyfile(source, part)
-
-    def download_files(self, files: Mapping[str, Path]) -> None:
-        with local_errors():
-            in_parallel(lambda pair: shutil.copyfile(self._existing(pair[0]), pair[1]), list(files.items()))
-
-    def download_folder(self, prefix: str, local_dir: Path) -> None:
-        with local_errors():
-            sources = self._walk(prefix)
-            if not sources:
-                raise self._missing(prefix)
-            with filling(local_dir, {name: name for name in sources}) as targets:
-                for name, source in sources.items():
-                    shutil.copyfile(source, targets[name])
+    def _download(self, key: str, target: Path) -> None:
+        shutil.copyfile(self._existing(key), target)
 
     def delete(self, key: str) -> None:
         with local_errors():
@@ -128,11 +107,6 @@ class FolderStorage:
 
     def _walk(self, prefix: str) -> dict[str, Path]:
         return walk(self._path(prefix) if prefix else self._folder)
-
-    def _key(self, uri_or_key: str) -> str:
-        if uri_or_key.startswith("file:"):
-            uri_or_key = f"file://{local_path(uri_or_key)}"
-        return key_of(uri_or_key, f"file://{self._folder}".rstrip("/"))
 
     def _existing(self, key: str) -> Path:
         path = self._path(key)
@@ -155,8 +129,7 @@ def local_path(uri: str) -> Path:
     if not uri.strip() or "\0" in uri:
         raise StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
     if not uri.startswith("file:"):
-        scheme = _SCHEME.match(uri)
-        if scheme:
+        if scheme := _SCHEME.match(uri):
             raise StorageError(f"{uri}: {scheme[1]} is not a kind of storage. Give file:///path or gs://bucket/prefix.")
         return Path(uri).absolute()
     host, slash, path = uri.removeprefix("file:").removeprefix("//").partition("/")
