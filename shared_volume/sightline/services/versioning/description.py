@@ -23,22 +23,6 @@ def write_description(folder: Path, content: Content) -> None:
     path.write_bytes(orjson.dumps(asdict(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def read_description(folder: Path) -> Content:
-    """The description in a version's folder.
-
-    Raises:
-        SightlineError: it is missing or damaged.
-    """
-    path = folder / FILE
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SightlineError(
-            f"{path}: the version's description cannot be read ({error.strerror}). Publish the version again."
-        ) from None
-    return parse_description(data, str(path))
-
-
 def parse_description(data: bytes, where: str) -> Content:
     """The description that a file's content is; `where` names the file in messages.
 

@@ -56,11 +56,10 @@ def run_git(
     Raises:
         GitError: it failed, or took too long.
     """
-    command = ["git", *(["-C", str(folder)] if folder else []), *arguments]
     limit = seconds or COMMAND_DEADLINES * deadline_seconds()
     try:
         done = subprocess.run(
-            command,
+            ["git", *(["-C", str(folder)] if folder else []), *arguments],
             env=_environment(url, author),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -150,14 +149,10 @@ def _clear(bare: Path) -> None:
     waiting = [*bare.glob("*.lock"), *bare.glob("refs/**/*.lock"), *bare.glob("objects/tmp_objdir-*")]
     for path in waiting:
         with contextlib.suppress(FileNotFoundError):  # it was alive
-            while (age := time.time() - _last_change(path)) < STALE_SECONDS:
+            while (age := time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*")))) < STALE_SECONDS:
                 time.sleep(max(0.0, min(STALE_SECONDS, STALE_SECONDS - age)))
             log.warning("removing %s, which a killed push left", path)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _last_change(path: Path) -> float:
-    return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
 
 
 def _advice(reason: str) -> str:
@@ -167,17 +162,11 @@ def _advice(reason: str) -> str:
 
 
 def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
-    name, address = author
     silence = max(1, round(deadline_seconds()))
     environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
-    environment |= {
-        "GIT_TERMINAL_PROMPT": "0",
-        "LC_ALL": "C",  # its messages are read above
-        "GIT_AUTHOR_NAME": name,
-        "GIT_AUTHOR_EMAIL": address,
-        "GIT_COMMITTER_NAME": name,
-        "GIT_COMMITTER_EMAIL": address,
-    }
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # its messages are read above
+    for role in ("AUTHOR", "COMMITTER"):
+        environment[f"GIT_{role}_NAME"], environment[f"GIT_{role}_EMAIL"] = author
     environment.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
     environment.setdefault("GIT_HTTP_LOW_SPEED_TIME", str(silence))
     by_ssh = urlsplit(url).scheme in ("ssh", "git+ssh") or local_repository(url) is None and "://" not in url
@@ -190,5 +179,6 @@ def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
 
 
 def _configured_ssh() -> bool:
-    asked = subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True, check=False)
-    return asked.returncode == 0
+    return (
+        subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True, check=False).returncode == 0
+    )

@@ -23,7 +23,7 @@ from sightline.services.database.versions import (
 )
 from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
-from sightline.services.versioning.description import FILE, FOLDER, read_description, write_description
+from sightline.services.versioning.description import FILE, FOLDER, parse_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
 from sightline.versions import Kind, make_tag, next_version
 
@@ -133,7 +133,11 @@ def publish(
                 if attempt.publication is not None:
                     break
         except BaseException as error:
-            _give_up(attempt, error)
+            try:
+                if attempt.lease is not None:
+                    attempt.lease.release()
+            except SightlineError as unreleased:
+                error.add_note(f"(The claim could not be given back, and ends by itself: {unreleased})")
             raise
         if attempt.lease is not None:
             attempt.lease.end()
@@ -197,10 +201,9 @@ def tag(attempt: Attempt) -> None:
     attempt.require_claim()
     if attempt.commit is not None:
         return
+    message = f"{attempt.category}: {attempt.kind} version {attempt.version}"
     try:
-        attempt.commit = attempt.copy.commit_and_tag(
-            f"{attempt.category}: {attempt.kind} version {attempt.version}", attempt.tag
-        )
+        attempt.commit = attempt.copy.commit_and_tag(message, attempt.tag)
     except TagExistsError:
         compare(attempt)
 
@@ -222,15 +225,6 @@ def write_rows(attempt: Attempt) -> None:
 
 PROTOCOL: tuple[Callable[[Attempt], None], ...] = (claim, build, add, compare, push, verify, tag, write_rows)
 """A killed attempt may end before, in or after any of these. The order is what makes that harmless."""
-
-
-def _give_up(attempt: Attempt, error: BaseException) -> None:
-    if attempt.lease is None:
-        return
-    try:
-        attempt.lease.release()
-    except SightlineError as unreleased:
-        error.add_note(f"(The claim could not be given back, and ends by itself: {unreleased})")
 
 
 def _require_same_files(attempt: Attempt, digest: str) -> None:
@@ -259,12 +253,12 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
         "removed": sorted(theirs.keys() - ours.keys()),
         "changed": sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]),
     }
-    return "; ".join(f"{len(names)} {what}{_first(names)}" for what, names in groups.items()) + "."
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES_SHOWN} more" if len(names) > MOST_NAMES_SHOWN else ""
-    return f" ({', '.join(names[:MOST_NAMES_SHOWN])}{more})" if names else ""
+    told = []
+    for what, names in groups.items():
+        more = f" and {len(names) - MOST_NAMES_SHOWN} more" if len(names) > MOST_NAMES_SHOWN else ""
+        shown = f" ({', '.join(names[:MOST_NAMES_SHOWN])}{more})" if names else ""
+        told.append(f"{len(names)} {what}{shown}")
+    return "; ".join(told) + "."
 
 
 def _next_free(attempt: Attempt) -> str:
@@ -280,11 +274,11 @@ def _next_free(attempt: Attempt) -> str:
 def _adopt_description(attempt: Attempt, digest: str) -> None:
     """Take the public description in place of ours, so that the rows say what the files say."""
     objects = attempt.services.repo.objects(attempt.remote)
-    entry = objects.listing(digest).get(FILE)
-    if entry is not None:
-        (attempt.folder / FILE).unlink()
-        (attempt.folder / FILE).write_bytes(objects.read(entry))
-        attempt.content = read_description(attempt.folder)
+    if entry := objects.listing(digest).get(FILE):
+        file, data = attempt.folder / FILE, objects.read(entry)
+        file.unlink()
+        file.write_bytes(data)
+        attempt.content = parse_description(data, str(file))
     attempt.digest = attempt.copy.add(attempt.folder)
     if attempt.digest != digest:
         raise SightlineError(

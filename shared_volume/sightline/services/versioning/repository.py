@@ -71,14 +71,17 @@ class DatasetRepo:
         Raises:
             SightlineError: a path that DVC cannot write down.
         """
-        _require_ascii(SIGHTLINE_STORAGE=settings.storage, SIGHTLINE_VOLUME=str(settings.volume.resolve()))
-        repo = cls(
-            settings.dataset_repo, settings.storage, settings.volume, (settings.git_user_name, settings.git_user_email)
-        )
-        here = local_repository(repo.url)
-        if here is not None:
+        paths = {"SIGHTLINE_STORAGE": settings.storage, "SIGHTLINE_VOLUME": str(settings.volume.resolve())}
+        for name, path in paths.items():
+            if not unquote(path).isascii():
+                raise SightlineError(
+                    f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
+                    "accents or other special letters (on a laptop: --workspace DIR)."
+                )
+        if here := local_repository(settings.dataset_repo):
             create_bare(here)
-        return repo
+        author = (settings.git_user_name, settings.git_user_email)
+        return cls(settings.dataset_repo, settings.storage, settings.volume, author)
 
     @property
     def cache(self) -> Path:
@@ -141,6 +144,9 @@ class WorkingCopy:
     @property
     def _private_cache(self) -> Path:
         return self.folder.parent / "dvc-cache"
+
+    def _git(self, *arguments: str) -> str:
+        return self.repo._git(self.folder, *arguments)
 
     def _configure_dvc(self) -> None:
         """Point DVC at the storage and a private cache. The committed part says where the bytes lie, no secret."""
@@ -206,8 +212,7 @@ class WorkingCopy:
 
     def digest(self, path: Path) -> str | None:
         """DVC's digest of the folder as committed here, or None when there is none."""
-        pointer = _pointer(path)
-        return yaml.safe_load(pointer.read_text())["outs"][0]["md5"] if pointer.is_file() else None
+        return _digest_in(_pointer(path).read_text()) if _pointer(path).is_file() else None
 
     def push(self, path: Path) -> None:
         """Upload what a folder's remote lacks of its objects.
@@ -262,10 +267,9 @@ class WorkingCopy:
         commit = self.repo.tags().get(tag)
         if commit is None:
             return None
-        git = self.repo._git
-        git(self.folder, "fetch", "--quiet", "--force", "origin", f"refs/tags/{tag}:refs/tags/{tag}")
-        pointer = git(self.folder, "show", f"{tag}:{_pointer(path).relative_to(self.folder).as_posix()}")
-        return commit, yaml.safe_load(pointer)["outs"][0]["md5"]
+        self._git("fetch", "--quiet", "--force", "origin", f"refs/tags/{tag}:refs/tags/{tag}")
+        pointer = self._git("show", f"{tag}:{_pointer(path).relative_to(self.folder).as_posix()}")
+        return commit, _digest_in(pointer)
 
     def commit_and_tag(self, message: str, tag: str) -> str:
         """Commit everything, tag it, and push both at once. Returns the commit.
@@ -276,16 +280,15 @@ class WorkingCopy:
             TagExistsError: somebody else pushed the tag.
             GitError: the push was refused.
         """
-        git = self.repo._git
-        git(self.folder, "add", "--all")
-        git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "-m", message)
         until, pause = time.monotonic() + PUSH_SECONDS, 0.1
         while True:
-            commit = git(self.folder, "rev-parse", "HEAD").strip()
-            git(self.folder, "tag", "--force", "-a", tag, "-m", message)
+            commit = self._git("rev-parse", "HEAD").strip()
+            self._git("tag", "--force", "-a", tag, "-m", message)
             try:
                 with pushing(self.repo.url):
-                    git(self.folder, "push", "--quiet", "--atomic", "origin", f"HEAD:{BRANCH}", f"refs/tags/{tag}")
+                    self._git("push", "--quiet", "--atomic", "origin", f"HEAD:{BRANCH}", f"refs/tags/{tag}")
                 return commit
             except GitError as error:
                 there = self.repo.tags().get(tag)
@@ -304,18 +307,15 @@ class WorkingCopy:
 
     def _replay(self, commit: str, message: str) -> None:
         """Make the commit's changes again on top of the newest commit: of two pointers of a category, ours."""
-        git = self.repo._git
-        git(self.folder, "fetch", "--quiet", "origin")
-        if not git(self.folder, "branch", "--remotes").strip():
+        self._git("fetch", "--quiet", "origin")
+        if not self._git("branch", "--remotes").strip():
             return  # nothing is there yet
-        changed = git(
-            self.folder, "diff-tree", "--no-commit-id", "--name-only", "--diff-filter=AM", "--root", "-r", "-z", commit
-        )
-        git(self.folder, "reset", "--quiet", "--hard", f"origin/{BRANCH}")
-        names = [name for name in changed.split("\0") if name]
+        changes = ("--no-commit-id", "--name-only", "--diff-filter=AM", "--root", "-r", "-z")
+        names = [name for name in self._git("diff-tree", *changes, commit).split("\0") if name]
+        self._git("reset", "--quiet", "--hard", f"origin/{BRANCH}")
         if names:
-            git(self.folder, "checkout", commit, "--", *names)
-        git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
+            self._git("checkout", commit, "--", *names)
+        self._git("commit", "--quiet", "--allow-empty", "-m", message)
 
 
 def remote_url(storage: str, remote: str) -> str:
@@ -324,24 +324,19 @@ def remote_url(storage: str, remote: str) -> str:
     return f"{root.rstrip('/')}/dvc/{remote}"
 
 
-def _require_ascii(**paths: str) -> None:
-    for name, path in paths.items():
-        if not unquote(path).isascii():
-            raise SightlineError(
-                f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
-                "accents or other special letters (on a laptop: --workspace DIR)."
-            )
-
-
 def _pointer(path: Path) -> Path:
     """DVC's small file that stands for a folder in Git."""
     return path.with_name(f"{path.name}.dvc")
 
 
+def _digest_in(pointer: str) -> str:
+    return yaml.safe_load(pointer)["outs"][0]["md5"]
+
+
 def _reasons(error: BaseException) -> str:
-    reasons: dict[str, None] = {}
+    reasons: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
-        reasons[str(cause)] = None
+        reasons.append(str(cause))
         cause = cause.__cause__
-    return without_password("; ".join(filter(None, reasons)) or type(error).__name__)
+    return without_password("; ".join(filter(None, dict.fromkeys(reasons))) or type(error).__name__)
