@@ -73,11 +73,7 @@ class Database:
         return f"{url.get_backend_name()} at {url.host or 'localhost'}:{url.port or 3306}/{url.database}"
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """What `work` finds, in one transaction that writes nothing.
-
-        Raises:
-            DatabaseError: out of reach, refused, or failed; the subclass and the message say how.
-        """
+        """What `work` finds, in one transaction that writes nothing; a DatabaseError says how that failed."""
         return self._transact(work, self.engine)
 
     def rows(self, kind: type[T], query: Select[Any]) -> list[T]:
@@ -85,21 +81,14 @@ class Database:
         return self.read(lambda session: [as_row(kind, row) for row in session.scalars(query)])
 
     def write(self, work: Callable[[Session], T]) -> T:
-        """What `work` returns, after all that it wrote was committed.
+        """What `work` returns, after all that it wrote was committed; after a DatabaseError nothing was written.
 
         After a deadlock or a lost connection `work` is called again in a new transaction, so it must bear repetition.
-
-        Raises:
-            DatabaseError: out of reach, refused, or failed; nothing was written.
         """
         return self._transact(work, self.engine.execution_options(sightline_writes=True))
 
     def migrate(self) -> None:
-        """Bring the tables to this code's form; quick when they have it. Of several processes one does it, the others wait.
-
-        Raises:
-            DatabaseError: out of reach, refused, or failed.
-        """
+        """Bring the tables to this code's form; quick when they have it. One process does it, others wait."""
         found = self.read(lambda session: _revision(session.connection()))
         if found == HEAD:
             return

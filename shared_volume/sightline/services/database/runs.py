@@ -132,9 +132,6 @@ def write_event(
     Args:
         kind: in a word or two, like `out of memory`.
         iteration: the training iteration after which it happened.
-
-    Raises:
-        SightlineError: the step never started.
     """
     moment = at or datetime.now(UTC)
 
@@ -213,11 +210,7 @@ def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> Non
 
 
 def end_step(database: Database, run_id: str, step: str, state: End, reason: str = "") -> None:
-    """Record how a step ended, and the run's state that follows.
-
-    Raises:
-        SightlineError: the step never started.
-    """
+    """Record how a step ended, and the run's state that follows; a SightlineError where it never started."""
     now = datetime.now(UTC)
 
     def end(session: Session) -> None:

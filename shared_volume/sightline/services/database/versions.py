@@ -172,11 +172,7 @@ def claim_version(
 
 
 def renew_claim(database: Database, claim: VersionRow, lease_seconds: float = LEASE_SECONDS) -> VersionRow:
-    """The same claim with a lease that starts now.
-
-    Raises:
-        ClaimLostError: somebody else has it.
-    """
+    """The same claim with a lease that starts now; a ClaimLostError where somebody else has it."""
 
     def renew(session: Session) -> VersionRow:
         until = database_time(session) + timedelta(seconds=lease_seconds)

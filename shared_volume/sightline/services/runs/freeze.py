@@ -193,11 +193,7 @@ def _is_config(root: Path, file: Path) -> bool:
 
 
 def config_task(root: Path, config: str) -> str | None:
-    """The task that a config says it is for: `task = "…"` in it or in what it inherits; None when none does.
-
-    Raises:
-        ConfigError: as `config_chain`.
-    """
+    """The task that a config or a base of it names by `task = "…"`, else None; raises like `config_chain`."""
     tasks = (_assigned(root / file, "task") for file in config_chain(root, config))
     return next((str(task) for task in tasks if task is not None), None)
 
@@ -235,11 +231,7 @@ def _copy(source: Path, target: Path, files: Iterable[Path]) -> None:
 
 
 def check_syntax(content: bytes, shown_as: Path, then: str = "Correct the live code and run again.") -> None:
-    """Refuse Python that cannot be compiled.
-
-    Raises:
-        BrokenCodeError: names the file and the line.
-    """
+    """Refuse Python that cannot be compiled: a BrokenCodeError names the file and the line."""
     try:
         compile(content, str(shown_as), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:

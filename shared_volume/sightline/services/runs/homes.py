@@ -53,11 +53,7 @@ def recipe_folder(code: Path, category: str) -> Path:
 
 
 def read_metrics(code: Path, category: str) -> tuple[str, ...]:
-    """The metrics that a category's recipe names; none when it has no recipe.
-
-    Raises:
-        RecipeKeyError: they are no list of names, or the recipe is not YAML.
-    """
+    """The metrics that a category's recipe names; a RecipeKeyError where that is no list of names, or no YAML."""
     recipe = recipe_file(code, category)
     if recipe is None:
         return ()
@@ -100,11 +96,7 @@ def frozen_metrics(release: Path) -> tuple[str, ...]:
 
 
 def load_yaml(text: bytes) -> Any:
-    """What YAML holds.
-
-    Raises:
-        ValueError: it is none, or has a date or number that does not exist, or is too deep; in one line.
-    """
+    """What YAML holds; a ValueError, in one line, for what is none, too deep, or has impossible dates or numbers."""
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

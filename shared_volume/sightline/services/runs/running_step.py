@@ -92,11 +92,10 @@ class RunningStep:
 def open_step(
     settings: Settings, step: str, code: str, category: str, *, watched: bool = False, goes_on: bool = False
 ) -> Iterator[RunningStep]:
-    """Record a step as running, with a heartbeat, then as done, as failed with the reason, or as stopped when it is asked to end.
+    """Record a step as running, with a heartbeat, then as done, failed with the reason, or stopped when asked to end.
 
     Args:
-        code: the step's release.
-        watched: this process has a parent (`sightline.services.runs.supervise`) that decides what happens when memory runs out.
+        watched: this process has a parent (`supervise.run_step`) that decides what happens when memory runs out.
         goes_on: the parent started it again.
 
     Raises:
@@ -143,7 +142,6 @@ def write_end(
     What it recorded itself stays: it has more to say than its parent knows.
 
     Args:
-        code: the step's release.
         began: what SQL knows from before is of another pod, and this attempt's start is recorded first.
         failure: one sentence.
         out_of_memory_at: when memory ran out, if that was it.

@@ -30,7 +30,6 @@ def fetch(uri: str, target: Path) -> Path:
     """Copy a file or a folder, at any `gs://` or `file://` URI or a plain path, to `target`; all of it or nothing.
 
     Args:
-        uri: names the file or the folder.
         target: its own new path, which is returned. A file there is replaced, a folder with files in it is refused.
 
     Raises:

@@ -150,11 +150,7 @@ class Storage(Protocol):
 
 
 def check_key(key: str) -> str:
-    """The key, unchanged.
-
-    Raises:
-        BadKeyError: empty, absolute, with `.`, `..` or empty parts, with control characters, or too long.
-    """
+    """The key; a BadKeyError if it is empty, absolute, too long, or has `.`, `..`, empty parts, control characters."""
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise BadKeyError(f"{key!r} is not a storage key: it must be a relative path without empty, '.' or '..' parts.")
@@ -179,11 +175,7 @@ def missing(uri: str, key: str, siblings: list[str]) -> NoSuchObjectError:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """The files in a local folder and below: path inside the folder (forward slashes) -> path, sorted.
-
-    Raises:
-        StorageError: no such folder, or no file in it.
-    """
+    """The files in a folder and below, sorted: path inside (forward slashes) -> path. A StorageError for none."""
     if not folder.is_dir():
         raise StorageError(f"There is no folder {folder} to upload. Check the path.")
     if not (found := walk(folder)):
@@ -228,8 +220,7 @@ def in_parallel(work: Callable[[Item], object], items: Collection[Item], workers
 def replacing(target: Path, create_only: bool = False) -> Iterator[Path]:
     """A path beside `target` to write to; moved there, flushed to disk, when the block ends well.
 
-    Raises:
-        ObjectExistsError: `create_only`, and `target` is there; it stays as it is.
+    With `create_only` a `target` that is there stays as it is (ObjectExistsError).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f".{uuid4().hex}{PART}"

@@ -121,11 +121,7 @@ class FolderStorage(Storage):
 
 
 def local_path(uri: str) -> Path:
-    """The absolute path that a `file://` URI or a plain path names.
-
-    Raises:
-        StorageError: another kind of URI, or a malformed one.
-    """
+    """The absolute path that a `file://` URI or a plain path names; a StorageError for another or malformed URI."""
     if not uri.strip() or "\0" in uri:
         raise StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
     if not uri.startswith("file:"):

@@ -71,12 +71,7 @@ class Lease:
         self._thread.start()
 
     def require(self) -> None:
-        """Make sure that the claim is still ours, from now for a whole lease.
-
-        Raises:
-            ClaimLostError: somebody else took it over.
-            DatabaseError: nobody could tell.
-        """
+        """Make sure that the claim is still ours, from now for a whole lease, or raise a ClaimLostError."""
         self.claim = renew_claim(self._database, self.claim, self._seconds)
 
     def end(self) -> None:
@@ -85,11 +80,7 @@ class Lease:
         self._thread.join()
 
     def release(self) -> None:
-        """Stop renewing, and leave nothing of the claim behind if it is still ours.
-
-        Raises:
-            DatabaseError: the database could not be told.
-        """
+        """Stop renewing, and leave nothing of the claim behind if it is still ours."""
         self.end()
         release_claim(self._database, self.claim)
 

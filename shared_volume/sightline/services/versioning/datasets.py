@@ -38,11 +38,7 @@ class NoSuchDatasetError(SightlineError):
 
 
 def find_dataset(settings: Settings, category: str, version: str) -> DatasetReference:
-    """The published dataset version; an empty version means the newest.
-
-    Raises:
-        NoSuchDatasetError: it is not published; names those that are.
-    """
+    """The published dataset version, the newest for an empty one; a NoSuchDatasetError names those there are."""
     database = connect(settings.database_url.get_secret_value())
     database.migrate()
     published = {row.version: row for row in list_versions(database, category, "dataset")}
@@ -82,11 +78,7 @@ def unpacked_folder(volume: Path, category: str, version: str, digest: str) -> P
 def mend_dataset(settings: Settings, dataset: DatasetReference) -> list[str]:
     """Unpack a dataset version, or compare what is unpacked with it and replace what differs.
 
-    Returns:
-        The names of the files that were replaced.
-
-    Raises:
-        SightlineError: as `pull_dataset`.
+    Returns the names of the files that were replaced; raises like `pull_dataset`.
     """
     target = unpacked_folder(settings.volume, dataset.category, dataset.version, dataset.digest)
     with DatasetRepo.of(settings).working_copy(make_tag(dataset.category, "dataset", dataset.version)) as copy:
@@ -151,9 +143,6 @@ def _replace_changed(folder: Path, fresh: Path) -> tuple[list[str], Path]:
 
     Returns:
         The names of those that were changed or missing, sorted, and where the changed ones are kept.
-
-    Raises:
-        SightlineError: a file cannot be read or replaced; names it.
     """
     kept = folder.with_name(f"{folder.name}.changed-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
     changed, names = [], file_names(fresh)

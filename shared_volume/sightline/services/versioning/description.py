@@ -24,11 +24,7 @@ def write_description(folder: Path, content: Content) -> None:
 
 
 def parse_description(data: bytes, where: str) -> Content:
-    """The description that a file's content is; `where` names the file in messages.
-
-    Raises:
-        SightlineError: it is damaged.
-    """
+    """The description that a file's content is; a SightlineError, which names `where` it lies, if it is damaged."""
     try:
         document = orjson.loads(data)
         return Content(

@@ -86,11 +86,7 @@ def run_git(
 
 
 def remote_tags(url: str, author: tuple[str, str], seconds: float | None = None) -> dict[str, str]:
-    """Every tag of a repository and the commit it names; the arguments are `run_git`'s.
-
-    Raises:
-        GitError: out of reach, refused, or too slow.
-    """
+    """Every tag of a repository and the commit it names; arguments and errors are `run_git`'s."""
     tags = {}
     for line in run_git(url, author, None, "ls-remote", "--tags", url, seconds=seconds).splitlines():
         commit, _, reference = line.partition("\t")
@@ -106,11 +102,7 @@ def local_repository(url: str) -> Path | None:
 
 
 def create_bare(path: Path) -> None:
-    """Create an empty repository where there is none. Of several processes one does it.
-
-    Raises:
-        GitError: Git refused.
-    """
+    """Create an empty repository where there is none. Of several processes one does it."""
     if (path / "HEAD").is_file():
         return
     with private_folder(path.parent, f".{path.name}-") as private:

@@ -104,11 +104,7 @@ class Objects:
         return _parse_listing(self.read(digest), self.storage.uri(self.key(digest)))
 
     def needed(self, digest: str) -> dict[str, int]:
-        """What a pull of a folder needs, of which the cache holds all: object name -> size in bytes.
-
-        Raises:
-            SightlineError: an object is not in the cache.
-        """
+        """What a pull of a folder needs, of which the cache must hold all: object name -> size in bytes."""
         with local_errors():
             names = {object_name(digest), *self._cached_files(digest).values()}
             return {name: (self.cache / name).stat().st_size for name in sorted(names)}
@@ -232,11 +228,7 @@ def move_objects(source: Path, cache: Path) -> None:
 
 
 def _parse_listing(data: bytes, where: str) -> dict[str, str]:
-    """The files that a listing lists: path inside the folder -> digest; `where` names the listing in messages.
-
-    Raises:
-        DamagedObjectError: not a listing, or it names a file outside the folder.
-    """
+    """A listing's files: path inside the folder -> digest. `where` names the listing in a DamagedObjectError."""
     try:
         files = {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(data)}
     except (ValueError, KeyError, TypeError):

@@ -97,11 +97,7 @@ class Attempt:
         return self.copy.category_folder(self.remote, self.category)
 
     def require_claim(self) -> VersionRow:
-        """The claim, which nobody took over.
-
-        Raises:
-            ClaimLostError: somebody did.
-        """
+        """The claim, which nobody took over; else a ClaimLostError."""
         assert self.lease is not None, "what is published already is settled by `compare`"
         self.lease.require()
         return self.lease.claim

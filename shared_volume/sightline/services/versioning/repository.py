@@ -66,11 +66,7 @@ class DatasetRepo:
 
     @classmethod
     def of(cls, settings: Settings) -> "DatasetRepo":
-        """The repository that the settings name; a local path that does not exist yet is created.
-
-        Raises:
-            SightlineError: a path that DVC cannot write down.
-        """
+        """The repository that the settings name; a local path that does not exist yet is created."""
         paths = {"SIGHTLINE_STORAGE": settings.storage, "SIGHTLINE_VOLUME": str(settings.volume.resolve())}
         for name, path in paths.items():
             if not unquote(path).isascii():
@@ -93,11 +89,7 @@ class DatasetRepo:
         return remote_tags(self.url, self.author)
 
     def require_storage(self) -> None:
-        """Make sure that the storage answers: DVC would try for half a minute and then give no reason.
-
-        Raises:
-            StorageError: out of reach, refused, or no such bucket.
-        """
+        """Make sure that the storage answers, or say why not: DVC tries for half a minute and gives no reason."""
         open_storage(self.storage).exists("dvc")
 
     def objects(self, remote: str) -> Objects:
@@ -106,11 +98,7 @@ class DatasetRepo:
 
     @contextlib.contextmanager
     def working_copy(self, tag: str | None = None) -> Iterator["WorkingCopy"]:
-        """A private clone, of the newest commit or at a tag, that is removed afterwards.
-
-        Raises:
-            NoSuchTagError: the repository has no such tag.
-        """
+        """A private clone, of the newest commit or at a tag (else a NoSuchTagError), that is removed afterwards."""
         if tag is not None and tag not in (known := self.tags()):
             raise NoSuchTagError(
                 f"The dataset repository {without_password(self.url)} has no tag {tag!r}. "
@@ -215,20 +203,14 @@ class WorkingCopy:
         return _digest_in(_pointer(path).read_text()) if _pointer(path).is_file() else None
 
     def push(self, path: Path) -> None:
-        """Upload what a folder's remote lacks of its objects.
-
-        Raises:
-            StorageError: the remote failed for longer than the deadline; says how.
-        """
+        """Upload what a folder's remote lacks of its objects; raises like `Objects.upload`."""
         objects = self._objects(path)
         objects.upload(objects.needed(self.digest(path) or ""))
 
     def verify(self, path: Path) -> None:
         """Make sure that the remote holds every object of a folder. What has gone since `push` is uploaded once more.
 
-        Raises:
-            LostObjectError: objects have gone again.
-            StorageError: the remote failed for longer than the deadline; says how.
+        Raises like `Objects.upload`, and a LostObjectError when objects have gone again.
         """
         objects = self._objects(path)
         needed = objects.needed(self.digest(path) or "")
@@ -245,13 +227,7 @@ class WorkingCopy:
             )
 
     def pull(self, path: Path) -> Path:
-        """Bring a folder's files from the cache, and those that it lacks from the remote.
-
-        Raises:
-            LostObjectError: the remote lacks objects.
-            DamagedObjectError: an object's content is not what its name says.
-            StorageError: the remote failed for longer than the deadline; says how.
-        """
+        """Bring a folder's files from the cache, or else from the remote; raises like `Objects.fetch`."""
         digest = self.digest(path)
         if digest is None:
             raise SightlineError(f"There is no {_pointer(path).name} in {self.repo.url} at this commit.")

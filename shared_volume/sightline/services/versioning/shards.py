@@ -40,12 +40,9 @@ def hash_image(path: Path) -> PackedImage:
 
 
 def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
-    """Write images (name in the dataset, with forward slashes -> file) into `target/images-00000.tar`, … Returns those in order.
+    """Write images (name, with forward slashes -> file) into `target/images-00000.tar`, …; returns those in order.
 
-    The same images give the same bytes everywhere.
-
-    Raises:
-        PackError: an image cannot be read.
+    The same images give the same bytes everywhere. A PackError names an image that cannot be read.
     """
     batches: list[list[tuple[str, Path]]] = []
     size = 0
