@@ -15,22 +15,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import ConfigError, NoConfigError, SightlineError, nearest
 from sightline.processes.folders import private_folder
+from sightline.services.runs import homes
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
-from sightline.services.runs.homes import (
-    CONFIGS,
-    METRICS_FILE,
-    config_file,
-    config_names,
-    keep_stated,
-    recipe_file,
-    recipe_folder,
-    write_metrics,
-)
 from sightline.services.runs.live_files import Stamp, list_files, stamp_files
 from sightline.services.runs.releases import take_release
 
@@ -69,7 +59,7 @@ def freeze(
     config: str,
     category: str,
     steps: Iterable[str] = STEPS,
-    parts: Mapping[str, Iterable[str]] = MappingProxyType({}),
+    parts: Mapping[str, Iterable[str]] = {},
     metrics: Sequence[str] = (),
 ) -> Snapshot:
     """Copy what each step can import to a release of its own; a release that exists is reused.
@@ -78,7 +68,6 @@ def freeze(
         volume: the persistent volume; its `code/` is the live copy.
         config: name of a model config (with or without .py).
         category: names the optional recipe, and the folder beside it.
-        steps: whose releases are wanted.
         parts: step -> dotted names of modules that it loads by name; those that are not there are passed over.
         metrics: by name, for evaluate to find in its release.
 
@@ -98,9 +87,9 @@ def freeze(
         imports = read_imports(copy, files)
         snapshot_of_all = digest_files(copy, files), _tarball(copy, files)
         # From here on the copy is no longer what people wrote, but what steps read.
-        if recipe := recipe_file(copy, category):
-            keep_stated(copy / recipe)
-        write_metrics(copy, metrics)
+        if recipe := homes.recipe_file(copy, category):
+            homes.keep_stated(copy / recipe)
+        homes.write_metrics(copy, metrics)
         closures = {step: _closure(copy, step, imports, config, category, parts.get(step, ())) for step in steps}
         frozen = {step: _release(releases, step, copy, sorted(closure), private) for step, closure in closures.items()}
         return Snapshot(frozen, *snapshot_of_all)
@@ -149,13 +138,13 @@ def _closure(root: Path, step: str, imports: Imports, config: str, category: str
     """The files that a step can reach, relative to the root."""
     own: set[Path] = set()
     if step == "record":  # the category's recipe, and its folder with what the recipe names: split file, plug-in
-        recipe = recipe_file(root, category)
-        named_by_it = (root / recipe_folder(root, category)).rglob("*")
+        recipe = homes.recipe_file(root, category)
+        named_by_it = (root / homes.recipe_folder(root, category)).rglob("*")
         own |= {path.relative_to(root) for path in named_by_it if path.is_file()} | ({recipe} if recipe else set())
     if step in ("train", "trial"):
         own |= set(config_chain(root, config))
-    if step == "evaluate" and (root / METRICS_FILE).is_file():
-        own.add(METRICS_FILE)
+    if step == "evaluate" and (root / homes.METRICS_FILE).is_file():
+        own.add(homes.METRICS_FILE)
     named = [module for file in own for module in imports.get(file, ())]
     named += [tuple(part.split(".")) for part in parts]
     return own | {DOOR} | reach(root, (*imports[DOOR], *door_imports(root, step), *named), imports)
@@ -169,9 +158,9 @@ def config_chain(root: Path, config: str) -> list[Path]:
         ConfigError: it inherits what is not there, or cannot be read.
         BrokenCodeError: a syntax error in it.
     """
-    first = Path(os.path.normpath(config_file(root, config)))
+    first = Path(os.path.normpath(homes.config_file(root, config)))
     if not _is_config(root, first):
-        known = nearest(config, list(config_names(root)))
+        known = nearest(config, list(homes.config_names(root)))
         raise NoConfigError(f"There is no config {config!r} in the helper code's folder configs.{known}")
     chain = [first]
     for file in chain:  # which grows meanwhile
@@ -189,7 +178,7 @@ def config_chain(root: Path, config: str) -> list[Path]:
 
 
 def _is_config(root: Path, file: Path) -> bool:
-    return any(file.is_relative_to(home) for home in CONFIGS) and (root / file).is_file()
+    return any(file.is_relative_to(home) for home in homes.CONFIGS) and (root / file).is_file()
 
 
 def config_task(root: Path, config: str) -> str | None:

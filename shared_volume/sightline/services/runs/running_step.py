@@ -32,10 +32,7 @@ OUT_OF_MEMORY = "out of memory"
 
 @dataclass(frozen=True, slots=True)
 class RunningStep:
-    """The running step's door to SQL.
-
-    `before` is its row from before this process started it; None the first time.
-    """
+    """The running step's door to SQL; `before` is its row from before this process started it, None the first time."""
 
     database: Database
     run: str
@@ -107,17 +104,9 @@ def open_step(
     database, run = _open_database(settings)
     log.info("run %s of %s starts from %s", run, category, code)
     asked = contextlib.nullcontext() if watched else ends_when_asked()
-    with (
-        asked,
-        tracked_step(
-            database,
-            run,
-            step,
-            **_attempt_facts(settings, run, category, code),
-            goes_on=goes_on,
-            left_to_others=OutOfMemoryError if watched else (),
-        ) as before,
-    ):
+    facts = _attempt_facts(settings, run, category, code)
+    others = OutOfMemoryError if watched else ()
+    with asked, tracked_step(database, run, step, **facts, goes_on=goes_on, left_to_others=others) as before:
         try:
             yield RunningStep(database, run, step, before)
         except Exception as error:

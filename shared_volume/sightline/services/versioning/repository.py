@@ -214,8 +214,7 @@ class WorkingCopy:
         """
         objects = self._objects(path)
         needed = objects.needed(self.digest(path) or "")
-        missing = objects.lacking(needed)
-        if missing:
+        if missing := objects.lacking(needed):
             log.warning("%d objects have gone from the remote since they were uploaded: once more", len(missing))
             self.push(path)
             missing = objects.lacking(needed)
@@ -235,7 +234,6 @@ class WorkingCopy:
         return path
 
     def _objects(self, path: Path) -> Objects:
-        """Those of the remote that holds a folder."""
         return self.repo.objects(path.parent.name)
 
     def digest_at(self, tag: str, path: Path) -> tuple[str, str] | None:
