@@ -10,30 +10,14 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from sightline.processes.folders import private_folder, remove_abandoned
-from sightline.services.storage.base import (
-    NEARBY,
-    PART,
-    NoSuchObjectError,
-    Storage,
-    StorageError,
-    StoredObject,
-    check_key,
-    files_below,
-    flush,
-    in_parallel,
-    join_key,
-    local_errors,
-    missing,
-    replacing,
-    walk,
-)
+from sightline.services.storage import base
 
 BLOCK = 1 << 20  # bytes read at a time
-UPLOADS = f".uploads{PART}"  # the folder of what is being uploaded; what dead processes left there is removed
+UPLOADS = f".uploads{base.PART}"  # the folder of what is being uploaded; what dead processes left there is removed
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
-class FolderStorage(Storage):
+class FolderStorage(base.Storage):
     """A Storage whose keys are paths below a folder, which the first write creates."""
 
     def __init__(self, folder: Path) -> None:
@@ -47,23 +31,23 @@ class FolderStorage(Storage):
         return self._path(key).as_uri()
 
     def exists(self, key: str) -> bool:
-        with local_errors():
+        with base.local_errors():
             return self._path(key).is_file()
 
     def read_bytes(self, key: str) -> bytes:
-        with local_errors():
+        with base.local_errors():
             return self._existing(key).read_bytes()
 
     def write_bytes(self, key: str, data: bytes, create_only: bool = False) -> None:
-        with local_errors(), replacing(self._path(key), create_only) as part:
+        with base.local_errors(), base.replacing(self._path(key), create_only) as part:
             part.write_bytes(data)
 
     def _upload(self, local: Path, key: str, create_only: bool) -> None:
-        with replacing(self._path(key), create_only) as part:
+        with base.replacing(self._path(key), create_only) as part:
             shutil.copyfile(local, part)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
-        files = {join_key(prefix, name): path for name, path in files_below(local_dir).items()}
+        files = {base.join_key(prefix, name): path for name, path in base.files_below(local_dir).items()}
         self.upload_files(files)
         return tuple(files)
 
@@ -72,9 +56,11 @@ class FolderStorage(Storage):
             remove_abandoned(self._folder / UPLOADS)
         if not files:
             return
-        with local_errors(), private_folder(self._folder / UPLOADS, "files-") as private:
+        with base.local_errors(), private_folder(self._folder / UPLOADS, "files-") as private:
             moves = {self._path(key): private / str(number) for number, key in enumerate(files)}
-            in_parallel(lambda pair: shutil.copyfile(*pair), list(zip(files.values(), moves.values(), strict=True)))
+            base.in_parallel(
+                lambda pair: shutil.copyfile(*pair), list(zip(files.values(), moves.values(), strict=True))
+            )
             os.sync()  # once; a flush of each file takes several times as long as its copy
             for target, part in moves.items():
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,29 +70,29 @@ class FolderStorage(Storage):
                 else:
                     part.replace(target)
             for parent in {target.parent for target in moves}:
-                flush(parent)
+                base.flush(parent)
 
     def _download(self, key: str, target: Path) -> None:
         shutil.copyfile(self._existing(key), target)
 
     def delete(self, key: str) -> None:
-        with local_errors():
+        with base.local_errors():
             path = self._path(key)
             if path.is_file():
                 path.unlink(missing_ok=True)
 
-    def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
-        with local_errors():
+    def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
+        with base.local_errors():
             found = self._walk(prefix)
             for name in sorted(found):
                 checksum = crc32c(found[name]) if checksums else None
-                yield StoredObject(join_key(prefix, name), found[name].stat().st_size, checksum)
+                yield base.StoredObject(base.join_key(prefix, name), found[name].stat().st_size, checksum)
 
     def _path(self, key: str) -> Path:
-        return self._folder / check_key(key)
+        return self._folder / base.check_key(key)
 
     def _walk(self, prefix: str) -> dict[str, Path]:
-        return walk(self._path(prefix) if prefix else self._folder)
+        return base.walk(self._path(prefix) if prefix else self._folder)
 
     def _existing(self, key: str) -> Path:
         path = self._path(key)
@@ -114,23 +100,25 @@ class FolderStorage(Storage):
             raise self._missing(key)
         return path
 
-    def _missing(self, key: str) -> NoSuchObjectError:
+    def _missing(self, key: str) -> base.NoSuchObjectError:
         folder = self._folder / PurePosixPath(key).parent
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        return missing((self._folder / key).as_uri(), key, names[: NEARBY * 10])
+        return base.missing((self._folder / key).as_uri(), key, names[: base.NEARBY * 10])
 
 
 def local_path(uri: str) -> Path:
     """The absolute path that a `file://` URI or a plain path names; a StorageError for another or malformed URI."""
     if not uri.strip() or "\0" in uri:
-        raise StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
+        raise base.StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
     if not uri.startswith("file:"):
         if scheme := _SCHEME.match(uri):
-            raise StorageError(f"{uri}: {scheme[1]} is not a kind of storage. Give file:///path or gs://bucket/prefix.")
+            raise base.StorageError(
+                f"{uri}: {scheme[1]} is not a kind of storage. Give file:///path or gs://bucket/prefix."
+            )
         return Path(uri).absolute()
     host, slash, path = uri.removeprefix("file:").removeprefix("//").partition("/")
     if host not in ("", "localhost") or not slash:
-        raise StorageError(f"{uri} is not an absolute path. Write three slashes: file:///path.")
+        raise base.StorageError(f"{uri} is not an absolute path. Write three slashes: file:///path.")
     return Path(unquote(f"/{path}"))
 
 
