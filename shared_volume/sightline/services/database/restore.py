@@ -32,7 +32,7 @@ class VersionRows:
     content: Content
 
 
-def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> VersionRow:
+def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> None:
     """Write a published version's rows, in place of those that are there, in one transaction. Its id stays.
 
     Args:
@@ -46,7 +46,7 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
     values = {"tag": str(rows.tag), "commit": rows.commit, "digest": rows.digest, "published_at": rows.published_at}
     values |= public_values(rows.content, rows.parent_id)
 
-    def restore(session: Session) -> VersionRow:
+    def restore(session: Session) -> None:
         version = _row_for(session, rows.tag, owner, instead_of)
         for name, value in values.items():
             setattr(version, name, value)
@@ -54,9 +54,8 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
         for table in (Image, Finding, Stage):
             session.execute(delete(table).where(table.version_id == version.id))
         insert_content(session, version.id, rows.content)
-        return as_row(VersionRow, version)
 
-    return database.write(restore)
+    database.write(restore)
 
 
 def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> Version:

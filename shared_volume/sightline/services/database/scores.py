@@ -14,6 +14,7 @@ from sightline.services.database.models import LONGEST_URI, Evaluation, MetricVa
 
 ModelKind = Literal["best", "last", "given", "selected"]
 Values = Mapping[str, float | None]
+PerClass = Mapping[str, Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class EvaluationRow:
     split: str
     selected: bool
     overall: Values
-    per_class: Mapping[str, Values]
+    per_class: PerClass
 
 
 def write_model(
@@ -80,14 +81,14 @@ def find_model(database: Database, uri: str) -> ModelRow | None:
 
 def write_evaluation(
     database: Database,
-    *,
     run_id: str,
     model_id: int,
     version_id: int,
     split: str,
+    *,
     selected: bool,
     overall: Values,
-    per_class: Mapping[str, Values] | None = None,
+    per_class: PerClass | None = None,
 ) -> EvaluationRow:
     """Write one evaluation with all its values in one transaction; a repeated one replaces the earlier values.
 

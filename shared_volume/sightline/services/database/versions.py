@@ -256,8 +256,7 @@ def list_versions(
 
 def newest_version(database: Database, category: str, kind: Kind) -> VersionRow | None:
     """The published version with the highest number, or None when none is published."""
-    versions = list_versions(database, category, kind)
-    return versions[-1] if versions else None
+    return next(reversed(list_versions(database, category, kind)), None)
 
 
 def list_images(database: Database, version_id: int) -> list[ImageRow]:
@@ -304,15 +303,11 @@ def public_values(content: Content, parent_id: int | None) -> dict[str, Any]:
 
 def insert_content(session: Session, version_id: int, content: Content) -> None:
     """Write the rows of a version's images, findings and stages."""
-    version = {"version_id": version_id}
-    stages = [asdict(row) | {"position": position} | version for position, row in enumerate(content.stages)]
-    for table, rows in (
-        (Image, [asdict(row) | version for row in content.images]),
-        (Finding, [asdict(row) | version for row in content.findings]),
-        (Stage, stages),
-    ):
-        if rows:
-            session.execute(insert(table).execution_options(render_nulls=True), rows)
+    stages = [asdict(row) | {"position": position} for position, row in enumerate(content.stages)]
+    images, findings = map(asdict, content.images), map(asdict, content.findings)
+    for table, rows in ((Image, images), (Finding, findings), (Stage, stages)):
+        if values := [row | {"version_id": version_id} for row in rows]:
+            session.execute(insert(table).execution_options(render_nulls=True), values)
 
 
 def database_time(session: Session) -> datetime:

@@ -17,7 +17,7 @@ from sightline.processes.termination import TERMINATED, ends_when_asked
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
 from sightline.services.database.runs import StepRow, end_step, find_step, start_step, tracked_step, write_event
-from sightline.services.database.scores import ModelKind, Values, find_model, write_evaluation, write_model
+from sightline.services.database.scores import ModelKind, PerClass, Values, find_model, write_evaluation, write_model
 from sightline.services.database.versions import find_version
 from sightline.settings import Settings, read_settings
 
@@ -55,24 +55,12 @@ class RunningStep:
         return write_model(self.database, uri, sha256, kind, run_id=self.run, version_id=version, config=config).id
 
     def write_evaluation(
-        self,
-        model_id: int,
-        dataset: DatasetReference,
-        split: str,
-        overall: Values,
-        per_class: Mapping[str, Values],
-        selected: bool,
+        self, model_id: int, dataset: DatasetReference, split: str, overall: Values, per_class: PerClass, selected: bool
     ) -> None:
         """Record every metric value of one model on one split."""
+        version = self._version_id(dataset)
         write_evaluation(
-            self.database,
-            run_id=self.run,
-            model_id=model_id,
-            version_id=self._version_id(dataset),
-            split=split,
-            selected=selected,
-            overall=overall,
-            per_class=per_class,
+            self.database, self.run, model_id, version, split, selected=selected, overall=overall, per_class=per_class
         )
 
     def _version_id(self, dataset: DatasetReference) -> int:

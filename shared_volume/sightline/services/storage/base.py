@@ -243,11 +243,9 @@ def replacing(target: Path, create_only: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def filling(target: Path, keys: Mapping[str, str]) -> Iterator[dict[str, Path]]:
-    """Paths for the files of a new folder, which appears as `target` when the block ends well.
+    """Paths for the files of a new folder, which appears as `target` (not there yet, or empty) when the block ends well.
 
-    Args:
-        target: a folder that is not there yet, or is empty.
-        keys: stored key -> path inside the folder; yielded with the path to write to instead.
+    `keys` are stored key -> path inside the folder, and are yielded with the path to write to instead.
     """
     names = set(keys.values())
     if both := names & {str(parent) for name in names for parent in PurePosixPath(name).parents}:

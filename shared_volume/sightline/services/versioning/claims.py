@@ -122,13 +122,8 @@ def wait_for_claim(database: Database, category: str, kind: Kind, version: str) 
 
 def _tell(holder: VersionRow) -> None:
     until = f"{holder.lease_until:%H:%M:%S} UTC" if holder.lease_until else "further notice"
-    log.info(
-        "%s %s is being published by %s, who holds it until %s unless that is renewed; waiting",
-        holder.category,
-        holder.version,
-        holder.owner,
-        until,
-    )
+    told = "%s %s is being published by %s, who holds it until %s unless that is renewed; waiting"
+    log.info(told, holder.category, holder.version, holder.owner, until)
 
 
 @cache

@@ -129,11 +129,10 @@ def _is_as_left(folder: Path) -> bool:
 
 
 def _stamp(path: Path) -> list[int] | None:
-    try:
+    with contextlib.suppress(OSError):
         found = path.stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+        return [found.st_size, found.st_mtime_ns]
+    return None
 
 
 def _replace_changed(folder: Path, fresh: Path) -> tuple[list[str], Path]:

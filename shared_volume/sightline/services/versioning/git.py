@@ -65,7 +65,6 @@ def run_git(
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            check=False,
             timeout=limit,
         )
     except subprocess.TimeoutExpired:
@@ -171,6 +170,4 @@ def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
 
 
 def _configured_ssh() -> bool:
-    return (
-        subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True, check=False).returncode == 0
-    )
+    return subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True).returncode == 0
