@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 T = TypeVar("T")
+Columns = Mapping[str, Any]
 
 # InnoDB indexes at most 3072 bytes, four for each character: the longest unique columns are made to that measure.
 LONGEST_URI = 768
@@ -227,13 +228,7 @@ def as_row(kind: type[T], row: Any, **more: Any) -> T:
     return kind(**{name: getattr(row, name) for name in names}, **more)
 
 
-def upsert(
-    session: Session,
-    table: type[Base],
-    key: Mapping[str, Any],
-    values: Mapping[str, Any],
-    at_first: Mapping[str, Any] | None = None,
-) -> None:
+def upsert(session: Session, table: type[Base], key: Columns, values: Columns, at_first: Columns | None = None) -> None:
     """Make the row with this unique `key` hold `values`, in one statement that two processes may run at once.
 
     A new row gets `at_first` as well.

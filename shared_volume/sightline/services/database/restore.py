@@ -6,17 +6,9 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from sightline.services.database import versions
 from sightline.services.database.connection import Database
 from sightline.services.database.models import Finding, Image, Stage, Version, as_row
-from sightline.services.database.versions import (
-    PENDING,
-    Content,
-    VersionClaimedError,
-    VersionRow,
-    database_time,
-    insert_content,
-    public_values,
-)
 from sightline.versions import Tag
 
 
@@ -29,7 +21,7 @@ class VersionRows:
     digest: str
     published_at: datetime
     parent_id: int | None
-    content: Content
+    content: versions.Content
 
 
 def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> None:
@@ -44,7 +36,7 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
         DatabaseError: an unknown parent, or two images of one name.
     """
     values = {"tag": str(rows.tag), "commit": rows.commit, "digest": rows.digest, "published_at": rows.published_at}
-    values |= public_values(rows.content, rows.parent_id)
+    values |= versions.public_values(rows.content, rows.parent_id)
 
     def restore(session: Session) -> None:
         version = _row_for(session, rows.tag, owner, instead_of)
@@ -53,7 +45,7 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
         session.flush()
         for table in (Image, Finding, Stage):
             session.execute(delete(table).where(table.version_id == version.id))
-        insert_content(session, version.id, rows.content)
+        versions.insert_content(session, version.id, rows.content)
 
     database.write(restore)
 
@@ -62,13 +54,13 @@ def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> 
     """The version's row, locked; a new one where there is none."""
     named = {"category": tag.category, "kind": tag.kind, "version": tag.version}
     row = session.scalars(select(Version).filter_by(**named).with_for_update()).one_or_none()
-    now = database_time(session)
+    now = versions.database_time(session)
     if row is None:
-        row = Version(**named, status=PENDING, owner=owner, created_at=now)
+        row = Version(**named, status=versions.PENDING, owner=owner, created_at=now)
         session.add(row)
-    elif row.status == PENDING and row.owner != instead_of and row.lease_until is not None and row.lease_until > now:
-        raise VersionClaimedError(
+    elif row.status == versions.PENDING and row.owner != instead_of and row.lease_until and row.lease_until > now:
+        raise versions.VersionClaimedError(
             f"{tag} is being published by {row.owner}, who holds it until {row.lease_until:%H:%M:%S} UTC. Wait for it.",
-            as_row(VersionRow, row),
+            as_row(versions.VersionRow, row),
         )
     return row

@@ -107,12 +107,7 @@ def open_step(
 
 
 def write_end(
-    step: str,
-    code: str,
-    category: str,
-    began: datetime,
-    failure: str | None = None,
-    out_of_memory_at: datetime | None = None,
+    step: str, code: str, category: str, began: datetime, failure: str | None = None, ran_out: datetime | None = None
 ) -> None:
     """Record how a step ended that could not do so itself: it failed, or without a `failure` was asked to end.
 
@@ -121,7 +116,7 @@ def write_end(
     Args:
         began: what SQL knows from before is of another pod, and this attempt's start is recorded first.
         failure: one sentence.
-        out_of_memory_at: when memory ran out, if that was it.
+        ran_out: when memory ran out, if that was it.
     """
     settings = read_settings()
     database, run = _open_database(settings)
@@ -134,8 +129,8 @@ def write_end(
         if state in ("running", "lost"):
             end_step(database, run, step, "stopped", TERMINATED)
     elif state != "failed":
-        if out_of_memory_at:
-            write_event(database, run, step, OUT_OF_MEMORY, failure, at=out_of_memory_at)
+        if ran_out:
+            write_event(database, run, step, OUT_OF_MEMORY, failure, at=ran_out)
         end_step(database, run, step, "failed", failure)
 
 

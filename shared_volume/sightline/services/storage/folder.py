@@ -58,9 +58,8 @@ class FolderStorage(base.Storage):
             return
         with base.local_errors(), private_folder(self._folder / UPLOADS, "files-") as private:
             moves = {self._path(key): private / str(number) for number, key in enumerate(files)}
-            base.in_parallel(
-                lambda pair: shutil.copyfile(*pair), list(zip(files.values(), moves.values(), strict=True))
-            )
+            pairs = list(zip(files.values(), moves.values(), strict=True))
+            base.in_parallel(lambda pair: shutil.copyfile(*pair), pairs)
             os.sync()  # once; a flush of each file takes several times as long as its copy
             for target, part in moves.items():
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,10 @@ _LOCK_IN_THE_WAY = re.compile(r"unable to create '([^']+\.lock)'", re.IGNORECASE
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 
 
+Author = tuple[str, str]
+"""Name and address for commits."""
+
+
 class GitError(SightlineError):
     """Git ended with an error; `overtaken` when another push was in the way."""
 
@@ -42,14 +46,11 @@ class GitError(SightlineError):
         self.overtaken = overtaken
 
 
-def run_git(
-    url: str, author: tuple[str, str], folder: Path | None, *arguments: str, seconds: float | None = None
-) -> str:
+def run_git(url: str, author: Author, folder: Path | None, *arguments: str, seconds: float | None = None) -> str:
     """What a Git command prints.
 
     Args:
         url: the repository that the work is for; for messages.
-        author: name and address for commits.
         folder: where to run; None for commands that need no repository.
         seconds: how long it may take; None for ten times the SIGHTLINE_TIMEOUT.
 
@@ -84,7 +85,7 @@ def run_git(
     return done.stdout
 
 
-def remote_tags(url: str, author: tuple[str, str], seconds: float | None = None) -> dict[str, str]:
+def remote_tags(url: str, author: Author, seconds: float | None = None) -> dict[str, str]:
     """Every tag of a repository and the commit it names; arguments and errors are `run_git`'s."""
     tags = {}
     for line in run_git(url, author, None, "ls-remote", "--tags", url, seconds=seconds).splitlines():
@@ -152,7 +153,7 @@ def _advice(reason: str) -> str:
     return "Check SIGHTLINE_DATASET_REPO and the access to it."
 
 
-def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
+def _environment(url: str, author: Author) -> dict[str, str]:
     silence = max(1, round(deadline_seconds()))
     environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # its messages are read above
@@ -162,9 +163,8 @@ def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
     environment.setdefault("GIT_HTTP_LOW_SPEED_TIME", str(silence))
     by_ssh = urlsplit(url).scheme in ("ssh", "git+ssh") or local_repository(url) is None and "://" not in url
     if by_ssh and not {"GIT_SSH", "GIT_SSH_COMMAND"} & environment.keys() and not _configured_ssh():
-        alive = max(1, silence // 3)
         environment["GIT_SSH_COMMAND"] = (
-            f"ssh -o ConnectTimeout={silence} -o ServerAliveInterval={alive} -o ServerAliveCountMax=3"
+            f"ssh -o ConnectTimeout={silence} -o ServerAliveInterval={max(1, silence // 3)} -o ServerAliveCountMax=3"
         )
     return environment
 

@@ -4,7 +4,6 @@ The layout is DVC's own, so that anybody's `dvc pull` works. The transfer is our
 the remote for a proof that its files are there, gives no reasons, and waits for a silent remote for ever.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -19,15 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sightline.errors import SightlineError
-from sightline.services.storage.base import (
-    PARALLEL_SMALL,
-    NoSuchObjectError,
-    Storage,
-    StoredObject,
-    in_parallel,
-    local_errors,
-    replacing,
-)
+from sightline.services.storage import base
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +47,7 @@ class Objects:
         cache: DVC's cache on this machine's volume.
     """
 
-    storage: Storage
+    storage: base.Storage
     remote: str
     cache: Path
 
@@ -76,19 +67,15 @@ class Objects:
             StorageError: it is in neither.
             DamagedObjectError: the remote's content is another.
         """
-        wanted = digest.removesuffix(LISTING_ENDING)
-        path = self.cache / object_name(digest)
-        with contextlib.suppress(FileNotFoundError):
-            data = path.read_bytes()
-            if _md5(data) == wanted:
-                return data
+        if found := self.cached(digest):
+            return found.read_bytes()
         data = self.storage.read_bytes(self.key(digest))
-        if _md5(data) != wanted:
+        if _md5(data) != digest.removesuffix(LISTING_ENDING):
             raise DamagedObjectError(
                 f"{self.storage.uri(self.key(digest))} is damaged: its content has the md5 {_md5(data)}. "
                 "Type: python pipeline.py verify --repair"
             )
-        with replacing(path) as part:
+        with base.replacing(self.cache / object_name(digest)) as part:
             part.write_bytes(data)
             part.chmod(READ_ONLY)
         return data
@@ -96,7 +83,7 @@ class Objects:
     def read_all(self, digests: Iterable[str]) -> dict[str, bytes]:
         """The content of several small objects, by digest; raises like `read`."""
         wanted = sorted(set(digests))
-        with ThreadPoolExecutor(PARALLEL_SMALL) as pool:
+        with ThreadPoolExecutor(base.PARALLEL_SMALL) as pool:
             return dict(zip(wanted, pool.map(self.read, wanted), strict=True))
 
     def listing(self, digest: str) -> dict[str, str]:
@@ -105,7 +92,7 @@ class Objects:
 
     def needed(self, digest: str) -> dict[str, int]:
         """What a pull of a folder needs, of which the cache must hold all: object name -> size in bytes."""
-        with local_errors():
+        with base.local_errors():
             names = {object_name(digest), *self._cached_files(digest).values()}
             return {name: (self.cache / name).stat().st_size for name in sorted(names)}
 
@@ -148,7 +135,7 @@ class Objects:
             DamagedObjectError: an object's content is not what its name says.
             StorageError: the remote failed for longer than the deadline; says how.
         """
-        with local_errors():
+        with base.local_errors():
             self._fetch([object_name(digest)], scratch)
             files = self._cached_files(digest)
             self._fetch(sorted(set(files.values())), scratch)
@@ -169,7 +156,7 @@ class Objects:
     def _key(self, name: str) -> str:
         return f"dvc/{self.remote}/{name}"
 
-    def _stored(self, names: Collection[str]) -> dict[str, StoredObject]:
+    def _stored(self, names: Collection[str]) -> dict[str, base.StoredObject]:
         listed = ((item.key.removeprefix(self._key("")), item) for item in self.storage.list(self._key(FOLDER)))
         return {name: item for name, item in listed if name in names}
 
@@ -183,8 +170,8 @@ class Objects:
                     "It was removed, and nothing was published; run the same command again."
                 )
 
-        with local_errors():
-            in_parallel(check, names)
+        with base.local_errors():
+            base.in_parallel(check, names)
 
     def _fetch(self, names: Collection[str], scratch: Path) -> None:
         waiting = iter(_not_whole({name: self.cache / name for name in names}))
@@ -193,26 +180,22 @@ class Objects:
             scratch.mkdir(parents=True, exist_ok=True)
             try:
                 self.storage.download_files({self._key(name): part for name, part in parts.items()})
-            except NoSuchObjectError as error:
-                raise self._lost(names) or error from None
+            except base.NoSuchObjectError:
+                if not (gone := sorted(set(names) - self._stored(names).keys())):
+                    raise
+                raise LostObjectError(
+                    f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
+                    f"{self.storage.uri(self._key(gone[0]))}. {_REPAIR}"
+                ) from None
             finally:  # also what arrived before a failure
                 damaged = _not_whole(parts)
                 whole = {part: self.cache / name for name, part in parts.items() if name not in set(damaged)}
-                in_parallel(lambda pair: _move(*pair, mode=READ_ONLY), whole.items())
+                base.in_parallel(lambda pair: _move(*pair, mode=READ_ONLY), whole.items())
             if damaged:
                 raise DamagedObjectError(
                     f"{self.storage.uri(self._key(damaged[0]))} is damaged: its content is not what its name says. "
                     f"It was not kept. {_REPAIR}"
                 )
-
-    def _lost(self, names: Collection[str]) -> LostObjectError | None:
-        gone = sorted(set(names) - self._stored(names).keys())
-        if not gone:
-            return None
-        return LostObjectError(
-            f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
-            f"{self.storage.uri(self._key(gone[0]))}. {_REPAIR}"
-        )
 
 
 def object_name(digest: str) -> str:
@@ -222,7 +205,7 @@ def object_name(digest: str) -> str:
 
 def move_objects(source: Path, cache: Path) -> None:
     """Move a private cache's objects into the one that all share; each appears there at once."""
-    with local_errors():
+    with base.local_errors():
         for path in sorted((source / FOLDER).glob("??/*")):
             _move(path, cache / path.relative_to(source))
 
@@ -243,7 +226,7 @@ def _parse_listing(data: bytes, where: str) -> dict[str, str]:
     return files
 
 
-def _not_right(needed: Mapping[str, int], there: Mapping[str, StoredObject]) -> list[str]:
+def _not_right(needed: Mapping[str, int], there: Mapping[str, base.StoredObject]) -> list[str]:
     right = {name for name, found in there.items() if found.size == needed[name] and found.md5 in (None, _md5_in(name))}
     return [name for name in needed if name not in right]
 
@@ -251,7 +234,7 @@ def _not_right(needed: Mapping[str, int], there: Mapping[str, StoredObject]) -> 
 def _not_whole(paths: Mapping[str, Path]) -> list[str]:
     """The names of the objects of which no whole copy lies at its path, sorted."""
     found: list[str] = []
-    in_parallel(lambda name: None if _is_whole(paths[name], name) else found.append(name), paths)
+    base.in_parallel(lambda name: None if _is_whole(paths[name], name) else found.append(name), paths)
     return sorted(found)
 
 

@@ -35,6 +35,8 @@ FOLDERS: dict[Kind, str] = {"annotation": "annotations", "dataset": "datasets"}
 """Kind of version -> its folder in the dataset repository, which is also its DVC remote's name."""
 
 MOST_NAMES_SHOWN = 10
+Build = Callable[[Path], Content]
+"""Puts a version's files into an empty folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Attempt:
     category: str
     kind: Kind
     version: str
-    build: Callable[[Path], Content]
+    build: Build
     parent_id: int | None
     copy: WorkingCopy
     lease: Lease | None = None
@@ -104,12 +106,7 @@ class Attempt:
 
 
 def publish(
-    services: Services,
-    category: str,
-    kind: Kind,
-    version: str,
-    build: Callable[[Path], Content],
-    parent_id: int | None = None,
+    services: Services, category: str, kind: Kind, version: str, build: Build, parent_id: int | None = None
 ) -> Publication:
     """Publish what `build` puts into an empty folder as a version that never changes again.
 

@@ -20,16 +20,7 @@ from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder, remove_abandoned
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.folder import local_path
-from sightline.services.versioning.git import (
-    BRANCH,
-    GitError,
-    create_bare,
-    local_repository,
-    pushing,
-    remote_tags,
-    run_git,
-    without_password,
-)
+from sightline.services.versioning import git
 from sightline.services.versioning.objects import LostObjectError, Objects, move_objects
 from sightline.settings import Settings
 
@@ -74,8 +65,8 @@ class DatasetRepo:
                     f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
                     "accents or other special letters (on a laptop: --workspace DIR)."
                 )
-        if here := local_repository(settings.dataset_repo):
-            create_bare(here)
+        if here := git.local_repository(settings.dataset_repo):
+            git.create_bare(here)
         author = (settings.git_user_name, settings.git_user_email)
         return cls(settings.dataset_repo, settings.storage, settings.volume, author)
 
@@ -86,7 +77,7 @@ class DatasetRepo:
 
     def tags(self) -> dict[str, str]:
         """Every tag and the commit it names."""
-        return remote_tags(self.url, self.author)
+        return git.remote_tags(self.url, self.author)
 
     def require_storage(self) -> None:
         """Make sure that the storage answers, or say why not: DVC tries for half a minute and gives no reason."""
@@ -101,7 +92,7 @@ class DatasetRepo:
         """A private clone, of the newest commit or at a tag (else a NoSuchTagError), that is removed afterwards."""
         if tag is not None and tag not in (known := self.tags()):
             raise NoSuchTagError(
-                f"The dataset repository {without_password(self.url)} has no tag {tag!r}. "
+                f"The dataset repository {git.without_password(self.url)} has no tag {tag!r}. "
                 f"Its tags: {', '.join(sorted(known)) or 'none yet'}. Publish it first: python pipeline.py publish."
             )
         with private_folder(self.volume / "work", "repo-") as private:
@@ -110,7 +101,7 @@ class DatasetRepo:
             if tag is not None:
                 self._git(folder, "checkout", "--quiet", tag)
             elif not self._git(folder, "branch", "--remotes").strip():
-                self._git(folder, "checkout", "--quiet", "-b", BRANCH)
+                self._git(folder, "checkout", "--quiet", "-b", git.BRANCH)
             yield WorkingCopy(self, folder)
 
     def remove_abandoned(self) -> int:
@@ -119,7 +110,7 @@ class DatasetRepo:
         return remove_abandoned(work) if work.is_dir() else 0
 
     def _git(self, folder: Path | None, *arguments: str) -> str:
-        return run_git(self.url, self.author, folder, *arguments)
+        return git.run_git(self.url, self.author, folder, *arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +252,10 @@ class WorkingCopy:
             commit = self._git("rev-parse", "HEAD").strip()
             self._git("tag", "--force", "-a", tag, "-m", message)
             try:
-                with pushing(self.repo.url):
-                    self._git("push", "--quiet", "--atomic", "origin", f"HEAD:{BRANCH}", f"refs/tags/{tag}")
+                with git.pushing(self.repo.url):
+                    self._git("push", "--quiet", "--atomic", "origin", f"HEAD:{git.BRANCH}", f"refs/tags/{tag}")
                 return commit
-            except GitError as error:
+            except git.GitError as error:
                 there = self.repo.tags().get(tag)
                 if there == commit:  # the push arrived, only its answer did not
                     return commit
@@ -286,7 +277,7 @@ class WorkingCopy:
             return  # nothing is there yet
         changes = ("--no-commit-id", "--name-only", "--diff-filter=AM", "--root", "-r", "-z")
         names = [name for name in self._git("diff-tree", *changes, commit).split("\0") if name]
-        self._git("reset", "--quiet", "--hard", f"origin/{BRANCH}")
+        self._git("reset", "--quiet", "--hard", f"origin/{git.BRANCH}")
         if names:
             self._git("checkout", commit, "--", *names)
         self._git("commit", "--quiet", "--allow-empty", "-m", message)
@@ -313,4 +304,4 @@ def _reasons(error: BaseException) -> str:
     while cause is not None:
         reasons.append(str(cause))
         cause = cause.__cause__
-    return without_password("; ".join(filter(None, dict.fromkeys(reasons))) or type(error).__name__)
+    return git.without_password("; ".join(filter(None, dict.fromkeys(reasons))) or type(error).__name__)
