@@ -179,8 +179,7 @@ def connect(url: str) -> Database:
     """The database at a URL; reaches nothing yet (a SQLite file's folder is created).
 
     Args:
-        url: `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name`; `mysql://` and `mariadb://`
-            mean PyMySQL too.
+        url: `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name` (also `mysql://`, `mariadb://`).
 
     Raises:
         DatabaseError: another kind of database, or a malformed URL (which is not repeated: it may hold a password).

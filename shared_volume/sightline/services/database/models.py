@@ -229,10 +229,7 @@ def as_row(kind: type[T], row: Any, **more: Any) -> T:
 
 
 def upsert(session: Session, table: type[Base], key: Columns, values: Columns, at_first: Columns | None = None) -> None:
-    """Make the row with this unique `key` hold `values`, in one statement that two processes may run at once.
-
-    A new row gets `at_first` as well.
-    """
+    """Make the row with this unique `key` hold `values` (a new one `at_first`, too); two processes may do so at once."""
     row = {**key, **values, **(at_first or {})}
     if session.get_bind().dialect.name == "sqlite":
         inserting = sqlite.insert(table).values(row)

@@ -127,12 +127,7 @@ def write_event(
     iteration: int | None = None,
     at: datetime | None = None,
 ) -> None:
-    """Record something that happened, by default just now, to a step that has started; the same event is recorded once.
-
-    Args:
-        kind: in a word or two, like `out of memory`.
-        iteration: the training iteration after which it happened.
-    """
+    """Record something that happened, by default just now, to a step that has started; the same event is recorded once."""
     moment = at or datetime.now(UTC)
 
     def write(session: Session) -> None:
@@ -286,8 +281,7 @@ def list_steps(database: Database, run_id: str) -> list[StepRow]:
 
 def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
     """One step's row, or None."""
-    end_lost_steps(database)
-    return next(iter(database.read(lambda session: _step_rows(session, run_id=run_id, step=step))), None)
+    return next((row for row in list_steps(database, run_id) if row.step == step), None)
 
 
 def _step_rows(session: Session, **wanted: str) -> list[StepRow]:

@@ -153,10 +153,7 @@ def _closure(root: Path, step: str, imports: Imports, config: str, category: str
 def config_chain(root: Path, config: str) -> list[Path]:
     """A model config and those it inherits by `_base_`, relative to the helper code, the config first.
 
-    Raises:
-        NoConfigError: there is no such config.
-        ConfigError: it inherits what is not there, or cannot be read.
-        BrokenCodeError: a syntax error in it.
+    Of what is wrong a NoConfigError, a ConfigError (it inherits what is not there) or a BrokenCodeError tells.
     """
     first = Path(os.path.normpath(homes.config_file(root, config)))
     if not _is_config(root, first):

@@ -103,10 +103,7 @@ class Storage(Protocol):
         """Store every file of a folder under `prefix` and return their keys, sorted; what is stored already stays."""
 
     def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
-        """Store many files (key -> file), several at a time, until one fails.
-
-        With `create_only` those that are there already are left alone, without an error.
-        """
+        """Store many files (key -> file), several at a time, until one fails; `create_only` leaves those there."""
 
     def download_file(self, key: str, local: Path) -> None:
         """Copy an object to the file `local`, replacing it at once when the copy is whole and verified."""

@@ -82,16 +82,12 @@ class FolderStorage(base.Storage):
 
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
         with base.local_errors():
-            found = self._walk(prefix)
-            for name in sorted(found):
-                checksum = crc32c(found[name]) if checksums else None
-                yield base.StoredObject(base.join_key(prefix, name), found[name].stat().st_size, checksum)
+            for name, path in sorted(base.walk(self._path(prefix) if prefix else self._folder).items()):
+                checksum = crc32c(path) if checksums else None
+                yield base.StoredObject(base.join_key(prefix, name), path.stat().st_size, checksum)
 
     def _path(self, key: str) -> Path:
         return self._folder / base.check_key(key)
-
-    def _walk(self, prefix: str) -> dict[str, Path]:
-        return base.walk(self._path(prefix) if prefix else self._folder)
 
     def _existing(self, key: str) -> Path:
         path = self._path(key)

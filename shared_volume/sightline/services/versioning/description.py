@@ -1,7 +1,4 @@
-"""What a version says of itself: the rows that describe it, in a hidden file among its own files.
-
-The database can so be written again from the version alone.
-"""
+"""What a version says of itself, in a hidden file among its own: rows that can be written again."""
 
 from dataclasses import asdict
 from pathlib import Path

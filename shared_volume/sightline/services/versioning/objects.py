@@ -70,9 +70,10 @@ class Objects:
         if found := self.cached(digest):
             return found.read_bytes()
         data = self.storage.read_bytes(self.key(digest))
-        if _md5(data) != digest.removesuffix(LISTING_ENDING):
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if md5 != digest.removesuffix(LISTING_ENDING):
             raise DamagedObjectError(
-                f"{self.storage.uri(self.key(digest))} is damaged: its content has the md5 {_md5(data)}. "
+                f"{self.storage.uri(self.key(digest))} is damaged: its content has the md5 {md5}. "
                 "Type: python pipeline.py verify --repair"
             )
         with base.replacing(self.cache / object_name(digest)) as part:
@@ -161,17 +162,14 @@ class Objects:
         return {name: item for name, item in listed if name in names}
 
     def _require_whole(self, names: Collection[str]) -> None:
-        def check(name: str) -> None:
-            path = self.cache / name
-            if not _is_whole(path, name):
+        with base.local_errors():
+            if damaged := _not_whole({name: self.cache / name for name in names}):
+                path = self.cache / damaged[0]
                 path.unlink(missing_ok=True)
                 raise DamagedObjectError(
                     f"{path} is damaged: its content is not what its name says. The disk may be full or failing. "
                     "It was removed, and nothing was published; run the same command again."
                 )
-
-        with base.local_errors():
-            base.in_parallel(check, names)
 
     def _fetch(self, names: Collection[str], scratch: Path) -> None:
         waiting = iter(_not_whole({name: self.cache / name for name in names}))
@@ -251,10 +249,6 @@ def _md5_in(name: str) -> str:
     """The digest in an object's name, without the ending of a listing's."""
     path = PurePosixPath(name)
     return (path.parent.name + path.name).removesuffix(LISTING_ENDING)
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _move(path: Path, target: Path, mode: int | None = None) -> None:

@@ -8,19 +8,12 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import (
-    EMPTY,
-    Content,
-    VersionRow,
-    VersionTakenError,
-    list_versions,
-    publish_version,
-)
+from sightline.services.database.versions import Content, VersionRow, VersionTakenError, list_versions, publish_version
 from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
 from sightline.services.versioning.description import FILE, FOLDER, parse_description, write_description
@@ -78,7 +71,7 @@ class Attempt:
     copy: WorkingCopy
     lease: Lease | None = None
     published: VersionRow | None = None
-    content: Content = EMPTY
+    content: Content = field(default_factory=Content)
     digest: str = ""
     commit: str | None = None
     publication: Publication | None = None

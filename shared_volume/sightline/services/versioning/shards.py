@@ -1,7 +1,4 @@
-"""A dataset version's files: a COCO file per split, and images in tar shards.
-
-10,000 small files travel far slower than a few large ones.
-"""
+"""A dataset version's files: a COCO file per split, and images in tar shards: small files travel far slower."""
 
 import hashlib
 import os
