@@ -164,10 +164,10 @@ class Objects:
     def _require_whole(self, names: Collection[str]) -> None:
         with base.local_errors():
             if damaged := _not_whole({name: self.cache / name for name in names}):
-                path = self.cache / damaged[0]
-                path.unlink(missing_ok=True)
+                for name in damaged:
+                    (self.cache / name).unlink(missing_ok=True)
                 raise DamagedObjectError(
-                    f"{path} is damaged: its content is not what its name says. The disk may be full or failing. "
+                    f"{self.cache / damaged[0]} is damaged: its content is not what its name says. The disk may be full or failing. "
                     "It was removed, and nothing was published; run the same command again."
                 )
 
