@@ -36,7 +36,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     return database
 
 
-def claim(database: Database, owner: str, seconds: float = 60) -> claims.Claim:
+def claim(database: Database, owner: str, seconds: float = 60) -> claims.VersionRow:
     return claim_version(database, "desk", "annotation", "v0.1.0", owner, seconds)
 
 

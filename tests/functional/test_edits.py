@@ -15,7 +15,7 @@ from sightline.formats.coco import read_coco_folder
 from sightline.references import DatasetReference
 from sightline.reports.charts import bar_chart
 from sightline.services.runs.freeze import freeze
-from sightline.services.runs.recipe_keys import read_metrics
+from sightline.services.runs.homes import read_metrics
 from sightline.steps.evaluate.report import render_evaluation_report
 from sightline.steps.snapshot.start import names_of_parts
 from sightline.steps.train.loop import ResumableTrainLoop

@@ -16,7 +16,7 @@ from sightline.services.database.connection import connect
 from sightline.services.database.versions import list_findings, list_images, list_stages, list_versions
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset, pull_dataset
-from sightline.services.versioning.description import FILE, read_description
+from sightline.services.versioning.description import FILE, parse_description
 from sightline.services.versioning.shards import unpack
 from sightline.settings import read_settings
 from sightline.steps.record.record import Recorded, record_dataset
@@ -232,8 +232,8 @@ def test_counts_recipe_and_findings_are_the_same_in_sql_dataset_and_storage(inst
         for image in coco.imgs.values():
             counted = Counter(labels[one["category_id"]] for one in coco.imgToAnns[image["id"]])
             assert {row.name: row.labels for row in rows}[image["file_name"]] == counted
-    description = read_description(installed.clone_and_pull("desk_train_v0.1.0", "clone") / "datasets" / "desk")
-    assert [asdict(stage) for stage in description.stages] == stages
+    file = installed.clone_and_pull("desk_train_v0.1.0", "clone") / "datasets" / "desk" / FILE
+    assert [asdict(stage) for stage in parse_description(file.read_bytes(), str(file)).stages] == stages
 
 
 def test_another_plugin_gives_another_version(installed, tmp_path, code):

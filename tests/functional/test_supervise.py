@@ -35,7 +35,7 @@ def child_finds_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would have been written to SQL."""
     found: list[Any] = []
-    monkeypatch.setattr(supervise, "_write_failure", lambda *given: found.append(given))
+    monkeypatch.setattr(supervise, "_write_end", lambda *given: found.append(given))
     return found
 
 

@@ -12,8 +12,7 @@ from sightline.catalogue.repair import repair_versions
 from sightline.catalogue.verification import verify_versions
 from sightline.errors import SightlineError
 from sightline.services.versioning import datasets
-from sightline.services.versioning.datasets import find_dataset, pull_dataset
-from sightline.services.versioning.unpacked import STAMPS, file_names
+from sightline.services.versioning.datasets import STAMPS, file_names, find_dataset, pull_dataset
 from sightline.settings import read_settings
 from tests.catalogued import OLD_SET, make_first, write_code
 from tests.installed import Installed, install

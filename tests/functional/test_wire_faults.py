@@ -19,7 +19,7 @@ from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import StorageDeniedError, StorageError, StorageUnreachableError
-from sightline.services.versioning.object_files import DamagedObjectError, LostObjectError
+from sightline.services.versioning.objects import DamagedObjectError, LostObjectError
 from sightline.services.versioning.publication import Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo, WorkingCopy
 from sightline.settings import read_settings

@@ -25,7 +25,7 @@ from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.services.database.versions import FindingRow
-from sightline.services.runs.recipe_keys import NOT_RECORDED, load_yaml
+from sightline.services.runs.homes import NOT_RECORDED, load_yaml
 from sightline.services.versioning.shards import SPLITS, unpack
 from sightline.steps.record.build import STAGES, Inputs, build_dataset
 from sightline.steps.record.plugin import PluginError

@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from sightline.annotations.findings import Code, Policy
 from sightline.errors import SightlineError, did_you_mean, nearest
 from sightline.images.limits import MAX_PIXELS
-from sightline.services.runs.recipe_keys import NOT_RECORDED, load_yaml
+from sightline.services.runs.homes import NOT_RECORDED, load_yaml
 
 MOST_BITS: Final = 20  # by which perceptual hashes of near-duplicates may differ; further apart all images are alike
 

@@ -22,8 +22,7 @@ from sightline.services.database.versions import ImageRow
 from sightline.services.storage.base import PARALLEL, StoredObject
 from sightline.services.storage.folder import BLOCK
 from sightline.services.versioning.datasets import unpacked_folder
-from sightline.services.versioning.object_files import LISTING_ENDING, object_name
-from sightline.services.versioning.objects import Objects
+from sightline.services.versioning.objects import LISTING_ENDING, Objects, object_name
 from sightline.services.versioning.shards import IMAGES, SHARD_PATTERN
 from sightline.versions import Tag
 

@@ -10,8 +10,8 @@ from sightline.catalogue.problems import OBJECTS, Problem, Trouble, counted
 from sightline.catalogue.rows import parent_of, read_content
 from sightline.catalogue.verification import Checked, Verification
 from sightline.errors import SightlineError
-from sightline.services.database.restore import VersionRows, remove_claim, restore_version
-from sightline.services.database.versions import find_version
+from sightline.services.database.restore import VersionRows, restore_version
+from sightline.services.database.versions import find_version, release_claim
 from sightline.services.versioning.claims import is_dead, name_owner
 from sightline.services.versioning.datasets import find_dataset, mend_dataset
 from sightline.settings import Settings
@@ -114,7 +114,7 @@ def _mend_rows(installation: Installation, git_tags: GitTags, tag: Tag, _problem
 
 def _mend_claim(installation: Installation, _git_tags: GitTags, tag: Tag, _problem: Problem) -> str:
     row = find_version(installation.database, tag.category, tag.kind, tag.version)
-    removed = row is not None and remove_claim(installation.database, row, is_dead(row.owner))
+    removed = row is not None and release_claim(installation.database, row, only_expired=not is_dead(row.owner))
     return "removed the claim" if removed else "left the claim: somebody holds it again"
 
 

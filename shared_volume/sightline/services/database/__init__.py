@@ -1,5 +1,4 @@
-"""The SQL database: what is published, what ran, and how models scored.
+"""The SQL database: what is published, what ran, and how models scored. Functions return frozen rows.
 
-`connection.connect(url)` opens it, `Database.migrate()` makes the tables. Every function returns frozen records and raises a
-DatabaseError that says where the database is and what it said, never its password.
+What goes wrong is a DatabaseError, which says where the database is and what it said, never its password.
 """

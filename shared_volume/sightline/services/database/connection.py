@@ -6,13 +6,12 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy
-from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy import Connection, Select, event, inspect, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -20,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
+from sightline.services.database.models import as_row
 
 log = logging.getLogger(__name__)
 
@@ -73,29 +73,22 @@ class Database:
         return f"{url.get_backend_name()} at {url.host or 'localhost'}:{url.port or 3306}/{url.database}"
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """What `work` finds, in one transaction that writes nothing.
-
-        Raises:
-            DatabaseError: out of reach, refused, or failed; the subclass and the message say how.
-        """
+        """What `work` finds, in one transaction that writes nothing; a DatabaseError says how that failed."""
         return self._transact(work, self.engine)
 
+    def rows(self, kind: type[T], query: Select[Any]) -> list[T]:
+        """What a query of one table finds; raises like `read`."""
+        return self.read(lambda session: [as_row(kind, row) for row in session.scalars(query)])
+
     def write(self, work: Callable[[Session], T]) -> T:
-        """What `work` returns, after all that it wrote was committed.
+        """What `work` returns, after all that it wrote was committed; after a DatabaseError nothing was written.
 
         After a deadlock or a lost connection `work` is called again in a new transaction, so it must bear repetition.
-
-        Raises:
-            DatabaseError: out of reach, refused, or failed; nothing was written.
         """
         return self._transact(work, self.engine.execution_options(sightline_writes=True))
 
     def migrate(self) -> None:
-        """Bring the tables to this code's form; quick when they have it. Of several processes one does it, the others wait.
-
-        Raises:
-            DatabaseError: out of reach, refused, or failed.
-        """
+        """Bring the tables to this code's form; quick when they have it. One process does it, others wait."""
         found = self.read(lambda session: _revision(session.connection()))
         if found == HEAD:
             return
@@ -139,8 +132,8 @@ class Database:
             while connection.scalar(text("SELECT GET_LOCK(:name, 0)"), {"name": name}) != 1:
                 if time.monotonic() > until:
                     raise DatabaseError(
-                        f"Another process has been migrating {self.name} for {MIGRATION_SECONDS} s. "
-                        f"Wait for it, or find it with SHOW PROCESSLIST."
+                        f"Another process has been migrating {self.name} for {MIGRATION_SECONDS} s. Wait for it, or find "
+                        "it with SHOW PROCESSLIST."
                     )
                 time.sleep(0.1)
             try:
@@ -159,14 +152,14 @@ class Database:
             raise DatabaseError(f"{self.name} failed: {_cause(error)}.") from error
 
     def _told(self, error: DBAPIError, seconds: float) -> DatabaseError:
-        number, cause, user = _number(error), _cause(error), self.engine.url.username
+        number, cause, url = _number(error), _cause(error), self.engine.url
         if number in DENIED:
             return DatabaseDeniedError(
-                f"{self.name} refused the user {user!r} ({cause}). Check the user, password and grants of "
-                f"SIGHTLINE_DATABASE_URL."
+                f"{self.name} refused the user {url.username!r} ({cause}). Check the user, password and grants of "
+                "SIGHTLINE_DATABASE_URL."
             )
         if number == UNKNOWN_DATABASE:
-            return DatabaseError(f"{self.name}: there is no such database. CREATE DATABASE {self.engine.url.database}.")
+            return DatabaseError(f"{self.name}: there is no such database. CREATE DATABASE {url.database}.")
         if _passing(error):
             return DatabaseUnreachableError(
                 f"{self.name} could not be reached: tried for {seconds:.0f} s ({cause}). Check SIGHTLINE_DATABASE_URL, "
@@ -176,19 +169,17 @@ class Database:
             return DatabaseDeniedError(
                 f"{self.name} cannot be opened for writing. Check that path, its owner and mode."
             )
+        said = f"failed: {cause}."
         if "not a database" in cause or "malformed" in cause:
-            return DatabaseError(
-                f"{self.name} is not a SQLite database ({cause}). Use another file, or restore this one."
-            )
-        return DatabaseError(f"{self.name} failed: {cause}.")
+            said = f"is not a SQLite database ({cause}). Use another file, or restore this one."
+        return DatabaseError(f"{self.name} {said}")
 
 
 def connect(url: str) -> Database:
     """The database at a URL; reaches nothing yet (a SQLite file's folder is created).
 
     Args:
-        url: `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name`; `mysql://` and `mariadb://`
-            mean PyMySQL too.
+        url: `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name` (also `mysql://`, `mariadb://`).
 
     Raises:
         DatabaseError: another kind of database, or a malformed URL (which is not repeated: it may hold a password).
@@ -205,12 +196,6 @@ def connect(url: str) -> Database:
     if backend in ("mysql", "mariadb"):
         return Database(_mysql(parsed))
     raise DatabaseError(f"{backend} is not a supported database. Use sqlite:///path or mysql+pymysql://….")
-
-
-def as_row(kind: type[T], row: Any, **more: Any) -> T:
-    """A table's row as a frozen dataclass: its fields taken from the row's columns, or from `more`."""
-    names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
-    return kind(**{name: getattr(row, name) for name in names}, **more)
 
 
 def _sqlite(url: URL) -> Engine:
@@ -265,9 +250,8 @@ def _mysql(url: URL) -> Engine:
 
 def _revision(connection: Connection) -> str | None:
     """The migration that the tables are at; None before the first."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.scalar(text("SELECT version_num FROM alembic_version"))
+    begun = inspect(connection).has_table("alembic_version")
+    return connection.scalar(text("SELECT version_num FROM alembic_version")) if begun else None
 
 
 def _upgrade(connection: Connection) -> None:
@@ -287,9 +271,8 @@ def _number(error: DBAPIError) -> int | None:
 
 def _passing(error: DBAPIError) -> bool:
     """Whether the same may succeed in a moment."""
-    return (
-        error.connection_invalidated or _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig)
-    )
+    known = _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig)
+    return known or error.connection_invalidated
 
 
 def _cause(error: SQLAlchemyError) -> str:

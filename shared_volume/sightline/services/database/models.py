@@ -1,14 +1,19 @@
-"""The tables. A change here needs a new migration in `migrations/versions/`; a test compares the two."""
+"""The tables, and their rows read and written. A change of a table needs a new migration; a test compares the two."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import JSON, Boolean, DateTime, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+T = TypeVar("T")
+Columns = Mapping[str, Any]
 
 # InnoDB indexes at most 3072 bytes, four for each character: the longest unique columns are made to that measure.
 LONGEST_URI = 768
@@ -56,6 +61,8 @@ class Base(DeclarativeBase):
 
     __table_args__: Any = TABLE_OPTIONS
 
+    id: Mapped[int] = mapped_column(primary_key=True)
+
 
 class Version(Base):
     """An annotation or dataset version: claimed (pending), then published."""
@@ -63,7 +70,6 @@ class Version(Base):
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("category", "kind", "version", name="uq_versions"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     category: Mapped[str] = mapped_column(String(100))
     kind: Mapped[str] = mapped_column(String(16))
     version: Mapped[str] = mapped_column(String(40))
@@ -87,7 +93,6 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("version_id", "name", name="uq_images"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_images_version"))
     name: Mapped[str] = mapped_column(String(LONGEST_PATH))
     split: Mapped[str | None] = mapped_column(String(16))
@@ -106,7 +111,6 @@ class Stage(Base):
     __tablename__ = "stages"
     __table_args__ = (UniqueConstraint("version_id", "position", name="uq_stages"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_stages_version"))
     position: Mapped[int] = mapped_column(Integer)
     name: Mapped[str] = mapped_column(String(64))
@@ -122,7 +126,6 @@ class Finding(Base):
     __tablename__ = "findings"
     __table_args__ = (Index("ix_findings_version", "version_id"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_findings_version"))
     code: Mapped[str] = mapped_column(String(64))
     file: Mapped[str] = mapped_column(String(LONGEST_PATH))
@@ -136,7 +139,7 @@ class Run(Base):
 
     __tablename__ = "runs"
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)  # type: ignore[assignment]
     category: Mapped[str] = mapped_column(String(100))
     code_digest: Mapped[str] = mapped_column(String(128))
     parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -151,7 +154,6 @@ class Step(Base):
     __tablename__ = "steps"
     __table_args__ = (UniqueConstraint("run_id", "step", name="uq_steps"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", name="fk_steps_run"))
     step: Mapped[str] = mapped_column(String(64))
     code: Mapped[str] = mapped_column(String(LONGEST_NAME))
@@ -169,7 +171,6 @@ class StepEvent(Base):
     __tablename__ = "step_events"
     __table_args__ = (UniqueConstraint("step_id", "at", "kind", name="uq_step_events"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     step_id: Mapped[int] = mapped_column(ForeignKey("steps.id", name="fk_step_events_step"))
     at: Mapped[datetime] = mapped_column(UtcTime)
     attempt: Mapped[int] = mapped_column(Integer)
@@ -184,7 +185,6 @@ class Model(Base):
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("uri", name="uq_models"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     uri: Mapped[str] = mapped_column(String(LONGEST_URI))
     sha256: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(16))
@@ -203,7 +203,6 @@ class Evaluation(Base):
         TABLE_OPTIONS,
     )
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", name="fk_evaluations_run"))
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id", name="fk_evaluations_model"))
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_evaluations_version"))
@@ -217,8 +216,23 @@ class MetricValue(Base):
     __tablename__ = "metric_values"
     __table_args__ = (UniqueConstraint("evaluation_id", "class_name", "name", name="uq_metric_values"), TABLE_OPTIONS)
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
     evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id", name="fk_metric_values_evaluation"))
     class_name: Mapped[str] = mapped_column(String(LONGEST_NAME))
     name: Mapped[str] = mapped_column(String(LONGEST_NAME))
     value: Mapped[float | None] = mapped_column(Number)
+
+
+def as_row(kind: type[T], row: Any, **more: Any) -> T:
+    """A table's row as a frozen dataclass: its fields taken from the row's columns, or from `more`."""
+    names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
+    return kind(**{name: getattr(row, name) for name in names}, **more)
+
+
+def upsert(session: Session, table: type[Base], key: Columns, values: Columns, at_first: Columns | None = None) -> None:
+    """Make the row with this unique `key` hold `values` (a new one `at_first`, too); two processes may do so at once."""
+    row = {**key, **values, **(at_first or {})}
+    if session.get_bind().dialect.name == "sqlite":
+        inserting = sqlite.insert(table).values(row)
+        session.execute(inserting.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+    else:
+        session.execute(mysql.insert(table).values(row).on_duplicate_key_update(**values))

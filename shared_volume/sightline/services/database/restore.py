@@ -1,22 +1,14 @@
-"""Putting rows right after a crash: written again from a version's own description, or a dead claim removed."""
+"""Rows written again from a version's own description, after a crash."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, true
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from sightline.services.database.connection import Database, as_row
-from sightline.services.database.models import Finding, Image, Stage, Version
-from sightline.services.database.versions import (
-    PENDING,
-    Content,
-    VersionClaimedError,
-    VersionRow,
-    database_time,
-    insert_content,
-    public_values,
-)
+from sightline.services.database import versions
+from sightline.services.database.connection import Database
+from sightline.services.database.models import Finding, Image, Stage, Version, as_row
 from sightline.versions import Tag
 
 
@@ -29,10 +21,10 @@ class VersionRows:
     digest: str
     published_at: datetime
     parent_id: int | None
-    content: Content
+    content: versions.Content
 
 
-def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> VersionRow:
+def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> None:
     """Write a published version's rows, in place of those that are there, in one transaction. Its id stays.
 
     Args:
@@ -44,52 +36,31 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
         DatabaseError: an unknown parent, or two images of one name.
     """
     values = {"tag": str(rows.tag), "commit": rows.commit, "digest": rows.digest, "published_at": rows.published_at}
-    values |= public_values(rows.content, rows.parent_id)
+    values |= versions.public_values(rows.content, rows.parent_id)
 
-    def restore(session: Session) -> VersionRow:
+    def restore(session: Session) -> None:
         version = _row_for(session, rows.tag, owner, instead_of)
         for name, value in values.items():
             setattr(version, name, value)
         session.flush()
         for table in (Image, Finding, Stage):
             session.execute(delete(table).where(table.version_id == version.id))
-        insert_content(session, version.id, rows.content)
-        return as_row(VersionRow, version)
+        versions.insert_content(session, version.id, rows.content)
 
-    return database.write(restore)
-
-
-def remove_claim(database: Database, claim: VersionRow, is_dead: bool) -> bool:
-    """Delete a pending version, unless it was taken over or published since. Returns whether it was deleted.
-
-    Unless its owner is known to be dead, its lease must have run out.
-    """
-
-    def remove(session: Session) -> bool:
-        gone = session.execute(
-            delete(Version).where(
-                Version.id == claim.id,
-                Version.status == PENDING,
-                Version.owner == claim.owner,
-                true() if is_dead else Version.lease_until < database_time(session),
-            )
-        )
-        return bool(gone.rowcount)  # type: ignore[attr-defined]
-
-    return database.write(remove)
+    database.write(restore)
 
 
 def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> Version:
     """The version's row, locked; a new one where there is none."""
     named = {"category": tag.category, "kind": tag.kind, "version": tag.version}
     row = session.scalars(select(Version).filter_by(**named).with_for_update()).one_or_none()
-    now = database_time(session)
+    now = versions.database_time(session)
     if row is None:
-        row = Version(**named, status=PENDING, owner=owner, created_at=now)
+        row = Version(**named, status=versions.PENDING, owner=owner, created_at=now)
         session.add(row)
-    elif row.status == PENDING and row.owner != instead_of and row.lease_until is not None and row.lease_until > now:
-        raise VersionClaimedError(
+    elif row.status == versions.PENDING and row.owner != instead_of and row.lease_until and row.lease_until > now:
+        raise versions.VersionClaimedError(
             f"{tag} is being published by {row.owner}, who holds it until {row.lease_until:%H:%M:%S} UTC. Wait for it.",
-            as_row(VersionRow, row),
+            as_row(versions.VersionRow, row),
         )
     return row

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
 from sightline.processes.termination import TERMINATED, Terminated
-from sightline.services.database.connection import Database, as_row
-from sightline.services.database.models import Run, Step, StepEvent
-from sightline.services.database.upsert import upsert
+from sightline.services.database.connection import Database
+from sightline.services.database.models import Run, Step, StepEvent, as_row, upsert
 
 log = logging.getLogger(__name__)
 
-State = Literal["running", "done", "failed", "stopped", "lost"]
+End = Literal["done", "failed", "stopped"]
+State = Literal["running", "lost", End]
 """Stopped: somebody ended it. Lost: it gave no sign of life any more. Both may be started again, like what failed."""
 WORST_FIRST: tuple[State, ...] = ("failed", "running", "stopped", "lost", "done")
 """Of its steps' states a run has the one that comes first here."""
@@ -95,8 +95,7 @@ def start_step(
     """Record that a step starts (again), and its run if this is the run's first. Returns its row from before.
 
     Args:
-        code: the name of the release that the step runs from.
-        code_digest: digest of the whole live copy, the run's.
+        code: the name of the release that the step runs from; `code_digest` is of the whole live copy.
         parameters: the run's; JSON, no secrets.
         attempt: which pod of its task it is, from 0. Kubeflow begins again at 0 when a run is retried: the number that is
             recorded goes on instead.
@@ -109,12 +108,10 @@ def start_step(
         least = 0 if before is None else before.attempt + (0 if goes_on else 1)
         running = {"state": "running", "ended_at": None}
         run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
-        upsert(session, Run, {"id": run_id}, run | running, {"started_at": now})
-        begun = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
-        start_of_step = {"started_at": now}
-        if not goes_on:
-            begun |= start_of_step
-        upsert(session, Step, {"run_id": run_id, "step": step}, begun, start_of_step)
+        began = {"started_at": now}
+        upsert(session, Run, {"id": run_id}, run | running, began)
+        values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
+        upsert(session, Step, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
         return before
 
     return database.write(start)
@@ -130,21 +127,13 @@ def write_event(
     iteration: int | None = None,
     at: datetime | None = None,
 ) -> None:
-    """Record something that happened, by default just now, to a step that has started; the same event is recorded once.
-
-    Args:
-        kind: in a word or two, like `out of memory`.
-        iteration: the training iteration after which it happened.
-
-    Raises:
-        SightlineError: the step never started.
-    """
+    """Record something that happened, by default just now, to a step that has started; the same event is recorded once."""
     moment = at or datetime.now(UTC)
 
     def write(session: Session) -> None:
         row = _started(session, run_id, step)
-        values = {"attempt": row.attempt, "iteration": iteration, "message": message}
-        upsert(session, StepEvent, {"step_id": row.id, "at": moment, "kind": kind}, values)
+        key = {"step_id": row.id, "at": moment, "kind": kind}
+        upsert(session, StepEvent, key, {"attempt": row.attempt, "iteration": iteration, "message": message})
 
     database.write(write)
 
@@ -171,19 +160,16 @@ def end_lost_steps(database: Database) -> None:
 
     Whoever looks at runs does this first. Where it cannot be written, the rows' `lost` says it all the same.
     """
-
-    def silent(session: Session) -> list[Step]:
-        query = select(Step).where(Step.state == "running", Step.heartbeat_at < datetime.now(UTC) - LOST_AFTER)
-        return list(session.scalars(query))
+    silent = select(Step).where(Step.state == "running", Step.heartbeat_at < datetime.now(UTC) - LOST_AFTER)
 
     def end(session: Session) -> None:
-        for row in silent(session):
+        for row in session.scalars(silent).all():
             row.state, row.ended_at = "lost", row.heartbeat_at
             row.reason = f"gave no sign of life after {row.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC"
             session.flush()
             _settle_run(session, row.run_id, row.heartbeat_at)
 
-    if database.read(lambda session: bool(silent(session))):
+    if database.read(lambda session: session.scalars(silent).first()):
         try:
             database.write(end)
         except SightlineError as error:
@@ -199,7 +185,7 @@ def stop_steps(database: Database, run_id: str) -> list[str]:
 
     def stop(session: Session) -> list[str]:
         query = select(Step).where(Step.run_id == run_id, Step.state.in_(("running", "lost"))).order_by(Step.id)
-        rows = list(session.scalars(query))
+        rows = session.scalars(query).all()
         for row in rows:
             row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
         if rows:
@@ -218,14 +204,8 @@ def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> Non
     session.execute(update(Run).where(Run.id == run_id).values(state=overall, ended_at=ended))
 
 
-def end_step(
-    database: Database, run_id: str, step: str, state: Literal["done", "failed", "stopped"], reason: str = ""
-) -> None:
-    """Record how a step ended, and the run's state that follows.
-
-    Raises:
-        SightlineError: the step never started.
-    """
+def end_step(database: Database, run_id: str, step: str, state: End, reason: str = "") -> None:
+    """Record how a step ended, and the run's state that follows; a SightlineError where it never started."""
     now = datetime.now(UTC)
 
     def end(session: Session) -> None:
@@ -262,35 +242,35 @@ def tracked_step(
             except SightlineError as error:
                 log.warning("no heartbeat: %s", error)
 
-    thread = threading.Thread(target=keep_beating, name=f"heartbeat-{step}", daemon=True)
-    thread.start()
+    threading.Thread(target=keep_beating, name=f"heartbeat-{step}", daemon=True).start()
     try:
-        yield before
+        try:
+            yield before
+        finally:
+            ended.set()
     except left_to_others:
-        ended.set()
         raise
     except BaseException as error:
-        ended.set()
+        state: End = "stopped" if isinstance(error, Terminated | KeyboardInterrupt) else "failed"
+        reason = TERMINATED if state == "stopped" else f"{type(error).__name__}: {error}"
         try:
-            if isinstance(error, Terminated | KeyboardInterrupt):
-                end_step(database, run_id, step, "stopped", TERMINATED)
-            else:
-                end_step(database, run_id, step, "failed", f"{type(error).__name__}: {error}")
+            end_step(database, run_id, step, state, reason)
         except SightlineError as unwritten:
             log.error("the end could not be recorded: %s", unwritten)
         raise
-    ended.set()
     end_step(database, run_id, step, "done")
 
 
 def find_run(database: Database, run_id: str) -> RunRow | None:
     """The run's row, or None."""
-    return next(iter(_run_rows(database, id=run_id)), None)
+    return next((run for run in list_runs(database) if run.id == run_id), None)
 
 
 def list_runs(database: Database, category: str | None = None) -> list[RunRow]:
     """Runs, newest first."""
-    return _run_rows(database, **({} if category is None else {"category": category}))
+    end_lost_steps(database)
+    query = select(Run).filter_by(**({} if category is None else {"category": category}))
+    return database.rows(RunRow, query.order_by(Run.started_at.desc(), Run.id))
 
 
 def list_steps(database: Database, run_id: str) -> list[StepRow]:
@@ -301,22 +281,15 @@ def list_steps(database: Database, run_id: str) -> list[StepRow]:
 
 def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
     """One step's row, or None."""
-    end_lost_steps(database)
-    return next(iter(database.read(lambda session: _step_rows(session, run_id=run_id, step=step))), None)
-
-
-def _run_rows(database: Database, **wanted: str) -> list[RunRow]:
-    end_lost_steps(database)
-    query = select(Run).filter_by(**wanted).order_by(Run.started_at.desc(), Run.id)
-    return database.read(lambda session: [as_row(RunRow, row) for row in session.scalars(query)])
+    return next((row for row in list_steps(database, run_id) if row.step == step), None)
 
 
 def _step_rows(session: Session, **wanted: str) -> list[StepRow]:
     rows = session.scalars(select(Step).filter_by(**wanted).order_by(Step.started_at, Step.id)).all()
     happened = select(StepEvent).where(StepEvent.step_id.in_([row.id for row in rows]))
     events = defaultdict(list)
-    for row in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):
-        events[row.step_id].append(as_row(EventRow, row))
+    for event in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):
+        events[event.step_id].append(as_row(EventRow, event))
     return [as_row(StepRow, row, events=tuple(events[row.id])) for row in rows]
 
 

@@ -9,12 +9,12 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.services.database.connection import Database, as_row
-from sightline.services.database.models import LONGEST_URI, Evaluation, MetricValue, Model
-from sightline.services.database.upsert import upsert
+from sightline.services.database.connection import Database
+from sightline.services.database.models import LONGEST_URI, Evaluation, MetricValue, Model, as_row, upsert
 
 ModelKind = Literal["best", "last", "given", "selected"]
 Values = Mapping[str, float | None]
+PerClass = Mapping[str, Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class EvaluationRow:
     split: str
     selected: bool
     overall: Values
-    per_class: Mapping[str, Values]
+    per_class: PerClass
 
 
 def write_model(
@@ -76,21 +76,19 @@ def write_model(
 
 def find_model(database: Database, uri: str) -> ModelRow | None:
     """The row of the model at a URI, or None."""
-
-    query = select(Model).where(Model.uri == uri)
-    return database.read(lambda session: next((as_row(ModelRow, row) for row in session.scalars(query)), None))
+    return next(iter(database.rows(ModelRow, select(Model).where(Model.uri == uri))), None)
 
 
 def write_evaluation(
     database: Database,
-    *,
     run_id: str,
     model_id: int,
     version_id: int,
     split: str,
+    *,
     selected: bool,
     overall: Values,
-    per_class: Mapping[str, Values] | None = None,
+    per_class: PerClass | None = None,
 ) -> EvaluationRow:
     """Write one evaluation with all its values in one transaction; a repeated one replaces the earlier values.
 
@@ -102,7 +100,6 @@ def write_evaluation(
         SightlineError: an empty class name.
         DatabaseError: an unknown run, model or version.
     """
-    by_class = {"": overall, **(per_class or {})}
     if per_class and "" in per_class:
         raise SightlineError(
             "A class has an empty name, which stands for all classes together. Rename it in the labels."
@@ -115,12 +112,11 @@ def write_evaluation(
         session.execute(delete(MetricValue).where(MetricValue.evaluation_id == row.id))
         values = [
             {"evaluation_id": row.id, "class_name": class_name, "name": name, "value": value}
-            for class_name, scores in by_class.items()
+            for class_name, scores in {"": overall, **(per_class or {})}.items()
             for name, value in scores.items()
         ]
         if values:
             session.execute(insert(MetricValue).execution_options(render_nulls=True), values)
-        session.flush()
         return _with_values(session, row)
 
     return database.write(write)

@@ -1,20 +1,19 @@
 """Annotation and dataset versions: claimed by one publisher, then published whole."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Select, delete, insert, or_, select, text, update
+from sqlalchemy import delete, insert, or_, select, text, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.services.database.connection import Database, DatabaseError, as_row
-from sightline.services.database.models import Finding, Image, Stage, Version
+from sightline.services.database.connection import Database, DatabaseError
+from sightline.services.database.models import Finding, Image, Stage, Version, as_row
 from sightline.versions import Kind, check_category, check_kind, next_version, parse_version
-
-T = TypeVar("T")
 
 PENDING, PUBLISHED = "pending", "published"
 LEASE_SECONDS = 60.0
@@ -22,7 +21,8 @@ LEASE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """A version's row. Tag, commit, digest, counts and time of publication are None while it is pending."""
+    """A version's row. Tag, commit, digest, counts and time of publication are None while it is pending: a claim, which
+    `owner` holds until `lease_until` (and after it, until somebody else claims)."""
 
     id: int
     category: str
@@ -40,18 +40,6 @@ class VersionRow:
     annotation_count: int | None
     created_at: datetime
     published_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to publish one version until `lease_until` (and after it, until somebody else claims)."""
-
-    version_id: int
-    category: str
-    kind: str
-    version: str
-    owner: str
-    lease_until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +137,7 @@ def claim_version(
     owner: str,
     lease_seconds: float = LEASE_SECONDS,
     instead_of: str | None = None,
-) -> Claim:
+) -> VersionRow:
     """Become the one publisher of a version that is new, or pending with us or with an expired lease.
 
     Args:
@@ -165,34 +153,28 @@ def claim_version(
     check_category(category)
     check_kind(kind)
     parse_version(version)
+    named = {"category": category, "kind": kind, "version": version}
 
-    def claim(session: Session) -> Claim:
+    def claim(session: Session) -> VersionRow:
         now = database_time(session)
-        until = now + timedelta(seconds=lease_seconds)
-        row = _insert_claim(session, category, kind, version, owner, now, until)
-        if row is None:
-            ours = or_(Version.owner.in_([owner, instead_of or owner]), Version.lease_until < now)
-            taken = session.execute(
-                update(Version)
-                .where(_named(category, kind, version), Version.status == PENDING, ours)
-                .values(owner=owner, lease_until=until)
-            )
-            row = session.scalars(select(Version).where(_named(category, kind, version)).with_for_update()).one()
-            if not taken.rowcount:  # type: ignore[attr-defined]
-                raise _refusal(as_row(VersionRow, row))
-        return Claim(row.id, category, kind, version, owner, until)
+        lease = {"owner": owner, "lease_until": now + timedelta(seconds=lease_seconds)}
+        with contextlib.suppress(IntegrityError), session.begin_nested():  # somebody was first
+            session.execute(insert(Version).values(**named, **lease, status=PENDING, created_at=now))
+        ours = or_(Version.owner.in_([owner, instead_of or owner]), Version.lease_until < now)
+        held = update(Version).filter_by(**named, status=PENDING).where(ours).values(lease)
+        taken = session.execute(held).rowcount  # type: ignore[attr-defined]
+        row = as_row(VersionRow, session.scalars(select(Version).filter_by(**named).with_for_update()).one())
+        if not taken:
+            raise _refusal(row)
+        return row
 
     return database.write(claim)
 
 
-def renew_claim(database: Database, claim: Claim, lease_seconds: float = LEASE_SECONDS) -> Claim:
-    """The same claim with a lease that starts now.
+def renew_claim(database: Database, claim: VersionRow, lease_seconds: float = LEASE_SECONDS) -> VersionRow:
+    """The same claim with a lease that starts now; a ClaimLostError where somebody else has it."""
 
-    Raises:
-        ClaimLostError: somebody else has it.
-    """
-
-    def renew(session: Session) -> Claim:
+    def renew(session: Session) -> VersionRow:
         until = database_time(session) + timedelta(seconds=lease_seconds)
         if not session.execute(update(Version).where(_held(claim)).values(lease_until=until)).rowcount:  # type: ignore[attr-defined]
             raise _lost(claim)
@@ -201,14 +183,22 @@ def renew_claim(database: Database, claim: Claim, lease_seconds: float = LEASE_S
     return database.write(renew)
 
 
-def release_claim(database: Database, claim: Claim) -> None:
-    """Forget the claim, so that others may claim the version at once; nothing happens when it is no longer ours."""
-    database.write(lambda session: session.execute(delete(Version).where(_held(claim))))
+def release_claim(database: Database, claim: VersionRow, only_expired: bool = False) -> bool:
+    """Delete a claim, so that others may claim the version at once, unless it was taken over or published since.
+
+    With `only_expired` its lease must have run out. Returns whether it was deleted.
+    """
+
+    def release(session: Session) -> bool:
+        expired = Version.lease_until < database_time(session) if only_expired else true()
+        return bool(session.execute(delete(Version).where(_held(claim), expired)).rowcount)  # type: ignore[attr-defined]
+
+    return database.write(release)
 
 
 def publish_version(
     database: Database,
-    claim: Claim,
+    claim: VersionRow,
     *,
     tag: str,
     commit: str,
@@ -227,11 +217,11 @@ def publish_version(
     def publish(session: Session) -> VersionRow:
         values["published_at"] = database_time(session)
         published = session.execute(update(Version).where(_held(claim)).values(values))
-        row = session.get(Version, claim.version_id)
+        row = session.get(Version, claim.id)
         if row is None:
             raise _lost(claim)
         if published.rowcount:  # type: ignore[attr-defined]
-            insert_content(session, claim.version_id, content)
+            insert_content(session, claim.id, content)
         # Ours after all when the connection broke just after the commit.
         elif (row.status, row.owner, row.digest, row.commit) != (PUBLISHED, claim.owner, digest, commit):
             raise _lost(claim)
@@ -250,8 +240,8 @@ def publish_version(
 
 def find_version(database: Database, category: str, kind: Kind, version: str) -> VersionRow | None:
     """The version's row, pending or published, or None."""
-    rows = _read(database, VersionRow, select(Version).where(_named(category, kind, version)))
-    return rows[0] if rows else None
+    query = select(Version).filter_by(category=category, kind=kind, version=version)
+    return next(iter(database.rows(VersionRow, query)), None)
 
 
 def list_versions(
@@ -260,14 +250,13 @@ def list_versions(
     """Published versions (and pending ones when asked for), oldest number first within category and kind."""
     wanted = {"category": category, "kind": kind, "status": None if pending else PUBLISHED}
     query = select(Version).filter_by(**{name: value for name, value in wanted.items() if value is not None})
-    rows = _read(database, VersionRow, query)
+    rows = database.rows(VersionRow, query)
     return sorted(rows, key=lambda row: (row.category, row.kind, parse_version(row.version)))
 
 
 def newest_version(database: Database, category: str, kind: Kind) -> VersionRow | None:
     """The published version with the highest number, or None when none is published."""
-    versions = list_versions(database, category, kind)
-    return versions[-1] if versions else None
+    return next(reversed(list_versions(database, category, kind)), None)
 
 
 def list_images(database: Database, version_id: int) -> list[ImageRow]:
@@ -292,16 +281,12 @@ def known_hashes(database: Database, category: str) -> dict[str, str]:
 
 def list_findings(database: Database, version_id: int) -> list[FindingRow]:
     """A published version's findings, in the order they were recorded."""
-    return _read(database, FindingRow, select(Finding).where(Finding.version_id == version_id).order_by(Finding.id))
+    return database.rows(FindingRow, select(Finding).where(Finding.version_id == version_id).order_by(Finding.id))
 
 
 def list_stages(database: Database, version_id: int) -> list[StageRow]:
     """What each stage of a dataset version's recipe did, in order."""
-    return _read(database, StageRow, select(Stage).where(Stage.version_id == version_id).order_by(Stage.position))
-
-
-def _read(database: Database, kind: type[T], query: Select[Any]) -> list[T]:
-    return database.read(lambda session: [as_row(kind, row) for row in session.scalars(query)])
+    return database.rows(StageRow, select(Stage).where(Stage.version_id == version_id).order_by(Stage.position))
 
 
 def public_values(content: Content, parent_id: int | None) -> dict[str, Any]:
@@ -318,15 +303,11 @@ def public_values(content: Content, parent_id: int | None) -> dict[str, Any]:
 
 def insert_content(session: Session, version_id: int, content: Content) -> None:
     """Write the rows of a version's images, findings and stages."""
-    version = {"version_id": version_id}
-    stages = [asdict(row) | {"position": position} | version for position, row in enumerate(content.stages)]
-    for table, rows in (
-        (Image, [asdict(row) | version for row in content.images]),
-        (Finding, [asdict(row) | version for row in content.findings]),
-        (Stage, stages),
-    ):
-        if rows:
-            session.execute(insert(table).execution_options(render_nulls=True), rows)
+    stages = [asdict(row) | {"position": position} for position, row in enumerate(content.stages)]
+    images, findings = map(asdict, content.images), map(asdict, content.findings)
+    for table, rows in ((Image, images), (Finding, findings), (Stage, stages)):
+        if values := [row | {"version_id": version_id} for row in rows]:
+            session.execute(insert(table).execution_options(render_nulls=True), values)
 
 
 def database_time(session: Session) -> datetime:
@@ -336,28 +317,8 @@ def database_time(session: Session) -> datetime:
     return session.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one().replace(tzinfo=UTC)
 
 
-def _named(category: str, kind: str, version: str) -> Any:
-    return (Version.category == category) & (Version.kind == kind) & (Version.version == version)
-
-
-def _held(claim: Claim) -> Any:
-    return (Version.id == claim.version_id) & (Version.owner == claim.owner) & (Version.status == PENDING)
-
-
-def _insert_claim(
-    session: Session, category: str, kind: str, version: str, owner: str, now: datetime, until: datetime
-) -> Version | None:
-    """The new row, or None when somebody was first."""
-    row = Version(
-        category=category, kind=kind, version=version, status=PENDING, owner=owner, created_at=now, lease_until=until
-    )
-    try:
-        with session.begin_nested():
-            session.add(row)
-            session.flush()
-    except IntegrityError:
-        return None
-    return row
+def _held(claim: VersionRow) -> Any:
+    return (Version.id == claim.id) & (Version.owner == claim.owner) & (Version.status == PENDING)
 
 
 def _refusal(row: VersionRow) -> SightlineError:
@@ -375,7 +336,7 @@ def _refusal(row: VersionRow) -> SightlineError:
     )
 
 
-def _lost(claim: Claim) -> ClaimLostError:
+def _lost(claim: VersionRow) -> ClaimLostError:
     return ClaimLostError(
         f"{claim.category} {claim.version} is no longer held by {claim.owner}: the lease ended at "
         f"{claim.lease_until:%H:%M:%S} UTC and another publisher took over. Nothing was recorded; publish again."

@@ -45,11 +45,9 @@ def reach(root: Path, modules: Iterable[Module], imports: Imports) -> set[Path]:
     waiting = [path for module in modules for path in _files_of(root, module)]
     while waiting:
         path = waiting.pop()
-        if path in files:
-            continue
-        files.add(path)
-        for module in imports.get(path, ()):
-            waiting += _files_of(root, module)
+        if path not in files:
+            files.add(path)
+            waiting += (found for module in imports.get(path, ()) for found in _files_of(root, module))
     return files
 
 
@@ -65,21 +63,17 @@ def _files_of(root: Path, module: Module) -> Iterator[Path]:
             # Folders in custom are not a module's data: others' tasks and configs lie there.
             if depth > 1 and module[0] == PACKAGE:
                 yield from _data(root, module_path)
-        elif (root / module_path.with_suffix(".py")).is_file():
-            yield module_path.with_suffix(".py")
-            return
         else:
+            if (root / module_path.with_suffix(".py")).is_file():
+                yield module_path.with_suffix(".py")
             return
 
 
 def _data(root: Path, package: Path) -> Iterator[Path]:
     for folder in (root / package).iterdir():
         if folder.is_dir() and folder.name != "__pycache__" and not (folder / "__init__.py").exists():
-            yield from (
-                path.relative_to(root)
-                for path in folder.rglob("*")
-                if path.is_file() and "__pycache__" not in path.parts
-            )
+            files = (path.relative_to(root) for path in folder.rglob("*") if path.is_file())
+            yield from (file for file in files if "__pycache__" not in file.parts)
 
 
 def _imports(tree: ast.AST, file: Path) -> Iterator[Module]:

@@ -19,10 +19,9 @@ from typing import Any
 
 from sightline.errors import ConfigError, NoConfigError, SightlineError, nearest
 from sightline.processes.folders import private_folder
+from sightline.services.runs import homes
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
-from sightline.services.runs.homes import CONFIGS, config_file, config_names, recipe_file, recipe_folder
 from sightline.services.runs.live_files import Stamp, list_files, stamp_files
-from sightline.services.runs.recipe_keys import METRICS_FILE, keep_stated, write_metrics
 from sightline.services.runs.releases import take_release
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def freeze(
     config: str,
     category: str,
     steps: Iterable[str] = STEPS,
-    parts: Mapping[str, Iterable[str]] | None = None,
+    parts: Mapping[str, Iterable[str]] = {},
     metrics: Sequence[str] = (),
 ) -> Snapshot:
     """Copy what each step can import to a release of its own; a release that exists is reused.
@@ -69,7 +68,6 @@ def freeze(
         volume: the persistent volume; its `code/` is the live copy.
         config: name of a model config (with or without .py).
         category: names the optional recipe, and the folder beside it.
-        steps: whose releases are wanted.
         parts: step -> dotted names of modules that it loads by name; those that are not there are passed over.
         metrics: by name, for evaluate to find in its release.
 
@@ -89,13 +87,11 @@ def freeze(
         imports = read_imports(copy, files)
         snapshot_of_all = digest_files(copy, files), _tarball(copy, files)
         # From here on the copy is no longer what people wrote, but what steps read.
-        if recipe := recipe_file(copy, category):
-            keep_stated(copy / recipe)
-        write_metrics(copy, metrics)
-        closures = {
-            step: sorted(_closure(copy, step, imports, config, category, (parts or {}).get(step, ()))) for step in steps
-        }
-        frozen = {step: _release(releases, step, copy, closure, private) for step, closure in closures.items()}
+        if recipe := homes.recipe_file(copy, category):
+            homes.keep_stated(copy / recipe)
+        homes.write_metrics(copy, metrics)
+        closures = {step: _closure(copy, step, imports, config, category, parts.get(step, ())) for step in steps}
+        frozen = {step: _release(releases, step, copy, sorted(closure), private) for step, closure in closures.items()}
         return Snapshot(frozen, *snapshot_of_all)
 
 
@@ -141,44 +137,30 @@ def _is_quiet(stamps: Mapping[Path, Stamp], private: Path) -> bool:
 def _closure(root: Path, step: str, imports: Imports, config: str, category: str, parts: Iterable[str]) -> set[Path]:
     """The files that a step can reach, relative to the root."""
     own: set[Path] = set()
-    if step == "record":
-        own |= _category_files(root, category)
+    if step == "record":  # the category's recipe, and its folder with what the recipe names: split file, plug-in
+        recipe = homes.recipe_file(root, category)
+        named_by_it = (root / homes.recipe_folder(root, category)).rglob("*")
+        own |= {path.relative_to(root) for path in named_by_it if path.is_file()} | ({recipe} if recipe else set())
     if step in ("train", "trial"):
         own |= set(config_chain(root, config))
-    if step == "evaluate" and (root / METRICS_FILE).is_file():
-        own.add(METRICS_FILE)
+    if step == "evaluate" and (root / homes.METRICS_FILE).is_file():
+        own.add(homes.METRICS_FILE)
     named = [module for file in own for module in imports.get(file, ())]
     named += [tuple(part.split(".")) for part in parts]
     return own | {DOOR} | reach(root, (*imports[DOOR], *door_imports(root, step), *named), imports)
 
 
-def _category_files(root: Path, category: str) -> set[Path]:
-    """A category's recipe, and its folder with what the recipe names: split file, plug-in."""
-    files = {path.relative_to(root) for path in (root / recipe_folder(root, category)).rglob("*") if path.is_file()}
-    recipe = recipe_file(root, category)
-    return files | ({recipe} if recipe else set())
-
-
 def config_chain(root: Path, config: str) -> list[Path]:
     """A model config and those it inherits by `_base_`, relative to the helper code, the config first.
 
-    Raises:
-        NoConfigError: there is no such config.
-        ConfigError: it inherits what is not there, or cannot be read.
-        BrokenCodeError: a syntax error in it.
+    Of what is wrong a NoConfigError, a ConfigError (it inherits what is not there) or a BrokenCodeError tells.
     """
-    first = Path(os.path.normpath(config_file(root, config)))
+    first = Path(os.path.normpath(homes.config_file(root, config)))
     if not _is_config(root, first):
-        raise NoConfigError(
-            f"There is no config {config!r} in the helper code's folder configs.{nearest(config, list(config_names(root)))}"
-        )
-    chain: list[Path] = []
-    waiting = [first]
-    while waiting:
-        file = waiting.pop(0)
-        if file in chain:
-            continue
-        chain.append(file)
+        known = nearest(config, list(homes.config_names(root)))
+        raise NoConfigError(f"There is no config {config!r} in the helper code's folder configs.{known}")
+    chain = [first]
+    for file in chain:  # which grows meanwhile
         check_syntax((root / file).read_bytes(), root / file)
         bases = _assigned(root / file, "_base_") or ()
         for base in [bases] if isinstance(bases, str) else bases:
@@ -187,20 +169,17 @@ def config_chain(root: Path, config: str) -> list[Path]:
                 raise ConfigError(
                     f"{file} inherits {base!r}, and there is no such file in configs. Correct its _base_."
                 )
-            waiting.append(path)
+            if path not in chain:
+                chain.append(path)
     return chain
 
 
 def _is_config(root: Path, file: Path) -> bool:
-    return any(file.is_relative_to(home) for home in CONFIGS) and (root / file).is_file()
+    return any(file.is_relative_to(home) for home in homes.CONFIGS) and (root / file).is_file()
 
 
 def config_task(root: Path, config: str) -> str | None:
-    """The task that a config says it is for: `task = "…"` in it or in what it inherits; None when none does.
-
-    Raises:
-        ConfigError: as `config_chain`.
-    """
+    """The task that a config or a base of it names by `task = "…"`, else None; raises like `config_chain`."""
     tasks = (_assigned(root / file, "task") for file in config_chain(root, config))
     return next((str(task) for task in tasks if task is not None), None)
 
@@ -238,11 +217,7 @@ def _copy(source: Path, target: Path, files: Iterable[Path]) -> None:
 
 
 def check_syntax(content: bytes, shown_as: Path, then: str = "Correct the live code and run again.") -> None:
-    """Refuse Python that cannot be compiled.
-
-    Raises:
-        BrokenCodeError: names the file and the line.
-    """
+    """Refuse Python that cannot be compiled: a BrokenCodeError names the file and the line."""
     try:
         compile(content, str(shown_as), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -261,6 +236,5 @@ def _tarball(root: Path, files: Iterable[Path]) -> bytes:
             content = (root / file).read_bytes()
             entry = tarfile.TarInfo(file.as_posix())
             entry.size = len(content)
-            entry.mode = 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

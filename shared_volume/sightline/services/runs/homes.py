@@ -1,11 +1,29 @@
-"""Where in the helper code configs and recipes lie: the users' own in `custom/`, which no upgrade touches, before ours."""
+"""Configs and recipes in the helper code: where they lie, and which keys of a recipe record does not read.
 
-from collections.abc import Iterator
+The users' own lie in `custom/`, which no upgrade touches, and come before ours. The keys that record does not read reach
+neither its release nor a dataset version.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import yaml
+
+from sightline.errors import SightlineError
 
 CONFIGS: Final = (Path("custom", "configs"), Path("configs"))
 RECIPES: Final = (Path("custom", "recipes"), Path("configs", "categories"))
+METRICS: Final = "metrics"
+"""The recipe's key for names of metrics beside the task's own, for evaluate."""
+NOT_RECORDED: Final = (METRICS,)
+METRICS_FILE: Final = Path("metrics.json")
+"""In evaluate's release: the metrics that it computes beside its task's own."""
+
+
+class RecipeKeyError(SightlineError):
+    """A key that record does not read has a value that cannot be used."""
 
 
 def config_file(code: Path, name: str) -> Path:
@@ -32,3 +50,54 @@ def recipe_folder(code: Path, category: str) -> Path:
         return recipe.with_suffix("")
     folders = [home / category for home in RECIPES]
     return next((folder for folder in folders if (code / folder).is_dir()), folders[-1])
+
+
+def read_metrics(code: Path, category: str) -> tuple[str, ...]:
+    """The metrics that a category's recipe names; a RecipeKeyError where that is no list of names, or no YAML."""
+    recipe = recipe_file(code, category)
+    if recipe is None:
+        return ()
+    try:
+        content = load_yaml((code / recipe).read_bytes())
+    except ValueError as error:
+        raise RecipeKeyError(f"{recipe}: not YAML: {error}. Correct it there.") from None
+    named = (content.get(METRICS) if isinstance(content, dict) else None) or ()
+    if not isinstance(named, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in named):
+        raise RecipeKeyError(
+            f"{recipe}: {METRICS}: {named!r} is not a list of metrics' names, like [f1]. Correct it there."
+        )
+    return tuple(dict.fromkeys(named))
+
+
+def keep_stated(recipe: Path) -> None:
+    """Rewrite a recipe so that only what record reads can change its bytes: no other key, no comment, no blank line.
+
+    A recipe that is no YAML stays, for record to say what is wrong with it.
+    """
+    try:
+        content = load_yaml(recipe.read_bytes())
+    except ValueError:
+        return
+    if isinstance(content, dict):
+        read_by_record = {key: value for key, value in content.items() if key not in NOT_RECORDED}
+        recipe.write_text(yaml.safe_dump(read_by_record, sort_keys=False), encoding="utf-8")
+
+
+def write_metrics(code: Path, names: Sequence[str]) -> None:
+    """Leave names of metrics where evaluate looks for them; nothing when there are none."""
+    if names:
+        (code / METRICS_FILE).write_text(json.dumps(list(names)))
+
+
+def frozen_metrics(release: Path) -> tuple[str, ...]:
+    """The metrics that a release was frozen with."""
+    path = release / METRICS_FILE
+    return tuple(json.loads(path.read_text())) if path.is_file() else ()
+
+
+def load_yaml(text: bytes) -> Any:
+    """What YAML holds; a ValueError, in one line, for what is none, too deep, or has impossible dates or numbers."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from None

@@ -16,13 +16,14 @@ from sightline.processes.folders import only_one, private_folder
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"([a-z]+)-[0-9a-f]{16}")
+LOCK = ".lock"
 LOCK_SECONDS = 60.0
 DAY_SECONDS = 86_400
 
 
 def take_release(release: Path) -> bool:
     """Use a release once more, which keeps it from being removed. Returns whether it is there."""
-    with only_one(_lock(release.parent), LOCK_SECONDS):
+    with only_one(release.parent / LOCK, LOCK_SECONDS):
         if not release.is_dir():
             return False
         with contextlib.suppress(PermissionError):  # another user's: then the run's facts keep it
@@ -31,19 +32,16 @@ def take_release(release: Path) -> bool:
 
 
 def remove_old_releases(volume: Path, keep: int, days: float, lives: Callable[[str, datetime], bool]) -> list[str]:
-    """Remove the releases that no run may need, and the facts of runs that are over.
+    """Remove the releases that no run may need, and the facts of runs that are over; returns the releases' names.
 
-    A release is removed when as many newer ones of its step are there as are kept, no run has taken it for so many days,
-    and no run that may still go on names it in its facts.
+    A release is removed when as many newer ones of its step are there as are kept, no run has taken it for so many
+    days, and no run that may still go on names it in its facts.
 
     Args:
         volume: holds `releases/` and `runs/`.
         keep: how many releases of a step stay, however old.
         days: how long a release stays after a run has taken it.
         lives: whether a run gave a sign of life since a time; asked about runs that started before it.
-
-    Returns:
-        The names of the removed releases.
     """
     limit = time.time() - days * DAY_SECONDS
     old = list(_old_releases(volume / "releases", keep, limit))
@@ -55,7 +53,7 @@ def remove_old_releases(volume: Path, keep: int, days: float, lives: Callable[[s
     with private_folder(volume / "releases", ".removing-") as bin_folder:
         for release in unneeded:
             # A run that is just starting may have taken it since: under the lock that shows, and no other can.
-            with only_one(_lock(release.parent), LOCK_SECONDS) as alone, contextlib.suppress(OSError):
+            with only_one(release.parent / LOCK, LOCK_SECONDS) as alone, contextlib.suppress(OSError):
                 if alone and release.stat().st_mtime < limit:
                     release.rename(bin_folder / release.name)
                     removed.append(release.name)
@@ -83,7 +81,3 @@ def _needed_releases(runs: Path, limit: float, lives: Callable[[str, datetime], 
             else:
                 needed |= set(json.loads(facts.read_text()).get("releases", ()))
     return needed
-
-
-def _lock(releases: Path) -> Path:
-    return releases / ".lock"

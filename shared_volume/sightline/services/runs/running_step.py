@@ -17,7 +17,7 @@ from sightline.processes.termination import TERMINATED, ends_when_asked
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
 from sightline.services.database.runs import StepRow, end_step, find_step, start_step, tracked_step, write_event
-from sightline.services.database.scores import ModelKind, Values, find_model, write_evaluation, write_model
+from sightline.services.database.scores import ModelKind, PerClass, Values, find_model, write_evaluation, write_model
 from sightline.services.database.versions import find_version
 from sightline.settings import Settings, read_settings
 
@@ -32,10 +32,7 @@ OUT_OF_MEMORY = "out of memory"
 
 @dataclass(frozen=True, slots=True)
 class RunningStep:
-    """The running step's door to SQL.
-
-    `before` is its row from before this process started it; None the first time.
-    """
+    """The running step's door to SQL; `before` is its row from before this process started it, None the first time."""
 
     database: Database
     run: str
@@ -58,24 +55,12 @@ class RunningStep:
         return write_model(self.database, uri, sha256, kind, run_id=self.run, version_id=version, config=config).id
 
     def write_evaluation(
-        self,
-        model_id: int,
-        dataset: DatasetReference,
-        split: str,
-        overall: Values,
-        per_class: Mapping[str, Values],
-        selected: bool,
+        self, model_id: int, dataset: DatasetReference, split: str, overall: Values, per_class: PerClass, selected: bool
     ) -> None:
         """Record every metric value of one model on one split."""
+        version = self._version_id(dataset)
         write_evaluation(
-            self.database,
-            run_id=self.run,
-            model_id=model_id,
-            version_id=self._version_id(dataset),
-            split=split,
-            selected=selected,
-            overall=overall,
-            per_class=per_class,
+            self.database, self.run, model_id, version, split, selected=selected, overall=overall, per_class=per_class
         )
 
     def _version_id(self, dataset: DatasetReference) -> int:
@@ -92,11 +77,10 @@ class RunningStep:
 def open_step(
     settings: Settings, step: str, code: str, category: str, *, watched: bool = False, goes_on: bool = False
 ) -> Iterator[RunningStep]:
-    """Record a step as running, with a heartbeat, then as done, as failed with the reason, or as stopped when it is asked to end.
+    """Record a step as running, with a heartbeat, then as done, failed with the reason, or stopped when asked to end.
 
     Args:
-        code: the step's release.
-        watched: this process has a parent (`sightline.services.runs.supervise`) that decides what happens when memory runs out.
+        watched: this process has a parent (`supervise.run_step`) that decides what happens when memory runs out.
         goes_on: the parent started it again.
 
     Raises:
@@ -108,17 +92,9 @@ def open_step(
     database, run = _open_database(settings)
     log.info("run %s of %s starts from %s", run, category, code)
     asked = contextlib.nullcontext() if watched else ends_when_asked()
-    with (
-        asked,
-        tracked_step(
-            database,
-            run,
-            step,
-            **_attempt_facts(settings, run, category, code),
-            goes_on=goes_on,
-            left_to_others=OutOfMemoryError if watched else (),
-        ) as before,
-    ):
+    facts = _attempt_facts(settings, run, category, code)
+    others = OutOfMemoryError if watched else ()
+    with asked, tracked_step(database, run, step, **facts, goes_on=goes_on, left_to_others=others) as before:
         try:
             yield RunningStep(database, run, step, before)
         except Exception as error:
@@ -131,22 +107,16 @@ def open_step(
 
 
 def write_end(
-    step: str,
-    code: str,
-    category: str,
-    began: datetime,
-    failure: str | None = None,
-    out_of_memory_at: datetime | None = None,
+    step: str, code: str, category: str, began: datetime, failure: str | None = None, ran_out: datetime | None = None
 ) -> None:
     """Record how a step ended that could not do so itself: it failed, or without a `failure` was asked to end.
 
     What it recorded itself stays: it has more to say than its parent knows.
 
     Args:
-        code: the step's release.
         began: what SQL knows from before is of another pod, and this attempt's start is recorded first.
         failure: one sentence.
-        out_of_memory_at: when memory ran out, if that was it.
+        ran_out: when memory ran out, if that was it.
     """
     settings = read_settings()
     database, run = _open_database(settings)
@@ -159,8 +129,8 @@ def write_end(
         if state in ("running", "lost"):
             end_step(database, run, step, "stopped", TERMINATED)
     elif state != "failed":
-        if out_of_memory_at:
-            write_event(database, run, step, OUT_OF_MEMORY, failure, at=out_of_memory_at)
+        if ran_out:
+            write_event(database, run, step, OUT_OF_MEMORY, failure, at=ran_out)
         end_step(database, run, step, "failed", failure)
 
 

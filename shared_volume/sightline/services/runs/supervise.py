@@ -39,14 +39,13 @@ class Stopped:
 def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool = False, advice: str = "") -> T:
     """A step's result from a child process; a failure that the child could not record is recorded.
 
-    Args:
-        step: for the record and the messages.
-        work, arguments: see `run_in_child`.
-        shrinks: `work` also takes `stopped`, None at first; after running out of memory it is started again and told how
-            that came about. It gives up by an error of its own.
-        advice: what else a user can do about memory.
-
     When this process is asked to end, it records that the step was stopped, and ends.
+
+    Args:
+        work, arguments: see `run_in_child`.
+        shrinks: `work` also takes `stopped`, None at first; after running out of memory it is started again and told
+            how that came about. It gives up by an error of its own.
+        advice: what else a user can do about memory.
 
     Raises:
         SightlineError: the work failed, in its own words; or it ran out of memory.
@@ -70,28 +69,24 @@ def _run(step: Step, work: Callable[..., T], arguments: Sequence[Any], shrinks: 
             if not (shrinks and error.began):
                 more = "a GPU with more memory" if error.gpu else f"more memory ({step.name}_memory)"
                 sentence = f"The step {step.name} {error.reason}: give it {more}{f', {advice}' if advice else ''}."
-                _write_failure(step, sentence, stopped)
+                _write_end(step, sentence, stopped)
                 raise SightlineError(sentence) from None
             log.warning("%s %s; it goes on from its newest checkpoint with less at a time", step.name, error.reason)
         except ChildDiedError as error:
             sentence = f"The step {step.name} {error}"
-            _write_failure(step, sentence)
+            _write_end(step, sentence)
             raise SightlineError(sentence) from None
 
 
-def _write_failure(step: Step, sentence: str, stopped: Stopped | None = None) -> None:
-    _write_end(step, sentence, stopped.at if stopped else None)
-
-
-def _write_end(step: Step, *told: Any) -> None:
+def _write_end(*ended: Any) -> None:
     """Record by a child of its own what the step's could not: SQL's libraries would stay in this process."""
     try:
-        run_in_child(_write, step, *told)
+        run_in_child(_write, *ended)
     except SightlineError as error:
         log.error("this end could not be recorded: %s", error)
 
 
-def _write(step: Step, *told: Any) -> None:
+def _write(step: Step, failure: str | None = None, stopped: Stopped | None = None) -> None:
     from sightline.services.runs.running_step import write_end
 
-    write_end(step.name, step.code, step.category, step.began, *told)
+    write_end(step.name, step.code, step.category, step.began, failure, stopped.at if stopped else None)

@@ -30,7 +30,6 @@ def fetch(uri: str, target: Path) -> Path:
     """Copy a file or a folder, at any `gs://` or `file://` URI or a plain path, to `target`; all of it or nothing.
 
     Args:
-        uri: names the file or the folder.
         target: its own new path, which is returned. A file there is replaced, a folder with files in it is refused.
 
     Raises:
@@ -39,18 +38,14 @@ def fetch(uri: str, target: Path) -> Path:
     """
     if uri.startswith("gs://"):
         bucket, key = _bucket_and_key(uri)
-        storage, is_file = open_storage(f"gs://{bucket}"), False
-        if key and not uri.endswith("/"):
-            is_file = storage.exists(key)
+        storage = open_storage(f"gs://{bucket}")
+        is_file = bool(key) and not uri.endswith("/") and storage.exists(key)
     else:
         path = local_path(uri)
         with local_errors():
             is_folder, is_file = path.is_dir(), path.is_file()
         storage, key = FolderStorage(path if is_folder else path.parent), "" if is_folder else path.name
-    if is_file:
-        storage.download_file(key, target)
-    else:
-        storage.download_folder(key, target)
+    (storage.download_file if is_file else storage.download_folder)(key, target)
     return target
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ NEARBY = 10  # names in a hint
 PARALLEL = 8  # transfers of large files at a time
 PARALLEL_SMALL = 32  # of small ones, which mostly wait for the service
 SMALL = 1 << 20  # bytes
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 Item = TypeVar("Item")
 
@@ -74,6 +73,8 @@ class Storage(Protocol):
     StorageDeniedError, StorageUnreachableError (SIGHTLINE_TIMEOUT seconds without an answer), BadKeyError.
     """
 
+    _parallel_small: int = PARALLEL
+
     @property
     def root(self) -> str:
         """The root's own URI, without a slash at its end."""
@@ -92,24 +93,42 @@ class Storage(Protocol):
 
     def upload_file(self, local: Path, key: str, create_only: bool = False) -> str:
         """Store a file and return its URI; `create_only` as for write_bytes."""
+        if not local.is_file():
+            raise StorageError(f"There is no file {local} to upload. Check the path.")
+        with local_errors():
+            self._upload(local, key, create_only)
+        return self.uri(key)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
         """Store every file of a folder under `prefix` and return their keys, sorted; what is stored already stays."""
 
     def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
-        """Store many files (key -> file), several at a time, until one fails.
+        """Store many files (key -> file), several at a time, until one fails; `create_only` leaves those there."""
 
-        With `create_only` those that are there already are left alone, without an error.
-        """
+    def download_file(self, key: str, local: Path) -> None:
+        """Copy an object to the file `local`, replacing it at once when the copy is whole and verified."""
+        with local_errors(), replacing(local) as part:
+            self._download(key, part)
 
     def download_files(self, files: Mapping[str, Path]) -> None:
         """Copy many objects (key -> new file in a folder of one's own), several at a time, until one fails."""
-
-    def download_file(self, uri_or_key: str, local: Path) -> None:
-        """Copy an object to the file `local`, replacing it at once when the copy is whole and verified."""
+        with local_errors():
+            in_parallel(lambda pair: self._download(*pair), files.items(), self._parallel_small)
 
     def download_folder(self, prefix: str, local_dir: Path) -> None:
         """Copy every object under `prefix` to the new (or empty) folder `local_dir`, which appears when all are there."""
+        found = list(self.list(prefix))
+        if not found:
+            raise self._missing(prefix)
+        names = {each.key: each.key.removeprefix(f"{prefix}/") for each in found}
+        with local_errors(), filling(local_dir, names) as targets:
+            self.download_files(targets)
+            for each in found:
+                if (size := targets[each.key].stat().st_size) != each.size:
+                    raise StorageError(
+                        f"{self.root}/{prefix}: {each.key} arrived with {size} bytes, not {each.size}; nothing was kept. "
+                        "Try again."
+                    )
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens when there is none."""
@@ -117,13 +136,18 @@ class Storage(Protocol):
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
         """The objects in the folder `prefix` and below, by key; a local folder reads every byte for `checksums`."""
 
+    def _upload(self, local: Path, key: str, create_only: bool) -> None:
+        """Store a file that is there."""
+
+    def _download(self, key: str, target: Path) -> None:
+        """Copy an object to a new file."""
+
+    def _missing(self, key: str) -> NoSuchObjectError:
+        """The error for an object or folder that is not there, which names its neighbours."""
+
 
 def check_key(key: str) -> str:
-    """The key, unchanged.
-
-    Raises:
-        BadKeyError: empty, absolute, with `.`, `..` or empty parts, with control characters, or too long.
-    """
+    """The key; a BadKeyError if it is empty, absolute, too long, or has `.`, `..`, empty parts, control characters."""
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise BadKeyError(f"{key!r} is not a storage key: it must be a relative path without empty, '.' or '..' parts.")
@@ -134,29 +158,13 @@ def check_key(key: str) -> str:
     return key
 
 
-def key_of(uri_or_key: str, root: str) -> str:
-    """The key of something given by key or by its URI below `root`.
-
-    Raises:
-        BadKeyError: a URI of somewhere else, or a bad key.
-    """
-    if "://" not in uri_or_key:
-        return check_key(uri_or_key)
-    if not uri_or_key.startswith(f"{root}/"):
-        raise BadKeyError(
-            f"{uri_or_key} does not lie in {root}. Use sightline.services.storage.access.fetch for URIs of other places."
-        )
-    return check_key(uri_or_key.removeprefix(f"{root}/"))
-
-
 def join_key(prefix: str, key: str) -> str:
     """`prefix/key`, or the one that is not empty."""
     return f"{prefix}/{key}" if prefix and key else prefix or key
 
 
-def missing(uri: str, key: str, siblings: Iterable[str]) -> NoSuchObjectError:
+def missing(uri: str, key: str, siblings: list[str]) -> NoSuchObjectError:
     """The error for an object or folder that is not there; `siblings` are names in the same folder."""
-    siblings = list(siblings)
     name = PurePosixPath(key).name
     hint = nearest(name, siblings[:NEARBY]) if siblings else " Nothing else lies in that folder either."
     more = ", …" if len(siblings) > NEARBY and "Known" in hint else ""
@@ -164,15 +172,10 @@ def missing(uri: str, key: str, siblings: Iterable[str]) -> NoSuchObjectError:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """The files in a local folder and below: path inside the folder (forward slashes) -> path, sorted.
-
-    Raises:
-        StorageError: no such folder, or no file in it.
-    """
+    """The files in a folder and below, sorted: path inside (forward slashes) -> path. A StorageError for none."""
     if not folder.is_dir():
         raise StorageError(f"There is no folder {folder} to upload. Check the path.")
-    found = walk(folder)
-    if not found:
+    if not (found := walk(folder)):
         raise StorageError(f"The folder {folder} has no files to upload.")
     return {check_key(name): found[name] for name in sorted(found)}
 
@@ -214,8 +217,7 @@ def in_parallel(work: Callable[[Item], object], items: Collection[Item], workers
 def replacing(target: Path, create_only: bool = False) -> Iterator[Path]:
     """A path beside `target` to write to; moved there, flushed to disk, when the block ends well.
 
-    Raises:
-        ObjectExistsError: `create_only`, and `target` is there; it stays as it is.
+    With `create_only` a `target` that is there stays as it is (ObjectExistsError).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f".{uuid4().hex}{PART}"
@@ -238,17 +240,13 @@ def replacing(target: Path, create_only: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def filling(target: Path, keys: Mapping[str, str]) -> Iterator[dict[str, Path]]:
-    """Paths for the files of a new folder, which appears as `target` when the block ends well.
+    """Paths for the files of a new folder, which appears as `target` (not there yet, or empty) when the block ends well.
 
-    Args:
-        target: a folder that is not there yet, or is empty.
-        keys: stored key -> path inside the folder; yielded with the path to write to instead.
+    `keys` are stored key -> path inside the folder, and are yielded with the path to write to instead.
     """
     names = set(keys.values())
-    for name in names:
-        both = [str(parent) for parent in PurePosixPath(name).parents if str(parent) in names]
-        if both:
-            raise StorageError(f"{both[0]!r} is stored both as a file and as a folder, which {target} cannot hold.")
+    if both := names & {str(parent) for name in names for parent in PurePosixPath(name).parents}:
+        raise StorageError(f"{min(both)!r} is stored both as a file and as a folder, which {target} cannot hold.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{target} is there already and not empty. Remove it or use another folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -280,7 +278,7 @@ def local_errors() -> Iterator[None]:
     except PermissionError as error:
         raise StorageDeniedError(f"No permission for {error.filename}. Check its owner and mode.") from error
     except OSError as error:
-        full = error.errno in NO_SPACE
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         path = full and error.filename2 or error.filename  # a copy's target is what is full
         where = f" at {path}" if path else ""
         hint = " Free some space there, then run the same again." if full else ""

@@ -7,7 +7,8 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import requests
@@ -20,27 +21,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from requests.adapters import HTTPAdapter
 
 from sightline.processes.deadline import deadline_seconds
-from sightline.services.storage.base import (
-    NEARBY,
-    PARALLEL,
-    PARALLEL_SMALL,
-    SMALL,
-    NoSuchObjectError,
-    ObjectExistsError,
-    StorageDeniedError,
-    StorageError,
-    StorageUnreachableError,
-    StoredObject,
-    check_key,
-    files_below,
-    filling,
-    in_parallel,
-    join_key,
-    key_of,
-    local_errors,
-    missing,
-    replacing,
-)
+from sightline.services.storage import base
 from sightline.services.storage.folder import crc32c
 from sightline.services.storage.patience import Patience, cause_of
 
@@ -61,7 +42,7 @@ UNREACHABLE = (
 DENIED = (api.Forbidden, api.Unauthorized, auth.DefaultCredentialsError, auth.RefreshError)
 
 
-class BucketStorage:
+class BucketStorage(base.Storage):
     """A Storage whose keys are object names below a prefix of one bucket."""
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
@@ -73,18 +54,18 @@ class BucketStorage:
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         with self._asking(self.root):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
-            self._parallel_small = PARALLEL_EMULATED if emulated else PARALLEL_SMALL
+            self._parallel_small = PARALLEL_EMULATED if emulated else base.PARALLEL_SMALL
             self._client = storage.Client(project=None, credentials=AnonymousCredentials() if emulated else None)
             for scheme in ("https://", "http://"):
-                self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=PARALLEL_SMALL))
+                self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=base.PARALLEL_SMALL))
             self._bucket = self._client.bucket(bucket)
 
     @property
     def root(self) -> str:
-        return f"gs://{join_key(self._name, self._prefix)}"
+        return f"gs://{base.join_key(self._name, self._prefix)}"
 
     def uri(self, key: str) -> str:
-        return f"{self.root}/{check_key(key)}"
+        return f"{self.root}/{base.check_key(key)}"
 
     def exists(self, key: str) -> bool:
         with self._asking(self.uri(key)):
@@ -102,19 +83,15 @@ class BucketStorage:
             kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
             blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
 
-    def upload_file(self, local: Path, key: str, create_only: bool = False) -> str:
-        if not local.is_file():
-            raise StorageError(f"There is no file {local} to upload. Check the path.")
-        with local_errors(), self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
+    def _upload(self, local: Path, key: str, create_only: bool) -> None:
+        with self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
             blob.upload_from_filename(str(local), checksum="auto", **condition, **self._request)
-        return self.uri(key)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
-        with local_errors():
-            files = {join_key(prefix, name): path for name, path in files_below(local_dir).items()}
+        with base.local_errors():
+            files = {base.join_key(prefix, name): path for name, path in base.files_below(local_dir).items()}
             stored = {found.key: found for found in self.list(prefix)}
-            wanted = [key for key, path in files.items() if not _same(path, stored.get(key))]
-            self.upload_files({key: files[key] for key in wanted})
+            self.upload_files({key: path for key, path in files.items() if not _same(path, stored.get(key))})
         return tuple(files)
 
     def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
@@ -124,35 +101,11 @@ class BucketStorage:
             with suppress(api.PreconditionFailed):  # it is there already
                 self._new_blob(key).upload_from_filename(str(files[key]), checksum="auto", **condition, **self._request)
 
-        with local_errors():
-            small = {key for key, path in files.items() if path.stat().st_size <= SMALL}
+        with base.local_errors():
+            small = {key for key, path in files.items() if path.stat().st_size <= base.SMALL}
             with self._asking(f"{self.root}/{_common_folder(files)}".rstrip("/")):
-                in_parallel(upload, small, self._parallel_small)
-                in_parallel(upload, files.keys() - small, PARALLEL)
-
-    def download_file(self, uri_or_key: str, local: Path) -> None:
-        key = key_of(uri_or_key, self.root)
-        with local_errors(), replacing(local) as part:
-            self._download(key, part)
-
-    def download_folder(self, prefix: str, local_dir: Path) -> None:
-        found = list(self.list(prefix))
-        if not found:
-            raise self._missing(prefix)
-        inside = len(prefix) + 1 if prefix else 0
-        with local_errors(), filling(local_dir, {each.key: each.key[inside:] for each in found}) as targets:
-            self.download_files(targets)
-            for each in found:
-                size = targets[each.key].stat().st_size
-                if size != each.size:
-                    raise StorageError(
-                        f"{self.root}/{prefix}: {each.key} arrived with {size} bytes, not {each.size}; nothing was kept. "
-                        "Try again."
-                    )
-
-    def download_files(self, files: Mapping[str, Path]) -> None:
-        with local_errors():
-            in_parallel(lambda pair: self._download(*pair), files.items(), self._parallel_small)
+                base.in_parallel(upload, small, self._parallel_small)
+                base.in_parallel(upload, files.keys() - small, base.PARALLEL)
 
     def _download(self, key: str, target: Path) -> None:
         with self._asking(self.uri(key), key):
@@ -165,26 +118,20 @@ class BucketStorage:
             except api.NotFound:
                 self._require_bucket()
 
-    def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
-        folder = self._object_name(check_key(prefix)) if prefix else self._prefix
-        with self._asking(f"gs://{join_key(self._name, folder)}"):
-            blobs = self._client.list_blobs(
-                self._bucket,
-                prefix=f"{folder}/" if folder else None,
-                fields="items(name,size,crc32c,md5Hash),nextPageToken",
-                **self._request,
-            )
-            for blob in blobs:
+    def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
+        folder = self._object_name(base.check_key(prefix)) if prefix else self._prefix
+        with self._asking(f"gs://{base.join_key(self._name, folder)}"):
+            for blob in self._list(folder, fields="items(name,size,crc32c,md5Hash),nextPageToken"):
                 if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
-                    key = blob.name[len(self._prefix) + 1 if self._prefix else 0 :]
+                    key = blob.name.removeprefix(f"{self._prefix}/") if self._prefix else blob.name
                     md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
-                    yield StoredObject(key, blob.size, blob.crc32c, md5)
+                    yield base.StoredObject(key, blob.size, blob.crc32c, md5)
 
     def _object_name(self, key: str) -> str:
-        return join_key(self._prefix, key)
+        return base.join_key(self._prefix, key)
 
     def _blob(self, key: str) -> storage.Blob:
-        return self._bucket.blob(self._object_name(check_key(key)))
+        return self._bucket.blob(self._object_name(base.check_key(key)))
 
     def _new_blob(self, key: str) -> storage.Blob:
         blob = self._blob(key)
@@ -208,30 +155,26 @@ class BucketStorage:
         except api.PreconditionFailed:
             stored = self._bucket.get_blob(blob.name, **self._request)
             if stored is None or (stored.metadata or {}).get(WRITER) != writer:
-                raise ObjectExistsError(
+                raise base.ObjectExistsError(
                     f"{self.uri(key)} is there already, and was to be created. Nothing was written."
                 ) from None
 
     def _require_bucket(self) -> None:
         """Raise NotFound when it is the bucket that is missing: an object's own answer does not tell."""
-        next(iter(self._client.list_blobs(self._bucket, max_results=1, **self._request)), None)
+        next(iter(self._list("", max_results=1)), None)
 
-    def _missing(self, key: str) -> NoSuchObjectError:
-        parent = str(PurePosixPath(key).parent)
-        folder = self._object_name("" if parent == "." else parent).rstrip("/")
-        start = len(folder) + 1 if folder else 0
+    def _missing(self, key: str) -> base.NoSuchObjectError:
+        folder = self._object_name(key.rpartition("/")[0])
         uri = f"{self.root}/{key}".rstrip("/")
         with self._asking(uri):
-            blobs = self._client.list_blobs(
-                self._bucket,
-                prefix=f"{folder}/" if folder else None,
-                delimiter="/",
-                max_results=NEARBY * 10,
-                **self._request,
-            )
-            names = [blob.name[start:] for blob in blobs]
-            names += [name[start:].rstrip("/") for name in blobs.prefixes]
-        return missing(uri, key, sorted(filter(None, names)))
+            blobs = self._list(folder, delimiter="/", max_results=base.NEARBY * 10)
+            names = [*(blob.name for blob in blobs), *blobs.prefixes]
+        inside = (name.removeprefix(f"{folder}/").rstrip("/") for name in names)
+        return base.missing(uri, key, sorted(filter(None, inside)))
+
+    def _list(self, folder: str, **options: Any) -> Any:
+        prefix = f"{folder}/" if folder else None
+        return self._client.list_blobs(self._bucket, prefix=prefix, **options, **self._request)
 
     @contextmanager
     def _asking(self, uri: str, key: str | None = None) -> Iterator[None]:
@@ -243,7 +186,7 @@ class BucketStorage:
             raise self._denied(uri, error) from error
         except UNREACHABLE as error:
             host = getattr(getattr(self, "_client", None), "api_endpoint", "Google's sign-in")
-            raise StorageUnreachableError(
+            raise base.StorageUnreachableError(
                 f"{uri} could not be reached: {host} gave no usable answer for {time.monotonic() - started:.0f} s "
                 f"({cause_of(error)}). Check the network, STORAGE_EMULATOR_HOST if set, and SIGHTLINE_TIMEOUT "
                 f"(now {self._deadline:g} s)."
@@ -251,28 +194,28 @@ class BucketStorage:
         except api.NotFound as error:
             if key is not None:
                 raise self._missing(key) from error
-            raise NoSuchObjectError(
+            raise base.NoSuchObjectError(
                 f"There is no bucket gs://{self._name}, or you may not see it. Check SIGHTLINE_STORAGE, or create it: "
                 f"gcloud storage buckets create gs://{self._name}"
             ) from error
         except DataCorruption as error:
-            raise StorageError(f"{uri} arrived with a wrong checksum; nothing was kept. Try again.") from error
+            raise base.StorageError(f"{uri} arrived with a wrong checksum; nothing was kept. Try again.") from error
         except (api.GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
-            raise StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
+            raise base.StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
 
-    def _denied(self, uri: str, error: Exception) -> StorageDeniedError:
+    def _denied(self, uri: str, error: Exception) -> base.StorageDeniedError:
         if isinstance(error, auth.GoogleAuthError):
-            return StorageDeniedError(
+            return base.StorageDeniedError(
                 f"No valid Google credentials for {uri} ({cause_of(error)}). Run `gcloud auth application-default login`, "
                 f"or set GOOGLE_APPLICATION_CREDENTIALS; on a cluster bind the service account."
             )
-        return StorageDeniedError(
+        return base.StorageDeniedError(
             f"No permission for {uri} ({cause_of(error)}). Grant this account the role roles/storage.objectAdmin on "
             f"gs://{self._name}."
         )
 
 
-def _same(path: Path, stored: StoredObject | None) -> bool:
+def _same(path: Path, stored: base.StoredObject | None) -> bool:
     return stored is not None and stored.size == path.stat().st_size and stored.checksum == crc32c(path)
 
 

@@ -10,31 +10,14 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from sightline.processes.folders import private_folder, remove_abandoned
-from sightline.services.storage.base import (
-    NEARBY,
-    PART,
-    NoSuchObjectError,
-    StorageError,
-    StoredObject,
-    check_key,
-    files_below,
-    filling,
-    flush,
-    in_parallel,
-    join_key,
-    key_of,
-    local_errors,
-    missing,
-    replacing,
-    walk,
-)
+from sightline.services.storage import base
 
 BLOCK = 1 << 20  # bytes read at a time
-UPLOADS = f".uploads{PART}"  # the folder of what is being uploaded; what dead processes left there is removed
+UPLOADS = f".uploads{base.PART}"  # the folder of what is being uploaded; what dead processes left there is removed
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
-class FolderStorage:
+class FolderStorage(base.Storage):
     """A Storage whose keys are paths below a folder, which the first write creates."""
 
     def __init__(self, folder: Path) -> None:
@@ -48,38 +31,35 @@ class FolderStorage:
         return self._path(key).as_uri()
 
     def exists(self, key: str) -> bool:
-        with local_errors():
+        with base.local_errors():
             return self._path(key).is_file()
 
     def read_bytes(self, key: str) -> bytes:
-        with local_errors():
+        with base.local_errors():
             return self._existing(key).read_bytes()
 
     def write_bytes(self, key: str, data: bytes, create_only: bool = False) -> None:
-        with local_errors(), replacing(self._path(key), create_only) as part:
+        with base.local_errors(), base.replacing(self._path(key), create_only) as part:
             part.write_bytes(data)
 
-    def upload_file(self, local: Path, key: str, create_only: bool = False) -> str:
-        if not local.is_file():
-            raise StorageError(f"There is no file {local} to upload. Check the path.")
-        with local_errors(), replacing(self._path(key), create_only) as part:
+    def _upload(self, local: Path, key: str, create_only: bool) -> None:
+        with base.replacing(self._path(key), create_only) as part:
             shutil.copyfile(local, part)
-        return self.uri(key)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
-        files = files_below(local_dir)
-        keys = [join_key(prefix, name) for name in files]
-        self.upload_files(dict(zip(keys, files.values(), strict=True)))
-        return tuple(keys)
+        files = {base.join_key(prefix, name): path for name, path in base.files_below(local_dir).items()}
+        self.upload_files(files)
+        return tuple(files)
 
     def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
         if (self._folder / UPLOADS).is_dir():
             remove_abandoned(self._folder / UPLOADS)
         if not files:
             return
-        with local_errors(), private_folder(self._folder / UPLOADS, "files-") as private:
+        with base.local_errors(), private_folder(self._folder / UPLOADS, "files-") as private:
             moves = {self._path(key): private / str(number) for number, key in enumerate(files)}
-            in_parallel(lambda pair: shutil.copyfile(*pair), list(zip(files.values(), moves.values(), strict=True)))
+            pairs = list(zip(files.values(), moves.values(), strict=True))
+            base.in_parallel(lambda pair: shutil.copyfile(*pair), pairs)
             os.sync()  # once; a flush of each file takes several times as long as its copy
             for target, part in moves.items():
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,50 +69,25 @@ class FolderStorage:
                 else:
                     part.replace(target)
             for parent in {target.parent for target in moves}:
-                flush(parent)
+                base.flush(parent)
 
-    def download_file(self, uri_or_key: str, local: Path) -> None:
-        with local_errors():
-            source = self._existing(self._key(uri_or_key))
-            with replacing(local) as part:
-                shutil.copyfile(source, part)
-
-    def download_files(self, files: Mapping[str, Path]) -> None:
-        with local_errors():
-            in_parallel(lambda pair: shutil.copyfile(self._existing(pair[0]), pair[1]), list(files.items()))
-
-    def download_folder(self, prefix: str, local_dir: Path) -> None:
-        with local_errors():
-            sources = self._walk(prefix)
-            if not sources:
-                raise self._missing(prefix)
-            with filling(local_dir, {name: name for name in sources}) as targets:
-                for name, source in sources.items():
-                    shutil.copyfile(source, targets[name])
+    def _download(self, key: str, target: Path) -> None:
+        shutil.copyfile(self._existing(key), target)
 
     def delete(self, key: str) -> None:
-        with local_errors():
+        with base.local_errors():
             path = self._path(key)
             if path.is_file():
                 path.unlink(missing_ok=True)
 
-    def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
-        with local_errors():
-            found = self._walk(prefix)
-            for name in sorted(found):
-                checksum = crc32c(found[name]) if checksums else None
-                yield StoredObject(join_key(prefix, name), found[name].stat().st_size, checksum)
+    def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
+        with base.local_errors():
+            for name, path in sorted(base.walk(self._path(prefix) if prefix else self._folder).items()):
+                checksum = crc32c(path) if checksums else None
+                yield base.StoredObject(base.join_key(prefix, name), path.stat().st_size, checksum)
 
     def _path(self, key: str) -> Path:
-        return self._folder / check_key(key)
-
-    def _walk(self, prefix: str) -> dict[str, Path]:
-        return walk(self._path(prefix) if prefix else self._folder)
-
-    def _key(self, uri_or_key: str) -> str:
-        if uri_or_key.startswith("file:"):
-            uri_or_key = f"file://{local_path(uri_or_key)}"
-        return key_of(uri_or_key, f"file://{self._folder}".rstrip("/"))
+        return self._folder / base.check_key(key)
 
     def _existing(self, key: str) -> Path:
         path = self._path(key)
@@ -140,28 +95,25 @@ class FolderStorage:
             raise self._missing(key)
         return path
 
-    def _missing(self, key: str) -> NoSuchObjectError:
+    def _missing(self, key: str) -> base.NoSuchObjectError:
         folder = self._folder / PurePosixPath(key).parent
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        return missing((self._folder / key).as_uri(), key, names[: NEARBY * 10])
+        return base.missing((self._folder / key).as_uri(), key, names[: base.NEARBY * 10])
 
 
 def local_path(uri: str) -> Path:
-    """The absolute path that a `file://` URI or a plain path names.
-
-    Raises:
-        StorageError: another kind of URI, or a malformed one.
-    """
+    """The absolute path that a `file://` URI or a plain path names; a StorageError for another or malformed URI."""
     if not uri.strip() or "\0" in uri:
-        raise StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
+        raise base.StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
     if not uri.startswith("file:"):
-        scheme = _SCHEME.match(uri)
-        if scheme:
-            raise StorageError(f"{uri}: {scheme[1]} is not a kind of storage. Give file:///path or gs://bucket/prefix.")
+        if scheme := _SCHEME.match(uri):
+            raise base.StorageError(
+                f"{uri}: {scheme[1]} is not a kind of storage. Give file:///path or gs://bucket/prefix."
+            )
         return Path(uri).absolute()
     host, slash, path = uri.removeprefix("file:").removeprefix("//").partition("/")
     if host not in ("", "localhost") or not slash:
-        raise StorageError(f"{uri} is not an absolute path. Write three slashes: file:///path.")
+        raise base.StorageError(f"{uri} is not an absolute path. Write three slashes: file:///path.")
     return Path(unquote(f"/{path}"))
 
 

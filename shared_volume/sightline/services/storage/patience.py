@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # without a byte on an open connection
 LONGEST_PAUSE_SECONDS = 8.0  # between two attempts
-SECONDS_BETWEEN_LINES = 1.0  # in the log
+SECONDS_BETWEEN_LINES = 1.0  # in the log, of all threads together
 
 
 class Patience:
@@ -44,7 +44,9 @@ class Patience:
             if now - failed_last > self.silence + self.pause + 1:
                 failing_since = now - self._waited(error)
             failed_last, failing = now, now - failing_since
-            self._tell(error, failing)
+            quiet, self._told = now - self._told < SECONDS_BETWEEN_LINES, now
+            level = logging.DEBUG if quiet else logging.WARNING
+            log.log(level, "storage: %s; failing for %.0f s of %g s", cause_of(error), failing, self.seconds)
             time.sleep(max(0.0, min(_asked_to_wait(error), self.seconds - failing)))
             return failing < self.seconds
 
@@ -55,13 +57,6 @@ class Patience:
         if isinstance(error, requests.ConnectTimeout):
             return self.connecting
         return self.silence if isinstance(error, requests.Timeout) else 0.0
-
-    def _tell(self, error: Exception, failing: float) -> None:
-        """A line in the log, of many threads' only one at a time."""
-        now = time.monotonic()
-        quiet, self._told = now - self._told < SECONDS_BETWEEN_LINES, now
-        level = logging.DEBUG if quiet else logging.WARNING
-        log.log(level, "storage: %s; failing for %.0f s of %g s", cause_of(error), failing, self.seconds)
 
 
 def _asked_to_wait(error: Exception) -> float:

@@ -19,7 +19,6 @@ from sightline.processes.lifetime import lives
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
     LEASE_SECONDS,
-    Claim,
     ClaimLostError,
     VersionClaimedError,
     VersionRow,
@@ -63,7 +62,7 @@ def is_dead(owner: str) -> bool:
 class Lease:
     """A claim that a thread renews until it is given back."""
 
-    def __init__(self, database: Database, claim: Claim, seconds: float = LEASE_SECONDS) -> None:
+    def __init__(self, database: Database, claim: VersionRow, seconds: float = LEASE_SECONDS) -> None:
         self.claim = claim
         self._database = database
         self._seconds = seconds
@@ -72,12 +71,7 @@ class Lease:
         self._thread.start()
 
     def require(self) -> None:
-        """Make sure that the claim is still ours, from now for a whole lease.
-
-        Raises:
-            ClaimLostError: somebody else took it over.
-            DatabaseError: nobody could tell.
-        """
+        """Make sure that the claim is still ours, from now for a whole lease, or raise a ClaimLostError."""
         self.claim = renew_claim(self._database, self.claim, self._seconds)
 
     def end(self) -> None:
@@ -86,11 +80,7 @@ class Lease:
         self._thread.join()
 
     def release(self) -> None:
-        """Stop renewing, and leave nothing of the claim behind if it is still ours.
-
-        Raises:
-            DatabaseError: the database could not be told.
-        """
+        """Stop renewing, and leave nothing of the claim behind if it is still ours."""
         self.end()
         release_claim(self._database, self.claim)
 
@@ -132,13 +122,8 @@ def wait_for_claim(database: Database, category: str, kind: Kind, version: str) 
 
 def _tell(holder: VersionRow) -> None:
     until = f"{holder.lease_until:%H:%M:%S} UTC" if holder.lease_until else "further notice"
-    log.info(
-        "%s %s is being published by %s, who holds it until %s unless that is renewed; waiting",
-        holder.category,
-        holder.version,
-        holder.owner,
-        until,
-    )
+    told = "%s %s is being published by %s, who holds it until %s unless that is renewed; waiting"
+    log.info(told, holder.category, holder.version, holder.owner, until)
 
 
 @cache

@@ -1,7 +1,4 @@
-"""What a version says of itself: the rows that describe it, in a hidden file among its own files.
-
-The database can so be written again from the version alone.
-"""
+"""What a version says of itself, in a hidden file among its own: rows that can be written again."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,28 +20,8 @@ def write_description(folder: Path, content: Content) -> None:
     path.write_bytes(orjson.dumps(asdict(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def read_description(folder: Path) -> Content:
-    """The description in a version's folder.
-
-    Raises:
-        SightlineError: it is missing or damaged.
-    """
-    path = folder / FILE
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SightlineError(
-            f"{path}: the version's description cannot be read ({error.strerror}). Publish the version again."
-        ) from None
-    return parse_description(data, str(path))
-
-
 def parse_description(data: bytes, where: str) -> Content:
-    """The description that a file's content is; `where` names the file in messages.
-
-    Raises:
-        SightlineError: it is damaged.
-    """
+    """The description that a file's content is; a SightlineError, which names `where` it lies, if it is damaged."""
     try:
         document = orjson.loads(data)
         return Content(

@@ -34,6 +34,10 @@ _LOCK_IN_THE_WAY = re.compile(r"unable to create '([^']+\.lock)'", re.IGNORECASE
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 
 
+Author = tuple[str, str]
+"""Name and address for commits."""
+
+
 class GitError(SightlineError):
     """Git ended with an error; `overtaken` when another push was in the way."""
 
@@ -42,31 +46,26 @@ class GitError(SightlineError):
         self.overtaken = overtaken
 
 
-def run_git(
-    url: str, author: tuple[str, str], folder: Path | None, *arguments: str, seconds: float | None = None
-) -> str:
+def run_git(url: str, author: Author, folder: Path | None, *arguments: str, seconds: float | None = None) -> str:
     """What a Git command prints.
 
     Args:
         url: the repository that the work is for; for messages.
-        author: name and address for commits.
         folder: where to run; None for commands that need no repository.
         seconds: how long it may take; None for ten times the SIGHTLINE_TIMEOUT.
 
     Raises:
         GitError: it failed, or took too long.
     """
-    command = ["git", *(["-C", str(folder)] if folder else []), *arguments]
     limit = seconds or COMMAND_DEADLINES * deadline_seconds()
     try:
         done = subprocess.run(
-            command,
+            ["git", *(["-C", str(folder)] if folder else []), *arguments],
             env=_environment(url, author),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            check=False,
             timeout=limit,
         )
     except subprocess.TimeoutExpired:
@@ -86,12 +85,8 @@ def run_git(
     return done.stdout
 
 
-def remote_tags(url: str, author: tuple[str, str], seconds: float | None = None) -> dict[str, str]:
-    """Every tag of a repository and the commit it names; the arguments are `run_git`'s.
-
-    Raises:
-        GitError: out of reach, refused, or too slow.
-    """
+def remote_tags(url: str, author: Author, seconds: float | None = None) -> dict[str, str]:
+    """Every tag of a repository and the commit it names; arguments and errors are `run_git`'s."""
     tags = {}
     for line in run_git(url, author, None, "ls-remote", "--tags", url, seconds=seconds).splitlines():
         commit, _, reference = line.partition("\t")
@@ -107,11 +102,7 @@ def local_repository(url: str) -> Path | None:
 
 
 def create_bare(path: Path) -> None:
-    """Create an empty repository where there is none. Of several processes one does it.
-
-    Raises:
-        GitError: Git refused.
-    """
+    """Create an empty repository where there is none. Of several processes one does it."""
     if (path / "HEAD").is_file():
         return
     with private_folder(path.parent, f".{path.name}-") as private:
@@ -150,14 +141,10 @@ def _clear(bare: Path) -> None:
     waiting = [*bare.glob("*.lock"), *bare.glob("refs/**/*.lock"), *bare.glob("objects/tmp_objdir-*")]
     for path in waiting:
         with contextlib.suppress(FileNotFoundError):  # it was alive
-            while (age := time.time() - _last_change(path)) < STALE_SECONDS:
+            while (age := time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*")))) < STALE_SECONDS:
                 time.sleep(max(0.0, min(STALE_SECONDS, STALE_SECONDS - age)))
             log.warning("removing %s, which a killed push left", path)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _last_change(path: Path) -> float:
-    return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
 
 
 def _advice(reason: str) -> str:
@@ -166,29 +153,21 @@ def _advice(reason: str) -> str:
     return "Check SIGHTLINE_DATASET_REPO and the access to it."
 
 
-def _environment(url: str, author: tuple[str, str]) -> dict[str, str]:
-    name, address = author
+def _environment(url: str, author: Author) -> dict[str, str]:
     silence = max(1, round(deadline_seconds()))
     environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
-    environment |= {
-        "GIT_TERMINAL_PROMPT": "0",
-        "LC_ALL": "C",  # its messages are read above
-        "GIT_AUTHOR_NAME": name,
-        "GIT_AUTHOR_EMAIL": address,
-        "GIT_COMMITTER_NAME": name,
-        "GIT_COMMITTER_EMAIL": address,
-    }
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # its messages are read above
+    for role in ("AUTHOR", "COMMITTER"):
+        environment[f"GIT_{role}_NAME"], environment[f"GIT_{role}_EMAIL"] = author
     environment.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
     environment.setdefault("GIT_HTTP_LOW_SPEED_TIME", str(silence))
     by_ssh = urlsplit(url).scheme in ("ssh", "git+ssh") or local_repository(url) is None and "://" not in url
     if by_ssh and not {"GIT_SSH", "GIT_SSH_COMMAND"} & environment.keys() and not _configured_ssh():
-        alive = max(1, silence // 3)
         environment["GIT_SSH_COMMAND"] = (
-            f"ssh -o ConnectTimeout={silence} -o ServerAliveInterval={alive} -o ServerAliveCountMax=3"
+            f"ssh -o ConnectTimeout={silence} -o ServerAliveInterval={max(1, silence // 3)} -o ServerAliveCountMax=3"
         )
     return environment
 
 
 def _configured_ssh() -> bool:
-    asked = subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True, check=False)
-    return asked.returncode == 0
+    return subprocess.run(["git", "config", "--get", "core.sshCommand"], capture_output=True).returncode == 0

@@ -1,46 +1,40 @@
-"""A version's files on a DVC remote, and in the cache on the volume that DVC uses too.
+"""A version's files, named by the MD5 of their content: on a DVC remote, and in the cache on the volume that DVC uses too.
 
 The layout is DVC's own, so that anybody's `dvc pull` works. The transfer is ours: `dvc push` takes a folder's listing on
 the remote for a proof that its files are there, gives no reasons, and waits for a silent remote for ever.
 """
 
-import contextlib
 import hashlib
+import json
 import logging
+import os
+import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
-from sightline.services.storage.base import (
-    PARALLEL_SMALL,
-    NoSuchObjectError,
-    Storage,
-    StoredObject,
-    in_parallel,
-    local_errors,
-    replacing,
-)
-from sightline.services.versioning.object_files import (
-    FOLDER,
-    LISTING_ENDING,
-    READ_ONLY,
-    DamagedObjectError,
-    LostObjectError,
-    is_whole,
-    md5_in,
-    move_object,
-    object_name,
-    parse_listing,
-)
+from sightline.errors import SightlineError
+from sightline.services.storage import base
 
 log = logging.getLogger(__name__)
 
+FOLDER: Final = "files/md5"
+LISTING_ENDING: Final = ".dir"  # of the object that lists a folder's files
+READ_ONLY: Final = 0o444  # as DVC leaves its cache: files of working copies may be links to it
 BATCH: Final = 2000  # objects that a killed download loses at most
 _REPAIR: Final = "Restore it from a backup, or type: python pipeline.py verify --repair"
+
+
+class DamagedObjectError(SightlineError):
+    """An object whose content is not what its name says."""
+
+
+class LostObjectError(SightlineError):
+    """A remote that lacks objects of a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,7 @@ class Objects:
         cache: DVC's cache on this machine's volume.
     """
 
-    storage: Storage
+    storage: base.Storage
     remote: str
     cache: Path
 
@@ -64,7 +58,7 @@ class Objects:
     def cached(self, digest: str) -> Path | None:
         """The object's whole copy in the cache, or None."""
         path = self.cache / object_name(digest)
-        return path if is_whole(path, object_name(digest)) else None
+        return path if _is_whole(path, object_name(digest)) else None
 
     def read(self, digest: str) -> bytes:
         """An object's content, from the cache or else from the remote.
@@ -73,19 +67,16 @@ class Objects:
             StorageError: it is in neither.
             DamagedObjectError: the remote's content is another.
         """
-        wanted = digest.removesuffix(LISTING_ENDING)
-        path = self.cache / object_name(digest)
-        with contextlib.suppress(FileNotFoundError):
-            data = path.read_bytes()
-            if _md5(data) == wanted:
-                return data
+        if found := self.cached(digest):
+            return found.read_bytes()
         data = self.storage.read_bytes(self.key(digest))
-        if _md5(data) != wanted:
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if md5 != digest.removesuffix(LISTING_ENDING):
             raise DamagedObjectError(
-                f"{self.storage.uri(self.key(digest))} is damaged: its content has the md5 {_md5(data)}. "
+                f"{self.storage.uri(self.key(digest))} is damaged: its content has the md5 {md5}. "
                 "Type: python pipeline.py verify --repair"
             )
-        with replacing(path) as part:
+        with base.replacing(self.cache / object_name(digest)) as part:
             part.write_bytes(data)
             part.chmod(READ_ONLY)
         return data
@@ -93,20 +84,16 @@ class Objects:
     def read_all(self, digests: Iterable[str]) -> dict[str, bytes]:
         """The content of several small objects, by digest; raises like `read`."""
         wanted = sorted(set(digests))
-        with ThreadPoolExecutor(PARALLEL_SMALL) as pool:
+        with ThreadPoolExecutor(base.PARALLEL_SMALL) as pool:
             return dict(zip(wanted, pool.map(self.read, wanted), strict=True))
 
     def listing(self, digest: str) -> dict[str, str]:
         """A version's files: path inside the version -> digest; raises like `read`."""
-        return parse_listing(self.read(digest), self.storage.uri(self.key(digest)))
+        return _parse_listing(self.read(digest), self.storage.uri(self.key(digest)))
 
     def needed(self, digest: str) -> dict[str, int]:
-        """What a pull of a folder needs, of which the cache holds all: object name -> size in bytes.
-
-        Raises:
-            SightlineError: an object is not in the cache.
-        """
-        with local_errors():
+        """What a pull of a folder needs, of which the cache must hold all: object name -> size in bytes."""
+        with base.local_errors():
             names = {object_name(digest), *self._cached_files(digest).values()}
             return {name: (self.cache / name).stat().st_size for name in sorted(names)}
 
@@ -139,101 +126,133 @@ class Objects:
         size = sum(needed[name] for name in lacking)
         log.info("uploaded %d objects, %.1f MB, in %.1f s", len(lacking), size / 1e6, time.monotonic() - began)
 
-    def fetch(self, digest: str, scratch: Path) -> dict[str, str]:
-        """Bring a folder's objects into the cache, where they are not there whole; each appears there when it is.
+    def fetch(self, digest: str, scratch: Path, target: Path) -> None:
+        """Fill a folder with the files that a listing names; objects that the cache lacks are brought there first.
 
-        By way of `scratch`, a private folder on the cache's file system.
-
-        Returns:
-            The folder's files: path inside the folder -> object name.
+        Each appears in the cache when it is whole, by way of `scratch`, a private folder on the cache's file system.
 
         Raises:
             LostObjectError: the remote lacks objects.
             DamagedObjectError: an object's content is not what its name says.
             StorageError: the remote failed for longer than the deadline; says how.
         """
-        with local_errors():
+        with base.local_errors():
             self._fetch([object_name(digest)], scratch)
             files = self._cached_files(digest)
             self._fetch(sorted(set(files.values())), scratch)
-        return files
+            for parent in {(target / name).parent for name in files}:
+                parent.mkdir(parents=True, exist_ok=True)
+            for name, found in files.items():
+                try:
+                    os.link(self.cache / found, target / name)  # nobody can write to it
+                except FileExistsError:
+                    raise
+                except OSError:  # no links here, or too many of one file
+                    shutil.copyfile(self.cache / found, target / name)
 
     def _cached_files(self, digest: str) -> dict[str, str]:
         path = self.cache / object_name(digest)
-        return {name: object_name(each) for name, each in parse_listing(path.read_bytes(), str(path)).items()}
+        return {name: object_name(each) for name, each in _parse_listing(path.read_bytes(), str(path)).items()}
 
     def _key(self, name: str) -> str:
         return f"dvc/{self.remote}/{name}"
 
-    def _stored(self, names: Collection[str]) -> dict[str, StoredObject]:
+    def _stored(self, names: Collection[str]) -> dict[str, base.StoredObject]:
         listed = ((item.key.removeprefix(self._key("")), item) for item in self.storage.list(self._key(FOLDER)))
         return {name: item for name, item in listed if name in names}
 
     def _require_whole(self, names: Collection[str]) -> None:
-        def check(name: str) -> None:
-            path = self.cache / name
-            if not is_whole(path, name):
-                path.unlink(missing_ok=True)
+        with base.local_errors():
+            if damaged := _not_whole({name: self.cache / name for name in names}):
+                for name in damaged:
+                    (self.cache / name).unlink(missing_ok=True)
                 raise DamagedObjectError(
-                    f"{path} is damaged: its content is not what its name says. The disk may be full or failing. "
+                    f"{self.cache / damaged[0]} is damaged: its content is not what its name says. The disk may be full or failing. "
                     "It was removed, and nothing was published; run the same command again."
                 )
 
-        with local_errors():
-            in_parallel(check, names)
-
     def _fetch(self, names: Collection[str], scratch: Path) -> None:
-        lacking: list[str] = []
-
-        def look(name: str) -> None:
-            if not is_whole(self.cache / name, name):
-                lacking.append(name)
-
-        in_parallel(look, names)
-        waiting = iter(sorted(lacking))
+        waiting = iter(_not_whole({name: self.cache / name for name in names}))
         while batch := list(islice(waiting, BATCH)):
             parts = {name: scratch / name.replace("/", "-") for name in batch}
             scratch.mkdir(parents=True, exist_ok=True)
             try:
                 self.storage.download_files({self._key(name): part for name, part in parts.items()})
-            except NoSuchObjectError as error:
-                raise self._lost(names) or error from None
-            finally:
-                damaged = self._adopt(parts)  # also what arrived before a failure
+            except base.NoSuchObjectError:
+                if not (gone := sorted(set(names) - self._stored(names).keys())):
+                    raise
+                raise LostObjectError(
+                    f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
+                    f"{self.storage.uri(self._key(gone[0]))}. {_REPAIR}"
+                ) from None
+            finally:  # also what arrived before a failure
+                damaged = _not_whole(parts)
+                whole = {part: self.cache / name for name, part in parts.items() if name not in set(damaged)}
+                base.in_parallel(lambda pair: _move(*pair, mode=READ_ONLY), whole.items())
             if damaged:
                 raise DamagedObjectError(
                     f"{self.storage.uri(self._key(damaged[0]))} is damaged: its content is not what its name says. "
                     f"It was not kept. {_REPAIR}"
                 )
 
-    def _adopt(self, parts: Mapping[str, Path]) -> list[str]:
-        """Move whole objects into the cache. Returns the names of the others, sorted."""
-        damaged: list[str] = []
 
-        def adopt(name: str) -> None:
-            if is_whole(parts[name], name):
-                parts[name].chmod(READ_ONLY)
-                move_object(parts[name], self.cache / name)
-            else:
-                damaged.append(name)
-
-        in_parallel(adopt, parts.keys())
-        return sorted(damaged)
-
-    def _lost(self, names: Collection[str]) -> LostObjectError | None:
-        gone = sorted(set(names) - self._stored(names).keys())
-        if not gone:
-            return None
-        return LostObjectError(
-            f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
-            f"{self.storage.uri(self._key(gone[0]))}. {_REPAIR}"
-        )
+def object_name(digest: str) -> str:
+    """The path in a remote and in the cache of an object: hex MD5, with `.dir` at its end for a folder's listing."""
+    return f"{FOLDER}/{digest[:2]}/{digest[2:]}"
 
 
-def _not_right(needed: Mapping[str, int], there: Mapping[str, StoredObject]) -> list[str]:
-    right = {name for name, found in there.items() if found.size == needed[name] and found.md5 in (None, md5_in(name))}
+def move_objects(source: Path, cache: Path) -> None:
+    """Move a private cache's objects into the one that all share; each appears there at once."""
+    with base.local_errors():
+        for path in sorted((source / FOLDER).glob("??/*")):
+            _move(path, cache / path.relative_to(source))
+
+
+def _parse_listing(data: bytes, where: str) -> dict[str, str]:
+    """A listing's files: path inside the folder -> digest. `where` names the listing in a DamagedObjectError."""
+    try:
+        files = {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(data)}
+    except (ValueError, KeyError, TypeError):
+        raise DamagedObjectError(
+            f"{where} is not a listing of files as DVC writes them. Remove it and try again."
+        ) from None
+    for name in files:
+        if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+            raise DamagedObjectError(
+                f"{where} lists {name!r}, which lies outside the version's folder. Nothing was read."
+            )
+    return files
+
+
+def _not_right(needed: Mapping[str, int], there: Mapping[str, base.StoredObject]) -> list[str]:
+    right = {name for name, found in there.items() if found.size == needed[name] and found.md5 in (None, _md5_in(name))}
     return [name for name in needed if name not in right]
 
 
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+def _not_whole(paths: Mapping[str, Path]) -> list[str]:
+    """The names of the objects of which no whole copy lies at its path, sorted."""
+    found: list[str] = []
+    base.in_parallel(lambda name: None if _is_whole(paths[name], name) else found.append(name), paths)
+    return sorted(found)
+
+
+def _is_whole(path: Path, name: str) -> bool:
+    """Whether there is such a file, with the content that the object's name says."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == _md5_in(name)
+    except FileNotFoundError:
+        return False
+
+
+def _md5_in(name: str) -> str:
+    """The digest in an object's name, without the ending of a listing's."""
+    path = PurePosixPath(name)
+    return (path.parent.name + path.name).removesuffix(LISTING_ENDING)
+
+
+def _move(path: Path, target: Path, mode: int | None = None) -> None:
+    if mode is not None:
+        path.chmod(mode)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)

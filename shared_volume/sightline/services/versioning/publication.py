@@ -8,23 +8,15 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import (
-    EMPTY,
-    Claim,
-    Content,
-    VersionRow,
-    VersionTakenError,
-    list_versions,
-    publish_version,
-)
+from sightline.services.database.versions import Content, VersionRow, VersionTakenError, list_versions, publish_version
 from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
-from sightline.services.versioning.description import FILE, FOLDER, read_description, write_description
+from sightline.services.versioning.description import FILE, FOLDER, parse_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
 from sightline.versions import Kind, make_tag, next_version
 
@@ -36,6 +28,8 @@ FOLDERS: dict[Kind, str] = {"annotation": "annotations", "dataset": "datasets"}
 """Kind of version -> its folder in the dataset repository, which is also its DVC remote's name."""
 
 MOST_NAMES_SHOWN = 10
+Build = Callable[[Path], Content]
+"""Puts a version's files into an empty folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +66,12 @@ class Attempt:
     category: str
     kind: Kind
     version: str
-    build: Callable[[Path], Content]
+    build: Build
     parent_id: int | None
     copy: WorkingCopy
     lease: Lease | None = None
     published: VersionRow | None = None
-    content: Content = EMPTY
+    content: Content = field(default_factory=Content)
     digest: str = ""
     commit: str | None = None
     publication: Publication | None = None
@@ -97,24 +91,15 @@ class Attempt:
         """The version's folder in the working copy."""
         return self.copy.category_folder(self.remote, self.category)
 
-    def require_claim(self) -> Claim:
-        """The claim, which nobody took over.
-
-        Raises:
-            ClaimLostError: somebody did.
-        """
+    def require_claim(self) -> VersionRow:
+        """The claim, which nobody took over; else a ClaimLostError."""
         assert self.lease is not None, "what is published already is settled by `compare`"
         self.lease.require()
         return self.lease.claim
 
 
 def publish(
-    services: Services,
-    category: str,
-    kind: Kind,
-    version: str,
-    build: Callable[[Path], Content],
-    parent_id: int | None = None,
+    services: Services, category: str, kind: Kind, version: str, build: Build, parent_id: int | None = None
 ) -> Publication:
     """Publish what `build` puts into an empty folder as a version that never changes again.
 
@@ -134,7 +119,11 @@ def publish(
                 if attempt.publication is not None:
                     break
         except BaseException as error:
-            _give_up(attempt, error)
+            try:
+                if attempt.lease is not None:
+                    attempt.lease.release()
+            except SightlineError as unreleased:
+                error.add_note(f"(The claim could not be given back, and ends by itself: {unreleased})")
             raise
         if attempt.lease is not None:
             attempt.lease.end()
@@ -198,10 +187,9 @@ def tag(attempt: Attempt) -> None:
     attempt.require_claim()
     if attempt.commit is not None:
         return
+    message = f"{attempt.category}: {attempt.kind} version {attempt.version}"
     try:
-        attempt.commit = attempt.copy.commit_and_tag(
-            f"{attempt.category}: {attempt.kind} version {attempt.version}", attempt.tag
-        )
+        attempt.commit = attempt.copy.commit_and_tag(message, attempt.tag)
     except TagExistsError:
         compare(attempt)
 
@@ -223,15 +211,6 @@ def write_rows(attempt: Attempt) -> None:
 
 PROTOCOL: tuple[Callable[[Attempt], None], ...] = (claim, build, add, compare, push, verify, tag, write_rows)
 """A killed attempt may end before, in or after any of these. The order is what makes that harmless."""
-
-
-def _give_up(attempt: Attempt, error: BaseException) -> None:
-    if attempt.lease is None:
-        return
-    try:
-        attempt.lease.release()
-    except SightlineError as unreleased:
-        error.add_note(f"(The claim could not be given back, and ends by itself: {unreleased})")
 
 
 def _require_same_files(attempt: Attempt, digest: str) -> None:
@@ -260,12 +239,12 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
         "removed": sorted(theirs.keys() - ours.keys()),
         "changed": sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]),
     }
-    return "; ".join(f"{len(names)} {what}{_first(names)}" for what, names in groups.items()) + "."
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES_SHOWN} more" if len(names) > MOST_NAMES_SHOWN else ""
-    return f" ({', '.join(names[:MOST_NAMES_SHOWN])}{more})" if names else ""
+    told = []
+    for what, names in groups.items():
+        more = f" and {len(names) - MOST_NAMES_SHOWN} more" if len(names) > MOST_NAMES_SHOWN else ""
+        shown = f" ({', '.join(names[:MOST_NAMES_SHOWN])}{more})" if names else ""
+        told.append(f"{len(names)} {what}{shown}")
+    return "; ".join(told) + "."
 
 
 def _next_free(attempt: Attempt) -> str:
@@ -281,11 +260,11 @@ def _next_free(attempt: Attempt) -> str:
 def _adopt_description(attempt: Attempt, digest: str) -> None:
     """Take the public description in place of ours, so that the rows say what the files say."""
     objects = attempt.services.repo.objects(attempt.remote)
-    entry = objects.listing(digest).get(FILE)
-    if entry is not None:
-        (attempt.folder / FILE).unlink()
-        (attempt.folder / FILE).write_bytes(objects.read(entry))
-        attempt.content = read_description(attempt.folder)
+    if entry := objects.listing(digest).get(FILE):
+        file, data = attempt.folder / FILE, objects.read(entry)
+        file.unlink()
+        file.write_bytes(data)
+        attempt.content = parse_description(data, str(file))
     attempt.digest = attempt.copy.add(attempt.folder)
     if attempt.digest != digest:
         raise SightlineError(

@@ -20,18 +20,8 @@ from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder, remove_abandoned
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.folder import local_path
-from sightline.services.versioning.git import (
-    BRANCH,
-    GitError,
-    create_bare,
-    local_repository,
-    pushing,
-    remote_tags,
-    run_git,
-    without_password,
-)
-from sightline.services.versioning.object_files import LostObjectError, link_files, move_objects
-from sightline.services.versioning.objects import Objects
+from sightline.services.versioning import git
+from sightline.services.versioning.objects import LostObjectError, Objects, move_objects
 from sightline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,19 +57,18 @@ class DatasetRepo:
 
     @classmethod
     def of(cls, settings: Settings) -> "DatasetRepo":
-        """The repository that the settings name; a local path that does not exist yet is created.
-
-        Raises:
-            SightlineError: a path that DVC cannot write down.
-        """
-        _require_ascii(SIGHTLINE_STORAGE=settings.storage, SIGHTLINE_VOLUME=str(settings.volume.resolve()))
-        repo = cls(
-            settings.dataset_repo, settings.storage, settings.volume, (settings.git_user_name, settings.git_user_email)
-        )
-        here = local_repository(repo.url)
-        if here is not None:
-            create_bare(here)
-        return repo
+        """The repository that the settings name; a local path that does not exist yet is created."""
+        paths = {"SIGHTLINE_STORAGE": settings.storage, "SIGHTLINE_VOLUME": str(settings.volume.resolve())}
+        for name, path in paths.items():
+            if not unquote(path).isascii():
+                raise SightlineError(
+                    f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
+                    "accents or other special letters (on a laptop: --workspace DIR)."
+                )
+        if here := git.local_repository(settings.dataset_repo):
+            git.create_bare(here)
+        author = (settings.git_user_name, settings.git_user_email)
+        return cls(settings.dataset_repo, settings.storage, settings.volume, author)
 
     @property
     def cache(self) -> Path:
@@ -88,14 +77,10 @@ class DatasetRepo:
 
     def tags(self) -> dict[str, str]:
         """Every tag and the commit it names."""
-        return remote_tags(self.url, self.author)
+        return git.remote_tags(self.url, self.author)
 
     def require_storage(self) -> None:
-        """Make sure that the storage answers: DVC would try for half a minute and then give no reason.
-
-        Raises:
-            StorageError: out of reach, refused, or no such bucket.
-        """
+        """Make sure that the storage answers, or say why not: DVC tries for half a minute and gives no reason."""
         open_storage(self.storage).exists("dvc")
 
     def objects(self, remote: str) -> Objects:
@@ -104,14 +89,10 @@ class DatasetRepo:
 
     @contextlib.contextmanager
     def working_copy(self, tag: str | None = None) -> Iterator["WorkingCopy"]:
-        """A private clone, of the newest commit or at a tag, that is removed afterwards.
-
-        Raises:
-            NoSuchTagError: the repository has no such tag.
-        """
+        """A private clone, of the newest commit or at a tag (else a NoSuchTagError), that is removed afterwards."""
         if tag is not None and tag not in (known := self.tags()):
             raise NoSuchTagError(
-                f"The dataset repository {without_password(self.url)} has no tag {tag!r}. "
+                f"The dataset repository {git.without_password(self.url)} has no tag {tag!r}. "
                 f"Its tags: {', '.join(sorted(known)) or 'none yet'}. Publish it first: python pipeline.py publish."
             )
         with private_folder(self.volume / "work", "repo-") as private:
@@ -120,7 +101,7 @@ class DatasetRepo:
             if tag is not None:
                 self._git(folder, "checkout", "--quiet", tag)
             elif not self._git(folder, "branch", "--remotes").strip():
-                self._git(folder, "checkout", "--quiet", "-b", BRANCH)
+                self._git(folder, "checkout", "--quiet", "-b", git.BRANCH)
             yield WorkingCopy(self, folder)
 
     def remove_abandoned(self) -> int:
@@ -129,7 +110,7 @@ class DatasetRepo:
         return remove_abandoned(work) if work.is_dir() else 0
 
     def _git(self, folder: Path | None, *arguments: str) -> str:
-        return run_git(self.url, self.author, folder, *arguments)
+        return git.run_git(self.url, self.author, folder, *arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +123,9 @@ class WorkingCopy:
     @property
     def _private_cache(self) -> Path:
         return self.folder.parent / "dvc-cache"
+
+    def _git(self, *arguments: str) -> str:
+        return self.repo._git(self.folder, *arguments)
 
     def _configure_dvc(self) -> None:
         """Point DVC at the storage and a private cache. The committed part says where the bytes lie, no secret."""
@@ -207,29 +191,21 @@ class WorkingCopy:
 
     def digest(self, path: Path) -> str | None:
         """DVC's digest of the folder as committed here, or None when there is none."""
-        pointer = _pointer(path)
-        return yaml.safe_load(pointer.read_text())["outs"][0]["md5"] if pointer.is_file() else None
+        return _digest_in(_pointer(path).read_text()) if _pointer(path).is_file() else None
 
     def push(self, path: Path) -> None:
-        """Upload what a folder's remote lacks of its objects.
-
-        Raises:
-            StorageError: the remote failed for longer than the deadline; says how.
-        """
+        """Upload what a folder's remote lacks of its objects; raises like `Objects.upload`."""
         objects = self._objects(path)
         objects.upload(objects.needed(self.digest(path) or ""))
 
     def verify(self, path: Path) -> None:
         """Make sure that the remote holds every object of a folder. What has gone since `push` is uploaded once more.
 
-        Raises:
-            LostObjectError: objects have gone again.
-            StorageError: the remote failed for longer than the deadline; says how.
+        Raises like `Objects.upload`, and a LostObjectError when objects have gone again.
         """
         objects = self._objects(path)
         needed = objects.needed(self.digest(path) or "")
-        missing = objects.lacking(needed)
-        if missing:
+        if missing := objects.lacking(needed):
             log.warning("%d objects have gone from the remote since they were uploaded: once more", len(missing))
             self.push(path)
             missing = objects.lacking(needed)
@@ -241,22 +217,14 @@ class WorkingCopy:
             )
 
     def pull(self, path: Path) -> Path:
-        """Bring a folder's files from the cache, and those that it lacks from the remote.
-
-        Raises:
-            LostObjectError: the remote lacks objects.
-            DamagedObjectError: an object's content is not what its name says.
-            StorageError: the remote failed for longer than the deadline; says how.
-        """
+        """Bring a folder's files from the cache, or else from the remote; raises like `Objects.fetch`."""
         digest = self.digest(path)
         if digest is None:
             raise SightlineError(f"There is no {_pointer(path).name} in {self.repo.url} at this commit.")
-        files = self._objects(path).fetch(digest, self.folder.parent / "pulled")
-        link_files(self.repo.cache, files, path)
+        self._objects(path).fetch(digest, self.folder.parent / "pulled", path)
         return path
 
     def _objects(self, path: Path) -> Objects:
-        """Those of the remote that holds a folder."""
         return self.repo.objects(path.parent.name)
 
     def digest_at(self, tag: str, path: Path) -> tuple[str, str] | None:
@@ -264,10 +232,9 @@ class WorkingCopy:
         commit = self.repo.tags().get(tag)
         if commit is None:
             return None
-        git = self.repo._git
-        git(self.folder, "fetch", "--quiet", "--force", "origin", f"refs/tags/{tag}:refs/tags/{tag}")
-        pointer = git(self.folder, "show", f"{tag}:{_pointer(path).relative_to(self.folder).as_posix()}")
-        return commit, yaml.safe_load(pointer)["outs"][0]["md5"]
+        self._git("fetch", "--quiet", "--force", "origin", f"refs/tags/{tag}:refs/tags/{tag}")
+        pointer = self._git("show", f"{tag}:{_pointer(path).relative_to(self.folder).as_posix()}")
+        return commit, _digest_in(pointer)
 
     def commit_and_tag(self, message: str, tag: str) -> str:
         """Commit everything, tag it, and push both at once. Returns the commit.
@@ -278,18 +245,17 @@ class WorkingCopy:
             TagExistsError: somebody else pushed the tag.
             GitError: the push was refused.
         """
-        git = self.repo._git
-        git(self.folder, "add", "--all")
-        git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "-m", message)
         until, pause = time.monotonic() + PUSH_SECONDS, 0.1
         while True:
-            commit = git(self.folder, "rev-parse", "HEAD").strip()
-            git(self.folder, "tag", "--force", "-a", tag, "-m", message)
+            commit = self._git("rev-parse", "HEAD").strip()
+            self._git("tag", "--force", "-a", tag, "-m", message)
             try:
-                with pushing(self.repo.url):
-                    git(self.folder, "push", "--quiet", "--atomic", "origin", f"HEAD:{BRANCH}", f"refs/tags/{tag}")
+                with git.pushing(self.repo.url):
+                    self._git("push", "--quiet", "--atomic", "origin", f"HEAD:{git.BRANCH}", f"refs/tags/{tag}")
                 return commit
-            except GitError as error:
+            except git.GitError as error:
                 there = self.repo.tags().get(tag)
                 if there == commit:  # the push arrived, only its answer did not
                     return commit
@@ -306,18 +272,15 @@ class WorkingCopy:
 
     def _replay(self, commit: str, message: str) -> None:
         """Make the commit's changes again on top of the newest commit: of two pointers of a category, ours."""
-        git = self.repo._git
-        git(self.folder, "fetch", "--quiet", "origin")
-        if not git(self.folder, "branch", "--remotes").strip():
+        self._git("fetch", "--quiet", "origin")
+        if not self._git("branch", "--remotes").strip():
             return  # nothing is there yet
-        changed = git(
-            self.folder, "diff-tree", "--no-commit-id", "--name-only", "--diff-filter=AM", "--root", "-r", "-z", commit
-        )
-        git(self.folder, "reset", "--quiet", "--hard", f"origin/{BRANCH}")
-        names = [name for name in changed.split("\0") if name]
+        changes = ("--no-commit-id", "--name-only", "--diff-filter=AM", "--root", "-r", "-z")
+        names = [name for name in self._git("diff-tree", *changes, commit).split("\0") if name]
+        self._git("reset", "--quiet", "--hard", f"origin/{git.BRANCH}")
         if names:
-            git(self.folder, "checkout", commit, "--", *names)
-        git(self.folder, "commit", "--quiet", "--allow-empty", "-m", message)
+            self._git("checkout", commit, "--", *names)
+        self._git("commit", "--quiet", "--allow-empty", "-m", message)
 
 
 def remote_url(storage: str, remote: str) -> str:
@@ -326,24 +289,19 @@ def remote_url(storage: str, remote: str) -> str:
     return f"{root.rstrip('/')}/dvc/{remote}"
 
 
-def _require_ascii(**paths: str) -> None:
-    for name, path in paths.items():
-        if not unquote(path).isascii():
-            raise SightlineError(
-                f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
-                "accents or other special letters (on a laptop: --workspace DIR)."
-            )
-
-
 def _pointer(path: Path) -> Path:
     """DVC's small file that stands for a folder in Git."""
     return path.with_name(f"{path.name}.dvc")
 
 
+def _digest_in(pointer: str) -> str:
+    return yaml.safe_load(pointer)["outs"][0]["md5"]
+
+
 def _reasons(error: BaseException) -> str:
-    reasons: dict[str, None] = {}
+    reasons: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
-        reasons[str(cause)] = None
+        reasons.append(str(cause))
         cause = cause.__cause__
-    return without_password("; ".join(filter(None, reasons)) or type(error).__name__)
+    return git.without_password("; ".join(filter(None, dict.fromkeys(reasons))) or type(error).__name__)

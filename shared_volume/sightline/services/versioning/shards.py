@@ -1,7 +1,4 @@
-"""A dataset version's files: a COCO file per split, and images in tar shards.
-
-10,000 small files travel far slower than a few large ones.
-"""
+"""A dataset version's files: a COCO file per split, and images in tar shards: small files travel far slower."""
 
 import hashlib
 import os
@@ -40,39 +37,34 @@ def hash_image(path: Path) -> PackedImage:
 
 
 def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
-    """Write images (name in the dataset, with forward slashes -> file) into `target/images-00000.tar`, … Returns those in order.
+    """Write images (name, with forward slashes -> file) into `target/images-00000.tar`, …; returns those in order.
 
-    The same images give the same bytes everywhere.
-
-    Raises:
-        PackError: an image cannot be read.
+    The same images give the same bytes everywhere. A PackError names an image that cannot be read.
     """
-    shards: list[Path] = []
-    shard: tarfile.TarFile | None = None
-    packed = size = 0
+    batches: list[list[tuple[str, Path]]] = []
+    size = 0
     try:
         for name, path in sorted(images.items()):
             length = path.stat().st_size
-            if shard is None or packed >= SHARD_IMAGES or (packed and size + length > SHARD_BYTES):
-                if shard is not None:
-                    shard.close()
-                shards.append(target / f"images-{len(shards):05d}.tar")
-                shard = tarfile.open(shards[-1], "w", format=tarfile.GNU_FORMAT, encoding="utf-8")  # noqa: SIM115
-                packed = size = 0
-            # A fresh entry has no time, owner or group of its own, unlike one made from the file.
-            entry = tarfile.TarInfo(f"{IMAGES}/{name}")
-            entry.size, entry.mode = length, 0o644
-            with path.open("rb") as file:
-                shard.addfile(entry, file)
-            shard.members.clear()  # type: ignore[attr-defined]  # they serve reading only, and would pile up in memory
-            packed, size = packed + 1, size + length
+            if not batches or len(batches[-1]) >= SHARD_IMAGES or size + length > SHARD_BYTES:
+                batches.append([])
+                size = 0
+            batches[-1].append((name, path))
+            size += length
+        shards = [target / f"images-{number:05d}.tar" for number in range(len(batches))]
+        for shard, batch in zip(shards, batches, strict=True):
+            with tarfile.open(shard, "w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
+                for name, path in batch:
+                    # A fresh entry has no time, owner or group of its own, unlike one made from the file.
+                    entry = tarfile.TarInfo(f"{IMAGES}/{name}")
+                    entry.size, entry.mode = path.stat().st_size, 0o644
+                    with path.open("rb") as file:
+                        archive.addfile(entry, file)
+                    archive.members.clear()  # type: ignore[attr-defined]  # for reading only; they would fill memory
     except OSError as error:
         raise PackError(
             f"{error.filename or target}: cannot be packed ({error.strerror or error}). Try again."
         ) from None
-    finally:
-        if shard is not None:
-            shard.close()
     return shards
 
 
@@ -111,19 +103,16 @@ def _unpack_shard(shard: Path, archive: tarfile.TarFile, target: Path) -> int:
     with shard.open("rb", buffering=0) as content:
         for entry in archive:
             parts = entry.name.split("/")
-            if (
-                not entry.isreg()
-                or parts[0] != IMAGES
-                or len(parts) < 2
-                or {"", ".."} & set(parts)
-                or "\\" in entry.name
-            ):
+            is_inside = parts[0] == IMAGES and len(parts) > 1 and not {"", ".."} & set(parts) and "\\" not in entry.name
+            if not entry.isreg() or not is_inside:
                 raise PackError(
                     f"{shard}: entry {entry.name!r} is not an image under {IMAGES}/. Do not use this dataset."
                 )
             folder = entry.name.rpartition("/")[0]
             if folder not in made:
-                _make_folder(target / folder, target)
+                (target / folder).mkdir(parents=True, exist_ok=True)
+                if not (target / folder).resolve().is_relative_to(target.resolve()):
+                    raise PackError(f"{target / folder}: is a link that leads elsewhere. Remove it and unpack again.")
                 made.add(folder)
             content.seek(entry.offset_data)
             data = content.read(entry.size)
@@ -132,12 +121,6 @@ def _unpack_shard(shard: Path, archive: tarfile.TarFile, target: Path) -> int:
             _write(f"{target}/{entry.name}", data)
             count += 1
     return count
-
-
-def _make_folder(folder: Path, target: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not folder.resolve().is_relative_to(target.resolve()):
-        raise PackError(f"{folder}: is a link that leads elsewhere. Remove it and unpack again.")
 
 
 def _write(path: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.references import DatasetReference, ModelReference
-from sightline.services.runs.recipe_keys import frozen_metrics
+from sightline.services.runs.homes import frozen_metrics
 from sightline.services.runs.supervise import Step, run_step
 from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
 from sightline.tasks.task import Task

@@ -13,8 +13,7 @@ from sightline.errors import SightlineError
 from sightline.models.config_files import check_config
 from sightline.references import DETECTION
 from sightline.services.runs.freeze import config_task
-from sightline.services.runs.homes import recipe_file
-from sightline.services.runs.recipe_keys import read_metrics
+from sightline.services.runs.homes import read_metrics, recipe_file
 from sightline.tasks.metrics import require_metrics, require_selecting
 from sightline.tasks.task import Task, is_known
 
