@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from sightline.errors import ConfigError
 from sightline.images.files import read_image
 from sightline.tasks.classification import network  # noqa: F401  # registers the model
-from sightline.tasks.classification.results import results_of
 from sightline.tasks.task import Score
 
 SCOPE = "mmengine"
+MOST_ANSWERS = 5  # the likeliest classes that an image's results name
 
 
 def build_model(config: Config) -> torch.nn.Module:
@@ -65,15 +65,20 @@ def prepare(image: np.ndarray, pipeline: Mapping[str, Any]) -> torch.Tensor:
         top, left = random.randint(0, height - kept_height), random.randint(0, width - kept_width)
         image = image[top : top + kept_height, left : left + kept_width]
     size = int(pipeline["size"])
-    image = cv2.resize(
-        image, (size, size), interpolation=cv2.INTER_AREA if min(image.shape[:2]) > size else cv2.INTER_LINEAR
-    )
+    shrinks = min(image.shape[:2]) > size
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     if random.random() < pipeline.get("flip", 0):
         image = image[:, ::-1]
     if light := pipeline.get("light"):
         factor, shift = random.uniform(1 - light, 1 + light), 255 * random.uniform(-light, light) / 2
         image = np.clip(image.astype(np.float32) * factor + shift, 0, 255).astype(np.uint8)
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def results_of(scores: Sequence[float], image_id: int) -> list[dict[str, Any]]:
+    """An image's scores, (C,), as results, best first."""
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])[:MOST_ANSWERS]
+    return [{"image_id": image_id, "category_id": index + 1, "score": float(scores[index])} for index in order]
 
 
 class _Images(Dataset[Any]):
@@ -95,10 +100,8 @@ class _Images(Dataset[Any]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         number, path, label = self.samples[index]
-        return {
-            "inputs": prepare(read_image(path), self.pipeline),
-            "data_samples": {"image_id": number, "label": label},
-        }
+        inputs = prepare(read_image(path), self.pipeline)
+        return {"inputs": inputs, "data_samples": {"image_id": number, "label": label}}
 
 
 @METRICS.register_module()

@@ -53,9 +53,7 @@ class ImageClassifier(BaseModel):
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels[0], 3, 2, 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)
         )
-        self.stages = nn.Sequential(
-            *[_Block(before, after, 2) for before, after in zip(entering, channels, strict=True)]
-        )
+        self.stages = nn.Sequential(*(_Block(*pair, 2) for pair in zip(entering, channels, strict=True)))
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-1], num_classes))
         self.label_smoothing = label_smoothing
 
@@ -66,9 +64,6 @@ class ImageClassifier(BaseModel):
             labels = torch.tensor(data_samples["label"], device=logits.device)
             return {"loss_class": functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
         if mode == "predict":
-            scores = logits.softmax(dim=1).cpu()
-            return [
-                {"image_id": number, "scores": own}
-                for number, own in zip(data_samples["image_id"], scores, strict=True)
-            ]
+            pairs = zip(data_samples["image_id"], logits.softmax(dim=1).cpu(), strict=True)
+            return [{"image_id": number, "scores": own} for number, own in pairs]
         return logits

@@ -9,8 +9,7 @@ import torch
 
 from sightline.models.bundle import load_state, read_bundle
 from sightline.models.config import config_from_data
-from sightline.tasks.classification.fit import build_model, prepare
-from sightline.tasks.classification.results import results_of
+from sightline.tasks.classification.fit import build_model, prepare, results_of
 
 
 class Classifier:
@@ -30,12 +29,9 @@ class Classifier:
 
     def results(self, image: np.ndarray, image_id: int) -> list[dict[str, Any]]:
         """The likeliest classes, best first."""
-        batch = {
-            "inputs": [prepare(image, self.config.test_pipeline)],
-            "data_samples": {"image_id": [image_id], "label": [0]},
-        }
+        inputs = [prepare(image, self.config.test_pipeline)]
         with torch.inference_mode():
-            (found,) = self.model.test_step(batch)
+            (found,) = self.model.test_step({"inputs": inputs, "data_samples": {"image_id": [image_id], "label": [0]}})
         return results_of(found["scores"].tolist(), image_id)
 
 

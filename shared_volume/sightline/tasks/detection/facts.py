@@ -7,7 +7,7 @@ SELECT_BY = "bbox_mAP"
 NAMES = tuple(
     f"{kind}_{name}"
     for kind in ("bbox", "segm")
-    for name in [
+    for name in (
         "mAP",
         "mAP_50",
         "mAP_75",
@@ -20,7 +20,7 @@ NAMES = tuple(
         "AR_s",
         "AR_m",
         "AR_l",
-    ]
+    )
 )
 """Every metric that the task's scoring gives; those of masks where a model has some."""
 HEADLINES = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "segm_mAP", "segm_mAP_50", "segm_mAP_75")

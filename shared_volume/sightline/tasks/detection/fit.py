@@ -1,8 +1,11 @@
 """Part fit: mmdet's models and datasets, as mmengine's Runner trains and validates them."""
 
 import contextlib
+import importlib
 import io
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,27 @@ import torch
 from mmengine.config import Config
 
 from sightline.errors import ConfigError
-from sightline.tasks.detection.registry import register
+from sightline.tasks.detection.ops import supply_missing_ops
 from sightline.tasks.task import Score
 
 SCOPE = "mmdet"
+PACKAGES = ("datasets", "engine", "evaluation", "models", "visualization")  # of mmdet
+
+
+@cache
+def register() -> None:
+    """Make all that a config may name by `type` known, mmdet's and our own. Call before building anything from a config."""
+    supply_missing_ops()
+    # mmdet prints and warns about optional packages that no config of ours needs.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for package in PACKAGES:
+            importlib.import_module(f"mmdet.{package}")
+        from mmengine.registry import init_default_scope
+
+        import sightline.tasks.detection.modules  # noqa: F401
+
+        init_default_scope("mmdet")
 
 
 def build_model(config: Config) -> torch.nn.Module:

@@ -10,7 +10,7 @@ from mmdet.registry import METRICS, TRANSFORMS
 from mmengine.evaluator import BaseMetric
 
 from sightline.images.files import read_image
-from sightline.tasks.detection.results import to_coco_results, to_detections
+from sightline.tasks.detection.results import results_of
 from sightline.tasks.task import Score
 
 
@@ -46,8 +46,8 @@ class SightlineCocoMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep one batch's predictions, one entry an image."""
         for sample in data_samples:
-            detections = to_detections(sample["pred_instances"], sample["ori_shape"])
-            self.results.append((to_coco_results(detections, sample["img_id"]), detections.masks is not None))
+            found = results_of(sample["pred_instances"], sample["img_id"], sample["ori_shape"])
+            self.results.append((found, "masks" in sample["pred_instances"]))
 
     def compute_metrics(self, results: list[tuple[list[dict[str, Any]], bool]]) -> dict[str, float]:
         """The scores over the whole truth: an image without predictions counts as one on which nothing was found."""

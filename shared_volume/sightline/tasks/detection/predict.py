@@ -10,9 +10,8 @@ import torch
 from sightline.errors import SightlineError
 from sightline.models.bundle import load_state, read_bundle
 from sightline.models.config import config_from_data
-from sightline.tasks.detection.fit import build_model
-from sightline.tasks.detection.registry import register
-from sightline.tasks.detection.results import Detections, to_coco_results, to_detections
+from sightline.tasks.detection.fit import build_model, register
+from sightline.tasks.detection.results import results_of
 
 if TYPE_CHECKING:
     from mmdet.models import BaseDetector
@@ -42,22 +41,8 @@ class Detector:
         # Truth is not there to load, nor needed.
         self._pipeline = Compose([step for step in config.test_pipeline if step["type"] != "LoadAnnotations"])
 
-    def predict(self, images: Sequence[np.ndarray], score_threshold: float = 0.0) -> list[Detections]:
-        """What is on each image, boxes and masks in pixels of the given image.
-
-        Args:
-            images: (H, W, 3) uint8 BGR, upright. They run one by one, so a result never depends on its neighbours.
-            score_threshold: detections below it are left out.
-        """
-        return [self._predict_one(image, score_threshold) for image in images]
-
     def results(self, image: np.ndarray, image_id: int) -> list[dict[str, Any]]:
-        """What is on one image, as COCO results."""
-        found = self._predict_one(image, 0.0)
-        self.outputs = OUTPUTS if found.masks is not None else self.outputs
-        return to_coco_results(found, image_id)
-
-    def _predict_one(self, image: np.ndarray, score_threshold: float) -> Detections:
+        """What is on one image, (H, W, 3) uint8 BGR, upright: COCO results in its pixels."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise SightlineError(
                 f"An image must be an array (height, width, 3) of uint8 in BGR, not {image.shape} of {image.dtype}. "
@@ -66,7 +51,8 @@ class Detector:
         sample: dict[str, Any] = self._pipeline({"img": image, "img_id": 0})
         with torch.inference_mode():
             (result,) = self.model.test_step({"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]})
-        return to_detections(result.pred_instances, image.shape, score_threshold)
+        self.outputs = OUTPUTS if "masks" in result.pred_instances else self.outputs
+        return results_of(result.pred_instances, image_id, image.shape)
 
 
 predictor_of = Detector
