@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from sightline.reports.colours import colour
 from sightline.reports.drawing import (
     CHARACTER,
     FLOOR,
@@ -26,7 +25,7 @@ from sightline.reports.drawing import (
     tick_text,
     widened,
 )
-from sightline.reports.page import legend, number
+from sightline.reports.page import colour, legend, number
 
 MOST_POINTS = 240  # of a curve; longer ones are averaged down, for the page's size
 MOST_HOVERED = 60  # points of a curve that get a tooltip of their own

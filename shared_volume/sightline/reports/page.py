@@ -1,5 +1,6 @@
 """A report's page: blocks of HTML put together into one file that needs no network and no script."""
 
+import colorsys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,11 +10,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sightline.reports.colours import colour
-
 TEMPLATES = Path(__file__).parent / "templates"
 NO_VALUE = "–"
 LONGEST_UNBROKEN = 28  # characters of a table's cell
+# Told apart by most colour-blind readers, and readable on white as well as on near-black.
+PALETTE = "#3b82f6 #f97316 #10b981 #e5484d #a855f7 #d9a406 #06a8c4 #ec4899 #7cb518 #a8714a".split()  # noqa: SIM905
+_GOLDEN_ANGLE = 0.618033988749895  # of a turn: hues after the palette's never come close to their neighbours'
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,15 @@ def title_from(facts: Mapping[str, str], names: Sequence[str], otherwise: str) -
     """Those of the named facts that there are, as a page's title."""
     known = {_spelt(name): value for name, value in facts.items()}
     return " · ".join(known[name] for name in names if known.get(name)) or otherwise
+
+
+def colour(index: int) -> str:
+    """The colour of the class (or series) with this index, as `#rrggbb`. Never changes with the number of classes."""
+    if index < len(PALETTE):
+        return PALETTE[index]
+    extra = index - len(PALETTE)
+    parts = colorsys.hls_to_rgb((extra * _GOLDEN_ANGLE) % 1, (0.45, 0.6)[extra % 2], 0.7)
+    return "#" + "".join(f"{round(part * 255):02x}" for part in parts)
 
 
 def tiles(*headline: Tile) -> Markup:
@@ -144,15 +155,11 @@ def _spelt(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
+    loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = number
-    environment.filters["cell_kind"] = _cell_kind
+    environment.filters |= {"number": number, "cell_kind": _cell_kind}
     return environment
 
 
