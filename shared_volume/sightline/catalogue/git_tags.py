@@ -1,6 +1,7 @@
 """What Git says of every version: tags, commits, dates and DVC's pointers, read from one bare clone."""
 
 import contextlib
+import io
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,15 +115,11 @@ def _read_pointers(folder: Path, paths: Sequence[str]) -> list[Pointer | None]:
     if done.returncode != 0:
         raise GitError(f"git cat-file failed in {folder}: {done.stderr.decode(errors='replace').strip()} Try again.")
     pointers: list[Pointer | None] = []
-    rest = done.stdout
-    while rest:
-        head, _, rest = rest.partition(b"\n")
-        if not head[head.rfind(b" ") + 1 :].isdigit():  # "… missing" or "… ambiguous"
-            pointers.append(None)
-            continue
-        size = int(head[head.rfind(b" ") + 1 :])
-        pointers.append(_parse_pointer(rest[:size]))
-        rest = rest[size + 1 :]
+    answers = io.BytesIO(done.stdout)
+    for head in answers:
+        size = head.split()[-1]
+        found = size.isdigit()  # else "… missing" or "… ambiguous"
+        pointers.append(_parse_pointer(answers.read(int(size) + 1)) if found else None)
     return pointers
 
 

@@ -30,7 +30,10 @@ class Installation:
 
     def rows(self) -> Mapping[str, VersionRow]:
         """Every version's row, published or pending, by the tag that it has or would have."""
-        return {tag_of(row): row for row in list_versions(self.database, pending=True)}
+        return {
+            make_tag(row.category, row.kind, row.version): row  # type: ignore[arg-type]  # the column is a text
+            for row in list_versions(self.database, pending=True)
+        }
 
 
 def settled_rows(
@@ -53,11 +56,6 @@ def open_installation(settings: Settings) -> Installation:
     database = connect(settings.database_url.get_secret_value())
     database.migrate()
     return Installation(settings, DatasetRepo.of(settings), open_storage(settings.storage), database)
-
-
-def tag_of(row: VersionRow) -> str:
-    """The tag that a version has, or will have once it is published."""
-    return make_tag(row.category, row.kind, row.version)  # type: ignore[arg-type]  # the column is a text
 
 
 def published_row(rows: Mapping[str, VersionRow], tag: str) -> VersionRow:

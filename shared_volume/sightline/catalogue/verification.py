@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sightline.catalogue.contents import Folder, Remote, check_copy, check_images, check_listing, check_objects
+from sightline.catalogue.contents import Remote, check_copy, check_images, check_listing, check_objects
 from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
 from sightline.catalogue.installation import Installation, open_installation, settled_rows
 from sightline.catalogue.listing import State, is_held, state_of
@@ -112,11 +112,9 @@ def verify_versions(settings: Settings, tag: str | None = None, full: bool = Fal
 
 
 def _choose(asked: Tag | None, known: list[str]) -> list[Tag]:
-    tags = sorted(
-        {parse_tag(name) for name in known}, key=lambda tag: (tag.category, tag.kind, parse_version(tag.version))
-    )
+    tags = {parse_tag(name) for name in known}
     if asked is None:
-        return tags
+        return sorted(tags, key=lambda tag: (tag.category, tag.kind, parse_version(tag.version)))
     if asked not in tags:
         raise SightlineError(
             f"There is no version {asked}, neither in the database nor in Git.{nearest(str(asked), known)} "
@@ -154,7 +152,9 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
     images = (content or in_sql or Content(images=())).images
     if listing is not None:
         sizes = {image.name: image.bytes for image in images} if tag.kind == "annotation" else {}
-        problems += check_objects(remote, Folder(listing, sizes, _total(tagged, digest)), full)
+        pointer = tagged.pointer if tagged else None
+        total = pointer.size if pointer and pointer.digest == digest else None
+        problems += check_objects(remote, listing, sizes, total, full)
         problems += check_images(remote, listing, images)
         if full:
             problems += check_copy(evidence.installation.settings.volume, tag, digest, listing, images)
@@ -169,15 +169,10 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
 
 def _digest(published: VersionRow | None, tagged: Tagged | None) -> str | None:
     """Of the version's listing: as the tag says where the row does not contradict the tag, else as the row says."""
-    pointer = tagged.pointer if tagged is not None else None
-    if published is None or (tagged is not None and pointer is not None and tagged.commit == published.commit):
-        return pointer.digest if pointer is not None else None
+    pointer = tagged.pointer if tagged else None
+    if published is None or (tagged and pointer and tagged.commit == published.commit):
+        return pointer.digest if pointer else None
     return published.digest
-
-
-def _total(tagged: Tagged | None, digest: str) -> int | None:
-    pointer = tagged.pointer if tagged is not None else None
-    return pointer.size if pointer is not None and pointer.digest == digest else None
 
 
 def _check_tag(git_tags: GitTags, published: VersionRow, tagged: Tagged | None) -> list[Problem]:
@@ -187,7 +182,7 @@ def _check_tag(git_tags: GitTags, published: VersionRow, tagged: Tagged | None) 
     commit = str(published.commit)
     pointer = git_tags.pointer_at(commit, published.kind, published.category)  # type: ignore[arg-type]
     mends = pointer is not None and pointer.digest == published.digest
-    if not mends and tagged is not None and tagged.pointer is not None and tagged.pointer.digest == published.digest:
+    if not mends and tagged and tagged.pointer and tagged.pointer.digest == published.digest:
         message = f"its row names the commit {commit[:12]}, which Git does not have; its tag has the same content"
         return [Problem(Trouble.ROWS_DIFFER, message, f"--repair writes {tagged.commit[:12]} into the row", True)]
     trouble = Trouble.TAG_MISSING if tagged is None else Trouble.TAG_MOVED
