@@ -29,7 +29,7 @@ OLDEST = 1
 OTHERS, OTHERS_WRITE = 0o007, 0o002
 """Bits of a umask."""
 _OLDER_PIPELINE = (
-    "the pipeline is older than the code. Compile it anew: python pipeline.py submit, or for a schedule: "
+    "the pipeline is older than the code. Compile it again: python pipeline.py submit, or for a schedule: "
     "python pipeline.py schedule --replace"
 )
 
