@@ -111,7 +111,6 @@ def test_a_chart_without_values_says_so(chart):
         line_chart("Flat", [Series("loss", [1, 2], [0.0, 0.0])], "x", "y"),
         histogram("One", [5.0], "x", "y"),
         histogram("Same", [0.0, 0.0], "x", "y"),
-        histogram("Counts", [3, 3, 3], "x", "y", whole=True),
     ],
 )
 def test_a_single_value_still_has_a_scale(chart):
@@ -134,11 +133,6 @@ def test_grouped_bars_tell_label_group_and_value():
 def test_a_histogram_counts_every_value_once():
     chart = histogram("Sizes", [1, 1, 2, 9], "side", "objects", bins=4)
     assert sum(int(told.split(": ")[1]) for told in tooltips(chart)) == 4
-
-
-def test_a_histogram_of_counts_has_a_bar_per_number():
-    chart = histogram("Objects per image", [0, 1, 1, 3], "objects", "images", whole=True)
-    assert tooltips(chart) == ["0: 1", "1: 2", "3: 1"]
 
 
 def precision_recall(*names: str) -> str:

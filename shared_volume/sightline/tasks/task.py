@@ -206,16 +206,26 @@ def load_part(task: str, part: str) -> Any:
     """
     for name in _modules(task, part):
         try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise _broken(name, error) from error  # the part is there, and imports what is not
+            if (module := try_import(name)) is not None:
+                return module
         except Exception as error:
-            raise _broken(name, error) from error
+            raise UnknownTaskError(
+                f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {error}. Correct it."
+            ) from error
     raise UnknownTaskError(
         f"There is no task {task!r} with a part {part}: neither sightline/tasks/{task}/{part}.py nor "
         f"custom/tasks/{task}/{part}.py is in the helper code.{nearest(task, OURS)}"
     )
+
+
+def try_import(name: str) -> Any:
+    """A module, or None when there is none of that name; what goes wrong within it is raised."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and imports what is not
+        return None
 
 
 def _modules(task: str, *parts: str) -> list[str]:
@@ -231,12 +241,6 @@ def part_names(task: str, step: str) -> list[str]:
 def computing_parts(task: str) -> list[str]:
     """Dotted names of the parts of a task that compute a model, wherever they may lie."""
     return _modules(task, "fit", "scoring")
-
-
-def _broken(name: str, error: Exception) -> UnknownTaskError:
-    return UnknownTaskError(
-        f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {error}. Correct it."
-    )
 
 
 def require_task(task: str) -> None:
