@@ -31,12 +31,8 @@ class BadReferenceError(SightlineError):
 def write_reference(artifact: Any, reference: Mapping[str, Fact]) -> None:
     """Write one line of JSON to a KFP artifact's file, and the same facts to its metadata.
 
-    Its `uri` is never set: the launcher refuses one outside the pipeline root.
-
-    Args:
-        artifact: its parent folders are made.
-        reference: the most telling key first. A number that JSON has no word for (NaN, infinity) is written as null;
-            metadata, which KFP lets hold strings and numbers only, leaves a null out.
+    Its `uri` is never set: the launcher refuses one outside the pipeline root. A number that JSON has no word for (NaN,
+    infinity) is written as null; metadata, which KFP lets hold strings and numbers only, leaves a null out.
     """
     facts = _with_nulls(reference)
     path = Path(artifact.path)

@@ -68,15 +68,9 @@ def check_listing(remote: Remote, digest: str) -> tuple[dict[str, str] | None, l
         listing = remote.objects.listing(digest)
     except SightlineError:
         listing = None
-    if stored is None:
-        trouble = Trouble.OBJECTS_MISSING
-    elif listing is not None and stored.size != len(remote.objects.read(digest)):
-        trouble = Trouble.OBJECTS_CUT
-    elif listing is None or not _content_as_listed(digest, stored):
-        trouble = Trouble.OBJECTS_DAMAGED
-    else:
-        return listing, []
-    return listing, _problems(remote, trouble, {LISTING_NAME: digest})
+    size = len(remote.objects.read(digest)) if stored is not None and listing is not None else None
+    trouble = _trouble(digest, stored, size) or (Trouble.OBJECTS_DAMAGED if listing is None else None)
+    return listing, _problems(remote, trouble, {LISTING_NAME: digest}) if trouble else []
 
 
 def check_objects(
@@ -92,17 +86,10 @@ def check_objects(
         total: bytes of all files together, or None when that is not known.
     """
     bad: dict[Trouble, dict[str, str]] = {trouble: {} for trouble in _WHAT}
-    rest = {}
+    rest: dict[str, str] = {}
     for name, digest in listing.items():
-        stored = remote.there.get(digest)
-        if stored is None:
-            bad[Trouble.OBJECTS_MISSING][name] = digest
-        elif stored.size != sizes.get(name, stored.size):
-            bad[Trouble.OBJECTS_CUT][name] = digest
-        elif not _content_as_listed(digest, stored):
-            bad[Trouble.OBJECTS_DAMAGED][name] = digest
-        else:
-            rest[name] = digest
+        trouble = _trouble(digest, remote.there.get(digest), sizes.get(name))
+        (bad[trouble] if trouble else rest)[name] = digest
     if full:
         _read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
     elif not any(bad.values()) and total not in (None, sum(remote.there[one].size for one in rest.values())):
@@ -199,9 +186,13 @@ def _look_at(file: BinaryIO, is_shard: bool) -> ReadBack:
     return ReadBack(md5.hexdigest(), sha256.hexdigest(), members)
 
 
-def _content_as_listed(digest: str, stored: StoredObject) -> bool:
-    """Whether the md5 that the remote's listing tells, if it does, is the object's own."""
-    return stored.md5 is None or stored.md5 == digest.removesuffix(LISTING_ENDING)
+def _trouble(digest: str, stored: StoredObject | None, size: int | None) -> Trouble | None:
+    """What the remote's listing says against an object; the size and the md5 are compared where they are known."""
+    if stored is None:
+        return Trouble.OBJECTS_MISSING
+    if stored.size != (stored.size if size is None else size):
+        return Trouble.OBJECTS_CUT
+    return None if stored.md5 in (None, digest.removesuffix(LISTING_ENDING)) else Trouble.OBJECTS_DAMAGED
 
 
 def _has_size(remote: Remote, digest: str) -> bool:

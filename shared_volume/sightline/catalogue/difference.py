@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
-from sightline.catalogue.installation import Installation, open_installation, published_row
+from sightline.catalogue.listing import Installation, open_installation, published_row
 from sightline.catalogue.reading import Corners, Instance, Instances, annotation_files, read_instances
 from sightline.errors import SightlineError
 from sightline.services.database.versions import ImageRow, VersionRow, list_images
@@ -66,26 +66,19 @@ class ClassCount:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the version `after` differs from `before`; every list is sorted.
-
-    Attributes:
-        images_changed: other bytes under the same name.
-        images_moved: to another split; of dataset versions only.
-        annotations_changed: moved, redrawn, or with another label, group, flag or description.
-        class_counts: of every class, also of those whose counts are equal.
-    """
+    """How the version `after` differs from `before`; every list is sorted."""
 
     before: str
     after: str
     images_added: tuple[str, ...]
     images_removed: tuple[str, ...]
-    images_changed: tuple[str, ...]
+    images_changed: tuple[str, ...]  # other bytes under the same name
     images_renamed: tuple[Renamed, ...]
-    images_moved: tuple[Moved, ...]
+    images_moved: tuple[Moved, ...]  # to another split; of dataset versions only
     annotations_added: tuple[Annotation, ...]
     annotations_removed: tuple[Annotation, ...]
-    annotations_changed: tuple[Changed, ...]
-    class_counts: tuple[ClassCount, ...]
+    annotations_changed: tuple[Changed, ...]  # moved, redrawn, or with another label, group, flag or description
+    class_counts: tuple[ClassCount, ...]  # of every class, also of those whose counts are equal
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the counts of each list first."""

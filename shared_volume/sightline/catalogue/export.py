@@ -12,7 +12,7 @@ from sightline.annotations.folder import read_usable
 from sightline.annotations.instances import choose_classes
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.truth import read_truth
-from sightline.catalogue.installation import open_installation, published_row
+from sightline.catalogue.listing import open_installation, published_row
 from sightline.errors import SightlineError, nearest
 from sightline.formats.coco import write_coco_folder
 from sightline.formats.voc import write_voc_folder
@@ -38,20 +38,14 @@ FORMS: Final = tuple(_WRITERS)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote.
-
-    Attributes:
-        annotations: of the version; the notes say which of them the format could not take.
-        notes: what was changed or left out to fit, a sentence each, with counts.
-    """
+    """What an export wrote."""
 
     images: int
-    annotations: int
-    notes: tuple[str, ...]
+    annotations: int  # of the version; the notes say which of them the format could not take
+    notes: tuple[str, ...]  # what was changed or left out to fit, a sentence each, with counts
 
     def __str__(self) -> str:
-        counts = f"{self.images:,} images, {self.annotations:,} objects"
-        return "\n  ".join([counts, *self.notes])
+        return "\n  ".join([f"{self.images:,} images, {self.annotations:,} objects", *self.notes])
 
 
 def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exported:

@@ -19,32 +19,21 @@ from sightline.versions import BadNameError, Kind, Tag, parse_tag
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """DVC's small file that stands for a version's folder in Git.
+    """DVC's small file that stands for a version's folder in Git."""
 
-    Attributes:
-        digest: of the folder's listing, as DVC writes it (`….dir`).
-        size: of all files together in bytes, or None when it is not written down.
-    """
-
-    digest: str
-    size: int | None
+    digest: str  # of the folder's listing, as DVC writes it (`….dir`)
+    size: int | None  # of all files together in bytes, or None when it is not written down
 
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A version's tag.
-
-    Attributes:
-        commit: where it points.
-        target: the object that the reference itself holds: the commit, or an annotated tag.
-        pointer: at that commit, or None when there is none.
-    """
+    """A version's tag."""
 
     tag: Tag
-    commit: str
-    target: str
+    commit: str  # where it points
+    target: str  # the object that the reference itself holds: the commit, or an annotated tag
     date: datetime
-    pointer: Pointer | None
+    pointer: Pointer | None  # at that commit, or None when there is none
 
 
 @dataclass(frozen=True, slots=True)

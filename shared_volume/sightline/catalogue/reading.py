@@ -24,18 +24,12 @@ _NO_BOX: Final = (0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotation on an image.
-
-    Attributes:
-        outline: all of its geometry; equal for equal geometry.
-        corners: left, top, right, bottom in pixels.
-        notes: everything else that an annotator set; equal for equal notes.
-    """
+    """One annotation on an image."""
 
     label: str
-    outline: Hashable
-    corners: Corners
-    notes: Hashable = None
+    outline: Hashable  # all of its geometry; equal for equal geometry
+    corners: Corners  # left, top, right, bottom in pixels
+    notes: Hashable = None  # everything else that an annotator set; equal for equal notes
 
 
 Instances = dict[str, list[Instance]]

@@ -8,8 +8,7 @@ from typing import Final
 
 from sightline.catalogue.contents import Remote, check_copy, check_images, check_listing, check_objects
 from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
-from sightline.catalogue.installation import Installation, open_installation, settled_rows
-from sightline.catalogue.listing import State, is_held, state_of
+from sightline.catalogue.listing import Installation, State, is_held, open_installation, settled_rows, state_of
 from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
 from sightline.errors import SightlineError, nearest
@@ -23,37 +22,24 @@ OBJECT_FOLDER: Final = "files/md5/"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found out about one version.
-
-    Attributes:
-        state: how far it got; a version that somebody is publishing right now is left alone.
-        images: by its rows, or None without.
-        objects: how many files on the remote it needs, or None when nobody knows.
-    """
+    """What was found out about one version."""
 
     tag: str
-    state: State
-    images: int | None
-    objects: int | None
+    state: State  # how far it got; a version that somebody is publishing right now is left alone
+    images: int | None  # by its rows, or None without
+    objects: int | None  # how many files on the remote it needs, or None when nobody knows
     problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found out about an installation, or about one version of it.
+    """What was found out about an installation, or about one version of it."""
 
-    Attributes:
-        versions: by category, annotation versions first, oldest first.
-        unneeded_objects: on the remotes, for no version; None when that was not looked at or cannot be told. Somebody
-            may be uploading them.
-        unneeded_bytes: their size.
-        abandoned_folders: private work folders on this volume that dead processes left; they were removed.
-    """
-
-    versions: tuple[Checked, ...]
+    versions: tuple[Checked, ...]  # by category, annotation versions first, oldest first
+    # On the remotes, for no version; None when that was not looked at or cannot be told. Somebody may be uploading them.
     unneeded_objects: int | None = None
-    unneeded_bytes: int = 0
-    abandoned_folders: int = 0
+    unneeded_bytes: int = 0  # their size
+    abandoned_folders: int = 0  # private work folders on this volume that dead processes left; they were removed
 
     @property
     def ok(self) -> bool:
@@ -87,11 +73,8 @@ def _without_collector() -> Iterator[None]:
 def verify_versions(settings: Settings, tag: str | None = None, full: bool = False) -> Verification:
     """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
 
-    Args:
-        settings: the installation.
-        tag: of one version, else all.
-        full: read every object back and compare its content; without it sizes are compared, and the md5 where the
-            remote's listing tells it (Cloud Storage does). Also compare what this volume holds unpacked.
+    With `full`, every object is read back and its content compared, and what this volume holds unpacked; without it sizes
+    are compared, and the md5 where the remote's listing tells it (Cloud Storage does).
 
     Raises:
         SightlineError: no such version, or storage, Git or SQL is out of reach.

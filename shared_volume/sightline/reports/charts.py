@@ -207,11 +207,8 @@ def compared_histogram(
 def confusion_chart(title: str, labels: Sequence[str], matrix: np.ndarray, note: str = "") -> Markup:
     """How often an object of one class was found as which: a row per true class, a column per predicted one.
 
-    A cell is the stronger, the larger its share of the row; what is right and what is wrong differ in colour.
-
-    Args:
-        labels: the classes; the last may be the background.
-        matrix: (N, N) counts, [truth, predicted].
+    A cell is the stronger, the larger its share of the row; what is right and what is wrong differ in colour. `matrix` is
+    (N, N), [truth, predicted]; the last of the labels may be the background.
     """
     counts = np.asarray(matrix)
     if not counts.sum():

@@ -90,12 +90,9 @@ def tiles(*headline: Tile) -> Markup:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], highlighted: Collection[int] = ()) -> Markup:
-    """A table that scrolls in its own box where it is too wide.
+    """A table that scrolls in its own box where it is too wide; the rows of these indices are stressed.
 
-    Args:
-        columns: headings.
-        rows: cells; numbers are formatted and set flush right, None shows as a dash.
-        highlighted: indices of the rows to stress.
+    Numbers are formatted and set flush right, None shows as a dash.
     """
     return block("table", columns, [list(row) for row in rows], highlighted)
 
@@ -132,14 +129,7 @@ def section(title: str, *blocks: Markup, intro: str = "") -> Markup:
 
 
 def render_page(kind: str, title: str, facts: Mapping[str, str], blocks: Sequence[Markup]) -> str:
-    """The whole page.
-
-    Args:
-        kind: what report this is, such as `Data report`.
-        title: what it is about, such as `desk v0.1.0`.
-        facts: name -> value of what made it (run, version, code digest); shown at the end of the head.
-        blocks: the body, in order.
-    """
+    """The whole page: what report it is (`Data report`), of what (`desk v0.1.0`), what made it (run, version, …), and its body."""
     shown = {_spelt(name): value for name, value in facts.items()}
     return _environment().get_template("page.html").render(kind=kind, title=title, facts=shown, blocks=blocks)
 

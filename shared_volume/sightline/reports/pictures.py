@@ -81,12 +81,7 @@ def draw_shapes(picture: Image.Image, shapes: Sequence[Shape], longest_side: int
 
 
 class Thumbnails:
-    """Turns pictures into data URIs until the page's budget is spent.
-
-    Args:
-        expected: how many pictures will come; the more, the smaller each.
-        budget: bytes for all of them.
-    """
+    """Turns pictures into data URIs until the page's budget (bytes) is spent; the more are expected, the smaller each."""
 
     def __init__(self, expected: int, budget: int = PAGE_BUDGET) -> None:
         self.left = budget

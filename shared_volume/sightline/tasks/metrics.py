@@ -17,10 +17,9 @@ from typing import Any, Final
 from sightline.errors import SightlineError, nearest
 from sightline.tasks.task import Scores, Task, try_import
 
-LONGEST_NAME: Final = 100
-"""Characters of a value's name; SQL takes 255."""
+LONGEST_NAME: Final = 100  # characters of a value's name; SQL takes 255
+# What tells a metric's file from other files in its folder.
 SCORES = re.compile(r"^(def score\b|score\s*=|from .* import .*\bscore\b)", re.MULTILINE)
-"""What tells a metric's file from other files in its folder."""
 
 
 class MetricError(SightlineError):
@@ -59,11 +58,9 @@ def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
 
 
 def require_selecting(code: Path, task: str, select_by: str) -> None:
-    """Make sure that a value can select: the task's own, or one that a metric's file may give; none is imported.
+    """Make sure that a value can select: the task's own, or one that a metric's file in the helper code may give.
 
-    Args:
-        code: the helper code, live or frozen.
-        select_by: the value's name; an empty one is the task's own choice.
+    No metric is imported. An empty name is the task's own choice.
 
     Raises:
         MetricError: there is no such value; names the nearest.
@@ -90,11 +87,7 @@ class Scorer:
     select_by: str = ""  # a value's name; the metric that gives it is added where it is not the task's own
 
     def __call__(self, truth: Any, results: Any, outputs: Sequence[str] | None = None) -> Scores:
-        """All scores.
-
-        Args:
-            truth: of a split.
-            outputs: what the results hold; None when it is unknown, as when there are none.
+        """All scores; what the results hold (`outputs`) is None when it is unknown, as when there are none.
 
         Raises:
             MetricError: a metric is missing, failed, or gives a value that is not its own.

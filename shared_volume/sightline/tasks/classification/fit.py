@@ -106,12 +106,7 @@ class _Images(Dataset[Any]):
 
 @METRICS.register_module()
 class SightlineClassificationMetric(BaseMetric):
-    """Accuracy and F1 of the validated images, named without a prefix.
-
-    Args:
-        ann_file: the truth; category ids are 1 + the index into the classes.
-        score: from truth, results and kinds of outputs to scores.
-    """
+    """Accuracy and F1 of the validated images, named without a prefix; category ids are 1 + the index into the classes."""
 
     def __init__(self, ann_file: str, score: Score, **options: Any) -> None:
         super().__init__(**options)

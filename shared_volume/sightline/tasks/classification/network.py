@@ -30,23 +30,15 @@ class _Block(nn.Module):
 
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
-    """Scores of every class for each image.
-
-    Args:
-        channels: of the stages; each halves the resolution.
-        num_classes: None becomes the dataset's number.
-        dropout: of the pooled features.
-        label_smoothing: of the loss.
-        data_preprocessor: mmengine's ImgDataPreprocessor.
-    """
+    """Scores of every class for each image."""
 
     def __init__(
         self,
-        channels: Sequence[int],
+        channels: Sequence[int],  # of the stages; each halves the resolution
         num_classes: int,
-        data_preprocessor: Any,
-        dropout: float = 0.0,
-        label_smoothing: float = 0.0,
+        data_preprocessor: Any,  # mmengine's ImgDataPreprocessor
+        dropout: float = 0.0,  # of the pooled features
+        label_smoothing: float = 0.0,  # of the loss
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         entering = (channels[0], *channels[:-1])

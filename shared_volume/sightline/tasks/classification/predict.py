@@ -13,19 +13,14 @@ from sightline.tasks.classification.fit import build_model, prepare, results_of
 
 
 class Classifier:
-    """Says what an image shows.
+    """Says what an image shows."""
 
-    Attributes:
-        classes: names, by label.
-        outputs: nothing beside classes and scores.
-    """
-
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()  # nothing beside classes and scores
 
     def __init__(self, model: Any, config: Any, classes: Sequence[str]) -> None:
         self.model = model.eval()
         self.config = config
-        self.classes = tuple(classes)
+        self.classes = tuple(classes)  # by label
 
     def results(self, image: np.ndarray, image_id: int) -> list[dict[str, Any]]:
         """The likeliest classes, best first."""

@@ -31,12 +31,7 @@ class LoadUprightImage(BaseTransform):
 
 @METRICS.register_module()
 class SightlineCocoMetric(BaseMetric):
-    """The scores (`bbox_mAP`, `segm_mAP`, …) of the validated images, named without a prefix.
-
-    Args:
-        ann_file: COCO truth; category ids are 1 + the index into the classes.
-        score: from truth, results and kinds to scores; masks are scored too where the detector gives them.
-    """
+    """The scores (`bbox_mAP`, …) of the validated images, named without a prefix; of masks too where the detector gives them."""
 
     def __init__(self, ann_file: str, score: Score, **options: Any) -> None:
         super().__init__(**options)

@@ -21,14 +21,7 @@ OUTPUTS = ("bbox", "segm")
 
 
 class Detector:
-    """Finds objects on images. Make one by `load_predictor` or `predictor_of`.
-
-    Attributes:
-        classes: names, by label.
-        config: the config it was built from.
-        model: mmdet's detector, in evaluation mode.
-        outputs: what its results hold, as far as it has shown: bbox, or bbox and segm.
-    """
+    """Finds objects on images. Make one by `load_predictor` or `predictor_of`."""
 
     def __init__(self, model: "BaseDetector", config: "Config", classes: Sequence[str]) -> None:
         register()
@@ -36,8 +29,8 @@ class Detector:
 
         self.model: BaseDetector = model.eval()
         self.config = config
-        self.classes = tuple(classes)
-        self.outputs: tuple[str, ...] = OUTPUTS[:1]
+        self.classes = tuple(classes)  # by label
+        self.outputs: tuple[str, ...] = OUTPUTS[:1]  # what its results hold, as far as it has shown
         # Truth is not there to load, nor needed.
         self._pipeline = Compose([step for step in config.test_pipeline if step["type"] != "LoadAnnotations"])
 
@@ -62,9 +55,7 @@ predictor_of = Detector
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
     """Load a model bundle; its files are verified before any of them is used.
 
-    Args:
-        device: a torch device.
-        sha256: what the manifest's digest must be; None trusts the folder's own manifest.
+    `sha256` is what the manifest's digest must be; None trusts the folder's own manifest.
 
     Raises:
         BundleError: a file is changed, missing or not the bundle's, or the weights do not fit the config.

@@ -56,9 +56,8 @@ def precision_recall(truth: Truth, results: Results) -> dict[str, np.ndarray]:
 def confusion(truth: Truth, results: Results) -> Confusion:
     """Match boxes one to one, whatever their class, the best score first, and count the pairs of classes; crowds are left out.
 
-    Returns:
-        Labels by category id, then background; (C + 1, C + 1) int64, whose last row holds false detections and whose last
-        column misses.
+    Labels are by category id, then background; the matrix is (C + 1, C + 1) int64, its last row false detections, its last
+    column misses.
 
     Raises:
         ForeignResultsError: a result's image or class is not in the truth.

@@ -11,13 +11,8 @@ from pycocotools import mask as coco_mask
 def results_of(instances: Any, image_id: int, image_shape: Sequence[int]) -> list[dict[str, Any]]:
     """One image's `pred_instances` (mmdet's InstanceData, or that as a dict) as COCO results, best score first.
 
-    Args:
-        instances: bboxes (N, 4), x1 y1 x2 y2, and masks (N, H, W), if it has some, in pixels of the upright image; scores
-            and labels.
-        image_shape: height and width of that image.
-
-    Returns:
-        bbox is x, y, width, height; category ids are 1 + the label; masks are run-length encodings.
+    Boxes (N, 4), x1 y1 x2 y2, and masks (N, H, W), where there are some, are in pixels of the upright image, (height, width);
+    category ids become 1 + the label, masks run-length encodings.
     """
     scores, order = instances["scores"].detach().sort(descending=True, stable=True)
     boxes = instances["bboxes"].detach()[order].float().tolist()

@@ -39,12 +39,8 @@ def score(truth: Truth, results: Results, outputs: Sequence[str] = KINDS) -> Sco
     """The twelve COCO numbers (https://cocodataset.org/#detection-eval) of boxes and masks, overall and per class.
 
     AP is averaged over IoU 0.50 to 0.95 unless its name says otherwise; s, m and l are areas below 32², up to 96², and
-    above; AR_n is the recall with n detections an image.
-
-    Args:
-        truth: one split, a COCO dataset.
-        results: COCO results; left as they are. Nothing found at all scores 0.
-        outputs: what the model's results hold: bbox, segm or both; segm is left out when there are results without a mask.
+    above; AR_n is the recall with n detections an image. Nothing found at all scores 0. `outputs` is what the model's results
+    hold: bbox, segm or both; segm is left out when there are results without a mask.
 
     Raises:
         ForeignResultsError: a result's image or class is not in the truth.
@@ -72,11 +68,11 @@ def evaluate_coco(truth: Truth, results: Results, kind: str) -> CocoEvaluation:
     require_known(truth, results)
     # The evaluator writes keys of its own into images and annotations, never into what these hold.
     copied = {name: [dict(item) for item in truth[name]] for name in ("images", "annotations", "categories")}
-    expected = COCO(copied, print_function=_silent)
+    expected = COCO(copied, print_function=lambda *_told: None)
     # Only one shape: given both, the evaluator takes a mask's area from its box.
     wanted = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
     found = expected.loadRes([{name: result[name] for name in wanted} for result in results])
-    evaluation = COCOeval_faster(expected, found, kind, print_function=_silent)
+    evaluation = COCOeval_faster(expected, found, kind, print_function=lambda *_told: None)
     evaluation.params.iouThrs = np.linspace(0.5, 0.95, 10)
     evaluation.params.maxDets = list(MOST_DETECTIONS)
     evaluation.evaluate()
@@ -99,10 +95,6 @@ def require_known(truth: Truth, results: Results) -> None:
                 f"{len(foreign)} {name} ids in the results are not in the truth ({min(foreign)}, …). "
                 "Score results only against the split and dataset version that they were found on."
             )
-
-
-def _silent(*_arguments: object) -> None:
-    pass
 
 
 def _twelve(evaluation: CocoEvaluation, kind: str, classes: list[int]) -> dict[str, float]:
