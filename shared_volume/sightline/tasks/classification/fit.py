@@ -1,4 +1,4 @@
-"""Part fit: whole images and their class, as mmengine's Runner trains and validates on them."""
+"""Part fit: a small residual network, and whole images with their class, as mmengine's Runner trains and validates them."""
 
 import json
 import random
@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS
+from torch import nn
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from sightline.errors import ConfigError
 from sightline.images.files import read_image
-from sightline.tasks.classification import network  # noqa: F401  # registers the model
 from sightline.tasks.task import Score
 
 SCOPE = "mmengine"
@@ -79,6 +81,57 @@ def results_of(scores: Sequence[float], image_id: int) -> list[dict[str, Any]]:
     """An image's scores, (C,), as results, best first."""
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[:MOST_ANSWERS]
     return [{"image_id": image_id, "category_id": index + 1, "score": float(scores[index])} for index in order]
+
+
+class _Block(nn.Module):
+    """Two convolutions beside a shortcut; He et al. 2016, https://arxiv.org/abs/1512.03385."""
+
+    def __init__(self, entering: int, leaving: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(entering, leaving, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(leaving),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(leaving, leaving, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(leaving),
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(entering, leaving, 1, stride, bias=False), nn.BatchNorm2d(leaving))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.body(features) + self.shortcut(features))
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModel):
+    """Scores of every class for each image."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],  # of the stages; each halves the resolution
+        num_classes: int,
+        data_preprocessor: Any,  # mmengine's ImgDataPreprocessor
+        dropout: float = 0.0,  # of the pooled features
+        label_smoothing: float = 0.0,  # of the loss
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        entering = (channels[0], *channels[:-1])
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels[0], 3, 2, 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)
+        )
+        self.stages = nn.Sequential(*(_Block(*pair, 2) for pair in zip(entering, channels, strict=True)))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-1], num_classes))
+        self.label_smoothing = label_smoothing
+
+    def forward(self, inputs: torch.Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        """Losses, or each image's id and its scores (C,), which add up to 1."""
+        logits = self.head(self.stages(self.stem(inputs)).mean(dim=(2, 3)))
+        if mode == "loss":
+            labels = torch.tensor(data_samples["label"], device=logits.device)
+            return {"loss_class": functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
+        if mode == "predict":
+            pairs = zip(data_samples["image_id"], logits.softmax(dim=1).cpu(), strict=True)
+            return [{"image_id": number, "scores": own} for number, own in pairs]
+        return logits
 
 
 class _Images(Dataset[Any]):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +13,17 @@ from sightline.models.config import config_from_data
 from sightline.tasks.detection.fit import build_model, register
 from sightline.tasks.detection.results import results_of
 
-if TYPE_CHECKING:
-    from mmdet.models import BaseDetector
-    from mmengine.config import Config
-
 OUTPUTS = ("bbox", "segm")
 
 
 class Detector:
     """Finds objects on images. Make one by `load_predictor` or `predictor_of`."""
 
-    def __init__(self, model: "BaseDetector", config: "Config", classes: Sequence[str]) -> None:
+    def __init__(self, model: Any, config: Any, classes: Sequence[str]) -> None:
         register()
         from mmcv.transforms import Compose
 
-        self.model: BaseDetector = model.eval()
+        self.model = model.eval()
         self.config = config
         self.classes = tuple(classes)  # by label
         self.outputs: tuple[str, ...] = OUTPUTS[:1]  # what its results hold, as far as it has shown

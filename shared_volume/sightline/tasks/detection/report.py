@@ -28,15 +28,11 @@ def charts(truth: Truth, results: Results, classes: Sequence[str]) -> list[Marku
         return []
     weakest = sorted(curves, key=lambda name: curves[name].mean())[:MOST_CURVES]
     shown = [name for name in curves if name in weakest]
-    series = [
-        Series(
-            f"{name} ({number(float(curves[name].mean()))})",
-            np.linspace(0.0, 1.0, 101),
-            curves[name],
-            colour_index=classes.index(name) if name in classes else index,
-        )
-        for index, name in enumerate(shown)
-    ]
+    recall, series = np.linspace(0.0, 1.0, 101), []
+    for index, name in enumerate(shown):
+        told = f"{name} ({number(float(curves[name].mean()))})"
+        at = classes.index(name) if name in classes else index
+        series.append(Series(told, recall, curves[name], colour_index=at))
     title = "Precision and recall (average precision)"
     note = f"The {len(shown)} lowest of {len(curves)} classes." if len(shown) < len(curves) else ""
     return [line_chart(title, series, "recall", "precision", y_range=(0, 1.02), note=note)]
