@@ -78,10 +78,8 @@ def _read_tags(repo: DatasetRepo, folder: Path) -> dict[str, Tagged]:
     found = []
     for line in _git(repo, folder, "for-each-ref", f"--format={form}", "refs/tags").splitlines():
         name, target, peeled, seconds = line.split("\t")
-        try:
+        with contextlib.suppress(BadNameError, ValueError):
             found.append((parse_tag(name), target, peeled or target, datetime.fromtimestamp(int(seconds), UTC)))
-        except (BadNameError, ValueError):
-            continue
     pointers = _read_pointers(folder, [_pointer_path(commit, tag.kind, tag.category) for tag, _, commit, _ in found])
     return {
         str(tag): Tagged(tag, commit, target, date, pointer)

@@ -1,5 +1,6 @@
 """What versions live in, opened together: storage, Git and the database; every version that SQL or Git knows, with its state."""
 
+import contextlib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -97,18 +98,21 @@ def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Lis
     before = installation.rows()
     commits = installation.repo.tags()
     rows = settled_rows(before, installation.rows(), commits)
-    _require_theirs(settings, rows, commits)
-    tags = {str(tag): tag for name in (*rows, *commits) if (tag := _tag(name)) is not None}
+    tags: dict[str, Tag] = {}
+    for name in (*rows, *commits):
+        with contextlib.suppress(BadNameError):  # a tag of something else
+            tags[name] = parse_tag(name)
+    _require_theirs(settings, rows, {tag.category for name, tag in tags.items() if name in commits})
     parents = {row.id: name for name, row in rows.items()}
     asked = {name: tag for name, tag in tags.items() if category in (None, tag.category)}
     listed = [_list_one(tag, rows.get(name), commits.get(name), parents) for name, tag in asked.items()]
     return tuple(sorted(listed, key=lambda one: (one.category, one.kind, parse_version(one.version))))
 
 
-def _require_theirs(settings: Settings, rows: Mapping[str, VersionRow], commits: Mapping[str, str]) -> None:
+def _require_theirs(settings: Settings, rows: Mapping[str, VersionRow], tagged: set[str]) -> None:
     """Of a repository that knows no category of the published versions most likely only its name is wrong: nothing is lost."""
     published = {name: row.category for name, row in rows.items() if row.status == "published"}
-    if not published or {tag.category for name in commits if (tag := _tag(name))} & set(published.values()):
+    if not published or tagged & set(published.values()):
         return
     raise OtherRepositoryError(
         f"The dataset repository {without_password(settings.dataset_repo)} has no tag of any of the {len(published)} versions that "
@@ -130,13 +134,6 @@ def is_held(row: VersionRow | None) -> bool:
     if row is None or row.status != "pending" or row.lease_until is None:
         return False
     return row.lease_until > datetime.now(UTC) and not is_dead(row.owner)
-
-
-def _tag(name: str) -> Tag | None:
-    try:
-        return parse_tag(name)
-    except BadNameError:
-        return None
 
 
 def _list_one(tag: Tag, row: VersionRow | None, commit: str | None, parents: Mapping[int, str]) -> Listed:

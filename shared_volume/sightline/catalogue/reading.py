@@ -122,7 +122,7 @@ def _from_annotation(label: str, annotation: Mapping[str, Any]) -> Instance:
     if "bbox" not in annotation:
         return Instance(label, WHOLE_IMAGE, _NO_BOX, 0)
     x, y, width, height = annotation["bbox"]
-    outline = (tuple(annotation["bbox"]), _frozen(annotation["segmentation"]))
+    outline = ((x, y, width, height), _frozen(annotation["segmentation"]))
     return Instance(label, outline, (x, y, x + width, y + height), annotation.get("iscrowd", 0))
 
 

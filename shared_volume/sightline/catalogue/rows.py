@@ -1,5 +1,6 @@
 """A version's rows against what the version says of itself."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 
@@ -14,12 +15,10 @@ from sightline.versions import Tag, make_tag
 
 def read_content(objects: Objects, listing: Mapping[str, str]) -> Content | None:
     """A version's description, or None where it has none (versions of early installations) or it cannot be had."""
-    if FILE not in listing:
-        return None
-    try:
-        return parse_description(objects.read(listing[FILE]), FILE)
-    except SightlineError:
-        return None
+    if FILE in listing:
+        with contextlib.suppress(SightlineError):
+            return parse_description(objects.read(listing[FILE]), FILE)
+    return None
 
 
 def read_rows(database: Database, version: VersionRow) -> Content:
