@@ -13,8 +13,7 @@ from typing import Any, Self
 
 from sightline.errors import SightlineError
 
-DETECTION = "detection"
-"""The task of all that was made before there were others."""
+DETECTION = "detection"  # the task of all that was made before there were others
 
 Fact = str | int | float | None
 

@@ -35,7 +35,6 @@ _REMEDIES: Final = {
     "lost, so publish these files in a new version",
 }
 IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
-LISTING_NAME: Final = "its list of files"
 _WHAT: Final = {
     Trouble.OBJECTS_MISSING: "missing on the remote",
     Trouble.OBJECTS_CUT: "of a wrong size on the remote",
@@ -70,7 +69,7 @@ def check_listing(remote: Remote, digest: str) -> tuple[dict[str, str] | None, l
         listing = None
     size = len(remote.objects.read(digest)) if stored is not None and listing is not None else None
     trouble = _trouble(digest, stored, size) or (Trouble.OBJECTS_DAMAGED if listing is None else None)
-    return listing, _problems(remote, trouble, {LISTING_NAME: digest}) if trouble else []
+    return listing, _problems(remote, trouble, {"its list of files": digest}) if trouble else []
 
 
 def check_objects(
@@ -78,12 +77,8 @@ def check_objects(
 ) -> list[Problem]:
     """Every file's object is on the remote, whole; with `full` every byte of it is read back.
 
-    Without `full`, and where the remote's listing tells no md5, only a change of a file's size is noticed.
-
-    Args:
-        listing: path inside the version -> digest.
-        sizes: path inside the version -> bytes, where that is known.
-        total: bytes of all files together, or None when that is not known.
+    Without `full`, and where the remote's listing tells no md5, only a change of a file's size is noticed. `listing` and
+    `sizes` are digests, and bytes where these are known, by path inside the version; `total` is bytes of all, if known.
     """
     bad: dict[Trouble, dict[str, str]] = {trouble: {} for trouble in _WHAT}
     rest: dict[str, str] = {}

@@ -32,8 +32,7 @@ class Instance:
     notes: Hashable = None  # everything else that an annotator set; equal for equal notes
 
 
-Instances = dict[str, list[Instance]]
-"""Image name -> its annotations."""
+Instances = dict[str, list[Instance]]  # by the image's name
 
 
 class UnreadableVersionError(SightlineError):

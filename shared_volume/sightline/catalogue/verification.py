@@ -4,7 +4,6 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
 
 from sightline.catalogue.contents import Remote, check_copy, check_images, check_listing, check_objects
 from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
@@ -16,8 +15,6 @@ from sightline.services.database.versions import Content, VersionRow
 from sightline.services.versioning.publication import FOLDERS
 from sightline.settings import Settings
 from sightline.versions import KINDS, Kind, Tag, parse_tag, parse_version
-
-OBJECT_FOLDER: Final = "files/md5/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def _choose(asked: Tag | None, known: list[str]) -> list[Tag]:
 
 def _list_remote(installation: Installation, kind: Kind) -> Remote:
     prefix = f"dvc/{FOLDERS[kind]}"
-    start = len(f"{prefix}/{OBJECT_FOLDER}")
+    start = len(f"{prefix}/files/md5/")
     there = {item.key[start:].replace("/", "", 1): item for item in installation.storage.list(prefix)}
     return Remote(installation.objects(kind), there, {})
 

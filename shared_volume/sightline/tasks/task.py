@@ -127,8 +127,9 @@ class ImageScore:
         return 2 * self.found / total if total else 1.0
 
 
-Score = Callable[[Any, Any, Sequence[str]], Scores]
-"""From a split's truth, a model's results on it and the kinds of its outputs to scores."""
+Score = Callable[
+    [Any, Any, Sequence[str]], Scores
+]  # of a split's truth, a model's results on it, the kinds of its outputs
 
 
 class Scoring(Protocol):

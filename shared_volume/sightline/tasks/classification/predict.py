@@ -30,8 +30,7 @@ class Classifier:
         return results_of(found["scores"].tolist(), image_id)
 
 
-predictor_of = Classifier
-"""Use a model as it is, on the device where it lies; it is set to evaluation mode."""
+predictor_of = Classifier  # of a model as it is, on the device where it lies; it is set to evaluation mode
 
 
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Classifier:

@@ -44,8 +44,7 @@ class Detector:
         return results_of(result.pred_instances, image_id, image.shape)
 
 
-predictor_of = Detector
-"""Use a model as it is, on the device where it lies; it is set to evaluation mode."""
+predictor_of = Detector  # of a model as it is, on the device where it lies; it is set to evaluation mode
 
 
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
