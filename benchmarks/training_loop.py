@@ -55,7 +55,7 @@ def train(side: str, dataset_dir: Path, folder: Path) -> float:
     import torch
 
     from sightline.models.config import load_config, set_epochs
-    from sightline.tasks.detection.registry import register
+    from sightline.tasks.detection.fit import register
 
     register()
     classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])

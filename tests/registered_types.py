@@ -25,7 +25,7 @@ def registered_names() -> set[str]:
     from mmengine import registry
     from mmengine.registry import Registry
 
-    from sightline.tasks.detection.registry import register
+    from sightline.tasks.detection.fit import register
 
     register()
     import mmcv.ops  # which an mmcv without compiled ops gets from us

@@ -46,10 +46,7 @@ model = dict(
 )
 
 # Loads one image; the wrapper below mixes several.
-train_pipeline = [
-    dict(type="LoadUprightImage"),
-    dict(type="LoadAnnotations", with_bbox=True),
-]
+train_pipeline = [dict(type="LoadUprightImage"), dict(type="LoadAnnotations", with_bbox=True)]
 train_dataset_wrapper = dict(
     type="MultiImageMixDataset",
     pipeline=[

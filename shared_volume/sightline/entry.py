@@ -22,14 +22,11 @@ from sightline.errors import SightlineError
 from sightline.processes.last_words import end_framed
 from sightline.references import write_reference
 
-INTERFACE = 1
-"""What this code speaks. Goes up when a caller must say something new, or something old in another way."""
-OLDEST = 1
-"""The oldest interface that is still served."""
-OTHERS, OTHERS_WRITE = 0o007, 0o002
-"""Bits of a umask."""
+INTERFACE = 1  # what this code speaks; goes up when a caller must say something new, or something old in another way
+OLDEST = 1  # the oldest interface that is still served
+OTHERS, OTHERS_WRITE = 0o007, 0o002  # bits of a umask
 _OLDER_PIPELINE = (
-    "the pipeline is older than the code. Compile it anew: python pipeline.py submit, or for a schedule: "
+    "the pipeline is older than the code. Compile it again: python pipeline.py submit, or for a schedule: "
     "python pipeline.py schedule --replace"
 )
 
@@ -163,14 +160,10 @@ def _call(work: Callable[..., Any], interface: Any, arguments: Mapping[str, Any]
         raise InterfaceError(
             f"The pipeline gives no {' and no '.join(missing)}, which the helper code on the volume needs: {_OLDER_PIPELINE}"
         )
-    _keep_from_others()
-    return work(**arguments)
-
-
-def _keep_from_others() -> None:
-    """What a step writes is its user's and group's, where everybody could write to it otherwise: KFP starts steps with umask 0."""
+    # What a step writes is its user's and group's, where everybody could write to it otherwise: KFP starts steps with umask 0.
     before = os.umask(OTHERS)
     os.umask(before if before & OTHERS_WRITE else before | OTHERS)
+    return work(**arguments)
 
 
 def _whole(interface: Any) -> int:

@@ -9,12 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from sightline.errors import SightlineError
 
-DETECTION = "detection"
-"""The task of all that was made before there were others."""
+DETECTION = "detection"  # the task of all that was made before there were others
 
 Fact = str | int | float | None
 
@@ -28,50 +27,22 @@ class BadReferenceError(SightlineError):
     """A reference's file is missing, or is not what it should be."""
 
 
-class ArtifactLike(Protocol):
-    """What is used of a KFP artifact; its `uri` is never set: the launcher refuses one outside the pipeline root."""
+def write_reference(artifact: Any, reference: Mapping[str, Fact]) -> None:
+    """Write one line of JSON to a KFP artifact's file, and the same facts to its metadata.
 
-    path: str
-    metadata: dict[str, Any]
-
-
-def write_reference(artifact: ArtifactLike, reference: Mapping[str, Fact]) -> None:
-    """Write one line of JSON to the artifact's file, and the same facts to its metadata.
-
-    Args:
-        artifact: its parent folders are made.
-        reference: the most telling key first. A number that JSON has no word for (NaN, infinity) is written as null;
-            metadata, which KFP lets hold strings and numbers only, leaves a null out.
+    Its `uri` is never set: the launcher refuses one outside the pipeline root. A number that JSON has no word for (NaN,
+    infinity) is written as null; metadata, which KFP lets hold strings and numbers only, leaves a null out.
     """
     facts = _with_nulls(reference)
     path = Path(artifact.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
     artifact.metadata.update({name: value for name, value in facts.items() if value is not None})
 
 
 def _with_nulls(reference: Mapping[str, Fact]) -> dict[str, Fact]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in reference.items()
-    }
-
-
-def read_reference(text: str) -> dict[str, Any]:
-    """The facts of a reference that a step was given as one line of JSON.
-
-    Raises:
-        BadReferenceError: not a JSON object.
-    """
-    try:
-        content = json.loads(text)
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise BadReferenceError(
-            f"This is not a reference (one JSON object): {text[:100]!r}. Run the step that should have given it again."
-        )
-    return content
+    strange = {name for name, value in reference.items() if isinstance(value, float) and not math.isfinite(value)}
+    return {**reference, **dict.fromkeys(strange)}
 
 
 class _Reference:
@@ -81,7 +52,7 @@ class _Reference:
 
     def to_text(self) -> str:
         """One line of JSON, the same for the same facts."""
-        return json.dumps(_with_nulls(self.to_json()), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_with_nulls(self.to_json()), ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -90,7 +61,15 @@ class _Reference:
         Raises:
             BadReferenceError: not a reference to this kind of thing.
         """
-        return cls.from_json(read_reference(text))
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = None
+        if isinstance(content, dict):
+            return cls.from_json(content)
+        raise BadReferenceError(
+            f"This is not a reference (one JSON object): {text[:100]!r}. Run the step that should have given it again."
+        )
 
     def to_json(self) -> dict[str, Fact]:
         """The fields, and `kind`."""

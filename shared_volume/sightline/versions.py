@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from sightline.errors import SightlineError, nearest
 
 Kind = Literal["annotation", "dataset"]
-Part = Literal["major", "minor", "patch"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST_CATEGORY = 100  # characters; the database's column
@@ -65,19 +64,14 @@ def parse_version(text: str) -> Version:
     return Version(*numbers)
 
 
-def next_version(version: str | Version, part: Part = "patch") -> str:
-    """The version after this one: `v1.2.3` gives `v1.2.4`, or `v1.3.0` or `v2.0.0` when told which part to raise.
+def next_version(version: str) -> str:
+    """The version after this one: `v1.2.3` gives `v1.2.4`.
 
     Raises:
         BadNameError: `version` is not of the form `v1.2.3`.
     """
-    now = parse_version(version) if isinstance(version, str) else version
-    following = {
-        "major": Version(now.major + 1, 0, 0),
-        "minor": Version(now.major, now.minor + 1, 0),
-        "patch": Version(now.major, now.minor, now.patch + 1),
-    }
-    return str(following[part])
+    now = parse_version(version)
+    return str(Version(now.major, now.minor, now.patch + 1))
 
 
 def newest_version(versions: Iterable[str]) -> str | None:
@@ -107,19 +101,18 @@ def check_kind(kind: str) -> Kind:
     Raises:
         BadNameError: neither 'annotation' nor 'dataset'.
     """
-    for known in KINDS:
-        if kind == known:
-            return known
-    raise BadNameError(f"{kind!r} is not a kind of version.{nearest(kind, KINDS)}")
+    if kind not in KINDS:
+        raise BadNameError(f"{kind!r} is not a kind of version.{nearest(kind, KINDS)}")
+    return cast(Kind, kind)
 
 
-def make_tag(category: str, kind: Kind, version: str | Version) -> str:
+def make_tag(category: str, kind: Kind, version: str) -> str:
     """The tag of a version: `desk`, 'annotation', `v1.2.3` gives `desk_ann_v1.2.3`.
 
     Raises:
         BadNameError: a part that the grammar does not allow.
     """
-    return str(Tag(check_category(category), check_kind(kind), str(parse_version(str(version)))))
+    return str(Tag(check_category(category), check_kind(kind), str(parse_version(version))))
 
 
 def parse_tag(tag: str) -> Tag:

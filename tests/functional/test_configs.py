@@ -11,9 +11,8 @@ import torch
 from pycocotools import mask as coco_mask
 
 from sightline.models.config import load_config
-from sightline.tasks.detection.fit import build_model
+from sightline.tasks.detection.fit import build_model, register
 from sightline.tasks.detection.predict import predictor_of
-from sightline.tasks.detection.registry import register
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
 CLASSES = ["circle", "square", "mask"]
@@ -136,12 +135,10 @@ def test_a_config_trains_and_predicts(name, dataset):
     assert torch.isfinite(background) and background > 0
     assert all(weight.grad is None or torch.isfinite(weight.grad).all() for weight in model.parameters())
     image = np.random.default_rng(0).integers(0, 255, (90, 140, 3), dtype=np.uint8)
-    detections = predictor_of(model, config, CLASSES).predict([image])[0]
-    assert detections.boxes.shape == (len(detections), 4)
-    assert set(detections.labels) <= {0, 1, 2}
-    assert (detections.masks is None) == (name == "yolox_s")
-    if detections.masks:
-        assert detections.masks[0]["size"] == [90, 140]
+    results = predictor_of(model, config, CLASSES).results(image, 1)
+    assert all(len(one["bbox"]) == 4 and one["category_id"] in {1, 2, 3} for one in results)
+    assert not results or ("segmentation" in results[0]) == (name != "yolox_s")
+    assert all(one["segmentation"]["size"] == [90, 140] for one in results if "segmentation" in one)
 
 
 def test_annotations_of_the_default_are_loaded_whole(dataset):

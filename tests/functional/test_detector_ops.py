@@ -250,12 +250,15 @@ def test_a_whole_mask_rcnn_predicts_the_same_with_both_sets_of_ops(compiled, mon
     found = []
     for module in (compiled, ops):
         use_ops(monkeypatch, module)
-        found.append(detector.predict([image])[0])
+        found.append(detector.results(image, 1))
     assert len(found[0]) > 20
-    np.testing.assert_array_equal(found[1].labels, found[0].labels)
-    np.testing.assert_allclose(found[1].boxes, found[0].boxes, atol=TOLERANCE)
-    np.testing.assert_allclose(found[1].scores, found[0].scores, atol=TOLERANCE)
-    masks = [coco_mask.decode(list(detections.masks)).astype(np.int64) for detections in found]
+    labels, boxes, scores = (
+        [[one[key] for one in results] for results in found] for key in ("category_id", "bbox", "score")
+    )
+    np.testing.assert_array_equal(labels[1], labels[0])
+    np.testing.assert_allclose(boxes[1], boxes[0], atol=TOLERANCE)
+    np.testing.assert_allclose(scores[1], scores[0], atol=TOLERANCE)
+    masks = [coco_mask.decode([one["segmentation"] for one in results]).astype(np.int64) for results in found]
     assert masks[0].any()
     # A pixel on the threshold may fall to either side.
     assert np.abs(masks[1] - masks[0]).mean() < TOLERANCE

@@ -67,7 +67,7 @@ ARTIFACTS = {
     ("interface", "told"),
     [
         (entry.INTERFACE + 1, r"older than the pipeline. Bring it up to date: python pipeline\.py sync"),
-        (entry.OLDEST - 1, r"older than the code. Compile it anew: python pipeline\.py submit.*schedule --replace"),
+        (entry.OLDEST - 1, r"older than the code. Compile it again: python pipeline\.py submit.*schedule --replace"),
     ],
 )
 def test_an_interface_that_is_not_served_is_told_with_what_to_type(step, interface, told):

@@ -238,7 +238,7 @@ def test_an_export_that_fails_leaves_nothing(desk, tmp_path, monkeypatch, form):
 
 def test_a_version_or_format_that_does_not_exist_is_named(desk, tmp_path):
     for tag, says in (
-        ("desk_ann_v0.2.0", r"no published version desk_ann_v0\.2\.0"),
+        ("desk_ann_v0.2.0", r"desk_ann_v0\.2\.0 is not published in this database\. Did you mean 'desk_ann_v0\.1\.0'"),
         ("desk_train_v0.2.0", r"no published dataset version v0\.2\.0 of desk"),
         ("desk", "is not a tag"),
     ):

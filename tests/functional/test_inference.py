@@ -11,10 +11,9 @@ from pycocotools import mask as coco_mask
 from sightline.errors import SightlineError
 from sightline.models.bundle import BundleError, write_bundle
 from sightline.models.config import config_text, load_config
-from sightline.tasks.detection.fit import build_model
+from sightline.tasks.detection.draw import shown_of
+from sightline.tasks.detection.fit import build_model, register
 from sightline.tasks.detection.predict import load_predictor, predictor_of
-from sightline.tasks.detection.registry import register
-from sightline.tasks.detection.results import to_coco_results
 from sightline.tasks.detection.scoring import score
 
 CONFIGS = Path(__file__).resolve().parents[2] / "shared_volume" / "configs"
@@ -53,44 +52,43 @@ def test_results_are_those_of_mmdets_own_inference(detector, image):
     steps = [{"type": "mmdet.LoadImageFromNDArray"}, *detector.config.test_pipeline[1:]]
     detector.model.cfg = detector.config
     expected = inference_detector(detector.model, image, test_pipeline=Compose(steps)).pred_instances
-    (found,) = detector.predict([image])
+    found = detector.results(image, 1)
     assert len(found) == len(expected) > 5
-    np.testing.assert_array_equal(found.boxes, expected.bboxes.numpy())
-    np.testing.assert_array_equal(found.scores, expected.scores.numpy())
-    np.testing.assert_array_equal(found.labels, expected.labels.numpy())
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in (one["bbox"] for one in found)]
+    np.testing.assert_array_equal(boxes, expected.bboxes.numpy())
+    np.testing.assert_array_equal([one["score"] for one in found], expected.scores.numpy())
+    np.testing.assert_array_equal([one["category_id"] - 1 for one in found], expected.labels.numpy())
     if "masks" in expected:
-        decoded = np.stack([coco_mask.decode(mask) for mask in found.masks])
+        decoded = np.stack([coco_mask.decode(one["segmentation"]) for one in found])
         assert decoded.any()
         np.testing.assert_array_equal(decoded, expected.masks.numpy())
     else:
-        assert found.masks is None
+        assert not any("segmentation" in one for one in found)
 
 
 @pytest.mark.slow
 def test_an_image_is_not_changed_and_its_neighbours_do_not_matter(detector, image):
     before = image.copy()
     other = np.zeros((400, 100, 3), dtype=np.uint8)
-    alone = detector.predict([image])[0]
-    beside = detector.predict([other, image])[1]
-    np.testing.assert_array_equal(beside.boxes, alone.boxes)
+    alone = detector.results(image, 1)
+    detector.results(other, 2)
+    assert detector.results(image, 1) == alone
     np.testing.assert_array_equal(image, before)
-    assert detector.predict([]) == []
 
 
 @pytest.mark.slow
 def test_a_threshold_leaves_out_lower_scores(detector, image):
-    (everything,) = detector.predict([image])
-    threshold = float(np.median(everything.scores))
-    (found,) = detector.predict([image], score_threshold=threshold)
-    assert len(found) == (everything.scores >= threshold).sum() < len(everything)
-    assert found.masks is None or len(found.masks) == len(found)
-    assert len(detector.predict([image], score_threshold=1.1)[0]) == 0
+    everything = detector.results(image, 1)
+    scores = np.array([one["score"] for one in everything])
+    threshold = float(np.median(scores))
+    assert len(shown_of(everything, threshold)) == (scores >= threshold).sum() < len(everything)
+    assert len(shown_of(everything, 1.1)) == 0
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (10, 10, 4)])
 def test_what_is_no_image_is_refused(detector, shape):
     with pytest.raises(SightlineError, match=r"height, width, 3"):
-        detector.predict([np.zeros(shape, dtype=np.uint8)])
+        detector.results(np.zeros(shape, dtype=np.uint8), 1)
 
 
 @pytest.mark.slow
@@ -100,8 +98,7 @@ def test_a_loaded_bundle_predicts_what_its_model_did(detector, image, tmp_path):
     )
     loaded = load_predictor(tmp_path / "best", sha256=digest)
     assert loaded.classes == ("cup", "fork")
-    (expected,), (found,) = detector.predict([image]), loaded.predict([image])
-    assert to_coco_results(found, 1) == to_coco_results(expected, 1)
+    assert loaded.results(image, 1) == detector.results(image, 1)
     with pytest.raises(BundleError):
         load_predictor(tmp_path / "best", sha256="0" * 64)
 

@@ -49,7 +49,7 @@ from sightline.services.versioning.datasets import find_dataset, pull_dataset
 from sightline.settings import read_settings
 import sightline.steps.train.fit, sightline.steps.evaluate.compare, sightline.steps.testing.run
 import sightline.tasks.detection.fit, sightline.tasks.detection.predict, sightline.tasks.classification.fit
-from sightline.tasks.detection.registry import register
+from sightline.tasks.detection.fit import register
 register()
 folder = pull_dataset(read_settings(), find_dataset(read_settings(), "desk", ""))
 print(sum(path.is_file() for path in (folder / "images").rglob("*")))

@@ -29,7 +29,7 @@ from sightline.steps.record.report import render_data_report
 from sightline.steps.testing.report import render_test_report
 from sightline.steps.train.report import render_training_report
 from sightline.tasks.detection import data as data_of_detection
-from sightline.tasks.detection import registry
+from sightline.tasks.detection import fit as fit_of_detection
 from sightline.tasks.task import part_names
 from tests import live_code
 from tests.live_code import LIVE, Place, copy_live, file_of
@@ -156,7 +156,7 @@ def test_what_a_package_reads_from_a_folder_of_its_own_is_in(untouched):
         (render_training_report, {"train"}),
         (render_data_report, {"record"}),
         (coco, {"record"}),
-        (registry, {"train", "evaluate", "test"}),
+        (fit_of_detection, {"train", "evaluate", "test"}),
         (data_of_detection, {"record"}),
         (entry, set(STEPS)),
         (errors, set(STEPS)),

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, TRANSFORMS
 from sightline.errors import ConfigError
 from sightline.models.config import load_config
 from sightline.steps.train.types import types_known
-from sightline.tasks.detection.registry import register
+from sightline.tasks.detection.fit import register
 from tests.workspace import REPOSITORY
 
 CONFIG = REPOSITORY / "shared_volume" / "configs" / "mask_rcnn_r18_small.py"

@@ -464,7 +464,7 @@ def test_the_same_in_the_cloud(in_the_cloud):
 
 def test_every_row_is_compared(catalogued):
     """The description holds what the rows hold, field by field."""
-    from sightline.catalogue.installation import open_installation
+    from sightline.catalogue.listing import open_installation
     from sightline.catalogue.rows import read_content
 
     installation = open_installation(catalogued.settings)

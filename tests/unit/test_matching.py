@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from sightline.catalogue.matching import Instance, match_instances, overlap
+from sightline.catalogue.difference import match_instances, overlap
+from sightline.catalogue.reading import Instance
 
 
 def at(left: float, label: str = "plug", notes: str = "", width: float = 10) -> Instance:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sightline.references import BadReferenceError, DatasetReference, ModelReference, read_reference, write_reference
+from sightline.references import BadReferenceError, DatasetReference, ModelReference, write_reference
 
 DATASET = DatasetReference("desk", "v0.2.0", "desk_train_v0.2.0", "4f0c1d2e", "9b7a")
 MODEL = ModelReference("gs://bucket/results/desk/best", "ab12", "desk", "v0.2.0", "mask_rcnn_r18_small")
@@ -114,4 +114,4 @@ def test_facts_that_a_later_version_added_are_ignored():
 )
 def test_a_text_that_is_no_reference_is_refused(text):
     with pytest.raises(BadReferenceError, match="is not a reference"):
-        read_reference(text)
+        DatasetReference.from_text(text)

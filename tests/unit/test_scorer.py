@@ -8,6 +8,7 @@ from sightline.errors import SightlineError
 from sightline.tasks.metrics import MetricError, Scorer, require_metrics
 from sightline.tasks.task import Task
 
+SHARED_VOLUME = Path(__file__).resolve().parents[2] / "shared_volume"
 TRUTH = {
     "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1}],
@@ -83,3 +84,9 @@ def test_a_metric_that_is_not_there_is_named_with_the_nearest(tmp_path: Path):
     require_metrics(tmp_path, "classification", ["answers"])
     with pytest.raises(SightlineError, match=r"custom/metrics/answer\.py.*answers"):
         require_metrics(tmp_path, "classification", ["answer"])
+
+
+@pytest.mark.parametrize("module", ["coco_evaluation", "confusion"])
+def test_a_module_of_a_task_is_no_metric(module: str):
+    with pytest.raises(SightlineError, match=f"names the metric '{module}'"):
+        require_metrics(SHARED_VOLUME, "detection", [module])

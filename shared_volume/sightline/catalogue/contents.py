@@ -34,7 +34,6 @@ _REMEDIES: Final = {
     "lost, so publish these files in a new version",
 }
 IN_MEMORY: Final = 16 << 20  # bytes; larger objects are read back through a file
-LISTING_NAME: Final = "its list of files"
 _WHAT: Final = {
     Trouble.OBJECTS_MISSING: "missing on the remote",
     Trouble.OBJECTS_CUT: "of a wrong size on the remote",
@@ -60,21 +59,6 @@ class Remote:
     read: dict[str, ReadBack]
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A version's folder as it should be.
-
-    Attributes:
-        listing: path inside the version -> digest.
-        sizes: path inside the version -> bytes, where that is known.
-        total: bytes of all files together, or None when that is not known.
-    """
-
-    listing: Mapping[str, str]
-    sizes: Mapping[str, int]
-    total: int | None
-
-
 def check_listing(remote: Remote, digest: str) -> tuple[dict[str, str] | None, list[Problem]]:
     """The version's files, or None when nobody knows them any more; and what is wrong with the listing on the remote."""
     stored = remote.there.get(digest)
@@ -82,38 +66,28 @@ def check_listing(remote: Remote, digest: str) -> tuple[dict[str, str] | None, l
         listing = remote.objects.listing(digest)
     except SightlineError:
         listing = None
-    if stored is None:
-        trouble = Trouble.OBJECTS_MISSING
-    elif listing is not None and stored.size != len(remote.objects.read(digest)):
-        trouble = Trouble.OBJECTS_CUT
-    elif listing is None or not _content_as_listed(digest, stored):
-        trouble = Trouble.OBJECTS_DAMAGED
-    else:
-        return listing, []
-    return listing, _problems(remote, trouble, {LISTING_NAME: digest})
+    size = len(remote.objects.read(digest)) if stored is not None and listing is not None else None
+    trouble = _trouble(digest, stored, size) or (Trouble.OBJECTS_DAMAGED if listing is None else None)
+    return listing, _problems(remote, trouble, {"its list of files": digest}) if trouble else []
 
 
-def check_objects(remote: Remote, folder: Folder, full: bool) -> list[Problem]:
+def check_objects(
+    remote: Remote, listing: Mapping[str, str], sizes: Mapping[str, int], total: int | None, full: bool
+) -> list[Problem]:
     """Every file's object is on the remote, whole; with `full` every byte of it is read back.
 
-    Without `full`, and where the remote's listing tells no md5, only a change of a file's size is noticed.
+    Without `full`, and where the remote's listing tells no md5, only a change of a file's size is noticed. `listing` and
+    `sizes` are digests, and bytes where these are known, by path inside the version; `total` is bytes of all, if known.
     """
     bad: dict[Trouble, dict[str, str]] = {trouble: {} for trouble in _WHAT}
-    rest = {}
-    for name, digest in folder.listing.items():
-        stored = remote.there.get(digest)
-        if stored is None:
-            bad[Trouble.OBJECTS_MISSING][name] = digest
-        elif name in folder.sizes and stored.size != folder.sizes[name]:
-            bad[Trouble.OBJECTS_CUT][name] = digest
-        elif not _content_as_listed(digest, stored):
-            bad[Trouble.OBJECTS_DAMAGED][name] = digest
-        else:
-            rest[name] = digest
+    rest: dict[str, str] = {}
+    for name, digest in listing.items():
+        trouble = _trouble(digest, remote.there.get(digest), sizes.get(name))
+        (bad[trouble] if trouble else rest)[name] = digest
     if full:
         _read_back(remote, rest.values(), frozenset(d for name, d in rest.items() if fnmatch(name, SHARD_PATTERN)))
-    elif not any(bad.values()) and folder.total not in (None, sum(remote.there[one].size for one in rest.values())):
-        rest = {name: digest for name, digest in rest.items() if _is_suspect(remote, folder, name)}
+    elif not any(bad.values()) and total not in (None, sum(remote.there[one].size for one in rest.values())):
+        rest = {name: digest for name, digest in rest.items() if name not in sizes and not _has_size(remote, digest)}
         _read_back(remote, rest.values())
     for name, digest in rest.items():
         if digest in remote.read and remote.read[digest].md5 != digest:
@@ -125,9 +99,8 @@ def check_images(remote: Remote, listing: Mapping[str, str], images: Iterable[Im
     """Whether the images' content, as far as it was read back, is what their rows say."""
     content: dict[str, str] = {}
     for name, digest in listing.items():
-        if digest in remote.read and remote.read[digest].md5 == digest:
-            content[name] = remote.read[digest].sha256
-            content.update(remote.read[digest].members)
+        if (found := remote.read.get(digest)) and found.md5 == digest:
+            content |= {name: found.sha256, **found.members}
     names = sorted(image.name for image in images if content.get(image.name, image.sha256) != image.sha256)
     if not names:
         return []
@@ -207,16 +180,19 @@ def _look_at(file: BinaryIO, is_shard: bool) -> ReadBack:
     return ReadBack(md5.hexdigest(), sha256.hexdigest(), members)
 
 
-def _content_as_listed(digest: str, stored: StoredObject) -> bool:
-    """Whether the md5 that the remote's listing tells, if it does, is the object's own."""
-    return stored.md5 is None or stored.md5 == digest.removesuffix(LISTING_ENDING)
+def _trouble(digest: str, stored: StoredObject | None, size: int | None) -> Trouble | None:
+    """What the remote's listing says against an object; the size and the md5 are compared where they are known."""
+    if stored is None:
+        return Trouble.OBJECTS_MISSING
+    if stored.size != (stored.size if size is None else size):
+        return Trouble.OBJECTS_CUT
+    return None if stored.md5 in (None, digest.removesuffix(LISTING_ENDING)) else Trouble.OBJECTS_DAMAGED
 
 
-def _is_suspect(remote: Remote, folder: Folder, name: str) -> bool:
-    """Whether nothing tells that the object has its right size."""
-    digest = folder.listing[name]
+def _has_size(remote: Remote, digest: str) -> bool:
+    """Whether the cache of this volume tells that the object has its right size."""
     copy = remote.objects.cache / object_name(digest)
-    return name not in folder.sizes and not (copy.is_file() and copy.stat().st_size == remote.there[digest].size)
+    return copy.is_file() and copy.stat().st_size == remote.there[digest].size
 
 
 def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> list[Problem]:
@@ -225,8 +201,7 @@ def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> lis
     saved = {name for name, digest in files.items() if remote.objects.cached(digest) is not None}
     problems = []
     for repairable, remedy in _REMEDIES.items():
-        names = sorted(name for name in files if (name in saved) == repairable)
-        if names:
+        if names := sorted(name for name in files if (name in saved) == repairable):
             message = f"{counted(len(names), 'file')} {_WHAT[trouble]} ({where}): {some_names(names)}"
             digests = tuple(sorted({files[name] for name in names}))
             problems.append(Problem(trouble, message, remedy, repairable, tuple(names), digests))

@@ -1,18 +1,19 @@
 """What one version has that another has not: images, annotations, splits, class counts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from sightline.catalogue.installation import Installation, open_installation, published_row
-from sightline.catalogue.matching import match_instances
-from sightline.catalogue.reading import Instances, annotation_files, read_instances
+from sightline.catalogue.listing import Installation, open_installation, published_row
+from sightline.catalogue.reading import Corners, Instance, Instances, annotation_files, read_instances
 from sightline.errors import SightlineError
 from sightline.services.database.versions import ImageRow, VersionRow, list_images
 from sightline.services.versioning.objects import Objects
 from sightline.settings import Settings
 from sightline.versions import parse_tag
+
+SAME_PLACE: Final = 0.5  # overlap of boxes (intersection over union) above which another label means: relabelled
 
 
 class DifferentKindsError(SightlineError):
@@ -65,26 +66,19 @@ class ClassCount:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the version `after` differs from `before`; every list is sorted.
-
-    Attributes:
-        images_changed: other bytes under the same name.
-        images_moved: to another split; of dataset versions only.
-        annotations_changed: moved, redrawn, or with another label, group, flag or description.
-        class_counts: of every class, also of those whose counts are equal.
-    """
+    """How the version `after` differs from `before`; every list is sorted."""
 
     before: str
     after: str
     images_added: tuple[str, ...]
     images_removed: tuple[str, ...]
-    images_changed: tuple[str, ...]
+    images_changed: tuple[str, ...]  # other bytes under the same name
     images_renamed: tuple[Renamed, ...]
-    images_moved: tuple[Moved, ...]
+    images_moved: tuple[Moved, ...]  # to another split; of dataset versions only
     annotations_added: tuple[Annotation, ...]
     annotations_removed: tuple[Annotation, ...]
-    annotations_changed: tuple[Changed, ...]
-    class_counts: tuple[ClassCount, ...]
+    annotations_changed: tuple[Changed, ...]  # moved, redrawn, or with another label, group, flag or description
+    class_counts: tuple[ClassCount, ...]  # of every class, also of those whose counts are equal
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with the counts of each list first."""
@@ -100,11 +94,15 @@ def compare_versions(settings: Settings, before: str, after: str) -> Difference:
         DifferentKindsError: one is an annotation version, the other a dataset version.
         SightlineError: one is not published, or a file of it is nowhere to be had.
     """
-    _require_one_kind(before, after)
+    kinds = parse_tag(before).kind, parse_tag(after).kind
+    if kinds[0] != kinds[1]:
+        raise DifferentKindsError(
+            f"{before} is of the kind {kinds[0]}, {after} of the kind {kinds[1]}. Compare two annotation versions "
+            "(…_ann_…) or two dataset versions (…_train_…); python pipeline.py versions lists them."
+        )
     installation = open_installation(settings)
     rows = installation.rows()
-    first, second = published_row(rows, before), published_row(rows, after)
-    old, new = _side(installation, first), _side(installation, second)
+    old, new = (_side(installation, row) for row in [published_row(rows, tag) for tag in (before, after)])
     pairs = _pair_images(old.images, new.images)
     names = {one.name: other.name for one, other in pairs}
     added, removed, changed = _compare_annotations(old, new, names)
@@ -123,15 +121,6 @@ def compare_versions(settings: Settings, before: str, after: str) -> Difference:
         annotations_changed=tuple(changed),
         class_counts=_compare_classes(old, new),
     )
-
-
-def _require_one_kind(before: str, after: str) -> None:
-    kinds = parse_tag(before).kind, parse_tag(after).kind
-    if kinds[0] != kinds[1]:
-        raise DifferentKindsError(
-            f"{before} is of the kind {kinds[0]}, {after} of the kind {kinds[1]}. Compare two annotation versions "
-            "(…_ann_…) or two dataset versions (…_train_…); python pipeline.py versions lists them."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +187,65 @@ def _count_classes(side: _Side) -> Counter[str]:
             return Counter(one.label for found in side.read(side.files).values() for one in found)
         counts.update(image.labels)
     return counts
+
+
+class Matched(NamedTuple):
+    """What became of an image's annotations."""
+
+    added: list[Instance]
+    removed: list[Instance]
+    changed: list[tuple[Instance, Instance]]
+
+
+def match_instances(before: Sequence[Instance], after: Sequence[Instance]) -> Matched:
+    """Pair an image's annotations: the equal, then those of one geometry, then by label and overlap.
+
+    An annotation that was moved or redrawn counts as changed while its boxes overlap; one that got another label too must
+    cover half of what both cover. The best overlap is paired first, whatever the order of the annotations.
+    """
+    equal = Counter(before) & Counter(after)
+    old, new = _leave_out(before, equal), _leave_out(after, equal)
+    changed: list[tuple[Instance, Instance]] = []
+    _pair(old, new, changed, lambda a, b: float(a.outline == b.outline))
+    _pair(old, new, changed, lambda a, b: overlap(a.corners, b.corners) if a.label == b.label else 0.0)
+    _pair(old, new, changed, lambda a, b: share if (share := overlap(a.corners, b.corners)) > SAME_PLACE else 0.0)
+    return Matched(new, old, changed)
+
+
+def overlap(a: Corners, b: Corners) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def _leave_out(instances: Sequence[Instance], equal: Counter[Instance]) -> list[Instance]:
+    rest: list[Instance] = []
+    left = equal.copy()
+    for instance in instances:
+        left[instance] -= 1
+        if left[instance] < 0:
+            rest.append(instance)
+    return rest
+
+
+def _pair(
+    old: list[Instance],
+    new: list[Instance],
+    changed: list[tuple[Instance, Instance]],
+    likeness: Callable[[Instance, Instance], float],
+) -> None:
+    """Move pairs with a likeness above 0 to `changed`, the most alike first."""
+    pairs = [(-share, i, j) for i, a in enumerate(old) for j, b in enumerate(new) if (share := likeness(a, b)) > 0]
+    gone_old: set[int] = set()
+    gone_new: set[int] = set()
+    for _, i, j in sorted(pairs):
+        if i not in gone_old and j not in gone_new:
+            gone_old.add(i)
+            gone_new.add(j)
+            changed.append((old[i], new[j]))
+    old[:] = [instance for i, instance in enumerate(old) if i not in gone_old]
+    new[:] = [instance for j, instance in enumerate(new) if j not in gone_new]

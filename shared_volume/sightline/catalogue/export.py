@@ -11,6 +11,7 @@ from sightline.annotations.findings import Outcome, count_findings
 from sightline.annotations.instances import choose_classes, read_usable
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.truth import read_truth
+from sightline.catalogue.listing import open_installation, published_row
 from sightline.errors import SightlineError, nearest
 from sightline.formats.coco import write_coco_folder
 from sightline.formats.voc import write_voc_folder
@@ -18,10 +19,7 @@ from sightline.formats.writing import ALL, Losses, Part
 from sightline.formats.yolo import write_yolo_folder
 from sightline.processes.folders import private_folder
 from sightline.references import DETECTION, task_of
-from sightline.services.database.connection import connect
-from sightline.services.database.versions import find_version
 from sightline.services.versioning.datasets import find_dataset, pull_dataset
-from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import IMAGES, SPLITS
 from sightline.settings import Settings
 from sightline.tasks.detection.data import truth_of
@@ -39,20 +37,14 @@ FORMS: Final = tuple(_WRITERS)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote.
-
-    Attributes:
-        annotations: of the version; the notes say which of them the format could not take.
-        notes: what was changed or left out to fit, a sentence each, with counts.
-    """
+    """What an export wrote."""
 
     images: int
-    annotations: int
-    notes: tuple[str, ...]
+    annotations: int  # of the version; the notes say which of them the format could not take
+    notes: tuple[str, ...]  # what was changed or left out to fit, a sentence each, with counts
 
     def __str__(self) -> str:
-        counts = f"{self.images:,} images, {self.annotations:,} objects"
-        return "\n  ".join([counts, *self.notes])
+        return "\n  ".join([f"{self.images:,} images, {self.annotations:,} objects", *self.notes])
 
 
 def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exported:
@@ -80,8 +72,7 @@ def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exp
             if target.is_dir():
                 target.rmdir()
             whole.rename(target)
-            images = sum(len(part.coco["images"]) for part in parts)
-            annotations = sum(len(part.coco["annotations"]) for part in parts)
+            images, annotations = (sum(len(part.coco[of]) for part in parts) for of in ("images", "annotations"))
     except OSError as error:
         raise SightlineError(
             f"{target}: the export cannot be written ({error.strerror or error}). Make room there, or choose another folder."
@@ -103,15 +94,16 @@ def _version_parts(settings: Settings, named: Tag, losses: Losses) -> Iterator[l
         folder = pull_dataset(settings, dataset)
         yield [Part(name, read_truth(folder / f"{name}.json"), folder / IMAGES) for name in SPLITS]
         return
-    database = connect(settings.database_url.get_secret_value())
-    database.migrate()
-    found = find_version(database, named.category, named.kind, named.version)
-    if found is None or found.status != "published":
-        raise SightlineError(f"There is no published version {named}. List them: python pipeline.py versions.")
-    _require_detection(named, task_of(found.recipe))
-    with DatasetRepo.of(settings).working_copy(str(named)) as copy:
+    installation = open_installation(settings)
+    _require_detection(named, task_of(published_row(installation.rows(), str(named)).recipe))
+    with installation.repo.working_copy(str(named)) as copy:
         folder = copy.pull(copy.category_folder("annotations", named.category))
-        yield [_annotation_part(folder, losses)]
+        # Every label, checked as a dataset's images are.
+        recipe = Recipe()
+        images, findings = read_usable(folder, recipe)
+        for code, count in count_findings(found for found in findings if found.outcome is not Outcome.FIX).items():
+            losses[f"shapes or images left out, for the finding {code}"] += count
+        yield [Part(ALL, truth_of(images, choose_classes(images, recipe)), folder)]
 
 
 def _require_detection(named: Tag, task: str) -> None:
@@ -119,13 +111,3 @@ def _require_detection(named: Tag, task: str) -> None:
         raise SightlineError(
             f"{named} is for {task}, of which these formats know nothing. Only detection's versions are exported."
         )
-
-
-def _annotation_part(folder: Path, losses: Losses) -> Part:
-    """A labelme folder as one part, with every label, checked as a dataset's images are."""
-    recipe = Recipe()
-    images, findings = read_usable(folder, recipe)
-    dropped = [found for found in findings if found.outcome is not Outcome.FIX]
-    for code, count in count_findings(dropped).items():
-        losses[f"shapes or images left out, for the finding {code}"] += count
-    return Part(ALL, truth_of(images, choose_classes(images, recipe)), folder)

@@ -1,6 +1,7 @@
 """What Git says of every version: tags, commits, dates and DVC's pointers, read from one bare clone."""
 
 import contextlib
+import io
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,32 +19,21 @@ from sightline.versions import BadNameError, Kind, Tag, parse_tag
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """DVC's small file that stands for a version's folder in Git.
+    """DVC's small file that stands for a version's folder in Git."""
 
-    Attributes:
-        digest: of the folder's listing, as DVC writes it (`….dir`).
-        size: of all files together in bytes, or None when it is not written down.
-    """
-
-    digest: str
-    size: int | None
+    digest: str  # of the folder's listing, as DVC writes it (`….dir`)
+    size: int | None  # of all files together in bytes, or None when it is not written down
 
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A version's tag.
-
-    Attributes:
-        commit: where it points.
-        target: the object that the reference itself holds: the commit, or an annotated tag.
-        pointer: at that commit, or None when there is none.
-    """
+    """A version's tag."""
 
     tag: Tag
-    commit: str
-    target: str
+    commit: str  # where it points
+    target: str  # the object that the reference itself holds: the commit, or an annotated tag
     date: datetime
-    pointer: Pointer | None
+    pointer: Pointer | None  # at that commit, or None when there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +78,8 @@ def _read_tags(repo: DatasetRepo, folder: Path) -> dict[str, Tagged]:
     found = []
     for line in _git(repo, folder, "for-each-ref", f"--format={form}", "refs/tags").splitlines():
         name, target, peeled, seconds = line.split("\t")
-        try:
+        with contextlib.suppress(BadNameError, ValueError):
             found.append((parse_tag(name), target, peeled or target, datetime.fromtimestamp(int(seconds), UTC)))
-        except (BadNameError, ValueError):
-            continue
     pointers = _read_pointers(folder, [_pointer_path(commit, tag.kind, tag.category) for tag, _, commit, _ in found])
     return {
         str(tag): Tagged(tag, commit, target, date, pointer)
@@ -114,15 +102,11 @@ def _read_pointers(folder: Path, paths: Sequence[str]) -> list[Pointer | None]:
     if done.returncode != 0:
         raise GitError(f"git cat-file failed in {folder}: {done.stderr.decode(errors='replace').strip()} Try again.")
     pointers: list[Pointer | None] = []
-    rest = done.stdout
-    while rest:
-        head, _, rest = rest.partition(b"\n")
-        if not head[head.rfind(b" ") + 1 :].isdigit():  # "… missing" or "… ambiguous"
-            pointers.append(None)
-            continue
-        size = int(head[head.rfind(b" ") + 1 :])
-        pointers.append(_parse_pointer(rest[:size]))
-        rest = rest[size + 1 :]
+    answers = io.BytesIO(done.stdout)
+    for head in answers:
+        size = head.split()[-1]
+        found = size.isdigit()  # else "… missing" or "… ambiguous"
+        pointers.append(_parse_pointer(answers.read(int(size) + 1)) if found else None)
     return pointers
 
 

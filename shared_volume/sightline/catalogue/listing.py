@@ -1,18 +1,24 @@
-"""Every version that SQL or Git knows, with its state."""
+"""What versions live in, opened together: storage, Git and the database; every version that SQL or Git knows, with its state."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from sightline.catalogue.installation import open_installation, settled_rows
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, nearest
 from sightline.references import task_of
-from sightline.services.database.versions import VersionRow
+from sightline.services.database.connection import Database, connect
+from sightline.services.database.versions import VersionRow, list_versions
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import is_dead
 from sightline.services.versioning.git import without_password
+from sightline.services.versioning.objects import Objects
+from sightline.services.versioning.publication import FOLDERS
+from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings
-from sightline.versions import BadNameError, Kind, Tag, check_category, parse_tag, parse_version
+from sightline.versions import BadNameError, Kind, Tag, check_category, make_tag, parse_tag, parse_version
 
 
 class State(StrEnum):
@@ -30,33 +36,53 @@ class OtherRepositoryError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One version.
+    """One version; what a published one has is None where it is not recorded."""
 
-    Attributes:
-        tag: which it has, or will have.
-        task: what it is for, when it is recorded.
-        owner: of a pending version: who claimed it; empty when that attempt gave up.
-        lease_until: of a pending version: until when nobody else may take it over.
-        images: how many, when it is recorded.
-        annotations: likewise.
-        parent: a dataset version's annotation version, as a tag.
-        commit: the tag's, or the recorded one.
-        date: of publication, UTC.
-    """
-
-    tag: str
+    tag: str  # which it has, or will have
     category: str
     kind: Kind
     version: str
     state: State
     task: str | None = None
-    owner: str | None = None
-    lease_until: datetime | None = None
+    owner: str | None = None  # of a pending version: who claimed it; empty when that attempt gave up
+    lease_until: datetime | None = None  # of a pending version: until when nobody else may take it over
     images: int | None = None
     annotations: int | None = None
-    parent: str | None = None
-    commit: str | None = None
-    date: datetime | None = None
+    parent: str | None = None  # a dataset version's annotation version, as a tag
+    commit: str | None = None  # the tag's, or the recorded one
+    date: datetime | None = None  # of publication, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An open installation."""
+
+    settings: Settings
+    repo: DatasetRepo
+    storage: Storage
+    database: Database
+
+    def objects(self, kind: Kind) -> Objects:
+        """The DVC remote of a kind of version."""
+        return self.repo.objects(FOLDERS[kind])
+
+    def rows(self) -> Mapping[str, VersionRow]:
+        """Every version's row, published or pending, by the tag that it has or would have."""
+        return {
+            make_tag(row.category, row.kind, row.version): row  # type: ignore[arg-type]  # the column is a text
+            for row in list_versions(self.database, pending=True)
+        }
+
+
+def open_installation(settings: Settings) -> Installation:
+    """Open what the settings name, and bring the database's tables up to date.
+
+    Raises:
+        SightlineError: one of them is malformed or out of reach.
+    """
+    database = connect(settings.database_url.get_secret_value())
+    database.migrate()
+    return Installation(settings, DatasetRepo.of(settings), open_storage(settings.storage), database)
 
 
 def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Listed, ...]:
@@ -72,21 +98,21 @@ def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Lis
     before = installation.rows()
     commits = installation.repo.tags()
     rows = settled_rows(before, installation.rows(), commits)
-    _require_theirs(settings, rows, commits)
-    tags = {str(tag): tag for name in (*rows, *commits) if (tag := _tag(name)) is not None}
+    tags: dict[str, Tag] = {}
+    for name in (*rows, *commits):
+        with contextlib.suppress(BadNameError):  # a tag of something else
+            tags[name] = parse_tag(name)
+    _require_theirs(settings, rows, {tag.category for name, tag in tags.items() if name in commits})
     parents = {row.id: name for name, row in rows.items()}
-    listed = [
-        _list_one(tag, rows.get(name), commits.get(name), parents)
-        for name, tag in tags.items()
-        if category in (None, tag.category)
-    ]
+    asked = {name: tag for name, tag in tags.items() if category in (None, tag.category)}
+    listed = [_list_one(tag, rows.get(name), commits.get(name), parents) for name, tag in asked.items()]
     return tuple(sorted(listed, key=lambda one: (one.category, one.kind, parse_version(one.version))))
 
 
-def _require_theirs(settings: Settings, rows: Mapping[str, VersionRow], commits: Mapping[str, str]) -> None:
+def _require_theirs(settings: Settings, rows: Mapping[str, VersionRow], tagged: set[str]) -> None:
     """Of a repository that knows no category of the published versions most likely only its name is wrong: nothing is lost."""
     published = {name: row.category for name, row in rows.items() if row.status == "published"}
-    if not published or {tag.category for name in commits if (tag := _tag(name))} & set(published.values()):
+    if not published or tagged & set(published.values()):
         return
     raise OtherRepositoryError(
         f"The dataset repository {without_password(settings.dataset_repo)} has no tag of any of the {len(published)} versions that "
@@ -105,20 +131,9 @@ def state_of(row: VersionRow | None, tagged: bool) -> State:
 
 def is_held(row: VersionRow | None) -> bool:
     """Whether somebody is publishing the version right now: its lease has not run out, nor is its owner known dead."""
-    return (
-        row is not None
-        and row.status == "pending"
-        and row.lease_until is not None
-        and row.lease_until > datetime.now(UTC)
-        and not is_dead(row.owner)
-    )
-
-
-def _tag(name: str) -> Tag | None:
-    try:
-        return parse_tag(name)
-    except BadNameError:
-        return None
+    if row is None or row.status != "pending" or row.lease_until is None:
+        return False
+    return row.lease_until > datetime.now(UTC) and not is_dead(row.owner)
 
 
 def _list_one(tag: Tag, row: VersionRow | None, commit: str | None, parents: Mapping[int, str]) -> Listed:
@@ -137,3 +152,29 @@ def _list_one(tag: Tag, row: VersionRow | None, commit: str | None, parents: Map
         commit=commit or row.commit,
         date=row.published_at,
     )
+
+
+def settled_rows(
+    before: Mapping[str, VersionRow], after: Mapping[str, VersionRow], tags: Container[str]
+) -> dict[str, VersionRow]:
+    """Rows that agree with tags read in between: without versions that were published while the tags were read.
+
+    A version's tag is there before its rows: only what is published already when the tags are read must have one.
+    """
+    settled = {name for name, row in before.items() if row.status == "published"}
+    return {name: row for name, row in after.items() if row.status != "published" or name in settled or name in tags}
+
+
+def published_row(rows: Mapping[str, VersionRow], tag: str) -> VersionRow:
+    """The row of a published version.
+
+    Raises:
+        SightlineError: not a tag, or not that of a published version; names what is.
+    """
+    parse_tag(tag)
+    row = rows.get(tag)
+    if row is None or row.status != "published" or row.digest is None:
+        known = [name for name, other in rows.items() if other.status == "published"]
+        hint = nearest(tag, known) or " None is published yet: python pipeline.py publish."
+        raise SightlineError(f"{tag} is not published in this database.{hint} All: python pipeline.py versions")
+    return row

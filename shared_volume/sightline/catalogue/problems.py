@@ -33,20 +33,14 @@ PUBLISHING: Final = frozenset({Trouble.TAG_MISSING, Trouble.TAG_MOVED, Trouble.R
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a version.
-
-    Attributes:
-        remedy: what to do, or what `--repair` does.
-        repairable: whether `--repair` mends it.
-        files: paths inside the version that it concerns; `digests` are those of its objects.
-    """
+    """One thing that is wrong with a version."""
 
     trouble: Trouble
     message: str
-    remedy: str
-    repairable: bool
-    files: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
+    remedy: str  # what to do, or what `--repair` does
+    repairable: bool  # whether `--repair` mends it
+    files: tuple[str, ...] = ()  # paths inside the version that it concerns
+    digests: tuple[str, ...] = ()  # of its objects
 
 
 def some_names(names: Sequence[str]) -> str:

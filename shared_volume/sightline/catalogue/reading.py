@@ -4,23 +4,35 @@ import math
 import posixpath
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from sightline.annotations.labelme import ImagePathError, Shape, parse_document
-from sightline.catalogue.matching import Corners, Instance
 from sightline.errors import SightlineError
 from sightline.services.versioning.objects import Objects
 
 SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
 
-Instances = dict[str, list[Instance]]
-"""Image name -> its annotations."""
+Corners = tuple[float, float, float, float]
 
 WHOLE_IMAGE: Final = "the whole image"  # the outline of what has none
 _NO_BOX: Final = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One annotation on an image."""
+
+    label: str
+    outline: Hashable  # all of its geometry; equal for equal geometry
+    corners: Corners  # left, top, right, bottom in pixels
+    notes: Hashable = None  # everything else that an annotator set; equal for equal notes
+
+
+Instances = dict[str, list[Instance]]  # by the image's name
 
 
 class UnreadableVersionError(SightlineError):
@@ -45,8 +57,8 @@ def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Ins
     """
     content = objects.read_all(files.values())
     instances: Instances = defaultdict(list)
+    read = _read_coco if kind == "dataset" else _read_labelme
     for name, digest in sorted(files.items()):
-        read = _read_coco if kind == "dataset" else _read_labelme
         for image, found in read(name, content[digest]).items():
             instances[image].extend(found)
     return dict(instances)
@@ -62,16 +74,19 @@ def _read_labelme(name: str, data: bytes) -> Instances:
         document = parse_document(path, data, error.name)
         image = str(orjson.loads(data)["imagePath"])
     image = posixpath.normpath(posixpath.join(posixpath.dirname(name), image))
-    drawn = [_from_shape(shape) for shape in document.shapes if shape.damage is None]
+    drawn = [
+        Instance(
+            label=shape.label,
+            outline=(shape.shape_type, shape.points.tobytes(), shape.mask),
+            corners=_corners(shape),
+            notes=(shape.group_id, _frozen(shape.flags), shape.description),
+        )
+        for shape in document.shapes
+        if shape.damage is None
+    ]
     # Where nothing is drawn, the flags say what the image as a whole is.
     ticked = [] if document.shapes else [name for name, on in document.flags.items() if on]
     return {image: drawn or [Instance(name, WHOLE_IMAGE, _NO_BOX, ()) for name in ticked]}
-
-
-def _from_shape(shape: Shape) -> Instance:
-    outline = (shape.shape_type, shape.points.tobytes(), shape.mask)
-    notes = (shape.group_id, _frozen(shape.flags), shape.description)
-    return Instance(shape.label, outline, _corners(shape), notes)
 
 
 def _corners(shape: Shape) -> Corners:
@@ -106,7 +121,7 @@ def _from_annotation(label: str, annotation: Mapping[str, Any]) -> Instance:
     if "bbox" not in annotation:
         return Instance(label, WHOLE_IMAGE, _NO_BOX, 0)
     x, y, width, height = annotation["bbox"]
-    outline = (tuple(annotation["bbox"]), _frozen(annotation["segmentation"]))
+    outline = ((x, y, width, height), _frozen(annotation["segmentation"]))
     return Instance(label, outline, (x, y, x + width, y + height), annotation.get("iscrowd", 0))
 
 

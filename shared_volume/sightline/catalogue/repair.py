@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sightline.catalogue.git_tags import GitTags, open_git_tags
-from sightline.catalogue.installation import Installation, open_installation
+from sightline.catalogue.listing import Installation, open_installation
 from sightline.catalogue.problems import OBJECTS, Problem, Trouble, counted
 from sightline.catalogue.rows import parent_of, read_content
 from sightline.catalogue.verification import Checked, Verification
@@ -22,23 +22,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What was done about one problem.
-
-    Attributes:
-        message: what was done, or why it could not be.
-        done: whether it could.
-    """
+    """What was done about one problem."""
 
     tag: str
     trouble: Trouble
-    message: str
-    done: bool
+    message: str  # what was done, or why it could not be
+    done: bool  # whether it could
 
 
 def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]:
-    """Mend what a verification found and what can be mended; nothing is deleted but dead claims. Verify again afterwards.
-
-    `found` is what `verify_versions` returned a moment ago.
+    """Mend what `verify_versions` found a moment ago and what can be mended; nothing is deleted but dead claims. Verify again.
 
     Raises:
         SightlineError: storage, Git or SQL is out of reach.

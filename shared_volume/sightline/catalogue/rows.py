@@ -1,12 +1,13 @@
 """A version's rows against what the version says of itself."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sightline.catalogue.problems import Problem, Trouble, counted, some_names
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import Content, ImageRow, VersionRow, list_findings, list_images, list_stages
+from sightline.services.database.versions import Content, VersionRow, list_findings, list_images, list_stages
 from sightline.services.versioning.description import FILE, parse_description
 from sightline.services.versioning.objects import Objects
 from sightline.versions import Tag, make_tag
@@ -14,12 +15,10 @@ from sightline.versions import Tag, make_tag
 
 def read_content(objects: Objects, listing: Mapping[str, str]) -> Content | None:
     """A version's description, or None where it has none (versions of early installations) or it cannot be had."""
-    if FILE not in listing:
-        return None
-    try:
-        return parse_description(objects.read(listing[FILE]), FILE)
-    except SightlineError:
-        return None
+    if FILE in listing:
+        with contextlib.suppress(SightlineError):
+            return parse_description(objects.read(listing[FILE]), FILE)
+    return None
 
 
 def read_rows(database: Database, version: VersionRow) -> Content:
@@ -34,11 +33,9 @@ def read_rows(database: Database, version: VersionRow) -> Content:
 
 def missing_rows(content: Content | None) -> Problem:
     """The problem of a version whose tag is public and whose rows are not there."""
-    remedy = (
-        "--repair writes them from the version's own description"
-        if content is not None
-        else f"it has no readable {FILE} to write them from: restore the database, or publish the same files as a new version"
-    )
+    remedy = "--repair writes them from the version's own description"
+    if content is None:
+        remedy = f"it has no readable {FILE} to write them from: restore the database, or publish the same files as a new version"
     message = "its tag is public, but the database has no rows of it"
     return Problem(Trouble.ROWS_MISSING, message, remedy, content is not None)
 
@@ -53,7 +50,8 @@ def check_rows(version: VersionRow, digest: str, in_sql: Content, content: Conte
         said = f"{version.image_count} images and {version.annotation_count} objects"
         wrong.append(f"the version says {said}, its image rows {images} and {objects}")
     if content is not None:
-        files = _differing_images(in_sql.images, content.images)
+        one, other = ({image.name: image for image in rows.images} for rows in (in_sql, content))
+        files = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
         if files:
             wrong.append(f"{counted(len(files), 'image')}: {some_names(files)}")
         if Counter(in_sql.findings) != Counter(content.findings):
@@ -64,11 +62,9 @@ def check_rows(version: VersionRow, digest: str, in_sql: Content, content: Conte
             wrong.append("the recipe")
     if not wrong:
         return []
-    remedy = (
-        "--repair writes them again from the version's own description"
-        if content is not None
-        else f"restore the database from a backup: the version has no {FILE} to write them from"
-    )
+    remedy = "--repair writes them again from the version's own description"
+    if content is None:
+        remedy = f"restore the database from a backup: the version has no {FILE} to write them from"
     message = f"the rows are not those that were published: {'; '.join(wrong)}"
     return [Problem(Trouble.ROWS_DIFFER, message, remedy, content is not None, tuple(files))]
 
@@ -90,15 +86,6 @@ def check_parent(
     name, parent = parent_of(tag, recipe, rows)
     if not name or (parent is not None and version.parent_id == parent.id):
         return []
-    if parent is None:
-        message = f"its annotation version {name} has no published rows"
-    else:
-        message = f"its row does not name its annotation version {name}"
+    none = f"its annotation version {name} has no published rows"
+    message = none if parent is None else f"its row does not name its annotation version {name}"
     return [Problem(Trouble.PARENT_MISSING, message, f"--repair mends {name} first, then this row", True)]
-
-
-def _differing_images(in_sql: Sequence[ImageRow], described: Sequence[ImageRow]) -> list[str]:
-    if list(in_sql) == list(described):
-        return []
-    one, other = ({image.name: image for image in images} for images in (in_sql, described))
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

@@ -4,12 +4,10 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
 
-from sightline.catalogue.contents import Folder, Remote, check_copy, check_images, check_listing, check_objects
+from sightline.catalogue.contents import Remote, check_copy, check_images, check_listing, check_objects
 from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
-from sightline.catalogue.installation import Installation, open_installation, settled_rows
-from sightline.catalogue.listing import State, is_held, state_of
+from sightline.catalogue.listing import Installation, State, is_held, open_installation, settled_rows, state_of
 from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
 from sightline.errors import SightlineError, nearest
@@ -18,42 +16,27 @@ from sightline.services.versioning.publication import FOLDERS
 from sightline.settings import Settings
 from sightline.versions import KINDS, Kind, Tag, parse_tag, parse_version
 
-OBJECT_FOLDER: Final = "files/md5/"
-
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found out about one version.
-
-    Attributes:
-        state: how far it got; a version that somebody is publishing right now is left alone.
-        images: by its rows, or None without.
-        objects: how many files on the remote it needs, or None when nobody knows.
-    """
+    """What was found out about one version."""
 
     tag: str
-    state: State
-    images: int | None
-    objects: int | None
+    state: State  # how far it got; a version that somebody is publishing right now is left alone
+    images: int | None  # by its rows, or None without
+    objects: int | None  # how many files on the remote it needs, or None when nobody knows
     problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found out about an installation, or about one version of it.
+    """What was found out about an installation, or about one version of it."""
 
-    Attributes:
-        versions: by category, annotation versions first, oldest first.
-        unneeded_objects: on the remotes, for no version; None when that was not looked at or cannot be told. Somebody
-            may be uploading them.
-        unneeded_bytes: their size.
-        abandoned_folders: private work folders on this volume that dead processes left; they were removed.
-    """
-
-    versions: tuple[Checked, ...]
+    versions: tuple[Checked, ...]  # by category, annotation versions first, oldest first
+    # On the remotes, for no version; None when that was not looked at or cannot be told. Somebody may be uploading them.
     unneeded_objects: int | None = None
-    unneeded_bytes: int = 0
-    abandoned_folders: int = 0
+    unneeded_bytes: int = 0  # their size
+    abandoned_folders: int = 0  # private work folders on this volume that dead processes left; they were removed
 
     @property
     def ok(self) -> bool:
@@ -87,11 +70,8 @@ def _without_collector() -> Iterator[None]:
 def verify_versions(settings: Settings, tag: str | None = None, full: bool = False) -> Verification:
     """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
 
-    Args:
-        settings: the installation.
-        tag: of one version, else all.
-        full: read every object back and compare its content; without it sizes are compared, and the md5 where the
-            remote's listing tells it (Cloud Storage does). Also compare what this volume holds unpacked.
+    With `full`, every object is read back and its content compared, and what this volume holds unpacked; without it sizes
+    are compared, and the md5 where the remote's listing tells it (Cloud Storage does).
 
     Raises:
         SightlineError: no such version, or storage, Git or SQL is out of reach.
@@ -112,11 +92,9 @@ def verify_versions(settings: Settings, tag: str | None = None, full: bool = Fal
 
 
 def _choose(asked: Tag | None, known: list[str]) -> list[Tag]:
-    tags = sorted(
-        {parse_tag(name) for name in known}, key=lambda tag: (tag.category, tag.kind, parse_version(tag.version))
-    )
+    tags = {parse_tag(name) for name in known}
     if asked is None:
-        return tags
+        return sorted(tags, key=lambda tag: (tag.category, tag.kind, parse_version(tag.version)))
     if asked not in tags:
         raise SightlineError(
             f"There is no version {asked}, neither in the database nor in Git.{nearest(str(asked), known)} "
@@ -127,7 +105,7 @@ def _choose(asked: Tag | None, known: list[str]) -> list[Tag]:
 
 def _list_remote(installation: Installation, kind: Kind) -> Remote:
     prefix = f"dvc/{FOLDERS[kind]}"
-    start = len(f"{prefix}/{OBJECT_FOLDER}")
+    start = len(f"{prefix}/files/md5/")
     there = {item.key[start:].replace("/", "", 1): item for item in installation.storage.list(prefix)}
     return Remote(installation.objects(kind), there, {})
 
@@ -154,7 +132,9 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
     images = (content or in_sql or Content(images=())).images
     if listing is not None:
         sizes = {image.name: image.bytes for image in images} if tag.kind == "annotation" else {}
-        problems += check_objects(remote, Folder(listing, sizes, _total(tagged, digest)), full)
+        pointer = tagged.pointer if tagged else None
+        total = pointer.size if pointer and pointer.digest == digest else None
+        problems += check_objects(remote, listing, sizes, total, full)
         problems += check_images(remote, listing, images)
         if full:
             problems += check_copy(evidence.installation.settings.volume, tag, digest, listing, images)
@@ -169,15 +149,10 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
 
 def _digest(published: VersionRow | None, tagged: Tagged | None) -> str | None:
     """Of the version's listing: as the tag says where the row does not contradict the tag, else as the row says."""
-    pointer = tagged.pointer if tagged is not None else None
-    if published is None or (tagged is not None and pointer is not None and tagged.commit == published.commit):
-        return pointer.digest if pointer is not None else None
+    pointer = tagged.pointer if tagged else None
+    if published is None or (tagged and pointer and tagged.commit == published.commit):
+        return pointer.digest if pointer else None
     return published.digest
-
-
-def _total(tagged: Tagged | None, digest: str) -> int | None:
-    pointer = tagged.pointer if tagged is not None else None
-    return pointer.size if pointer is not None and pointer.digest == digest else None
 
 
 def _check_tag(git_tags: GitTags, published: VersionRow, tagged: Tagged | None) -> list[Problem]:
@@ -187,7 +162,7 @@ def _check_tag(git_tags: GitTags, published: VersionRow, tagged: Tagged | None) 
     commit = str(published.commit)
     pointer = git_tags.pointer_at(commit, published.kind, published.category)  # type: ignore[arg-type]
     mends = pointer is not None and pointer.digest == published.digest
-    if not mends and tagged is not None and tagged.pointer is not None and tagged.pointer.digest == published.digest:
+    if not mends and tagged and tagged.pointer and tagged.pointer.digest == published.digest:
         message = f"its row names the commit {commit[:12]}, which Git does not have; its tag has the same content"
         return [Problem(Trouble.ROWS_DIFFER, message, f"--repair writes {tagged.commit[:12]} into the row", True)]
     trouble = Trouble.TAG_MISSING if tagged is None else Trouble.TAG_MOVED

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from sightline.reports.colours import colour
 from sightline.reports.drawing import (
     CHARACTER,
     FLOOR,
@@ -26,7 +25,7 @@ from sightline.reports.drawing import (
     tick_text,
     widened,
 )
-from sightline.reports.page import legend, number
+from sightline.reports.page import colour, legend, number
 
 MOST_POINTS = 240  # of a curve; longer ones are averaged down, for the page's size
 MOST_HOVERED = 60  # points of a curve that get a tooltip of their own
@@ -34,7 +33,6 @@ NARROWEST_CELL = 30  # a confusion matrix with smaller cells scrolls instead
 WIDEST_CELL = 64
 LINE = 14  # height of a line of text
 SLANT = 0.72  # of a slanted label's length, how far it reaches up and to the side
-FEW = 8  # counts up to this are shown from 0 on, so that a single bar does not fill the chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +79,11 @@ def line_chart(
     parts = axes.frame(x_label, y_label)
     if marked_x is not None:
         parts.append(line("mark", axes.x(marked_x), TOP, axes.x(marked_x), FLOOR))
-    names, indices = [], []
-    for position, (one, (x, y)) in enumerate(zip(series, curves, strict=True)):
-        index = position if one.colour_index is None else one.colour_index
+    indices = [at if one.colour_index is None else one.colour_index for at, one in enumerate(series)]
+    for one, (x, y), index in zip(series, curves, indices, strict=True):
         parts += _curve(one, x, y, axes, colour(index))
-        if not one.faint:
-            names.append(one.name)
-            indices.append(index)
-    return chart(title, parts, legend(names, indices) if len(names) > 1 else None, note)
+    named = [(one.name, index) for one, index in zip(series, indices, strict=True) if not one.faint]
+    return chart(title, parts, legend(*zip(*named, strict=True)) if len(named) > 1 else None, note)
 
 
 def bar_chart(title: str, labels: Sequence[str], values: Sequence[float], x_label: str, note: str = "") -> Markup:
@@ -116,8 +111,7 @@ def grouped_bar_chart(
     parts = []
     for tick in nice_ticks(0, highest, 4, whole=highest >= 4):
         at = room + tick * scale
-        parts.append(line("gridline", at, 2, at, floor))
-        parts.append(text(tick_text(tick), at, floor + 15))
+        parts += [line("gridline", at, 2, at, floor), text(tick_text(tick), at, floor + 15)]
     for position, label in enumerate(labels):
         top = 4 + position * row
         parts.append(text(label, room - 8, top + row / 2, "end", room=room - 10, kind="strong"))
@@ -139,31 +133,29 @@ def histogram(
     y_label: str,
     *,
     bins: int = 24,
-    whole: bool = False,
     limits: tuple[float, float] | None = None,
 ) -> Markup:
     """How often values fall where.
 
     Args:
-        bins: about how many bars.
-        whole: the values are counts: bars stand on whole numbers.
+        bins: how many bars.
         limits: the least and the most that a value can be; by default the values' own.
     """
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if finite.size == 0:
         return empty_chart(title)
-    edges = _edges(*(limits or (float(finite.min()), float(finite.max()))), bins, whole)
+    low, high = limits or (float(finite.min()), float(finite.max()))
+    if low == high:
+        low, high = (low * 0.9, high * 1.1) if low > 0 else (low - 0.5, high + 0.5)
+    edges = np.linspace(low, high, bins + 1)
     counts, _ = np.histogram(finite, edges)
     y_ticks = covering_ticks(0, float(counts.max()), whole=True)
-    shift = 0.5 if whole else 0.0
-    ticks = nice_ticks(edges[0] + shift, edges[-1] - shift, 6, whole=whole)
-    axes = Axes(ticks, y_ticks, (edges[0], edges[-1]), (0, y_ticks[-1]))
+    axes = Axes(nice_ticks(edges[0], edges[-1], 6), y_ticks, (edges[0], edges[-1]), (0, y_ticks[-1]))
     parts = axes.frame(x_label, y_label)
     for low, high, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
         if count:
-            first, last = tick_text(low + shift), tick_text(high - shift)
-            told = f"{first if whole and first == last else f'{first}–{last}'}: {number(count)}"
+            told = f"{tick_text(low)}–{tick_text(high)}: {number(count)}"
             left, top = axes.x(low), axes.y(count)
             width = max(axes.x(high) - left - 1, 0.8)
             parts.append(box(told, left + 0.5, top, width, axes.y(0) - top, fill=colour(0), rx=1.5))
@@ -215,11 +207,8 @@ def compared_histogram(
 def confusion_chart(title: str, labels: Sequence[str], matrix: np.ndarray, note: str = "") -> Markup:
     """How often an object of one class was found as which: a row per true class, a column per predicted one.
 
-    A cell is the stronger, the larger its share of the row; what is right and what is wrong differ in colour.
-
-    Args:
-        labels: the classes; the last may be the background.
-        matrix: (N, N) counts, [truth, predicted].
+    A cell is the stronger, the larger its share of the row; what is right and what is wrong differ in colour. `matrix` is
+    (N, N), [truth, predicted]; the last of the labels may be the background.
     """
     counts = np.asarray(matrix)
     if not counts.sum():
@@ -260,16 +249,6 @@ def _averaged(series: Series) -> np.ndarray:
     pieces = np.array_split(np.arange(len(x)), MOST_POINTS)
     means = [y[piece][known[piece]].mean() if known[piece].any() else np.nan for piece in pieces]
     return np.array([[x[piece].mean() for piece in pieces], means])
-
-
-def _edges(low: float, high: float, bins: int, whole: bool) -> np.ndarray:
-    if whole:
-        low, high = (0, high + 1) if high <= FEW else (low, high)
-        step = max(1, math.ceil((high - low + 1) / bins))
-        return np.arange(math.floor(low), math.floor(high) + step + 1, step) - 0.5
-    if low == high:
-        low, high = (low * 0.9, high * 1.1) if low > 0 else (low - 0.5, high + 0.5)
-    return np.linspace(low, high, bins + 1)
 
 
 def _curve(series: Series, x: np.ndarray, y: np.ndarray, axes: Axes, stroke: str) -> list[Markup]:

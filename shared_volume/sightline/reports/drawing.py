@@ -44,19 +44,17 @@ class Axes:
 
     def frame(self, x_label: str, y_label: str) -> list[Markup]:
         """Grid, ticks and the axes' titles."""
-        parts = []
+        parts, right = [], WIDTH - RIGHT
         for value in self.y_ticks:
             at = self.y(value)
-            parts.append(line("gridline", self.left, at, WIDTH - RIGHT, at))
-            parts.append(text(tick_text(value), self.left - 6, at + 4, "end"))
-        parts.append(line("axis", self.left, FLOOR, WIDTH - RIGHT, FLOOR))
+            parts += [line("gridline", self.left, at, right, at), text(tick_text(value), self.left - 6, at + 4, "end")]
+        parts.append(line("axis", self.left, FLOOR, right, FLOOR))
         for value in self.x_ticks:
             at, shown = self.x(value), tick_text(value)
-            parts.append(line("axis", at, FLOOR, at, FLOOR + 4))
-            parts.append(text(shown, min(at, WIDTH - len(shown) * CHARACTER / 2 - 1), FLOOR + 17))
-        parts.append(text(x_label, (self.left + WIDTH - RIGHT) / 2, HEIGHT - 6))
-        parts.append(text(y_label, 12, (TOP + FLOOR) / 2, turned=-90))
-        return parts
+            inside = min(at, WIDTH - len(shown) * CHARACTER / 2 - 1)
+            parts += [line("axis", at, FLOOR, at, FLOOR + 4), text(shown, inside, FLOOR + 17)]
+        titles = text(x_label, (self.left + right) / 2, HEIGHT - 6), text(y_label, 12, (TOP + FLOOR) / 2, turned=-90)
+        return [*parts, *titles]
 
 
 def nice_ticks(low: float, high: float, about: int, whole: bool = False) -> list[float]:

@@ -1,5 +1,6 @@
 """A report's page: blocks of HTML put together into one file that needs no network and no script."""
 
+import colorsys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,11 +10,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sightline.reports.colours import colour
-
 TEMPLATES = Path(__file__).parent / "templates"
 NO_VALUE = "–"
 LONGEST_UNBROKEN = 28  # characters of a table's cell
+# Told apart by most colour-blind readers, and readable on white as well as on near-black.
+PALETTE = "#3b82f6 #f97316 #10b981 #e5484d #a855f7 #d9a406 #06a8c4 #ec4899 #7cb518 #a8714a".split()  # noqa: SIM905
+_GOLDEN_ANGLE = 0.618033988749895  # of a turn: hues after the palette's never come close to their neighbours'
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +75,24 @@ def title_from(facts: Mapping[str, str], names: Sequence[str], otherwise: str) -
     return " · ".join(known[name] for name in names if known.get(name)) or otherwise
 
 
+def colour(index: int) -> str:
+    """The colour of the class (or series) with this index, as `#rrggbb`. Never changes with the number of classes."""
+    if index < len(PALETTE):
+        return PALETTE[index]
+    extra = index - len(PALETTE)
+    parts = colorsys.hls_to_rgb((extra * _GOLDEN_ANGLE) % 1, (0.45, 0.6)[extra % 2], 0.7)
+    return "#" + "".join(f"{round(part * 255):02x}" for part in parts)
+
+
 def tiles(*headline: Tile) -> Markup:
     """A row of headline facts."""
     return block("tiles", headline)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], highlighted: Collection[int] = ()) -> Markup:
-    """A table that scrolls in its own box where it is too wide.
+    """A table that scrolls in its own box where it is too wide; the rows of these indices are stressed.
 
-    Args:
-        columns: headings.
-        rows: cells; numbers are formatted and set flush right, None shows as a dash.
-        highlighted: indices of the rows to stress.
+    Numbers are formatted and set flush right, None shows as a dash.
     """
     return block("table", columns, [list(row) for row in rows], highlighted)
 
@@ -121,14 +129,7 @@ def section(title: str, *blocks: Markup, intro: str = "") -> Markup:
 
 
 def render_page(kind: str, title: str, facts: Mapping[str, str], blocks: Sequence[Markup]) -> str:
-    """The whole page.
-
-    Args:
-        kind: what report this is, such as `Data report`.
-        title: what it is about, such as `desk v0.1.0`.
-        facts: name -> value of what made it (run, version, code digest); shown at the end of the head.
-        blocks: the body, in order.
-    """
+    """The whole page: what report it is (`Data report`), of what (`desk v0.1.0`), what made it (run, version, …), and its body."""
     shown = {_spelt(name): value for name, value in facts.items()}
     return _environment().get_template("page.html").render(kind=kind, title=title, facts=shown, blocks=blocks)
 
@@ -144,15 +145,11 @@ def _spelt(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
+    loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = number
-    environment.filters["cell_kind"] = _cell_kind
+    environment.filters |= {"number": number, "cell_kind": _cell_kind}
     return environment
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageFont
 from pycocotools import mask as run_length
 
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
-from sightline.reports.colours import colour, rgb, text_colour_on
+from sightline.reports.page import colour
 
 PAGE_BUDGET = 4_200_000  # bytes of thumbnails on a page; with tables and charts it stays under 5 MB
 LARGEST_SIDE, SMALLEST_SIDE = 480, 160  # pixels of a thumbnail
@@ -74,20 +74,14 @@ def draw_shapes(picture: Image.Image, shapes: Sequence[Shape], longest_side: int
     draw = ImageDraw.Draw(drawn)
     for shape in shapes:
         x, y, width, height = (value * scale for value in shape.box)
-        draw.rectangle(
-            (x, y, x + max(width, 1), y + max(height, 1)), outline=rgb(colour(shape.class_index)), width=line
-        )
+        corners = (x, y, x + max(width, 1), y + max(height, 1))
+        draw.rectangle(corners, outline=colour(shape.class_index), width=line)
     _write_labels(draw, shapes, scale, size, thumbnail=longest_side is not None)
     return drawn
 
 
 class Thumbnails:
-    """Turns pictures into data URIs until the page's budget is spent.
-
-    Args:
-        expected: how many pictures will come; the more, the smaller each.
-        budget: bytes for all of them.
-    """
+    """Turns pictures into data URIs until the page's budget (bytes) is spent; the more are expected, the smaller each."""
 
     def __init__(self, expected: int, budget: int = PAGE_BUDGET) -> None:
         self.left = budget
@@ -138,7 +132,7 @@ def _fill(drawn: Image.Image, shape: Shape, original: tuple[int, int], line: int
     inner = silhouette.filter(ImageFilter.MinFilter(2 * line + 1))
     outline = ImageChops.subtract(silhouette, inner).point([round(value * OUTLINE) for value in range(256)])
     opacity = ImageChops.lighter(inner.point([round(value * FILL) for value in range(256)]), outline)
-    drawn.paste(rgb(colour(shape.class_index)), corner, opacity)
+    drawn.paste(colour(shape.class_index), corner, opacity)
 
 
 def _silhouette(
@@ -191,9 +185,10 @@ def _write_labels(
             continue
         label_box = (free or label_boxes or [(left, 0.0, left + width, float(height))])[0]
         taken.append(label_box)
-        background = rgb(colour(shape.class_index))
-        draw.rectangle(label_box, fill=background)
-        draw.text((label_box[0] + MARGIN, label_box[1] + 2 - rise), text, font=font, fill=text_colour_on(background))
+        red, green, blue = ImageColor.getrgb(colour(shape.class_index))[:3]
+        ink = (16, 16, 16) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+        draw.rectangle(label_box, fill=(red, green, blue))
+        draw.text((label_box[0] + MARGIN, label_box[1] + 2 - rise), text, font=font, fill=ink)
 
 
 def _text_size(side: int, share: int) -> int:
@@ -231,20 +226,14 @@ def drawable(name: str, font: Any) -> str:
 
 
 def _drawable_form(character: str, font: Any) -> str:
-    for form in (character, unicodedata.normalize("NFKD", character), character.casefold()):
-        possible = "".join(part for part in form if _has_glyph(part, font))
-        if possible:
-            return possible
-    return ""
+    forms = (character, unicodedata.normalize("NFKD", character), character.casefold())
+    return next(filter(None, ("".join(part for part in form if _has_glyph(part, font)) for form in forms)), "")
 
 
 @lru_cache(maxsize=4096)
 def _has_glyph(character: str, font: Any) -> bool:
-    return (
-        character == " "
-        or character.isprintable()
-        and bytes(font.getmask(character)) != bytes(font.getmask(MISSING_GLYPH))
-    )
+    drawn = character.isprintable() and bytes(font.getmask(character)) != bytes(font.getmask(MISSING_GLYPH))
+    return character == " " or drawn
 
 
 def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:

@@ -7,7 +7,6 @@ evaluate those that the category's recipe names, train and evaluate the one that
 """
 
 import copy
-import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import SightlineError, nearest
-from sightline.tasks.task import Scores, Task
+from sightline.tasks.task import Scores, Task, try_import
 
-LONGEST_NAME: Final = 100
-"""Characters of a value's name; SQL takes 255."""
+LONGEST_NAME: Final = 100  # characters of a value's name; SQL takes 255
+# What tells a metric's file from other files in its folder.
 SCORES = re.compile(r"^(def score\b|score\s*=|from .* import .*\bscore\b)", re.MULTILINE)
-"""What tells a metric's file from other files in its folder."""
 
 
 class MetricError(SightlineError):
@@ -60,11 +58,9 @@ def require_metrics(code: Path, task: str, names: Iterable[str]) -> None:
 
 
 def require_selecting(code: Path, task: str, select_by: str) -> None:
-    """Make sure that a value can select: the task's own, or one that a metric's file may give; none is imported.
+    """Make sure that a value can select: the task's own, or one that a metric's file in the helper code may give.
 
-    Args:
-        code: the helper code, live or frozen.
-        select_by: the value's name; an empty one is the task's own choice.
+    No metric is imported. An empty name is the task's own choice.
 
     Raises:
         MetricError: there is no such value; names the nearest.
@@ -91,11 +87,7 @@ class Scorer:
     select_by: str = ""  # a value's name; the metric that gives it is added where it is not the task's own
 
     def __call__(self, truth: Any, results: Any, outputs: Sequence[str] | None = None) -> Scores:
-        """All scores.
-
-        Args:
-            truth: of a split.
-            outputs: what the results hold; None when it is unknown, as when there are none.
+        """All scores; what the results hold (`outputs`) is None when it is unknown, as when there are none.
 
         Raises:
             MetricError: a metric is missing, failed, or gives a value that is not its own.
@@ -123,17 +115,15 @@ class Scorer:
     def _scores_of(self, name: str, arguments: Sequence[Any], required: bool) -> Scores:
         for module in metric_modules(self.task.name, name):
             try:
-                score = getattr(importlib.import_module(module), "score", None)
-                if score is not None:
+                if (score := getattr(try_import(module), "score", None)) is not None:
                     # Copies: what a metric does to its arguments must not reach the others, nor what is delivered.
                     return _checked(name, score(*copy.deepcopy(arguments)))
-            except ModuleNotFoundError as error:
-                if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                    raise _failed(module, error) from error
             except MetricError:
                 raise
             except Exception as error:
-                raise _failed(module, error) from error
+                raise MetricError(
+                    f"{module.replace('.', '/')}.py failed: {type(error).__name__}: {error}. Correct it."
+                ) from error
         if required:
             raise MetricError(f"There is no metric {name!r} with a function score in custom/metrics/{name}.py.")
         return Scores({}, {})
@@ -166,7 +156,3 @@ def _own(metric: str, values: Any) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, Real):
             raise MetricError(f"The metric {metric} gives {value!r:.80} for {name}: a value is a plain number (float).")
     return {name: float(value) for name, value in values.items()}
-
-
-def _failed(module: str, error: Exception) -> MetricError:
-    return MetricError(f"{module.replace('.', '/')}.py failed: {type(error).__name__}: {error}. Correct it.")

@@ -21,17 +21,15 @@ from sightline.references import DETECTION
 
 CLASSIFICATION: Final = "classification"
 OURS: Final = (DETECTION, CLASSIFICATION)
-HOMES: Final = ("custom", "sightline")
-"""Where tasks lie; a part in `custom` replaces ours of the same name."""
+HOMES: Final = ("custom", "sightline")  # where tasks lie; a part in `custom` replaces ours of the same name
 
-PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {  # step -> the parts that it asks for
     "record": ("facts", "data", "draw"),
     "train": ("facts", "fit", "predict", "scoring"),
     "trial": ("facts", "fit", "predict", "scoring"),
     "evaluate": ("facts", "predict", "scoring", "draw", "report"),
     "test": ("facts", "predict", "draw"),
 }
-"""Step -> the parts that it asks for."""
 
 
 class UnknownTaskError(SightlineError):
@@ -41,30 +39,25 @@ class UnknownTaskError(SightlineError):
 class Facts(Protocol):
     """Plain data, imported everywhere."""
 
-    CONFIG: str
-    """The config when none is named."""
-    SELECT_BY: str
-    """The value that selects the best model when none is named; the higher, the better."""
+    CONFIG: str  # the config when none is named
+    SELECT_BY: str  # the value that selects the best model when none is named; the higher, the better
+    # Every value that the scoring part gives; a task may leave this out: then what selects is not looked at beforehand.
     NAMES: Sequence[str]
-    """Every value that the scoring part gives; a task may leave this out: then what selects is not looked at beforehand."""
-    HEADLINES: Sequence[str]
-    """The values that are shown first, in this order, as far as a model has them."""
-    SHORTEST: Sequence[str]
-    """Those that stand for all others: in a line of the log (overall), in the chart of classes (per class)."""
-    CHARTS: Mapping[str, str]
-    """Pattern of metrics' names, as of files -> title of the chart of a training that shows them; the first that fits. Metrics
-    that none fits share a chart."""
-    ANNOTATED: str
-    """What one annotation is of, in the singular: an object, an image."""
-    FOUND: str
-    """What one result is, in the singular."""
+    HEADLINES: Sequence[str]  # the values that are shown first, in this order, as far as a model has them
+    SHORTEST: Sequence[
+        str
+    ]  # those that stand for all: in a line of the log (overall), in the chart of classes (per class)
+    # Pattern of metrics' names, as of files -> title of the chart of a training that shows them; the first that fits.
+    CHARTS: Mapping[str, str]  # metrics that none fits share a chart
+    ANNOTATED: str  # what one annotation is of, in the singular: an object, an image
+    FOUND: str  # what one result is, in the singular
 
 
 class Data(Protocol):
     """What an annotation must be, and what is written for a split."""
 
+    # Shapes with an area are the objects; or the document's ticks say what the image as a whole is.
     ANNOTATED_BY: Literal["shapes", "flags"]
-    """Shapes with an area are the objects; or the document's ticks say what the image as a whole is."""
 
     def truth_of(self, images: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
         """The truth of one split, of `annotations.instances.DatasetImage` sorted by name."""
@@ -73,8 +66,9 @@ class Data(Protocol):
 class Fit(Protocol):
     """Models and datasets as mmengine's Runner takes them."""
 
-    SCOPE: str
-    """mmengine's registry in which a config's types are looked up, like mmdet; mmengine when they are registered there."""
+    SCOPE: (
+        str  # mmengine's registry where a config's types are looked up: mmdet; mmengine when they are registered there
+    )
 
     def training_dataset(self, config: Any, dataset_dir: Path, classes: Sequence[str]) -> Any: ...
     def evaluation_dataset(self, config: Any, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any: ...
@@ -85,10 +79,8 @@ class Fit(Protocol):
 class Predictor(Protocol):
     """A model that is ready to use."""
 
-    classes: Sequence[str]
-    """Names, by label."""
-    outputs: Sequence[str]
-    """What its results hold, for `Scoring.score`."""
+    classes: Sequence[str]  # names, by label
+    outputs: Sequence[str]  # what its results hold, for `Scoring.score`
 
     def results(self, image: Any, image_id: int) -> list[dict[str, Any]]:
         """What is on an image, (H, W, 3) uint8 BGR, upright."""
@@ -135,8 +127,9 @@ class ImageScore:
         return 2 * self.found / total if total else 1.0
 
 
-Score = Callable[[Any, Any, Sequence[str]], Scores]
-"""From a split's truth, a model's results on it and the kinds of its outputs to scores."""
+Score = Callable[
+    [Any, Any, Sequence[str]], Scores
+]  # of a split's truth, a model's results on it, the kinds of its outputs
 
 
 class Scoring(Protocol):
@@ -161,10 +154,8 @@ class Draw(Protocol):
 class Report(Protocol):
     """What the evaluation's report shows beside what every task's does."""
 
-    RANKED_BY: str
-    """A sentence: how `score_image` counts."""
-    SHOWN_SCORE: float
-    """The least score of the results that are drawn."""
+    RANKED_BY: str  # a sentence: how `score_image` counts
+    SHOWN_SCORE: float  # the least score of the results that are drawn
 
     def charts(self, truth: Any, results: Any, classes: Sequence[str]) -> list[Any]: ...
     def confusion(self, truth: Any, results: Any) -> Confusion: ...
@@ -194,8 +185,8 @@ class Task:
     report: ClassVar[Report] = _part("report")
 
 
+# Part -> the protocol that it keeps to.
 _CONTRACT: Final = {part: get_args(hint)[0] for part, hint in get_type_hints(Task).items() if part != "name"}
-"""Part -> the protocol that it keeps to."""
 
 
 def load_part(task: str, part: str) -> Any:
@@ -206,16 +197,26 @@ def load_part(task: str, part: str) -> Any:
     """
     for name in _modules(task, part):
         try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise _broken(name, error) from error  # the part is there, and imports what is not
+            if (module := try_import(name)) is not None:
+                return module
         except Exception as error:
-            raise _broken(name, error) from error
+            raise UnknownTaskError(
+                f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {error}. Correct it."
+            ) from error
     raise UnknownTaskError(
         f"There is no task {task!r} with a part {part}: neither sightline/tasks/{task}/{part}.py nor "
         f"custom/tasks/{task}/{part}.py is in the helper code.{nearest(task, OURS)}"
     )
+
+
+def try_import(name: str) -> Any:
+    """A module, or None when there is none of that name; what goes wrong within it is raised."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and imports what is not
+        return None
 
 
 def _modules(task: str, *parts: str) -> list[str]:
@@ -231,12 +232,6 @@ def part_names(task: str, step: str) -> list[str]:
 def computing_parts(task: str) -> list[str]:
     """Dotted names of the parts of a task that compute a model, wherever they may lie."""
     return _modules(task, "fit", "scoring")
-
-
-def _broken(name: str, error: Exception) -> UnknownTaskError:
-    return UnknownTaskError(
-        f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {error}. Correct it."
-    )
 
 
 def require_task(task: str) -> None:

@@ -9,38 +9,28 @@ import torch
 
 from sightline.models.bundle import load_state, read_bundle
 from sightline.models.config import config_from_data
-from sightline.tasks.classification.fit import build_model, prepare
-from sightline.tasks.classification.results import results_of
+from sightline.tasks.classification.fit import build_model, prepare, results_of
 
 
 class Classifier:
-    """Says what an image shows.
+    """Says what an image shows."""
 
-    Attributes:
-        classes: names, by label.
-        outputs: nothing beside classes and scores.
-    """
-
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()  # nothing beside classes and scores
 
     def __init__(self, model: Any, config: Any, classes: Sequence[str]) -> None:
         self.model = model.eval()
         self.config = config
-        self.classes = tuple(classes)
+        self.classes = tuple(classes)  # by label
 
     def results(self, image: np.ndarray, image_id: int) -> list[dict[str, Any]]:
         """The likeliest classes, best first."""
-        batch = {
-            "inputs": [prepare(image, self.config.test_pipeline)],
-            "data_samples": {"image_id": [image_id], "label": [0]},
-        }
+        inputs = [prepare(image, self.config.test_pipeline)]
         with torch.inference_mode():
-            (found,) = self.model.test_step(batch)
+            (found,) = self.model.test_step({"inputs": inputs, "data_samples": {"image_id": [image_id], "label": [0]}})
         return results_of(found["scores"].tolist(), image_id)
 
 
-predictor_of = Classifier
-"""Use a model as it is, on the device where it lies; it is set to evaluation mode."""
+predictor_of = Classifier  # of a model as it is, on the device where it lies; it is set to evaluation mode
 
 
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Classifier:

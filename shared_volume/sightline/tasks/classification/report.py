@@ -7,8 +7,7 @@ from markupsafe import Markup
 
 from sightline.reports.charts import compared_histogram
 from sightline.reports.page import counted, number
-from sightline.tasks.classification.results import answers_of
-from sightline.tasks.classification.scoring import count_answers
+from sightline.tasks.classification.scoring import answers_of, count_answers
 from sightline.tasks.task import Confusion, ImageScore
 
 RANKED_BY = "Wrong answers first that were surest, right ones likewise."
@@ -39,17 +38,10 @@ def score_image(
     answer = max(results, key=lambda one: float(one["score"]), default=None)
     right = bool(answer and truth and truth[0]["category_id"] == answer["category_id"])
     if answer is None:
-        note = "no answer"
-    else:
-        taken = "right" if right else f"wrong, taken for {classes[answer['category_id'] - 1]}"
-        note = f"{taken}, score {answer['score']:.2f}"
-    return ImageScore(
-        found=int(right),
-        missed=int(not right),
-        false=int(bool(answer) and not right),
-        sureness=float(answer["score"]) if answer else 0.0,
-        note=note,
-    )
+        return ImageScore(found=0, missed=1, false=0, note="no answer")
+    taken = "right" if right else f"wrong, taken for {classes[answer['category_id'] - 1]}"
+    note = f"{taken}, score {answer['score']:.2f}"
+    return ImageScore(int(right), int(not right), int(not right), float(answer["score"]), note)
 
 
 def sum_up(scores: Sequence[ImageScore]) -> str:

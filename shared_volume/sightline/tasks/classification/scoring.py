@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from sightline.tasks.classification.results import answers_of
 from sightline.tasks.task import Scores
 
 
@@ -40,6 +39,14 @@ def count_answers(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
         if answer := answers.get(one["image_id"]):
             matrix[one["category_id"] - 1, answer["category_id"] - 1] += 1
     return tuple(category["name"] for category in categories), matrix
+
+
+def answers_of(results: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    """Image id -> its result of the highest score, the first of several."""
+    answers: dict[int, Mapping[str, Any]] = {}
+    for one in sorted(results, key=lambda one: -one["score"]):
+        answers.setdefault(one["image_id"], one)
+    return answers
 
 
 def _share(part: Any, whole: Any) -> float:

@@ -1,8 +1,11 @@
 """Part fit: mmdet's models and datasets, as mmengine's Runner trains and validates them."""
 
 import contextlib
+import importlib
 import io
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,27 @@ import torch
 from mmengine.config import Config
 
 from sightline.errors import ConfigError
-from sightline.tasks.detection.registry import register
+from sightline.tasks.detection.ops import supply_missing_ops
 from sightline.tasks.task import Score
 
 SCOPE = "mmdet"
+PACKAGES = ("datasets", "engine", "evaluation", "models", "visualization")  # of mmdet
+
+
+@cache
+def register() -> None:
+    """Make all that a config may name by `type` known, mmdet's and our own. Call before building anything from a config."""
+    supply_missing_ops()
+    # mmdet prints and warns about optional packages that no config of ours needs.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for package in PACKAGES:
+            importlib.import_module(f"mmdet.{package}")
+        from mmengine.registry import init_default_scope
+
+        import sightline.tasks.detection.modules  # noqa: F401
+
+        init_default_scope("mmdet")
 
 
 def build_model(config: Config) -> torch.nn.Module:
@@ -36,24 +56,18 @@ def build_model(config: Config) -> torch.nn.Module:
 
 def training_dataset(config: Config, dataset_dir: Path, classes: Sequence[str]) -> Any:
     """The train split as the config's pipeline makes it."""
-    register()
+    # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
+    kept = {"filter_empty_gt": False}
+    dataset = _coco_dataset(dataset_dir, "train", classes, config.train_pipeline, filter_cfg=kept)
+    wrapper = config.get("train_dataset_wrapper")
     from mmdet.registry import DATASETS
 
-    # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
-    described = _coco_dataset(dataset_dir, "train", classes, config.train_pipeline)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells that it reads a file
-        dataset = DATASETS.build(described | {"filter_cfg": {"filter_empty_gt": False}})
-    wrapper = config.get("train_dataset_wrapper")
     return DATASETS.build({**wrapper, "dataset": dataset}) if wrapper else dataset
 
 
 def evaluation_dataset(config: Config, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any:
     """A split, in order, as the config's test pipeline makes it."""
-    register()
-    from mmdet.registry import DATASETS
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        return DATASETS.build(_coco_dataset(dataset_dir, split, classes, config.test_pipeline) | {"test_mode": True})
+    return _coco_dataset(dataset_dir, split, classes, config.test_pipeline, test_mode=True)
 
 
 def evaluator(dataset_dir: Path, split: str, score: Score) -> dict[str, Any]:
@@ -61,11 +75,16 @@ def evaluator(dataset_dir: Path, split: str, score: Score) -> dict[str, Any]:
     return {"type": "SightlineCocoMetric", "ann_file": str(dataset_dir / f"{split}.json"), "score": score}
 
 
-def _coco_dataset(dataset_dir: Path, split: str, classes: Sequence[str], pipeline: Any) -> dict[str, Any]:
-    return {
+def _coco_dataset(dataset_dir: Path, split: str, classes: Sequence[str], pipeline: Any, **more: Any) -> Any:
+    register()
+    from mmdet.registry import DATASETS
+
+    described = {
         "type": "CocoDataset",
         "ann_file": str(dataset_dir / f"{split}.json"),
         "data_prefix": {"img": str(dataset_dir / "images")},
         "metainfo": {"classes": tuple(classes)},
         "pipeline": pipeline,
     }
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells that it reads a file
+        return DATASETS.build(described | more)

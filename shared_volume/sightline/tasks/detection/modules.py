@@ -10,7 +10,7 @@ from mmdet.registry import METRICS, TRANSFORMS
 from mmengine.evaluator import BaseMetric
 
 from sightline.images.files import read_image
-from sightline.tasks.detection.results import to_coco_results, to_detections
+from sightline.tasks.detection.results import results_of
 from sightline.tasks.task import Score
 
 
@@ -31,12 +31,7 @@ class LoadUprightImage(BaseTransform):
 
 @METRICS.register_module()
 class SightlineCocoMetric(BaseMetric):
-    """The scores (`bbox_mAP`, `segm_mAP`, …) of the validated images, named without a prefix.
-
-    Args:
-        ann_file: COCO truth; category ids are 1 + the index into the classes.
-        score: from truth, results and kinds to scores; masks are scored too where the detector gives them.
-    """
+    """The scores (`bbox_mAP`, …) of the validated images, named without a prefix; of masks too where the detector gives them."""
 
     def __init__(self, ann_file: str, score: Score, **options: Any) -> None:
         super().__init__(**options)
@@ -46,8 +41,8 @@ class SightlineCocoMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep one batch's predictions, one entry an image."""
         for sample in data_samples:
-            detections = to_detections(sample["pred_instances"], sample["ori_shape"])
-            self.results.append((to_coco_results(detections, sample["img_id"]), detections.masks is not None))
+            found = results_of(sample["pred_instances"], sample["img_id"], sample["ori_shape"])
+            self.results.append((found, "masks" in sample["pred_instances"]))
 
     def compute_metrics(self, results: list[tuple[list[dict[str, Any]], bool]]) -> dict[str, float]:
         """The scores over the whole truth: an image without predictions counts as one on which nothing was found."""

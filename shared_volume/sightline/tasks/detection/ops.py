@@ -48,10 +48,9 @@ class _Ops(ModuleType):
 
 
 def supply_missing_ops() -> bool:
-    """Put these operators in the place of `mmcv._ext` where that cannot be imported; call before mmcv.ops is imported.
+    """Put these operators in the place of `mmcv._ext` where that cannot be imported, and tell whether they stand there.
 
-    Returns:
-        Whether they stand in: False when the compiled module is there and is used.
+    Call it before mmcv.ops is imported.
     """
     try:
         return isinstance(importlib.import_module("mmcv._ext"), _Ops)
@@ -67,16 +66,10 @@ def supply_missing_ops() -> bool:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Greedy non-maximum suppression.
+    """Greedy non-maximum suppression: a box that overlaps a kept, better one by more than the threshold is dropped.
 
-    Args:
-        boxes: (N, 4) x1 y1 x2 y2.
-        scores: (N,).
-        iou_threshold: a box that overlaps a kept, better one by more is dropped.
-        offset: 0 or 1, added to widths and heights (1: coordinates are pixel indices).
-
-    Returns:
-        (K,) int64, indices of the kept boxes, best score first.
+    Boxes are (N, 4) x1 y1 x2 y2, scores (N,); offset is 0 or 1, added to widths and heights (1: coordinates are pixel
+    indices). Returns (K,) int64, indices of the kept boxes, best score first.
     """
     order = scores.sort(0, descending=True)[1]
     corners = boxes.to(torch.promote_types(boxes.dtype, torch.float32))[order]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,54 +10,28 @@ import torch
 from sightline.errors import SightlineError
 from sightline.models.bundle import load_state, read_bundle
 from sightline.models.config import config_from_data
-from sightline.tasks.detection.fit import build_model
-from sightline.tasks.detection.registry import register
-from sightline.tasks.detection.results import Detections, to_coco_results, to_detections
-
-if TYPE_CHECKING:
-    from mmdet.models import BaseDetector
-    from mmengine.config import Config
+from sightline.tasks.detection.fit import build_model, register
+from sightline.tasks.detection.results import results_of
 
 OUTPUTS = ("bbox", "segm")
 
 
 class Detector:
-    """Finds objects on images. Make one by `load_predictor` or `predictor_of`.
+    """Finds objects on images. Make one by `load_predictor` or `predictor_of`."""
 
-    Attributes:
-        classes: names, by label.
-        config: the config it was built from.
-        model: mmdet's detector, in evaluation mode.
-        outputs: what its results hold, as far as it has shown: bbox, or bbox and segm.
-    """
-
-    def __init__(self, model: "BaseDetector", config: "Config", classes: Sequence[str]) -> None:
+    def __init__(self, model: Any, config: Any, classes: Sequence[str]) -> None:
         register()
         from mmcv.transforms import Compose
 
-        self.model: BaseDetector = model.eval()
+        self.model = model.eval()
         self.config = config
-        self.classes = tuple(classes)
-        self.outputs: tuple[str, ...] = OUTPUTS[:1]
+        self.classes = tuple(classes)  # by label
+        self.outputs: tuple[str, ...] = OUTPUTS[:1]  # what its results hold, as far as it has shown
         # Truth is not there to load, nor needed.
         self._pipeline = Compose([step for step in config.test_pipeline if step["type"] != "LoadAnnotations"])
 
-    def predict(self, images: Sequence[np.ndarray], score_threshold: float = 0.0) -> list[Detections]:
-        """What is on each image, boxes and masks in pixels of the given image.
-
-        Args:
-            images: (H, W, 3) uint8 BGR, upright. They run one by one, so a result never depends on its neighbours.
-            score_threshold: detections below it are left out.
-        """
-        return [self._predict_one(image, score_threshold) for image in images]
-
     def results(self, image: np.ndarray, image_id: int) -> list[dict[str, Any]]:
-        """What is on one image, as COCO results."""
-        found = self._predict_one(image, 0.0)
-        self.outputs = OUTPUTS if found.masks is not None else self.outputs
-        return to_coco_results(found, image_id)
-
-    def _predict_one(self, image: np.ndarray, score_threshold: float) -> Detections:
+        """What is on one image, (H, W, 3) uint8 BGR, upright: COCO results in its pixels."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise SightlineError(
                 f"An image must be an array (height, width, 3) of uint8 in BGR, not {image.shape} of {image.dtype}. "
@@ -66,19 +40,17 @@ class Detector:
         sample: dict[str, Any] = self._pipeline({"img": image, "img_id": 0})
         with torch.inference_mode():
             (result,) = self.model.test_step({"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]})
-        return to_detections(result.pred_instances, image.shape, score_threshold)
+        self.outputs = OUTPUTS if "masks" in result.pred_instances else self.outputs
+        return results_of(result.pred_instances, image_id, image.shape)
 
 
-predictor_of = Detector
-"""Use a model as it is, on the device where it lies; it is set to evaluation mode."""
+predictor_of = Detector  # of a model as it is, on the device where it lies; it is set to evaluation mode
 
 
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
     """Load a model bundle; its files are verified before any of them is used.
 
-    Args:
-        device: a torch device.
-        sha256: what the manifest's digest must be; None trusts the folder's own manifest.
+    `sha256` is what the manifest's digest must be; None trusts the folder's own manifest.
 
     Raises:
         BundleError: a file is changed, missing or not the bundle's, or the weights do not fit the config.
