@@ -252,7 +252,8 @@ def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) 
     if result["findings"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result["findings"].items())
         total = sum(result["findings"].values())
-        console.print(f"{total} findings in the annotations ({outcomes}): each is in the record report")
+        what = "1 finding" if total == 1 else f"{total} findings"
+        console.print(f"{what} in the annotations ({outcomes}): each is in the record report")
     for step, path in result["reports"].items():
         console.print(f"{step + ' report:':<17} {_shown(Path(path))}", soft_wrap=True)
     console.print(f"all of this as JSON: {_shown(workspace / 'last_run.json')}", soft_wrap=True)

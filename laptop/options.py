@@ -3,8 +3,10 @@
 import argparse
 import ast
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+
+import yaml
 
 from components.parameters import (
     CANDIDATE_MODELS,
@@ -114,11 +116,14 @@ def pairs_of(option: str, pairs: Sequence[str], example: str) -> dict[str, objec
 
 
 def value_of(text: str) -> object:
-    """Numbers, true/false/null, lists and objects as JSON or Python writes them; anything else is a text."""
-    for read in (json.loads, ast.literal_eval):
+    """Numbers, true/false/null, lists and mappings as JSON, Python or (in brackets) YAML writes them; all else is a text."""
+    readers: list[Callable[[str], object]] = [json.loads, ast.literal_eval]
+    if text.lstrip()[:1] in ("[", "{"):
+        readers.append(yaml.safe_load)
+    for read in readers:
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, yaml.YAMLError):
             continue
     return text
 

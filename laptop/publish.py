@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sightline.references import DETECTION, task_of
+from sightline.services.versioning.shards import SPLITS
 from sightline.settings import read_settings
 
 DEFAULT_WORKSPACE = Path(".sightline")
@@ -15,10 +16,15 @@ def publish(
     folder: Path, category: str, version: str, form: str, policy: Mapping[str, str], task: str, workspace: Path
 ) -> int:
     """Publish a folder of annotations as an annotation version, and say what happened and what to type next."""
-    from sightline.annotations.findings import summarize_findings
+    from sightline.annotations.findings import FindingsError, summarize_findings
     from sightline.publish.annotations import publish_annotations
 
-    published = publish_annotations(read_settings(), folder, category, version, form, policy, task)
+    try:
+        published = publish_annotations(read_settings(), folder, category, version, form, policy, task)
+    except FindingsError as error:
+        choices = dict(policy) | {str(code): str(outcome) for code, outcome in error.choices.items()}
+        again = _command(workspace, folder, category, version, form, choices, task)
+        raise FindingsError(f"{error}\nTo go on all the same, look at what they mean and type: {again}") from None
     row = published.publication.row
     if published.publication.new:
         commit = str(row.commit)[:12]
@@ -29,6 +35,9 @@ def publish(
         print(f"{category} {version} is already published with the same content: nothing to do")
     if task_of(row.recipe) != DETECTION:
         print(f"classes: {', '.join(f'{name} {count}' for name, count in sorted(published.labels.items()))}")
+    if published.splits:
+        shares = ", ".join(f"{split} {published.splits[split]}" for split in SPLITS if split in published.splits)
+        print(f"the folder's own splits are kept: {shares} (local --recipe keep_splits=false splits anew)")
     if published.left_out:
         print(f"left out: {published.left_out} images without a JSON file")
     if published.findings:
@@ -41,6 +50,18 @@ def publish(
     if published.publication.new:
         print(_next(category, workspace))
     return 0
+
+
+def _command(
+    workspace: Path, folder: Path, category: str, version: str, form: str, policy: Mapping[str, str], task: str
+) -> str:
+    """The command that publishes a folder with a policy."""
+    words = ["publish", str(folder), "--category", category, "--version", version]
+    words += ["--format", form] * (form != "auto") + ["--task", task] * bool(task)
+    for code, outcome in policy.items():
+        words += ["--policy", f"{code}={outcome}"]
+    where = [] if workspace == DEFAULT_WORKSPACE else ["--workspace", str(workspace)]
+    return shlex.join(["python", "pipeline.py", *where, *words])
 
 
 def _next(category: str, workspace: Path) -> str:

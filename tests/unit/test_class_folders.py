@@ -106,7 +106,11 @@ def test_a_stray_file_hides_no_class_folders(tmp_path, stray):
 def test_what_may_annotate_an_image_is_not_passed_over(tmp_path, name, text):
     folder = images(tmp_path / "in", *CATS_AND_DOGS)
     (folder / name).write_text(text)
-    assert as_labelme(folder, "auto", tmp_path / "out").form == "labelme"
+    if name.endswith(".json"):
+        assert as_labelme(folder, "auto", tmp_path / "out").form == "labelme"
+    else:
+        with pytest.raises(SightlineError, match=f"no other file annotates.*like {name}"):
+            as_labelme(folder, "auto", tmp_path / "out")
     assert classes(folder, tmp_path / "asked", "folders")[0]["cats/1"] == ["cats"]
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_failing_findings_are_listed_up_to_ten_and_counted():
 
 def test_a_summary_counts_each_code_and_shows_the_first_files():
     summary = summarize_findings([*findings(5, Outcome.DROP), Finding(Code.NO_SIZE, "x.json", None, "", Outcome.FIX)])
-    assert "5 x zero_area: drop\n  00.json, shape 0\n" in summary
+    assert "5 x zero_area: drop\n  00.json, shape 0: no area.\n" in summary
     assert "… and 2 more" in summary
     assert "1 x no_size_in_json: fix (the image's own size is used)\n  x.json" in summary
 
@@ -359,18 +360,47 @@ def test_several_corrections_of_one_file_are_all_told_and_one_may_leave_it_out(t
     "image_path", ["../other/a.png", "..\\other\\a.png", "/srv/a.png", "C:\\photos\\a.png", "\\\\host\\share\\a.png"]
 )
 @pytest.mark.parametrize("outcome", Outcome)
-def test_an_image_path_that_leaves_the_folder_of_its_json(tmp_path, image_path, outcome):
+def test_an_image_path_that_leaves_the_folder_of_its_json_follows_the_policy_that_was_chosen(
+    tmp_path, image_path, outcome
+):
     annotate(tmp_path / "json")
     annotate(tmp_path / "other")
     annotate(tmp_path / "json", imagePath=image_path)
     used, left_out = read(tmp_path, {"image_outside_folder": outcome})
-    assert used == {"other/a.png": []} | ({"json/a.png": [Code.IMAGE_OUTSIDE]} if outcome is Outcome.FIX else {})
+    claimed = "other" in image_path  # the photograph has a JSON of its own
+    fixed = [Code.IMAGE_OUTSIDE, Code.NAMED_OTHERWISE] if claimed else [Code.IMAGE_OUTSIDE]
+    assert used == {"other/a.png": []} | ({"json/a.png": fixed} if outcome is Outcome.FIX else {})
     assert left_out == ([] if outcome is Outcome.FIX else [(Code.IMAGE_OUTSIDE, outcome)])
 
 
-def test_where_no_image_of_that_name_lies_beside_the_json_nothing_can_be_fixed(tmp_path):
+@pytest.mark.parametrize(
+    "image_path", ["../images/a.png", "..\\images\\a.png", "/srv/a.png", "C:\\photos\\a.png", "b/../../images/a.png"]
+)
+def test_the_only_photograph_in_the_folder_that_a_path_can_mean_is_used_and_told(tmp_path, image_path):
+    annotate(tmp_path / "json", imagePath=image_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "json" / "a.png").rename(tmp_path / "images" / "a.png")
+    assert read(tmp_path) == ({"images/a.png": [Code.FOUND_ELSEWHERE]}, [])
+
+
+@pytest.mark.parametrize("image_path", ["/srv/c.png", "img/c.png"])
+def test_of_several_photographs_that_a_path_can_mean_none_is_used_unless_they_are_copies(tmp_path, image_path):
+    annotate(tmp_path / "json", imagePath=image_path)
+    (tmp_path / "json" / "a.png").rename(tmp_path / "json" / "unlike.png")
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (WIDTH, HEIGHT), (number, 0, 0)).save(tmp_path / folder / "c.png")
+    used, left_out = read(tmp_path)
+    assert used == {} and [code for code, _ in left_out][0] in (Code.IMAGE_OUTSIDE, Code.MISSING_IMAGE)
+    shutil.copy(tmp_path / "one" / "c.png", tmp_path / "two")
+    assert read(tmp_path)[0] == {"one/c.png": [Code.FOUND_ELSEWHERE]}
+
+
+def test_where_no_photograph_fits_nothing_can_be_fixed(tmp_path):
     annotate(tmp_path, imagePath="../b.png")
-    assert read(tmp_path, {"image_outside_folder": "fix"}) == ({}, [(Code.IMAGE_OUTSIDE, Outcome.DROP)])
+    (tmp_path / "a.png").rename(tmp_path / "unlike.png")
+    left_out = [(Code.IMAGE_OUTSIDE, Outcome.DROP), (Code.NOT_ANNOTATED, Outcome.DROP)]
+    assert read(tmp_path, {"image_outside_folder": "fix"}) == ({}, left_out)
 
 
 @pytest.mark.parametrize("link", ["file", "folder", "circle"])
@@ -451,6 +481,7 @@ def test_accents_composed_otherwise_name_the_same_file(tmp_path):
 @pytest.mark.parametrize("image_path", [".hidden/a.png", ".a.png", "a.json", "sub/.x/a.png"])
 def test_hidden_files_and_documents_are_no_images(tmp_path, image_path):
     annotate(tmp_path, imagePath=image_path)
+    (tmp_path / "a.png").rename(tmp_path / "unlike.png")
     target = tmp_path / image_path
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".png":

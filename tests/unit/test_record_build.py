@@ -170,6 +170,7 @@ def spoil_image(folder):
 def point_outside(folder):
     content = json.loads((folder / "b.json").read_bytes()) | {"imagePath": "../../secret.png"}
     (folder / "b.json").write_text(json.dumps(content))
+    (folder / "b.png").unlink()
 
 
 def link_outside(folder):
@@ -180,6 +181,7 @@ def link_outside(folder):
 
 def annotate_twice(folder):
     write_document(folder / "b.json", Document("a.png", HEIGHT, WIDTH, (box(),)))
+    (folder / "b.png").unlink()
 
 
 def empty_by_dropping(folder):

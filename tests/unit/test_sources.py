@@ -215,7 +215,7 @@ def test_a_finding_names_file_and_annotation(tmp_path):
     )
     (found,) = source.findings
     assert (found.file, found.shape_index) == ("annotations/instances_train.json", 1)
-    assert "annotation 2: it has neither a segmentation nor a bbox" in found.message
+    assert "annotation 2 of a.png: it has neither a segmentation nor a bbox" in found.message
     assert found.outcome is Outcome.DROP
 
 
@@ -271,7 +271,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path):
     (folder / "images" / "secret.png").symlink_to(tmp_path / "elsewhere" / "secret.png")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     _, codes = imported(folder, tmp_path / "out")
-    assert codes == [Code.MISSING_IMAGE]
+    assert codes == [Code.IMAGE_OUTSIDE]
     assert sorted(files_in(tmp_path / "out")) == ["a.json", "a.png"]
 
 
@@ -333,8 +333,8 @@ def test_voc_marks_become_flags(tmp_path):
     ],
 )
 def test_a_broken_voc_object_is_a_finding(tmp_path, drawn, code, left):
-    shapes, codes = only(voc_folder(tmp_path / "in", drawn), tmp_path)
-    assert (len(shapes), codes) == (left, [code])
+    shapes, codes = only(voc_folder(tmp_path / "in", f"{voc_object()}{drawn}"), tmp_path)
+    assert (len(shapes), codes) == (left + 1, [code])
 
 
 def test_voc_finds_an_image_by_the_name_of_the_xml_when_the_written_one_is_wrong(tmp_path):
@@ -431,7 +431,7 @@ def test_yolo_a_share_a_digit_too_large_is_the_border_itself(tmp_path):
     [
         ("7 0.5 0.5 0.1 0.1", Code.BROKEN_ANNOTATION),
         ("0 0.5 0.5 0.1", Code.BROKEN_ANNOTATION),
-        ("0 0.5 0.5 0.1 0.1 0.9", Code.BROKEN_ANNOTATION),
+        ("0 0.5 0.5 0.1 0.1 90", Code.BROKEN_ANNOTATION),
         ("plug 0.5 0.5 0.1 0.1", Code.BROKEN_ANNOTATION),
         ("0.5 0.5 0.5 0.1 0.1", Code.BROKEN_ANNOTATION),
         ("0 0.5 0.5 0.1 inf", Code.NON_FINITE),
@@ -608,7 +608,7 @@ def test_a_folder_or_format_that_does_not_exist_is_named(tmp_path):
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in ("auto", "labelme", "folders")])
 def test_a_folder_without_anything_of_the_format_asked_for_is_refused(tmp_path, form):
     make_labelme(tmp_path / "in")
-    with pytest.raises(SightlineError, match=r"no image with annotations in the format|no file names the classes"):
+    with pytest.raises(SightlineError, match=r"no image has an annotation that can be used|no file names the classes"):
         as_labelme(tmp_path / "in", form, tmp_path / "out", LENIENT)
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Document, write_document
 from sightline.annotations.recipe import Fractions, Recipe, RecipeError, read_recipe
+from sightline.annotations.split_file import SplitFileError, read_split_file
 from sightline.images.similarity import group_similar, perceptual_hash
 from sightline.services.database.versions import ImageRow
 from sightline.services.versioning.shards import SPLITS
@@ -28,7 +29,6 @@ from sightline.steps.record.build import Inputs, build_dataset
 from sightline.steps.record.first_published import as_first_published, assemble_first_published
 from sightline.steps.record.groups import SplitImage
 from sightline.steps.record.split import EmptySplitError, assign_splits, missing_classes
-from sightline.steps.record.split_file import SplitFileError, read_split_file
 from tests.make_labelme import box, files_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -32,7 +32,13 @@ _COUNTS: Final = {
     "polygon": (range(3, sys.maxsize), "three or more"),
     "rectangle": ((2, 4), "two or four"),
     "circle": ((2,), "centre and edge"),
+    "oriented_rectangle": ((4,), "four"),
+    "rotation": ((4,), "four"),
+    "quadrilateral": ((4,), "four"),
 }
+_SYNONYMS: Final = dict.fromkeys(("box", "bbox", "rect", "square"), "rectangle")
+# What covers no area, by the names that labelme and its relatives give it.
+_LINES: Final = frozenset({"point", "points", "line", "linestrip", "polyline", "keypoint", "keypoints"})
 _SHORTEST: Final = 4  # letters; one letter of fewer makes another word
 
 
@@ -84,7 +90,7 @@ def check_document(
 def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Part]:
     header = annotated.header
     drawn = _usable_shapes(annotated.document, recipe, notes)
-    outlines = {one.index: one.outline for one in drawn if one.outline is not None and one.shape.shape_type != "circle"}
+    outlines = {one.index: one.outline for one in drawn if one.outline is not None and _kind_of(one.shape) != "circle"}
     tangled = dict(zip(outlines, regions.find_tangled([*outlines.values()]), strict=True))
     parts: list[Part] = []
     by_box: dict[tuple[int, ...], list[Part]] = {}  # in whole pixels
@@ -175,15 +181,18 @@ def _resemble(one: str, other: str) -> bool:
 
 def _outline(shape: Shape, notes: Notes) -> np.ndarray | None:
     """(N, 2) vertices, at least three; None for a mask."""
-    points, kind, who = shape.points, shape.shape_type, f"the {shape.shape_type} {shape.label!r}"
+    kind = _kind_of(shape)
+    points, who = shape.points, f"the {shape.shape_type} {shape.label!r}"
     if kind == "mask":
         return None
-    if kind not in _COUNTS:
+    if kind in _LINES:
         notes.leave_out(Code.UNSUPPORTED_SHAPE, f"{shape.label!r} is a {kind}, which covers no area to learn.")
+    if kind not in _COUNTS:
+        return _unknown(shape, notes)
     counts, wanted = _COUNTS[kind]
     if len(points) not in counts:
         notes.leave_out(Code.WRONG_POINTS, f"{who} has {len(points)} points, not {wanted}. Draw it again.")
-    if kind == "polygon":
+    if kind not in ("rectangle", "circle"):
         return points
     if kind == "rectangle":
         if len(points) == 2 and (points[0] > points[1]).any():
@@ -195,6 +204,23 @@ def _outline(shape: Shape, notes: Notes) -> np.ndarray | None:
     if radius > _LARGEST_RADIUS:
         notes.leave_out(Code.NON_FINITE, f"{who} has a radius of {radius:.3g} pixels. Draw it again.")
     return regions.circle_outline(points)
+
+
+def _kind_of(shape: Shape) -> str:
+    return _SYNONYMS.get(shape.shape_type.lower(), shape.shape_type.lower())
+
+
+def _unknown(shape: Shape, notes: Notes) -> np.ndarray:
+    """(N, 2) vertices of a type that we do not know: three points or more enclose an area, whatever it is called."""
+    who = f"{shape.label!r} is of the type {shape.shape_type!r}, which is not known"
+    if len(shape.points) == 2 and _kind_of(shape) == "ellipse":
+        notes.mend(Code.UNKNOWN_SHAPE, f"{who}; its two points are taken for the corners of its box.")
+        (x, y), (across, down) = shape.points.mean(axis=0), np.abs(shape.points[1] - shape.points[0]) / 2
+        return regions.ellipse_outline(x, y, across, down)
+    if len(shape.points) < 3:
+        notes.leave_out(Code.UNSUPPORTED_SHAPE, f"{who}, and its {len(shape.points)} points enclose no area.")
+    notes.mend(Code.UNKNOWN_SHAPE, f"{who}; its {len(shape.points)} points enclose an area.")
+    return shape.points
 
 
 def _region(one: _Drawn, width: int, height: int, tangled: bool, notes: Notes) -> Region:

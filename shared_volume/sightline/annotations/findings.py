@@ -20,7 +20,11 @@ class PolicyError(SightlineError, ValueError):
 
 
 class FindingsError(SightlineError):
-    """Findings that the policy does not let pass."""
+    """Findings that the policy does not let pass; `choices` are outcomes that would let them, by code."""
+
+    def __init__(self, message: str, choices: "Mapping[Code, Outcome] | None" = None):
+        super().__init__(message)
+        self.choices = choices or {}
 
 
 class Outcome(StrEnum):
@@ -40,9 +44,14 @@ class Code(StrEnum):
     BROKEN_ANNOTATION = "broken_annotation"
     NOT_IMPORTED = "not_imported"
     TURNED_SHAPES = "shapes_turned_upright"
+    BOX_USED = "box_instead_of_outline"
+    ALL_CROWD = "everything_is_crowd"
+    OTHER_ENCODING = "other_encoding"
     UNREADABLE_JSON = "unreadable_json"
     IMAGE_OUTSIDE = "image_outside_folder"
     MISSING_IMAGE = "missing_image"
+    FOUND_ELSEWHERE = "image_found_elsewhere"
+    NAMED_OTHERWISE = "another_image_named"
     EMBEDDED_ONLY = "embedded_image_only"
     UNREADABLE_IMAGE = "unreadable_image"
     TRUNCATED_IMAGE = "truncated_image"
@@ -53,8 +62,10 @@ class Code(StrEnum):
     NOTHING_LEFT = "nothing_left"
     NO_SIZE = "no_size_in_json"
     WRONG_SIZE = "wrong_size_in_json"
+    RESIZED = "image_resized"
     SWAPPED_SIZE = "swapped_size_in_json"
     EXIF_ORIENTATION = "exif_orientation"
+    DEEP_PIXELS = "more_than_8_bits"
     MALFORMED_SHAPE = "malformed_shape"
     NON_FINITE = "non_finite_coordinates"
     EMPTY_LABEL = "empty_label"
@@ -62,6 +73,7 @@ class Code(StrEnum):
     LABEL_TYPO = "label_typo"
     RARE_LABEL = "rare_label"
     UNSUPPORTED_SHAPE = "unsupported_shape"
+    UNKNOWN_SHAPE = "unknown_shape_type"
     WRONG_POINTS = "wrong_number_of_points"
     REVERSED_RECTANGLE = "reversed_rectangle"
     ZERO_AREA = "zero_area"
@@ -88,6 +100,11 @@ class Code(StrEnum):
 # What can be corrected, and how, when the policy says `fix`.
 FIXES: Final[dict[Code, str]] = {
     Code.TURNED_SHAPES: "shapes drawn on the image as stored are turned with it",
+    Code.BOX_USED: "its box is used",
+    Code.ALL_CROWD: "crowds are read as objects",
+    Code.OTHER_ENCODING: "read in the encoding that it is likely in",
+    Code.FOUND_ELSEWHERE: "the only image that fits is used",
+    Code.NAMED_OTHERWISE: "the image of the file's own name is used",
     Code.IMAGE_OUTSIDE: "an image of that name beside the JSON is used instead",
     Code.EMBEDDED_ONLY: "the embedded image is written out as a file",
     Code.WRONG_EXTENSION: "the image is read by its content",
@@ -95,8 +112,11 @@ FIXES: Final[dict[Code, str]] = {
     Code.NOTHING_LEFT: "kept as a background",
     Code.NO_SIZE: "the image's own size is used",
     Code.WRONG_SIZE: "the image's own size is used",
+    Code.RESIZED: "its shapes are scaled with it",
     Code.SWAPPED_SIZE: "the image's own size is used",
     Code.EXIF_ORIENTATION: "the image is turned upright",
+    Code.DEEP_PIXELS: "scaled to 8 bits, from the darkest to the lightest",
+    Code.UNKNOWN_SHAPE: "it is taken for the area that its points enclose",
     Code.LABEL_TYPO: "renamed to the known label",
     Code.RARE_LABEL: "kept as a class of its own",
     Code.REVERSED_RECTANGLE: "the corners are put in order",
@@ -131,6 +151,8 @@ PUBLISHING_DEFAULTS: Final[dict[Code, Outcome]] = DEFAULTS | dict.fromkeys(
         Code.TRUNCATED_IMAGE,
         Code.IMAGE_TOO_LARGE,
         Code.IMAGE_TWICE,
+        Code.WRONG_SIZE,
+        Code.ALL_CROWD,
     ),
     Outcome.FAIL,
 )
@@ -212,11 +234,33 @@ class Notes:
 
 
 def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> None:
-    """Let nothing pass that the policy makes fail: FindingsError lists ten and counts all; `advice` says what to do."""
+    """Let nothing pass that the policy makes fail; `advice` says what to do about it.
+
+    FindingsError lists the first ten such findings, counts the others, and says what else each code may become.
+    """
     failing = [finding for finding in findings if finding.outcome is Outcome.FAIL]
-    if failing:
-        codes = ", ".join(f"{code} ({count})" for code, count in count_findings(failing).items())
-        raise FindingsError(f"{len(failing)} findings forbid it, {codes}:\n{list_findings(failing)}\n{advice}")
+    if not failing:
+        return
+    counts = count_findings(failing)
+    codes = ", ".join(f"{code} ({count})" for code, count in counts.items())
+    what = f"{len(failing)} finding forbids it" if len(failing) == 1 else f"{len(failing)} findings forbid it"
+    choices = "\n".join(f"  {code}: {_may_become(Code(code))}" for code in counts)
+    lenient = {Code(code): _lenient(Code(code)) for code in counts}
+    raise FindingsError(f"{what}, {codes}:\n{list_findings(failing)}\n{advice} Outcomes:\n{choices}", lenient)
+
+
+def _lenient(code: Code) -> Outcome:
+    """An outcome that lets a finding pass: a correction where there is one."""
+    return Outcome.FIX if Outcome.FIX in ALLOWED[code] else Outcome.DROP
+
+
+def _may_become(code: Code) -> str:
+    """The outcomes of a code that let it pass, each with what it means."""
+    means = {
+        Outcome.FIX: FIXES.get(code, ""),
+        Outcome.DROP: "crowds stay crowds" if code is Code.ALL_CROWD else "left out",
+    }
+    return ", ".join(f"{outcome} ({means[outcome]})" for outcome in means if outcome in ALLOWED[code])
 
 
 def list_findings(findings: Sequence[Finding]) -> str:
@@ -233,7 +277,7 @@ def summarize_findings(findings: Sequence[Finding]) -> str:
     for (code, outcome), count in sorted(groups.items()):
         lines.append(f"{count} x {code}: {outcome}" + (f" ({FIXES[code]})" if outcome is Outcome.FIX else ""))
         own = [finding for finding in findings if (finding.code, finding.outcome) == (code, outcome)]
-        lines += [f"  {finding.file}{_shape_of(finding)}" for finding in own[:FEW_SHOWN]]
+        lines += [f"  {finding.file}{_shape_of(finding)}: {finding.message}" for finding in own[:FEW_SHOWN]]
         if count > FEW_SHOWN:
             lines.append(f"  … and {count - FEW_SHOWN} more")
     return "\n".join(lines)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from sightline.annotations.encoding import decode_text
 from sightline.errors import SightlineError
 
 WRITTEN_VERSION: Final = "5.5.0"  # labelme's version whose format `write_document` writes
@@ -33,11 +34,16 @@ class LabelmeError(SightlineError):
 
 
 class ImagePathError(LabelmeError):
-    """imagePath leads out of the document's folder; `name` is the file name at its end, empty when it has none."""
+    """imagePath leads out of the document's folder.
 
-    def __init__(self, message: str, name: str):
+    Attributes:
+        name: the file name at its end, empty when it has none.
+        path: all of it, with forward slashes.
+    """
+
+    def __init__(self, message: str, name: str, path: str):
         super().__init__(message)
-        self.name = name
+        self.name, self.path = name, path
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ class Shape:
 
     label: str  # as written; may be empty
     points: np.ndarray  # (N, 2) float64, x and y in pixels of the upright image; their meaning depends on the type
-    shape_type: str = "polygon"  # or rectangle, circle, mask, point, line, linestrip, or what a newer labelme adds
+    shape_type: str = (
+        "polygon"  # or rectangle, circle, oriented_rectangle, mask, point, line, linestrip, another tool's
+    )
     group_id: int | None = None  # shapes of one label and group are parts of one object
     mask: str | None = None  # of a mask: base64 of the PNG that fills the box between the two points
     flags: Mapping[str, bool] = field(default_factory=dict)  # the annotator's ticks
@@ -72,6 +80,7 @@ class Document:
     shapes: tuple[Shape, ...]  # in the order drawn; a damaged one keeps its place
     flags: Mapping[str, bool] = field(default_factory=dict)
     embedded: bool = False  # whether the document holds the image itself as well
+    encoding: str = ""  # in which it was read, if that is none of Unicode's; a guess
 
 
 def read_document(path: Path, image_path: str | None = None) -> Document:
@@ -85,7 +94,7 @@ def read_document(path: Path, image_path: str | None = None) -> Document:
 
 def parse_document(path: Path, data: bytes, image_path: str | None = None) -> Document:
     """Like `read_document`, of a file that is read already; `path` is only named in errors."""
-    content, _ = _parse(path, data)
+    content, _, encoding = _parse(path, data)
     return Document(
         image_path=_image_path(path, content["imagePath"] if image_path is None else image_path),
         image_height=_size(content.get("imageHeight")),
@@ -93,22 +102,29 @@ def parse_document(path: Path, data: bytes, image_path: str | None = None) -> Do
         shapes=tuple([_shape(drawn) for drawn in content["shapes"]]),
         flags=_flags(content.get("flags")),
         embedded=bool(content.get("imageData")),
+        encoding=encoding,
     )
 
 
 def read_embedded_image(path: Path) -> bytes:
     """The image file that a labelme JSON holds; LabelmeError when the JSON cannot be read, or the image is damaged."""
-    content, _ = _parse(path, _read(path))
+    content, _, _ = _parse(path, _read(path))
     try:
         return base64.b64decode(str(content.get("imageData")), validate=True)
     except ValueError:
         raise LabelmeError(f"{path}: the embedded image is damaged. Save it again with labelme.") from None
 
 
-def copy_document(source: Path, target: Path, changes: Mapping[str, Any]) -> None:
-    """Copy a labelme JSON as its annotator wrote it, but for the changed keys. Same document, same bytes."""
-    content, strict = _parse(source, _read(source))
+def copy_document(source: Path, target: Path, changes: Mapping[str, Any], shapes: Sequence[Shape] = ()) -> None:
+    """Copy a labelme JSON as its annotator wrote it, but for the changed keys. Same document, same bytes.
+
+    `shapes` are the document's, in its order, whose points and masks take the place of those written there.
+    """
+    content, strict, _ = _parse(source, _read(source))
     content |= changes
+    for drawn, shape in zip(content["shapes"], shapes, strict=False):
+        if not shape.damage:
+            drawn |= {"points": shape.points.tolist()} | ({"mask": shape.mask} if shape.mask else {})
     if strict:
         target.write_bytes(orjson.dumps(content, option=_AS_LABELME))
     else:  # NaN stays NaN, so that the copy's findings are the same
@@ -163,12 +179,12 @@ def _read(path: Path) -> bytes:
         raise LabelmeError(f"{path}: the annotation cannot be read ({error.strerror}).") from None
 
 
-def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
-    """What a labelme JSON holds, and whether it is JSON to the letter."""
+def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool, str]:
+    """What a labelme JSON holds, whether it is JSON to the letter, and its encoding if that is none of Unicode's."""
     if len(data) > _MOST_VALUES and data.count(b",") > _MOST_VALUES:
         raise LabelmeError(f"{path}: more than {_MOST_VALUES:,} values. Move it out of the folder.")
     try:
-        content, strict = load_json(data)
+        content, strict, encoding = load_json(data)
     except ValueError as error:
         cut = " The file is empty." if not data.strip() else ""
         raise LabelmeError(
@@ -178,27 +194,30 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool]:
         raise LabelmeError(f"{path}: JSON, but not labelme's (no shapes and imagePath). Move it out of the folder.")
     if not isinstance(content["shapes"], list):
         raise LabelmeError(f"{path}: shapes must be a list. Save it again with labelme.")
-    return content, strict
+    return content, strict, encoding
 
 
-def load_json(data: bytes) -> tuple[Any, bool]:
-    """The content of a JSON file, and whether it is JSON to the letter.
+def load_json(data: bytes) -> tuple[Any, bool, str]:
+    """The content of a JSON file, whether it is JSON to the letter, and in which encoding other than Unicode's it was read.
 
     Python's json, and so labelme, writes and reads NaN, which JSON does not have: one such number is not to spoil a file.
-    ValueError when it is cut off, nested too deeply, or has half characters, which no other file could hold.
+    An old labelme writes in its system's encoding, which is guessed. ValueError when it is cut off, nested too deeply, or has
+    half characters, which no other file could hold.
     """
     try:
-        return orjson.loads(data.removeprefix(_BOM)), True
+        return orjson.loads(data.removeprefix(_BOM)), True, ""
     except orjson.JSONDecodeError as error:
         reason = error.msg
+    encoding = ""
     try:
-        content = json.loads(data)
+        text, encoding = decode_text(data)
+        content = json.loads(text)
         json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError:
-        raise ValueError(reason) from None
-    return content, False
+        raise ValueError(f"its encoding is not UTF-8 but likely {encoding}; {reason}" if encoding else reason) from None
+    return content, False, encoding
 
 
 def plain_path(name: str) -> str | None:
@@ -226,6 +245,7 @@ def _image_path(path: Path, image_path: Any) -> str:
         f"{path}: imagePath {image_path[:_LONGEST_LABEL]!r} leads out of the JSON's folder. "
         "Put the image beside the JSON and correct imagePath.",
         "" if name in (".", "..") else name,
+        image_path.replace("\\", "/"),
     )
 
 
@@ -246,11 +266,13 @@ def _shape(drawn: Any) -> Shape:
         label, points = drawn["label"], _points(drawn["points"])
         group_id, mask = drawn.get("group_id"), drawn.get("mask")
         shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
-        texts = isinstance(label, str) and isinstance(shape_type, str) and isinstance(mask, str | None)
-        if not texts or not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= LARGEST_GROUP)):
-            raise TypeError("label, shape_type and mask must be text, group_id a whole number")
-        if len(label) > _LONGEST_LABEL or len(shape_type) > _LONGEST_LABEL:
-            raise TypeError(f"label and shape_type must not be longer than {_LONGEST_LABEL} characters")
+        for key, text in {"label": label, "shape_type": shape_type, "mask": mask or ""}.items():
+            if not isinstance(text, str):
+                raise TypeError(f"{key} must be text, not {_kind(text)}")
+            if key != "mask" and len(text) > _LONGEST_LABEL:
+                raise TypeError(f"{key} must not be longer than {_LONGEST_LABEL} characters")
+        if not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= LARGEST_GROUP)):
+            raise TypeError(f"group_id must be a whole number, not {_kind(group_id)}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         damage = Damage(reason, finite=not isinstance(error, OverflowError))
@@ -258,6 +280,12 @@ def _shape(drawn: Any) -> Shape:
     described = drawn.get("description")
     text = described if isinstance(described, str) else ""
     return Shape(label, points, shape_type, group_id, mask, _flags(drawn.get("flags")), text)
+
+
+def _kind(value: Any) -> str:
+    """What a value is, as JSON calls it, or the number itself."""
+    names = {str: "text", list: "a list", dict: "an object", bool: "true or false"}
+    return names.get(type(value)) or str(value)[:20]
 
 
 def _points(points: Any) -> np.ndarray:

@@ -1,15 +1,20 @@
 """Stage 1: find an annotation folder's documents and read each with its image's header."""
 
+import hashlib
 import os
+import posixpath
 import tempfile
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from sightline.annotations.encoding import told_encoding
 from sightline.annotations.findings import Code, Finding, LeftOut, Notes, Policy
 from sightline.annotations.labelme import Document, ImagePathError, read_document, read_embedded_image
+from sightline.annotations.resize import find_factors, resize_shape
 from sightline.errors import SightlineError
 from sightline.images import files as images
 from sightline.images.files import ImageHeader
@@ -18,8 +23,9 @@ from sightline.images.limits import IMAGE_SUFFIXES
 _SUFFIXES: Final = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
-    "JPEG": (".jpg", ".jpeg"),
+    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
     "PNG": (".png",),
+    "PPM": (".ppm", ".pgm", ".pnm"),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
@@ -29,6 +35,7 @@ _CODES: Final[dict[type[SightlineError], Code]] = {
     images.TruncatedImageError: Code.TRUNCATED_IMAGE,
 }
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's controls, half characters, line breaks
+_MOST_NAMED: Final = 3  # images that one may be
 _LONGEST_NAME: Final = 480  # characters of a path, so that a database can index it
 
 
@@ -43,6 +50,18 @@ class Annotated:
     findings: tuple[Finding, ...] = ()  # what was wrong with the two, and is corrected by reading them as here
     has_json: bool = True  # False for an image kept as a background, whose empty JSON is yet to be written
     has_image: bool = True  # False when the image is in the JSON only, and is yet to be written out
+    resized: bool = False  # whether `document` was drawn on another size of the photograph, and is scaled to this
+    stored: str = ""  # what the image is called in a version, where its own name would part it from its JSON
+
+    @property
+    def stored_image(self) -> str:
+        """The image's name in a version."""
+        return self.stored or self.image
+
+    @property
+    def stored_file(self) -> str:
+        """The JSON's name in a version, where it lies in its image's folder or above."""
+        return f"{self.stored.rpartition('.')[0]}.json" if self.stored else self.file
 
 
 @dataclass(slots=True)
@@ -114,16 +133,18 @@ def read_annotations(
     files = _find_files(folder)
     reader = _Reader(folder, files, max_pixels, policy or Policy(), write_embedded)
     taken: dict[str, str] = {}
+    unread: set[str] = set()
     for file in files.documents:
         for read in reader.read(file):
+            if isinstance(read, Finding):
+                unread.add(file.rpartition(".")[0])
             if isinstance(read, Annotated) and (other := taken.setdefault(read.image, file)) != file:
                 message = f"{read.image} is already annotated in {other}. Merge the two files."
                 yield reader.notes.policy.finding(Code.IMAGE_TWICE, file, None, message)
             else:
                 yield read
-    referred = {file.rpartition(".")[0] for file in files.documents}
     for image in files.images:
-        if image not in taken and image.rpartition(".")[0] not in referred:
+        if image not in taken and image.rpartition(".")[0] not in unread:
             yield from reader.read_alone(image)
 
 
@@ -134,6 +155,14 @@ class _Reader:
         self.folder, self.files, self.notes = folder, files, Notes(policy, "")
         self.max_pixels, self.write_embedded = max_pixels, write_embedded
         self._images: Final = set(files.images) - files.links - files.unusable.keys()
+        self._documents: Final = set(files.documents)
+        self._by_name, self._by_key, self._by_stem = (defaultdict[str, list[str]](list) for _ in range(3))
+        for image in sorted(self._images):
+            name = image.rpartition("/")[2]
+            self._by_name[name].append(image)
+            self._by_key[name.casefold()].append(image)
+            self._by_key[name.rpartition(".")[0].casefold()].append(image)
+            self._by_stem[image.rpartition(".")[0]].append(image)
         self._named: set[str] = set()  # JSON of backgrounds
         self._file = ""
 
@@ -141,11 +170,16 @@ class _Reader:
         """A document with its image and what is corrected on it; or why it cannot be used."""
         self._file, self.notes = file, Notes(self.notes.policy, _show(file))
         try:
-            document = self._document()
-            image, header, has_image = self._image(document)
+            document, image = self._document()
+            if document.encoding:
+                self.notes.mend(Code.OTHER_ENCODING, told_encoding(document.encoding))
+            image, header, has_image = self._image(document, image)
             self._check_image(image, header)
-            self._check_size(document, header)
-            return [Annotated(file, image, document, header, tuple(self.notes.findings), has_image=has_image)]
+            sized = self._sized(document, header)
+            found, resized = tuple(self.notes.findings), sized is not document
+            return [
+                Annotated(file, image, sized, header, found, True, has_image, resized, self._stored(image, has_image))
+            ]
         except LeftOut:
             return self.notes.findings
 
@@ -178,34 +212,111 @@ class _Reader:
             message = f"{_show(name)} is a link that leads out of the JSON's folder. Put the file itself there."
             self.notes.leave_out(Code.IMAGE_OUTSIDE, message)
 
-    def _document(self) -> Document:
+    def _document(self) -> tuple[Document, str]:
+        """The document, and which of the folder's images it is of; empty where its imagePath has yet to be looked up."""
         self._refuse_unusable(self._file)
         path = self.folder / self._file
         try:
-            return read_document(path)
+            return read_document(path), ""
         except ImagePathError as error:
-            beside = self._beside(error.name) in self._images
-            note = self.notes.mend if beside else self.notes.leave_out
-            note(Code.IMAGE_OUTSIDE, _without_path(error, path))
-            return read_document(path, error.name)
+            document = read_document(path, error.name or "image")
+            return document, self._leads_out(document, error, _without_path(error, path))
         except SightlineError as error:
             self.notes.leave_out(Code.UNREADABLE_JSON, _without_path(error, path))
+
+    def _leads_out(self, document: Document, error: ImagePathError, message: str) -> str:
+        """The image of a path that leads out of the JSON's folder: at its end within the folder, or by its name."""
+        whole = posixpath.normpath(self._beside(error.path))
+        found = [whole] if whole in self._images else self._elsewhere(error.name)
+        if len(found) == 1:
+            told = f"imagePath leads out of the JSON's folder; the photograph is {found[0]}."
+            asked = Code.IMAGE_OUTSIDE in self.notes.policy.chosen
+            self.notes.mend(Code.IMAGE_OUTSIDE if asked else Code.FOUND_ELSEWHERE, told)
+            return found[0]
+        if found:
+            self.notes.leave_out(Code.IMAGE_OUTSIDE, f"{message} It could be {_list(found)}.")
+        if not document.embedded:
+            self.notes.leave_out(Code.IMAGE_OUTSIDE, message)
+        return ""
+
+    def _elsewhere(self, name: str) -> list[str]:
+        """The images that a name may mean: one beside the JSON, else all of that name, of which copies count once."""
+        if (beside := self._beside(name)) in self._images:
+            return [beside]
+        for named in (self._by_name.get(name, []), self._by_key.get(name.casefold(), [])):
+            if named:
+                return named if len({_digest(self.folder / image) for image in named}) > 1 else named[:1]
+        if own := self._own():
+            return [own]
+        return self._by_key.get(name.rpartition(".")[0].casefold(), [])  # with another ending
+
+    def _own(self) -> str:
+        """The image that is called like the JSON and lies beside it; empty where there is none, or several."""
+        same = self._by_stem.get(self._file.rpartition(".")[0], [])
+        return same[0] if len(same) == 1 else ""
+
+    def _stored(self, image: str, has_image: bool) -> str:
+        """What to call an image in a version that is not below its JSON: there both lie in one folder."""
+        if not has_image or image.startswith(self._beside("")):
+            return ""
+        short = "/".join(
+            [part for part in image.split("/")[:-1] if part.lower() != "images"] + [image.rpartition("/")[2]]
+        )
+        json = f"{short.rpartition('.')[0]}.json"
+        free = short not in self._images and json not in self._documents and json not in self._named
+        stored = short if free else image
+        self._named.add(f"{stored.rpartition('.')[0]}.json")
+        return stored
 
     def _beside(self, name: str) -> str:
         """A path that is relative to the document's folder, from the annotation folder."""
         return f"{self._file[: self._file.rfind('/') + 1]}{name}"
 
-    def _image(self, document: Document) -> tuple[str, ImageHeader, bool]:
-        """The image's name and header, and whether it is a file."""
-        image = self._by_another_spelling(self._beside(document.image_path))
+    def _image(self, document: Document, image: str) -> tuple[str, ImageHeader, bool]:
+        """The image's name and header, and whether it is a file. `image` is what is known of it."""
+        image = self._by_another_spelling(image or self._beside(document.image_path))
         if image not in self._images:
             self._refuse_unusable(image)
-            if image.endswith(".json") or any(part.startswith(".") for part in document.image_path.split("/")):
-                self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or not an image. Rename it.")
-            self._require_within(image, (self.folder / self._file).parent)
-            if document.embedded and not os.path.lexists(self.folder / image):
+            image = self._unlisted(document, image)
+            if not os.path.lexists(self.folder / image):
                 return self._embedded(image)
+        image = self._whose(image)
         return image, self._header(image, self.folder / image), True
+
+    def _unlisted(self, document: Document, image: str) -> str:
+        """The image that is meant by the name of none: a file without an image's ending, the only other one, or an embedded one."""
+        hidden = any(part.startswith(".") for part in document.image_path.split("/"))
+        if not hidden:
+            self._require_within(image, (self.folder / self._file).parent)
+            if os.path.lexists(self.folder / image) and not image.endswith(".json"):
+                return image
+        found = [] if hidden else self._elsewhere(document.image_path.rpartition("/")[2])
+        if len(found) == 1:
+            self.notes.mend(Code.FOUND_ELSEWHERE, f"{_show(image)} is not there; {found[0]} is.")
+            return found[0]
+        if document.embedded:
+            return image.removesuffix(".json") if image.endswith(".json") else image
+        if found:
+            self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is not there; it could be {_list(found)}.")
+        if hidden or image.endswith(".json"):
+            self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or not an image. Rename it.")
+        self._header(image, self.folder / image)  # says what is wrong with it
+        return image
+
+    def _whose(self, image: str) -> str:
+        """The image, unless it has a JSON of its own name: then this JSON is of the image that is called like it."""
+        stem = self._file.rpartition(".")[0]
+        rivals = {f"{image.rpartition('.')[0]}.json", f"{image}.json"} & self._documents
+        if stem in (image, image.rpartition(".")[0]) or not rivals:
+            return image
+        own = self._own()
+        if not own:
+            message = f"it names {image}, which has a JSON of its own: {min(rivals)}. Correct imagePath, or merge the two files."
+            self.notes.leave_out(Code.IMAGE_TWICE, message)
+        self.notes.mend(
+            Code.NAMED_OTHERWISE, f"it names {image}, which has a JSON of its own; {own} has the name of this one."
+        )
+        return own
 
     def _by_another_spelling(self, image: str) -> str:
         """An image's own name, or the same with its accents composed otherwise, as archives from a Mac have it."""
@@ -246,19 +357,32 @@ class _Reader:
         suffix = image[image.rfind(".") :].lower()
         if suffix in IMAGE_SUFFIXES and suffix not in _SUFFIXES.get(header.format, IMAGE_SUFFIXES):
             self.notes.mend(Code.WRONG_EXTENSION, f"{image} is a {header.format} file.")
+        if header.deep:
+            self.notes.mend(Code.DEEP_PIXELS, f"{image} has more than 8 bits a pixel.")
         if header.orientation != 1:
             self.notes.mend(Code.EXIF_ORIENTATION, f"{image} has the EXIF orientation {header.orientation}.")
 
-    def _check_size(self, document: Document, header: ImageHeader) -> None:
+    def _sized(self, document: Document, header: ImageHeader) -> Document:
+        """The document, scaled to the photograph where that was resized since."""
         written, true = (document.image_width, document.image_height), (header.width, header.height)
         if written == true:
-            return
+            return document
         size = f"the image measures {header.width} x {header.height}"
-        if None in written:
+        if written[0] is None or written[1] is None:
             self.notes.mend(Code.NO_SIZE, f"the JSON gives no usable image size; {size}.")
+            return document
+        told = f"the JSON gives the image size {written[0]} x {written[1]}"
+        if written == true[::-1]:
+            self.notes.mend(
+                Code.SWAPPED_SIZE, f"the JSON gives the image size swapped, {written[0]} x {written[1]}; {size}."
+            )
+        elif factors := find_factors((written[0], written[1]), true):
+            self.notes.mend(Code.RESIZED, f"{told}; {size}: its shapes are drawn {1 / factors[0]:.3g} times as large.")
+            shapes = tuple([resize_shape(shape, factors) for shape in document.shapes])
+            return replace(document, image_width=true[0], image_height=true[1], shapes=shapes)
         else:
-            code, swapped = (Code.SWAPPED_SIZE, " swapped,") if written == true[::-1] else (Code.WRONG_SIZE, "")
-            self.notes.mend(code, f"the JSON gives the image size{swapped} {written[0]} x {written[1]}; {size}.")
+            self.notes.mend(Code.WRONG_SIZE, f"{told}; {size}.")
+        return document
 
 
 def lies_within(path: Path, folder: Path) -> bool:
@@ -267,6 +391,15 @@ def lies_within(path: Path, folder: Path) -> bool:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a circle of links
         return False
+
+
+def _list(images: Sequence[str]) -> str:
+    return f"{' or '.join(images[:_MOST_NAMED])}{' …' if len(images) > _MOST_NAMED else ''}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_plain(text: str) -> bool:

@@ -127,6 +127,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         default=None, description="Images in whose names this regular expression captures the same share a split."
     )
     stratify: bool = Field(default=False, description="Keep rare classes in every split where counts allow.")
+    keep_splits: bool = Field(
+        default=True,
+        description="Keep the splits that the source had of its own (train, val and test folders or lists).",
+    )
     split_file: FileName | None = Field(
         default=None, description="A file in the folder <category>/ beside the recipe that names images' splits."
     )

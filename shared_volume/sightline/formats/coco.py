@@ -1,5 +1,6 @@
 """COCO JSON: polygons, run lengths or boxes; written as `annotations/instances_<part>.json` and `images/<part>/`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +8,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from sightline.annotations.encoding import told_encoding
 from sightline.annotations.findings import Code
 from sightline.annotations.instances import CROWD_FLAG
 from sightline.annotations.labelme import Shape, load_json
-from sightline.annotations.regions import rectangle_outline
+from sightline.annotations.regions import SMALLEST_AREA, polygon_area, rectangle_outline
 from sightline.annotations.truth import LISTS, write_truth
 from sightline.formats import reading
-from sightline.formats.folder import Listing, parent_of, safe_name, under
+from sightline.formats.folder import Listing, parent_of, under
+from sightline.formats.lookup import called, find_image
 from sightline.formats.reading import Ledger, Picture, Unusable, shown
+from sightline.formats.splits import split_of_file
 from sightline.formats.writing import Losses, Part, copy_upright
 from sightline.images.limits import MAX_PIXELS
 
@@ -26,7 +30,8 @@ def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures: list[Picture] = []
     for file in listing.with_suffix(".json"):
         with ledger.noting(file, None):
-            pictures += convert_coco(_parse(listing.read(file)), listing, file, ledger)
+            found = convert_coco(_parse(listing.read(file), file, ledger), listing, file, ledger)
+            pictures += _without_crowds(found, file, ledger)
     return pictures
 
 
@@ -34,23 +39,102 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
     """The pictures of one COCO document (with the lists images, annotations and categories), each with labelme shapes."""
     labels = _labels(content["categories"])
     images = _images(content["images"], listing, file, ledger)
-    shapes: dict[Any, list[Shape]] = {key: [] for key in images}
-    groups = dict.fromkeys(images, 0)
+    shapes: dict[str, list[Shape]] = {key: [] for key in images}
+    groups, lost = dict.fromkeys(images, 0), Counter[str]()
     for index, entry in enumerate(content["annotations"]):
         annotation = entry if isinstance(entry, dict) else {}
-        with ledger.noting(file, index, f"annotation {shown(annotation.get('id'))}"):
-            if (key := _key(annotation, "image_id")) not in images:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"image_id {shown(key)} is not the id of any image.")
-            if (picture := images[key]) is None:
+        key = _id(annotation.get("image_id"))
+        picture, before = images.get(key), len(shapes.get(key, ()))
+        where = f"annotation {shown(annotation.get('id'))}{f' of {picture.name}' if picture else ''}"
+        with ledger.noting(file, index, where):
+            if key not in images:
+                raise Unusable(
+                    Code.BROKEN_ANNOTATION, f"image_id {shown(annotation.get('image_id'))} is no image's id."
+                )
+            if picture is None:
                 continue  # the image has a finding of its own
-            if (category := _key(annotation, "category_id")) not in labels:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {shown(category)} is not the id of any category.")
-            drawn = convert_annotation(annotation, labels[category], groups[key] + 1, picture.width, picture.height)
+            if (category := _id(annotation.get("category_id"))) not in labels:
+                shown_id = shown(annotation.get("category_id"))
+                raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {shown_id} is not the id of any category.")
+            picture = images[key] = _sized_by_runs(picture, annotation.get("segmentation"), listing)
+            drawn, useless = outline_or_box(
+                annotation, labels[category], groups[key] + 1, picture.width, picture.height
+            )
+            if useless and not ledger.wants_fixed(
+                Code.BOX_USED, file, index, f"{where}: {useless} It has no mask then."
+            ):
+                continue
             groups[key] += len(drawn) > 1
             shapes[key] += drawn
             if annotation.get("keypoints"):
                 raise Unusable(Code.NOT_IMPORTED, "its keypoints are not read, only what it covers.")
-    return [replace(picture, shapes=tuple(shapes[key])) for key, picture in images.items() if picture is not None]
+        if picture is not None:
+            lost[key] += len(shapes[key]) == before
+    split = split_of_file(file)
+    return [
+        replace(picture, shapes=tuple(shapes[key]), lost=lost[key], split=split)
+        for key, picture in images.items()
+        if picture is not None
+    ]
+
+
+def _without_crowds(pictures: list[Picture], file: str, ledger: Ledger) -> list[Picture]:
+    """The pictures; where every annotation is a crowd, and the policy says so, with objects instead."""
+    shapes = [shape for picture in pictures for shape in picture.shapes]
+    if not shapes or not all(shape.flags.get(CROWD_FLAG) for shape in shapes):
+        return pictures
+    message = (
+        f"all its {len(shapes)} annotations are crowds (iscrowd 1), which training and scores ignore. Some tools mark every "
+        "painted mask so: --policy everything_is_crowd=fix reads them as objects, everything_is_crowd=drop keeps them crowds."
+    )
+    if not ledger.wants_fixed(Code.ALL_CROWD, file, None, message):
+        return pictures
+    return [replace(picture, shapes=tuple(map(_as_object, picture.shapes))) for picture in pictures]
+
+
+def _as_object(shape: Shape) -> Shape:
+    return replace(shape, flags={name: on for name, on in shape.flags.items() if name != CROWD_FLAG})
+
+
+def _sized_by_runs(picture: Picture, segmentation: Any, listing: Listing) -> Picture:
+    """The picture; of the photograph's own size where run lengths fit that, and not the size that is written down."""
+    size = segmentation.get("size") if isinstance(segmentation, dict) else None
+    if not isinstance(size, list) or len(size) != 2 or size == [picture.height, picture.width]:
+        return picture
+    header = reading.known_header(listing.root / picture.file)
+    if header is None or size != [header.height, header.width]:
+        return picture
+    return replace(picture, width=header.width, height=header.height)
+
+
+def outline_or_box(
+    annotation: Mapping[str, Any], label: str, group_id: int, width: int | None, height: int | None
+) -> tuple[list[Shape], str]:
+    """As `convert_annotation`; where its outline is of no use, its box, and why.
+
+    Raises:
+        Unusable: neither can be used.
+    """
+    try:
+        drawn = convert_annotation(annotation, label, group_id, width, height)
+        if any(shape.shape_type != "polygon" or _has_area(shape.points) for shape in drawn):
+            return drawn, ""
+        useless = "its segmentation encloses no area; its bbox is used."
+    except Unusable as unusable:
+        useless = f"{unusable} Its bbox is used."
+        if annotation.get("bbox") is None:
+            raise
+        drawn = []
+    try:
+        return convert_annotation({**annotation, "segmentation": None}, label, group_id, width, height), useless
+    except Unusable:
+        if not drawn:
+            raise
+        return drawn, ""
+
+
+def _has_area(points: np.ndarray) -> bool:
+    return len(points) > 2 and polygon_area(points) >= SMALLEST_AREA
 
 
 def convert_annotation(
@@ -97,52 +181,66 @@ def _decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int 
     return reading.alternate(counts, rows * columns).reshape(columns, rows).T
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def _parse(data: bytes, file: str, ledger: Ledger) -> dict[str, Any]:
     try:
-        content, _ = load_json(data)
+        content, _, encoding = load_json(data)
     except ValueError as error:
         message = f"not JSON, or cut off ({error}). Export it again, or remove it."
         raise Unusable(Code.UNREADABLE_SOURCE, message) from None
+    if encoding and not ledger.wants_fixed(Code.OTHER_ENCODING, file, None, told_encoding(encoding)):
+        raise Unusable(Code.UNREADABLE_SOURCE, "it is not UTF-8. Save it as UTF-8.")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in LISTS):
         raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
     return content
 
 
-def _labels(categories: list[Any]) -> dict[Any, str]:
+def _labels(categories: list[Any]) -> dict[str, str]:
     """Name by id; a category without either cannot be referred to."""
     known = [one for one in categories if isinstance(one, dict) and isinstance(one.get("name"), _PLAIN)]
-    return {one["id"]: str(one["name"]) for one in known if isinstance(one.get("id"), _PLAIN)}
+    return {_id(one["id"]): str(one["name"]) for one in known if _id(one.get("id"))}
 
 
-def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> dict[Any, Picture | None]:
-    """Image by id; None where the file is missing or the entry damaged, which is noted."""
+def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> dict[str, Picture | None]:
+    """Image by id; None where the file is missing or what is said of it contradicts itself, which is noted."""
     near = parent_of(file)
     folders = [near, under(near, "images"), under(parent_of(near), "images")]
-    found: dict[Any, Picture | None] = {}
+    found: dict[str, Picture | None] = {}
+    named: dict[str, str] = {}
+    files: dict[str, str] = {}
     for entry in images:
         image = entry if isinstance(entry, dict) else {}
-        key, name = image.get("id"), image.get("file_name")
-        known = isinstance(key, _PLAIN)
-        if known:
-            found.setdefault(key, None)
+        key, name = _id(image.get("id")), image.get("file_name")
         with ledger.noting(file, None):
-            if not known or not isinstance(name, str):
-                raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({shown(key)}).")
-            if found[key] is not None:
-                raise Unusable(Code.BROKEN_ANNOTATION, f"two images have the id {shown(key)}; the first is used.")
-            path = listing.find_image(name, file, folders)
+            if not key or not isinstance(name, str):
+                raise Unusable(Code.BROKEN_ANNOTATION, f"an image without id or file_name ({shown(image.get('id'))}).")
+            if named.setdefault(key, name) != name:
+                found[key] = None
+                raise Unusable(
+                    Code.IMAGE_TWICE,
+                    f"{named[key]} and {name} have the same id {key}, so nothing says which of them an annotation is of. "
+                    "Neither is used: give each image an id of its own.",
+                )
+            if key in found:
+                continue  # the same entry once more
+            found[key] = None
+            path = find_image(listing, name, file, folders, ledger)
+            if files.setdefault(path, key) != key:
+                raise Unusable(
+                    Code.IMAGE_TWICE,
+                    f"{path} is listed twice, as {files[path]} and as {key}. What is annotated on {key} is not used: keep one.",
+                )
             width, height = reading.to_size(image.get("width"), image.get("height"))
             if width is None and (header := reading.known_header(listing.root / path)):
                 width, height = header.width, header.height
-            found[key] = Picture(path, safe_name(name), width, height)
+            found[key] = Picture(path, called(path, name), width, height)
     return found
 
 
-def _key(annotation: Mapping[str, Any], key: str) -> Any:
-    value = annotation.get(key)
-    if not isinstance(value, _PLAIN):
-        raise Unusable(Code.BROKEN_ANNOTATION, f"the annotation has no {key}. Export it again.")
-    return value
+def _id(value: Any) -> str:
+    """An id as a text: 1, 1.0 and "1" are one; empty where there is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if isinstance(value, bool) or not isinstance(value, _PLAIN) else str(value).strip()
 
 
 def _parts(segmentation: Any) -> list[Any]:
@@ -158,6 +256,8 @@ def _parts(segmentation: Any) -> list[Any]:
 
 def _box(annotation: Mapping[str, Any]) -> np.ndarray:
     bbox = annotation.get("bbox")
+    if isinstance(bbox, dict):
+        bbox = [bbox.get("x"), bbox.get("y"), bbox.get("width", bbox.get("w")), bbox.get("height", bbox.get("h"))]
     if not isinstance(bbox, list) or len(bbox) != 4:
         raise Unusable(Code.BROKEN_ANNOTATION, "it has neither a segmentation nor a bbox of four numbers.")
     x, y, width, height = (reading.to_number(value) for value in bbox)

@@ -3,24 +3,25 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import numpy as np
 
-from sightline.annotations.findings import Code, Finding, Policy, list_findings
+from sightline.annotations.findings import Code, Finding, Policy, count_findings, list_findings
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
 from sightline.formats.class_folders import read_class_folders
 from sightline.formats.coco import read_coco_folder
 from sightline.formats.cvat import read_cvat_folder
 from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form
-from sightline.formats.folder import SPLIT_FOLDERS, Listing, list_folder
+from sightline.formats.folder import Listing, describe, list_folder, short_name
 from sightline.formats.reading import Ledger, Picture, known_header, mask_pixels, mask_shape
+from sightline.formats.splits import find_splits, split_of_folders, usable_splits
 from sightline.formats.voc import read_voc_folder
-from sightline.formats.yolo import read_yolo_folder
+from sightline.formats.yolo import read_yaml, read_yolo_folder
 from sightline.images.files import ImageHeader, turn_upright
 
 AUTO: Final = "auto"
@@ -32,7 +33,6 @@ _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
     CLASS_FOLDERS: read_class_folders,
 }
 FORMS: Final = (AUTO, LABELME, *_READERS)
-_SAYS_NOTHING: Final = SPLIT_FOLDERS | {"images"}  # of folders, about an image
 
 # x and y on the image as stored (width, height) -> x and y on the upright one. Only quarter turns can be told by the size.
 _TURNS: Final[dict[int, Callable[[np.ndarray, np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]]] = {
@@ -50,6 +50,8 @@ class Source:
     folder: Path  # the given one when it is labelme's already
     form: str
     findings: tuple[Finding, ...]  # what could not be taken over, and why; the caller stops at those that `fail`
+    made: Mapping[str, str] = field(default_factory=dict)  # file that was made in `folder` -> image of the given one
+    splits: Mapping[str, str] = field(default_factory=dict)  # image in `folder` -> the source's own split
 
 
 def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = None) -> Source:
@@ -63,25 +65,51 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     if form not in FORMS:
         raise SightlineError(f"there is no format {form!r} to read.{nearest(form, FORMS)}")
     listing = list_folder(folder)
-    if form == AUTO:
+    told = form != AUTO
+    if not told:
         form = detect_form(listing)
     ledger = Ledger(policy or Policy().publishing())
     for name, count in listing.hidden.items():
         message = f"its name begins with a dot, so what is in it is left out (images: {count}). Rename it."
         ledger.add(Code.BAD_NAME, name, None, message)
     if form == LABELME:
-        return Source(folder, form, tuple(ledger.findings))
+        _require_documents(listing)
+        splits = usable_splits({image: split for image in listing.images if (split := split_of_folders(image))})
+        return Source(folder, form, tuple(ledger.findings), splits=splits)
     for name in listing.unusable:
         ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are not text. Rename it.")
-    pictures = _merge_pictures(_READERS[form](listing, ledger))
+    pictures = _without_lost(_merge_pictures(_READERS[form](listing, ledger)), ledger)
     if not pictures:
-        found = f" What was found:\n{list_findings(ledger.findings)}" if ledger.findings else ""
+        raise _nothing_read(listing, form, told, ledger.findings)
+    made = _write(listing, pictures, scratch, ledger)
+    yaml = [(file, read_yaml(listing, file)) for file in listing.with_suffix(".yaml", ".yml")]
+    own = find_splits(listing, pictures, yaml)
+    splits = {name: own[image] for name, image in made.items() if image in own}
+    return Source(scratch, form, tuple(ledger.findings), made, splits)
+
+
+def _require_documents(listing: Listing) -> None:
+    others = listing.with_suffix(".xml", ".txt", ".csv", ".yaml", ".yml", ".names")
+    if others and not listing.with_suffix(".json"):
         raise SightlineError(
-            f"{folder}: no image with annotations in the format {form} was found. Choose another --format, or correct "
-            f"the files.{found}"
+            f"{listing.root}: there is no JSON file, and no other file annotates an image in a format that is read. It holds "
+            f"{describe(listing)}, like {others[0]}. docs/formats.md says how labelme, COCO, VOC, YOLO and CVAT lay out "
+            "their files; images in a folder per class need --format folders."
         )
-    _write(listing, pictures, scratch, ledger)
-    return Source(scratch, form, tuple(ledger.findings))
+
+
+def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Finding]) -> SightlineError:
+    """What to say of a folder of which no image can be published: what lies there, what is wrong with it, what to do."""
+    kind = f"read as {form}" if told else f"recognized as {form}"
+    lines = [f"{listing.root}: {kind}, and no image has an annotation that can be used. It holds {describe(listing)}."]
+    if findings:
+        counts = ", ".join(f"{count} x {code}" for code, count in count_findings(findings).items())
+        lines += [f"What was found ({counts}):", list_findings(findings), "Correct these files, or export them again."]
+    else:
+        lines.append(
+            "Put annotations and images where the format has them (docs/formats.md), or choose another --format."
+        )
+    return SightlineError("\n".join(lines))
 
 
 def _merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
@@ -93,18 +121,37 @@ def _merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
             above = max([shape.group_id or 0 for shape in first.shapes], default=0)
             grouped = [(shape, shape.group_id) for shape in picture.shapes]
             shapes = [replace(shape, group_id=None if group is None else group + above) for shape, group in grouped]
-            flags = {**picture.flags, **first.flags}
-            merged[picture.file] = replace(first, shapes=(*first.shapes, *shapes), flags=flags)
+            flags, lost = {**picture.flags, **first.flags}, first.lost + picture.lost
+            merged[picture.file] = replace(first, shapes=(*first.shapes, *shapes), flags=flags, lost=lost)
     return list(merged.values())
 
 
-def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger: Ledger) -> None:
+def _without_lost(pictures: Sequence[Picture], ledger: Ledger) -> list[Picture]:
+    """The pictures but those that were annotated and have nothing left, unless the policy takes them for backgrounds.
+
+    Where no picture has a shape, flags are what is annotated.
+    """
+    flagged = not any(picture.shapes for picture in pictures)
+    kept = []
+    for picture in pictures:
+        if picture.lost and not picture.shapes and not (flagged and picture.flags):
+            what = "its annotation" if picture.lost == 1 else f"none of its {picture.lost} annotations"
+            message = (
+                f"{what} {'cannot' if picture.lost == 1 else 'can'} be used, so the image would pass for an empty one."
+            )
+            if not ledger.wants_fixed(Code.NOTHING_LEFT, picture.file, None, message):
+                continue
+        kept.append(picture)
+    return kept
+
+
+def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger: Ledger) -> dict[str, str]:
     """Images with their JSON, and the folder's other images without, for the policy to decide about."""
     listed = {picture.file: picture.name for picture in pictures}
-    decided = {found.file for found in ledger.findings if found.code is Code.NO_CLASS}
-    wishes = {image: _short_name(image) for image in listing.images if image not in decided} | listed
+    decided = {found.file for found in ledger.findings if found.code in (Code.NO_CLASS, Code.NOTHING_LEFT)}
+    wishes = {image: short_name(image) for image in listing.images if image not in decided} | listed
     names = _choose_names(wishes)
-    documents: set[str] = set()
+    documents: dict[str, str] = {}
     try:
         for image in wishes:
             _hard_link(listing.root / image, scratch / names[image])
@@ -113,12 +160,13 @@ def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger:
             file = name.with_suffix(".json")
             if str(file) in documents:  # a.jpg and a.png
                 file = name.with_name(f"{name.name}.json")
-            documents.add(str(file))
+            documents[str(file)] = picture.file
             write_document(scratch / file, _document(picture, scratch / name, ledger))
     except OSError as error:
         raise SightlineError(
             f"{error.filename or scratch}: cannot be written ({error.strerror or error}). Make room, or shorten the name."
         ) from None
+    return documents | {name: image for image, name in names.items()}
 
 
 def _document(picture: Picture, image: Path, ledger: Ledger) -> Document:
@@ -167,11 +215,6 @@ def _choose_names(wishes: dict[str, str]) -> dict[str, str]:
         clashing |= more
         paths |= {image.lower() for image in more}
     return {image: image if image in clashing else wish for image, wish in wishes.items()}
-
-
-def _short_name(image: str) -> str:
-    *folders, name = image.split("/")
-    return "/".join([*[folder for folder in folders if folder.lower() not in _SAYS_NOTHING], name])
 
 
 def _hard_link(source: Path, target: Path) -> None:

@@ -11,7 +11,8 @@ from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.annotations.regions import ellipse_outline
 from sightline.formats import reading
-from sightline.formats.folder import Listing, parent_of, safe_name, under
+from sightline.formats.folder import Listing, parent_of, under
+from sightline.formats.lookup import called, find_image
 from sightline.formats.reading import Ledger, Picture, Unusable
 from sightline.images.limits import MAX_PIXELS
 
@@ -21,7 +22,7 @@ def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
-            root = reading.parse_xml(listing.read(file), "annotations", "CVAT")
+            root = reading.parse_xml(listing.read(file), "annotations", "CVAT", file, ledger)
             if root.find("track") is not None:
                 message = "tracks of a video: export it as 'CVAT for images 1.1' instead."
                 ledger.add(Code.NOT_IMPORTED, file, None, message)
@@ -40,17 +41,20 @@ def _picture(image: Element, listing: Listing, file: str, first: int, ledger: Le
     folders = [near, under(near, "images")]
     if subset := image.get("subset"):
         folders = [under(near, f"images/{subset}"), *folders]
-    path = listing.find_image(name, file, folders)
+    path = find_image(listing, name, file, folders, ledger)
     width, height = reading.to_size(image.get("width", ""), image.get("height", ""))
     shapes: list[Shape] = []
     flags: dict[str, bool] = {}
+    lost = 0
     for index, drawn in enumerate(image, start=first):
+        before = len(shapes)
         with ledger.noting(file, index, f"{name}, {drawn.tag[:40]} {drawn.get('label', '')!r}"):
             if drawn.tag == "tag":
                 flags[drawn.get("label", "")] = True
             else:
                 shapes += _shapes(drawn)
-    return Picture(path, safe_name(name), width, height, tuple(shapes), flags)
+        lost += drawn.tag != "tag" and len(shapes) == before
+    return Picture(path, called(path, name), width, height, tuple(shapes), flags, lost=lost)
 
 
 def _shapes(drawn: Element) -> list[Shape]:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
+from sightline.annotations.encoding import as_utf8
 from sightline.errors import SightlineError
 from sightline.formats.class_folders import are_clear, find_classes, may_be_unknown_splits
 from sightline.formats.folder import Listing, parent_of
-from sightline.formats.reading import Unusable, root_tag
-from sightline.formats.yolo import find_names, label_file
+from sightline.formats.reading import Ledger, Unusable, root_tag
+from sightline.formats.yolo import find_names, find_texts
 
 LABELME: Final = "labelme"
 CLASS_FOLDERS: Final = "folders"
@@ -20,6 +21,14 @@ _FORMS_BY_TAG: Final = {"annotation": "voc", "annotations": "cvat"}
 _LABELME_KEYS: Final = (re.compile(rb'"shapes"\s*:\s*\['), re.compile(rb'"imagePath"\s*:\s*"'))
 _HALF: Final = re.compile(rb'"(annotations|shapes)"\s*:\s*\[')  # what is left of a format when the rest is damaged
 _COCO_KEYS: Final = tuple([re.compile(rb'"%s"\s*:\s*\[' % key) for key in (b"images", b"annotations", b"categories")])
+
+
+_LINE: Final = re.compile(rb"\s*\d+(\.0+)?([ \t]+-?[\d.]+(e-?\d+)?){4,}\s*(\n|$)", re.I)
+_TOOLS: Final = {
+    "Label Studio": (b'"annotations"', b'"result"', b'"from_name"'),
+    "VIA": (b'"regions"', b'"shape_attributes"'),
+}
+"""Tool -> what its own JSON holds."""
 
 
 def detect_form(listing: Listing) -> str:
@@ -34,7 +43,23 @@ def detect_form(listing: Listing) -> str:
             f"{listing.root}: annotations in {len(found)} formats: {there}. Say which one to read: --format "
             f"{' or '.join(sorted(found))}."
         )
-    return next(iter(found), "") or _by_folders(listing)
+    if found:
+        return next(iter(found))
+    _refuse_known(listing)
+    return "yolo" if _has_yolo_lines(listing) else _by_folders(listing)
+
+
+def _refuse_known(listing: Listing) -> None:
+    """Answer the exports of tools whose own formats are not read."""
+    for file in listing.with_suffix(".json"):
+        with suppress(Unusable):
+            content = as_utf8(listing.read(file))
+            for tool, keys in _TOOLS.items():
+                if all(key in content for key in keys):
+                    raise SightlineError(
+                        f"{listing.root / file}: this is {tool}'s own JSON, which is not read. Export from {tool} as COCO, "
+                        "and publish that folder with its images."
+                    )
 
 
 def _by_folders(listing: Listing) -> str:
@@ -62,11 +87,11 @@ def _by_folders(listing: Listing) -> str:
 
 def _may_annotate(listing: Listing) -> set[str]:
     """Files of no known format that are named like an image, or have half of what a format needs."""
-    stems = {name.rpartition(".")[0] for image in listing.images for name in (image, *label_file(image))}
+    stems = {image.rpartition(".")[0] for image in [*listing.images, *find_texts(listing).values()]}
     found = {file for file in listing.with_suffix(*_ANNOTATING) if file.rpartition(".")[0] in stems}
     for file in listing.with_suffix(".json"):
         with suppress(Unusable):
-            if file not in found and _HALF.search(listing.read(file)):
+            if file not in found and _HALF.search(as_utf8(listing.read(file))):
                 found.add(file)
     return found
 
@@ -77,7 +102,7 @@ def _json_forms(listing: Listing) -> Iterable[tuple[str, str]]:
     files = [(file.rpartition(".")[0] in stems, file) for file in listing.with_suffix(".json")]
     for beside, file in sorted(files):
         with suppress(Unusable):
-            content = listing.read(file)
+            content = as_utf8(listing.read(file))
             if all(key.search(content) for key in _LABELME_KEYS):
                 yield LABELME, file
                 if beside:
@@ -96,7 +121,14 @@ def _xml_forms(listing: Listing) -> Iterable[tuple[str, str]]:
 
 
 def _yolo_forms(listing: Listing) -> Iterable[tuple[str, str]]:
-    texts = set(listing.with_suffix(".txt"))
-    labelled = any(file in texts for image in listing.images for file in label_file(image))
-    if labelled and (file := find_names(listing)[0]):
+    if find_texts(listing) and (file := find_names(listing, Ledger.silent())[0]):
         yield "yolo", file
+
+
+def _has_yolo_lines(listing: Listing) -> bool:
+    """Whether a text file of an image holds lines of numbers, as YOLO's do, though no file names the classes."""
+    for text in list(find_texts(listing).values())[:_LOOKED_AT]:
+        with suppress(Unusable):
+            if _LINE.match(listing.read(text)):
+                return True
+    return False

@@ -7,6 +7,7 @@ nothing outside the folder can be read, whatever a name says.
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,16 +17,16 @@ from sightline.annotations.findings import Code
 from sightline.annotations.labelme import plain_path
 from sightline.annotations.read import lies_within
 from sightline.errors import SightlineError
-from sightline.formats.reading import Unusable
+from sightline.formats.reading import Ledger, Unusable, decode
 from sightline.images.limits import IMAGE_SUFFIXES
 
 LARGEST_FILE: Final = 4 * 1024**3  # bytes; an annotation file above is not read into memory
 SPLIT_FOLDERS: Final = frozenset({"train", "val", "valid", "validation", "test"})
 """What folders of splits are called, in small letters."""
+_SAYS_NOTHING: Final = SPLIT_FOLDERS | {"images", "jpegimages"}
 PAINTED: Final = frozenset({"SegmentationClass", "SegmentationObject"})  # Pascal VOC's folders of such pictures
 FOREIGN_SUFFIXES: Final = (
-    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif"),
-    *(".jpe", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svg"),
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".tga", ".psd", ".svg"),
     *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".exr", ".hdr", ".dcm"),
 )
 """Of pictures that are not read."""
@@ -36,18 +37,19 @@ _SYSTEMS: Final = {  # folders that programs and systems keep for themselves, in
     *("@eadir", "#recycle", ".@__thumb", ".thumbnails", ".recycle", "$recycle.bin", "system volume information"),
 }
 _TRASH: Final = ".trash"  # with the user's number behind it on removable media
+_MOST_ENDINGS: Final = 5  # in a message
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_WORDS: Final = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies in a folder, links that lead out of it left aside. What follows `by_name` is not in `files`."""
+    """What lies in a folder, links that lead out of it left aside. What follows `by_stem` is not in `files`."""
 
     root: Path
     files: tuple[str, ...]  # relative to the root, with forward slashes, sorted; without hidden ones
     images: tuple[str, ...]  # by their names, without pictures that only paint what is on another
     by_name: Mapping[str, Sequence[str]]  # file name (Unicode's composed form) -> images of that name
+    by_stem: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the same by `stem_key`
     unusable: tuple[str, ...] = ()  # names with control characters or bytes that are not text, shown in ASCII
     hidden: Mapping[str, int] = field(default_factory=dict)  # folders with a dot before their name -> images in them
     links: tuple[str, ...] = ()  # images that are links out of the folder or to nothing, and folders that are links
@@ -76,34 +78,19 @@ class Listing:
         except OSError as error:
             raise Unusable(Code.UNREADABLE_SOURCE, f"the file cannot be read ({error.strerror}).") from None
 
-    def read_text(self, file: str) -> str:
-        """A listed file's text, in UTF-8; Unusable when it cannot be read, or is none."""
-        try:
-            return self.read(file).decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise Unusable(Code.UNREADABLE_SOURCE, "not a text. Export it again, or remove it.") from None
+    def read_text(self, file: str, ledger: Ledger) -> str:
+        """A listed file's text, in whatever encoding, which is noted; Unusable when it cannot be read, or is none."""
+        return decode(self.read(file), file, ledger)
 
-    def find_image(self, name: str, file: str, folders: Sequence[str]) -> str:
-        """The image that `file` calls `name`.
 
-        It is looked for in `folders` (relative to the root, which is ""), then anywhere, below any other folders. Where
-        several would do, those nearest to `file` count, and of these the one whose folders share a word with its name
-        (instances_train.json, images/train/). `name` is as written, with slashes of either kind; it is Unusable when it
-        leads out of the folder, or there is no such image, or several.
-        """
-        wanted = safe_name(name)
-        same = {composed(image): image for image in self.by_name.get(wanted.rpartition("/")[2], ())}
-        for folder in folders:
-            if found := same.get(composed(under(folder, wanted))):
-                return found
-        named = _nearest([image for key, image in same.items() if f"/{key}".endswith(f"/{wanted}")], file)
-        if not named:
-            message = f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
-            raise Unusable(Code.MISSING_IMAGE, message)
-        if len(named) > 1:
-            message = f"the image {name!r} could be {' or '.join(named[:3])}. Add the folder to its name."
-            raise Unusable(Code.MISSING_IMAGE, message)
-        return named[0]
+def describe(listing: Listing) -> str:
+    """What lies in a folder, in words: how many images, and how many files of each other ending."""
+    endings = Counter(suffix_of(file) or "without an ending" for file in listing.files)
+    images = len(listing.pictures)
+    others = [(ending, count) for ending, count in endings.most_common() if ending not in IMAGE_SUFFIXES]
+    told = [f"{images} image{'' if images == 1 else 's'}"]
+    told += [f"{count} {ending}" for ending, count in others[:_MOST_ENDINGS]]
+    return ", ".join(told)
 
 
 def list_folder(root: Path) -> Listing:
@@ -136,9 +123,12 @@ def list_folder(root: Path) -> Listing:
     painted = {file for file in files if PAINTED.intersection(file.split("/")[:-1])}
     images = [file for file in files if suffix_of(file) in IMAGE_SUFFIXES and file not in painted]
     by_name: dict[str, list[str]] = {}
+    by_stem: dict[str, list[str]] = {}
     for image in images:
         by_name.setdefault(composed(image.rpartition("/")[2]), []).append(image)
-    return Listing(root, tuple(files), tuple(images), by_name, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
+        by_stem.setdefault(stem_key(image), []).append(image)
+    found = tuple(files), tuple(images), by_name, by_stem
+    return Listing(root, *found, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
 
 
 def _count_hidden(folder: Path) -> int:
@@ -154,18 +144,6 @@ def _shown(path: Path, root: Path) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def _nearest(named: list[str], file: str) -> list[str]:
-    """Of several images those in the smallest folder that holds `file` too, and of these those that share a word."""
-    for folder in PurePosixPath(file).parents[:-1]:
-        if inside := [image for image in named if image.startswith(f"{folder}/")]:
-            named = inside
-            break
-    if len(named) < 2:
-        return named
-    words = set(_WORDS.split(PurePosixPath(file).stem.lower())) - {""}
-    return [image for image in named if words & set(image.lower().split("/")[:-1])] or named
-
-
 def safe_name(name: str) -> str:
     """An image's name with forward slashes and without detours, composed; Unusable when it leads out of the folder."""
     plain = None if _ADDRESS.match(name) else plain_path(name)
@@ -178,6 +156,17 @@ def safe_name(name: str) -> str:
 def composed(text: str) -> str:
     """One form for letters with marks: macOS writes file names taken apart, most tools write names composed."""
     return unicodedata.normalize("NFC", text)
+
+
+def stem_key(image: str) -> str:
+    """An image's name without folders and ending, the same in capitals and small letters."""
+    return composed(PurePosixPath(image).stem).casefold()
+
+
+def short_name(image: str) -> str:
+    """An image's path without the folders that say nothing about it: `a.jpg` of `images/train/a.jpg`."""
+    *folders, name = image.split("/")
+    return "/".join([*[folder for folder in folders if folder.lower() not in _SAYS_NOTHING], name])
 
 
 def suffix_of(file: str) -> str:

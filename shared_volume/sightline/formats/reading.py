@@ -3,11 +3,12 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
@@ -15,11 +16,22 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring, iterparse
 from PIL import Image
 
-from sightline.annotations.findings import Code, Finding, Policy
+from sightline.annotations.encoding import NotTextError, as_utf8, decode_text, told_encoding
+from sightline.annotations.findings import Code, Finding, Outcome, Policy
 from sightline.annotations.labelme import LARGEST_COORDINATE, LARGEST_GROUP, Shape
 from sightline.annotations.regions import parse_runs
 from sightline.images.files import ImageError, ImageHeader, read_header
 from sightline.images.limits import MAX_PIXELS
+
+_DECLARATION: Final = re.compile(r"^\s*<\?xml[^>]*\?>")
+_DECLARED: Final = re.compile(rb"""<\?xml[^>]*encoding\s*=\s*["']([\w.-]+)["']""")
+_HEAD: Final = 200  # bytes that hold an XML declaration
+_FIXED_HERE: Final = frozenset(
+    {
+        *(Code.TURNED_SHAPES, Code.BOX_USED, Code.ALL_CROWD, Code.OTHER_ENCODING),
+        *(Code.FOUND_ELSEWHERE, Code.NAMED_OTHERWISE, Code.NOTHING_LEFT),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,8 @@ class Picture:
     height: int | None
     shapes: tuple[Shape, ...] = ()  # in the source's order
     flags: Mapping[str, bool] = field(default_factory=dict)  # of the whole image
+    split: str = ""  # as the source's annotation file says by its name
+    lost: int = 0  # annotations that could not be taken over; without any other, the image is no background
 
 
 class Unusable(Exception):  # noqa: N818  # control flow within this package; it ends as a finding
@@ -49,10 +63,20 @@ class Ledger:
     policy: Policy
     findings: list[Finding] = field(default_factory=list)
 
+    @classmethod
+    def silent(cls) -> "Ledger":
+        """One that nobody reads."""
+        return cls(Policy())
+
     def add(self, code: Code, file: str, index: int | None, message: str) -> None:
         """Note one finding; `index` is that of the annotation within the file."""
         # What can be mended in labelme's files cannot always be here.
-        self.findings.append(self.policy.finding(code, file, index, message, fixable=code is Code.TURNED_SHAPES))
+        self.findings.append(self.policy.finding(code, file, index, message, fixable=code in _FIXED_HERE))
+
+    def wants_fixed(self, code: Code, file: str, index: int | None, message: str) -> bool:
+        """Note something that can be corrected; whether the policy wants it corrected."""
+        self.add(code, file, index, message)
+        return self.findings[-1].outcome is Outcome.FIX
 
     @contextmanager
     def noting(self, file: str, index: int | None, where: str = "") -> Iterator[None]:
@@ -130,13 +154,25 @@ def alternate(counts: Any, size: int) -> np.ndarray:
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
 
 
-def parse_xml(data: bytes, tag: str, tool: str) -> Element:
+def decode(data: bytes, file: str, ledger: Ledger) -> str:
+    """A text in whatever encoding; another than Unicode's is noted, since it is a guess. Unusable when it is no text."""
+    try:
+        text, encoding = decode_text(data)
+    except NotTextError:
+        message = "its encoding is not known, or it is no text. Save it as UTF-8."
+        raise Unusable(Code.UNREADABLE_SOURCE, message) from None
+    if encoding and not ledger.wants_fixed(Code.OTHER_ENCODING, file, None, told_encoding(encoding)):
+        raise Unusable(Code.UNREADABLE_SOURCE, "it is not UTF-8. Save it as UTF-8.")
+    return text
+
+
+def parse_xml(data: bytes, tag: str, tool: str, file: str, ledger: Ledger) -> Element:
     """The root element, called `tag`, of a tool's XML; Unusable when it is none, cut off, or another tool's.
 
     Nor are document types and entities taken, which annotations never need.
     """
     try:
-        root = fromstring(data, forbid_dtd=True)
+        root = _parse_in_any_encoding(data, file, ledger)
     except DefusedXmlException as error:
         message = f"the XML declares a document type or entities ({type(error).__name__}). Remove them."
         raise Unusable(Code.UNREADABLE_SOURCE, message) from None
@@ -148,12 +184,41 @@ def parse_xml(data: bytes, tag: str, tool: str) -> Element:
     return root
 
 
+def _parse_in_any_encoding(data: bytes, file: str, ledger: Ledger) -> Element:
+    """The root of XML; in an encoding that the parser does not have, or that is not the declared one, Python reads it."""
+    try:
+        return fromstring(data, forbid_dtd=True)
+    except (ParseError, ValueError, LookupError) as error:
+        declared = _DECLARED.search(data[:_HEAD])
+        try:
+            text = data.decode(declared[1].decode("ascii")) if declared else decode(data, file, ledger)
+        except (UnicodeDecodeError, LookupError):
+            text = decode(data, file, ledger)
+        if not declared and text.encode() == data:
+            raise error from None
+        return fromstring(_DECLARATION.sub("", text.lstrip("\ufeff"), count=1), forbid_dtd=True)
+
+
 def root_tag(path: Path) -> str:
     """The name of an XML file's first element, "" when it is not XML."""
-    with suppress(OSError, DefusedXmlException, ParseError, ValueError, LookupError), path.open("rb") as stream:
-        for _, element in iterparse(io.BytesIO(stream.read(65536)), events=("start",), forbid_dtd=True):
-            return str(element.tag)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(65536)
+    except OSError:
+        return ""
+    for form in (head, _ascii_of(head)):
+        try:
+            for _, element in iterparse(io.BytesIO(form), events=("start",), forbid_dtd=True):
+                return str(element.tag)
+        except (DefusedXmlException, ParseError, ValueError, LookupError):
+            continue
     return ""
+
+
+def _ascii_of(head: bytes) -> bytes:
+    """The beginning of XML with question marks for what an unknown encoding would make of it; tags are ASCII."""
+    text = as_utf8(head).decode("ascii", errors="replace").replace("\ufffd", "?")
+    return _DECLARATION.sub("", text, count=1).encode("ascii")
 
 
 def known_header(path: Path) -> ImageHeader | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -9,13 +10,15 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from sightline.annotations.findings import Code
+from sightline.annotations.findings import Code, Outcome, Policy
 from sightline.annotations.labelme import Shape
-from sightline.formats.folder import PAINTED, Listing, parent_of, safe_name, under
+from sightline.formats.folder import PAINTED, Listing, parent_of, stem_key, under
+from sightline.formats.lookup import find_image
 from sightline.formats.reading import Ledger, Picture, Unusable, parse_xml, split_attributes, to_number, to_size
 from sightline.formats.writing import Losses, Part, choose_flat_name, copy_upright, is_box
 
 FLAGS: Final = ("difficult", "truncated", "occluded")
+NOTHING_ELSE: Final = Policy({Code.FOUND_ELSEWHERE: Outcome.DROP})
 _IMAGES: Final = "JPEGImages"
 _UNKNOWN: Final = ("part", "polygon", "robndbox", "mask")  # of an object; only its box is read
 # What XML 1.0 has no way to write.
@@ -23,50 +26,92 @@ _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 
 
 def read_voc_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
-    """Every picture that a folder's XML files annotate."""
-    pictures = []
+    """Every picture that a folder's XML files annotate, each by one of them."""
+    chosen: dict[str, tuple[str, Picture]] = {}
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
-            root = parse_xml(listing.read(file), "annotation", "Pascal VOC")
-            image = _find_image(root, listing, file)
-            width, height = to_size(_text_of(root, "size/width"), _text_of(root, "size/height"))
-            pictures.append(Picture(image, PurePosixPath(image).name, width, height, _shapes(root, file, ledger)))
+            root = parse_xml(listing.read(file), "annotation", "Pascal VOC", file, ledger)
+            image = _find_image(root, listing, file, ledger)
+            other, _ = chosen.get(image, ("", None))
+            if other and not (_is_own(image, file) and not _is_own(image, other)):
+                raise _twice(image, other)
+            width, height = to_size(
+                _text_of(root, "size/width") or _text_of(root, "imagesize/ncols"),
+                _text_of(root, "size/height") or _text_of(root, "imagesize/nrows"),
+            )
+            shapes, lost = _shapes(root, file, ledger)
+            chosen[image] = file, Picture(image, PurePosixPath(image).name, width, height, shapes, lost=lost)
+            if other:
+                with ledger.noting(other, None):
+                    raise _twice(image, file)
     if painted := sorted({part for file in listing.files for part in PAINTED.intersection(file.split("/")[:-1])}):
         ledger.add(Code.NOT_IMPORTED, " and ".join(painted), None, "the painted pictures are not read, only the boxes.")
-    return pictures
+    return [picture for _, picture in chosen.values()]
 
 
-def _find_image(root: Element, listing: Listing, file: str) -> str:
-    """The image by the name that the XML says, else by the XML's own name. <path> is another machine's: never used."""
-    near, stem = parent_of(file), PurePosixPath(file).stem
+def _twice(image: str, file: str) -> Unusable:
+    return Unusable(
+        Code.IMAGE_TWICE, f"{image} is already annotated in {file}. Keep one of the two, or correct <filename>."
+    )
+
+
+def _is_own(image: str, file: str) -> bool:
+    return stem_key(image) == stem_key(file)
+
+
+def _find_image(root: Element, listing: Listing, file: str, ledger: Ledger) -> str:
+    """The image of the XML's own name, else that of the name that it says. <path> is another machine's: never used."""
+    near, name = parent_of(file), _text_of(root, "filename")
     folders = [under(parent_of(near), _IMAGES), near, under(parent_of(near), "images"), under(near, _IMAGES)]
-    name = _text_of(root, "filename") or stem
-    safe_name(name)
-    try:
-        return listing.find_image(name, file, folders)
-    except Unusable:
-        same = [image for image in listing.images if PurePosixPath(image).stem == stem and parent_of(image) in folders]
-        if len(same) != 1:
-            raise
-        return same[0]
+    own = [image for image in listing.by_stem.get(stem_key(file), ()) if parent_of(image) in folders]
+    if len(own) == 1:
+        if name and (other := _named(listing, name, file, folders)) and other != own[0]:
+            message = f"it says {name!r}, which is another photograph; {own[0]} has the name of the XML."
+            if not ledger.wants_fixed(Code.NAMED_OTHERWISE, file, None, message):
+                raise Unusable(Code.MISSING_IMAGE, "so nothing says which photograph it is of. Correct <filename>.")
+        return own[0]
+    return find_image(listing, name or PurePosixPath(file).stem, file, folders, ledger)
 
 
-def _shapes(root: Element, file: str, ledger: Ledger) -> tuple[Shape, ...]:
-    shapes = []
+def _named(listing: Listing, name: str, file: str, folders: Sequence[str]) -> str:
+    """The image that is called so, if one is."""
+    with suppress(Unusable):
+        return find_image(listing, name, file, folders, Ledger(NOTHING_ELSE))
+    return ""
+
+
+def _shapes(root: Element, file: str, ledger: Ledger) -> tuple[tuple[Shape, ...], int]:
+    """The shapes, and how many objects gave none."""
+    shapes: list[Shape] = []
+    lost = 0
     for index, drawn in enumerate(root.iter("object")):
+        if _text_of(drawn, "deleted") == "1":
+            continue
+        before = len(shapes)
         with ledger.noting(file, index, f"object {index + 1}"):
-            if (box := drawn.find("bndbox")) is None:
-                raise Unusable(Code.BROKEN_ANNOTATION, "it has no bndbox. Draw it again.")
-            ends = {side: to_number(_text_of(box, side)) for side in ("xmin", "ymin", "xmax", "ymax")}
-            columns, rows = _edges(ends["xmin"], ends["xmax"]), _edges(ends["ymin"], ends["ymax"])
             flags = {name: _text_of(drawn, name) == "1" for name in FLAGS if drawn.find(name) is not None}
             pose = _text_of(drawn, "pose")
             _, description = split_attributes([("pose", pose if pose != "Unspecified" else "")])
-            points = np.array([columns, rows]).T
-            shapes.append(Shape(_text_of(drawn, "name"), points, "rectangle", flags=flags, description=description))
-            if unknown := [tag for tag in _UNKNOWN if drawn.find(tag) is not None]:
+            points, kind = _points(drawn)
+            shapes.append(Shape(_text_of(drawn, "name"), points, kind, flags=flags, description=description))
+            unknown = [tag for tag in _UNKNOWN if drawn.find(tag) is not None]
+            if unknown and kind == "rectangle":
                 raise Unusable(Code.NOT_IMPORTED, f"its {' and '.join(unknown)} is not read, only its box.")
-    return tuple(shapes)
+        lost += len(shapes) == before
+    return tuple(shapes), lost
+
+
+def _points(drawn: Element) -> tuple[np.ndarray, str]:
+    """An object's points and what they are: VOC's box, or the outline that the old LabelMe of MIT writes instead."""
+    box = drawn.find("bndbox")
+    if box is not None:
+        ends = {side: to_number(_text_of(box, side)) for side in ("xmin", "ymin", "xmax", "ymax")}
+        columns, rows = _edges(ends["xmin"], ends["xmax"]), _edges(ends["ymin"], ends["ymax"])
+        return np.array([columns, rows]).T, "rectangle"
+    outline = drawn.findall("polygon/pt")
+    if not outline:
+        raise Unusable(Code.BROKEN_ANNOTATION, "it has no bndbox. Draw it again.")
+    return np.array([[to_number(_text_of(point, axis)) for axis in ("x", "y")] for point in outline]), "polygon"
 
 
 def _text_of(element: Element, path: str) -> str:

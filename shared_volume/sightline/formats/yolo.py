@@ -1,6 +1,7 @@
 """YOLO in Ultralytics' layout (`data.yaml`, `images/`, `labels/`): a text file per image, coordinates as shares of it."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -13,15 +14,19 @@ from sightline.annotations.findings import Code
 from sightline.annotations.labelme import Shape
 from sightline.errors import SightlineError
 from sightline.formats import writing
-from sightline.formats.folder import Listing, parent_of
+from sightline.formats.folder import Listing, parent_of, short_name, stem_key, suffix_of
 from sightline.formats.reading import Ledger, Picture, Unusable, known_header, to_number, to_whole
 from sightline.formats.writing import Losses, Part
 from sightline.services.versioning.shards import SPLITS
 
-NAME_LISTS: Final = ("classes.txt", "obj.names")
+NAME_LISTS: Final = ("classes.txt", "predefined_classes.txt")  # and *.names
+_IMAGE_FOLDERS: Final = frozenset({"images", "image", "imgs", "img", "jpegimages"})
+LABEL_FOLDERS: Final = frozenset({"labels", "label", "annotations", "annotation", "labeltxt", "txt"})
 _HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")  # YAML's escapes can write one; no file can hold it
 _LARGEST_YAML: Final = 10_000_000  # bytes
 _BOX_COLUMNS: Final = 5
+_OUTLINE_COLUMNS: Final = 7
+_DOTA_COLUMNS: Final = (9, 10)  # four corners in pixels, the class by name, and whether it is difficult
 _SNAP: Final = 0.01  # pixels; six digits of a share are no more exact on a large image
 _DIGITS: Final = 6
 
@@ -31,50 +36,66 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
 
     SightlineError when the classes' names are nowhere, or in several files that differ.
     """
-    file, names, keypoints = find_names(listing)
+    file, names, keypoints = find_names(listing, ledger)
     if not file:
         raise SightlineError(
             f"{listing.root}: no file names the classes. Add data.yaml with `names:`, or classes.txt with one name a line."
         )
     if keypoints:
         ledger.add(Code.NOT_IMPORTED, file, None, "its keypoints are not read, only the boxes.")
-    texts = {file for file in listing.files if PurePosixPath(file).suffix == ".txt"}
     used: set[str] = set()
     pictures = []
-    for image in listing.images:
-        text = next((file for file in label_file(image) if file in texts), None)
-        if text is None:
-            continue
+    for image, text in find_texts(listing).items():
         if text in used:
             ledger.add(Code.IMAGE_TWICE, text, None, f"it belongs to {image} and to another image of that name.")
         used.add(text)
         pictures.append(_read_picture(listing, image, text, names, keypoints, ledger))
-    for text in sorted(texts - used):
-        if "labels" in parent_of(text).split("/") and PurePosixPath(text).name not in NAME_LISTS:
+    for text in sorted({*listing.with_suffix(".txt")} - used):
+        if (
+            LABEL_FOLDERS & set(parent_of(text).lower().split("/"))
+            and PurePosixPath(text).name.lower() not in NAME_LISTS
+        ):
             message = "there is no image of that name. Put it there, or remove the file."
             ledger.add(Code.MISSING_IMAGE, text, None, message)
     return pictures
 
 
-def label_file(image: str) -> tuple[str, ...]:
-    """Where an image's text file may lie: under labels/ where the image is under images/, or beside it."""
-    beside = str(PurePosixPath(image).with_suffix(".txt"))
-    above, images, below = f"/{beside}".rpartition("/images/")
-    return (f"{above}/labels/{below}"[1:], beside) if images else (beside,)
+def find_texts(listing: Listing) -> dict[str, str]:
+    """Image -> its text file: in a folder that is called `labels` where the image's is called `images`, or beside it."""
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for file in listing.with_suffix(".txt"):
+        texts[_pair_key(file)].append(file)
+    found = {}
+    for image in listing.images:
+        if own := texts.get(_pair_key(image)):
+            found[image] = min(own, key=lambda file: (parent_of(file) == parent_of(image), file))
+    return found
 
 
-def find_names(listing: Listing) -> tuple[str, dict[int, str], bool]:
-    """The file that names the classes ("" for none), the names by number, and whether lines hold keypoints."""
+def _pair_key(file: str) -> tuple[str, str]:
+    """What an image and its text file have in common: the stem, and the folders but the last that says what lies there."""
+    folders = parent_of(file).lower().split("/")
+    sides = [index for index, folder in enumerate(folders) if folder in _IMAGE_FOLDERS | LABEL_FOLDERS]
+    if sides:
+        del folders[sides[-1]]
+    return "/".join(filter(None, folders)), stem_key(file)
+
+
+def find_names(listing: Listing, ledger: Ledger) -> tuple[str, dict[int, str], bool]:
+    """The file that names the classes ("" for none), the names by number, and whether lines hold keypoints.
+
+    A class's number is that of its line, blank lines counted. SightlineError when several files name different ones.
+    """
     found: dict[str, tuple[dict[int, str], bool]] = {}
     for file in listing.with_suffix(".yaml", ".yml"):
-        content = _read_yaml(listing, file)
+        content = read_yaml(listing, file)
         if names := _names(content.get("names")):
             found[file] = names, "kpt_shape" in content
     for file in () if found else listing.files:
-        if PurePosixPath(file).name in NAME_LISTS:
-            with suppress(Unusable):
-                lines = [line.strip() for line in listing.read_text(file).splitlines()]
-                if names := dict(enumerate(filter(None, lines))):
+        if PurePosixPath(file).name.lower() in NAME_LISTS or suffix_of(file) == ".names":
+            with ledger.noting(file, None):
+                lines = [line.strip() for line in listing.read_text(file, ledger).splitlines()]
+                if names := {number: name for number, name in enumerate(lines) if name}:
                     found[file] = names, False
     if not found:
         return "", {}, False
@@ -86,7 +107,7 @@ def find_names(listing: Listing) -> tuple[str, dict[int, str], bool]:
     return first, *found[first]
 
 
-def _read_yaml(listing: Listing, file: str) -> dict[str, Any]:
+def read_yaml(listing: Listing, file: str) -> dict[str, Any]:
     """The keys and values, all texts: YAML would take a class `no` for false. {} for what is no such file."""
     try:
         data = listing.read(file)
@@ -111,31 +132,52 @@ def _names(names: Any) -> dict[int, str]:
 def _read_picture(
     listing: Listing, image: str, text: str, names: dict[int, str], keypoints: bool, ledger: Ledger
 ) -> Picture:
-    name = "/".join([part for part in image.split("/") if part not in ("images", "train", "val", "valid", "test")])
+    name = short_name(image)
     shapes: list[Shape] = []
     if (header := known_header(listing.root / image)) is None:
         return Picture(image, name, None, None)
+    lost = 1
     with ledger.noting(text, None):
-        for index, line in enumerate(listing.read_text(text).splitlines()):
+        lines = listing.read_text(text, ledger).splitlines()
+        lost = sum(bool(line.split()) for line in lines)
+        for index, line in enumerate(lines):
             with ledger.noting(text, index, f"line {index + 1}"):
                 if columns := line.split():
                     shapes.append(_shape(columns, names, header.width, header.height, keypoints))
-    return Picture(image, name, header.width, header.height, tuple(shapes))
+    return Picture(image, name, header.width, header.height, tuple(shapes), lost=lost - len(shapes))
 
 
 def _shape(columns: list[str], names: dict[int, str], width: int, height: int, keypoints: bool) -> Shape:
+    if len(columns) in _DOTA_COLUMNS and not _is_number(columns[8]):
+        corners = np.array([to_number(column) for column in columns[:8]]).reshape(-1, 2)
+        return Shape(columns[8], corners, "polygon")
     number, count = to_whole(columns[0]), len(columns)
     if number not in names:
         raise Unusable(Code.BROKEN_ANNOTATION, f"the class {number} has no name.")
     shares = np.array([to_number(column) for column in columns[1:]])
+    note = ""
+    if not keypoints and (count == _BOX_COLUMNS + 1 or (count >= _OUTLINE_COLUMNS and count % 2 == 0)):
+        if not 0 <= shares[-1] <= 1:
+            raise Unusable(
+                Code.BROKEN_ANNOTATION,
+                f"{count} numbers, of which the last is no confidence between 0 and 1. Export it again.",
+            )
+        shares, count, note = shares[:-1], count - 1, f"confidence: {columns[-1]}"
     if count == _BOX_COLUMNS or (keypoints and count > _BOX_COLUMNS):
         x, y, across, down = shares[:4]
         corners = np.array([[x - across / 2, y - down / 2], [x + across / 2, y + down / 2]])
-        return Shape(names[number], _pixels(corners, width, height), "rectangle")
-    if count < 7 or count % 2 == 0:
+        return Shape(names[number], _pixels(corners, width, height), "rectangle", description=note)
+    if count < _OUTLINE_COLUMNS:
         message = f"{count} numbers are neither a box (5) nor an outline (an odd number from 7 on)."
         raise Unusable(Code.BROKEN_ANNOTATION, message)
-    return Shape(names[number], _pixels(shares.reshape(-1, 2), width, height), "polygon")
+    return Shape(names[number], _pixels(shares.reshape(-1, 2), width, height), "polygon", description=note)
+
+
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        float(text)
+        return True
+    return False
 
 
 def _pixels(shares: np.ndarray, width: int, height: int) -> np.ndarray:

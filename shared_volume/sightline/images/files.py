@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sightline.errors import SightlineError
+from sightline.images.deep import is_deep, scale_to_bytes
 from sightline.images.limits import MAX_PIXELS
 
 try:
@@ -60,6 +61,7 @@ class ImageHeader:
     height: int
     orientation: int  # by EXIF, 1 (upright as stored) to 8
     format: str  # pillow's name: JPEG, PNG, TIFF, …
+    deep: bool = False  # more than 8 bits in one channel, which are scaled to 8
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
@@ -160,6 +162,7 @@ def _parse_header(path: Path, file: BinaryIO, max_pixels: int) -> ImageHeader:
             with Image.open(file, formats=_FORMATS) as image:
                 width, height = image.size
                 name = image.format or "unknown"
+                deep = is_deep(image)
                 turned = _read_orientation(image, file) if width * height <= max_pixels else _UPRIGHT
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
@@ -175,7 +178,7 @@ def _parse_header(path: Path, file: BinaryIO, max_pixels: int) -> ImageHeader:
     if turned >= 5 and name != "TIFF":  # a quarter turn; a TIFF's size is upright already
         width, height = height, width
     # A phone's multi-picture file is a JPEG whose first picture counts.
-    return ImageHeader(width, height, turned, "JPEG" if name == "MPO" else name)
+    return ImageHeader(width, height, turned, "JPEG" if name == "MPO" else name, deep)
 
 
 def _read_orientation(image: Any, file: BinaryIO) -> int:
@@ -205,10 +208,8 @@ def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None
                 if side is not None:
                     image.draft(None, (side, side))  # a JPEG at a half, a quarter or an eighth costs little
                 image.load()
-                if image.mode.startswith("I;16"):  # 16 bits a pixel: keep the upper 8
-                    high = (np.asarray(image) >> 8).astype(np.uint8)
-                    return np.repeat(high[:, :, None], 3, axis=2)
-                colours = image.convert("RGB")
+                shown = Image.fromarray(scale_to_bytes(np.asarray(image))) if is_deep(image) else image
+                colours = shown.convert("RGB")
                 factor = min(image.size) // side if side is not None else 1
                 return np.asarray(colours.reduce(factor) if factor > 1 else colours)
     except MemoryError:

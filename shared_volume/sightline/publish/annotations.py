@@ -1,23 +1,35 @@
 """Check a folder of annotated images, copy it as labelme files, and publish the copy."""
 
+import csv
 import os
 import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from sightline.annotations.check import AnnotatedBy, tell_class
-from sightline.annotations.findings import Code, Finding, Outcome, Policy, list_findings, require_none_fails
+from sightline.annotations.findings import (
+    Code,
+    Finding,
+    Outcome,
+    Policy,
+    count_findings,
+    list_findings,
+    require_none_fails,
+)
 from sightline.annotations.labelme import Document, copy_document, read_embedded_image, write_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe, read_recipe
+from sightline.annotations.split_file import read_split_file
 from sightline.errors import SightlineError
-from sightline.formats.convert import as_labelme
+from sightline.formats.convert import Source, as_labelme
+from sightline.formats.detect import LABELME
+from sightline.formats.splits import usable_splits
 from sightline.images.files import ImageError
 from sightline.images.limits import MAX_PIXELS
 from sightline.images.similarity import perceptual_hash
@@ -29,15 +41,15 @@ from sightline.services.runs.homes import recipe_file
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.publication import Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
-from sightline.services.versioning.shards import hash_image
+from sightline.services.versioning.shards import SPLITS_FILE, hash_image
 from sightline.settings import Settings
 from sightline.tasks.task import CLASSIFICATION, Task, require_task
 from sightline.versions import check_category, parse_version
 
-_SIZES: Final = frozenset({Code.NO_SIZE, Code.WRONG_SIZE, Code.SWAPPED_SIZE})
+_SIZES: Final = frozenset({Code.NO_SIZE, Code.WRONG_SIZE, Code.SWAPPED_SIZE, Code.RESIZED})
 _ADVICE: Final = (
-    "Nothing was published. Mend these files or move them out of the folder, then run the same command again; or choose "
-    "another outcome under `policy` in the category's recipe, or with --policy CODE=OUTCOME."
+    "Nothing was published. Correct these files or move them out of the folder, then run the same command again; or choose "
+    "another outcome with --policy CODE=OUTCOME, or under `policy` in the category's recipe."
 )
 
 
@@ -49,6 +61,7 @@ class Published:
     findings: tuple[Finding, ...]  # what was corrected or left out, by file
     labels: Mapping[str, int]  # class or label -> how many images or shapes have it
     unread: int  # images of a folder taken for detection's that have flags and no shape
+    splits: Mapping[str, int]  # the source's own split -> how many images it has there
 
     @property
     def left_out(self) -> int:
@@ -105,17 +118,19 @@ def publish_annotations(
         database = connect(settings.database_url.get_secret_value())
         database.migrate()
         items, found = _check(source.folder, scratch, chosen, known_hashes(database, category))
+        found = [replace(finding, file=source.made.get(finding.file, finding.file)) for finding in found]
         usable = _choose(items, [*source.findings, *found], task, recipe, chosen)
         _require_usable(folder, usable)
+        splits = _splits(source, usable.items)
         services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
-        publication = publish(services, category, "annotation", version, partial(_build, source.folder, usable))
+        publication = publish(services, category, "annotation", version, partial(_build, source.folder, usable, splits))
     row = publication.row
     if (published_for := task_of(row.recipe)) != usable.task:
         raise SightlineError(
             f"{row.category} {row.version} is published with the same content, for {published_for}. A published version "
             f"never changes: publish it for {usable.task} as another version."
         )
-    return Published(publication, tuple(usable.findings), usable.labels, usable.unread)
+    return Published(publication, tuple(usable.findings), usable.labels, usable.unread, Counter(splits.values()))
 
 
 def _recipe_and_policy(settings: Settings, category: str, chosen: Mapping[str, str]) -> tuple[Recipe, Policy]:
@@ -164,7 +179,7 @@ def _look(annotated: Annotated, image: Path, known: Mapping[str, str], policy: P
 
 def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:
     """Names that some systems cannot tell apart: of two files in a checkout there, one would be lost."""
-    own = (annotated.file, annotated.image)
+    own = (annotated.stored_file, annotated.stored_image)
     for name in own:
         other = names.get(_fold(name), name)
         if other != name:
@@ -214,8 +229,14 @@ def _require_usable(folder: Path, usable: _Usable) -> None:
     if usable.labels:
         return
     what = "a shape drawn on it" if usable.annotated_by == "shapes" else "one flag that says what it shows"
-    told = f" What was found:\n{list_findings(usable.findings)}" if usable.findings else ""
-    raise SightlineError(f"{folder}: no image has {what}. Annotate some with labelme first.{told}")
+    if usable.findings:
+        counts = ", ".join(f"{count} x {code}" for code, count in count_findings(usable.findings).items())
+        advice = (
+            f"What was found ({counts}):\n{list_findings(usable.findings)}\nCorrect these files, or export them again."
+        )
+    else:
+        advice = "Annotate some with labelme first."
+    raise SightlineError(f"{folder}: no image has {what} that can be used. {advice}")
 
 
 def _is_only_flagged(item: _Item) -> bool:
@@ -229,8 +250,19 @@ def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
     return Counter(shape.label for shape in document.shapes if not shape.damage)
 
 
-def _build(folder: Path, usable: _Usable, target: Path) -> Content:
+def _splits(source: Source, items: Iterable[_Item]) -> dict[str, str]:
+    """Image's name in the version -> its split, where the source is split, or was an annotation version that is."""
+    given = source.folder / SPLITS_FILE
+    own = read_split_file(given, Path(SPLITS_FILE)) if source.form == LABELME and given.is_file() else source.splits
+    stored = {item.annotated.image: item.annotated.stored_image for item in items}
+    return usable_splits({stored[image]: split for image, split in own.items() if image in stored})
+
+
+def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], target: Path) -> Content:
     """Write the version's files into `target`, and say what its rows are."""
+    if splits:
+        with (target / SPLITS_FILE).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([("name", "split"), *sorted(splits.items())])
     rows = [_copy(folder, item, target, usable.annotated_by) for item in usable.items]
     return Content(
         images=sorted(rows, key=lambda row: row.name),
@@ -241,21 +273,22 @@ def _build(folder: Path, usable: _Usable, target: Path) -> Content:
 
 def _copy(folder: Path, item: _Item, target: Path, annotated_by: AnnotatedBy) -> ImageRow:
     annotated = item.annotated
-    image, written = target / annotated.image, target / annotated.file
+    image, written = target / annotated.stored_image, target / annotated.stored_file
     image.parent.mkdir(parents=True, exist_ok=True)
     written.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(item.image, image)
     if annotated.has_json:
-        path = annotated.image.removeprefix(annotated.file[: annotated.file.rfind("/") + 1])
+        path = annotated.stored_image.removeprefix(annotated.stored_file[: annotated.stored_file.rfind("/") + 1])
         changes: dict[str, Any] = {"imageData": None, "imagePath": path}
         if any(found.code in _SIZES for found in annotated.findings):
             changes |= {"imageHeight": annotated.header.height, "imageWidth": annotated.header.width}
-        copy_document(folder / annotated.file, written, changes)
+        shapes = annotated.document.shapes if annotated.resized else ()
+        copy_document(folder / annotated.file, written, changes, shapes)
     else:
         write_document(written, annotated.document)
     copied, labels = hash_image(image), _labels(annotated.document, annotated_by)
     return ImageRow(
-        name=annotated.image,
+        name=annotated.stored_image,
         split=None,
         width=annotated.header.width,
         height=annotated.header.height,

@@ -18,6 +18,7 @@ from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
 from sightline.services.versioning.description import FILE, FOLDER, parse_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
+from sightline.services.versioning.shards import SPLITS_FILE
 from sightline.versions import Kind, make_tag, next_version
 
 __all__ = ["PROTOCOL", "Content", "Publication", "Services", "publish"]
@@ -216,6 +217,8 @@ PROTOCOL: tuple[Callable[[Attempt], None], ...] = (claim, build, add, compare, p
 def _require_same_files(attempt: Attempt, digest: str) -> None:
     objects = attempt.services.repo.objects(attempt.remote)
     theirs, ours = _files(objects.listing(digest)), _files(objects.listing(attempt.digest))
+    if SPLITS_FILE not in theirs:  # published before the source's own splits were kept
+        ours.pop(SPLITS_FILE, None)
     if theirs == ours:
         return
     free = _next_free(attempt)

@@ -12,6 +12,7 @@ from typing import Final
 from sightline.errors import SightlineError
 
 SPLITS: Final = ("train", "val", "test")  # each has its `<split>.json`
+SPLITS_FILE: Final = "splits.csv"  # of an annotation version: which image its source had in which split
 IMAGES: Final = "images"  # the folder that the shards unpack to
 SHARD_PATTERN: Final = "images-*.tar"
 SHARD_BYTES: Final = 256 * 1024**2

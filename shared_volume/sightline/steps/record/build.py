@@ -17,17 +17,17 @@ from sightline.annotations.instances import (
     position,
 )
 from sightline.annotations.recipe import Recipe
+from sightline.annotations.split_file import read_split_file
 from sightline.errors import SightlineError
 from sightline.images.similarity import perceptual_hash
 from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, StageRow
-from sightline.services.versioning.shards import hash_image
+from sightline.services.versioning.shards import SPLITS_FILE, hash_image
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
 from sightline.steps.record.first_published import as_first_published
 from sightline.steps.record.groups import SplitImage
 from sightline.steps.record.plugin import Transformed, load_plugin, transform_images
-from sightline.steps.record.split import assign_splits
-from sightline.steps.record.split_file import read_split_file
+from sightline.steps.record.split import assign_splits, keep_splits, warn_of_alike
 from sightline.steps.record.write import DatasetSummary, Prepared, write_dataset
 from sightline.tasks.task import Task
 
@@ -138,7 +138,15 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     listed, listed_sha256 = _listed(recipe, inputs)
     if recipe.split_file is not None:
         described["split_file"] = {"file": recipe.split_file, "sha256": listed_sha256}
-    splitting = assign_splits(split_images, earlier, recipe, listed)
+    source = annotation_dir / SPLITS_FILE
+    if not source.is_file():
+        del described["keep_splits"]  # of what has none there is nothing to say, as before this key was there
+    if source.is_file() and recipe.keep_splits:
+        own, cut = keep_splits(read_split_file(source, Path(SPLITS_FILE)), recipe)
+        listed = {one.name: own[one.name] for one in split_images if one.name in own} | listed
+        splitting = warn_of_alike(assign_splits(split_images, earlier, cut, listed))
+    else:
+        splitting = assign_splits(split_images, earlier, recipe, listed)
     work.advance(sorted(work.images, key=lambda image: image.name), splitting.findings)
     work.findings.sort(key=position)
     require_none_fails(work.findings)

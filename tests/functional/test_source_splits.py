@@ -1,0 +1,149 @@
+"""The splits that a folder comes with are kept, in the annotation version itself, unless a recipe splits anew."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sightline.publish.annotations import publish_annotations
+from sightline.steps.record.record import record_dataset
+from tests.installed import Installed
+from tests.make_labelme import HEIGHT, WIDTH, annotate, box, make_image
+
+NAMES = {"train": ["a", "b", "c", "d", "e", "f"], "val": ["g", "h"], "test": ["i", "j"]}
+WANTED = {f"{name}.png": split for split, names in NAMES.items() for name in names}
+
+
+def coco(names: list[str], folder: str = "") -> str:
+    images = [
+        {"id": n, "file_name": f"{folder}{name}.png", "width": WIDTH, "height": HEIGHT} for n, name in enumerate(names)
+    ]
+    drawn = [{"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 15]} for n in range(len(names))]
+    return json.dumps({"images": images, "annotations": drawn, "categories": [{"id": 1, "name": "plug"}]})
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def roboflow_coco(folder: Path) -> None:
+    for split, names in NAMES.items():
+        called = "valid" if split == "val" else split
+        for name in names:
+            make_image(folder / called / f"{name}.png")
+        write(folder / called / "_annotations.coco.json", coco(names))
+
+
+def coco_files(folder: Path) -> None:
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / "images" / f"{name}.png")
+        write(folder / "annotations" / f"instances_{split}2017.json", coco(names))
+
+
+def ultralytics(folder: Path) -> None:
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / "images" / f"set_{split}" / f"{name}.png")
+            write(folder / "labels" / f"set_{split}" / f"{name}.txt", "0 0.5 0.5 0.25 0.25")
+    paths = "".join(f"{split}: images/set_{split}\n" for split in NAMES)
+    write(folder / "data.yaml", f"path: ../datasets/mine\n{paths}names: [plug]\n")
+
+
+def yolo_lists(folder: Path) -> None:
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / "images" / f"{name}.png")
+            write(folder / "labels" / f"{name}.txt", "0 0.5 0.5 0.25 0.25")
+        write(folder / f"{split}_list.txt", "".join(f"/content/images/{name}.png\n" for name in names))
+    paths = "".join(f"{split}: ./{split}_list.txt\n" for split in NAMES)
+    write(folder / "data.yaml", f"{paths}names: [plug]\n")
+
+
+def voc_sets(folder: Path) -> None:
+    drawn = (
+        "<object><name>plug</name><bndbox><xmin>6</xmin><ymin>6</ymin><xmax>25</xmax><ymax>20</ymax></bndbox></object>"
+    )
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / "JPEGImages" / f"{name}.png")
+            text = f"<annotation><filename>{name}.png</filename>{drawn}</annotation>"
+            write(folder / "Annotations" / f"{name}.xml", text)
+        write(folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{name}\n" for name in names))
+
+
+def labelme_folders(folder: Path) -> None:
+    for split, names in NAMES.items():
+        for name in names:
+            annotate(folder, f"{split}/{name}.png", [box()])
+
+
+SOURCES = [roboflow_coco, coco_files, ultralytics, yolo_lists, voc_sets, labelme_folders]
+
+
+def record(installed: Installed, **recipe: object) -> dict[str, str]:
+    """Record the newest annotation version: name without folders -> split."""
+    row = [row for row in installed.rows("versions")["versions"] if row["kind"] == "annotation"][-1]
+    near = {"near_duplicates": None} | recipe
+    recorded = record_dataset("/nowhere/record-0", "desk", row["version"], row["commit"], near)
+    rows = installed.rows("versions", "images")
+    version = next(
+        one for one in rows["versions"] if (one["kind"], one["version"]) == ("dataset", recorded.dataset.version)
+    )
+    return {Path(one["name"]).name: one["split"] for one in rows["images"] if one["version_id"] == version["id"]}
+
+
+@pytest.mark.parametrize("make", SOURCES)
+def test_the_splits_of_the_source_are_kept_and_can_be_drawn_anew(installed, tmp_path, make):
+    make(tmp_path / "in")
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    assert published.splits == {split: len(names) for split, names in NAMES.items()}
+    assert record(installed) == WANTED
+    assert record(installed, keep_splits=False) != WANTED
+    assert not publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto").publication.new
+
+
+def test_a_split_that_the_source_lacks_is_cut_from_its_train(installed, tmp_path):
+    roboflow_coco(tmp_path / "in")
+    shutil.rmtree(tmp_path / "in" / "test")
+    for name in "klmnopqrstuvwxyz":
+        make_image(tmp_path / "in" / "train" / f"{name}.png")
+    names = [path.stem for path in sorted((tmp_path / "in" / "train").glob("*.png"))]
+    write(tmp_path / "in" / "train" / "_annotations.coco.json", coco(names))
+    publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    splits = record(installed, fractions={"train": 0.5, "val": 0.2, "test": 0.3})
+    assert {name for name, split in splits.items() if split == "val"} == {"g.png", "h.png"}
+    assert 0 < list(splits.values()).count("test") < 15 and list(splits.values()).count("train") > 5
+
+
+def test_an_annotation_version_that_is_corrected_and_published_again_keeps_them(installed, tmp_path):
+    roboflow_coco(tmp_path / "in")
+    publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    copy = installed.clone_and_pull("desk_ann_v0.1.0", "clone") / "annotations" / "desk"
+    annotate(copy, "k.png", [box()])
+    again = publish_annotations(installed.settings, copy, "desk", "v0.2.0", "auto")
+    assert again.splits == {split: len(names) for split, names in NAMES.items()}
+    assert {name: split for name, split in record(installed).items() if name != "k.png"} == WANTED
+
+
+@pytest.mark.parametrize("folders", [["train"], ["val", "test"], ["test"], ["one", "two"]])
+def test_a_folder_that_is_not_split_is_split_by_content(installed, tmp_path, folders):
+    for number, name in enumerate("abcdefghij"):
+        annotate(tmp_path / "in", f"{folders[number % len(folders)]}/{name}.png", [box()])
+    assert publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto").splits == {}
+    assert "splits.csv" not in {path.name for path in (installed.clone_and_pull("desk_ann_v0.1.0", "clone")).rglob("*")}
+
+
+def test_photographs_that_look_alike_on_both_sides_are_counted_with_the_command_that_splits_anew(installed, tmp_path):
+    labelme_folders(tmp_path / "in")
+    image = Image.open(tmp_path / "in" / "train" / "a.png").resize((WIDTH * 4, HEIGHT * 4))
+    for name in ("train/a", "test/i"):
+        image.save(tmp_path / "in" / f"{name}.png")
+        image.putpixel((0, 0), (0, 0, 0))
+    publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto", {"wrong_size_in_json": "fix"})
+    row = installed.rows("versions")["versions"][-1]
+    recorded = record_dataset("/nowhere/record-0", "desk", "v0.1.0", row["commit"], {})
+    assert "--recipe keep_splits=false" in recorded.report
