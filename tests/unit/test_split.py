@@ -145,6 +145,18 @@ def test_an_empty_split_names_a_seed_that_works(groups):
     assert set(sides(record(images, seed=works)).values()) == set(SPLITS)
 
 
+@pytest.mark.parametrize("count", [5, 10, 18, 29])
+def test_the_seed_that_is_proposed_trains_every_class_on_most_images(count):
+    classes = ["cup", "mug", "bowl"]
+    images = [replace(one, labels={classes[n % 3]: 1}) for n, one in enumerate(rows(count))]
+    _, message = empty_seed(images, fractions=Fractions(train=0.6, val=0.2, test=0.2))
+    seed = int(re.search(r"--recipe seed=(\d+)", message)[1])
+    found = sides(record(images, seed=seed, fractions=Fractions(train=0.6, val=0.2, test=0.2)))
+    train = [name for name, side in found.items() if side == "train"]
+    assert set(found.values()) == set(SPLITS) and len(train) >= 0.5 * count - 1
+    assert {label for one in images if one.name in train for label in one.labels} == set(classes[:count])
+
+
 def test_fewer_images_than_splits_says_so():
     with pytest.raises(EmptySplitError, match="need 3 images"):
         record(rows(2))

@@ -5,6 +5,7 @@ so it is the same on every machine, and an image added later never moves another
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +19,7 @@ from sightline.steps.record.stratify import stratify_groups
 
 LARGE_GROUP: Final = 0.2  # of all images
 _SEEDS_TO_TRY: Final = 1000
+_NEAR_ENOUGH: Final = 0.1  # of all images in another split than their shares say
 _MOST_NAMED: Final = 3
 
 Parts = dict[str, list[str]]
@@ -80,10 +82,10 @@ def assign_splits(
         }
 
     sides = split_of(recipe.seed)
+    if empty := [part for part in _wanted(recipe.fractions) if part not in sides.values()]:
+        better = _better_seed(split_of, {image.name: image.labels for image in images}, recipe.fractions)
+        raise _empty_split(empty, len(images), groups, here, recipe, better)
     split = {part: tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS}
-    empty = [part for part in _wanted(recipe.fractions) if not split[part]]
-    if empty:
-        raise _empty_split(empty, len(images), groups, here, recipe, split_of)
     parts = [_part_group(group, here, sides) for group in groups]
     joined = _join_alike(groups, parts, here, sides)
     return Splitting(
@@ -174,13 +176,32 @@ def _warn_of_large(groups: Iterable[Sequence[str]], images: int) -> Iterable[str
             )
 
 
+def _better_seed(
+    split_of: Callable[[int], Mapping[str, str]], labels: Mapping[str, frozenset[str]], fractions: Fractions
+) -> int | None:
+    """The seed under which every split gets images, train as many classes as can be, and all about their shares."""
+    wanted, every = _wanted(fractions), frozenset().union(*labels.values())
+    best: tuple[int, float, int] | None = None
+    for seed in range(_SEEDS_TO_TRY):
+        sides = split_of(seed)
+        counts = Counter(sides.values())
+        if not all(counts[part] for part in wanted):
+            continue
+        learnt = frozenset().union(*(labels.get(name, frozenset()) for name, side in sides.items() if side == "train"))
+        off = sum(abs(counts[part] / len(sides) - getattr(fractions, part)) for part in SPLITS)
+        best = min(best or (len(every) + 1, 0.0, 0), (len(every - learnt), round(off, 6), seed))
+        if best[0] == 0 and best[1] <= _NEAR_ENOUGH:
+            break
+    return best[2] if best else None
+
+
 def _empty_split(
     empty: Sequence[str],
     images: int,
     groups: Sequence[Group],
     here: Mapping[int, list[str]],
     recipe: Recipe,
-    split_of: Callable[[int], Mapping[str, str]],
+    better: int | None,
 ) -> EmptySplitError:
     wanted = _wanted(recipe.fractions)
     count = sum(any(member in here for member in group.members) for group in groups)
@@ -188,14 +209,14 @@ def _empty_split(
     found = f"{' and '.join(empty)} got none of the {images} images{alike} (seed {recipe.seed})."
     if count < len(wanted):
         return EmptySplitError(
-            f"{found} {len(wanted)} splits need {len(wanted)} images at least that do not resemble each other: "
-            f"annotate more, or set the recipe's fractions so that fewer splits get a share."
+            f"{found} {len(wanted)} splits need {len(wanted)} images at least that do not resemble each other: annotate more, or "
+            "give fewer splits a share: --recipe 'fractions={train: 0.8, val: 0.2, test: 0}'"
         )
-    for other in range(_SEEDS_TO_TRY):
-        if set(split_of(other).values()) >= set(wanted):
-            return EmptySplitError(
-                f"{found} Add images, or choose another seed: with `seed: {other}` in the recipe every split gets some."
-            )
+    if better is not None:
+        return EmptySplitError(
+            f"{found} Add images, or choose another seed, with which every split gets some: --recipe seed={better} (or "
+            f"`seed: {better}` in the recipe)."
+        )
     return EmptySplitError(
         f"{found} Add images, or give {' and '.join(empty)} a larger share in the recipe's fractions."
     )
