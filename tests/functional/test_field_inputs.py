@@ -13,6 +13,7 @@ import pytest
 from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
+from sightline.services.database.connection import connect
 from sightline.services.versioning.shards import SPLITS, unpack
 from sightline.steps.record.record import record_dataset
 from tests.installed import Installed
@@ -22,8 +23,6 @@ INPUTS = Path(__file__).parents[1] / "data" / "field_inputs"
 CASES = {case["case"]: case for case in json.loads((INPUTS / "cases.json").read_text())}
 ALL_TRAIN = {"fractions": {"train": 1, "val": 0, "test": 0}}
 PIXELS = 1.0  # that a box may be off
-
-NOT_YET: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,10 @@ def wrong(seen: Seen, right: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xfail(strict=True)) if name in NOT_YET else name for name in CASES]
+    "name", [name for name, case in CASES.items() if "local" not in case.get("command_options", {})]
 )
 def test_what_tools_write_arrives_or_is_told(installed, tmp_path, name):
     case = CASES[name]
-    if "local" in case.get("command_options", {}):
-        pytest.skip("its options are the command local's: test_parameters.py has them")
     folder = tmp_path / "copy"
     shutil.copytree(INPUTS / name, folder)
     for link, target in case.get("links", {}).items():
@@ -118,6 +115,25 @@ def test_what_tools_write_arrives_or_is_told(installed, tmp_path, name):
         (folder / link).symlink_to(folder / target)
     seen = publish_and_record(installed, case, folder / case.get("folder", ""))
     assert wrong(seen, case["right"]) == []
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "local" in case.get("command_options", {})])
+def test_values_are_read_on_the_command_line_as_the_readme_writes_them(tmp_path, name):
+    case, workspace = CASES[name], tmp_path / "workspace"
+    named = ("--workspace", str(workspace))
+    for command in (
+        ("publish", str(INPUTS / name), "--category", "desk", "--version", "v0.1.0"),
+        ("local", "--category", "desk", "--steps", "snapshot,record", *case["command_options"]["local"]),
+    ):
+        done = run_pipeline(*named, *command)
+        assert done.returncode == 0, done.stderr
+    with connect(f"sqlite:///{workspace / 'sightline.db'}").engine.connect() as connection:
+        recipes = [
+            json.loads(row[0]) for row in connection.exec_driver_sql("select recipe from versions where kind='dataset'")
+        ]
+        images = connection.exec_driver_sql("select count(*) from images where split = 'train'").scalar()
+    assert [{key: recipe[key] for key in case["right"]["recipe"]} for recipe in recipes] == [case["right"]["recipe"]]
+    assert images == len(case["right"]["images"])
 
 
 def _says(text: str, word: str) -> bool:

@@ -18,6 +18,7 @@ from sightline.images.files import read_header
 ALL: Final = "all"  # the one part of an annotation version
 _JPEG_QUALITY: Final = 95
 _SAME: Final = 1e-6  # pixels, and share of an area
+_MOST_GAPS: Final = 1_000_000  # distances between vertices that are looked at at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +95,16 @@ def mask_outlines(pixels: np.ndarray) -> list[np.ndarray]:
         for y, x in np.argwhere(there).tolist():
             following.setdefault((x + begin[0], y + begin[1]), []).append((x + end[0], y + end[1]))
     outlines = []
-    while following:
-        way = np.array(_walk(following), dtype=np.float64)
-        turns = ((way - np.roll(way, 1, axis=0)) != (np.roll(way, -1, axis=0) - way)).any(axis=1)
-        outlines.append(way[turns])
+    for start in sorted(following):
+        while start in following:  # not yet on a way that was taken, or on two
+            way = np.array(_walk(following, start), dtype=np.float64)
+            turns = ((way - np.roll(way, 1, axis=0)) != (np.roll(way, -1, axis=0) - way)).any(axis=1)
+            outlines.append(way[turns])
     return outlines
 
 
-def _walk(following: dict[tuple[int, int], list[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """Take one closed way out of the edges."""
-    start = min(following)
+def _walk(following: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]) -> list[tuple[int, int]]:
+    """Take the closed way from `start`, the least of all points, out of the edges."""
     way, here, before = [start], start, (start[0] - 1, start[1])
     while True:
         choices = following[here]
@@ -122,20 +123,32 @@ def _walk(following: dict[tuple[int, int], list[tuple[int, int]]]) -> list[tuple
 def join_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
     """Outlines, (N, 2) each, at least one, as one, connected by lines without area; a hole runs the other way."""
     joined, *rest = sorted(outlines, key=polygon_area, reverse=True)
-    while rest:
-        gaps = [np.abs(joined[:, None] - other[None]).sum(axis=2) for other in rest]
-        nearest = min(range(len(rest)), key=lambda index: float(gaps[index].min()))
-        here, there = np.unravel_index(int(gaps[nearest].argmin()), gaps[nearest].shape)
-        other = np.roll(rest.pop(nearest), -int(there), axis=0)
-        joined = np.concatenate([joined[: here + 1], other, other[:1], joined[here:]])
+    for other in rest:
+        here, there = _nearest_points(joined, other)
+        turned = np.roll(other, -there, axis=0)
+        joined = np.concatenate([joined[: here + 1], turned, turned[:1], joined[here:]])
     return joined
+
+
+def _nearest_points(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """The vertices of two outlines that lie nearest to each other, by the sum of both distances."""
+    rows = max(1, _MOST_GAPS // len(other))
+    best = (math.inf, 0, 0)
+    for first in range(0, len(one), rows):
+        part = one[first : first + rows]
+        gaps = np.abs(part[:, :1] - other[:, 0]) + np.abs(part[:, 1:] - other[:, 1])
+        here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
+        best = min(best, (float(gaps[here, there]), first + int(here), int(there)))
+    return best[1], best[2]
 
 
 def instance_outlines(segmentation: Any) -> list[np.ndarray]:
     """The outlines of a COCO segmentation: its polygons, or the borders of its run lengths."""
     if isinstance(segmentation, dict):
         encoded = segmentation | {"counts": segmentation["counts"].encode("ascii")}
-        return mask_outlines(rle_of.decode(encoded).astype(bool))
+        left, top, width, height = (int(side) for side in rle_of.toBbox(encoded))
+        inside = rle_of.decode(encoded)[top : top + height, left : left + width]
+        return [outline + (left, top) for outline in mask_outlines(inside.astype(bool))]
     return [np.array(part, dtype=np.float64).reshape(-1, 2) for part in segmentation]
 
 
