@@ -26,8 +26,9 @@ from sightline.services.versioning.shards import SPLITS_FILE, hash_image
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
 from sightline.steps.record.first_published import as_first_published
 from sightline.steps.record.groups import SplitImage
+from sightline.steps.record.own_splits import keep_splits, warn_of_alike
 from sightline.steps.record.plugin import Transformed, load_plugin, transform_images
-from sightline.steps.record.split import assign_splits, keep_splits, warn_of_alike
+from sightline.steps.record.split import assign_few
 from sightline.steps.record.write import DatasetSummary, Prepared, write_dataset
 from sightline.tasks.task import Task
 
@@ -53,6 +54,7 @@ class Inputs:
         earlier: what the category's annotation versions published so far.
         findings: what was found when the annotation version was published.
         task: what the annotations are for.
+        chosen_seed: that an earlier version was split by instead of the recipe's, if one was.
     """
 
     recipe_folder: Path | None = None
@@ -60,6 +62,7 @@ class Inputs:
     earlier: Sequence[SplitImage] = ()
     findings: Sequence[FindingRow] = ()
     task: str = DETECTION
+    chosen_seed: int | None = None
 
 
 @dataclass(slots=True)
@@ -141,12 +144,15 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     source = annotation_dir / SPLITS_FILE
     if not source.is_file():
         del described["keep_splits"]  # of what has none there is nothing to say, as before this key was there
+    own, cut = dict[str, str](), recipe
     if source.is_file() and recipe.keep_splits:
         own, cut = keep_splits(read_split_file(source, Path(SPLITS_FILE)), recipe)
         listed = {one.name: own[one.name] for one in split_images if one.name in own} | listed
-        splitting = warn_of_alike(assign_splits(split_images, earlier, cut, listed))
-    else:
-        splitting = assign_splits(split_images, earlier, recipe, listed)
+    splitting, seed = assign_few(split_images, earlier, cut, listed, inputs.chosen_seed)
+    if own:
+        splitting = warn_of_alike(splitting)
+    if seed != recipe.seed:
+        described["chosen_seed"] = seed
     work.advance(sorted(work.images, key=lambda image: image.name), splitting.findings)
     work.findings.sort(key=position)
     require_none_fails(work.findings)

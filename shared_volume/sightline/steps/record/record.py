@@ -2,14 +2,14 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from sightline.annotations.recipe import read_recipe
+from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder
 from sightline.references import DatasetReference, task_of
@@ -82,6 +82,7 @@ def record_dataset(
                 earlier=read_first_published(step.database, annotations, wanted),
                 findings=list_findings(step.database, annotations.id),
                 task=task_of(annotations.recipe),
+                chosen_seed=_chosen_seed(list_versions(step.database, category, "dataset"), wanted),
             )
             facts = {"category": category, "version": "", "annotation_version": annotation_version}
             with private_folder(settings.volume / "work", "record-") as private:
@@ -101,6 +102,16 @@ def record_dataset(
         services.storage.write_bytes(f"{prefix}/report.html", report.encode())
         services.storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
         return Recorded(dataset, report)
+
+
+def _chosen_seed(versions: Iterable[VersionRow], recipe: Recipe) -> int | None:
+    """The seed that the first dataset version of this recipe's seed and shares was given, where that had too few images."""
+    shares = recipe.fractions.model_dump()
+    for row in versions:
+        said = row.recipe or {}
+        if said.get("chosen_seed") is not None and (said.get("seed"), said.get("fractions")) == (recipe.seed, shares):
+            return int(said["chosen_seed"])
+    return None
 
 
 def _publish(

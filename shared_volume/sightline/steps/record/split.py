@@ -18,6 +18,7 @@ from sightline.steps.record.groups import Group, SplitImage, group_contents, joi
 from sightline.steps.record.stratify import stratify_groups
 
 LARGE_GROUP: Final = 0.2  # of all images
+SMALL_SET: Final = 30  # images; of fewer, chance leaves a split empty too often to leave it to the user
 _SEEDS_TO_TRY: Final = 1000
 _NEAR_ENOUGH: Final = 0.1  # of all images in another split than their shares say
 _MOST_NAMED: Final = 3
@@ -27,7 +28,11 @@ Parts = dict[str, list[str]]
 
 
 class EmptySplitError(SightlineError):
-    """A split with a share above zero got no image."""
+    """A split with a share above zero got no image; `better` is a seed with which every split gets some, if there is one."""
+
+    def __init__(self, message: str, better: int | None = None):
+        super().__init__(message)
+        self.better = better
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def assign_splits(
         }
 
     sides = split_of(recipe.seed)
-    if empty := [part for part in _wanted(recipe.fractions) if part not in sides.values()]:
+    if empty := [part for part in with_share(recipe.fractions) if part not in sides.values()]:
         better = _better_seed(split_of, {image.name: image.labels for image in images}, recipe.fractions)
         raise _empty_split(empty, len(images), groups, here, recipe, better)
     split = {part: tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS}
@@ -96,32 +101,32 @@ def assign_splits(
     )
 
 
-def keep_splits(source: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, str], Recipe]:
-    """What of a source's own splits is listed, and the recipe for the rest: a split that it lacks is cut from its train.
+def assign_few(
+    images: Sequence[SplitImage],
+    earlier: Sequence[SplitImage],
+    recipe: Recipe,
+    listed: Mapping[str, str],
+    known: int | None,
+) -> tuple[Splitting, int]:
+    """As `assign_splits`, and under which seed: of few images another than the recipe's, where that leaves a split empty.
 
-    Args:
-        source: image's name -> split; train is one of them.
+    `known` is the seed that an earlier version of the category was given so: it stays, so that no image ever moves.
     """
-    there = set(source.values())
-    lacking = [split for split in _wanted(recipe.fractions) if split not in there]
-    if not lacking:
-        return dict(source), recipe
-    cut = {split: getattr(recipe.fractions, split) for split in lacking}
-    rest = {"train": 1 - sum(cut.values()), "val": 0.0, "test": 0.0} | cut
-    fixed = {name: split for name, split in source.items() if split != "train"}
-    return fixed, recipe.model_copy(update={"fractions": Fractions(**rest)})
-
-
-def warn_of_alike(splitting: Splitting) -> Splitting:
-    """The same, with a warning where the splits that a source had of its own hold images that look alike."""
-    apart = sum(found.code in (Code.LISTED_APART, Code.SIMILAR_TO_SEVERAL) for found in splitting.findings)
-    if not apart:
-        return splitting
+    seed = recipe.seed if known is None else known
+    try:
+        splitting = assign_splits(images, earlier, recipe.model_copy(update={"seed": seed}), listed)
+    except EmptySplitError as empty:
+        if empty.better is None or len(images) >= SMALL_SET:
+            raise
+        seed = empty.better
+        splitting = assign_splits(images, earlier, recipe.model_copy(update={"seed": seed}), listed)
+    if seed == recipe.seed:
+        return splitting, seed
     warning = (
-        f"{'1 image looks' if apart == 1 else f'{apart} images look'} like images in another of the splits that the folder came "
-        "with, so that scores may be too good. `--recipe keep_splits=false` splits anew."
+        f"Under the seed {recipe.seed} a split got no image, as happens where there are few, so the seed {seed} is used, here and "
+        f"in later versions. To say so yourself: --recipe seed={seed}."
     )
-    return replace(splitting, warnings=(*splitting.warnings, warning))
+    return replace(splitting, warnings=(warning, *splitting.warnings)), seed
 
 
 def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "object") -> list[str]:
@@ -145,7 +150,7 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "o
 def _divide(groups: Sequence[Group], contents: Sequence[SplitImage], recipe: Recipe, seed: int) -> list[str]:
     """The split of each group."""
     if recipe.stratify:
-        shares = {split: getattr(recipe.fractions, split) for split in _wanted(recipe.fractions)}
+        shares = {split: getattr(recipe.fractions, split) for split in with_share(recipe.fractions)}
         return stratify_groups(groups, contents, shares, seed)
     return [group.listed or draw_split(contents[group.founders[0]].sha256, recipe.fractions, seed) for group in groups]
 
@@ -154,7 +159,7 @@ def draw_split(sha256: str, fractions: Fractions, seed: int) -> str:
     """The split that a content falls to by chance: the same for the same content and seed, anywhere."""
     drawn = hashlib.sha256(f"{seed}:{sha256}".encode()).digest()
     position = int.from_bytes(drawn[:6], "big") / 2**48  # 0 to 1, evenly
-    wanted = _wanted(fractions)
+    wanted = with_share(fractions)
     bound = 0.0
     for split in wanted[:-1]:
         bound += getattr(fractions, split)
@@ -163,7 +168,8 @@ def draw_split(sha256: str, fractions: Fractions, seed: int) -> str:
     return wanted[-1]
 
 
-def _wanted(fractions: Fractions) -> list[str]:
+def with_share(fractions: Fractions) -> list[str]:
+    """The splits that are to get images."""
     return [split for split in SPLITS if getattr(fractions, split) > 0]
 
 
@@ -180,7 +186,7 @@ def _better_seed(
     split_of: Callable[[int], Mapping[str, str]], labels: Mapping[str, frozenset[str]], fractions: Fractions
 ) -> int | None:
     """The seed under which every split gets images, train as many classes as can be, and all about their shares."""
-    wanted, every = _wanted(fractions), frozenset().union(*labels.values())
+    wanted, every = with_share(fractions), frozenset().union(*labels.values())
     best: tuple[int, float, int] | None = None
     for seed in range(_SEEDS_TO_TRY):
         sides = split_of(seed)
@@ -203,7 +209,7 @@ def _empty_split(
     recipe: Recipe,
     better: int | None,
 ) -> EmptySplitError:
-    wanted = _wanted(recipe.fractions)
+    wanted = with_share(recipe.fractions)
     count = sum(any(member in here for member in group.members) for group in groups)
     alike = "" if count == images else f", which form {count} groups that resemble each other or belong together,"
     found = f"{' and '.join(empty)} got none of the {images} images{alike} (seed {recipe.seed})."
@@ -215,7 +221,8 @@ def _empty_split(
     if better is not None:
         return EmptySplitError(
             f"{found} Add images, or choose another seed, with which every split gets some: --recipe seed={better} (or "
-            f"`seed: {better}` in the recipe)."
+            f"`seed: {better}` in the recipe).",
+            better,
         )
     return EmptySplitError(
         f"{found} Add images, or give {' and '.join(empty)} a larger share in the recipe's fractions."
