@@ -378,6 +378,20 @@ def test_ids_that_are_texts_are_ids(tmp_path, first, second):
     assert see(tmp_path / "in", tmp_path / "out") == (ONE, {})
 
 
+@pytest.mark.parametrize(
+    ("left", "group", "label", "told"),
+    [(60, 1, "cup", True), (40, 1, "cup", False), (35, 1, "cup", False), (60, 2, "cup", False), (60, 1, "mug", False)],
+)
+def test_boxes_of_one_group_that_lie_apart_are_one_object_and_told(tmp_path, left, group, label, told):
+    first = {"shape_type": "rectangle", "points": [[10, 10], [40, 50]], "group_id": 1}
+    second = {"shape_type": "rectangle", "points": [[left, 10], [90, 50]], "group_id": group, "label": label}
+    write(tmp_path / "in", {"a.jpg": PICTURE, "a.json": labelme(first, second)})
+    boxes, codes = see(tmp_path / "in", tmp_path / "out")
+    one_object = group == 1 and label == "cup"
+    assert boxes == {"a.jpg": [("cup", 10, 10, 80, 40)] if one_object else [CUP, (label, left, 10, 90 - left, 40)]}
+    assert codes == ({"group_lies_apart": "fix"} if told else {})
+
+
 # --- E: numbers of classes; H: layouts; I: looking for the photograph; J: encodings -----------------------------------
 
 

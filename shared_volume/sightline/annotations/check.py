@@ -4,7 +4,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -102,12 +103,34 @@ def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Pa
             if not _repeats(part, by_box, notes):
                 parts.append(part)
                 by_box.setdefault(tuple(map(round, region.box)), []).append(part)
+    _note_groups(parts, {one.index for one in drawn if _kind_of(one.shape) == "rectangle"}, notes)
     notes.index = None
     lost = [found for found in notes.findings if found.outcome != Outcome.FIX and found.code not in _ASKED_FOR]
     if lost and not parts:
         message = "none of its shapes can be used, so the image would pass for an empty one. Annotate it again."
         notes.mend(Code.NOTHING_LEFT, message)
     return parts
+
+
+def _note_groups(parts: Iterable[Part], boxes: Container[int], notes: Notes) -> None:
+    """Tell of boxes of one group that do not touch: they are one object, which whoever groups a row of things may not mean."""
+    groups: dict[tuple[str, int], list[Part]] = defaultdict(list)
+    for part in parts:
+        if part.group_id is not None:
+            groups[part.label, part.group_id].append(part)
+    for (label, group), members in groups.items():
+        if len(members) > 1 and all(part.index in boxes for part in members):
+            gap = max(min(_gap(one, other) for other in members if other is not one) for one in members)
+            if gap > 0:
+                notes.index = members[0].index
+                message = f"{len(members)} boxes {label!r} of the group {group} lie up to {gap:.0f} px apart. Give each no group if they are objects."
+                notes.mend(Code.GROUP_APART, message)
+
+
+def _gap(one: Part, other: Part) -> float:
+    """How far two boxes are from each other, in pixels; 0 where they touch."""
+    (x, y, width, height), (left, top, across, down) = one.region.box, other.region.box
+    return math.hypot(max(left - x - width, x - left - across, 0), max(top - y - height, y - top - down, 0))
 
 
 def _whole_image(annotated: Annotated, recipe: Recipe, notes: Notes) -> Part:

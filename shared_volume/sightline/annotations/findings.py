@@ -82,6 +82,7 @@ class Code(StrEnum):
     CLIPPED = "partly_outside_image"
     BAD_MASK = "bad_mask"
     DUPLICATE_SHAPE = "duplicate_shape"
+    GROUP_APART = "group_lies_apart"
     CONFLICTING_LABELS = "conflicting_labels"
     SIMILAR_TO_SEVERAL = "similar_to_several_splits"
     LISTED_APART = "similar_images_listed_apart"
@@ -124,13 +125,16 @@ FIXES: Final[dict[Code, str]] = {
     Code.CLIPPED: "cut at the image's border",
     Code.DUPLICATE_SHAPE: "the second is left out",
     Code.CONFLICTING_LABELS: "both are kept",
+    Code.GROUP_APART: "they are one object",
     Code.SIMILAR_TO_SEVERAL: "it goes where the image published first is",
     Code.LISTED_APART: "each stays where the split file lists it",
 }
 
 ALLOWED: Final[dict[Code, frozenset[Outcome]]] = {
     code: frozenset(Outcome) - (frozenset() if code in FIXES else {Outcome.FIX}) for code in Code
-} | dict.fromkeys((Code.SIMILAR_TO_SEVERAL, Code.LISTED_APART), frozenset({Outcome.FIX, Outcome.FAIL}))
+} | dict.fromkeys(
+    (Code.SIMILAR_TO_SEVERAL, Code.LISTED_APART, Code.GROUP_APART), frozenset({Outcome.FIX, Outcome.FAIL})
+)
 
 # Corrections that only the user can ask for.
 _ON_REQUEST: Final = {Code.IMAGE_OUTSIDE, Code.NOT_ANNOTATED, Code.NOTHING_LEFT, Code.LABEL_TYPO, Code.DUPLICATE_SHAPE}
