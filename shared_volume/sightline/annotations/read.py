@@ -1,18 +1,24 @@
 """Stage 1: find an annotation folder's documents and read each with its image's header."""
 
-import hashlib
 import os
 import posixpath
 import tempfile
-import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from sightline.annotations.encoding import told_encoding
 from sightline.annotations.findings import Code, Finding, LeftOut, Notes, Policy
+from sightline.annotations.folder_files import (
+    FolderFiles,
+    Photographs,
+    beside_of,
+    find_files,
+    lies_within,
+    list_images,
+    show_name,
+)
 from sightline.annotations.labelme import Document, ImagePathError, read_document, read_embedded_image
 from sightline.annotations.resize import find_factors, resize_shape
 from sightline.errors import SightlineError
@@ -34,9 +40,6 @@ _CODES: Final[dict[type[SightlineError], Code]] = {
     images.ImageTooLargeError: Code.IMAGE_TOO_LARGE,
     images.TruncatedImageError: Code.TRUNCATED_IMAGE,
 }
-_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's controls, half characters, line breaks
-_MOST_NAMED: Final = 3  # images that one may be
-_LONGEST_NAME: Final = 480  # characters of a path, so that a database can index it
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,64 +67,6 @@ class Annotated:
         return f"{self.stored.rpartition('.')[0]}.json" if self.stored else self.file
 
 
-@dataclass(slots=True)
-class _Files:
-    """What lies in an annotation folder and the folders below, relative to it. Hidden files are not looked at."""
-
-    documents: list[str] = field(default_factory=list)  # JSON files, sorted
-    images: list[str] = field(default_factory=list)  # by their suffix, sorted
-    links: set[str] = field(default_factory=set)  # those of both that are symbolic links
-    unusable: dict[str, str] = field(default_factory=dict)  # those of both that cannot be published, and why
-
-
-def _find_files(folder: Path) -> _Files:
-    """What lies in a folder and those below; links to folders are not followed."""
-    if not folder.is_dir():
-        raise SightlineError(
-            f"{folder}: there is no such folder. Give the folder that holds labelme's JSON and images."
-        )
-    files, waiting = _Files(), [""]
-    while waiting:
-        subfolder = waiting.pop()
-        try:
-            entries = list(os.scandir(folder / subfolder))
-        except OSError as error:
-            raise SightlineError(f"{folder / subfolder}: the folder cannot be read ({error.strerror}).") from None
-        for entry in entries:
-            name = f"{subfolder}/{entry.name}" if subfolder else entry.name
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(name)
-            else:
-                _sort_in(files, name, entry)
-    if not files.documents:
-        raise SightlineError(
-            f"{folder}: there is no JSON file. Annotate the images with labelme first; or, to classify "
-            "whole images, sort them into a folder per class and say --format folders."
-        )
-    files.documents.sort()
-    files.images.sort()
-    return files
-
-
-def _sort_in(files: _Files, name: str, entry: "os.DirEntry[str]") -> None:
-    suffix = entry.name[entry.name.rfind(".") :].lower()
-    if suffix == ".json":
-        files.documents.append(name)
-    elif suffix in IMAGE_SUFFIXES:
-        files.images.append(name)
-    else:
-        return
-    if entry.is_symlink():
-        files.links.add(name)
-    elif not entry.is_file(follow_symlinks=False):
-        files.unusable[name] = "it is not a plain file. Move it out of the folder."
-    if not _is_plain(name) or len(name) > _LONGEST_NAME:
-        why = "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
-        files.unusable[name] = why
-
-
 def read_annotations(
     folder: Path, max_pixels: int, policy: Policy | None = None, write_embedded: bool = False
 ) -> Iterator[Annotated | Finding]:
@@ -130,7 +75,7 @@ def read_annotations(
     Images of more than `max_pixels` are not used; those that are in their JSON only are with `write_embedded`, and then
     the caller writes them out. SightlineError when there is no such folder, or no JSON in it.
     """
-    files = _find_files(folder)
+    files = find_files(folder)
     reader = _Reader(folder, files, max_pixels, policy or Policy(), write_embedded)
     taken: dict[str, str] = {}
     unread: set[str] = set()
@@ -151,24 +96,16 @@ def read_annotations(
 class _Reader:
     """Reads one document after the other, noting what is found on the way."""
 
-    def __init__(self, folder: Path, files: _Files, max_pixels: int, policy: Policy, write_embedded: bool):
+    def __init__(self, folder: Path, files: FolderFiles, max_pixels: int, policy: Policy, write_embedded: bool):
         self.folder, self.files, self.notes = folder, files, Notes(policy, "")
         self.max_pixels, self.write_embedded = max_pixels, write_embedded
-        self._images: Final = set(files.images) - files.links - files.unusable.keys()
-        self._documents: Final = set(files.documents)
-        self._by_name, self._by_key, self._by_stem = (defaultdict[str, list[str]](list) for _ in range(3))
-        for image in sorted(self._images):
-            name = image.rpartition("/")[2]
-            self._by_name[name].append(image)
-            self._by_key[name.casefold()].append(image)
-            self._by_key[name.rpartition(".")[0].casefold()].append(image)
-            self._by_stem[image.rpartition(".")[0]].append(image)
+        self._photographs, self._documents = Photographs(files), set(files.documents)
         self._named: set[str] = set()  # JSON of backgrounds
         self._file = ""
 
     def read(self, file: str) -> Sequence[Annotated | Finding]:
         """A document with its image and what is corrected on it; or why it cannot be used."""
-        self._file, self.notes = file, Notes(self.notes.policy, _show(file))
+        self._file, self.notes = file, Notes(self.notes.policy, show_name(file))
         try:
             document, image = self._document()
             if document.encoding:
@@ -185,7 +122,7 @@ class _Reader:
 
     def read_alone(self, image: str) -> Sequence[Annotated | Finding]:
         """An image without a JSON: with an empty document where the policy keeps it as a background."""
-        self._file, self.notes = image, Notes(self.notes.policy, _show(image))
+        self._file, self.notes = image, Notes(self.notes.policy, show_name(image))
         try:
             self.notes.mend(Code.NOT_ANNOTATED, "the image has no JSON.")
             self._refuse_unusable(image)
@@ -203,13 +140,13 @@ class _Reader:
     def _refuse_unusable(self, name: str) -> None:
         """Nothing but plain files with plain names is opened, and no link that leads out of the folder."""
         if name in self.files.unusable:
-            self.notes.leave_out(Code.BAD_NAME, f"{_show(name)}: {self.files.unusable[name]}")
+            self.notes.leave_out(Code.BAD_NAME, f"{show_name(name)}: {self.files.unusable[name]}")
         if name in self.files.links:
             self._require_within(name, self.folder)
 
     def _require_within(self, name: str, folder: Path) -> None:
         if not lies_within(self.folder / name, folder):
-            message = f"{_show(name)} is a link that leads out of the JSON's folder. Put the file itself there."
+            message = f"{show_name(name)} is a link that leads out of the JSON's folder. Put the file itself there."
             self.notes.leave_out(Code.IMAGE_OUTSIDE, message)
 
     def _document(self) -> tuple[Document, str]:
@@ -226,56 +163,36 @@ class _Reader:
 
     def _leads_out(self, document: Document, error: ImagePathError, message: str) -> str:
         """The image of a path that leads out of the JSON's folder: at its end within the folder, or by its name."""
-        whole = posixpath.normpath(self._beside(error.path))
-        found = [whole] if whole in self._images else self._elsewhere(error.name)
+        whole = posixpath.normpath(beside_of(self._file, error.path))
+        found = [whole] if whole in self._photographs else self._photographs.named(error.name, self._file)
         if len(found) == 1:
             told = f"imagePath leads out of the JSON's folder; the photograph is {found[0]}."
             asked = Code.IMAGE_OUTSIDE in self.notes.policy.chosen
             self.notes.mend(Code.IMAGE_OUTSIDE if asked else Code.FOUND_ELSEWHERE, told)
             return found[0]
         if found:
-            self.notes.leave_out(Code.IMAGE_OUTSIDE, f"{message} It could be {_list(found)}.")
+            self.notes.leave_out(Code.IMAGE_OUTSIDE, f"{message} It could be {list_images(found)}.")
         if not document.embedded:
             self.notes.leave_out(Code.IMAGE_OUTSIDE, message)
         return ""
 
-    def _elsewhere(self, name: str) -> list[str]:
-        """The images that a name may mean: one beside the JSON, else all of that name, of which copies count once."""
-        if (beside := self._beside(name)) in self._images:
-            return [beside]
-        for named in (self._by_name.get(name, []), self._by_key.get(name.casefold(), [])):
-            if named:
-                return named if len({_digest(self.folder / image) for image in named}) > 1 else named[:1]
-        if own := self._own():
-            return [own]
-        return self._by_key.get(name.rpartition(".")[0].casefold(), [])  # with another ending
-
-    def _own(self) -> str:
-        """The image that is called like the JSON and lies beside it; empty where there is none, or several."""
-        same = self._by_stem.get(self._file.rpartition(".")[0], [])
-        return same[0] if len(same) == 1 else ""
-
     def _stored(self, image: str, has_image: bool) -> str:
         """What to call an image in a version that is not below its JSON: there both lie in one folder."""
-        if not has_image or image.startswith(self._beside("")):
+        if not has_image or image.startswith(beside_of(self._file, "")):
             return ""
         short = "/".join(
             [part for part in image.split("/")[:-1] if part.lower() != "images"] + [image.rpartition("/")[2]]
         )
         json = f"{short.rpartition('.')[0]}.json"
-        free = short not in self._images and json not in self._documents and json not in self._named
+        free = short not in self._photographs and json not in self._documents and json not in self._named
         stored = short if free else image
         self._named.add(f"{stored.rpartition('.')[0]}.json")
         return stored
 
-    def _beside(self, name: str) -> str:
-        """A path that is relative to the document's folder, from the annotation folder."""
-        return f"{self._file[: self._file.rfind('/') + 1]}{name}"
-
     def _image(self, document: Document, image: str) -> tuple[str, ImageHeader, bool]:
         """The image's name and header, and whether it is a file. `image` is what is known of it."""
-        image = self._by_another_spelling(image or self._beside(document.image_path))
-        if image not in self._images:
+        image = self._photographs.spelt(image or beside_of(self._file, document.image_path))
+        if image not in self._photographs:
             self._refuse_unusable(image)
             image = self._unlisted(document, image)
             if not os.path.lexists(self.folder / image):
@@ -290,16 +207,18 @@ class _Reader:
             self._require_within(image, (self.folder / self._file).parent)
             if os.path.lexists(self.folder / image) and not image.endswith(".json"):
                 return image
-        found = [] if hidden else self._elsewhere(document.image_path.rpartition("/")[2])
+        found = [] if hidden else self._photographs.named(document.image_path.rpartition("/")[2], self._file)
         if len(found) == 1:
-            self.notes.mend(Code.FOUND_ELSEWHERE, f"{_show(image)} is not there; {found[0]} is.")
+            self.notes.mend(Code.FOUND_ELSEWHERE, f"{show_name(image)} is not there; {found[0]} is.")
             return found[0]
         if document.embedded:
             return image.removesuffix(".json") if image.endswith(".json") else image
         if found:
-            self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is not there; it could be {_list(found)}.")
+            self.notes.leave_out(
+                Code.MISSING_IMAGE, f"{show_name(image)} is not there; it could be {list_images(found)}."
+            )
         if hidden or image.endswith(".json"):
-            self.notes.leave_out(Code.MISSING_IMAGE, f"{_show(image)} is hidden, or not an image. Rename it.")
+            self.notes.leave_out(Code.MISSING_IMAGE, f"{show_name(image)} is hidden, or not an image. Rename it.")
         self._header(image, self.folder / image)  # says what is wrong with it
         return image
 
@@ -309,7 +228,7 @@ class _Reader:
         rivals = {f"{image.rpartition('.')[0]}.json", f"{image}.json"} & self._documents
         if stem in (image, image.rpartition(".")[0]) or not rivals:
             return image
-        own = self._own()
+        own = self._photographs.own(self._file)
         if not own:
             message = f"it names {image}, which has a JSON of its own: {min(rivals)}. Correct imagePath, or merge the two files."
             self.notes.leave_out(Code.IMAGE_TWICE, message)
@@ -318,16 +237,8 @@ class _Reader:
         )
         return own
 
-    def _by_another_spelling(self, image: str) -> str:
-        """An image's own name, or the same with its accents composed otherwise, as archives from a Mac have it."""
-        if image in self._images or image.isascii():
-            return image
-        composed = unicodedata.normalize("NFC", image)
-        same = [other for other in self._images if unicodedata.normalize("NFC", other) == composed]
-        return same[0] if len(same) == 1 else image
-
     def _embedded(self, image: str) -> tuple[str, ImageHeader, bool]:
-        message = f"{_show(image)} is missing: the image is only in the JSON."
+        message = f"{show_name(image)} is missing: the image is only in the JSON."
         if not self.write_embedded:
             self.notes.leave_out(Code.EMBEDDED_ONLY, f"{message} Save the image beside it.")
         self.notes.mend(Code.EMBEDDED_ONLY, message)
@@ -351,7 +262,7 @@ class _Reader:
             return header
         except SightlineError as error:
             code = _CODES.get(type(error), Code.UNREADABLE_IMAGE)
-            self.notes.leave_out(code, f"{_show(image)}: {_without_path(error, path)}")
+            self.notes.leave_out(code, f"{show_name(image)}: {_without_path(error, path)}")
 
     def _check_image(self, image: str, header: ImageHeader) -> None:
         suffix = image[image.rfind(".") :].lower()
@@ -383,34 +294,6 @@ class _Reader:
         else:
             self.notes.mend(Code.WRONG_SIZE, f"{told}; {size}.")
         return document
-
-
-def lies_within(path: Path, folder: Path) -> bool:
-    """Whether a path is in a folder or below once its links are followed."""
-    try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a circle of links
-        return False
-
-
-def _list(images: Sequence[str]) -> str:
-    return f"{' or '.join(images[:_MOST_NAMED])}{' …' if len(images) > _MOST_NAMED else ''}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_plain(text: str) -> bool:
-    return text.isprintable() or not any(unicodedata.category(one) in _UNPRINTABLE for one in text)
-
-
-def _show(name: str) -> str:
-    """A file name that can be stored and shown anywhere: what is not text is escaped."""
-    if not _is_plain(name):
-        name = "".join(one if _is_plain(one) else ascii(one)[1:-1] for one in name)
-    return name[:_LONGEST_NAME]
 
 
 def _without_path(error: SightlineError, path: Path) -> str:

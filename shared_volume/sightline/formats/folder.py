@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sightline.annotations.findings import Code
+from sightline.annotations.folder_files import lies_within
 from sightline.annotations.labelme import plain_path
-from sightline.annotations.read import lies_within
 from sightline.errors import SightlineError
 from sightline.formats.reading import Ledger, Unusable, decode
 from sightline.images.limits import IMAGE_SUFFIXES

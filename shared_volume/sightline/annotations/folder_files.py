@@ -1,0 +1,157 @@
+"""What lies in an annotation folder, and which of its images a document can mean."""
+
+import hashlib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sightline.errors import SightlineError
+from sightline.images.limits import IMAGE_SUFFIXES
+
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's controls, half characters, line breaks
+_MOST_NAMED: Final = 3  # images that one may be
+_LONGEST_NAME: Final = 480  # characters of a path, so that a database can index it
+
+
+@dataclass(slots=True)
+class FolderFiles:
+    """What lies in an annotation folder and the folders below, relative to it. Hidden files are not looked at."""
+
+    root: Path
+    documents: list[str] = field(default_factory=list)  # JSON files, sorted
+    images: list[str] = field(default_factory=list)  # by their suffix, sorted
+    links: set[str] = field(default_factory=set)  # those of both that are symbolic links
+    unusable: dict[str, str] = field(default_factory=dict)  # those of both that cannot be published, and why
+
+
+class Photographs:
+    """The images of a folder that can be published, looked up by what a document calls them."""
+
+    def __init__(self, files: FolderFiles):
+        self._root = files.root
+        self._images = set(files.images) - files.links - files.unusable.keys()
+        self._by_name, self._by_key, self._by_stem = (defaultdict[str, list[str]](list) for _ in range(3))
+        for image in sorted(self._images):
+            name = image.rpartition("/")[2]
+            self._by_name[name].append(image)
+            self._by_key[name.casefold()].append(image)
+            self._by_key[name.rpartition(".")[0].casefold()].append(image)
+            self._by_stem[image.rpartition(".")[0]].append(image)
+
+    def __contains__(self, image: str) -> bool:
+        return image in self._images
+
+    def named(self, name: str, document: str) -> list[str]:
+        """The images that a file name in a document may mean: one beside it, else all of that name, of which copies count once.
+
+        Where none is called so: in capitals or small letters, else the one of the document's own name, else with another
+        ending.
+        """
+        if (beside := beside_of(document, name)) in self._images:
+            return [beside]
+        for found in (self._by_name.get(name, []), self._by_key.get(name.casefold(), [])):
+            if found:
+                return found if len({_digest(self._root / image) for image in found}) > 1 else found[:1]
+        if own := self.own(document):
+            return [own]
+        return self._by_key.get(name.rpartition(".")[0].casefold(), [])
+
+    def own(self, document: str) -> str:
+        """The image that is called like the document and lies beside it; empty where there is none, or several."""
+        same = self._by_stem.get(document.rpartition(".")[0], [])
+        return same[0] if len(same) == 1 else ""
+
+    def spelt(self, image: str) -> str:
+        """An image's own name, or the same with its accents composed otherwise, as archives from a Mac have it."""
+        if image in self._images or image.isascii():
+            return image
+        composed = unicodedata.normalize("NFC", image)
+        same = [other for other in self._images if unicodedata.normalize("NFC", other) == composed]
+        return same[0] if len(same) == 1 else image
+
+
+def find_files(folder: Path) -> FolderFiles:
+    """What lies in a folder and those below; links to folders are not followed."""
+    if not folder.is_dir():
+        raise SightlineError(
+            f"{folder}: there is no such folder. Give the folder that holds labelme's JSON and images."
+        )
+    files, waiting = FolderFiles(folder), [""]
+    while waiting:
+        subfolder = waiting.pop()
+        try:
+            entries = list(os.scandir(folder / subfolder))
+        except OSError as error:
+            raise SightlineError(f"{folder / subfolder}: the folder cannot be read ({error.strerror}).") from None
+        for entry in entries:
+            name = f"{subfolder}/{entry.name}" if subfolder else entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            else:
+                _sort_in(files, name, entry)
+    if not files.documents:
+        raise SightlineError(
+            f"{folder}: there is no JSON file. Annotate the images with labelme first; or, to classify "
+            "whole images, sort them into a folder per class and say --format folders."
+        )
+    files.documents.sort()
+    files.images.sort()
+    return files
+
+
+def _sort_in(files: FolderFiles, name: str, entry: "os.DirEntry[str]") -> None:
+    suffix = entry.name[entry.name.rfind(".") :].lower()
+    if suffix == ".json":
+        files.documents.append(name)
+    elif suffix in IMAGE_SUFFIXES:
+        files.images.append(name)
+    else:
+        return
+    if entry.is_symlink():
+        files.links.add(name)
+    elif not entry.is_file(follow_symlinks=False):
+        files.unusable[name] = "it is not a plain file. Move it out of the folder."
+    if not is_plain(name) or len(name) > _LONGEST_NAME:
+        why = "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
+        files.unusable[name] = why
+
+
+def beside_of(document: str, name: str) -> str:
+    """A path that is relative to a document's folder, from the annotation folder."""
+    return f"{document[: document.rfind('/') + 1]}{name}"
+
+
+def lies_within(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder or below once its links are followed."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return False
+
+
+def list_images(images: Sequence[str]) -> str:
+    """The first few of several images that one may be."""
+    return f"{' or '.join(images[:_MOST_NAMED])}{' …' if len(images) > _MOST_NAMED else ''}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_plain(text: str) -> bool:
+    """Whether a name has no control character, line break or half character."""
+    return text.isprintable() or not any(unicodedata.category(one) in _UNPRINTABLE for one in text)
+
+
+def show_name(name: str) -> str:
+    """A file name that can be stored and shown anywhere: what is not text is escaped."""
+    if not is_plain(name):
+        name = "".join(one if is_plain(one) else ascii(one)[1:-1] for one in name)
+    return name[:_LONGEST_NAME]
