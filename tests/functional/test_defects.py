@@ -222,6 +222,7 @@ def add_link(folder):
 def leave_folder(folder):
     content = json.loads((folder / "a.json").read_bytes()) | {"imagePath": "..\\..\\secret.png"}
     (folder / "a.json").write_text(json.dumps(content))
+    (folder / "a.png").unlink()  # else the photograph of the JSON's own name is used, and that is told
 
 
 def nest_deeply(folder):
