@@ -131,7 +131,7 @@ def finding(code: str, message: str, outcome: str, file: str = "a.json") -> dict
     return {"code": code, "file": file, "shape_index": 2, "message": message, "outcome": outcome}
 
 
-# --- data report
+# --- record report
 
 
 def test_the_data_report_counts_classes_per_split(tmp_path):
@@ -240,7 +240,7 @@ def test_findings_say_which_step_found_them(tmp_path):
     assert [row[-1] for row in page.rows if row and row[0] == "a.json"] == ["publish", "record"]
 
 
-# --- training report
+# --- train report
 
 
 DETECTION = Task("detection")
@@ -319,7 +319,7 @@ def test_a_training_that_came_to_nothing_still_has_a_report(records):
     read_page(render_training_report(DETECTION, records, {}))
 
 
-# --- evaluation report
+# --- evaluate report
 
 
 def result(image: int, category: int, x: float, score: float, side: float = 20.0) -> dict:

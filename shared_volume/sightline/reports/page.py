@@ -129,7 +129,7 @@ def section(title: str, *blocks: Markup, intro: str = "") -> Markup:
 
 
 def render_page(kind: str, title: str, facts: Mapping[str, str], blocks: Sequence[Markup]) -> str:
-    """The whole page: what report it is (`Data report`), of what (`desk v0.1.0`), what made it (run, version, …), and its body."""
+    """The whole page: what report it is (`Record report`), of what (`desk v0.1.0`), what made it (run, version, …), and its body."""
     shown = {_spelt(name): value for name, value in facts.items()}
     return _environment().get_template("page.html").render(kind=kind, title=title, facts=shown, blocks=blocks)
 

@@ -1,4 +1,4 @@
-"""The evaluation report: all candidates' scores, the selected one's curves and confusion, its best and worst images."""
+"""The evaluate report: all candidates' scores, the selected one's curves and confusion, its best and worst images."""
 
 import json
 import math
@@ -74,7 +74,7 @@ def render_evaluation_report(
         _images_section(task, dataset_dir, coco, results, classes),
     ]
     title = f"{dataset['category']} {dataset['version']} · {split}"
-    return page.render_page("Evaluation report", title, facts, [block for block in blocks if block])
+    return page.render_page("Evaluate report", title, facts, [block for block in blocks if block])
 
 
 def _score(values: Mapping[str, float], name: str) -> float | None:

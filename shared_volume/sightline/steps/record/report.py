@@ -1,4 +1,4 @@
-"""The data report: what a dataset version holds, and everything that was left out, dropped or fixed on the way."""
+"""The record report: what a dataset version holds, and everything that was left out, dropped or fixed on the way."""
 
 import json
 from collections import Counter
@@ -74,7 +74,7 @@ def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
         _samples_section(task, measures, samples, dataset["classes"], dataset_dir),
         _findings_section(findings),
     ]
-    return page.render_page("Data report", f"{dataset['category']} {dataset['version']}", facts, blocks)
+    return page.render_page("Record report", f"{dataset['category']} {dataset['version']}", facts, blocks)
 
 
 def _read(path: Path, otherwise: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A dataset version in numbers, per split: statistics.json, from which the data report draws."""
+"""A dataset version in numbers, per split: statistics.json, from which the record report draws."""
 
 import math
 from collections import Counter

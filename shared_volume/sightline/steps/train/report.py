@@ -1,4 +1,4 @@
-"""The training report: losses, learning rate, validation curves, the best epoch, time."""
+"""The train report: losses, learning rate, validation curves, the best epoch, time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def render_training_report(
         rows = [[str(one["at"])[:19].replace("T", " "), one["iter"], one["kind"], one["message"]] for one in events]
         blocks.append(section("Events", table(["when (UTC)", "iteration", "what", "how"], rows)))
     title = title_from(facts, ("category", "dataset version", "config"), "Training")
-    return render_page("Training report", title, facts, blocks)
+    return render_page("Train report", title, facts, blocks)
 
 
 def _lines(history: Sequence[Mapping[str, Any]], kind: str) -> list[Line]:
