@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from pycocotools.coco import COCO
 from sightline.annotations.findings import Code, FindingsError
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.annotations.recipe import Recipe, RecipeError, read_recipe
-from sightline.annotations.regions import parse_runs, runs_region
+from sightline.annotations.regions import parse_runs, rectangle_outline, runs_region
 from sightline.annotations.truth import read_truth
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
@@ -175,7 +175,10 @@ def test_labels_that_are_not_chosen_are_named_and_counted(tmp_path, recipe, left
 
 # --- filters ---------------------------------------------------------------------------------------------------------
 
-PARTS = [box(1, 1, 4, 4, group_id=7), box(30, 20, 33, 23, group_id=7)]  # 18 square pixels in all, box 32 x 22
+PARTS = [
+    replace(one, points=rectangle_outline(one.points), shape_type="polygon")
+    for one in (box(1, 1, 4, 4, group_id=7), box(30, 20, 33, 23, group_id=7))
+]  # 18 square pixels in all, box 32 x 22
 
 
 @pytest.mark.parametrize(
@@ -610,6 +613,7 @@ def test_every_stage_is_counted_the_same_in_all_places(tmp_path, plugin):
     assert json.loads((tmp_path / "out" / "dataset.json").read_bytes())["stages"] == stages
     assert json.loads((tmp_path / "out" / "statistics.json").read_bytes())["stages"] == stages
     assert codes(summary) == {
+        "group_lies_apart": 1,
         "unreadable_json": 1,
         "image_without_json": 1,
         "label_not_valid": 2,
