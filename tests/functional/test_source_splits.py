@@ -75,13 +75,51 @@ def voc_sets(folder: Path) -> None:
         write(folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{name}\n" for name in names))
 
 
+def lists_of_equal_names(folder: Path) -> None:
+    for split, names in NAMES.items():
+        lines = []
+        for name in names:
+            make_image(folder / "images" / f"site_{name}" / f"{name}.png")
+            write(folder / "labels" / f"site_{name}" / f"{name}.txt", "0 0.5 0.5 0.25 0.25")
+            lines.append(f"./images/site_{name}/{name}.png\n")
+        write(folder / f"{split}.txt", "".join(lines))
+    write(folder / "data.yaml", "path: .\ntrain: train.txt\nval: val.txt\ntest: test.txt\nnames: [plug]\n")
+
+
+def darknet(folder: Path) -> None:
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / "obj_data" / f"{name}.png")
+            write(folder / "obj_data" / f"{name}.txt", "0 0.5 0.5 0.25 0.25")
+        write(folder / f"{split}_images.txt", "".join(f"data/obj_data/{name}.png\n" for name in names))
+    lists = "".join(f"{'valid' if split == 'val' else split} = data/{split}_images.txt\n" for split in NAMES)
+    write(folder / "obj.data", f"classes = 1\n{lists}names = data/obj.names\n")
+    write(folder / "obj.names", "plug\n")
+
+
+def cvat_subsets(folder: Path) -> None:
+    drawn = '<box label="plug" xtl="5" ytl="5" xbr="25" ybr="20"/>'
+    images = []
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / "images" / f"{name}.png")
+            subset = {"train": "Train", "val": "Validation", "test": "Test"}[split]
+            images.append(
+                f'<image name="{name}.png" subset="{subset}" width="{WIDTH}" height="{HEIGHT}">{drawn}</image>'
+            )
+    write(folder / "annotations.xml", f"<annotations>{''.join(images)}</annotations>")
+
+
 def labelme_folders(folder: Path) -> None:
     for split, names in NAMES.items():
         for name in names:
             annotate(folder, f"{split}/{name}.png", [box()])
 
 
-SOURCES = [roboflow_coco, coco_files, ultralytics, yolo_lists, voc_sets, labelme_folders]
+SOURCES = [
+    *(roboflow_coco, coco_files, ultralytics, yolo_lists, lists_of_equal_names, darknet),
+    *(voc_sets, cvat_subsets, labelme_folders),
+]
 
 
 def record(installed: Installed, **recipe: object) -> dict[str, str]:
@@ -104,6 +142,19 @@ def test_the_splits_of_the_source_are_kept_and_can_be_drawn_anew(installed, tmp_
     assert record(installed) == WANTED
     assert record(installed, keep_splits=False) != WANTED
     assert not publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto").publication.new
+
+
+def test_lists_tell_images_of_one_name_apart_by_their_folders(installed, tmp_path):
+    for site, split, count in (("siteA", "train", 8), ("siteB", "val", 4)):
+        for number in range(count):
+            make_image(tmp_path / "in" / "images" / site / f"{number}.png")
+            write(tmp_path / "in" / "labels" / site / f"{number}.txt", "0 0.5 0.5 0.25 0.25")
+        lines = "".join(f"./images/{site}/{number}.png\n" for number in range(count))
+        write(tmp_path / "in" / f"{split}.txt", lines)
+        write(tmp_path / "in" / f"sub{split}.txt", "")
+    write(tmp_path / "in" / "data.yaml", "path: .\ntrain: train.txt\nval: val.txt\nnames: [plug]\n")
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    assert published.splits == {"train": 8, "val": 4}
 
 
 def test_a_split_that_the_source_lacks_is_cut_from_its_train(installed, tmp_path):

@@ -455,6 +455,7 @@ NAMED = [
     ("/home/me/set/frame_1.jpg", "frame_1.jpg"),
     ("C:\\\\set\\\\frame_1.jpg", "images/frame_1.jpg"),
     ("../frame_1.jpg", "images/frame_1.jpg"),
+    ("my%20frame_1.jpg", "images/my frame_1.jpg"),
 ]
 
 

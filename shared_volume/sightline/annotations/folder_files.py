@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from sightline.errors import SightlineError
 from sightline.images.limits import IMAGE_SUFFIXES
@@ -53,7 +54,8 @@ class Photographs:
         """
         if (beside := beside_of(document, name)) in self._images:
             return [beside]
-        for found in (self._by_name.get(name, []), self._by_key.get(name.casefold(), [])):
+        for called in (name, unquote(name)):  # as in an address
+            found = self._by_name.get(called) or self._by_key.get(called.casefold())
             if found:
                 return found if len({_digest(self._root / image) for image in found}) > 1 else found[:1]
         if own := self.own(document):

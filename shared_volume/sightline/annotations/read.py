@@ -288,7 +288,7 @@ class _Reader:
                 Code.SWAPPED_SIZE, f"the JSON gives the image size swapped, {written[0]} x {written[1]}; {size}."
             )
         elif factors := find_factors((written[0], written[1]), true):
-            self.notes.mend(Code.RESIZED, f"{told}; {size}: its shapes are drawn {1 / factors[0]:.3g} times as large.")
+            self.notes.mend(Code.RESIZED, f"{told}; {size}: its shapes are scaled by {factors[0]:.3g}.")
             shapes = tuple([resize_shape(shape, factors) for shape in document.shapes])
             return replace(document, image_width=true[0], image_height=true[1], shapes=shapes)
         else:

@@ -19,7 +19,7 @@ from sightline.formats.cvat import read_cvat_folder
 from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form
 from sightline.formats.folder import Listing, describe, list_folder, short_name
 from sightline.formats.reading import Ledger, Picture, known_header, mask_pixels, mask_shape
-from sightline.formats.splits import find_splits, split_of_folders, usable_splits
+from sightline.formats.splits import find_splits, read_darknet, split_of_folders, usable_splits
 from sightline.formats.voc import read_voc_folder
 from sightline.formats.yolo import read_yaml, read_yolo_folder
 from sightline.images.files import ImageHeader, turn_upright
@@ -83,7 +83,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
         raise _nothing_read(listing, form, told, ledger.findings)
     made = _write(listing, pictures, scratch, ledger)
     yaml = [(file, read_yaml(listing, file)) for file in listing.with_suffix(".yaml", ".yml")]
-    own = find_splits(listing, pictures, yaml)
+    own = find_splits(listing, pictures, [*yaml, *read_darknet(listing)])
     splits = {name: own[image] for name, image in made.items() if image in own}
     return Source(scratch, form, tuple(ledger.findings), made, splits)
 

@@ -14,6 +14,7 @@ from sightline.formats import reading
 from sightline.formats.folder import Listing, parent_of, under
 from sightline.formats.lookup import called, find_image
 from sightline.formats.reading import Ledger, Picture, Unusable
+from sightline.formats.splits import split_called
 from sightline.images.limits import MAX_PIXELS
 
 
@@ -54,7 +55,7 @@ def _picture(image: Element, listing: Listing, file: str, first: int, ledger: Le
             else:
                 shapes += _shapes(drawn)
         lost += drawn.tag != "tag" and len(shapes) == before
-    return Picture(path, called(path, name), width, height, tuple(shapes), flags, lost=lost)
+    return Picture(path, called(path, name), width, height, tuple(shapes), flags, split_called(subset or ""), lost)
 
 
 def _shapes(drawn: Element) -> list[Shape]:

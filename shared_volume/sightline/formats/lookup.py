@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Final
+from urllib.parse import unquote
 
 from sightline.annotations.findings import Code
 from sightline.formats.folder import (
@@ -78,6 +79,7 @@ def _elsewhere(listing: Listing, name: str, last: str, file: str, ledger: Ledger
 
 def _looser(listing: Listing, last: str) -> Iterator[list[str]]:
     yield list(listing.by_name.get(last, ()))
+    yield list(listing.by_name.get(composed(unquote(last)), ()))  # as in an address
     alike = [image for image in listing.by_stem.get(stem_key(last), ()) if _last(image).casefold() == last.casefold()]
     yield alike or list(listing.by_stem.get(stem_key(f"{last}.jpg"), ()))  # a name without an ending
     yield list(

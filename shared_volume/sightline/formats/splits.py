@@ -1,7 +1,7 @@
 """The splits that a source has of its own: as its folders, lists or files are called."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -54,9 +54,20 @@ def find_splits(
                     found |= dict.fromkeys(_images_at(listing, images, path, file), split_called(key))
     for file in listing.with_suffix(".txt"):
         if parent_of(file).endswith(_LISTS) and (split := split_called(PurePosixPath(file).stem)):
+            below = parent_of(file).removesuffix(_LISTS)
             stems = {line.split()[0] for line in _lines(listing, file) if line.split()}
-            found |= {image: split for image in images if PurePosixPath(image).stem in stems}
+            near = [image for image in images if image.startswith(below)]
+            found |= {image: split for image in near if PurePosixPath(image).stem in stems}
     return usable_splits({image: split for image, split in found.items() if split})
+
+
+def read_darknet(listing: Listing) -> list[tuple[str, dict[str, Any]]]:
+    """Darknet's files of settings (`obj.data`), which name its lists of images: `train = data/train.txt`."""
+    found = []
+    for file in listing.with_suffix(".data"):
+        pairs = [line.partition("=") for line in _lines(listing, file)]
+        found.append((file, {key.strip(): value.strip() for key, _, value in pairs if value}))
+    return found
 
 
 def usable_splits(found: Mapping[str, str]) -> dict[str, str]:
@@ -65,19 +76,35 @@ def usable_splits(found: Mapping[str, str]) -> dict[str, str]:
     return dict(found) if "train" in there and len(there) > 1 else {}
 
 
-def _images_at(listing: Listing, images: Iterable[str], path: str, file: str) -> list[str]:
-    """The images in a folder, or in a list of images, that a YAML file names in its own way."""
-    wanted = "/".join([part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")])
+def _images_at(listing: Listing, images: Sequence[str], path: str, file: str) -> list[str]:
+    """The images in a folder, or in a list of images, that a file names in its own way."""
+    wanted = _plain(path)
     if suffix_of(wanted) == ".txt":
-        texts = [
-            text for text in listing.with_suffix(".txt") if f"/{wanted}".endswith(f"/{text}") or text.endswith(wanted)
-        ]
-        lines = {
-            line.strip().replace("\\", "/").rpartition("/")[2] for text in texts[:1] for line in _lines(listing, text)
-        }
-        return [image for image in images if image.rpartition("/")[2] in lines]
+        texts = [text for text in listing.with_suffix(".txt") if _ends_so(wanted, text) or _ends_so(text, wanted)]
+        return _listed_in([line for text in texts[:1] for line in _lines(listing, text)], images)
     near = [image for image in images if f"/{image}".startswith(f"/{parent_of(file)}/{wanted}/".replace("//", "/"))]
     return near or [image for image in images if f"/{wanted}/" in f"/{image}"]
+
+
+def _listed_in(lines: Iterable[str], images: Sequence[str]) -> list[str]:
+    """The images that lines name: by as much of their path as both have, by the name alone where one image has it."""
+    by_name: dict[str, list[str]] = {}
+    for image in images:
+        by_name.setdefault(image.rpartition("/")[2], []).append(image)
+    found = []
+    for line in map(_plain, lines):
+        same = by_name.get(line.rpartition("/")[2], [])
+        exact = [image for image in same if _ends_so(line, image) or _ends_so(image, line)]
+        found += [max(exact, key=len)] if exact else same if len(same) == 1 else []
+    return found
+
+
+def _plain(path: str) -> str:
+    return "/".join([part for part in path.strip().replace("\\", "/").split("/") if part not in ("", ".", "..")])
+
+
+def _ends_so(path: str, end: str) -> bool:
+    return f"/{path}".endswith(f"/{end}")
 
 
 def _lines(listing: Listing, file: str) -> list[str]:
