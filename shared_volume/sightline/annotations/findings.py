@@ -254,8 +254,8 @@ def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> No
 
 
 def _lenient(code: Code) -> Outcome:
-    """An outcome that lets a finding pass: a correction where there is one."""
-    return Outcome.FIX if Outcome.FIX in ALLOWED[code] else Outcome.DROP
+    """An outcome that lets a finding pass: a correction where there is one that leaves no box beside its object."""
+    return Outcome.FIX if Outcome.FIX in ALLOWED[code] and code is not Code.WRONG_SIZE else Outcome.DROP
 
 
 def _may_become(code: Code) -> str:

@@ -292,7 +292,7 @@ class _Reader:
             shapes = tuple([resize_shape(shape, factors) for shape in document.shapes])
             return replace(document, image_width=true[0], image_height=true[1], shapes=shapes)
         else:
-            self.notes.mend(Code.WRONG_SIZE, f"{told}; {size}.")
+            self.notes.mend(Code.WRONG_SIZE, f"{told}; {size}. It was cropped or replaced since: annotate it again.")
         return document
 
 
