@@ -5,9 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image as Picture
+from sqlalchemy import delete
 
+from sightline.catalogue.verification import verify_versions
 from sightline.publish.annotations import publish_annotations
+from sightline.services.database.connection import connect
+from sightline.services.database.models import Image, Version
 from sightline.steps.record.record import record_dataset
 from tests.installed import Installed
 from tests.make_labelme import HEIGHT, WIDTH, annotate, box, make_image
@@ -188,9 +192,34 @@ def test_a_folder_that_is_not_split_is_split_by_content(installed, tmp_path, fol
     assert "splits.csv" not in {path.name for path in (installed.clone_and_pull("desk_ann_v0.1.0", "clone")).rglob("*")}
 
 
+@pytest.mark.parametrize("rows", [True, False])
+def test_what_was_published_before_splits_were_kept_is_the_same_content_and_can_be_finished(
+    installed, tmp_path, monkeypatch, rows
+):
+    labelme_folders(tmp_path / "in")
+    with monkeypatch.context() as before:
+        before.setattr("sightline.publish.annotations.usable_splits", lambda splits: {})
+        publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    if not rows:  # killed before they were written
+        database = connect(installed.settings.database_url.get_secret_value())
+        for table in (Image, Version):
+            database.write(lambda session, table=table: session.execute(delete(table)))
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    assert published.publication.new is not rows and published.splits == {}
+    assert verify_versions(installed.settings).ok
+
+
+@pytest.mark.parametrize("text", ["id,file,fold\n1,a.png,3\n", "", "train/a.png train\n"])
+def test_another_tools_file_of_that_name_says_nothing(installed, tmp_path, text):
+    labelme_folders(tmp_path / "in")
+    write(tmp_path / "in" / "splits.csv", text)
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    assert published.splits == {split: len(names) for split, names in NAMES.items()}
+
+
 def test_photographs_that_look_alike_on_both_sides_are_counted_with_the_command_that_splits_anew(installed, tmp_path):
     labelme_folders(tmp_path / "in")
-    image = Image.open(tmp_path / "in" / "train" / "a.png").resize((WIDTH * 4, HEIGHT * 4))
+    image = Picture.open(tmp_path / "in" / "train" / "a.png").resize((WIDTH * 4, HEIGHT * 4))
     for name in ("train/a", "test/i"):
         image.save(tmp_path / "in" / f"{name}.png")
         image.putpixel((0, 0), (0, 0, 0))

@@ -15,6 +15,7 @@ from pycocotools import mask as rle_of
 
 from sightline.annotations.findings import Code, Outcome, Policy
 from sightline.annotations.instances import read_usable
+from sightline.annotations.labelme import read_document
 from sightline.annotations.recipe import Recipe
 from sightline.errors import SightlineError
 from sightline.formats.convert import as_labelme
@@ -487,6 +488,23 @@ def test_photographs_with_rare_endings_are_read(tmp_path, suffix):
     grey = suffix == "pgm"
     Image.new("L" if grey else "RGB", SIZE).save(tmp_path / "in" / f"a.{suffix}", "PPM" if suffix[0] == "p" else "JPEG")
     assert see(tmp_path / "in", tmp_path / "out") == ({f"a.{suffix}": [CUP]}, {})
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_copies_of_a_photograph_in_other_folders_count_once(tmp_path, copies):
+    files = {"json/a.json": labelme({}), "one/a.jpg": PICTURE, "two/a.jpg": PICTURE}
+    write(tmp_path / "in", files)
+    if not copies:
+        make_image(tmp_path / "in" / "two" / "a.jpg", (50, 40))
+    found, _ = see(tmp_path / "in", tmp_path / "scratch", missing_image="drop")
+    assert len(found) == copies
+
+
+@pytest.mark.parametrize("mask", [[], {}, 0, False])
+def test_a_mask_that_is_no_text_is_damage(tmp_path, mask):
+    write(tmp_path / "in", {"a.jpg": PICTURE, "a.json": labelme({"mask": mask}, {})})
+    document = read_document(tmp_path / "in" / "a.json")
+    assert [shape.damage is None for shape in document.shapes] == [False, True]
 
 
 def test_an_embedded_image_is_the_image_where_its_path_leads_nowhere(tmp_path):

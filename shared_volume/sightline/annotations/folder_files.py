@@ -1,6 +1,6 @@
 """What lies in an annotation folder, and which of its images a document can mean."""
 
-import hashlib
+import filecmp
 import os
 import unicodedata
 from collections import defaultdict
@@ -57,7 +57,8 @@ class Photographs:
         for called in (name, unquote(name)):  # as in an address
             found = self._by_name.get(called) or self._by_key.get(called.casefold())
             if found:
-                return found if len({_digest(self._root / image) for image in found}) > 1 else found[:1]
+                first, *others = (self._root / image for image in found)
+                return found[:1] if all(filecmp.cmp(first, other, shallow=False) for other in others) else found
         if own := self.own(document):
             return [own]
         return self._by_key.get(name.rpartition(".")[0].casefold(), [])
@@ -140,11 +141,6 @@ def lies_within(path: Path, folder: Path) -> bool:
 def list_images(images: Sequence[str]) -> str:
     """The first few of several images that one may be."""
     return f"{' or '.join(images[:_MOST_NAMED])}{' …' if len(images) > _MOST_NAMED else ''}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_plain(text: str) -> bool:

@@ -266,7 +266,7 @@ def _shape(drawn: Any) -> Shape:
         label, points = drawn["label"], _points(drawn["points"])
         group_id, mask = drawn.get("group_id"), drawn.get("mask")
         shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
-        for key, text in {"label": label, "shape_type": shape_type, "mask": mask or ""}.items():
+        for key, text in {"label": label, "shape_type": shape_type, "mask": "" if mask is None else mask}.items():
             if not isinstance(text, str):
                 raise TypeError(f"{key} must be text, not {_kind(text)}")
             if key != "mask" and len(text) > _LONGEST_LABEL:

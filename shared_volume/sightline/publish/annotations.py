@@ -1,5 +1,6 @@
 """Check a folder of annotated images, copy it as labelme files, and publish the copy."""
 
+import contextlib
 import csv
 import os
 import shutil
@@ -39,7 +40,7 @@ from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
 from sightline.services.runs.homes import recipe_file
 from sightline.services.storage.access import open_storage
-from sightline.services.versioning.publication import Content, Publication, Services, publish
+from sightline.services.versioning.publication import FOLDERS, Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import SPLITS_FILE, hash_image
 from sightline.settings import Settings
@@ -47,6 +48,8 @@ from sightline.tasks.task import CLASSIFICATION, Task, require_task
 from sightline.versions import check_category, parse_version
 
 _SIZES: Final = frozenset({Code.NO_SIZE, Code.WRONG_SIZE, Code.SWAPPED_SIZE, Code.RESIZED})
+_HEADING: Final = ("name", "split")  # of the file of splits
+_LONGEST_HEADING: Final = 99  # bytes that are looked at
 _ADVICE: Final = (
     "Nothing was published. Correct these files or move them out of the folder, then run the same command again; or choose "
     "another outcome with --policy CODE=OUTCOME, or under `policy` in the category's recipe."
@@ -125,6 +128,8 @@ def publish_annotations(
         services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
         publication = publish(services, category, "annotation", version, partial(_build, source.folder, usable, splits))
     row = publication.row
+    if SPLITS_FILE not in services.repo.objects(FOLDERS["annotation"]).listing(str(row.digest)):
+        splits = {}  # published before a source's own splits were kept
     if (published_for := task_of(row.recipe)) != usable.task:
         raise SightlineError(
             f"{row.category} {row.version} is published with the same content, for {published_for}. A published version "
@@ -253,16 +258,24 @@ def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
 def _splits(source: Source, items: Iterable[_Item]) -> dict[str, str]:
     """Image's name in the version -> its split, where the source is split, or was an annotation version that is."""
     given = source.folder / SPLITS_FILE
-    own = read_split_file(given, Path(SPLITS_FILE)) if source.form == LABELME and given.is_file() else source.splits
+    is_given = source.form == LABELME and _lists_splits(given)
+    own = read_split_file(given, Path(SPLITS_FILE)) if is_given else source.splits
     stored = {item.annotated.image: item.annotated.stored_image for item in items}
     return usable_splits({stored[image]: split for image, split in own.items() if image in stored})
+
+
+def _lists_splits(file: Path) -> bool:
+    """Whether a file has the heading of a version's splits; of other tools' files of that name nothing is read."""
+    with contextlib.suppress(OSError), file.open("rb") as lines:
+        return lines.readline(_LONGEST_HEADING).removeprefix(b"\xef\xbb\xbf").strip() == ",".join(_HEADING).encode()
+    return False
 
 
 def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], target: Path) -> Content:
     """Write the version's files into `target`, and say what its rows are."""
     if splits:
         with (target / SPLITS_FILE).open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("name", "split"), *sorted(splits.items())])
+            csv.writer(file, lineterminator="\n").writerows([_HEADING, *sorted(splits.items())])
     rows = [_copy(folder, item, target, usable.annotated_by) for item in usable.items]
     return Content(
         images=sorted(rows, key=lambda row: row.name),

@@ -263,7 +263,10 @@ def _next_free(attempt: Attempt) -> str:
 def _adopt_description(attempt: Attempt, digest: str) -> None:
     """Take the public description in place of ours, so that the rows say what the files say."""
     objects = attempt.services.repo.objects(attempt.remote)
-    if entry := objects.listing(digest).get(FILE):
+    listing = objects.listing(digest)
+    if SPLITS_FILE not in listing:
+        (attempt.folder / SPLITS_FILE).unlink(missing_ok=True)
+    if entry := listing.get(FILE):
         file, data = attempt.folder / FILE, objects.read(entry)
         file.unlink()
         file.write_bytes(data)
