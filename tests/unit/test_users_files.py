@@ -432,6 +432,10 @@ def test_dota_lines_have_their_class_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
+        (
+            {"a.jpg": PICTURE, "a.txt": "1 0.5 0.5 0.1 0.1\n2 0.5 0.5 0.2 0.2", "classes.txt": "cup\nmug"},
+            ["names the classes 0 to 1", "counted from 1", "blank line"],
+        ),
         ({"a.jpg": PICTURE, "a.txt": YOLO}, ["no file names the classes", "classes.txt"]),
         ({"a.jpg": PICTURE, "export.json": [{"annotations": [{"result": [{"from_name": "label"}]}]}]}, ["Label Studio", "COCO"]),
         ({"a.jpg": PICTURE, "via.json": {"a.jpg1": {"regions": [{"shape_attributes": {}}]}}}, ["VIA", "COCO"]),

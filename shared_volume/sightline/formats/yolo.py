@@ -57,7 +57,20 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
         ):
             message = "there is no image of that name. Put it there, or remove the file."
             ledger.add(Code.MISSING_IMAGE, text, None, message)
+    _require_counted_from_0(f"{listing.root / file}", names, pictures, ledger)
     return pictures
+
+
+def _require_counted_from_0(file: str, names: Mapping[int, str], pictures: Sequence[Picture], ledger: Ledger) -> None:
+    """Refuse numbers that were counted from 1: the first class never occurs, and one behind the last does."""
+    beyond = f"the class {len(names)} has no name."
+    shifted = any(found.message.endswith(beyond) for found in ledger.findings)
+    if len(names) > 1 and shifted and not any(shape.label == names.get(0) for one in pictures for shape in one.shapes):
+        raise SightlineError(
+            f"{file} names the classes 0 to {len(names) - 1}, but the text files hold no 0, and a {len(names)}: they seem to be "
+            "counted from 1, so every object would get the next class's name. Put a blank line before the first name in "
+            "classes.txt (in data.yaml number the names: `1: cup`), or correct the text files."
+        )
 
 
 def find_texts(listing: Listing) -> dict[str, str]:
