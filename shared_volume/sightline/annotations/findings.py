@@ -274,6 +274,12 @@ def list_findings(findings: Sequence[Finding]) -> str:
     return "\n".join(lines + more)
 
 
+def explain_findings(findings: Sequence[Finding]) -> str:
+    """Why nothing of a folder can be used: how often each code was found, the first ten findings, and what to do."""
+    counts = ", ".join(f"{count} x {code}" for code, count in count_findings(findings).items())
+    return f"What was found ({counts}):\n{list_findings(findings)}\nCorrect these files, or export them again."
+
+
 def summarize_findings(findings: Sequence[Finding]) -> str:
     """A line for each code and outcome with its count, and under it the first findings."""
     lines = []

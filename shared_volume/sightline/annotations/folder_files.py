@@ -57,8 +57,7 @@ class Photographs:
         for called in (name, unquote(name)):  # as in an address
             found = self._by_name.get(called) or self._by_key.get(called.casefold())
             if found:
-                first, *others = (self._root / image for image in found)
-                return found[:1] if all(filecmp.cmp(first, other, shallow=False) for other in others) else found
+                return found[:1] if are_copies(self._root, found) else found
         if own := self.own(document):
             return [own]
         return self._by_key.get(name.rpartition(".")[0].casefold(), [])
@@ -123,6 +122,12 @@ def _sort_in(files: FolderFiles, name: str, entry: "os.DirEntry[str]") -> None:
     if not is_plain(name) or len(name) > _LONGEST_NAME:
         why = "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
         files.unusable[name] = why
+
+
+def are_copies(root: Path, files: Sequence[str]) -> bool:
+    """Whether files, one at least, hold the same bytes; sizes are compared first, and reading stops where they differ."""
+    first, *others = (root / file for file in files)
+    return all(filecmp.cmp(first, other, shallow=False) for other in others)
 
 
 def beside_of(document: str, name: str) -> str:

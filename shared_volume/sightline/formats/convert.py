@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from sightline.annotations.findings import Code, Finding, Policy, count_findings, list_findings
+from sightline.annotations.findings import Code, Finding, Policy, explain_findings
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
 from sightline.formats.class_folders import read_class_folders
@@ -103,8 +103,7 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
     kind = f"read as {form}" if told else f"recognized as {form}"
     lines = [f"{listing.root}: {kind}, and no image has an annotation that can be used. It holds {describe(listing)}."]
     if findings:
-        counts = ", ".join(f"{count} x {code}" for code, count in count_findings(findings).items())
-        lines += [f"What was found ({counts}):", list_findings(findings), "Correct these files, or export them again."]
+        lines.append(explain_findings(findings))
     else:
         lines.append(
             "Put annotations and images where the format has them (docs/formats.md), or choose another --format."

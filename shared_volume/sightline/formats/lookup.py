@@ -1,6 +1,5 @@
 """Which image of a folder a source means by a name: the one that is called so, else the only one that it can mean."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -8,6 +7,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from sightline.annotations.findings import Code
+from sightline.annotations.folder_files import are_copies
 from sightline.formats.folder import (
     FOREIGN_SUFFIXES,
     Listing,
@@ -90,7 +90,7 @@ def _looser(listing: Listing, last: str) -> Iterator[list[str]]:
 def _only_one(listing: Listing, named: list[str], name: str, file: str) -> str:
     """One image of several: the nearest, or any of copies of one."""
     near = _nearest(named, file)
-    if len(near) > 1 and len({_digest(listing, image) for image in near}) > 1:
+    if not are_copies(listing.root, near):
         several = " or ".join(near[:_MOST_NAMED])
         raise Unusable(Code.MISSING_IMAGE, f"the image {name!r} could be {several}. Add the folder to its name.")
     return near[0]
@@ -121,11 +121,6 @@ def _missing(listing: Listing, name: str, wanted: str) -> Unusable:
     return Unusable(
         Code.MISSING_IMAGE, f"the image {name!r} is not in the folder. Put it there, or remove its annotations."
     )
-
-
-def _digest(listing: Listing, image: str) -> str:
-    with (listing.root / image).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _last(name: str) -> str:

@@ -19,8 +19,7 @@ from sightline.annotations.findings import (
     Finding,
     Outcome,
     Policy,
-    count_findings,
-    list_findings,
+    explain_findings,
     require_none_fails,
 )
 from sightline.annotations.labelme import Document, copy_document, read_embedded_image, write_document
@@ -128,7 +127,7 @@ def publish_annotations(
         services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
         publication = publish(services, category, "annotation", version, partial(_build, source.folder, usable, splits))
     row = publication.row
-    if SPLITS_FILE not in services.repo.objects(FOLDERS["annotation"]).listing(str(row.digest)):
+    if splits and SPLITS_FILE not in services.repo.objects(FOLDERS["annotation"]).listing(str(row.digest)):
         splits = {}  # published before a source's own splits were kept
     if (published_for := task_of(row.recipe)) != usable.task:
         raise SightlineError(
@@ -234,13 +233,7 @@ def _require_usable(folder: Path, usable: _Usable) -> None:
     if usable.labels:
         return
     what = "a shape drawn on it" if usable.annotated_by == "shapes" else "one flag that says what it shows"
-    if usable.findings:
-        counts = ", ".join(f"{count} x {code}" for code, count in count_findings(usable.findings).items())
-        advice = (
-            f"What was found ({counts}):\n{list_findings(usable.findings)}\nCorrect these files, or export them again."
-        )
-    else:
-        advice = "Annotate some with labelme first."
+    advice = explain_findings(usable.findings) if usable.findings else "Annotate some with labelme first."
     raise SightlineError(f"{folder}: no image has {what} that can be used. {advice}")
 
 
