@@ -10,7 +10,7 @@ import pytest
 from sightline.settings import read_settings
 from tests.installed import Installed, install
 from tests.services import bucket, gcs_emulator, mariadb_server, mariadb_url, mortal_emulator
-from tests.workspace import Installation, with_plates
+from tests.workspace import REPOSITORY, Installation, with_plates
 
 __all__ = ["bucket", "gcs_emulator", "mariadb_server", "mariadb_url", "mortal_emulator"]
 """Fixtures, which pytest finds by being here."""
@@ -40,3 +40,12 @@ def installed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         database = request.getfixturevalue("mariadb_url")
     yield install(tmp_path, monkeypatch, storage, database)
     read_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def labelme_python() -> str:
+    """The interpreter of an environment that has labelme."""
+    python = os.environ.get("SIGHTLINE_LABELME_PYTHON") or str(REPOSITORY / ".venv-annotate" / "bin" / "python")
+    if not Path(python).is_file():
+        pytest.skip("labelme is not installed: make annotate-setup, or set SIGHTLINE_LABELME_PYTHON")
+    return python

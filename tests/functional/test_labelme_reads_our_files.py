@@ -12,7 +12,6 @@ from PIL import Image
 from laptop.samples import make_plates
 from sightline.annotations.labelme import Document, Shape, read_document, write_document
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 READ_WITH_LABELME = """
 import json, sys
 try:
@@ -26,15 +25,6 @@ for path in sys.argv[1:]:
     image_path = file.image_path if hasattr(file, "image_path") else file.imagePath
     print(json.dumps({"path": path, "image": image_path, "flags": file.flags, "shapes": shapes}))
 """
-
-
-@pytest.fixture(scope="module")
-def labelme_python() -> str:
-    """The interpreter of an environment that has labelme."""
-    python = os.environ.get("SIGHTLINE_LABELME_PYTHON") or str(REPOSITORY / ".venv-annotate" / "bin" / "python")
-    if not Path(python).is_file():
-        pytest.skip("labelme is not installed: make annotate-setup, or set SIGHTLINE_LABELME_PYTHON")
-    return python
 
 
 def read_with_labelme(python: str, paths: list[Path]) -> list[dict]:
