@@ -97,4 +97,7 @@ def told_of(seen: Seen, file: str) -> list[str]:
 def without_area(file: str, shapes: list[dict[str, Any]]) -> list[str]:
     """The findings that the shapes without a box should have."""
     labels = {index: one["label"] for index, one in enumerate(shapes) if one["box"] is None}
-    return [f"unsupported_shape {file} {index} {label!r} is a {label}" for index, label in labels.items()]
+    return [
+        f"unsupported_shape {file} {index} the {label} {label!r} covers no area to learn from."
+        for index, label in labels.items()
+    ]

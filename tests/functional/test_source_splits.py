@@ -68,9 +68,8 @@ def yolo_lists(folder: Path) -> None:
 
 
 def voc_sets(folder: Path) -> None:
-    drawn = (
-        "<object><name>plug</name><bndbox><xmin>6</xmin><ymin>6</ymin><xmax>25</xmax><ymax>20</ymax></bndbox></object>"
-    )
+    drawn = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size><object><name>plug</name>"
+    drawn += "<bndbox><xmin>6</xmin><ymin>6</ymin><xmax>25</xmax><ymax>20</ymax></bndbox></object>"
     for split, names in NAMES.items():
         for name in names:
             make_image(folder / "JPEGImages" / f"{name}.png")
@@ -114,6 +113,56 @@ def cvat_subsets(folder: Path) -> None:
     write(folder / "annotations.xml", f"<annotations>{''.join(images)}</annotations>")
 
 
+def label_studio(folder: Path) -> None:
+    """Its COCO: names with a hash before and with another system's slashes, categories from 0, no splits but the folders."""
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / split / "images" / f"{name}.png")
+        content = json.loads(coco(names, "images\\"))
+        content["categories"] = [{"id": 0, "name": "plug"}]
+        content["info"] = {"contributor": "Label Studio", "version": "1.0"}
+        for drawn in content["annotations"]:
+            drawn |= {"category_id": 0, "segmentation": [], "ignore": 0, "iscrowd": 0, "area": 300}
+        write(folder / split / "result.json", json.dumps(content))
+
+
+def labelimg_beside(folder: Path) -> None:
+    for split, names in NAMES.items():
+        for name in names:
+            make_image(folder / split / f"{name}.png")
+            path = f"C:\\Users\\me\\{split}\\{name}.png"
+            drawn = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
+            drawn += "<object><name>plug</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult>"
+            drawn += "<bndbox><xmin>6</xmin><ymin>6</ymin><xmax>25</xmax><ymax>20</ymax></bndbox></object>"
+            text = f"<annotation><folder>{split}</folder><filename>{name}.png</filename><path>{path}</path>{drawn}</annotation>"
+            write(folder / split / f"{name}.xml", text)
+
+
+def x_anylabeling(folder: Path) -> None:
+    kinds = {
+        "rectangle": [[5, 5], [25, 5], [25, 20], [5, 20]],
+        "rotation": [[5, 10], [15, 5], [25, 10], [15, 20]],
+        "polygon": [[5, 5], [25, 6], [12, 20]],
+    }
+    for split, names in NAMES.items():
+        for number, name in enumerate(names):
+            make_image(folder / split / f"{name}.png")
+            kind = list(kinds)[number % len(kinds)]
+            shape = {"label": "plug", "score": None, "points": kinds[kind], "group_id": None, "description": ""}
+            shape |= {"difficult": False, "shape_type": kind, "flags": {}, "attributes": {}, "kie_linking": []}
+            if kind == "rotation":
+                shape["direction"] = 0.46
+            content = {
+                "version": "2.4.4",
+                "flags": {},
+                "shapes": [shape],
+                "imagePath": f"{name}.png",
+                "imageData": None,
+            }
+            content |= {"imageHeight": HEIGHT, "imageWidth": WIDTH}
+            write(folder / split / f"{name}.json", json.dumps(content))
+
+
 def labelme_folders(folder: Path) -> None:
     for split, names in NAMES.items():
         for name in names:
@@ -122,7 +171,7 @@ def labelme_folders(folder: Path) -> None:
 
 SOURCES = [
     *(roboflow_coco, coco_files, ultralytics, yolo_lists, lists_of_equal_names, darknet),
-    *(voc_sets, cvat_subsets, labelme_folders),
+    *(voc_sets, cvat_subsets, labelme_folders, label_studio, labelimg_beside, x_anylabeling),
 ]
 
 
@@ -143,7 +192,11 @@ def test_the_splits_of_the_source_are_kept_and_can_be_drawn_anew(installed, tmp_
     make(tmp_path / "in")
     published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
     assert published.splits == {split: len(names) for split, names in NAMES.items()}
+    assert published.labels == {"plug": len(WANTED)} and not published.findings
     assert record(installed) == WANTED
+    datasets = {row["id"] for row in installed.rows("versions")["versions"] if row["kind"] == "dataset"}
+    counts = [row["annotation_count"] for row in installed.rows("images")["images"] if row["version_id"] in datasets]
+    assert counts == [1] * len(WANTED)
     assert record(installed, keep_splits=False) != WANTED
     assert not publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto").publication.new
 

@@ -504,6 +504,37 @@ def test_copies_of_a_photograph_in_other_folders_count_once(tmp_path, copies):
     assert len(found) == copies
 
 
+TREES = {
+    "the folder of the same name": ("json/kitchen/a.json", "a.jpg", "photos/kitchen/a.jpg", "photos/living/a.jpg"),
+    "the name of the file": ("job_b.json", "a.jpg", "job_b/images/a.jpg", "job_a/images/a.jpg"),
+    "the end of an absolute path": ("x.json", "/home/me/b/2021/a.jpg", "set/b/2021/a.jpg", "set/c/2021/a.jpg"),
+    "a folder of the path": ("x.json", "./old/b/a.jpg", "new/b/a.jpg", "new/c/a.jpg"),
+    "the folder it lies in": ("site b/json/x.json", "a.jpg", "site b/pictures/a.jpg", "site c/pictures/a.jpg"),
+    "names beyond ASCII": ("标注/厨房/a.json", "a.jpg", "照片/厨房/a.jpg", "照片/客厅/a.jpg"),
+}
+
+
+@pytest.mark.parametrize("form", ["labelme", "coco"])
+@pytest.mark.parametrize("tree", TREES)
+def test_of_photographs_of_one_name_in_parallel_folders_the_likeliest_is_used(tmp_path, form, tree):
+    file, name, meant, other = TREES[tree]
+    content = labelme({}, image=name) if form == "labelme" else coco({}, images=[{"id": 1, "file_name": name}])
+    write(tmp_path / "in", {file: content, meant: PICTURE})
+    (tmp_path / "in" / other).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", SIZE).save(tmp_path / "in" / other)
+    source = as_labelme(tmp_path / "in", "auto", tmp_path / "out", Policy().publishing())
+    used, findings = read_usable(source.folder, Recipe(policy={"image_without_json": "drop"}))
+    assert [source.made.get(one.source, one.source) for one in used] == [meant]
+    assert not [found for found in findings if found.outcome is Outcome.FAIL]
+
+
+@pytest.mark.parametrize("group", ["3", 3.0, "３"])
+def test_a_group_written_as_another_kind_of_number_is_that_group(tmp_path, group):
+    right = [[60, 10], [90, 10], [90, 50], [60, 50]]
+    write(tmp_path / "in", {"a.jpg": PICTURE, "a.json": labelme({"group_id": 3}, {"group_id": group, "points": right})})
+    assert see(tmp_path / "in", tmp_path / "out") == ({"a.jpg": [("cup", 10, 10, 80, 40)]}, {})
+
+
 @pytest.mark.parametrize("mask", [[], {}, 0, False])
 def test_a_mask_that_is_no_text_is_damage(tmp_path, mask):
     write(tmp_path / "in", {"a.jpg": PICTURE, "a.json": labelme({"mask": mask}, {})})

@@ -70,6 +70,7 @@ class _Drawn:
 
     index: int
     shape: Shape
+    kind: str
     label: str
     outline: np.ndarray | None
 
@@ -91,7 +92,7 @@ def check_document(
 def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Part]:
     header = annotated.header
     drawn = _usable_shapes(annotated.document, recipe, notes)
-    outlines = {one.index: one.outline for one in drawn if one.outline is not None and _kind_of(one.shape) != "circle"}
+    outlines = {one.index: one.outline for one in drawn if one.outline is not None and one.kind != "circle"}
     tangled = dict(zip(outlines, regions.find_tangled([*outlines.values()]), strict=True))
     parts: list[Part] = []
     by_box: dict[tuple[int, ...], list[Part]] = {}  # in whole pixels
@@ -103,7 +104,7 @@ def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Pa
             if not _repeats(part, by_box, notes):
                 parts.append(part)
                 by_box.setdefault(tuple(map(round, region.box)), []).append(part)
-    _note_groups(parts, {one.index for one in drawn if _kind_of(one.shape) == "rectangle"}, notes)
+    _note_groups(parts, {one.index for one in drawn if one.kind == "rectangle"}, notes)
     notes.index = None
     lost = [found for found in notes.findings if found.outcome != Outcome.FIX and found.code not in _ASKED_FOR]
     if lost and not parts:
@@ -163,7 +164,8 @@ def _usable_shapes(document: Document, recipe: Recipe, notes: Notes) -> list[_Dr
             if shape.damage:
                 code = Code.MALFORMED_SHAPE if shape.damage.finite else Code.NON_FINITE
                 notes.leave_out(code, f"the shape cannot be used: {shape.damage.reason}. Draw it again.")
-            drawn.append(_Drawn(index, shape, _label(shape, recipe, notes), _outline(shape, notes)))
+            kind = _SYNONYMS.get(shape.shape_type.lower(), shape.shape_type.lower())
+            drawn.append(_Drawn(index, shape, kind, _label(shape, recipe, notes), _outline(shape, kind, notes)))
     return drawn
 
 
@@ -202,16 +204,15 @@ def _resemble(one: str, other: str) -> bool:
     return swapped or rest[1:] in (others, others[1:]) or rest == others[1:]
 
 
-def _outline(shape: Shape, notes: Notes) -> np.ndarray | None:
+def _outline(shape: Shape, kind: str, notes: Notes) -> np.ndarray | None:
     """(N, 2) vertices, at least three; None for a mask."""
-    kind = _kind_of(shape)
     points, who = shape.points, f"the {shape.shape_type} {shape.label!r}"
     if kind == "mask":
         return None
     if kind in _LINES:
-        notes.leave_out(Code.UNSUPPORTED_SHAPE, f"{shape.label!r} is a {kind}, which covers no area to learn.")
+        notes.leave_out(Code.UNSUPPORTED_SHAPE, f"{who} covers no area to learn from.")
     if kind not in _COUNTS:
-        return _unknown(shape, notes)
+        return _unknown(shape, kind, notes)
     counts, wanted = _COUNTS[kind]
     if len(points) not in counts:
         notes.leave_out(Code.WRONG_POINTS, f"{who} has {len(points)} points, not {wanted}. Draw it again.")
@@ -229,14 +230,10 @@ def _outline(shape: Shape, notes: Notes) -> np.ndarray | None:
     return regions.circle_outline(points)
 
 
-def _kind_of(shape: Shape) -> str:
-    return _SYNONYMS.get(shape.shape_type.lower(), shape.shape_type.lower())
-
-
-def _unknown(shape: Shape, notes: Notes) -> np.ndarray:
+def _unknown(shape: Shape, kind: str, notes: Notes) -> np.ndarray:
     """(N, 2) vertices of a type that we do not know: three points or more enclose an area, whatever it is called."""
     who = f"{shape.label!r} is of the type {shape.shape_type!r}, which is not known"
-    if len(shape.points) == 2 and _kind_of(shape) == "ellipse":
+    if len(shape.points) == 2 and kind == "ellipse":
         notes.mend(Code.UNKNOWN_SHAPE, f"{who}; its two points are taken for the corners of its box.")
         (x, y), (across, down) = shape.points.mean(axis=0), np.abs(shape.points[1] - shape.points[0]) / 2
         return regions.ellipse_outline(x, y, across, down)

@@ -2,10 +2,11 @@
 
 import filecmp
 import os
+import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from sightline.errors import SightlineError
 from sightline.images.limits import IMAGE_SUFFIXES
 
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's controls, half characters, line breaks
+_BETWEEN_WORDS: Final = re.compile(r"[\W_]+")
 _MOST_NAMED: Final = 3  # images that one may be
 _LONGEST_NAME: Final = 480  # characters of a path, so that a database can index it
 
@@ -35,37 +37,42 @@ class Photographs:
     def __init__(self, files: FolderFiles):
         self._root = files.root
         self._images = set(files.images) - files.links - files.unusable.keys()
-        self._by_name, self._by_key, self._by_stem = (defaultdict[str, list[str]](list) for _ in range(3))
-        for image in sorted(self._images):
-            name = image.rpartition("/")[2]
-            self._by_name[name].append(image)
-            self._by_key[name.casefold()].append(image)
-            self._by_key[name.rpartition(".")[0].casefold()].append(image)
-            self._by_stem[image.rpartition(".")[0]].append(image)
 
     def __contains__(self, image: str) -> bool:
         return image in self._images
 
-    def named(self, name: str, document: str) -> list[str]:
-        """The images that a file name in a document may mean: one beside it, else all of that name, of which copies count once.
+    def named(self, name: str, path: str, document: str) -> list[str]:
+        """The images that a path with this file name may mean: one beside the document, else the `likeliest` of that name.
 
-        Where none is called so: in capitals or small letters, else the one of the document's own name, else with another
-        ending.
+        Copies of one image count once. Where none is called so: in capitals or small letters, else the one of the document's
+        own name, else with another ending.
         """
         if (beside := beside_of(document, name)) in self._images:
             return [beside]
+        by_name, by_key = self._by_name
         for called in (name, unquote(name)):  # as in an address
-            found = self._by_name.get(called) or self._by_key.get(called.casefold())
-            if found:
+            if same := by_name.get(called) or by_key.get(called.casefold()):
+                found = likeliest(same, document, path)
                 return found[:1] if are_copies(self._root, found) else found
         if own := self.own(document):
             return [own]
-        return self._by_key.get(name.rpartition(".")[0].casefold(), [])
+        return by_key.get(name.rpartition(".")[0].casefold(), [])
 
     def own(self, document: str) -> str:
         """The image that is called like the document and lies beside it; empty where there is none, or several."""
-        same = self._by_stem.get(document.rpartition(".")[0], [])
+        same = self._by_stem.get(document.rpartition(".")[0], ())
         return same[0] if len(same) == 1 else ""
+
+    @cached_property
+    def _by_stem(self) -> Mapping[str, Sequence[str]]:
+        return _grouped((image.rpartition(".")[0], image) for image in sorted(self._images))
+
+    @cached_property
+    def _by_name(self) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
+        """Images by their file name; and by that in small letters, with and without its ending."""
+        names = [(image.rpartition("/")[2], image) for image in sorted(self._images)]
+        keys = [(key.casefold(), image) for name, image in names for key in (name, name.rpartition(".")[0])]
+        return _grouped(names), _grouped(keys)
 
     def spelt(self, image: str) -> str:
         """An image's own name, or the same with its accents composed otherwise, as archives from a Mac have it."""
@@ -74,6 +81,13 @@ class Photographs:
         composed = unicodedata.normalize("NFC", image)
         same = [other for other in self._images if unicodedata.normalize("NFC", other) == composed]
         return same[0] if len(same) == 1 else image
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, image in pairs:
+        groups.setdefault(key, []).append(image)
+    return groups
 
 
 def find_files(folder: Path) -> FolderFiles:
@@ -122,6 +136,32 @@ def _sort_in(files: FolderFiles, name: str, entry: "os.DirEntry[str]") -> None:
     if not is_plain(name) or len(name) > _LONGEST_NAME:
         why = "its name is too long, or has a line break, a control character or bytes that are not text. Rename it."
         files.unusable[name] = why
+
+
+def likeliest(images: Sequence[str], file: str, path: str) -> list[str]:
+    """Of several images of one name, those that an annotation file most likely means by a path.
+
+    Those whose last folders are the path's (photos/a/1.jpg of /home/me/photos/a/1.jpg); of these, those in the smallest folder
+    that holds the file too; and of these, those whose folders share the most words with the file's own path
+    (instances_train.json, images/train/1.jpg).
+    """
+    ends = path.split("/")[::-1]
+    images = _best(images, lambda image: len(os.path.commonprefix([image.split("/")[::-1], ends])))
+    folders = file.split("/")[:-1]
+    images = _best(images, lambda image: len(os.path.commonprefix([image.split("/")[:-1], folders])))
+    words = _words(file.rpartition(".")[0])
+    return _best(images, lambda image: len(words & _words(image.rpartition("/")[0])))
+
+
+def _best(images: Sequence[str], score: Callable[[str], int]) -> list[str]:
+    most = max(map(score, images), default=0)
+    return [image for image in images if score(image) == most]
+
+
+def _words(path: str) -> set[str]:
+    """The words of a path's folders and of its name, and each of these as a whole."""
+    parts = path.casefold().split("/")
+    return {word for part in parts for word in (part, *_BETWEEN_WORDS.split(part)) if word}
 
 
 def are_copies(root: Path, files: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -264,15 +265,13 @@ def _shape(drawn: Any) -> Shape:
         if not isinstance(drawn, dict):
             raise TypeError("it is not an object with label and points")
         label, points = drawn["label"], _points(drawn["points"])
-        group_id, mask = drawn.get("group_id"), drawn.get("mask")
+        group_id, mask = _group(drawn.get("group_id")), drawn.get("mask")
         shape_type = drawn.get("shape_type") or "polygon"  # old versions wrote none
         for key, text in {"label": label, "shape_type": shape_type, "mask": "" if mask is None else mask}.items():
             if not isinstance(text, str):
                 raise TypeError(f"{key} must be text, not {_kind(text)}")
             if key != "mask" and len(text) > _LONGEST_LABEL:
                 raise TypeError(f"{key} must not be longer than {_LONGEST_LABEL} characters")
-        if not (group_id is None or (isinstance(group_id, int) and abs(group_id) <= LARGEST_GROUP)):
-            raise TypeError(f"group_id must be a whole number, not {_kind(group_id)}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         damage = Damage(reason, finite=not isinstance(error, OverflowError))
@@ -280,6 +279,16 @@ def _shape(drawn: Any) -> Shape:
     described = drawn.get("description")
     text = described if isinstance(described, str) else ""
     return Shape(label, points, shape_type, group_id, mask, _flags(drawn.get("flags")), text)
+
+
+def _group(value: Any) -> int | None:
+    """A group's number; TypeError unless it is a whole one, be it written as text."""
+    if value is None or (type(value) is int and abs(value) <= LARGEST_GROUP):
+        return value
+    with suppress(ValueError, TypeError, OverflowError):
+        if not isinstance(value, bool) and abs(number := float(value)) <= LARGEST_GROUP and number == int(number):
+            return int(number)
+    raise TypeError(f"group_id must be a whole number, not {_kind(value)}")
 
 
 def _kind(value: Any) -> str:

@@ -164,7 +164,7 @@ class _Reader:
     def _leads_out(self, document: Document, error: ImagePathError, message: str) -> str:
         """The image of a path that leads out of the JSON's folder: at its end within the folder, or by its name."""
         whole = posixpath.normpath(beside_of(self._file, error.path))
-        found = [whole] if whole in self._photographs else self._photographs.named(error.name, self._file)
+        found = [whole] if whole in self._photographs else self._photographs.named(error.name, error.path, self._file)
         if len(found) == 1:
             told = f"imagePath leads out of the JSON's folder; the photograph is {found[0]}."
             asked = Code.IMAGE_OUTSIDE in self.notes.policy.chosen
@@ -207,7 +207,8 @@ class _Reader:
             self._require_within(image, (self.folder / self._file).parent)
             if os.path.lexists(self.folder / image) and not image.endswith(".json"):
                 return image
-        found = [] if hidden else self._photographs.named(document.image_path.rpartition("/")[2], self._file)
+        path = document.image_path
+        found = [] if hidden else self._photographs.named(path.rpartition("/")[2], path, self._file)
         if len(found) == 1:
             self.notes.mend(Code.FOUND_ELSEWHERE, f"{show_name(image)} is not there; {found[0]} is.")
             return found[0]
@@ -225,8 +226,10 @@ class _Reader:
     def _whose(self, image: str) -> str:
         """The image, unless it has a JSON of its own name: then this JSON is of the image that is called like it."""
         stem = self._file.rpartition(".")[0]
+        if stem == image.rpartition(".")[0]:
+            return image
         rivals = {f"{image.rpartition('.')[0]}.json", f"{image}.json"} & self._documents
-        if stem in (image, image.rpartition(".")[0]) or not rivals:
+        if stem == image or not rivals:
             return image
         own = self._photographs.own(self._file)
         if not own:
@@ -280,12 +283,12 @@ class _Reader:
             return document
         size = f"the image measures {header.width} x {header.height}"
         if written[0] is None or written[1] is None:
-            self.notes.mend(Code.NO_SIZE, f"the JSON gives no usable image size; {size}.")
+            self.notes.mend(Code.NO_SIZE, f"the annotation gives no usable image size; {size}.")
             return document
-        told = f"the JSON gives the image size {written[0]} x {written[1]}"
+        told = f"the annotation gives the image size {written[0]} x {written[1]}"
         if written == true[::-1]:
             self.notes.mend(
-                Code.SWAPPED_SIZE, f"the JSON gives the image size swapped, {written[0]} x {written[1]}; {size}."
+                Code.SWAPPED_SIZE, f"the annotation gives the image size swapped, {written[0]} x {written[1]}; {size}."
             )
         elif factors := find_factors((written[0], written[1]), true):
             self.notes.mend(Code.RESIZED, f"{told}; {size}: its shapes are scaled by {factors[0]:.3g}.")

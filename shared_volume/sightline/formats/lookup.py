@@ -1,13 +1,10 @@
 """Which image of a folder a source means by a name: the one that is called so, else the only one that it can mean."""
 
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
-from typing import Final
 from urllib.parse import unquote
 
 from sightline.annotations.findings import Code
-from sightline.annotations.folder_files import are_copies
+from sightline.annotations.folder_files import are_copies, likeliest, list_images
 from sightline.formats.folder import (
     FOREIGN_SUFFIXES,
     Listing,
@@ -21,17 +18,13 @@ from sightline.formats.folder import (
 from sightline.formats.reading import Ledger, Unusable
 from sightline.images.limits import IMAGE_SUFFIXES
 
-_WORDS: Final = re.compile(r"[^a-z0-9]+")
-_MOST_NAMED: Final = 3
-
 
 def find_image(listing: Listing, name: str, file: str, folders: Sequence[str], ledger: Ledger) -> str:
     """The image that `file` calls `name`.
 
-    It is looked for in `folders`, then anywhere, below any other folders. Where several would do, those nearest to `file`
-    count, and of these the one whose folders share a word with its name (instances_train.json, images/train/). Where none is
-    called so, the only image counts that has the name in another folder, in capitals or small letters, without or with
-    another ending; that is noted.
+    It is looked for in `folders`, then anywhere, below any other folders. Where several would do, the likeliest counts. Where
+    none is called so, the only image counts that has the name in another folder, in capitals or small letters, without or
+    with another ending; that is noted.
 
     Args:
         name: as written, with slashes of either kind.
@@ -88,24 +81,12 @@ def _looser(listing: Listing, last: str) -> Iterator[list[str]]:
 
 
 def _only_one(listing: Listing, named: list[str], name: str, file: str) -> str:
-    """One image of several: the nearest, or any of copies of one."""
-    near = _nearest(named, file)
+    """One image of several: the likeliest, or any of copies of one."""
+    near = likeliest(named, file, name.replace("\\", "/"))
     if not are_copies(listing.root, near):
-        several = " or ".join(near[:_MOST_NAMED])
-        raise Unusable(Code.MISSING_IMAGE, f"the image {name!r} could be {several}. Add the folder to its name.")
+        message = f"the image {name!r} could be {list_images(near)}. Add the folder to its name."
+        raise Unusable(Code.MISSING_IMAGE, message)
     return near[0]
-
-
-def _nearest(named: list[str], file: str) -> list[str]:
-    """Of several images those in the smallest folder that holds `file` too, and of these those that share a word."""
-    for folder in PurePosixPath(file).parents[:-1]:
-        if inside := [image for image in named if image.startswith(f"{folder}/")]:
-            named = inside
-            break
-    if len(named) < 2:
-        return named
-    words = set(_WORDS.split(PurePosixPath(file).stem.lower())) - {""}
-    return [image for image in named if words & set(image.lower().split("/")[:-1])] or named
 
 
 def _missing(listing: Listing, name: str, wanted: str) -> Unusable:
