@@ -98,6 +98,6 @@ def without_area(file: str, shapes: list[dict[str, Any]]) -> list[str]:
     """The findings that the shapes without a box should have."""
     labels = {index: one["label"] for index, one in enumerate(shapes) if one["box"] is None}
     return [
-        f"unsupported_shape {file} {index} the {label} {label!r} covers no area to learn from."
+        f"unsupported_shape {file} {index} the {label} {label!r} covers no area to learn from. drop record"
         for index, label in labels.items()
     ]
