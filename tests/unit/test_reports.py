@@ -14,7 +14,7 @@ from pycocotools import mask as run_length
 
 from sightline.errors import SightlineError
 from sightline.reports.page import duration, number, table
-from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable
+from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable, legend
 from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
 from sightline.steps.record.report import render_data_report
 from sightline.steps.record.split import Splitting
@@ -493,6 +493,22 @@ def test_a_name_is_drawn_as_far_as_the_font_goes():
     assert drawable("Straße é 4", font) == "Strasse e 4"
     assert drawable("車牌 AB", font) == "AB"
     assert drawable("車牌", font) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "on_pictures", "in_the_legend"),
+    [
+        ("cup", "cup", "cup"),
+        ("Straße", "Strasse", "Straße"),
+        ("車牌", "#3", "#3 車牌"),
+        ("車牌 AB", "#3 AB", "#3 車牌 AB"),
+        ("", "#3", "#3 "),
+    ],
+)
+def test_a_name_that_pictures_cannot_show_has_a_number_in_the_legend(name, on_pictures, in_the_legend):
+    drawn = [draw_shapes(Image.new("RGB", (120, 80)), [Shape(2, one, (10, 30, 40, 30))]) for one in (name, on_pictures)]
+    assert drawn[0].tobytes() == drawn[1].tobytes()
+    assert f"</i>{in_the_legend}</li>" in str(legend(["a", "b", name]))
 
 
 @pytest.mark.parametrize("box", [(-20, -20, 30, 30), (110, 70, 50, 50), (10, 10, 0, 0), (-500, -500, 5, 5)])

@@ -141,7 +141,7 @@ def _sort_in(files: FolderFiles, name: str, entry: "os.DirEntry[str]") -> None:
 def likeliest(images: Sequence[str], file: str, path: str) -> list[str]:
     """Of several images of one name, those that an annotation file most likely means by a path.
 
-    Those whose last folders are the path's (photos/a/1.jpg of /home/me/photos/a/1.jpg); of these, those in the smallest folder
+    Those whose last folders are the path's (photos/a/1.jpg of ../photos/a/1.jpg); of these, those in the smallest folder
     that holds the file too; and of these, those whose folders share the most words with the file's own path
     (instances_train.json, images/train/1.jpg).
     """

@@ -21,6 +21,7 @@ from sightline.formats.reading import Ledger, Picture, Unusable, shown
 from sightline.formats.splits import split_of_file
 from sightline.formats.writing import Losses, Part, copy_upright
 from sightline.images.limits import MAX_PIXELS
+from sightline.processes.progress import track
 
 _PLAIN: Final = (int, str, float)
 
@@ -41,7 +42,7 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
     images = _images(content["images"], listing, file, ledger)
     shapes: dict[str, list[Shape]] = {key: [] for key in images}
     groups, lost = dict.fromkeys(images, 0), Counter[str]()
-    for index, entry in enumerate(content["annotations"]):
+    for index, entry in enumerate(track(content["annotations"], "reading COCO", unit="annotation")):
         annotation = entry if isinstance(entry, dict) else {}
         key = _id(annotation.get("image_id"))
         picture, before = images.get(key), len(shapes.get(key, ()))
@@ -269,5 +270,5 @@ def write_coco_folder(parts: Sequence[Part], target: Path, losses: Losses) -> No
     (target / "annotations").mkdir()
     for part in parts:
         write_truth(target / "annotations" / f"instances_{part.name}.json", part.coco)
-        for image in part.coco["images"]:
+        for image in track(part.coco["images"], f"writing {part.name}"):
             copy_upright(part.images / image["file_name"], target / "images" / part.name / image["file_name"], losses)

@@ -23,6 +23,7 @@ from sightline.formats.splits import find_splits, read_darknet, split_of_folders
 from sightline.formats.voc import read_voc_folder
 from sightline.formats.yolo import read_yaml, read_yolo_folder
 from sightline.images.files import ImageHeader, turn_upright
+from sightline.processes.progress import track
 
 AUTO: Final = "auto"
 _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
@@ -152,9 +153,9 @@ def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger:
     names = _choose_names(wishes)
     documents: dict[str, str] = {}
     try:
-        for image in wishes:
+        for image in track(wishes, "taking over the photographs"):
             _hard_link(listing.root / image, scratch / names[image])
-        for picture in pictures:
+        for picture in track(pictures, "converting"):
             name = PurePosixPath(names[picture.file])
             file = name.with_suffix(".json")
             if str(file) in documents:  # a.jpg and a.png

@@ -16,6 +16,7 @@ from sightline.formats.lookup import called, find_image
 from sightline.formats.reading import Ledger, Picture, Unusable
 from sightline.formats.splits import split_called
 from sightline.images.limits import MAX_PIXELS
+from sightline.processes.progress import track
 
 
 def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -28,7 +29,7 @@ def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
                 message = "tracks of a video: export it as 'CVAT for images 1.1' instead."
                 ledger.add(Code.NOT_IMPORTED, file, None, message)
             index = 0
-            for image in root.iter("image"):
+            for image in track(root.findall(".//image"), "reading CVAT"):
                 with ledger.noting(file, None):
                     pictures.append(_picture(image, listing, file, index, ledger))
                 index += len(image)

@@ -16,6 +16,7 @@ from sightline.formats.folder import PAINTED, Listing, parent_of, stem_key, unde
 from sightline.formats.lookup import find_image
 from sightline.formats.reading import Ledger, Picture, Unusable, parse_xml, split_attributes, to_number, to_size
 from sightline.formats.writing import Losses, Part, choose_flat_name, copy_upright, is_box
+from sightline.processes.progress import track
 
 FLAGS: Final = ("difficult", "truncated", "occluded")
 NOTHING_ELSE: Final = Policy({Code.FOUND_ELSEWHERE: Outcome.DROP})
@@ -28,7 +29,7 @@ _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U001
 def read_voc_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     """Every picture that a folder's XML files annotate, each by one of them."""
     chosen: dict[str, tuple[str, Picture]] = {}
-    for file in listing.with_suffix(".xml"):
+    for file in track(listing.with_suffix(".xml"), "reading VOC", unit="file"):
         with ledger.noting(file, None):
             root = parse_xml(listing.read(file), "annotation", "Pascal VOC", file, ledger)
             image = _find_image(root, listing, file, ledger)

@@ -14,6 +14,7 @@ from pycocotools import mask as rle_of
 
 from sightline.annotations.regions import polygon_area
 from sightline.images.files import read_header
+from sightline.processes.progress import track
 
 ALL: Final = "all"  # the one part of an annotation version
 _JPEG_QUALITY: Final = 95
@@ -34,7 +35,7 @@ class Part:
         drawn: dict[int, list[dict[str, Any]]] = {}
         for annotation in self.coco["annotations"]:
             drawn.setdefault(annotation["image_id"], []).append(annotation)
-        for image in self.coco["images"]:
+        for image in track(self.coco["images"], f"writing {self.name}"):
             yield image, drawn.get(image["id"], [])
 
 

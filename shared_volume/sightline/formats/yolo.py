@@ -17,6 +17,7 @@ from sightline.formats import writing
 from sightline.formats.folder import Listing, parent_of, short_name, stem_key, suffix_of
 from sightline.formats.reading import Ledger, Picture, Unusable, known_header, to_number, to_whole
 from sightline.formats.writing import Losses, Part
+from sightline.processes.progress import track
 from sightline.services.versioning.shards import SPLITS
 
 NAME_LISTS: Final = ("classes.txt", "predefined_classes.txt")  # and *.names
@@ -45,7 +46,7 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
         ledger.add(Code.NOT_IMPORTED, file, None, "its keypoints are not read, only the boxes.")
     used: set[str] = set()
     pictures = []
-    for image, text in find_texts(listing).items():
+    for image, text in track(find_texts(listing).items(), "reading YOLO"):
         if text in used:
             ledger.add(Code.IMAGE_TWICE, text, None, f"it belongs to {image} and to another image of that name.")
         used.add(text)

@@ -1,12 +1,17 @@
-"""How far a step has come, for whoever watches: a small JSON file that is replaced as a whole."""
+"""How far work has come, for whoever watches: a step's in a small JSON file, a command's on the terminal."""
 
 import json
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final, TypeVar
 
 VARIABLE = "SIGHTLINE_PROGRESS"
 SECONDS_BETWEEN = 0.2
+SHOWN_AFTER: Final = 2  # seconds
+
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -30,3 +35,14 @@ class Progress:
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps({"done": done, "total": self.total, **values}))
         temporary.replace(self._path)
+
+
+def track(items: Iterable[Item], doing: str, total: int | None = None, unit: str = "image") -> Iterator[Item]:
+    """The items one after the other, with a bar on the terminal while that takes longer than two seconds; elsewhere none.
+
+    `total` is how many there are, where `items` does not say; without either the bar counts.
+    """
+    from tqdm import tqdm  # here: what only talks to a cluster is installed without it
+
+    bar = {"leave": False, "delay": SHOWN_AFTER, "disable": None, "unit": f" {unit}s"}
+    yield from tqdm(items, doing, total, **bar)

@@ -34,6 +34,7 @@ from sightline.images.files import ImageError
 from sightline.images.limits import MAX_PIXELS
 from sightline.images.similarity import perceptual_hash
 from sightline.processes.folders import private_folder
+from sightline.processes.progress import track
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
@@ -153,7 +154,8 @@ def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]
     read: list[tuple[Annotated, Path]] = []
     findings: list[Finding] = []
     names: dict[str, str] = {}
-    for number, found in enumerate(read_annotations(folder, MAX_PIXELS, policy, write_embedded=True)):
+    documents = read_annotations(folder, MAX_PIXELS, policy, write_embedded=True)
+    for number, found in enumerate(track(documents, "reading annotations")):
         if isinstance(found, Finding):
             findings.append(found)
             continue
@@ -166,7 +168,8 @@ def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]
         else:
             read.append((found, image))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looked = list(pool.map(lambda pair: _look(pair[0], pair[1], known, policy), read))
+        looking = pool.map(lambda pair: _look(pair[0], pair[1], known, policy), read)
+        looked = list(track(looking, "looking at the photographs", len(read)))
     items = [one for one in looked if isinstance(one, _Item)]
     findings += [one for one in looked if isinstance(one, Finding)]
     return items, [*findings, *(found for item in items for found in item.annotated.findings)]
@@ -269,7 +272,7 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], target: Pat
     if splits:
         with (target / SPLITS_FILE).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([_HEADING, *sorted(splits.items())])
-    rows = [_copy(folder, item, target, usable.annotated_by) for item in usable.items]
+    rows = [_copy(folder, item, target, usable.annotated_by) for item in track(usable.items, "copying")]
     return Content(
         images=sorted(rows, key=lambda row: row.name),
         findings=[FindingRow(**finding.to_json()) for finding in usable.findings],

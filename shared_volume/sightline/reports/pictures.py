@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageFont
 from pycocotools import mask as run_length
 
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
+from sightline.reports import page
 from sightline.reports.page import colour
 
 PAGE_BUDGET = 4_200_000  # bytes of thumbnails on a page; with tables and charts it stays under 5 MB
@@ -197,9 +199,21 @@ def _text_size(side: int, share: int) -> int:
 
 def _label(shape: Shape, font: Any, length: int | None = None) -> str:
     """Class and score; of the class only so many characters where a length is given."""
-    name = drawable(shape.name, font) or f"class {shape.class_index + 1}"
+    name = f"{_number(shape.name, shape.class_index, font)}{drawable(shape.name, font)}".rstrip()
     name = name if length is None else name[:length] + CUT
     return name if shape.score is None else f"{name} {shape.score:.2f}"
+
+
+def legend(classes: Sequence[str]) -> Markup:
+    """The classes' colours; where the font lacks letters of a name, the number that stands for it on the pictures."""
+    font = _font(SMALLEST_TEXT)
+    return page.legend([f"{_number(name, index, font)}{name}" for index, name in enumerate(classes)])
+
+
+def _number(name: str, class_index: int, font: Any) -> str:
+    """The number of a class that has no name, or a letter that the font cannot draw."""
+    letters = [character for character in name if character.isalnum()]
+    return "" if letters and all(_drawable_form(letter, font) for letter in letters) else f"#{class_index + 1} "
 
 
 def _width(text: str, font: Any) -> float:

@@ -130,8 +130,6 @@ class WorkingCopy:
     def _configure_dvc(self) -> None:
         """Point DVC at the storage and a private cache. The committed part says where the bytes lie, no secret."""
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
-        # Above ERROR, DVC draws no bars of its own either.
-        logging.getLogger("dvc").setLevel(logging.CRITICAL)
         folder = self.folder / ".dvc"
         new = not folder.is_dir()
         folder.mkdir(exist_ok=True)
@@ -161,6 +159,9 @@ class WorkingCopy:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
+        # Above ERROR, DVC and its parts draw no bars of their own either; importing it has set its own level.
+        for name in ("dvc", "dvc_data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         dvc = Repo(str(self.folder))
         try:
             yield dvc

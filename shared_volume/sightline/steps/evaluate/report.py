@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from sightline.reports import page
 from sightline.reports.charts import confusion_chart, grouped_bar_chart
-from sightline.reports.pictures import Thumbnails, try_open
+from sightline.reports.pictures import Thumbnails, legend, try_open
 from sightline.tasks.task import Confusion, ImageScore, Task
 
 SHOWN_IMAGES = 8  # best, and as many worst
@@ -166,7 +166,7 @@ def _images_section(
     intro = f"{task.report.RANKED_BY} All {page.counted(len(every), 'image')}: {task.report.sum_up(every)}."
     return page.section(
         "Images",
-        page.legend(classes),
+        legend(classes),
         Markup("<h3>Worst</h3>"),
         shown(worst) if worst else page.notice("No mistake in any image.", kind="info"),
         Markup("<h3>Best</h3>"),

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from sightline.references import task_of
 from sightline.reports import page
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
-from sightline.reports.pictures import Thumbnails, try_open
+from sightline.reports.pictures import Thumbnails, legend, try_open
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
 from sightline.tasks.task import Task
@@ -265,7 +265,7 @@ def _samples_section(
     dataset_dir: Path,
 ) -> Markup:
     thumbnails = Thumbnails(sum(map(len, samples.values())))
-    blocks: list[Markup] = [page.legend(classes)]
+    blocks: list[Markup] = [legend(classes)]
     for name, chosen in samples.items():
         pictures = []
         for image, annotations in chosen:

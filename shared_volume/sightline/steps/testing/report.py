@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from sightline.reports import page
 from sightline.reports.charts import bar_chart, histogram
-from sightline.reports.pictures import Thumbnails, try_open
+from sightline.reports.pictures import Thumbnails, legend, try_open
 from sightline.tasks.task import Task
 
 SHOWN_SCORE = 0.3
@@ -135,4 +135,4 @@ def _gallery_section(
     unread = (
         [page.notice(f"{page.counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
     )
-    return page.section("Images", page.legend(classes), *unread, page.gallery(pictures), intro=intro)
+    return page.section("Images", legend(classes), *unread, page.gallery(pictures), intro=intro)
