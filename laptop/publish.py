@@ -37,7 +37,9 @@ def publish(
         print(f"classes: {', '.join(f'{name} {count}' for name, count in sorted(published.labels.items()))}")
     if published.splits:
         shares = ", ".join(f"{split} {published.splits[split]}" for split in SPLITS if split in published.splits)
-        print(f"the folder's own splits are kept: {shares} (local --recipe keep_splits=false splits anew)")
+        lacking = [split for split in SPLITS if split not in published.splits]
+        cut = f"; {' and '.join(lacking)} will be cut from train" if lacking else ""
+        print(f"the folder's own splits are kept: {shares}{cut} (local --recipe keep_splits=false splits anew)")
     if published.left_out:
         print(f"left out: {published.left_out} images without a JSON file")
     if published.findings:

@@ -47,6 +47,20 @@ def plain(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in files_in(folder).items() if not name.startswith(".sightline/")}
 
 
+@pytest.mark.parametrize(("outcome", "kept"), [("fix", ["a.png", "b.png", "c.png"]), ("drop", ["a.png", "c.png"])])
+@pytest.mark.parametrize("label", ["plug", "cup"])
+def test_copies_of_one_image_are_told_and_kept_or_left_out_as_asked(installed, tmp_path, outcome, kept, label):
+    for name, drawn in (("a", "plug"), ("b", label), ("c", "plug")):
+        annotate(tmp_path / "in", f"{name}.png", [box(label=drawn)])
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "a.png").read_bytes())
+    policy = {"identical_images": outcome} if outcome != "fix" else {}
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", policy=policy)
+    [found] = published.findings
+    assert (found.code, found.file, found.outcome) == ("identical_images", "b.json", outcome)
+    assert "b.png is a copy of a.png" in found.message and ("other labels" in found.message) is (label == "cup")
+    assert [row["name"] for row in installed.rows("images")["images"]] == kept
+
+
 @BOTH
 def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")

@@ -58,6 +58,7 @@ class Code(StrEnum):
     IMAGE_TOO_LARGE = "image_too_large"
     WRONG_EXTENSION = "wrong_extension"
     IMAGE_TWICE = "image_annotated_twice"
+    COPIED = "identical_images"
     NOT_ANNOTATED = "image_without_json"
     NOTHING_LEFT = "nothing_left"
     NO_SIZE = "no_size_in_json"
@@ -109,6 +110,7 @@ FIXES: Final[dict[Code, str]] = {
     Code.IMAGE_OUTSIDE: "an image of that name beside the JSON is used instead",
     Code.EMBEDDED_ONLY: "the embedded image is written out as a file",
     Code.WRONG_EXTENSION: "the image is read by its content",
+    Code.COPIED: "both are kept, as one group when splits are drawn",
     Code.NOT_ANNOTATED: "kept as a background, with an empty annotation",
     Code.NOTHING_LEFT: "kept as a background",
     Code.NO_SIZE: "the image's own size is used",

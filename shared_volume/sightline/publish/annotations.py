@@ -78,6 +78,7 @@ class _Item:
 
     annotated: Annotated
     image: Path
+    sha256: str
     perceptual_hash: str
 
 
@@ -170,18 +171,39 @@ def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looking = pool.map(lambda pair: _look(pair[0], pair[1], known, policy), read)
         looked = list(track(looking, "looking at the photographs", len(read)))
-    items = [one for one in looked if isinstance(one, _Item)]
     findings += [one for one in looked if isinstance(one, Finding)]
+    items, copies = _tell_copies([one for one in looked if isinstance(one, _Item)], policy)
+    findings += copies
     return items, [*findings, *(found for item in items for found in item.annotated.findings)]
 
 
 def _look(annotated: Annotated, image: Path, known: Mapping[str, str], policy: Policy) -> _Item | Finding:
     """The image with its perceptual hash; a finding on one that is damaged somewhere between its header and its end."""
     try:
-        return _Item(annotated, image, known.get(hash_image(image).sha256) or perceptual_hash(image))
+        sha256 = hash_image(image).sha256
+        return _Item(annotated, image, sha256, known.get(sha256) or perceptual_hash(image))
     except ImageError as error:
         message = f"{annotated.image}: {str(error).removeprefix(f'{image}: ')}"
         return policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message)
+
+
+def _tell_copies(items: Iterable[_Item], policy: Policy) -> tuple[list[_Item], list[Finding]]:
+    """The items, and a finding on each image whose bytes an earlier one has; without those that the policy drops."""
+    kept, findings = [], []
+    first: dict[str, _Item] = {}
+    for item in items:
+        if (other := first.setdefault(item.sha256, item)) is not item:
+            unlike = "" if _labels_of(item) == _labels_of(other) else ", with other labels"
+            message = f"{item.annotated.image} is a copy of {other.annotated.image}{unlike}. Keep one of the two."
+            findings.append(policy.finding(Code.COPIED, item.annotated.file, None, message))
+            if findings[-1].outcome is not Outcome.FIX:
+                continue
+        kept.append(item)
+    return kept, findings
+
+
+def _labels_of(item: _Item) -> list[str]:
+    return sorted(shape.label for shape in item.annotated.document.shapes)
 
 
 def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:
