@@ -1,4 +1,4 @@
-"""The test report: a gallery of drawn images, speed, scores."""
+"""What testing shows: each image at its full size with what was found, and the report with a gallery, speed, scores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sightline.errors import SightlineError
 from sightline.reports import page
 from sightline.reports.charts import bar_chart, histogram
-from sightline.reports.pictures import Thumbnails, try_open
+from sightline.reports.pictures import Thumbnails, draw_shapes, open_picture
 from sightline.tasks.task import Task
 
-SHOWN_SCORE = 0.3
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+# Full colour resolution: thin coloured lines would fade without.
+OPTIONS: dict[str, dict[str, int]] = {"JPEG": {"quality": 90, "subsampling": 0}, "PNG": {}}
 MOST_CHARTED_CLASSES = 30
 
 
@@ -30,21 +33,41 @@ class TestedImage:
     milliseconds: float
 
 
+def draw_predictions(
+    task: Task,
+    image_path: Path,
+    results: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    target_path: Path,
+    score_threshold: float,
+) -> None:
+    """Write the upright image with masks, boxes, classes and scores; results below the threshold are not drawn.
+
+    The results are in pixels of the upright image. The target is .jpg, .jpeg or .png; missing folders are made.
+
+    Raises:
+        SightlineError: the image cannot be read, or the target has another extension.
+    """
+    kind = FORMATS.get(target_path.suffix.lower())
+    if kind is None:
+        raise SightlineError(f"{target_path}: drawn images are {', '.join(FORMATS)}, not {target_path.suffix!r}.")
+    picture = open_picture(image_path)
+    shown = task.draw.shown_of(results, score_threshold)
+    drawn = draw_shapes(picture, task.draw.shapes_of(shown, classes, picture.size))
+    target_path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(target_path, kind, **OPTIONS[kind])
+
+
 def render_test_report(
     task: Task,
     images: Sequence[TestedImage],
     classes: Sequence[str],
     facts: Mapping[str, str],
-    score_threshold: float = SHOWN_SCORE,
+    score_threshold: float,
 ) -> str:
     """The page for one test, one self-contained HTML document under 5 MB: of many images as many are shown as fit.
 
-    Args:
-        task: what the results are.
-        images: all of them, in the order to show.
-        classes: names in the category ids' order.
-        facts: what made it, name -> value, for the page's head.
-        score_threshold: weaker results are neither drawn nor counted.
+    The facts say what made it, for the page's head; results below the threshold are neither drawn nor counted.
     """
     scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
     shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
@@ -67,7 +90,7 @@ def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) 
         return f"The model gave no {found} at all: it has learnt too little. Train longer (--epochs)."
     return (
         f"No {found} from score {score_threshold:g}: the best score is {max(scores):.2g}. A lower --score-threshold shows more; "
-        "a model that is trained longer (--epochs) is surer."
+        "a model that is trained longer (--epochs) gives higher scores."
     )
 
 
@@ -118,21 +141,14 @@ def _gallery_section(
 ) -> Markup:
     thumbnails = Thumbnails(expected=len(images))
     pictures: list[page.Picture] = []
-    unreadable = 0
     for image, results in zip(images, shown, strict=True):
-        picture = try_open(image.path)
-        if picture is None:
-            unreadable += 1
-            continue
+        picture = open_picture(image.path)
         uri = thumbnails.add(picture, task.draw.shapes_of(results, classes, picture.size))
         if uri is None:  # the page is full: do not even decode the rest
             break
         note = f"{task.draw.caption(results, classes, task.facts.FOUND)}, {image.milliseconds:.0f} ms"
         pictures.append(page.Picture(image.name, note, ((uri, "predictions"),)))
-    whole = len(pictures) + unreadable == len(images)
     intro = f"{page.counted(len(pictures), 'image')} of {page.number(len(images))}"
+    whole = len(pictures) == len(images)
     intro += "." if whole else ": as many as fit on this page; the drawn images hold all."
-    unread = (
-        [page.notice(f"{page.counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
-    )
-    return page.section("Images", page.legend(classes), *unread, page.gallery(pictures), intro=intro)
+    return page.section("Images", page.legend(classes), page.gallery(pictures), intro=intro)
