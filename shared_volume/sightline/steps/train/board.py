@@ -7,23 +7,14 @@ from typing import Final
 
 from sightline.references import DatasetReference
 
-FOLDER: Final = "tensorboard"
-"""On the volume, a folder for each training: what `tensorboard --logdir` is given."""
-NAME_FILE: Final = "tensorboard.txt"
-"""In a work folder; says which of them is its own."""
+FOLDER: Final = "tensorboard"  # on the volume, with a folder for each training: what `tensorboard --logdir` is given
+NAME_FILE: Final = "tensorboard.txt"  # in a work folder; says which of them is its own
 
 
 def board_folder(volume: Path, work: Path, dataset: DatasetReference, config: str) -> Path:
-    """The folder of a training's curves; one that is resumed goes on in its own.
+    """The folder of a training's curves, like `plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10`: when it began here.
 
-    Args:
-        volume: the persistent volume.
-        work: the training's work folder, which nobody else uses meanwhile.
-        dataset: what it trains on.
-        config: name of the model config.
-
-    Returns:
-        An existing folder like `plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10`, by the time at which it began here.
+    One that is resumed goes on in its own. Nobody else may use its work folder meanwhile.
     """
     home, note = volume / FOLDER, work / NAME_FILE
     if note.is_file() and (known := note.read_text().strip()):

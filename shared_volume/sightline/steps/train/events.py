@@ -18,16 +18,12 @@ class Events:
     """The events of one work folder, in all the runs that trained there.
 
     `events.jsonl` holds `{"at": …, "run": …, "kind": …, "iter": 12, "message": …}`.
-
-    Attributes:
-        step: where SQL hears of it.
-        restarted: how training goes on after it ran out of memory just now; empty when it did not.
     """
 
     def __init__(self, folder: Path, step: RunningStep) -> None:
         self.path = folder / FILE
-        self.step = step
-        self.restarted = ""
+        self.step = step  # where SQL hears of it
+        self.restarted = ""  # how training goes on after it ran out of memory just now
 
     def going_on(self, iteration: int) -> None:
         """Training goes on at a checkpoint, or (after it ran out of memory) from the start."""

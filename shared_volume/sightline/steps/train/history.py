@@ -28,13 +28,7 @@ class History:
     """The training history of one work folder.
 
     `history.jsonl` holds `{"kind": "train", "epoch": 1, "iter": 3, "loss": …, "lr": …, …}` and
-    `{"kind": "val", "epoch": 1, "iter": 18, …}`. Epochs and iterations count from 1.
-
-    Args:
-        folder: the work folder.
-        board: where TensorBoard finds the values.
-        iterations, epochs: in all.
-        shown: the metrics that a line of the log tells.
+    `{"kind": "val", "epoch": 1, "iter": 18, …}`. Epochs and iterations count from 1; the log tells of the `shown` metrics.
     """
 
     def __init__(self, folder: Path, board: Path, iterations: int, epochs: int, shown: Sequence[str] = ()) -> None:
@@ -45,7 +39,7 @@ class History:
         self._shown = shown
         self._every = max(1, math.ceil(iterations / MOST_TRAIN_LINES))
         self._progress = Progress(iterations)
-        self._started: tuple[float, int] | None = None
+        self._began, self._first = 0.0, 0
         self._file: Any = None
         self._writer: SummaryWriter | None = None
 
@@ -56,7 +50,7 @@ class History:
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
         self._writer = SummaryWriter(str(self.tensorboard), purge_step=iteration + 1)
-        self._started = (time.monotonic(), iteration)
+        self._began, self._first = time.monotonic(), iteration
 
     def close(self) -> None:
         """Flush and close the files."""
@@ -89,17 +83,15 @@ class History:
         log.info("epoch %d/%d validated: %s", epoch, self.epochs, shown)
 
     def _write(self, line: dict[str, Any], group: str) -> None:
-        finite = {name: not isinstance(value, float) or math.isfinite(value) for name, value in line.items()}
-        self._file.write(json.dumps({name: value if finite[name] else None for name, value in line.items()}) + "\n")
+        strange = [name for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)]
+        self._file.write(json.dumps(line | dict.fromkeys(strange)) + "\n")
         for name, value in line.items():
-            if isinstance(value, float) and finite[name]:  # TensorBoard draws nothing of others, and warns
+            if isinstance(value, float) and name not in strange:  # TensorBoard draws nothing of these, and warns
                 self._writer.add_scalar(f"{group}/{name}", value, line["iter"])  # type: ignore[union-attr]
 
     def _seconds_left(self, iteration: int) -> float:
-        if self._started is None or iteration <= self._started[1]:
-            return 0.0
-        began, first = self._started
-        return (time.monotonic() - began) / (iteration - first) * (self.iterations - iteration)
+        done = iteration - self._first
+        return (time.monotonic() - self._began) / done * (self.iterations - iteration) if done else 0.0
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

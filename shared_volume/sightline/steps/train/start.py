@@ -46,14 +46,12 @@ def train_model(
         raise SightlineError(f"on_out_of_memory is {on_out_of_memory!r}: say shrink or fail.{hint}")
     given = DatasetReference.from_text(dataset)
     facts = Task(given.task).facts
-    request = TrainingRequest(
-        Path(code), given, config or facts.CONFIG, overrides or {}, epochs, select_by or facts.SELECT_BY
-    )
+    config, select_by = config or facts.CONFIG, select_by or facts.SELECT_BY
+    request = TrainingRequest(Path(code), given, config, overrides or {}, epochs, select_by)
+    shrinks = on_out_of_memory == SHRINK
+    advice = "" if shrinks else "or let it go on with a part of each batch (train_on_out_of_memory=shrink)"
     step = Step("train", Path(code).name, given.category)
-    if on_out_of_memory == SHRINK:
-        return run_step(step, _train, request, device, shrinks=True)
-    advice = "or let it go on with a part of each batch (train_on_out_of_memory=shrink)"
-    return run_step(step, _train, request, device, advice=advice)
+    return run_step(step, _train, request, device, shrinks=shrinks, advice=advice)
 
 
 def _train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> Trained:
