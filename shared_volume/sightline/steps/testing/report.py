@@ -71,17 +71,17 @@ def render_test_report(
     """
     scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
     shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
-    blocks = [_headline(task, images, shown, score_threshold)]
     if images:
-        if not any(shown):
-            blocks.append(page.notice(_nothing_shown(task, scores, score_threshold)))
-        blocks.append(_charts_section(task, images, shown, scores, classes, score_threshold))
-        blocks.append(_gallery_section(task, images, shown, classes))
+        blocks = [
+            _headline(task, images, shown, score_threshold),
+            *([] if any(shown) else [page.notice(_nothing_shown(task, scores, score_threshold))]),
+            _charts_section(task, images, shown, scores, classes, score_threshold),
+            _gallery_section(task, images, shown, classes),
+        ]
     else:
-        blocks.append(page.notice("There was no image to test."))
-    return page.render_page(
-        "Test report", page.title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
-    )
+        blocks = [page.notice("There was no image to test.")]
+    title = page.title_from(facts, ("category", "images"), "Test")
+    return page.render_page("Test report", title, facts, blocks)
 
 
 def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) -> str:
@@ -97,14 +97,13 @@ def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) 
 def _headline(
     task: Task, images: Sequence[TestedImage], shown: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
 ) -> Markup:
-    milliseconds = [image.milliseconds for image in images]
     empty = sum(not results for results in shown)
-    median, late = np.percentile(milliseconds, [50, 95]) if images else (None, None)
+    median, late = np.percentile([image.milliseconds for image in images], [50, 95])
     return page.tiles(
         page.Tile("Images", len(images), f"{page.number(empty)} without {page.plural(task.facts.FOUND)}"),
         page.Tile(page.plural(task.facts.FOUND).capitalize(), sum(map(len, shown)), f"from score {score_threshold:g}"),
-        page.Tile("Median per image", f"{median:.0f} ms" if images else None),
-        page.Tile("95 % within", f"{late:.0f} ms" if images else None),
+        page.Tile("Median per image", f"{median:.0f} ms"),
+        page.Tile("95 % within", f"{late:.0f} ms"),
     )
 
 

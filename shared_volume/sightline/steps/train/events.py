@@ -4,10 +4,8 @@ import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sightline.services.runs.running_step import RunningStep
-from sightline.steps.train.history import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +49,3 @@ class Events:
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         self.step.write_event(kind, message, iteration, moment)
-
-    def read(self) -> list[dict[str, Any]]:
-        """All events so far."""
-        return read_lines(self.path)

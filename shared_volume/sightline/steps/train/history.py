@@ -1,4 +1,7 @@
-"""What happened while training: one JSON line per event, the same values for TensorBoard, and a progress bar's numbers."""
+"""What happened while training: one JSON line per event, the same values for TensorBoard, and a progress bar's numbers.
+
+TensorBoard finds a training in a folder named as a person would name it.
+"""
 
 import contextlib
 import json
@@ -12,11 +15,14 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from sightline.processes.progress import Progress
+from sightline.references import DatasetReference
 
 log = logging.getLogger(__name__)
 
 FILE = "history.jsonl"
 MOST_TRAIN_LINES = 5000
+BOARDS = "tensorboard"  # on the volume, with a folder for each training: what `tensorboard --logdir` is given
+BOARD_NAME = "tensorboard.txt"  # in a work folder; says which of them is its own
 
 
 def last_iteration(folder: Path) -> int:
@@ -46,7 +52,7 @@ class History:
     def open(self, iteration: int) -> None:
         """Start writing after an iteration; whatever a killed attempt wrote beyond it is dropped."""
         # A validation after this very iteration is repeated.
-        kept = [line for line in self.read() if line["iter"] < iteration + (line["kind"] == "train")]
+        kept = [line for line in read_lines(self.path) if line["iter"] < iteration + (line["kind"] == "train")]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
         self._writer = SummaryWriter(str(self.tensorboard), purge_step=iteration + 1)
@@ -58,10 +64,6 @@ class History:
             self._file.close()
         if self._writer:
             self._writer.close()
-
-    def read(self) -> list[dict[str, Any]]:
-        """All whole lines written so far."""
-        return read_lines(self.path)
 
     def train(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
         """Record one iteration's losses and learning rate."""
@@ -94,8 +96,30 @@ class History:
         return (time.monotonic() - self._began) / done * (self.iterations - iteration) if done else 0.0
 
 
+def board_folder(volume: Path, work: Path, dataset: DatasetReference, config: str) -> Path:
+    """The folder of a training's curves, like `plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10`: when it began here.
+
+    One that is resumed goes on in its own. Nobody else may use its work folder meanwhile.
+    """
+    home, note = volume / BOARDS, work / BOARD_NAME
+    if note.is_file() and (known := note.read_text().strip()):
+        (home / known).mkdir(parents=True, exist_ok=True)
+        return home / known
+    home.mkdir(parents=True, exist_ok=True)
+    began = time.strftime("%Y-%m-%d %H.%M")  # TensorBoard takes a colon in its options for a separator
+    name = f"{dataset.category} {dataset.version} {Path(config).stem} {began}"
+    number = 0
+    while True:
+        number += 1  # trainings that begin within one minute, a search's for instance, get a number each
+        folder = home / (f"{name} ({number})" if number > 1 else name)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            note.write_text(f"{folder.name}\n")
+            return folder
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of JSON; one that a kill cut off is none."""
+    """The lines of JSON written so far; one that a kill cut off is none."""
     found = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         with contextlib.suppress(ValueError):

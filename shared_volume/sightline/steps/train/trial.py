@@ -45,8 +45,7 @@ def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -
     task = config_task(live, options.config) or DETECTION
     check_config(live, options.config, task, dict(options.set))
     require_selecting(live, task, options.select_by)
-    selecting = selecting_modules(task, options.select_by) if options.select_by else []
-    parts = {STEP: [*part_names(task, STEP), *selecting]}
+    parts = {STEP: [*part_names(task, STEP), *selecting_modules(task, options.select_by)]}
     release = freeze(read_settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(release), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", "sightline.entry", STEP, f"--release={release}", *arguments]
