@@ -180,13 +180,9 @@ def _deliver(
 def _write_rows(step: RunningStep, request: EvaluationRequest, scored: Sequence[Scored], best: Scored) -> None:
     # Best and last are one model where they are the same epoch.
     for item in {each.candidate.uri: each for each in (*scored, best)}.values():
-        candidate, scores = item.candidate, item.scores
-        model = step.write_model(
-            candidate.kind, candidate.uri, candidate.bundle.sha256, request.dataset, candidate.config
-        )
-        step.write_evaluation(
-            model, request.dataset, request.split, scores.values, scores.per_class, selected=item is best
-        )
+        dataset, candidate, scores = request.dataset, item.candidate, item.scores
+        model = step.write_model(candidate.kind, candidate.uri, candidate.bundle.sha256, dataset, candidate.config)
+        step.write_evaluation(model, dataset, request.split, scores.values, scores.per_class, selected=item is best)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -118,7 +118,6 @@ def _charts_section(
     counts = Counter(result["category_id"] - 1 for results in shown for result in results)
     found = page.plural(task.facts.FOUND)
     charted = classes[:MOST_CHARTED_CLASSES]
-    rest = len(classes) - len(charted)
     return page.section(
         f"{found.capitalize()} and speed",
         page.grid(
@@ -127,7 +126,7 @@ def _charts_section(
                 charted,
                 [counts[index] for index in range(len(charted))],
                 found,
-                note=f"The first {len(charted)} of {len(classes)} classes." if rest else "",
+                note=f"The first {len(charted)} of {len(classes)} classes." if len(charted) < len(classes) else "",
             ),
             histogram(f"Scores of all {found}", scores, "score", found, bins=25),
             histogram("Time per image", [image.milliseconds for image in images], "ms", "images"),

@@ -57,8 +57,8 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
         with _only_one_at_a_time(folder):
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
-            task, select_by = Task(dataset.task), request.select_by
-            training = Training(task, config, dataset_dir, classes, folder, select_by, chosen, images)
+            task = Task(dataset.task)
+            training = Training(task, config, dataset_dir, classes, folder, request.select_by, chosen, images)
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(training, events, board)

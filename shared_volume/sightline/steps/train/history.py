@@ -1,7 +1,4 @@
-"""What happened while training: one JSON line per event, the same values for TensorBoard, and a progress bar's numbers.
-
-TensorBoard finds a training in a folder named as a person would name it.
-"""
+"""What happened while training: one JSON line per event, the same values for TensorBoard, and a progress bar's numbers."""
 
 import contextlib
 import json
