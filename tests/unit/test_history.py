@@ -11,9 +11,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sightline.references import DatasetReference
-from sightline.steps.train import board
-from sightline.steps.train.board import board_folder
-from sightline.steps.train.history import History
+from sightline.steps.train import history as history_module
+from sightline.steps.train.history import History, board_folder
 
 
 def test_a_number_that_is_none_is_null_in_the_history_and_not_in_tensorboard(tmp_path: Path) -> None:
@@ -33,7 +32,7 @@ def test_a_number_that_is_none_is_null_in_the_history_and_not_in_tensorboard(tmp
 
 def test_tensorboards_runs_are_named_as_people_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = datetime(2026, 11, 25, 23, 10, tzinfo=UTC)
-    monkeypatch.setattr(board, "time", SimpleNamespace(strftime=at.strftime))
+    monkeypatch.setattr(history_module, "time", SimpleNamespace(strftime=at.strftime))
     dataset = DatasetReference("plates", "v0.1.0", "plates_train_v0.1.0", "0" * 40, "0" * 64)
     works = [tmp_path / "work" / name for name in ("train-1", "train-2", "train-3")]
     for work in works:
@@ -49,7 +48,7 @@ def test_a_training_that_is_resumed_goes_on_in_its_own_run(tmp_path: Path, monke
     work = tmp_path / "work" / "train-1"
     work.mkdir(parents=True)
     first = board_folder(tmp_path, work, dataset, "mine")
-    monkeypatch.setattr(board, "time", SimpleNamespace(strftime=lambda _: "2031-01-01 00.00"))
+    monkeypatch.setattr(history_module, "time", SimpleNamespace(strftime=lambda _: "2031-01-01 00.00"))
     assert board_folder(tmp_path, work, dataset, "mine") == first
     first.rmdir()
     assert board_folder(tmp_path, work, dataset, "mine") == first and first.is_dir()

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sightline.reports.pictures import LARGEST_SIDE, Shape, draw_shapes
-from sightline.steps.testing.draw import draw_predictions
+from sightline.steps.testing.report import draw_predictions
 from sightline.tasks.task import Task
 from tests.unit.test_reports import write_image
 

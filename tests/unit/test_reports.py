@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,16 +16,15 @@ from pycocotools import mask as run_length
 from sightline.errors import SightlineError
 from sightline.reports.page import duration, number, table
 from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable, legend
-from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
+from sightline.steps.evaluate.report import Scored, render_evaluation_report
 from sightline.steps.record.report import render_data_report
 from sightline.steps.record.split import Splitting
 from sightline.steps.record.statistics import assemble_statistics, measure_split
-from sightline.steps.testing.draw import draw_predictions
-from sightline.steps.testing.report import TestedImage, render_test_report
+from sightline.steps.testing.report import TestedImage, draw_predictions, render_test_report
 from sightline.steps.train.report import render_training_report
 from sightline.tasks.detection.draw import shapes_of, shown_of
 from sightline.tasks.detection.report import image_charts, score_image
-from sightline.tasks.task import Confusion, ImageScore, Task
+from sightline.tasks.task import Confusion, ImageScore, Scores, Task
 
 FIVE_MB = 5_000_000
 CLASSES = ["board", "<b>digit</b>", "車牌"]
@@ -260,7 +260,7 @@ def history(epochs: int = 3, iterations: int = 4) -> list[dict]:
 
 
 def test_the_training_report_names_the_best_epoch_and_the_time():
-    page = read_page(render_training_report(DETECTION, history(), FACTS | {"seconds": "184"}))
+    page = read_page(render_training_report(DETECTION, history(), FACTS | {"seconds": "184"}, "bbox_mAP"))
     assert page.tile("Best bbox_mAP") == "0.600"
     assert page.says("after epoch 2")
     assert page.tile("Time") == "3 min 04 s"
@@ -272,9 +272,9 @@ def test_the_training_report_names_the_best_epoch_and_the_time():
 def test_the_training_report_tells_what_happened_beside_training():
     message = "training was killed for memory (limit 4.0 GiB)"
     event = {"at": "2026-01-02T03:04:05.678+00:00", "kind": "out of memory", "iter": 12, "message": message}
-    page = read_page(render_training_report(DETECTION, history(), FACTS, events=[event]))
+    page = read_page(render_training_report(DETECTION, history(), FACTS, "bbox_mAP", [event]))
     assert ["2026-01-02 03:04:05", "12", "out of memory", message] in page.rows
-    assert not read_page(render_training_report(DETECTION, history(), FACTS)).says("Events")
+    assert not read_page(render_training_report(DETECTION, history(), FACTS, "bbox_mAP")).says("Events")
 
 
 @pytest.mark.parametrize(
@@ -290,12 +290,12 @@ def test_the_training_report_tells_what_happened_beside_training():
     ],
 )
 def test_a_metric_is_charted_where_its_task_puts_it(metric, title):
-    html = render_training_report(DETECTION, [{"kind": "val", "epoch": 1, "iter": 4, metric: 0.5}], FACTS)
+    html = render_training_report(DETECTION, [{"kind": "val", "epoch": 1, "iter": 4, metric: 0.5}], FACTS, metric)
     assert re.findall(r'aria-label="([^"]*)"', html)[-1] == title
 
 
 def test_a_score_that_does_not_exist_is_not_drawn_as_minus_one():
-    page = read_page(render_training_report(DETECTION, history(), FACTS))
+    page = read_page(render_training_report(DETECTION, history(), FACTS, "bbox_mAP"))
     assert not page.says("bbox_mAP_s")
     assert not page.says("-1")
 
@@ -303,7 +303,8 @@ def test_a_score_that_does_not_exist_is_not_drawn_as_minus_one():
 def test_a_resumed_training_counts_each_iteration_once():
     once = history()
     resumed = once[:8] + once[4:]
-    assert render_training_report(DETECTION, resumed, FACTS) == render_training_report(DETECTION, once, FACTS)
+    both = [render_training_report(DETECTION, records, FACTS, "bbox_mAP") for records in (resumed, once)]
+    assert both[0] == both[1]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_a_resumed_training_counts_each_iteration_once():
     ],
 )
 def test_a_training_that_came_to_nothing_still_has_a_report(records):
-    read_page(render_training_report(DETECTION, records, {}))
+    read_page(render_training_report(DETECTION, records, {}, "bbox_mAP"))
 
 
 # --- evaluate report
@@ -326,24 +327,18 @@ def result(image: int, category: int, x: float, score: float, side: float = 20.0
     return {"image_id": image, "category_id": category, "bbox": [x, 10.0, side, side], "score": score}
 
 
-def evaluation(folder: Path, **changes) -> str:
-    arguments = {
-        "task": DETECTION,
-        "dataset_dir": folder,
-        "split": "test",
-        "candidates": [
-            CandidateResult(
-                "best", "file:///best", {"bbox_mAP": 0.81, "bbox_mAP_s": -1.0}, {"board": {"bbox_mAP": 0.77}}
-            ),
-            CandidateResult("last", "file:///last", {"bbox_mAP": 0.42, "bbox_mAP_s": -1.0}, {}),
-        ],
-        "selected": "best",
-        "results": [result(4, 1, 5, 0.95), result(4, 2, 60, 0.9), result(4, 2, 27, 0.1)],
-        "confusion": Confusion((*CLASSES, "background"), np.diag([31, 17, 0, 0]), "<i>Missed</i> in the last column."),
-        "facts": FACTS,
-        "select_by": "bbox_mAP",
-    }
-    return render_evaluation_report(**(arguments | changes))
+FOUND = (result(4, 1, 5, 0.95), result(4, 2, 60, 0.9), result(4, 2, 27, 0.1))
+
+
+def scored(name: str, results, values: dict, per_class: dict) -> Scored:
+    return Scored(SimpleNamespace(name=name, uri=f"file:///{name}"), results, Scores(values, per_class))
+
+
+def evaluation(folder: Path, results=FOUND) -> str:
+    best = scored("best", results, {"bbox_mAP": 0.81, "bbox_mAP_s": -1.0}, {"board": {"bbox_mAP": 0.77}})
+    last = scored("last", [], {"bbox_mAP": 0.42, "bbox_mAP_s": -1.0}, {})
+    confusion = Confusion((*CLASSES, "background"), np.diag([31, 17, 0, 0]), "<i>Missed</i> in the last column.")
+    return render_evaluation_report(DETECTION, folder, "test", [best, last], best, confusion, FACTS, "bbox_mAP")
 
 
 def test_the_evaluation_report_compares_the_candidates_and_stresses_the_selected(tmp_path):
@@ -369,7 +364,7 @@ def test_each_image_is_shown_as_truth_beside_prediction_with_its_errors(tmp_path
 
 
 def test_an_evaluation_without_predictions_has_a_report(tmp_path):
-    page = read_page(evaluation(write_dataset(tmp_path / "d"), results=[], select_by=""))
+    page = read_page(evaluation(write_dataset(tmp_path / "d"), results=[]))
     assert page.says("F1 0.00: 0 found, 2 missed, 0 false")
 
 
@@ -401,7 +396,7 @@ def test_the_test_report_counts_detections_and_milliseconds(tmp_path):
         TestedImage("plates/a.png", tmp_path / "a.png", [result(1, 1, 5, 0.9), result(1, 2, 40, 0.2)], 10.0),
         TestedImage(HOSTILE_FILE, tmp_path / "a.png", [], 30.0),
     ]
-    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS))
+    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS, 0.3))
     assert page.tile("Images") == "2"
     assert page.tile("Detections") == "1"
     assert page.tile("Median per image") == "20 ms"
@@ -423,7 +418,7 @@ def test_a_test_that_shows_nothing_says_how_far_the_best_score_is(tmp_path, foun
     write_image(tmp_path / "a.png")
     results = [result(1, 1, 5, score) for score in found]
     images = [TestedImage("a.png", tmp_path / "a.png", results, 10.0)]
-    assert read_page(render_test_report(DETECTION, images, CLASSES, FACTS)).says(said)
+    assert read_page(render_test_report(DETECTION, images, CLASSES, FACTS, 0.3)).says(said)
 
 
 def test_images_without_any_hit_are_charted_from_0_to_1():
@@ -432,7 +427,7 @@ def test_images_without_any_hit_are_charted_from_0_to_1():
 
 
 def test_no_image_to_test_is_said():
-    assert read_page(render_test_report(DETECTION, [], CLASSES, {})).says("There was no image to test")
+    assert read_page(render_test_report(DETECTION, [], CLASSES, {}, 0.3)).says("There was no image to test")
 
 
 @pytest.mark.slow
@@ -441,7 +436,7 @@ def test_a_thousand_images_stay_under_five_megabytes(tmp_path):
     Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4)).save(tmp_path / "a.png")
     results = [result(1, 1, 5, 0.9, side=60), result(1, 2, 120, 0.8, side=100)]
     images = [TestedImage(f"folder/{index:04d}.png", tmp_path / "a.png", results, 12.0) for index in range(1000)]
-    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS))
+    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS, 0.3))
     assert len(page.images()) == 1000
     assert page.says("1\u2009000 images of 1\u2009000.")
 
@@ -450,7 +445,7 @@ def test_a_full_page_says_how_many_images_it_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(Thumbnails.__init__, "__defaults__", (60_000,))
     write_image(tmp_path / "noise.png", 500, 400)
     images = [TestedImage(f"{index}.png", tmp_path / "noise.png", [], 12.0) for index in range(30)]
-    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS))
+    page = read_page(render_test_report(DETECTION, images, CLASSES, FACTS, 0.3))
     shown = len(page.images())
     assert 1 < shown < 30
     assert page.says(f"{shown} images of 30: as many as fit")

@@ -11,14 +11,14 @@ from PIL import Image
 
 from sightline.annotations.labelme import Document, write_document
 from sightline.annotations.recipe import Recipe
-from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
+from sightline.steps.evaluate.report import render_evaluation_report
 from sightline.steps.record.build import Inputs, build_dataset
 from sightline.steps.record.report import render_data_report
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.train.report import render_training_report
 from sightline.tasks.classification.report import score_image, sum_up
 from sightline.tasks.task import Confusion, Task
-from tests.unit.test_reports import FACTS, read_page, write_image
+from tests.unit.test_reports import FACTS, read_page, scored, write_image
 
 CLASSIFICATION = Task("classification")
 CLASSES = ["cat", "dog", "cow"]
@@ -100,10 +100,8 @@ def evaluation(folder: Path, results: list[dict]) -> str:
     described = {"category": "pets", "version": "v0.1.0", "classes": CLASSES}
     (folder / "dataset.json").write_text(json.dumps(described))
     confusion = Confusion(tuple(CLASSES), np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1]]))
-    candidates = [CandidateResult("best", "file:///best", {"accuracy": 0.33}, {"cat": {"F1": 0.5}})]
-    return render_evaluation_report(
-        CLASSIFICATION, folder, "test", candidates, "best", results, confusion, FACTS, "accuracy"
-    )
+    best = scored("best", results, {"accuracy": 0.33}, {"cat": {"F1": 0.5}})
+    return render_evaluation_report(CLASSIFICATION, folder, "test", [best], best, confusion, FACTS, "accuracy")
 
 
 def test_the_evaluation_report_tells_right_answers_from_wrong_ones(tmp_path):
@@ -142,7 +140,7 @@ def test_an_image_is_scored_by_its_best_answer(results, counts, note):
 
 def test_the_training_report_charts_the_metrics_of_a_task_without_charts_of_its_own():
     history = [{"kind": "val", "epoch": 1, "iter": 4, "accuracy": 0.5, "macro_F1": 0.25}]
-    html = render_training_report(CLASSIFICATION, history, FACTS)
+    html = render_training_report(CLASSIFICATION, history, FACTS, "accuracy")
     page = read_page(html)
     assert html.count("<figcaption>Scores") == 1
     assert not page.says("Other")

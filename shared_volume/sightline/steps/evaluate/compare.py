@@ -4,13 +4,12 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError, nearest
 from sightline.images.files import read_image
-from sightline.models.bundle import WEIGHTS, Bundle
 from sightline.models.store import fetch_bundle, store_bundle, write_bundle_facts
 from sightline.processes.devices import choose_device
 from sightline.processes.progress import Progress
@@ -21,42 +20,12 @@ from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.services.versioning.shards import SPLITS
 from sightline.settings import Settings, read_settings
-from sightline.steps.evaluate.report import CandidateResult, render_evaluation_report
+from sightline.steps.evaluate.report import Candidate, Scored, render_evaluation_report
 from sightline.steps.evaluate.request import Evaluated, EvaluationRequest
 from sightline.tasks.metrics import Scorer
-from sightline.tasks.task import Scores, Task
+from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model to compare: its name in tables, where it comes from, and its verified bundle."""
-
-    name: str
-    kind: ModelKind
-    uri: str
-    folder: Path
-    bundle: Bundle
-
-    @property
-    def config(self) -> str:
-        """Name of the config that it was trained with; empty when its bundle does not say."""
-        return str(self.bundle.facts.get("config", ""))
-
-    @property
-    def weights(self) -> str:
-        """The weights' digest."""
-        return self.bundle.files[WEIGHTS]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A candidate, what it found (COCO results), and how good that is."""
-
-    candidate: Candidate
-    results: list[dict[str, Any]]
-    scores: Scores
 
 
 def evaluate(request: EvaluationRequest) -> Evaluated:
@@ -76,10 +45,9 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
 
 
 def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str, Any]:
-    path = dataset_dir / f"{split}.json"
     if split not in SPLITS:
-        raise SightlineError(f"There is no split {split!r}.{nearest(split, ('train', 'val', 'test'))}")
-    truth = json.loads(path.read_text())
+        raise SightlineError(f"There is no split {split!r}.{nearest(split, SPLITS)}")
+    truth = json.loads((dataset_dir / f"{split}.json").read_text())
     if not truth["images"]:
         raise SightlineError(
             f"The split {split} of {dataset.category} {dataset.version} has no images. Evaluate on another split, "
@@ -194,9 +162,7 @@ def _deliver(
         "run": step.run,
         "code": request.code,
     }
-    compared = [CandidateResult(s.candidate.name, s.candidate.uri, s.scores.values, s.scores.per_class) for s in scored]
-    found = compared, chosen.name, best.results, confusion
-    report = render_evaluation_report(task, dataset_dir, request.split, *found, facts, select_by)
+    report = render_evaluation_report(task, dataset_dir, request.split, scored, best, confusion, facts, select_by)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     selected = ModelReference(
         uri=uri,
@@ -214,13 +180,9 @@ def _deliver(
 def _write_rows(step: RunningStep, request: EvaluationRequest, scored: Sequence[Scored], best: Scored) -> None:
     # Best and last are one model where they are the same epoch.
     for item in {each.candidate.uri: each for each in (*scored, best)}.values():
-        candidate, scores = item.candidate, item.scores
-        model = step.write_model(
-            candidate.kind, candidate.uri, candidate.bundle.sha256, request.dataset, candidate.config
-        )
-        step.write_evaluation(
-            model, request.dataset, request.split, scores.values, scores.per_class, selected=item is best
-        )
+        dataset, candidate, scores = request.dataset, item.candidate, item.scores
+        model = step.write_model(candidate.kind, candidate.uri, candidate.bundle.sha256, dataset, candidate.config)
+        step.write_evaluation(model, dataset, request.split, scores.values, scores.per_class, selected=item is best)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -8,38 +8,24 @@ from sightline.references import DatasetReference, ModelReference
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What is evaluated on what; see `evaluate_models`.
+    """What is evaluated on what; see `evaluate_models`."""
 
-    Attributes:
-        code: name of the step's release.
-        uris: bundles beside what was trained.
-        metrics: by name, beside the task's own.
-    """
-
-    code: str
+    code: str  # name of the step's release
     dataset: DatasetReference
     trained: ModelReference | None
-    uris: tuple[str, ...]
+    uris: tuple[str, ...]  # of further bundles
     split: str
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...]  # beside the task's own
     select_by: str
     device: str
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What evaluation leaves.
-
-    Attributes:
-        selected: the selected model.
-        headline: its finite overall metrics.
-        labels: its confusion's, background last.
-        confusion: counts as [truth][predicted].
-        report: HTML.
-    """
+    """What evaluation leaves: the selected model, its scores and confusion, and the report's HTML."""
 
     selected: ModelReference
-    headline: Mapping[str, float]
-    labels: Sequence[str]
-    confusion: Sequence[Sequence[int]]
+    headline: Mapping[str, float]  # overall, as far as they are finite
+    labels: Sequence[str]  # of the confusion
+    confusion: Sequence[Sequence[int]]  # counts as [truth][predicted]
     report: str

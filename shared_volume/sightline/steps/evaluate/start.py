@@ -22,15 +22,8 @@ def evaluate_models(
 ) -> Evaluated:
     """Score the best and the last bundle of a training, and bundles given by URI, on one split; select one.
 
-    Args:
-        code: folder of this step's frozen helper code.
-        dataset: reference to the dataset version whose split is used.
-        model: reference to what the train step left; empty when there is none.
-        candidates: URIs of further bundles.
-        candidates_digest: of what lies there; for the cache alone.
-        split: train, val or test.
-        select_by: the metric that the selected candidate is best at; empty for the task's own.
-        device: cpu, cuda, …; empty for a GPU when there is one.
+    `code` is the folder of this step's frozen helper code, `dataset` and `model` are references, and the digest of what lies
+    at the candidates' URIs is for the cache alone.
 
     Raises:
         SightlineError: no candidate, an unknown split or metric, an empty split, classes that are not the dataset's, or

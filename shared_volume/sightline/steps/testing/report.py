@@ -1,4 +1,4 @@
-"""The test report: a gallery of drawn images, speed, scores."""
+"""What testing shows: each image at its full size with what was found, and the report with a gallery, speed, scores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sightline.errors import SightlineError
 from sightline.reports import page
 from sightline.reports.charts import bar_chart, histogram
-from sightline.reports.pictures import Thumbnails, legend, try_open
+from sightline.reports.pictures import Thumbnails, draw_shapes, legend, open_picture
 from sightline.tasks.task import Task
 
-SHOWN_SCORE = 0.3
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+# Full colour resolution: thin coloured lines would fade without.
+OPTIONS: dict[str, dict[str, int]] = {"JPEG": {"quality": 90, "subsampling": 0}, "PNG": {}}
 MOST_CHARTED_CLASSES = 30
 
 
@@ -30,35 +33,55 @@ class TestedImage:
     milliseconds: float
 
 
+def draw_predictions(
+    task: Task,
+    image_path: Path,
+    results: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    target_path: Path,
+    score_threshold: float,
+) -> None:
+    """Write the upright image with masks, boxes, classes and scores; results below the threshold are not drawn.
+
+    The results are in pixels of the upright image. The target is .jpg, .jpeg or .png; missing folders are made.
+
+    Raises:
+        SightlineError: the image cannot be read, or the target has another extension.
+    """
+    kind = FORMATS.get(target_path.suffix.lower())
+    if kind is None:
+        raise SightlineError(f"{target_path}: drawn images are {', '.join(FORMATS)}, not {target_path.suffix!r}.")
+    picture = open_picture(image_path)
+    shown = task.draw.shown_of(results, score_threshold)
+    drawn = draw_shapes(picture, task.draw.shapes_of(shown, classes, picture.size))
+    target_path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(target_path, kind, **OPTIONS[kind])
+
+
 def render_test_report(
     task: Task,
     images: Sequence[TestedImage],
     classes: Sequence[str],
     facts: Mapping[str, str],
-    score_threshold: float = SHOWN_SCORE,
+    score_threshold: float,
 ) -> str:
     """The page for one test, one self-contained HTML document under 5 MB: of many images as many are shown as fit.
 
-    Args:
-        task: what the results are.
-        images: all of them, in the order to show.
-        classes: names in the category ids' order.
-        facts: what made it, name -> value, for the page's head.
-        score_threshold: weaker results are neither drawn nor counted.
+    The facts say what made it, for the page's head; results below the threshold are neither drawn nor counted.
     """
     scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
     shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
-    blocks = [_headline(task, images, shown, score_threshold)]
     if images:
-        if not any(shown):
-            blocks.append(page.notice(_nothing_shown(task, scores, score_threshold)))
-        blocks.append(_charts_section(task, images, shown, scores, classes, score_threshold))
-        blocks.append(_gallery_section(task, images, shown, classes))
+        blocks = [
+            _headline(task, images, shown, score_threshold),
+            *([] if any(shown) else [page.notice(_nothing_shown(task, scores, score_threshold))]),
+            _charts_section(task, images, shown, scores, classes, score_threshold),
+            _gallery_section(task, images, shown, classes),
+        ]
     else:
-        blocks.append(page.notice("There was no image to test."))
-    return page.render_page(
-        "Test report", page.title_from(facts, ("category", "dataset version", "images"), "Test"), facts, blocks
-    )
+        blocks = [page.notice("There was no image to test.")]
+    title = page.title_from(facts, ("category", "images"), "Test")
+    return page.render_page("Test report", title, facts, blocks)
 
 
 def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) -> str:
@@ -67,21 +90,20 @@ def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) 
         return f"The model gave no {found} at all: it has learnt too little. Train longer (--epochs)."
     return (
         f"No {found} from score {score_threshold:g}: the best score is {max(scores):.2g}. A lower --score-threshold shows more; "
-        "a model that is trained longer (--epochs) is surer."
+        "a model that is trained longer (--epochs) gives higher scores."
     )
 
 
 def _headline(
     task: Task, images: Sequence[TestedImage], shown: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
 ) -> Markup:
-    milliseconds = [image.milliseconds for image in images]
     empty = sum(not results for results in shown)
-    median, late = np.percentile(milliseconds, [50, 95]) if images else (None, None)
+    median, late = np.percentile([image.milliseconds for image in images], [50, 95])
     return page.tiles(
         page.Tile("Images", len(images), f"{page.number(empty)} without {page.plural(task.facts.FOUND)}"),
         page.Tile(page.plural(task.facts.FOUND).capitalize(), sum(map(len, shown)), f"from score {score_threshold:g}"),
-        page.Tile("Median per image", f"{median:.0f} ms" if images else None),
-        page.Tile("95 % within", f"{late:.0f} ms" if images else None),
+        page.Tile("Median per image", f"{median:.0f} ms"),
+        page.Tile("95 % within", f"{late:.0f} ms"),
     )
 
 
@@ -96,7 +118,6 @@ def _charts_section(
     counts = Counter(result["category_id"] - 1 for results in shown for result in results)
     found = page.plural(task.facts.FOUND)
     charted = classes[:MOST_CHARTED_CLASSES]
-    rest = len(classes) - len(charted)
     return page.section(
         f"{found.capitalize()} and speed",
         page.grid(
@@ -105,7 +126,7 @@ def _charts_section(
                 charted,
                 [counts[index] for index in range(len(charted))],
                 found,
-                note=f"The first {len(charted)} of {len(classes)} classes." if rest else "",
+                note=f"The first {len(charted)} of {len(classes)} classes." if len(charted) < len(classes) else "",
             ),
             histogram(f"Scores of all {found}", scores, "score", found, bins=25),
             histogram("Time per image", [image.milliseconds for image in images], "ms", "images"),
@@ -118,21 +139,14 @@ def _gallery_section(
 ) -> Markup:
     thumbnails = Thumbnails(expected=len(images))
     pictures: list[page.Picture] = []
-    unreadable = 0
     for image, results in zip(images, shown, strict=True):
-        picture = try_open(image.path)
-        if picture is None:
-            unreadable += 1
-            continue
+        picture = open_picture(image.path)
         uri = thumbnails.add(picture, task.draw.shapes_of(results, classes, picture.size))
         if uri is None:  # the page is full: do not even decode the rest
             break
         note = f"{task.draw.caption(results, classes, task.facts.FOUND)}, {image.milliseconds:.0f} ms"
         pictures.append(page.Picture(image.name, note, ((uri, "predictions"),)))
-    whole = len(pictures) + unreadable == len(images)
     intro = f"{page.counted(len(pictures), 'image')} of {page.number(len(images))}"
+    whole = len(pictures) == len(images)
     intro += "." if whole else ": as many as fit on this page; the drawn images hold all."
-    unread = (
-        [page.notice(f"{page.counted(unreadable, 'image')} could not be read for this page.")] if unreadable else []
-    )
-    return page.section("Images", legend(classes), *unread, page.gallery(pictures), intro=intro)
+    return page.section("Images", legend(classes), page.gallery(pictures), intro=intro)

@@ -5,8 +5,8 @@ import logging
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
@@ -15,53 +15,53 @@ from sightline.models.store import fetch_bundle, given_model
 from sightline.processes.devices import choose_device
 from sightline.processes.folders import private_folder
 from sightline.processes.progress import Progress
+from sightline.references import DatasetReference, ModelReference
 from sightline.services.runs.running_step import open_step, results_prefix
 from sightline.services.storage.access import fetch, open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import Settings, read_settings
-from sightline.steps.testing.draw import FORMATS, draw_predictions
-from sightline.steps.testing.report import TestedImage, render_test_report
-from sightline.steps.testing.request import Tested, TestRequest
+from sightline.steps.testing.report import FORMATS, TestedImage, draw_predictions, render_test_report
 from sightline.tasks.task import Predictor, Task
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TestImages:
-    """Images to test on; names are relative to the folder."""
+def test(
+    code: str,
+    category: str,
+    given: ModelReference | str,
+    images: DatasetReference | str,
+    score_threshold: float,
+    device: str,
+) -> tuple[dict[str, Any], str]:
+    """Test as `test_model` was asked to, in a process that may be killed. Returns the facts, and the report's HTML.
 
-    folder: Path
-    names: tuple[str, ...]
-    described_as: str
-
-
-def test(request: TestRequest) -> Tested:
-    """Test as `test_model` was asked to, in a process that may be killed."""
+    The model may be a bundle's URI; the images are a folder or a prefix, or the test split of a dataset version.
+    """
     settings = read_settings()
-    with open_step(settings, "test", request.code, request.category, watched=True) as step:
-        model = request.model or given_model(settings, request.model_uri, request.category)
+    with open_step(settings, "test", code, category, watched=True) as step:
+        model = given_model(settings, given, category) if isinstance(given, str) else given
         if model is None:
             raise SightlineError("There is no model to test. Give a bundle's URI.")
         task = Task(model.task)
         with private_folder(settings.volume / "work", "test-") as private:
-            chosen = _images(settings, request, private)
+            image_folder, names, described_as = _images(settings, images, private)
             folder, bundle = fetch_bundle(settings, model.uri, model.sha256)
-            predictor = task.predict.load_predictor(folder, str(choose_device(request.device)), bundle.sha256)
-            tested = _run(task, predictor, chosen, private / "drawn", request.score_threshold)
+            predictor = task.predict.load_predictor(folder, str(choose_device(device)), bundle.sha256)
+            tested = _run(task, predictor, image_folder, names, private / "drawn", score_threshold)
             storage = open_storage(settings.storage)
-            prefix = f"{results_prefix(request.category, model.dataset_version or 'given', step.run)}/test"
+            prefix = f"{results_prefix(category, model.dataset_version or 'given', step.run)}/test"
             storage.upload_folder(private / "drawn", f"{prefix}/images")
             storage.write_bytes(f"{prefix}/predictions.json", _predictions(tested, predictor.classes))
             facts = {
                 "task": model.task,
                 "category": model.category,
-                "images": chosen.described_as,
+                "images": described_as,
                 "model": model.sha256[:12],
                 "run": step.run,
-                "code": request.code,
+                "code": code,
             }
-            report = render_test_report(task, tested, predictor.classes, facts, request.score_threshold)
+            report = render_test_report(task, tested, predictor.classes, facts, score_threshold)
             storage.write_bytes(f"{prefix}/report.html", report.encode())
     median = statistics.median(image.milliseconds for image in tested)
     log.info("%d images, %.1f ms each", len(tested), median)
@@ -72,11 +72,12 @@ def test(request: TestRequest) -> Tested:
         "milliseconds_per_image": round(median, 2),
         "model_sha256": model.sha256,
     }
-    return Tested(reference, report)
+    return reference, report
 
 
-def _images(settings: Settings, request: TestRequest, private: Path) -> TestImages:
-    if images := request.images:
+def _images(settings: Settings, images: DatasetReference | str, private: Path) -> tuple[Path, list[str], str]:
+    """The folder of the images, their names relative to it, and what they are for people."""
+    if isinstance(images, str):
         folder = fetch(images, private / "images")
         if folder.is_file():
             raise SightlineError(f"{images} is a single file. Give the folder or prefix that holds the images.")
@@ -85,29 +86,26 @@ def _images(settings: Settings, request: TestRequest, private: Path) -> TestImag
         )
         if not names:
             raise SightlineError(f"There is no image below {images} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-        return TestImages(folder, tuple(names), images)
-    dataset = request.dataset
-    if dataset is None:
-        raise SightlineError("There are no test images. Give a dataset version, or a folder or prefix of images.")
-    dataset_dir = pull_dataset(settings, dataset)
+        return folder, names, images
+    dataset_dir = pull_dataset(settings, images)
     names = [image["file_name"] for image in json.loads((dataset_dir / "test.json").read_text())["images"]]
     if not names:
         raise SightlineError(
-            f"The test split of {dataset.category} {dataset.version} has no images. Give it a share in the category's "
+            f"The test split of {images.category} {images.version} has no images. Give it a share in the category's "
             "recipe, or give a folder of images."
         )
-    return TestImages(dataset_dir / "images", tuple(names), f"{dataset.category} {dataset.version}, test split")
+    return dataset_dir / "images", names, f"{images.category} {images.version}, test split"
 
 
 def _run(
-    task: Task, predictor: Predictor, images: TestImages, drawn: Path, score_threshold: float
+    task: Task, predictor: Predictor, folder: Path, names: Sequence[str], drawn: Path, score_threshold: float
 ) -> list[TestedImage]:
     tested = []
-    progress = Progress(len(images.names))
+    progress = Progress(len(names))
     # The first image takes several times as long as the others; it would be counted as the model's speed.
-    predictor.results(read_image(images.folder / images.names[0]), 0)
-    for number, name in enumerate(images.names, start=1):
-        path = images.folder / name
+    predictor.results(read_image(folder / names[0]), 0)
+    for number, name in enumerate(names, start=1):
+        path = folder / name
         pixels = read_image(path)
         began = time.perf_counter()
         results = predictor.results(pixels, number)

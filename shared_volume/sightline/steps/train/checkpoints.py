@@ -22,13 +22,11 @@ PATTERN = "iter_*.pth"
 LIGHT = "light.pth"
 
 
-def save_checkpoint(folder: Path, iteration: int, state: Mapping[str, Any]) -> Path:
+def save_checkpoint(folder: Path, iteration: int, state: Mapping[str, Any]) -> None:
     """Write a checkpoint and remove the older ones but one."""
-    path = folder / f"iter_{iteration:08d}.pth"
-    save_whole(path, state)
+    save_whole(folder / f"iter_{iteration:08d}.pth", state)
     for old in sorted(folder.glob(PATTERN))[:-KEPT]:
         old.unlink()
-    return path
 
 
 def save_light_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:

@@ -25,10 +25,7 @@ def fit(
 ) -> tuple[ResumableTrainLoop, float]:
     """Train in a work folder, from its newest checkpoint if it has one. Returns the loop, and how many seconds it took.
 
-    Args:
-        training: what is trained on what.
-        events: where a resumption is told.
-        board: where TensorBoard finds it; by default within the work folder.
+    A resumption is told to `events`; TensorBoard finds the training in `board`, or else within the work folder.
     """
     task, config, folder = training.task, training.config, training.folder
     score = Scorer(task, select_by=training.select_by)

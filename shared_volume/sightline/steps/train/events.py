@@ -4,10 +4,8 @@ import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sightline.services.runs.running_step import RunningStep
-from sightline.steps.train.history import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -18,16 +16,12 @@ class Events:
     """The events of one work folder, in all the runs that trained there.
 
     `events.jsonl` holds `{"at": …, "run": …, "kind": …, "iter": 12, "message": …}`.
-
-    Attributes:
-        step: where SQL hears of it.
-        restarted: how training goes on after it ran out of memory just now; empty when it did not.
     """
 
     def __init__(self, folder: Path, step: RunningStep) -> None:
         self.path = folder / FILE
-        self.step = step
-        self.restarted = ""
+        self.step = step  # where SQL hears of it
+        self.restarted = ""  # how training goes on after it ran out of memory just now
 
     def going_on(self, iteration: int) -> None:
         """Training goes on at a checkpoint, or (after it ran out of memory) from the start."""
@@ -55,7 +49,3 @@ class Events:
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         self.step.write_event(kind, message, iteration, moment)
-
-    def read(self) -> list[dict[str, Any]]:
-        """All events so far."""
-        return read_lines(self.path)

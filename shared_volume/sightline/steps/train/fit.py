@@ -21,16 +21,15 @@ from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
 from sightline.services.database.scores import ModelKind
 from sightline.services.runs.homes import config_file
-from sightline.services.runs.running_step import OUT_OF_MEMORY, RunningStep, open_step, results_prefix
+from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import Settings, read_settings
-from sightline.steps.train.board import board_folder
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.compute import fit
 from sightline.steps.train.events import Events
-from sightline.steps.train.history import last_iteration
+from sightline.steps.train.history import board_folder, last_iteration, read_lines
 from sightline.steps.train.loop import ResumableTrainLoop, Training
 from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
 from sightline.steps.train.report import render_training_report
@@ -58,12 +57,12 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
         with _only_one_at_a_time(folder):
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
-            task, select_by = Task(dataset.task), request.select_by
-            training = Training(task, config, dataset_dir, classes, folder, select_by, chosen, images)
+            task = Task(dataset.task)
+            training = Training(task, config, dataset_dir, classes, folder, request.select_by, chosen, images)
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(training, events, board)
-            return _deliver(settings, request, training, loop, seconds, step, events)
+            return _deliver(settings, request, training, loop, seconds, events)
 
 
 def _fit_into_memory(
@@ -106,11 +105,10 @@ def _deliver(
     training: Training,
     loop: ResumableTrainLoop,
     seconds: float,
-    step: RunningStep,
     events: Events,
 ) -> tuple[ModelReference, str]:
     """Upload bundles, logs and report; write both models' rows."""
-    dataset, config = request.dataset, training.config
+    dataset, step = request.dataset, events.step
     storage = open_storage(settings.storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/train"
     # A bundle says what makes it what it is, and is the same for the same training; which run it was, the run's reference says.
@@ -128,29 +126,26 @@ def _deliver(
         written[kind] = (store_bundle(storage, bundle, sha256), sha256)
         write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | {"epoch": epoch})
         step.write_model(kind, *written[kind], dataset=dataset, config=request.config)
-    happened = events.read()
+    happened = read_lines(events.path)
     shown = _report_facts(facts, training, loop, seconds)
-    report = render_training_report(training.task, loop.history.read(), shown, request.select_by, happened)
+    report = render_training_report(training.task, read_lines(loop.history.path), shown, request.select_by, happened)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
     if happened:
         storage.write_bytes(f"{prefix}/logs/events.jsonl", events.path.read_bytes())
-    storage.write_bytes(f"{prefix}/logs/config.py", config_text(config).encode())
+    storage.write_bytes(f"{prefix}/logs/config.py", config_text(training.config).encode())
     board = loop.history.tensorboard
     storage.upload_folder(board, f"{prefix}/tensorboard/{board.name}")
     (uri, sha256), (last_uri, last_sha256) = written["best"], written["last"]
-    validated = bool(loop.best.epoch) and math.isfinite(loop.best.value)
+    validated = math.isfinite(loop.best.value)
     reference = ModelReference(
         uri=uri,
         sha256=sha256,
-        category=dataset.category,
-        dataset_version=dataset.version,
-        config=request.config,
+        **described,
         metric_name=request.select_by if validated else None,
         metric_value=loop.best.value if validated else None,
         last_uri=last_uri,
         last_sha256=last_sha256,
-        task=dataset.task,
     )
     return reference, report
 
@@ -185,8 +180,7 @@ def _write_bundle(
 
 def _sample_image(dataset_dir: Path) -> Path | None:
     for split in ("val", "train"):
-        images = json.loads((dataset_dir / f"{split}.json").read_text())["images"]
-        if images:
+        if images := json.loads((dataset_dir / f"{split}.json").read_text())["images"]:
             return dataset_dir / "images" / images[0]["file_name"]
     return None
 

@@ -12,11 +12,14 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from sightline.processes.progress import Progress
+from sightline.references import DatasetReference
 
 log = logging.getLogger(__name__)
 
 FILE = "history.jsonl"
 MOST_TRAIN_LINES = 5000
+BOARDS = "tensorboard"  # on the volume, with a folder for each training: what `tensorboard --logdir` is given
+BOARD_NAME = "tensorboard.txt"  # in a work folder; says which of them is its own
 
 
 def last_iteration(folder: Path) -> int:
@@ -28,13 +31,7 @@ class History:
     """The training history of one work folder.
 
     `history.jsonl` holds `{"kind": "train", "epoch": 1, "iter": 3, "loss": …, "lr": …, …}` and
-    `{"kind": "val", "epoch": 1, "iter": 18, …}`. Epochs and iterations count from 1.
-
-    Args:
-        folder: the work folder.
-        board: where TensorBoard finds the values.
-        iterations, epochs: in all.
-        shown: the metrics that a line of the log tells.
+    `{"kind": "val", "epoch": 1, "iter": 18, …}`. Epochs and iterations count from 1; the log tells of the `shown` metrics.
     """
 
     def __init__(self, folder: Path, board: Path, iterations: int, epochs: int, shown: Sequence[str] = ()) -> None:
@@ -45,18 +42,18 @@ class History:
         self._shown = shown
         self._every = max(1, math.ceil(iterations / MOST_TRAIN_LINES))
         self._progress = Progress(iterations)
-        self._started: tuple[float, int] | None = None
+        self._began, self._first = 0.0, 0
         self._file: Any = None
         self._writer: SummaryWriter | None = None
 
     def open(self, iteration: int) -> None:
         """Start writing after an iteration; whatever a killed attempt wrote beyond it is dropped."""
         # A validation after this very iteration is repeated.
-        kept = [line for line in self.read() if line["iter"] < iteration + (line["kind"] == "train")]
+        kept = [line for line in read_lines(self.path) if line["iter"] < iteration + (line["kind"] == "train")]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
         self._writer = SummaryWriter(str(self.tensorboard), purge_step=iteration + 1)
-        self._started = (time.monotonic(), iteration)
+        self._began, self._first = time.monotonic(), iteration
 
     def close(self) -> None:
         """Flush and close the files."""
@@ -64,10 +61,6 @@ class History:
             self._file.close()
         if self._writer:
             self._writer.close()
-
-    def read(self) -> list[dict[str, Any]]:
-        """All whole lines written so far."""
-        return read_lines(self.path)
 
     def train(self, epoch: int, iteration: int, values: Mapping[str, float]) -> None:
         """Record one iteration's losses and learning rate."""
@@ -89,21 +82,41 @@ class History:
         log.info("epoch %d/%d validated: %s", epoch, self.epochs, shown)
 
     def _write(self, line: dict[str, Any], group: str) -> None:
-        finite = {name: not isinstance(value, float) or math.isfinite(value) for name, value in line.items()}
-        self._file.write(json.dumps({name: value if finite[name] else None for name, value in line.items()}) + "\n")
+        strange = [name for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)]
+        self._file.write(json.dumps(line | dict.fromkeys(strange)) + "\n")
         for name, value in line.items():
-            if isinstance(value, float) and finite[name]:  # TensorBoard draws nothing of others, and warns
+            if isinstance(value, float) and name not in strange:  # TensorBoard draws nothing of these, and warns
                 self._writer.add_scalar(f"{group}/{name}", value, line["iter"])  # type: ignore[union-attr]
 
     def _seconds_left(self, iteration: int) -> float:
-        if self._started is None or iteration <= self._started[1]:
-            return 0.0
-        began, first = self._started
-        return (time.monotonic() - began) / (iteration - first) * (self.iterations - iteration)
+        done = iteration - self._first
+        return (time.monotonic() - self._began) / done * (self.iterations - iteration) if done else 0.0
+
+
+def board_folder(volume: Path, work: Path, dataset: DatasetReference, config: str) -> Path:
+    """The folder of a training's curves, like `plates v0.1.0 mask_rcnn_r18_small 2026-11-25 23.10`: when it began here.
+
+    One that is resumed goes on in its own. Nobody else may use its work folder meanwhile.
+    """
+    home, note = volume / BOARDS, work / BOARD_NAME
+    if note.is_file() and (known := note.read_text().strip()):
+        (home / known).mkdir(parents=True, exist_ok=True)
+        return home / known
+    home.mkdir(parents=True, exist_ok=True)
+    began = time.strftime("%Y-%m-%d %H.%M")  # TensorBoard takes a colon in its options for a separator
+    name = f"{dataset.category} {dataset.version} {Path(config).stem} {began}"
+    number = 0
+    while True:
+        number += 1  # trainings that begin within one minute, a search's for instance, get a number each
+        folder = home / (f"{name} ({number})" if number > 1 else name)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            note.write_text(f"{folder.name}\n")
+            return folder
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of JSON; one that a kill cut off is none."""
+    """The lines of JSON written so far; one that a kill cut off is none."""
     found = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         with contextlib.suppress(ValueError):

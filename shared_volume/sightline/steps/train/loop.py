@@ -30,29 +30,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LIGHT_PERIOD = 50
-"""A light checkpoint is due after so many times what one costs: 2 % of the training's time."""
+LIGHT_PERIOD = 50  # a light checkpoint is due after so many times what one costs: 2 % of the training's time
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What is trained on what, and where.
-
-    Attributes:
-        classes: names, by label.
-        folder: the work folder; checkpoints and the best weights lie in it.
-        select_by: the validation metric that decides which epoch is best.
-        images: how many of a batch are taken at a time; the whole batch, unless memory is short.
-    """
+    """What is trained on what, and where."""
 
     task: Task
     config: Config
     dataset_dir: Path
-    classes: tuple[str, ...]
-    folder: Path
-    select_by: str
+    classes: tuple[str, ...]  # names, by label
+    folder: Path  # the work folder
+    select_by: str  # the validation metric that decides which epoch is best
     device: torch.device
-    images: int
+    images: int  # how many of a batch are taken at a time; the whole batch, unless memory is short
 
     @property
     def best_weights(self) -> Path:
@@ -209,7 +201,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             "model": self.runner.model.state_dict(),
             "input_sizes": {name: list(module._input_size) for name, module in self._resizers()},
             "optimizer": self.runner.optim_wrapper.state_dict(),
-            "schedules": [schedule.state_dict() for schedule in self._schedules()],
+            "schedules": [schedule.state_dict() for schedule in self.runner.param_schedulers or []],
             "random": random_states(),
         }
 
@@ -225,15 +217,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         for name, module in self._resizers():
             module._input_size = tuple(state["input_sizes"][name])
         self.runner.optim_wrapper.load_state_dict(state["optimizer"])
-        for schedule, saved in zip(self._schedules(), state["schedules"], strict=True):
+        for schedule, saved in zip(self.runner.param_schedulers or [], state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
         set_random_states(state["random"])
         log.info("resumed at iteration %d of %d (epoch %d)", self._iter, self._max_iters, self._epoch + 1)
-
-    def _schedules(self) -> list[Any]:
-        schedulers = self.runner.param_schedulers or []
-        return list(schedulers) if isinstance(schedulers, list) else [s for group in schedulers.values() for s in group]
 
     def _resizers(self) -> list[tuple[str, Any]]:
         """Multi-scale batch resizers keep the size of the moment outside the weights."""

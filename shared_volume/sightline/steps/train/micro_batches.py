@@ -26,23 +26,14 @@ FILE = "micro_batches.json"
 
 @dataclass(frozen=True, slots=True)
 class MicroBatches:
-    """How a training fits into memory.
+    """How a training fits into memory, and how the last try did not."""
 
-    Attributes:
-        images: taken at a time.
-        without_workers: data is loaded in the training's own process.
-        reason: what happened, to follow a subject.
-        at: when it happened, ISO 8601.
-        gpu: it was the GPU's memory.
-        memory: bytes there were; None when unknown. With more, whole batches are tried again.
-    """
-
-    images: int
-    without_workers: bool
-    reason: str
-    at: str
-    gpu: bool
-    memory: int | None
+    images: int  # taken at a time
+    without_workers: bool  # data is loaded in the training's own process
+    reason: str  # what happened, to follow a subject
+    at: str  # when it happened, ISO 8601
+    gpu: bool  # it was the GPU's memory
+    memory: int | None  # bytes there were; None when unknown. With more, whole batches are tried again
 
     def write(self, folder: Path) -> None:
         """Keep it in a work folder."""
@@ -73,8 +64,8 @@ def halve(now: MicroBatches | None, batch: int, workers: int, stopped: "Stopped"
         SightlineError: it was one image at a time already.
     """
     images = min(now.images, batch) if now else batch
-    had_workers = workers > 0 and not (now and now.without_workers)
-    if images == 1 and not (stopped.worker and had_workers):
+    without_workers = now is not None and now.without_workers
+    if images == 1 and not (stopped.worker and workers and not without_workers):
         more = "a GPU with more memory" if stopped.gpu else "more memory (train_memory)"
         raise SightlineError(
             f"Training {stopped.reason}, even with one image at a time. Give it {more}, or train on smaller images or "
@@ -82,7 +73,7 @@ def halve(now: MicroBatches | None, batch: int, workers: int, stopped: "Stopped"
         )
     return MicroBatches(
         images=(images + 1) // 2,
-        without_workers=bool(stopped.worker) or bool(now and now.without_workers),
+        without_workers=without_workers or stopped.worker,
         reason=stopped.reason,
         at=stopped.at.isoformat(),
         gpu=stopped.gpu,

@@ -18,12 +18,9 @@ KEY_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What `train_model` is asked to train, with the task's own config and metric where it is asked for none.
+    """What `train_model` is asked to train, with the task's own config and metric where it is asked for none."""
 
-    `code` is the step's release folder, which holds the config.
-    """
-
-    code: Path
+    code: Path  # the step's release, which holds the config
     dataset: DatasetReference
     config: str
     overrides: Mapping[str, Any]
@@ -32,13 +29,8 @@ class TrainingRequest:
 
     def key(self) -> str:
         """Names the work folder: equal for equal inputs, so that a repeated attempt finds its checkpoints."""
-        parts = [
-            self._computing(),
-            self.dataset.digest,
-            json.dumps(dict(self.overrides), sort_keys=True),
-            str(self.epochs),
-            self.select_by,
-        ]
+        overrides = json.dumps(dict(self.overrides), sort_keys=True)
+        parts = [self._computing(), self.dataset.digest, overrides, str(self.epochs), self.select_by]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:KEY_LENGTH]
 
     def _computing(self) -> str:

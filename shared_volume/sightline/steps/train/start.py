@@ -34,15 +34,9 @@ def train_model(
 ) -> Trained:
     """Fit the configured model on a dataset version, from the newest checkpoint of the same inputs if there is one.
 
-    Args:
-        code: folder of this step's frozen helper code.
-        dataset: reference to what to train on.
-        config: name of a config in custom/configs or configs; empty for the task's own.
-        overrides: dotted config keys and values that replace the config's.
-        epochs: training length; 0 for the config's own.
-        select_by: validation metric that decides which epoch is best; empty for the task's own.
-        device: cpu, cuda, cuda:1, …; empty for a GPU when there is one.
-        on_out_of_memory: shrink (go on from the newest checkpoint, each batch in twice as many parts) or fail.
+    `code` is the folder of this step's frozen helper code, `dataset` a reference, `select_by` the validation metric that decides
+    which epoch is best. `on_out_of_memory` says shrink (go on from the newest checkpoint, each batch in twice as many parts) or
+    fail.
 
     Raises:
         SightlineError: the config, an override, the dataset or the device cannot be used; or memory ran out.
@@ -52,14 +46,12 @@ def train_model(
         raise SightlineError(f"on_out_of_memory is {on_out_of_memory!r}: say shrink or fail.{hint}")
     given = DatasetReference.from_text(dataset)
     facts = Task(given.task).facts
-    request = TrainingRequest(
-        Path(code), given, config or facts.CONFIG, overrides or {}, epochs, select_by or facts.SELECT_BY
-    )
+    config, select_by = config or facts.CONFIG, select_by or facts.SELECT_BY
+    request = TrainingRequest(Path(code), given, config, overrides or {}, epochs, select_by)
+    shrinks = on_out_of_memory == SHRINK
+    advice = "" if shrinks else "or let it go on with a part of each batch (train_on_out_of_memory=shrink)"
     step = Step("train", Path(code).name, given.category)
-    if on_out_of_memory == SHRINK:
-        return run_step(step, _train, request, device, shrinks=True)
-    advice = "or let it go on with a part of each batch (train_on_out_of_memory=shrink)"
-    return run_step(step, _train, request, device, advice=advice)
+    return run_step(step, _train, request, device, shrinks=shrinks, advice=advice)
 
 
 def _train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> Trained:

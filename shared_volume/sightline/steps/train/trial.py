@@ -45,8 +45,7 @@ def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -
     task = config_task(live, options.config) or DETECTION
     check_config(live, options.config, task, dict(options.set))
     require_selecting(live, task, options.select_by)
-    selecting = selecting_modules(task, options.select_by) if options.select_by else []
-    parts = {STEP: [*part_names(task, STEP), *selecting]}
+    parts = {STEP: [*part_names(task, STEP), *selecting_modules(task, options.select_by)]}
     release = freeze(read_settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(release), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", "sightline.entry", STEP, f"--release={release}", *arguments]
@@ -54,27 +53,19 @@ def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -
 
 
 def run_trial(options: argparse.Namespace) -> dict[str, Any]:
-    """Train one model from a frozen release; returns its best validation.
-
-    Raises:
-        SightlineError: the code, the config, an override or the dataset cannot be used.
-    """
-    dataset = find_dataset(read_settings(), options.category, options.dataset_version).to_text()
-    overrides = dict(options.set)
-    trained = train_model(options.release, dataset, options.config, overrides, options.epochs, options.select_by)
-    model = trained.model
-    prefix = results_prefix(model.category, model.dataset_version, read_settings().run or UNNAMED)
-    log = open_storage(read_settings().storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
+    """Train one model from a frozen release; returns its best validation."""
+    settings = read_settings()
+    dataset = find_dataset(settings, options.category, options.dataset_version).to_text()
+    asked = options.config, dict(options.set), options.epochs, options.select_by
+    model = train_model(options.release, dataset, *asked).model
+    prefix = results_prefix(model.category, model.dataset_version, settings.run or UNNAMED)
+    log = open_storage(settings.storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
     history = [json.loads(line) for line in log.splitlines()]
     return best_validation(history, options.select_by or str(model.metric_name))
 
 
 def best_validation(history: Sequence[Mapping[str, Any]], select_by: str) -> dict[str, Any]:
-    """The validation whose metric is the highest; of equal ones the first.
-
-    Raises:
-        SightlineError: nothing was validated.
-    """
+    """The validation whose metric is the highest; of equal ones the first. That nothing was validated is an error."""
     validations = [dict(line) for line in history if line["kind"] == "val" and line.get(select_by) is not None]
     if not validations:
         raise SightlineError(

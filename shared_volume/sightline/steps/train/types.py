@@ -10,19 +10,17 @@ from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, Regi
 
 from sightline.models.config_types import named_types, unknown_type
 
+# Dotted key -> where mmengine looks, once training begins, for the type of what stands there, or of each item of its list.
 BUILT_LATER: Final = {
     "optim_wrapper": OPTIM_WRAPPERS,
     "optim_wrapper.optimizer": OPTIMIZERS,
     "param_scheduler": PARAM_SCHEDULERS,
 }
-"""Dotted key -> where mmengine looks for the type of what stands there, or of each item of its list, once training begins."""
 
 
 @contextlib.contextmanager
 def types_known(config: Config, scope: str) -> Iterator[None]:
-    """Look at a config's types while model and data are built of it, and then at those of what is built later.
-
-    The scope is the task's, of mmengine's registries.
+    """Look at a config's types, by the task's scope, while model and data are built, and then at those of what is built later.
 
     Raises:
         ConfigError: a type that is not registered; names the key and the nearest.
@@ -40,9 +38,8 @@ def types_known(config: Config, scope: str) -> Iterator[None]:
     for settings, registry in BUILT_LATER.items():
         known = _names([registry], scope)
         for key, name in named.items():
-            owner = ".".join(
-                part for part in key.split(".")[:-1] if not part.isdecimal()
-            )  # without its place in a list
+            # What it is the type of, without its place in a list.
+            owner = ".".join(part for part in key.split(".")[:-1] if not part.isdecimal())
             if owner == settings and "." not in name and name not in known:
                 raise unknown_type(key, name, known)
 
