@@ -43,7 +43,7 @@ STAGES: Final = {
     "images": "images too small or empty are left out",
     "split": "train, val and test are assigned",
 }
-"""In order, as the report tells them. Annotations are what the task goes `by` up to `check`, instances from `groups` on."""
+"""In order, as the report tells them. Annotations are shapes or flags (`by`) up to `check`, instances from `groups` on."""
 
 
 class NothingAnnotatedError(SightlineError):

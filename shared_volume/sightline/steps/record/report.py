@@ -50,7 +50,7 @@ def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
     blocks = [
         _headline(task, statistics, findings),
         *[page.notice(warning) for warning in statistics["warnings"]],
-        *_stages_section(task, statistics, dataset.get("recipe", {})),
+        _stages_section(task, statistics, dataset.get("recipe", {})),
         _classes_section(task, statistics),
         _sizes_section(task, statistics, sizes),
         *_alike_section(statistics, dataset_dir),
@@ -98,7 +98,7 @@ def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapp
     )
 
 
-def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Markup]:
+def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Markup:
     idle = OF_REGIONS if _of_whole_images(task) else ()
     by = task.data.ANNOTATED_BY
     rows = [
@@ -106,8 +106,6 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
         for one in statistics["stages"]
         if one["name"] not in idle
     ]
-    if not rows:
-        return []
     changed = {index for index, row in enumerate(rows) if ARROW in row[1] + row[2]}
     blocks = [page.table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
     if others := statistics["other_labels"]:
@@ -123,7 +121,7 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
         f"What each stage of the recipe was given and what it left. Annotations are {by} up to the check, "
         f"then {page.plural(task.facts.ANNOTATED)}."
     )
-    return [page.section("Stages", *blocks, intro=intro)]
+    return page.section("Stages", *blocks, intro=intro)
 
 
 def _change(stage: Mapping[str, Any], what: str) -> str:

@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final
 
 from sightline.annotations.findings import Code, Finding, Policy
@@ -120,11 +121,10 @@ def keep_splits(source: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, st
     A split that the source lacks is cut from its train.
     """
     there = set(source.values())
-    lacking = [split for split in with_share(recipe.fractions) if split not in there]
+    lacking = {split: share for split, share in with_share(recipe.fractions).items() if split not in there}
     if not lacking:
         return dict(source), recipe
-    cut = {split: getattr(recipe.fractions, split) for split in lacking}
-    rest = {"train": 1 - sum(cut.values()), "val": 0.0, "test": 0.0} | cut
+    rest = {"train": 1 - sum(lacking.values()), "val": 0.0, "test": 0.0} | lacking
     fixed = {name: split for name, split in source.items() if split != "train"}
     return fixed, recipe.model_copy(update={"fractions": Fractions(**rest)})
 
@@ -157,8 +157,7 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "o
 def _divide(groups: Sequence[Group], contents: Sequence[SplitImage], recipe: Recipe, seed: int) -> list[str]:
     """The split of each group."""
     if recipe.stratify:
-        shares = {split: getattr(recipe.fractions, split) for split in with_share(recipe.fractions)}
-        return stratify_groups(groups, contents, shares, seed)
+        return stratify_groups(groups, contents, with_share(recipe.fractions), seed)
     return [group.listed or draw_split(contents[group.founders[0]].sha256, recipe.fractions, seed) for group in groups]
 
 
@@ -166,18 +165,14 @@ def draw_split(sha256: str, fractions: Fractions, seed: int) -> str:
     """The split that a content falls to by chance: the same for the same content and seed, anywhere."""
     drawn = hashlib.sha256(f"{seed}:{sha256}".encode()).digest()
     position = int.from_bytes(drawn[:6], "big") / 2**48  # 0 to 1, evenly
-    wanted = with_share(fractions)
-    bound = 0.0
-    for split in wanted[:-1]:
-        bound += getattr(fractions, split)
-        if position < bound:
-            return split
-    return wanted[-1]
+    shares = with_share(fractions)
+    bounds = zip(shares, accumulate(shares.values()), strict=True)
+    return next((split for split, bound in bounds if position < bound), list(shares)[-1])
 
 
-def with_share(fractions: Fractions) -> list[str]:
-    """The splits that are to get images."""
-    return [split for split in SPLITS if getattr(fractions, split) > 0]
+def with_share(fractions: Fractions) -> dict[str, float]:
+    """The splits that are to get images, and the share of each."""
+    return {split: share for split in SPLITS if (share := getattr(fractions, split)) > 0}
 
 
 def _warn_of_large(groups: Iterable[Sequence[str]], images: int) -> Iterable[str]:
