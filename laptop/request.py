@@ -21,7 +21,6 @@ from components.parameters import (
 )
 from laptop.compiling import require_work
 from sightline.errors import SightlineError
-from sightline.references import DETECTION
 from sightline.settings import Settings, read_settings
 from sightline.versions import check_category
 
@@ -133,12 +132,12 @@ def _require_names(request: Request) -> None:
 def _find_version(settings: Settings, request: Request) -> tuple[str, str] | None:
     """The version that is worked on and its task; None for none."""
     from sightline.services.versioning.datasets import find_dataset
-    from sightline.steps.snapshot.find import find_annotation, find_task
+    from sightline.steps.snapshot.start import find_annotation
 
     category = request.value(CATEGORY)
     if "record" in request.steps:
-        version, _ = find_annotation(settings, category, request.value(ANNOTATION_VERSION))
-        return find_task(settings, category, "annotation", version) or (version, DETECTION)
+        version, _, task = find_annotation(settings, category, request.value(ANNOTATION_VERSION))
+        return version, task
     if not _reads_dataset(request.steps, request.value(TEST_IMAGES)):
         return None
     dataset = find_dataset(settings, category, request.value(DATASET_VERSION))

@@ -29,6 +29,7 @@ from sightline.services.runs.homes import NOT_RECORDED, load_yaml
 from sightline.services.versioning.shards import SPLITS, unpack
 from sightline.steps.record.build import STAGES, Inputs, build_dataset
 from sightline.steps.record.plugin import PluginError
+from sightline.steps.record.split import Splitting
 from sightline.steps.record.statistics import MOST_BINS, assemble_statistics, measure_split
 from sightline.tasks.detection.scoring import score
 
@@ -609,7 +610,7 @@ def test_every_stage_is_counted_the_same_in_all_places(tmp_path, plugin):
         ("images", 4, 2, 2, 2),
         ("split", 2, 2, 2, 2),
     ]
-    assert tuple(stage["name"] for stage in stages) == STAGES
+    assert tuple(stage["name"] for stage in stages) == tuple(STAGES)
     assert json.loads((tmp_path / "out" / "dataset.json").read_bytes())["stages"] == stages
     assert json.loads((tmp_path / "out" / "statistics.json").read_bytes())["stages"] == stages
     assert codes(summary) == {
@@ -682,7 +683,9 @@ def test_every_value_lies_in_one_bin(areas, sides):
             for area, side in zip(areas, sides, strict=True)
         ],
     }
-    histograms = assemble_statistics({"train": measure_split(coco)}, ["a"])["histograms"]
+    histograms = assemble_statistics(
+        {"train": measure_split(coco)}, ["a"], [], [], Splitting({}, (), (), ()), "object"
+    )["histograms"]
     for name, values in (("area", areas), ("side", sides)):
         edges, counts = histograms[name]["edges"], histograms[name]["counts"]["train"]
         assert counts == [sum(low <= one < high for one in values) for low, high in zip(edges, edges[1:], strict=False)]

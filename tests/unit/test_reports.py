@@ -16,6 +16,7 @@ from pycocotools import mask as run_length
 from sightline.errors import SightlineError
 from sightline.reports.page import duration, number, table
 from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable, legend
+from sightline.services.versioning.shards import SPLITS
 from sightline.steps.evaluate.report import Scored, render_evaluation_report
 from sightline.steps.record.report import render_data_report
 from sightline.steps.record.split import Splitting
@@ -134,8 +135,16 @@ def finding(code: str, message: str, outcome: str, file: str = "a.json") -> dict
 # --- record report
 
 
+def data_report(folder: Path) -> str:
+    """The report on a dataset whose statistics are those of its files."""
+    measures = {split: measure_split(json.loads((folder / f"{split}.json").read_bytes())) for split in SPLITS}
+    statistics = assemble_statistics(measures, CLASSES, [], [], Splitting({}, (), (), ()), "object")
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    return render_data_report(folder, FACTS)
+
+
 def test_the_data_report_counts_classes_per_split(tmp_path):
-    page = read_page(render_data_report(write_dataset(tmp_path / "d"), FACTS))
+    page = read_page(data_report(write_dataset(tmp_path / "d")))
     assert page.tile("Images") == "4"
     assert page.tile("Objects") == "9"
     assert ["board", "3", "1", "1", "1", "1", "1", "1"] in page.rows
@@ -150,12 +159,12 @@ def test_shares_of_classes_are_percentages_with_one_decimal(tmp_path):
     coco = json.loads(train.read_text())
     coco["annotations"] += [annotation(number, 1, 1) for number in range(100, 168)]
     train.write_text(json.dumps(coco))
-    page = read_page(render_data_report(tmp_path / "d", FACTS))
+    page = read_page(data_report(tmp_path / "d"))
     assert page.says("1.4") and not page.says("1.38"), "1 of 72"
 
 
 def test_a_class_that_a_split_lacks_is_a_visible_warning(tmp_path):
-    html = render_data_report(write_dataset(tmp_path / "d"), FACTS)
+    html = data_report(write_dataset(tmp_path / "d"))
     warnings = re.findall(r'<p class="notice warning" role="alert">(.*?)</p>', html)
     assert len(warnings) == 1
     assert "車牌 is in test" in warnings[0]
@@ -167,7 +176,7 @@ def test_every_finding_is_listed_with_its_reason_and_outcome(tmp_path):
         finding("outside", "it was clipped too", "fixed", "<u>b.json"),
         finding("point", "a point has no area", "left out"),
     ]
-    page = read_page(render_data_report(write_dataset(tmp_path / "d", findings), FACTS))
+    page = read_page(data_report(write_dataset(tmp_path / "d", findings)))
     assert page.tile("Findings") == "3"
     assert page.says("outside: 2 (2 fixed)")
     assert ["<u>b.json", "#2", "it was clipped too", "fixed", "record"] in page.rows
@@ -176,21 +185,21 @@ def test_every_finding_is_listed_with_its_reason_and_outcome(tmp_path):
 
 def test_a_long_list_of_findings_is_folded_and_cut_with_its_count(tmp_path):
     findings = [finding("outside", f"reason {index}", "fixed") for index in range(1234)]
-    page = read_page(render_data_report(write_dataset(tmp_path / "d", findings), FACTS))
+    page = read_page(data_report(write_dataset(tmp_path / "d", findings)))
     assert "details" in page.tags
     assert page.says("and 1\u2009034 more like these")
     assert sum("fixed" in row for row in page.rows) == 200
 
 
 def test_a_dataset_without_findings_says_so(tmp_path):
-    assert read_page(render_data_report(write_dataset(tmp_path / "d"), FACTS)).says("Nothing was dropped")
+    assert read_page(data_report(write_dataset(tmp_path / "d"))).says("Nothing was dropped")
 
 
 def test_an_empty_split_and_a_missing_image_do_not_stop_the_report(tmp_path):
     folder = write_dataset(tmp_path / "d")
     (folder / "images" / "a.png").unlink()
     (folder / "val.json").write_text(json.dumps({"images": [], "annotations": []}))
-    page = read_page(render_data_report(folder, FACTS))
+    page = read_page(data_report(folder))
     assert page.says("The split val has no image")
     assert len(page.images()) == 2
 
@@ -207,7 +216,7 @@ def test_the_report_draws_from_statistics_json(tmp_path):
     split = {"train": ("a.png", HOSTILE_FILE.replace("/", "_")), "val": ("c.png",), "test": ("d.png",)}
     splitting = Splitting(split, (("a.png", HOSTILE_FILE.replace("/", "_")),), (), ("Over a fifth is one group.",))
     measures = {name: measure_split(coco) for name, coco in splits.items()}
-    statistics = assemble_statistics(measures, CLASSES, stages, others, splitting)
+    statistics = assemble_statistics(measures, CLASSES, stages, others, splitting, "object")
     statistics["splits"]["val"]["images"] = 4321  # to be seen on the page, which counts nothing itself
     (folder / "statistics.json").write_text(json.dumps(statistics))
     described = {"category": "desk", "version": "v0.1.0", "classes": CLASSES, "recipe": {"other_labels": "drop"}}
@@ -236,7 +245,7 @@ def test_the_report_draws_from_statistics_json(tmp_path):
 
 def test_findings_say_which_step_found_them(tmp_path):
     findings = [finding("outside", "a", "fix") | {"found_in": "publish"}, finding("point", "b", "drop")]
-    page = read_page(render_data_report(write_dataset(tmp_path / "d", findings), FACTS))
+    page = read_page(data_report(write_dataset(tmp_path / "d", findings)))
     assert [row[-1] for row in page.rows if row and row[0] == "a.json"] == ["publish", "record"]
 
 

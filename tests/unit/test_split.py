@@ -26,8 +26,7 @@ from sightline.images.similarity import group_similar, perceptual_hash
 from sightline.services.database.versions import ImageRow
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.build import Inputs, build_dataset
-from sightline.steps.record.first_published import as_first_published, assemble_first_published
-from sightline.steps.record.groups import SplitImage
+from sightline.steps.record.groups import SplitImage, as_first_published, assemble_first_published
 from sightline.steps.record.split import EmptySplitError, assign_splits, missing_classes
 from tests.make_labelme import box, files_in
 
@@ -374,9 +373,8 @@ def test_the_order_of_the_input_does_not_matter():
 SPLIT_IN_ANOTHER_PROCESS = """
 import json, sys
 from sightline.services.database.versions import ImageRow
-from sightline.steps.record.first_published import assemble_first_published, as_first_published
 from sightline.annotations.recipe import Recipe
-from sightline.steps.record.groups import SplitImage
+from sightline.steps.record.groups import SplitImage, as_first_published, assemble_first_published
 from sightline.steps.record.split import assign_splits
 versions = [[ImageRow(**one) for one in version] for version in json.load(open(sys.argv[1], encoding="utf-8"))]
 recipe = Recipe(stratify=True, group_by="_(v\\\\d+)")

@@ -24,20 +24,26 @@ from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, StageRow
 from sightline.services.versioning.shards import SPLITS_FILE, hash_image
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
-from sightline.steps.record.first_published import as_first_published
-from sightline.steps.record.groups import SplitImage
-from sightline.steps.record.own_splits import keep_splits, warn_of_alike
-from sightline.steps.record.plugin import Transformed, load_plugin, transform_images
-from sightline.steps.record.split import assign_few
+from sightline.steps.record.groups import SplitImage, as_first_published
+from sightline.steps.record.plugin import load_plugin, transform_images
+from sightline.steps.record.split import assign_few, keep_splits, warn_of_alike
 from sightline.steps.record.write import DatasetSummary, Prepared, write_dataset
 from sightline.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-STAGES: Final = ("read", "classes", "check", "groups", "labels", "plugin", "objects", "images", "split")
-"""What each does: find the files; choose labels; check shapes; join groups to instances; look for misspelt labels; the
-plug-in; leave out objects; leave out images; assign the splits. Annotations are shapes up to `check`, instances from
-`groups` on."""
+STAGES: Final = {
+    "read": "files that cannot be read are left out",
+    "classes": "labels that were not chosen are left out",
+    "check": "{by} that cannot be used are left out",
+    "groups": "parts of one group become one object",
+    "labels": "rare labels that look misspelt",
+    "plugin": "the recipe's own function",
+    "objects": "objects too small or too long are left out",
+    "images": "images too small or empty are left out",
+    "split": "train, val and test are assigned",
+}
+"""In order, as the report tells them. Annotations are shapes or flags (`by`) up to `check`, instances from `groups` on."""
 
 
 class NothingAnnotatedError(SightlineError):
@@ -46,23 +52,14 @@ class NothingAnnotatedError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a dataset is made from besides the annotation folder; all of it is optional.
+    """What a dataset is made from besides the annotation folder; all of it is optional."""
 
-    Attributes:
-        recipe_folder: the category's folder in the step's frozen code: split file and plug-in.
-        shown_folder: what messages call it: relative to the helper code, as users know it.
-        earlier: what the category's annotation versions published so far.
-        findings: what was found when the annotation version was published.
-        task: what the annotations are for.
-        chosen_seed: that an earlier version was split by instead of the recipe's, if one was.
-    """
-
-    recipe_folder: Path | None = None
-    shown_folder: Path | None = None
-    earlier: Sequence[SplitImage] = ()
-    findings: Sequence[FindingRow] = ()
+    recipe_folder: Path | None = None  # the category's folder in the step's frozen code: split file and plug-in
+    shown_folder: Path | None = None  # what messages call it: relative to the helper code, as users know it
+    earlier: Sequence[SplitImage] = ()  # what the category's annotation versions published so far
+    findings: Sequence[FindingRow] = ()  # what was found when the annotation version was published
     task: str = DETECTION
-    chosen_seed: int | None = None
+    chosen_seed: int | None = None  # that an earlier version was split by instead of the recipe's, if one was
 
 
 @dataclass(slots=True)
@@ -76,8 +73,7 @@ class _Work:
 
     def count(self, images: int, annotations: int) -> None:
         """So many images and annotations did the next stage leave."""
-        before = self.stages[-1]
-        name = STAGES[len(self.stages)]
+        name, before = list(STAGES)[len(self.stages)], self.stages[-1]
         self.stages.append(StageRow(name, before.images_after, images, before.annotations_after, annotations))
 
     def advance(self, images: list[DatasetImage], findings: Iterable[Finding]) -> None:
@@ -92,15 +88,9 @@ def build_dataset(
 ) -> DatasetSummary:
     """Turn an annotation folder into a dataset folder; the same input gives the same bytes on every machine.
 
-    Nothing is written to `target` before every check has passed.
-
-    Args:
-        annotation_dir: labelme JSON and images, nested as they like.
-        target: an empty or new folder: dataset.json, train.json, val.json, test.json, findings.json, statistics.json,
-            image shards.
-        recipe: what becomes of labels, objects and images, and the splits.
-        facts: category, version and annotation_version, for dataset.json.
-        inputs: what it is made from besides.
+    Labelme JSON and images, nested as they like, become dataset.json (which begins with the `facts`: category, version,
+    annotation_version), train.json, val.json, test.json, findings.json, statistics.json and image shards in `target`, an
+    empty or new folder. Nothing is written there before every check has passed.
 
     Raises:
         SightlineError: no such folder, no JSON, no annotated image left, a split without images, a finding that the policy
@@ -126,12 +116,14 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     described = recipe.model_dump(mode="json")
     if inputs.task != DETECTION:  # of which there was nothing to say before there were other tasks
         described["task"] = inputs.task
-    transformed = Transformed(work.images, [], {})
-    if recipe.plugin is not None:
+    changed: dict[str, Path] = {}
+    if recipe.plugin is None:
+        work.advance(work.images, ())
+    else:
         plugin = load_plugin(inputs.recipe_folder, recipe.plugin, inputs.shown_folder)
-        transformed = transform_images(plugin, work.images, annotation_dir, scratch, recipe, digests)
+        images, left_out, changed = transform_images(plugin, work.images, annotation_dir, scratch, recipe, digests)
+        work.advance(images, left_out)
         described["plugin"]["sha256"] = plugin.sha256
-    work.advance(transformed.images, transformed.findings)
     # An annotation of a whole image has no size of its own: min_image_side and max_pixels are about that one.
     work.advance(*(filter_objects(work.images, recipe) if of_shapes else (work.images, ())))
     work.advance(*filter_images(work.images, recipe))
@@ -157,7 +149,6 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     work.findings.sort(key=position)
     require_none_fails(work.findings)
     looks = {one.name: one.perceptual_hash or None for one in split_images}
-    changed = transformed.files
     return Prepared(
         images=work.images,
         classes=choose_classes(work.images, recipe),
@@ -211,7 +202,7 @@ def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
             parts += len(checked.parts)
             work.images.append(join_parts(checked, one.file))
     work.images.sort(key=lambda image: image.name)
-    work.stages.append(StageRow(STAGES[0], len(files), readable, shapes, shapes))
+    work.stages.append(StageRow("read", len(files), readable, shapes, shapes))
     work.count(chosen, chosen_shapes)
     work.count(len(work.images), parts)
     work.advance(work.images, ())

@@ -13,17 +13,11 @@ from sightline.annotations.recipe import Recipe
 
 @dataclass(slots=True)
 class OtherLabels:
-    """Labels that occur and were not chosen, and what became of them.
+    """Labels that occur and were not chosen, and what became of them: label -> how many."""
 
-    Attributes:
-        shapes: label -> shapes left out.
-        images: label -> images that have such shapes.
-        images_left_out: label -> images left out because they have no other.
-    """
-
-    shapes: Counter[str] = field(default_factory=Counter)
-    images: Counter[str] = field(default_factory=Counter)
-    images_left_out: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)  # that were left out
+    images: Counter[str] = field(default_factory=Counter)  # that have such shapes
+    images_left_out: Counter[str] = field(default_factory=Counter)  # because they have no other
 
     def to_json(self) -> list[dict[str, object]]:
         """As in statistics.json, by label."""
@@ -36,14 +30,9 @@ class OtherLabels:
 def choose_labels(
     annotated: Annotated, checked: Checked | None, found: Sequence[Finding], recipe: Recipe, others: OtherLabels
 ) -> tuple[Checked | None, list[Finding]]:
-    """What the choice of classes makes of a checked image: None when it goes with its labels.
+    """What the choice of labels makes of a checked image: None when it goes with its labels.
 
-    Args:
-        annotated: as read.
-        checked: its usable shapes of chosen labels; None when it is out already.
-        found: what the check found on it.
-        recipe: says which labels are chosen, and what becomes of an image without any.
-        others: where the labels that were not chosen are counted.
+    `checked` is None when it is out already, `found` what the check found. Labels not chosen are counted in `others`.
     """
     shapes = annotated.document.shapes
     labels = Counter(

@@ -1,4 +1,4 @@
-"""Stage 8, first part: which contents belong together, and in what order they were published.
+"""Stage 8, first part: which contents belong together, and how a category's annotation versions published them first.
 
 A content is an image's bytes: files with one sha256 are one content, whatever they are called. Contents are taken in the
 order of their publication. Those that one annotation version published for the first time are linked among each other
@@ -10,37 +10,31 @@ whatever is published after them: later images can only join.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
+from sightline.annotations.recipe import Recipe
 from sightline.images.similarity import find_similar, group_similar
+from sightline.services.database.connection import Database
+from sightline.services.database.versions import ImageRow, VersionRow, list_images, list_versions
 
 Item = TypeVar("Item", int, str)
 
 
 @dataclass(frozen=True, slots=True)
 class SplitImage:
-    """One image as the splitter sees it.
+    """One image as the splitter sees it."""
 
-    Attributes:
-        name: in the dataset; of an image that is not in it, its last name.
-        sha256: of the file, in hex.
-        perceptual_hash: see `sightline.images.similarity`; empty where it is not known, and then the image resembles none.
-        labels: those drawn on it when it was published first, after the label map.
-        generation: position of the annotation version that published this content first; 0 is the oldest.
-        first_names: what the content was called in that version; empty means `name`.
-        generations: positions of all annotation versions that hold it; empty means that one and all later ones.
-    """
-
-    name: str
+    name: str  # in the dataset; of an image that is not in it, one that it had
     sha256: str
-    perceptual_hash: str
-    labels: frozenset[str]
-    generation: int
-    first_names: tuple[str, ...] = ()
-    generations: frozenset[int] = frozenset()
+    perceptual_hash: str  # empty where it is not known, and then the image resembles none
+    labels: frozenset[str]  # those drawn on it when it was published first, after the label map
+    generation: int  # position of the annotation version that published this content first; 0 is the oldest
+    first_names: tuple[str, ...] = ()  # what the content was called in that version; empty means `name`
+    generations: frozenset[int] = frozenset()  # of all versions that hold it; empty means that one and all later ones
 
     def is_in(self, generation: int) -> bool:
         """Whether an annotation version holds it."""
@@ -49,19 +43,55 @@ class SplitImage:
 
 @dataclass(slots=True)
 class Group:
-    """Contents that share a split.
+    """Contents, by their positions, that share a split."""
 
-    Attributes:
-        founders: positions of the contents that it began with, all of one generation.
-        members: positions of all its contents, founders first.
-        listed: the split that a list gives a founder, and with it to all.
-        resembles: member -> the other groups, published before it, that it belongs to just as well.
+    founders: tuple[int, ...]  # those that it began with, all of one generation
+    members: list[int]  # all, founders first
+    listed: str | None  # the split that a list gives a founder, and with it to all
+    resembles: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Member -> the other groups, published before it, that it belongs to just as well."""
+
+
+def read_first_published(database: Database, annotations: VersionRow, recipe: Recipe) -> tuple[SplitImage, ...]:
+    """Every content that the category's annotation versions published up to the given one, once per sha256, as at first.
+
+    Later versions do not count, so recording an older version again gives what it gave before. Contents that were left
+    out of later versions keep their place. The recipe's label map and choice of labels are applied.
     """
 
-    founders: tuple[int, ...]
-    members: list[int]
-    listed: str | None
-    resembles: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    def moment(version: VersionRow) -> tuple[datetime, int]:
+        return version.published_at or datetime.max.replace(tzinfo=UTC), version.id
+
+    versions = sorted(list_versions(database, annotations.category, "annotation"), key=moment)
+    known = (one for one in versions if moment(one) <= moment(annotations))
+    return assemble_first_published((list_images(database, one.id) for one in known), recipe)
+
+
+def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Recipe) -> tuple[SplitImage, ...]:
+    """As `read_first_published`, from the images of each version, the version published first coming first."""
+    generations: dict[str, set[int]] = {}
+    first = []
+    for generation, rows in enumerate(versions):
+        for row in rows:
+            held = generations.setdefault(row.sha256, set())
+            held.add(generation)
+            if len(held) == 1:
+                labels = frozenset(filter(recipe.wants, map(recipe.rename, row.labels or {})))
+                first.append(SplitImage(row.name, row.sha256, row.perceptual_hash or "", labels, generation))
+    return tuple(replace(one, generations=frozenset(generations[one.sha256])) for one in merge_images(first))
+
+
+def as_first_published(
+    images: Iterable[SplitImage], earlier: Sequence[SplitImage]
+) -> tuple[list[SplitImage], list[SplitImage]]:
+    """A dataset's images as they were published first, and the other contents of the history (`read_first_published`).
+
+    Those that the history does not know stay as they are.
+    """
+    known = {one.sha256: one for one in earlier}
+    placed = [replace(known.get(image.sha256, image), name=image.name) for image in images]
+    here = {image.sha256 for image in placed}
+    return placed, [one for one in earlier if one.sha256 not in here]
 
 
 def merge_images(split_images: Iterable[SplitImage]) -> list[SplitImage]:
@@ -88,13 +118,11 @@ def merge_images(split_images: Iterable[SplitImage]) -> list[SplitImage]:
 def group_contents(
     contents: Sequence[SplitImage], distance: int | None, pattern: str | None, listed: Mapping[str, str]
 ) -> list[Group]:
-    """Put every content into one group, generation by generation; in the order in which the groups began.
+    """Put every content (of `merge_images`) into one group, by generation; in the order in which the groups began.
 
-    Args:
-        contents: in the order of publication, from `merge_images`.
-        distance: bits by which the hashes of images that look alike differ at most; None: looks do not matter.
-        pattern: searched in an image's name; what its groups capture (or the whole match, without groups) is the key.
-        listed: image name -> split. A group that begins with a listed image joins no other.
+    Images look alike whose hashes differ in at most `distance` bits (None: looks do not matter). What the groups of the
+    pattern capture in a name (or the whole match, without groups) is its key. A group that begins with a listed image
+    (name -> split) joins no other.
     """
     groups: list[Group] = []
     group_of = np.full(len(contents), -1, dtype=np.int64)

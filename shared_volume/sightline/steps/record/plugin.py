@@ -38,19 +38,12 @@ class PluginError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """A plug-in ready to be called.
+    """A plug-in ready to be called."""
 
-    Attributes:
-        name: file and function, for messages.
-        call: the function, its arguments but image and annotations already given.
-        sha256: of the file that was loaded, in hex.
-        explain: says where and what it raised.
-    """
-
-    name: str
-    call: Callable[[np.ndarray, list[dict[str, Any]]], Any]
-    sha256: str
-    explain: Callable[[BaseException], str]
+    name: str  # file and function, for messages
+    call: Callable[[np.ndarray, list[dict[str, Any]]], Any]  # its other arguments are already given
+    sha256: str  # of the file that was loaded, in hex
+    explain: Callable[[BaseException], str]  # says where and what it raised
 
 
 def load_plugin(folder: Path | None, wanted: Plugin, shown_as: Path | None = None) -> LoadedPlugin:
@@ -98,12 +91,8 @@ def transform_image(
 ) -> tuple[DatasetImage | None, np.ndarray | None]:
     """Hand one image to the plug-in; `seed` sets `random` and `numpy.random` before, so that chance is the same everywhere.
 
-    Returns:
-        The image with the annotations that came back (None: left out), and its new pixels, (height, width, 3) RGB (None:
-        they are what they were).
-
-    Raises:
-        PluginError: the plug-in raised, or what it returned cannot be used.
+    Returns the image with the annotations that came back (None: left out), and its new pixels, (height, width, 3) RGB
+    (None: they are what they were). PluginError when the plug-in raised, or what it returned cannot be used.
     """
     pixels = np.ascontiguousarray(read_image(path)[:, :, ::-1])
     handed = [_hand_in(instance) for instance in image.instances]
@@ -126,21 +115,6 @@ def transform_image(
     return transformed, None if np.array_equal(new_pixels, pixels) else new_pixels
 
 
-@dataclass(frozen=True, slots=True)
-class Transformed:
-    """What the plug-in made of a dataset's images.
-
-    Attributes:
-        images: those that are left.
-        findings: images that it left out.
-        files: name in the dataset -> the new file of an image whose pixels changed.
-    """
-
-    images: list[DatasetImage]
-    findings: list[Finding]
-    files: dict[str, Path]
-
-
 def transform_images(
     plugin: LoadedPlugin,
     images: Sequence[DatasetImage],
@@ -148,23 +122,17 @@ def transform_images(
     scratch: Path,
     recipe: Recipe,
     digests: Mapping[str, str],
-) -> Transformed:
-    """Hand every image to the plug-in. Changed pixels are written as PNG, which loses nothing.
+) -> tuple[list[DatasetImage], list[Finding], dict[str, Path]]:
+    """Hand every image to the plug-in. Changed pixels are written to `scratch` as PNG, which loses nothing.
 
-    Args:
-        plugin: as loaded.
-        images: with the annotations to hand in.
-        annotation_dir: where their files lie.
-        scratch: an empty folder for the new files.
-        recipe: says which labels are wanted, and the seed.
-        digests: source of an image -> sha256.
-
-    Raises:
-        PluginError: it raised, or returned what cannot be used.
+    Returns the images that are left, findings on the others, and the new files of those whose pixels changed, by the name
+    in the dataset. `digests` are the sources' sha256. Raises like `transform_image`.
     """
     from PIL import Image
 
-    done = Transformed([], [], {})
+    left: list[DatasetImage] = []
+    findings: list[Finding] = []
+    files: dict[str, Path] = {}
     policy = Policy.of(recipe.policy)
     taken = {image.name for image in images}
     progress = Progress(len(images))
@@ -173,17 +141,17 @@ def transform_images(
         changed, pixels = transform_image(plugin, image, annotation_dir / image.source, recipe, seed)
         if changed is None:
             message = f"{plugin.name} returned None for {image.source}."
-            done.findings.append(policy.finding(Code.LEFT_OUT_BY_PLUGIN, image.file, None, message))
+            findings.append(policy.finding(Code.LEFT_OUT_BY_PLUGIN, image.file, None, message))
             continue
         if pixels is not None:
             changed = replace(changed, name=_png_name(image.name, taken))
             path = scratch / changed.name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path, "PNG")  # the same pixels give the same bytes
-            done.files[changed.name] = path
-        done.images.append(changed)
+            files[changed.name] = path
+        left.append(changed)
         progress.report(index)
-    return done
+    return left, findings, files
 
 
 def _png_name(name: str, taken: set[str]) -> str:

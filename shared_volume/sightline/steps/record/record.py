@@ -30,7 +30,7 @@ from sightline.services.versioning.publication import Content, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import read_settings
 from sightline.steps.record.build import Inputs, build_dataset
-from sightline.steps.record.first_published import read_first_published
+from sightline.steps.record.groups import read_first_published
 from sightline.steps.record.report import render_data_report
 from sightline.steps.record.write import DatasetSummary, write_json
 from sightline.versions import make_tag, next_version
@@ -56,17 +56,11 @@ def record_dataset(
     """Validate an annotation version, convert it to COCO, split it, and publish the result as a dataset version.
 
     The dataset version is called like the annotation version, or the next free one when that is taken by another recipe.
-    The same annotations and recipe give the version that is there already.
-
-    Args:
-        code: this step's frozen helper code; the category's recipe lies in it.
-        category: what the annotations are of.
-        annotation_version: a published annotation version.
-        annotation_commit: the commit that its tag must name.
-        recipe: keys of the recipe and the values that stand in for the file's.
+    The same annotations and recipe give the version that is there already. `code` is this step's frozen helper code, in
+    which the category's recipe lies; the values of `recipe` stand in for the file's.
 
     Raises:
-        SightlineError: the version is not published or was moved, or nothing usable is in it.
+        SightlineError: the version is not published, its tag names another commit, or nothing usable is in it.
     """
     settings, release = read_settings(), Path(code)
     with open_step(settings, "record", release.name, category) as step:

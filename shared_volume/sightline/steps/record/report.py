@@ -14,7 +14,7 @@ from sightline.reports import page
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
 from sightline.reports.pictures import Thumbnails, legend, try_open
 from sightline.services.versioning.shards import SPLITS
-from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
+from sightline.steps.record.build import STAGES
 from sightline.tasks.task import Task
 
 SAMPLES_PER_SPLIT = 12
@@ -26,17 +26,6 @@ PICTURES_OF_A_GROUP = 5
 
 ARROW: Final = "\u2192"
 
-STAGES: Final = {
-    "read": "files that cannot be read are left out",
-    "classes": "labels that were not chosen are left out",
-    "check": "{by} that cannot be used are left out",
-    "groups": "parts of one group become one object",
-    "labels": "rare labels that look misspelt",
-    "plugin": "the recipe's own function",
-    "objects": "objects too small or too long are left out",
-    "images": "images too small or empty are left out",
-    "split": "train, val and test are assigned",
-}
 OF_REGIONS: Final = ("groups", "objects")
 """Stages that leave annotations of whole images as they are."""
 
@@ -48,37 +37,31 @@ Sample = tuple[dict[str, Any], list[dict[str, Any]]]
 def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
     """The page for one dataset version, one self-contained HTML document under 5 MB.
 
-    Args:
-        dataset_dir: holds dataset.json, the splits' COCO files, statistics.json, findings.json and images/.
-        facts: what made it, name -> value, for the page's head.
+    `dataset_dir` is as `write_dataset` leaves it, its images unpacked; `facts` (name -> value) stand in the page's head.
     """
-    dataset = json.loads((dataset_dir / "dataset.json").read_bytes())
+    dataset, statistics, findings = (_read(dataset_dir, name) for name in ("dataset", "statistics", "findings"))
     task = Task(task_of(dataset.get("recipe")))
-    measures, samples = {}, {}
+    samples = {}
     sizes: Counter[tuple[int, int]] = Counter()
     for split in SPLITS:
-        if coco := _read(dataset_dir / f"{split}.json", None):
-            measures[split], samples[split] = measure_split(coco), _choose_samples(coco)
-            sizes.update((image["width"], image["height"]) for image in coco["images"])
-    statistics = _read(dataset_dir / "statistics.json", None) or assemble_statistics(
-        measures, dataset["classes"], annotated=task.facts.ANNOTATED
-    )
-    findings = _read(dataset_dir / "findings.json", [])
+        coco = _read(dataset_dir, split)
+        samples[split] = _choose_samples(coco)
+        sizes.update((image["width"], image["height"]) for image in coco["images"])
     blocks = [
         _headline(task, statistics, findings),
         *[page.notice(warning) for warning in statistics["warnings"]],
-        *_stages_section(task, statistics, dataset.get("recipe", {})),
+        _stages_section(task, statistics, dataset.get("recipe", {})),
         _classes_section(task, statistics),
         _sizes_section(task, statistics, sizes),
         *_alike_section(statistics, dataset_dir),
-        _samples_section(task, measures, samples, dataset["classes"], dataset_dir),
+        _samples_section(task, statistics, samples, dataset["classes"], dataset_dir),
         _findings_section(findings),
     ]
     return page.render_page("Record report", f"{dataset['category']} {dataset['version']}", facts, blocks)
 
 
-def _read(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_bytes()) if path.is_file() else otherwise
+def _read(dataset_dir: Path, name: str) -> Any:
+    return json.loads((dataset_dir / f"{name}.json").read_bytes())
 
 
 def _choose_samples(coco: Mapping[str, Any]) -> list[Sample]:
@@ -115,16 +98,14 @@ def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapp
     )
 
 
-def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Markup]:
+def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Markup:
     idle = OF_REGIONS if _of_whole_images(task) else ()
     by = task.data.ANNOTATED_BY
     rows = [
-        [one["name"], _change(one, "images"), _change(one, "annotations"), STAGES.get(one["name"], "").format(by=by)]
+        [one["name"], _change(one, "images"), _change(one, "annotations"), STAGES[one["name"]].format(by=by)]
         for one in statistics["stages"]
         if one["name"] not in idle
     ]
-    if not rows:
-        return []
     changed = {index for index, row in enumerate(rows) if ARROW in row[1] + row[2]}
     blocks = [page.table(["stage", "images", "annotations", "what it is about"], rows, highlighted=changed)]
     if others := statistics["other_labels"]:
@@ -140,7 +121,7 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
         f"What each stage of the recipe was given and what it left. Annotations are {by} up to the check, "
         f"then {page.plural(task.facts.ANNOTATED)}."
     )
-    return [page.section("Stages", *blocks, intro=intro)]
+    return page.section("Stages", *blocks, intro=intro)
 
 
 def _change(stage: Mapping[str, Any], what: str) -> str:
@@ -195,14 +176,19 @@ def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tup
     listed = sizes.most_common(MOST_LISTED_SIZES)
     rest = len(sizes) - len(listed)
     what, annotated = task.facts.ANNOTATED.capitalize(), page.plural(task.facts.ANNOTATED)
-    charts = [
-        _histogram(statistics, name, f"{what} {name}", unit, f"% of the split's {annotated}")
-        for name, unit in (("area", "square pixels"), ("side", "shorter side of the box, pixels"))
-        if statistics["histograms"][name]["edges"]  # objects may have no size: whole images
+    wanted = [
+        ("area", f"{what} area", "square pixels", f"% of the split's {annotated}"),
+        ("side", f"{what} side", "shorter side of the box, pixels", f"% of the split's {annotated}"),
     ]
     if not _of_whole_images(task):
         title = f"{annotated.capitalize()} per image"
-        charts.append(_histogram(statistics, "objects_per_image", title, annotated, "% of the split's images"))
+        wanted.append(("objects_per_image", title, annotated, "% of the split's images"))
+    charts = []
+    for name, title, x_label, y_label in wanted:
+        one = statistics["histograms"][name]
+        scale = {"doubling": one["scale"] == "doubling", "whole": one["scale"] == "whole"}
+        if one["edges"]:  # objects may have no size: whole images
+            charts.append(compared_histogram(title, one["edges"], one["counts"], x_label, y_label, **scale))
     image_sizes = Markup("<h3>Image sizes</h3>{}").format(
         page.table(
             ["width x height, px", "images"], [[f"{width} x {height}", count] for (width, height), count in listed]
@@ -211,19 +197,6 @@ def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tup
     more = Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()
     told = "Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json."
     return page.section("Sizes", page.grid(*charts, image_sizes + more), intro=told if charts else "")
-
-
-def _histogram(statistics: Mapping[str, Any], name: str, title: str, x_label: str, y_label: str) -> Markup:
-    one = statistics["histograms"][name]
-    return compared_histogram(
-        title,
-        one["edges"],
-        one["counts"],
-        x_label,
-        y_label,
-        doubling=one["scale"] == "doubling",
-        whole=one["scale"] == "whole",
-    )
 
 
 def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Markup]:
@@ -259,7 +232,7 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
 
 def _samples_section(
     task: Task,
-    measures: Mapping[str, Measures],
+    statistics: Mapping[str, Any],
     samples: Mapping[str, Sequence[Sample]],
     classes: Sequence[str],
     dataset_dir: Path,
@@ -275,7 +248,7 @@ def _samples_section(
                 caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
                 note = f"{image['width']} x {image['height']}, {caption}"
                 pictures.append(page.Picture(image["file_name"], note, ((uri, "annotated"),)))
-        images = page.counted(measures[name].images, "image")
+        images = page.counted(statistics["splits"][name]["images"], "image")
         blocks += [Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images), page.gallery(pictures)]
     return page.section("Samples", *blocks)
 

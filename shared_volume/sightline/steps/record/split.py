@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final
 
 from sightline.annotations.findings import Code, Finding, Policy
@@ -37,19 +38,12 @@ class EmptySplitError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class Splitting:
-    """The split, and what a reader should know about it.
+    """The split, and what a reader should know about it."""
 
-    Attributes:
-        split: train, val and test -> names of the images that are in it, sorted.
-        groups: names of images that share a split for a reason other than chance, for groups of 2 and more; sorted.
-        findings: images that could not be kept together with all that they resemble, and listed ones that are not there.
-        warnings: sentences about the whole.
-    """
-
-    split: Mapping[str, tuple[str, ...]]
-    groups: tuple[tuple[str, ...], ...]
-    findings: tuple[Finding, ...]
-    warnings: tuple[str, ...]
+    split: Mapping[str, tuple[str, ...]]  # train, val and test -> names of the images that are in it, sorted
+    groups: tuple[tuple[str, ...], ...]  # 2 and more names that share a split for a reason other than chance; sorted
+    findings: tuple[Finding, ...]  # on images apart from some that they resemble, and on listed ones that are not there
+    warnings: tuple[str, ...]  # sentences about the whole
 
 
 def assign_splits(
@@ -58,17 +52,9 @@ def assign_splits(
     """Assign every image to a split, so that neither added nor removed images ever move another.
 
     Equal files share a split. So do images that look alike or whose names give the same key, as the recipe says: they
-    go where the first of them that was published is.
-
-    Args:
-        images: those of this dataset; names are unique.
-        earlier: all other images that were ever published in this category, up to this annotation version. They hold
-            their places, but are not in the result.
-        recipe: shares, seed, and what keeps images together.
-        listed: image name -> split, from the split file. A listed image stays there whatever else holds.
-
-    Raises:
-        EmptySplitError: a split with a share above zero got no image; proposes a seed that helps.
+    go where the first of them that was published is. `earlier` is what else was ever published in this category, up to
+    this annotation version: it holds its places, but is not in the result. A listed image (name -> split) stays there
+    whatever else holds. EmptySplitError when a split with a share above zero got no image.
     """
     contents = merge_images([*images, *earlier])
     groups = group_contents(contents, recipe.near_duplicates, recipe.group_by, listed)
@@ -129,13 +115,34 @@ def assign_few(
     return replace(splitting, warnings=(warning, *splitting.warnings)), seed
 
 
-def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "object") -> list[str]:
-    """A sentence for every split that has images, but none with some class.
+def keep_splits(source: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, str], Recipe]:
+    """What of a source's own splits (name -> split, one of them train) is listed, and the recipe for the other images.
 
-    Args:
-        counts: split -> class -> number of its objects there.
-        annotated: what the task calls one of them.
+    A split that the source lacks is cut from its train.
     """
+    there = set(source.values())
+    lacking = {split: share for split, share in with_share(recipe.fractions).items() if split not in there}
+    if not lacking:
+        return dict(source), recipe
+    rest = {"train": 1 - sum(lacking.values()), "val": 0.0, "test": 0.0} | lacking
+    fixed = {name: split for name, split in source.items() if split != "train"}
+    return fixed, recipe.model_copy(update={"fractions": Fractions(**rest)})
+
+
+def warn_of_alike(splitting: Splitting) -> Splitting:
+    """The same, with a warning where the splits that a source had of its own hold images that look alike."""
+    apart = sum(found.code in (Code.LISTED_APART, Code.SIMILAR_TO_SEVERAL) for found in splitting.findings)
+    if not apart:
+        return splitting
+    warning = (
+        f"{'1 image looks' if apart == 1 else f'{apart} images look'} like images in another of the splits that the folder came "
+        "with, so that scores may be too good. `--recipe keep_splits=false` splits anew."
+    )
+    return replace(splitting, warnings=(*splitting.warnings, warning))
+
+
+def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "object") -> list[str]:
+    """A sentence for every split (-> class -> how many) that has something annotated, but nothing of some class."""
     sentences = []
     for part, objects in counts.items():
         missing = [label for label, count in objects.items() if not count]
@@ -150,8 +157,7 @@ def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "o
 def _divide(groups: Sequence[Group], contents: Sequence[SplitImage], recipe: Recipe, seed: int) -> list[str]:
     """The split of each group."""
     if recipe.stratify:
-        shares = {split: getattr(recipe.fractions, split) for split in with_share(recipe.fractions)}
-        return stratify_groups(groups, contents, shares, seed)
+        return stratify_groups(groups, contents, with_share(recipe.fractions), seed)
     return [group.listed or draw_split(contents[group.founders[0]].sha256, recipe.fractions, seed) for group in groups]
 
 
@@ -159,18 +165,14 @@ def draw_split(sha256: str, fractions: Fractions, seed: int) -> str:
     """The split that a content falls to by chance: the same for the same content and seed, anywhere."""
     drawn = hashlib.sha256(f"{seed}:{sha256}".encode()).digest()
     position = int.from_bytes(drawn[:6], "big") / 2**48  # 0 to 1, evenly
-    wanted = with_share(fractions)
-    bound = 0.0
-    for split in wanted[:-1]:
-        bound += getattr(fractions, split)
-        if position < bound:
-            return split
-    return wanted[-1]
+    shares = with_share(fractions)
+    bounds = zip(shares, accumulate(shares.values()), strict=True)
+    return next((split for split, bound in bounds if position < bound), list(shares)[-1])
 
 
-def with_share(fractions: Fractions) -> list[str]:
-    """The splits that are to get images."""
-    return [split for split in SPLITS if getattr(fractions, split) > 0]
+def with_share(fractions: Fractions) -> dict[str, float]:
+    """The splits that are to get images, and the share of each."""
+    return {split: share for split in SPLITS if (share := getattr(fractions, split)) > 0}
 
 
 def _warn_of_large(groups: Iterable[Sequence[str]], images: int) -> Iterable[str]:
@@ -271,7 +273,11 @@ def _find_conflicts(
             for name in here.get(member, ()):
                 others = {part: names for part, names in away.items() if part != sides[name]}
                 if others:
-                    message = _explain(name, sides[name], others, listed)
+                    why = "as listed" if name in listed else "with the group that was published first"
+                    message = (
+                        f"resembles images of several splits: it goes to {sides[name]} {why}, but {_names_of_parts(others)} do not "
+                        "move, since they were published before. Leave the image out if scores must not profit from it."
+                    )
                     yield policy.finding(Code.SIMILAR_TO_SEVERAL, name, None, message)
     for name in sorted(listed.keys() - sides.keys()):
         message = f"listed for {listed[name]}, but the dataset has no such image. Correct the name in the split file."
@@ -282,14 +288,6 @@ def _some(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
-
-
-def _explain(name: str, side: str, others: Parts, listed: Mapping[str, str]) -> str:
-    why = "as listed" if name in listed else "with the group that was published first"
-    return (
-        f"resembles images of several splits: it goes to {side} {why}, but {_names_of_parts(others)} do not move, since they were "
-        "published before. Leave the image out if scores must not profit from it."
-    )
 
 
 def _names_of_parts(parts: Parts) -> str:

@@ -25,21 +25,13 @@ _FINEST: Final = 8  # steps between a number and its double
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """One split, measured. Objects are annotations without the crowds, which training and evaluation ignore.
-
-    Attributes:
-        crowds: how many annotations are crowds.
-        objects: category id -> number of objects.
-        images_with: category id -> images with at least one.
-        values: histogram -> what is counted: the areas of all objects that have one, in square pixels; of those that have a
-            box its shorter side, in pixels; the number of objects of every image.
-    """
+    """One split, measured. Objects are annotations without the crowds, which training and evaluation ignore."""
 
     images: int
     crowds: int
-    objects: Counter[int]
-    images_with: Counter[int]
-    values: Mapping[str, np.ndarray]
+    objects: Counter[int]  # category id -> number of objects
+    images_with: Counter[int]  # category id -> images with at least one
+    values: Mapping[str, np.ndarray]  # histogram -> what is counted: of each object, where it has one, or of each image
 
 
 def measure_split(coco: Mapping[str, Any]) -> Measures:
@@ -63,21 +55,12 @@ def measure_split(coco: Mapping[str, Any]) -> Measures:
 def assemble_statistics(
     measures: Mapping[str, Measures],
     classes: Sequence[str],
-    stages: Sequence[Mapping[str, Any]] = (),
-    other_labels: Sequence[Mapping[str, Any]] = (),
-    splitting: Splitting | None = None,
-    annotated: str = "object",
+    stages: Sequence[Mapping[str, Any]],
+    other_labels: Sequence[Mapping[str, Any]],
+    splitting: Splitting,
+    annotated: str,
 ) -> dict[str, Any]:
-    """The content of statistics.json.
-
-    Args:
-        measures: by split.
-        classes: in the order of their category ids.
-        stages: what each stage of the recipe was given and what it left.
-        other_labels: labels that were not chosen, with counts.
-        splitting: what the splits were assigned by.
-        annotated: what the task calls that which an annotation is of.
-    """
+    """The content of statistics.json; `annotated` is what the task says that one annotation is of."""
     objects = {split: _per_class(one.objects, classes) for split, one in measures.items()}
     by_class = {
         "labels": list(classes),
@@ -104,10 +87,10 @@ def assemble_statistics(
             for split, one in measures.items()
         },
         "histograms": {"class": by_class, **by_size},
-        "stages": [dict(stage) for stage in stages],
-        "other_labels": [dict(label) for label in other_labels],
+        "stages": stages,
+        "other_labels": other_labels,
         "alike": _describe_groups(splitting),
-        "warnings": [*(splitting.warnings if splitting else ()), *empty, *missing_classes(objects, annotated)],
+        "warnings": [*splitting.warnings, *empty, *missing_classes(objects, annotated)],
     }
 
 
@@ -166,14 +149,13 @@ def _even_edges(low: float, high: float) -> list[float]:
     return [float(step * index) for index in range(int(low // step), int(high // step) + 2)]
 
 
-def _describe_groups(splitting: Splitting | None) -> dict[str, Any]:
+def _describe_groups(splitting: Splitting) -> dict[str, Any]:
     """Groups of images that share a split: how many, how large, and the largest by name."""
-    groups = splitting.groups if splitting else ()
-    split_of = {name: split for split, names in (splitting.split if splitting else {}).items() for name in names}
-    largest = sorted(groups, key=lambda names: (-len(names), names))[:MOST_GROUPS]
+    split_of = {name: split for split, names in splitting.split.items() for name in names}
+    largest = sorted(splitting.groups, key=lambda names: (-len(names), names))[:MOST_GROUPS]
     return {
-        "groups": len(groups),
-        "images": sum(len(names) for names in groups),
+        "groups": len(splitting.groups),
+        "images": sum(map(len, splitting.groups)),
         "largest": [
             {"size": len(names), "split": split_of[names[0]], "names": list(names[:MOST_NAMES])} for names in largest
         ],

@@ -18,19 +18,12 @@ _ANY: Final = ""  # stands for a class that is on every image, so that images ar
 
 @dataclass(slots=True)
 class _Deal:
-    """One annotation version's images as they are dealt out.
+    """One annotation version's images as they are dealt out."""
 
-    Attributes:
-        shares: split -> its share, above 0.
-        placed: split -> class -> images that are there.
-        total: class -> images, placed or not.
-        groups: class -> groups, placed or not.
-    """
-
-    shares: Mapping[str, float]
-    placed: dict[str, Counter[str]]
-    total: Counter[str] = field(default_factory=Counter)
-    groups: Counter[str] = field(default_factory=Counter)
+    shares: Mapping[str, float]  # split -> its share, above 0
+    placed: dict[str, Counter[str]]  # split -> class -> images that are there
+    total: Counter[str] = field(default_factory=Counter)  # class -> images, placed or not
+    groups: Counter[str] = field(default_factory=Counter)  # class -> groups, placed or not
 
     def add(self, labels: Mapping[str, int]) -> None:
         """Count a group that is dealt out or has its split already."""

@@ -21,51 +21,29 @@ from sightline.tasks.task import Task
 
 @dataclass(frozen=True, slots=True)
 class DatasetSummary:
-    """What was built.
+    """What was built; counts and recipe as in dataset.json."""
 
-    Attributes:
-        classes: in the order of their category ids.
-        counts: as in dataset.json: split -> images, annotations, per_class.
-        digest: hex sha256 over the content, whatever the version is called.
-        images: sorted by name.
-        findings: what was fixed or left out, by file; the annotation version's own are not among them.
-        stages: in the order of `STAGES`.
-        recipe: as in dataset.json: the recipe with the digests of the files that it names.
-    """
-
-    classes: tuple[str, ...]
-    counts: dict[str, Any]
-    digest: str
-    images: tuple[ImageRow, ...]
-    findings: tuple[Finding, ...]
-    stages: tuple[StageRow, ...]
-    recipe: dict[str, Any]
+    classes: tuple[str, ...]  # in the order of their category ids
+    counts: dict[str, Any]  # split -> images, annotations, per_class
+    digest: str  # hex sha256 over the content, whatever the version is called
+    images: tuple[ImageRow, ...]  # sorted by name
+    findings: tuple[Finding, ...]  # by file; the annotation version's own are not among them
+    stages: tuple[StageRow, ...]  # in the order of `STAGES`
+    recipe: dict[str, Any]  # with the digests of the files that it names
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything that is to be written.
-
-    Attributes:
-        images: sorted by name.
-        classes: in the order of their category ids.
-        findings: by file.
-        stages: what each was given and what it left.
-        others: labels that were not chosen, as in statistics.json.
-        files: name of an image -> where it lies, its size and its digest.
-        looks: name of an image -> its perceptual hash; None where it has none, or where a plug-in changed its pixels.
-        splitting: by the images' sources.
-        recipe: with digests of the files that it names.
-    """
+    """Everything that is to be written; what `DatasetSummary` has as well is explained there."""
 
     images: list[DatasetImage]
     classes: tuple[str, ...]
     findings: list[Finding]
     stages: list[StageRow]
-    others: list[dict[str, object]]
-    files: Mapping[str, tuple[Path, PackedImage]]
-    looks: Mapping[str, str | None]
-    splitting: Splitting
+    others: list[dict[str, object]]  # labels that were not chosen, as in statistics.json
+    files: Mapping[str, tuple[Path, PackedImage]]  # name of an image -> where it lies, its size and its digest
+    looks: Mapping[str, str | None]  # name -> perceptual hash; None without one, or where a plug-in changed the pixels
+    splitting: Splitting  # by the images' sources
     recipe: dict[str, Any]
 
 
@@ -74,12 +52,7 @@ def write_dataset(
 ) -> DatasetSummary:
     """Write a dataset folder; the same input gives the same bytes on every machine.
 
-    Args:
-        target: where to.
-        prepared: what.
-        task: of its annotations.
-        facts: what dataset.json says beside.
-        published: what was found when the annotation version was published.
+    dataset.json says the `facts` beside, findings.json what was found when the annotation version was `published`.
     """
     target.mkdir(parents=True, exist_ok=True)
     classes, splitting = prepared.classes, prepared.splitting

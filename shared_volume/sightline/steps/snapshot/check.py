@@ -22,24 +22,15 @@ ONE_GPU = ("", "0", "1")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a run was asked for.
-
-    Attributes:
-        config: empty for the task's own.
-        recipe: keys of the recipe and their values.
-        overrides: dotted config keys and their values.
-        select_by: the metric that selects; empty for the task's own.
-        device: what models run on; empty for what is there.
-        gpus: step -> how many GPUs its pod gets, as Kubernetes writes it.
-    """
+    """What a run was asked for; an empty config or metric is the task's own, an empty device what is there."""
 
     category: str
     config: str = ""
     recipe: Mapping[str, Any] | None = None
-    overrides: Mapping[str, Any] | None = None
-    select_by: str = ""
+    overrides: Mapping[str, Any] | None = None  # dotted config keys and their values
+    select_by: str = ""  # the metric that selects
     device: str = ""
-    gpus: Mapping[str, str] = field(default_factory=dict)
+    gpus: Mapping[str, str] = field(default_factory=dict)  # step -> how many its pod gets, as Kubernetes writes it
 
     @property
     def is_usual(self) -> bool:
@@ -48,11 +39,7 @@ class Asked:
 
 
 def check_recipe(code: Path, asked: Asked) -> None:
-    """Make sure that record will be able to read the recipe in the live helper code.
-
-    Raises:
-        RecipeError: a key that does not exist (names the nearest), or a value that does not fit.
-    """
+    """Make sure that record will be able to read the recipe in the live helper code; errors as in `read_recipe`."""
     file = recipe_file(code, asked.category)
     read_recipe(code / file if file else None, asked.recipe, file)
 
@@ -79,11 +66,7 @@ def check_training(code: Path, asked: Asked, task: str, trained_on: str) -> str:
 
 
 def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
-    """Make sure that what scores is there. Returns the metrics that the recipe names.
-
-    Raises:
-        SightlineError: there is no such metric; names the nearest.
-    """
+    """The metrics that the recipe names; a SightlineError where one of them, or what selects, is not there."""
     metrics = read_metrics(code, asked.category)
     require_metrics(code, task, metrics)
     require_selecting(code, task, asked.select_by)
@@ -91,11 +74,7 @@ def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
 
 
 def check_at_once(code: Path, asked: Asked, record: bool, train: bool) -> None:
-    """What can be told from files alone, before Git and SQL are asked anything, of a run that records or trains.
-
-    Raises:
-        SightlineError: a recipe, a config, a key, a type or a number of GPUs that cannot be used.
-    """
+    """Refuse what cannot be used as files alone tell, before Git and SQL are asked anything, of a run that records or trains."""
     check_gpus(asked)
     if record:
         check_recipe(code, asked)
@@ -106,11 +85,7 @@ def check_at_once(code: Path, asked: Asked, record: bool, train: bool) -> None:
 
 
 def check_gpus(asked: Asked) -> None:
-    """Refuse more GPUs than a step uses.
-
-    Raises:
-        SightlineError: more than one; names the step.
-    """
+    """Refuse more GPUs than a step uses."""
     for step, gpus in asked.gpus.items():
         if str(gpus).strip() not in ONE_GPU:
             raise SightlineError(f"{step}_gpus is {gpus}: a step uses one GPU at most. Give 1, or 0 for none.")

@@ -17,11 +17,7 @@ from sightline.services.storage.folder import local_path
 
 
 def require_images(uri: str) -> None:
-    """Make sure that there is an image to test on; an empty URI names none, and is all right.
-
-    Raises:
-        StorageError: no such folder, a single file, or nothing below it that is an image.
-    """
+    """Make sure that there is an image to test on, else a StorageError; an empty URI names none, and is all right."""
     if not uri:
         return
     if uri.startswith("gs://"):
@@ -49,9 +45,6 @@ def images_digest(uri: str) -> str:
     """A digest that changes when a file below a folder or prefix does; empty for an empty URI.
 
     In a bucket the objects' checksums are compared, in a folder sizes and times.
-
-    Raises:
-        StorageError: it cannot be read.
     """
     if not uri:
         return ""
@@ -66,18 +59,9 @@ def images_digest(uri: str) -> str:
 
 
 def models_digest(uris: Iterable[str]) -> str:
-    """A digest of the manifests of bundles; empty when there are none.
-
-    Raises:
-        StorageError: there is no such bundle.
-    """
-    given = [uri for uri in uris if uri]
-    if not given:
-        return ""
-    manifests = (open_storage(find_bundle(uri).rstrip("/")).read_bytes(MANIFEST) for uri in given)
-    return _digest(
-        f"{uri} {hashlib.sha256(manifest).hexdigest()}" for uri, manifest in zip(given, manifests, strict=True)
-    )
+    """A digest of the manifests of bundles, empty when there are none; a StorageError where there is no such bundle."""
+    given = [(uri, open_storage(find_bundle(uri).rstrip("/")).read_bytes(MANIFEST)) for uri in uris if uri]
+    return _digest(f"{uri} {hashlib.sha256(manifest).hexdigest()}" for uri, manifest in given) if given else ""
 
 
 def _digest(lines: Iterable[str]) -> str:

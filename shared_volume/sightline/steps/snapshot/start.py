@@ -7,24 +7,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, nearest
 from sightline.models.store import given_model
-from sightline.references import DETECTION
+from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
+from sightline.services.database.versions import find_version
 from sightline.services.runs.freeze import STEPS, Snapshot, freeze
 from sightline.services.runs.releases import remove_old_releases
 from sightline.services.runs.running_step import write_run_facts
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import ObjectExistsError
 from sightline.services.versioning.datasets import find_dataset
+from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, read_settings
 from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training
-from sightline.steps.snapshot.find import find_annotation, find_task
 from sightline.steps.snapshot.outside import images_digest, models_digest, require_images
 from sightline.tasks.metrics import metric_modules, selecting_modules
 from sightline.tasks.task import part_names, require_task
-from sightline.versions import check_category
+from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag, parse_version
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,6 @@ class Frozen(NamedTuple):
     images_digest: str
     models_digest: str
     code_digest: str
-
-
-class _Data(NamedTuple):
-    """What a run works on: versions as they are asked for, then as they are found."""
-
-    annotation_version: str
-    dataset_version: str
-    annotation_commit: str = ""
-    dataset_reference: str = ""
-    task: str = DETECTION
 
 
 def start_run(
@@ -76,19 +67,10 @@ def start_run(
 ) -> Frozen:
     """Freeze the helper code, turn "the newest version" into a version and a commit, and digest what lies elsewhere.
 
-    Args:
-        category: what the run works on.
-        annotation_version: empty for the newest; looked up when `record_follows`.
-        dataset_version: empty for the newest; looked up when `dataset_follows`.
-        config: the model config whose files belong to the train step's code; empty for the task's own.
-        recipe, overrides, epochs, select_by: for the run's row in SQL; see record, train and evaluate.
-        record_follows: whether the run records, so that an annotation version is needed.
-        dataset_follows: whether the run reads a dataset version that it does not record itself.
-        train_follows: whether the run trains.
-        test_images: folder or prefix of the test images, when they are no dataset's.
-        candidate_models: URIs of bundles that this run does not train.
-        model: a bundle to test when this run selects none.
-        train_gpus, evaluate_gpus, test_gpus: how many GPUs the step's pod gets.
+    Empty versions are the newest ones, an empty config is the task's own. `…_follows` says whether the run records, whether it
+    reads a dataset version that it does not record itself, and whether it trains. `test_images` is a folder or prefix, when the
+    test images are no dataset's; `candidate_models` and `model` (to test when this run selects none) are URIs of bundles that
+    this run does not train. `…_gpus` is how many GPUs the step's pod gets.
 
     Raises:
         SightlineError: broken live code; no such config, category, version, key or metric; no image to test on; or more than one GPU.
@@ -100,57 +82,82 @@ def start_run(
     asked = Asked(category, config, recipe, overrides, select_by, gpus=gpus)
     check_at_once(live, asked, record=record_follows, train=train_follows)
     require_images(test_images)
-    data = _Data(annotation_version, dataset_version)
+    task, annotation_commit, dataset_reference = DETECTION, "", ""
     if record_follows:
-        data = _find_annotations(settings, category, data)
+        annotation_version, annotation_commit, task = find_annotation(settings, category, annotation_version)
     if dataset_follows:
-        data = _find_dataset(settings, category, data, model)
+        dataset = find_dataset(settings, category, dataset_version)
+        dataset_version, dataset_reference, task = dataset.version, dataset.to_text(), dataset.task
+        if (known := given_model(settings, model, category)) and known.task != task:
+            raise SightlineError(
+                f"The model {model} is for {known.task}, and {category} {dataset_version} for {task}. Choose a model for its task."
+            )
     elif not record_follows:
         given = given_model(settings, next(filter(None, (model, *candidate_models)), ""), category)
-        data = data._replace(task=given.task) if given else data
-    require_task(data.task)
+        task = given.task if given else task
+    require_task(task)
     if train_follows:
-        config = check_training(live, asked, data.task, f"{category} {data.annotation_version or data.dataset_version}")
-    frozen = _freeze(settings, live, asked, config, data.task, with_train=train_follows)
+        config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
+    frozen = _freeze(settings, live, asked, config, task, with_train=train_follows)
     parameters = {
-        "task": data.task,
+        "task": task,
         "config": config,
         "recipe": dict(recipe or {}),
         "overrides": dict(overrides or {}),
         "epochs": epochs,
         "select_by": select_by,
-        "annotation_version": data.annotation_version,
-        "dataset_version": data.dataset_version,
+        "annotation_version": annotation_version,
+        "dataset_version": dataset_version,
     }
     write_run_facts(settings, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
     _remove_old_releases(settings)
-    log.info("code %s, annotations %s %s", frozen.code_digest, data.annotation_version, data.annotation_commit[:12])
+    log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, annotation_commit[:12])
     return Frozen(
         **{f"{step}_code": str(frozen.releases.get(step, "")) for step in STEPS},
-        annotation_version=data.annotation_version,
-        annotation_commit=data.annotation_commit,
-        dataset_version=data.dataset_version,
-        dataset_reference=data.dataset_reference,
+        annotation_version=annotation_version,
+        annotation_commit=annotation_commit,
+        dataset_version=dataset_version,
+        dataset_reference=dataset_reference,
         images_digest=images_digest(test_images),
         models_digest=models_digest([*candidate_models, model]),
         code_digest=frozen.code_digest,
     )
 
 
-def _find_annotations(settings: Settings, category: str, data: _Data) -> _Data:
-    version, commit = find_annotation(settings, category, data.annotation_version)
-    found = find_task(settings, category, "annotation", version)
-    task = found[1] if found else DETECTION
-    return data._replace(annotation_version=version, annotation_commit=commit, task=task)
+def find_annotation(settings: Settings, category: str, version: str) -> tuple[str, str, str]:
+    """A published annotation version (empty: the newest) and its commit, by the dataset repository's tags, and its task.
 
-
-def _find_dataset(settings: Settings, category: str, data: _Data, model: str) -> _Data:
-    dataset = find_dataset(settings, category, data.dataset_version)
-    if (known := given_model(settings, model, category)) and known.task != dataset.task:
+    Raises:
+        SightlineError: it is not published; names what is, and the nearest.
+    """
+    tags = DatasetRepo.of(settings).tags()
+    published = [tag for tag in map(_parsed, tags) if tag and tag.kind == "annotation"]
+    versions = [tag.version for tag in published if tag.category == category]
+    if not versions:
+        categories = {tag.category for tag in published}
         raise SightlineError(
-            f"The model {model} is for {known.task}, and {category} {dataset.version} for {dataset.task}. Choose a model for its task."
+            f"There is no annotation version of the category {category}.{nearest(category, categories)} Publish a folder "
+            f"first: python pipeline.py publish FOLDER --category {category} --version v0.1.0"
         )
-    return data._replace(dataset_version=dataset.version, dataset_reference=dataset.to_text(), task=dataset.task)
+    chosen = version or str(newest_version(versions))
+    if chosen not in versions:
+        raise SightlineError(
+            f"There is no annotation version {chosen} of {category}. Published: "
+            f"{', '.join(sorted(versions, key=parse_version))}."
+        )
+    database = connect(settings.database_url.get_secret_value())
+    try:
+        database.migrate()
+        row = find_version(database, category, "annotation", chosen)
+    finally:
+        database.close()
+    return chosen, tags[make_tag(category, "annotation", chosen)], task_of(row.recipe if row else None)
+
+
+def _parsed(tag: str) -> Tag | None:
+    with contextlib.suppress(BadNameError):  # a tag that people made for themselves
+        return parse_tag(tag)
+    return None
 
 
 def _freeze(settings: Settings, live: Path, asked: Asked, config: str, task: str, with_train: bool) -> Snapshot:
