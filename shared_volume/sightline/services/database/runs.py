@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.processes.termination import TERMINATED, Terminated
+from sightline.processes.lifetime import TERMINATED, Terminated
 from sightline.services.database.connection import Database
 from sightline.services.database.models import Run, Step, StepEvent, as_row, upsert
 

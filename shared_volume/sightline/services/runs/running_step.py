@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
-from sightline.processes.lifetime import die_with_parent
+from sightline.processes.lifetime import TERMINATED, die_with_parent, ends_when_asked
 from sightline.processes.memory import OutOfMemoryError, explained, oom_kills
-from sightline.processes.termination import TERMINATED, ends_when_asked
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
 from sightline.services.database.runs import StepRow, end_step, find_step, start_step, tracked_step, write_event

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from sightline.errors import SightlineError
 from sightline.processes.child import ChildDiedError, run_in_child
+from sightline.processes.lifetime import Terminated, ends_when_asked
 from sightline.processes.memory import OutOfMemoryError
-from sightline.processes.termination import Terminated, ends_when_asked
 
 log = logging.getLogger(__name__)
 
