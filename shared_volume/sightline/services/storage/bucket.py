@@ -5,7 +5,7 @@ import http.client
 import mimetypes
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ UNREACHABLE = (
     api.ServerError,
     api.TooManyRequests,
 )
-DENIED = (api.Forbidden, api.Unauthorized, auth.DefaultCredentialsError, auth.RefreshError)
 
 
 class BucketStorage(base.Storage):
@@ -83,9 +82,9 @@ class BucketStorage(base.Storage):
             kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
             blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
 
-    def _upload(self, local: Path, key: str, create_only: bool) -> None:
-        with self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
-            blob.upload_from_filename(str(local), checksum="auto", **condition, **self._request)
+    def _upload(self, local: Path, key: str) -> None:
+        with self._asking(self.uri(key), key):
+            self._new_blob(key).upload_from_filename(str(local), checksum="auto", **self._request)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
         with base.local_errors():
@@ -103,7 +102,8 @@ class BucketStorage(base.Storage):
 
         with base.local_errors():
             small = {key for key, path in files.items() if path.stat().st_size <= base.SMALL}
-            with self._asking(f"{self.root}/{_common_folder(files)}".rstrip("/")):
+            folder = os.path.commonpath([key.rpartition("/")[0] for key in files]) if files else ""
+            with self._asking(f"{self.root}/{folder}".rstrip("/")):
                 base.in_parallel(upload, small, self._parallel_small)
                 base.in_parallel(upload, files.keys() - small, base.PARALLEL)
 
@@ -182,8 +182,16 @@ class BucketStorage(base.Storage):
         started = time.monotonic()
         try:
             yield
-        except DENIED as error:
-            raise self._denied(uri, error) from error
+        except (auth.DefaultCredentialsError, auth.RefreshError) as error:
+            raise base.StorageDeniedError(
+                f"No valid Google credentials for {uri} ({cause_of(error)}). Run `gcloud auth application-default login`, "
+                "or set GOOGLE_APPLICATION_CREDENTIALS; on a cluster bind the service account."
+            ) from error
+        except (api.Forbidden, api.Unauthorized) as error:
+            raise base.StorageDeniedError(
+                f"No permission for {uri} ({cause_of(error)}). Grant this account the role roles/storage.objectAdmin on "
+                f"gs://{self._name}."
+            ) from error
         except UNREACHABLE as error:
             host = getattr(getattr(self, "_client", None), "api_endpoint", "Google's sign-in")
             raise base.StorageUnreachableError(
@@ -203,22 +211,6 @@ class BucketStorage(base.Storage):
         except (api.GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
             raise base.StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
 
-    def _denied(self, uri: str, error: Exception) -> base.StorageDeniedError:
-        if isinstance(error, auth.GoogleAuthError):
-            return base.StorageDeniedError(
-                f"No valid Google credentials for {uri} ({cause_of(error)}). Run `gcloud auth application-default login`, "
-                f"or set GOOGLE_APPLICATION_CREDENTIALS; on a cluster bind the service account."
-            )
-        return base.StorageDeniedError(
-            f"No permission for {uri} ({cause_of(error)}). Grant this account the role roles/storage.objectAdmin on "
-            f"gs://{self._name}."
-        )
-
 
 def _same(path: Path, stored: base.StoredObject | None) -> bool:
     return stored is not None and stored.size == path.stat().st_size and stored.checksum == crc32c(path)
-
-
-def _common_folder(keys: Collection[str]) -> str:
-    """The deepest folder that all the keys lie in."""
-    return os.path.commonpath([key.rpartition("/")[0] for key in keys]) if keys else ""
