@@ -85,9 +85,7 @@ def _read(file: Path, trees: Mapping[Path, ast.Module]) -> dict[str, Any] | None
                 bases = [named] if isinstance(named, str) else list(named)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 values[name] = _value(value, values)
-            case ast.Expr(value=ast.Constant()):
-                pass
-            case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.ClassDef():
+            case ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.ClassDef():
                 pass
             case ast.With():  # mmengine's other kind of config, made of imports
                 return None

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from sightline.errors import ConfigError, nearest
 
-UNKNOWN: Final = object()
-"""Stands for a value that only running the config would tell: nobody knows what is in it."""
+UNKNOWN: Final = object()  # stands for a value that only running the config would tell: nobody knows what is in it
 # The keys that training reads, whatever the task.
 READ: Final = (
     *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
@@ -21,6 +20,7 @@ HARMLESS: Final = (
     *("default_scope", "env_cfg", "launcher", "log_level", "log_processor", "vis_backends", "visualizer", "work_dir"),
     "backend_args",
 )
+# Keys of mmengine's that have other names here.
 INSTEAD: Final = {
     "train_dataloader": "train_pipeline, train_batch_size and num_workers",
     "val_dataloader": "test_pipeline",
@@ -28,11 +28,9 @@ INSTEAD: Final = {
     "train_cfg": "max_epochs and val_interval",
     "randomness": "seed",
 }
-"""Keys of mmengine's that have other names here."""
+# Keys of mmengine's runner, which training does not use.
 UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "load_from", "resume", *INSTEAD)
-"""Keys of mmengine's runner, which training does not use."""
-EARLY_STOPPING: Final = ("patience", "min_delta")
-"""What is read of `early_stopping`, at which nobody else looks."""
+EARLY_STOPPING: Final = ("patience", "min_delta")  # what is read of `early_stopping`, at which nobody else looks
 
 
 def override(values: dict[str, Any], key: str, value: Any) -> None:

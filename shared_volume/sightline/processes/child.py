@@ -71,7 +71,7 @@ def run_in_child(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
                 told |= json.loads(line)
     if stopped_short:
         reason = f"was stopped just below the memory limit ({memory.size(memory.memory_limit() or 0)})"
-        told |= {"out_of_memory": {"reason": reason, "worker": False, "gpu": False}}
+        told |= {"out_of_memory": {"reason": reason}}
     return _result(told, child.returncode, kills)
 
 
@@ -110,13 +110,20 @@ def _start(shown_as: str, question: int, answer: int) -> subprocess.Popen[bytes]
 def _wait(child: subprocess.Popen[bytes]) -> bool:
     """Wait for the child's end, and say whether it was stopped short of the memory limit.
 
-    A request to end goes on to the child, which has a moment to do so.
+    That is done where the kernel would kill this process with it. A request to end goes on to the child, which has a moment to
+    do so.
     """
     with ends_when_asked():
         try:
-            stopped_short = memory.kernel_kills_all() and _guard(child)
+            guarded = memory.kernel_kills_all()
+            while guarded and child.poll() is None:
+                if memory.nearly_out_of_memory():
+                    child.kill()
+                    child.wait()
+                    return True
+                time.sleep(SECONDS_BETWEEN_LOOKS)
             child.wait()
-            return stopped_short
+            return False
         except KeyboardInterrupt:  # the terminal has told the child as well
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(INTERRUPTED_SECONDS)
@@ -126,16 +133,6 @@ def _wait(child: subprocess.Popen[bytes]) -> bool:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(TERMINATED_SECONDS)
             raise
-
-
-def _guard(child: subprocess.Popen[bytes]) -> bool:
-    """Kill the child before the kernel would kill this process with it. Returns whether that was necessary."""
-    while child.poll() is None:
-        if memory.nearly_out_of_memory():
-            child.kill()
-            return True
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    return False
 
 
 def main() -> int:

@@ -47,9 +47,7 @@ def private_folder(parent: Path, prefix: str) -> Iterator[Path]:
 def remove_abandoned(parent: Path) -> int:
     """Remove the private folders in `parent` whose process died. Returns how many there were."""
     removed = 0
-    for lock in sorted(parent.resolve().glob(f"*{HELD}")):
-        if lock in _ours:
-            continue
+    for lock in sorted(lock for lock in parent.resolve().glob(f"*{HELD}") if lock not in _ours):
         with contextlib.suppress(OSError):  # somebody else removed it meanwhile
             descriptor = os.open(lock, os.O_RDWR)
             try:
