@@ -1,4 +1,4 @@
-"""How a process ends by an error that its user can mend: with the sentence in a frame, and without a traceback."""
+"""How a process ends by an error that its user can correct: with the sentence in a frame, and without a traceback."""
 
 import os
 import sys

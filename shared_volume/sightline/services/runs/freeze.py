@@ -7,6 +7,7 @@ import ast
 import contextlib
 import gzip
 import io
+import json
 import logging
 import os
 import shutil
@@ -30,8 +31,8 @@ STEPS = ("record", "train", "evaluate", "test")
 QUIET_NANOSECONDS = 200_000_000  # an editor empties a file and fills it again, and saves several files, within less
 PAUSE_SECONDS = 0.1
 EDITED_SECONDS = 15.0
+# Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code.
 ABSENT_SECONDS = 1.0
-"""Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code."""
 
 
 class BrokenCodeError(SightlineError):
@@ -78,7 +79,8 @@ def freeze(
         # From here on the copy is no longer what people wrote, but what steps read.
         if recipe := homes.recipe_file(copy, category):
             homes.keep_stated(copy / recipe)
-        homes.write_metrics(copy, metrics)
+        if metrics:
+            (copy / homes.METRICS_FILE).write_text(json.dumps(list(metrics)))
         closures = {step: _closure(copy, step, imports, config, category, parts.get(step, ())) for step in steps}
         frozen = {step: _release(releases, step, copy, sorted(closure), private) for step, closure in closures.items()}
         return Snapshot(frozen, *snapshot_of_all)
