@@ -78,9 +78,22 @@ class BucketStorage(base.Storage):
             return self._blob(key).download_as_bytes(checksum="auto", **self._request)
 
     def write_bytes(self, key: str, data: bytes, create_only: bool = False) -> None:
-        with self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
-            kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-            blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        blob, condition, writer = self._new_blob(key), {}, uuid4().hex
+        if create_only:
+            # One whose first answer got lost is repeated, and then meets its own object: the mark tells that from another's.
+            blob.metadata, condition = {WRITER: writer}, {"if_generation_match": 0}
+        with self._asking(self.uri(key), key):
+            try:
+                blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
+            except api.PreconditionFailed:
+                if not create_only:
+                    raise
+                stored = self._bucket.get_blob(blob.name, **self._request)
+                if stored is None or (stored.metadata or {}).get(WRITER) != writer:
+                    raise base.ObjectExistsError(
+                        f"{self.uri(key)} is there already, and was to be created. Nothing was written."
+                    ) from None
 
     def _upload(self, local: Path, key: str) -> None:
         with self._asking(self.uri(key), key):
@@ -137,27 +150,6 @@ class BucketStorage(base.Storage):
         blob = self._blob(key)
         blob.chunk_size = CHUNK  # for uploads only: a download in chunks would go unverified
         return blob
-
-    @contextmanager
-    def _creating(self, key: str, create_only: bool) -> Iterator[tuple[storage.Blob, dict[str, int]]]:
-        """The object to write and the write's precondition.
-
-        A create-only write whose first answer got lost is repeated, and then meets its own object: the writer's
-        mark in the metadata tells that from another's.
-        """
-        blob, writer = self._new_blob(key), uuid4().hex
-        if not create_only:
-            yield blob, {}
-            return
-        blob.metadata = {WRITER: writer}
-        try:
-            yield blob, {"if_generation_match": 0}
-        except api.PreconditionFailed:
-            stored = self._bucket.get_blob(blob.name, **self._request)
-            if stored is None or (stored.metadata or {}).get(WRITER) != writer:
-                raise base.ObjectExistsError(
-                    f"{self.uri(key)} is there already, and was to be created. Nothing was written."
-                ) from None
 
     def _require_bucket(self) -> None:
         """Raise NotFound when it is the bucket that is missing: an object's own answer does not tell."""
