@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sightline.services.database.connection import Database
+from sightline.services.database.runs import RunRow, list_runs
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -51,6 +54,11 @@ class Installation:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+
+def find_run(database: Database, run_id: str) -> RunRow | None:
+    """The run's row, or None."""
+    return next((run for run in list_runs(database) if run.id == run_id), None)
 
 
 def finished(process: subprocess.Popen[str]) -> str:

@@ -34,7 +34,6 @@ from sightline.services.database.models import Base, Image, MetricValue, Run, St
 from sightline.services.database.runs import (
     beat,
     end_step,
-    find_run,
     find_step,
     list_runs,
     list_steps,
@@ -64,6 +63,7 @@ from sightline.services.database.versions import (
 )
 from sightline.versions import Kind
 from tests.ports import closed_port, silent_port
+from tests.workspace import find_run
 
 # Names that a careless collation takes for one.
 CONFUSABLE = ["a.jpg", "A.jpg", "ä.jpg", "á.jpg", "a\u0301.jpg", "ß.jpg", "ss.jpg", "日本.jpg", "🚗.jpg", "🚙.jpg"]

@@ -31,14 +31,14 @@ from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import open_metadata
 from sightline.services.database.connection import connect as open_database
 from sightline.services.database.models import Step
-from sightline.services.database.runs import end_step, find_run, list_steps, start_step
+from sightline.services.database.runs import end_step, list_steps, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, publish_version
 from tests.kfp_nodes import DONE, DRIVER, FAILED, PENDING, REUSED, RUNNING
 from tests.kfp_server import Answer, KfpServer, Login, Request, serve
 from tests.kube_api import write_kubeconfig
 from tests.ports import closed_port, dripping_port, silent_port
-from tests.workspace import REPOSITORY, run_pipeline
+from tests.workspace import REPOSITORY, find_run, run_pipeline
 
 TOKEN = "canary-token-a91f"
 COOKIE = "authservice_session=canary-cookie-77c0"

@@ -17,11 +17,11 @@ from sightline.processes import memory
 from sightline.processes.child import ChildDiedError, run_in_child
 from sightline.processes.memory import OutOfMemoryError
 from sightline.services.database.connection import connect
-from sightline.services.database.runs import find_run, list_steps, start_step
+from sightline.services.database.runs import list_steps, start_step
 from sightline.services.runs import supervise
 from sightline.services.runs.supervise import Step, run_step
 from tests import child_work
-from tests.workspace import REPOSITORY
+from tests.workspace import REPOSITORY, find_run
 
 STEP = Step("train", "train-0", "desk")
 

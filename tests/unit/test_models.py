@@ -86,7 +86,7 @@ def test_a_bundle_lies_in_storage_once_by_its_digest(settings, tmp_path, monkeyp
     assert fetch_bundle(settings, uri, digest)[1].sha256 == digest
     uploaded: list[str] = []
     monkeypatch.setattr(FolderStorage, "upload_files", lambda _, files, create_only=False: uploaded.extend(files))
-    monkeypatch.setattr(FolderStorage, "upload_file", lambda _, local, key, create_only=False: uploaded.append(key))
+    monkeypatch.setattr(FolderStorage, "upload_file", lambda _, local, key: uploaded.append(key))
     write(tmp_path / "again", 1.0)
     assert store_bundle(storage, tmp_path / "again", digest) == uri, "the same bytes, the same reference"
     assert uploaded == []
@@ -126,9 +126,9 @@ def test_the_manifest_is_stored_last(settings, tmp_path, monkeypatch):
         order.extend(Path(key).name for key in files)
         whole(self, files, create_only)
 
-    def single(self, local, key, create_only=False):
+    def single(self, local, key):
         order.append(Path(key).name)
-        return one(self, local, key, create_only)
+        return one(self, local, key)
 
     monkeypatch.setattr(FolderStorage, "upload_files", files)
     monkeypatch.setattr(FolderStorage, "upload_file", single)

@@ -30,27 +30,17 @@ class BundleError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose files were verified.
-
-    Attributes:
-        sha256: of its manifest, which names every other file's: the bundle's identity.
-        config: the resolved config as plain data.
-        classes: names, by label.
-        facts: what training recorded (dataset version, code digest, metrics, …).
-        versions: of the packages it was made with.
-        files: name -> sha256.
-        sample_predictions: COCO results of the model on the sample image, which is one of validation.
-    """
+    """A bundle whose files were verified."""
 
     folder: Path
-    sha256: str
-    config: Mapping[str, Any]
-    classes: tuple[str, ...]
-    facts: Mapping[str, Any]
-    versions: Mapping[str, str]
-    files: Mapping[str, str]
-    sample_image: Path | None
-    sample_predictions: list[dict[str, Any]] | None
+    sha256: str  # of its manifest, which names every other file's: the bundle's identity
+    config: Mapping[str, Any]  # resolved, as plain data
+    classes: tuple[str, ...]  # names, by label
+    facts: Mapping[str, Any]  # what training recorded: dataset version, code digest, metrics, …
+    versions: Mapping[str, str]  # of the packages it was made with
+    files: Mapping[str, str]  # name -> sha256
+    sample_image: Path | None  # one of validation
+    sample_predictions: list[dict[str, Any]] | None  # COCO results of the model on it
 
 
 def write_bundle(
@@ -62,22 +52,10 @@ def write_bundle(
     sample_predictions: list[dict[str, Any]] | None,
     facts: Mapping[str, Any],
 ) -> str:
-    """Write a bundle; the folder is either the whole new one or as it was. Equal input gives equal bytes.
+    """Write a bundle and return its manifest's sha256; the folder is either the whole new one or as it was.
 
-    Args:
-        folder: replaced when it is there already.
-        state_dict: on any device.
-        config_text: the resolved config: assignments of literals and dict(…), nothing to execute.
-        classes: names, by label.
-        sample_image: an image file to copy.
-        sample_predictions: COCO results of this model on that image.
-        facts: what else to tell; JSON values.
-
-    Returns:
-        The manifest's sha256.
-
-    Raises:
-        BundleError: the config is more than data.
+    Equal input gives equal bytes. The image is copied, its predictions are COCO results, the facts are JSON values, and the
+    config is the resolved one; a BundleError if that is more than data (see `parse_config`).
     """
     from safetensors.torch import save
 
@@ -103,12 +81,8 @@ def write_bundle(
 def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
     """Verify every file of a bundle and read all but its weights (see `load_state`).
 
-    Args:
-        folder: the bundle's.
-        sha256: what the manifest's digest must be; None trusts the folder's own manifest.
-
-    Raises:
-        BundleError: no bundle, or a file that is changed, missing or not the bundle's.
+    The manifest must have this sha256; None trusts the folder's own. A BundleError for what is no bundle, and for a file that
+    is changed, missing or not the bundle's.
     """
     folder = Path(folder)
     digest = hashlib.sha256(_read(folder, MANIFEST)).hexdigest()
@@ -143,8 +117,7 @@ def read_bundle(folder: Path, sha256: str | None = None) -> Bundle:
 def load_state(bundle: Bundle, model: "torch.nn.Module") -> None:
     """Load the bundle's weights into a model built from its config.
 
-    Raises:
-        BundleError: the file changed since it was verified, or the weights do not fit the model.
+    A BundleError when the file changed since it was verified, or the weights do not fit.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -159,12 +132,7 @@ def load_state(bundle: Bundle, model: "torch.nn.Module") -> None:
 def parse_config(text: str, where: str) -> dict[str, Any]:
     """Read a config that is data: assignments of literals, lists, tuples, dicts and dict(key=value, …).
 
-    Args:
-        text: the file's text; it is parsed, never executed.
-        where: its name, for the message.
-
-    Raises:
-        BundleError: it is more than data; names the line.
+    The text is parsed, never executed; a BundleError names the line of `where` that is more than data.
     """
     values = {}
     try:

@@ -14,13 +14,11 @@ REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "opt
 
 
 def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]) -> Config:
-    """Load a config file with those it inherits, change values, and fit its heads to the classes.
+    """Load an mmengine config with those it inherits, change values, and fit its heads to the dataset's classes.
 
-    Args:
-        path: an mmengine config (a Python file).
-        overrides: dotted key -> value, e.g. `optim_wrapper.optimizer.lr` or `param_scheduler.0.end`. A key that is not
-            there is refused, unless it starts with `+`. A dict is merged into a dict, unless it names a `type`.
-        classes: the dataset's classes; every `num_classes = None` under `model` becomes their number.
+    `overrides` are dotted key -> value, e.g. `optim_wrapper.optimizer.lr` or `param_scheduler.0.end`. A key that is not there
+    is refused, unless it starts with `+`. A dict is merged into a dict, unless it names a `type`. Every `num_classes = None`
+    under `model` becomes the number of classes.
 
     Raises:
         ConfigError: no such file or key, an error in the file, a key that nothing reads, or a head of another number of classes.
@@ -50,18 +48,12 @@ def config_from_data(values: Mapping[str, Any]) -> Config:
 
 def config_text(config: Config) -> str:
     """The config as Python assignments of literals: what a bundle keeps, and what mmengine can load again."""
-    blocks = (
-        f"{key} = {pprint.pformat(value, width=120, sort_dicts=False)}\n" for key, value in config.to_dict().items()
-    )
-    return "".join(blocks)
+    values = config.to_dict()
+    return "".join(f"{key} = {pprint.pformat(value, width=120, sort_dicts=False)}\n" for key, value in values.items())
 
 
 def set_epochs(config: Config, epochs: int) -> None:
-    """Train for `epochs`: schedules that ended with the old number end with the new one, milestones move along.
-
-    Raises:
-        ConfigError: fewer than one epoch.
-    """
+    """Train for `epochs`, at least 1: schedules that ended with the old number end with the new one, milestones move along."""
     if epochs < 1:
         raise ConfigError(f"epochs is {epochs}; train for at least 1.")
     old = config.max_epochs

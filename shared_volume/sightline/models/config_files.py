@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError
-from sightline.models.config_keys import (
-    HARMLESS,
-    READ,
-    UNKNOWN,
-    override,
-    refuse_unsupported,
-    says_nothing,
-    unread_key,
-)
+from sightline.models.config_keys import HARMLESS, READ, UNKNOWN, override, refuse_unread, refuse_unsupported
 from sightline.models.config_types import require_spelt_types
 from sightline.services.runs.freeze import config_chain
 
@@ -36,11 +28,8 @@ NUMBERS: Final = {
 def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any]) -> None:
     """Make sure that a config has the keys that a run sets, none that nothing reads, and no type that looks misspelt.
 
-    Args:
-        code: the helper code, live or frozen.
-        config: its name.
-        task: whose own code may read further keys.
-        overrides: dotted key -> value, as for `sightline.models.config.load_config`.
+    `code` is the helper code, live or frozen; the task's own may read further keys. The overrides are those of
+    `sightline.models.config.load_config`.
 
     Raises:
         ConfigError: there is no such config, or it inherits what is not there; a key or a type, which names it and the
@@ -81,8 +70,8 @@ def _require_read(file: Path, values: Mapping[str, Any], trees: Iterable[ast.Mod
     sources = [path.read_text(errors="replace") for path in sorted(task.rglob("*.py"))]
     for key, value in values.items():
         known = key in READ or key in HARMLESS or key in mentioned
-        if not (known or says_nothing(value) or any(re.search(rf"\b{re.escape(key)}\b", text) for text in sources)):
-            raise unread_key(file, key)
+        if not (known or any(re.search(rf"\b{re.escape(key)}\b", text) for text in sources)):
+            refuse_unread(file, key, value)
 
 
 def _read(file: Path, trees: Mapping[Path, ast.Module]) -> dict[str, Any] | None:
@@ -96,9 +85,7 @@ def _read(file: Path, trees: Mapping[Path, ast.Module]) -> dict[str, Any] | None
                 bases = [named] if isinstance(named, str) else list(named)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 values[name] = _value(value, values)
-            case ast.Expr(value=ast.Constant()):
-                pass
-            case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.ClassDef():
+            case ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.ClassDef():
                 pass
             case ast.With():  # mmengine's other kind of config, made of imports
                 return None

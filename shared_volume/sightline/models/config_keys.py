@@ -8,19 +8,19 @@ from typing import Any, Final
 
 from sightline.errors import ConfigError, nearest
 
-UNKNOWN: Final = object()
-"""Stands for a value that only running the config would tell: nobody knows what is in it."""
+UNKNOWN: Final = object()  # stands for a value that only running the config would tell: nobody knows what is in it
+# The keys that training reads, whatever the task.
 READ: Final = (
     *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
     *("optim_wrapper", "param_scheduler", "max_epochs", "val_interval", "seed", "checkpoint_seconds", "early_stopping"),
     "task",
 )
-"""The keys that training reads, whatever the task."""
+# Keys of mmengine's own configs that change no result; the steps have their own ways.
 HARMLESS: Final = (
     *("default_scope", "env_cfg", "launcher", "log_level", "log_processor", "vis_backends", "visualizer", "work_dir"),
     "backend_args",
 )
-"""Keys of mmengine's own configs that change no result; the steps have their own ways."""
+# Keys of mmengine's that have other names here.
 INSTEAD: Final = {
     "train_dataloader": "train_pipeline, train_batch_size and num_workers",
     "val_dataloader": "test_pipeline",
@@ -28,19 +28,13 @@ INSTEAD: Final = {
     "train_cfg": "max_epochs and val_interval",
     "randomness": "seed",
 }
-"""Keys of mmengine's that have other names here."""
+# Keys of mmengine's runner, which training does not use.
 UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "load_from", "resume", *INSTEAD)
-"""Keys of mmengine's runner, which training does not use."""
-EARLY_STOPPING: Final = ("patience", "min_delta")
-"""What is read of `early_stopping`, at which nobody else looks."""
+EARLY_STOPPING: Final = ("patience", "min_delta")  # what is read of `early_stopping`, at which nobody else looks
 
 
 def override(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set one dotted key in nested dicts and lists, in place.
-
-    Raises:
-        ConfigError: there is no such key; names the nearest.
-    """
+    """Set one dotted key in nested dicts and lists, in place; a ConfigError for no such key names the nearest."""
     add = key.startswith("+")
     *parents, last = key.removeprefix("+").split(".")
     node: Any = values
@@ -111,14 +105,9 @@ def dicts_within(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]
 
 
 def refuse_unsupported(file: Path, values: Mapping[str, Any]) -> None:
-    """Refuse what mmengine's runner would read and ours does not; `values` are the config's, with what a run sets.
-
-    Raises:
-        ConfigError: names the key, and what to use instead.
-    """
+    """Refuse what mmengine's runner would read and ours does not; `values` are the config's, with what a run sets."""
     for key in UNSUPPORTED:
-        if key in values and not says_nothing(values[key]):
-            raise unread_key(file, key)
+        refuse_unread(file, key, values.get(key))
     inner = values.get("early_stopping")
     for name in inner if isinstance(inner, Mapping) else ():
         if name not in EARLY_STOPPING:
@@ -126,12 +115,9 @@ def refuse_unsupported(file: Path, values: Mapping[str, Any]) -> None:
             raise ConfigError(f"{file}: nothing reads the key 'early_stopping.{name}'. Leave it out.{hint}")
 
 
-def says_nothing(value: Any) -> bool:
-    """Whether a key with this value changes nothing anyway."""
-    return value is None or value is False or (isinstance(value, dict | list | tuple) and not value)
-
-
-def unread_key(file: Path, key: str) -> ConfigError:
-    """The error about a key that nothing reads."""
+def refuse_unread(file: Path, key: str, value: Any) -> None:
+    """Refuse a key that nothing reads, unless its value changes nothing anyway: a ConfigError says what to use instead."""
+    if value is None or value is False or (isinstance(value, dict | list | tuple) and not value):
+        return
     instead = f" Use {INSTEAD[key]} instead." if key in INSTEAD else nearest(key, READ).replace("Known", "Keys")
-    return ConfigError(f"{file}: nothing reads the key {key!r}, so it would change nothing. Leave it out.{instead}")
+    raise ConfigError(f"{file}: nothing reads the key {key!r}, so it would change nothing. Leave it out.{instead}")

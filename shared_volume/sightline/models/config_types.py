@@ -10,24 +10,17 @@ from sightline.errors import ConfigError, did_you_mean
 from sightline.models.config_keys import dicts_within
 from sightline.models.registered import NAMES
 
-OWN: Final = (Path("sightline", "tasks"), Path("custom"))
-"""Code that may register further types."""
-CONFIGS: Final = Path("custom", "configs")
-"""They name types, and register none."""
+OWN: Final = (Path("sightline", "tasks"), Path("custom"))  # code that may register further types
+CONFIGS: Final = Path("custom", "configs")  # they name types, and register none
 SCOPES: Final = ("mmengine", "mmdet", "mmcv")
 """What may stand before a registered name; any other name with dots is imported from where it says."""
 
 
 def require_spelt_types(code: Path, values: Mapping[str, Any], trees: Iterable[ast.Module]) -> None:
-    """Refuse a type that looks misspelt. One that is like no other is left to train, where mmengine knows.
+    """Refuse a type that looks misspelt by a ConfigError, which names its key and the nearest type.
 
-    Args:
-        code: the helper code, whose tasks may register types of their own.
-        values: a config's, with what a run sets.
-        trees: of the config's own files, which may define classes too.
-
-    Raises:
-        ConfigError: names the key and the nearest type.
+    A name that is like no other is left to train, where mmengine knows. The tasks in the helper code `code` may register types
+    of their own, and the config's files, whose `trees` these are, may define classes.
     """
     unknown = [(key, name) for key, name in named_types(values) if _plain(name) not in NAMES]
     if not unknown:
@@ -39,8 +32,7 @@ def require_spelt_types(code: Path, values: Mapping[str, Any], trees: Iterable[a
     classes |= {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     for key, name in unknown:
         plain = _plain(name)
-        known = "." in plain or plain in words | classes
-        if not known and did_you_mean(plain, NAMES | classes):
+        if "." not in plain and plain not in words | classes and did_you_mean(plain, NAMES | classes):
             raise unknown_type(key, name, NAMES | classes)
 
 

@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 
 FOLDER: Final = "models"
 RECORD_ENDING: Final = ".json"
-RESULTS: Final = "/results/"
-"""What stands between a storage's root and a run's results in a URI."""
+RESULTS: Final = "/results/"  # between a storage's root and a run's results in a URI
 
 
 def store_bundle(storage: Storage, folder: Path, sha256: str) -> str:
@@ -98,15 +97,10 @@ def find_bundle(uri: str) -> str:
 
 
 def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, Bundle]:
-    """The folder of a model bundle and its verified description.
+    """The folder on the volume of a model bundle, and its verified description.
 
-    Args:
-        settings: where the volume is.
-        uri: gs://, file:// or a plain path, of a bundle or of a run's reference to one.
-        sha256: the manifest's digest; empty when unknown (then only the bundle's own digests are checked).
-
-    Raises:
-        SightlineError: there is no such bundle, or a file does not match its digest.
+    The URI is gs://, file:// or a plain path, of a bundle or of a run's reference to one; without the manifest's sha256 only
+    the bundle's own digests are checked. A SightlineError when there is no such bundle, or a file does not match its digest.
     """
     models = settings.volume / "models"
     if sha256 and (models / sha256).is_dir():
@@ -121,10 +115,7 @@ def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, 
 
 
 def given_model(settings: Settings, uri: str, category: str) -> ModelReference | None:
-    """The model that is known by its bundle's URI alone; None for an empty one.
-
-    It is for `category` where its bundle does not say.
-    """
+    """The model known by its bundle's URI alone, None for an empty one; for `category` where its bundle does not say."""
     if not uri:
         return None
     bundle = fetch_bundle(settings, uri)[1]
@@ -149,6 +140,6 @@ def _is_right(storage: Storage, stored: StoredObject | None, path: Path) -> bool
     if stored is None or stored.size != path.stat().st_size:
         return False
     content = path.read_bytes()
-    if stored.md5 is not None:
-        return stored.md5 == hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return storage.read_bytes(stored.key) == content
+    if stored.md5 is None:
+        return storage.read_bytes(stored.key) == content
+    return stored.md5 == hashlib.md5(content, usedforsecurity=False).hexdigest()

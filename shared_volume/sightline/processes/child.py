@@ -21,31 +21,17 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from sightline.errors import SightlineError
-from sightline.processes.lifetime import VARIABLE as PARENT
-from sightline.processes.lifetime import die_with_direct_parent, die_with_parent
-from sightline.processes.memory import (
-    OutOfMemoryError,
-    kernel_kills_all,
-    killed_for_memory,
-    memory_limit,
-    nearly_out_of_memory,
-    oom_kills,
-    out_of_shared_memory,
-    size,
-)
-from sightline.processes.termination import Terminated, ends_when_asked
+from sightline.processes import memory
+from sightline.processes.lifetime import VARIABLE, Terminated, die_with_direct_parent, die_with_parent, ends_when_asked
 from sightline.processes.threads import set_thread_environment
 
 T = TypeVar("T")
 
 LIBRARY = Path(__file__).resolve().parents[2]
-INTERRUPTED_SECONDS = 10.0
-"""How long a child may take, after Ctrl-C, to record that it was interrupted."""
-TERMINATED_SECONDS = 3.0
-"""How long a child may take to end when it is asked to; then it is killed."""
+INTERRUPTED_SECONDS = 10.0  # that a child may take, after Ctrl-C, to record that it was interrupted
+TERMINATED_SECONDS = 3.0  # that a child may take to end when it is asked to; then it is killed
 SECONDS_BETWEEN_LOOKS = 0.02
-FIRST_TO_GO = 300
-"""Added to the child's oom_score_adj: the kernel takes it before its parent and KFP's launcher."""
+FIRST_TO_GO = 300  # added to the child's oom_score_adj: the kernel takes it before its parent and KFP's launcher
 
 _to_parent: IO[bytes] | None = None
 
@@ -55,11 +41,9 @@ class ChildDiedError(SightlineError):
 
 
 def run_in_child(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """What a function returns, called in a child process.
+    """What a function returns, called in a child process; it is of a module that this process may import too.
 
-    Args:
-        work: a function of a module that this process may import too; what is heavy it imports when it runs.
-        arguments, options: its own; they and the result travel as pickles between these two processes.
+    Its arguments and its result travel as pickles between these two processes.
 
     Raises:
         SightlineError: what the work raised; of its message the lines are joined.
@@ -68,14 +52,14 @@ def run_in_child(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
         Terminated: this process was asked to end, and the child has ended.
     """
     die_with_parent()
-    kills = oom_kills()
+    kills = memory.oom_kills()
     # Files without a name: nothing is left behind when this process is killed.
     with tempfile.TemporaryFile() as question, tempfile.TemporaryFile() as answer:
         pickle.dump((work, arguments, options), question)
         question.seek(0)
         child = _start(f"{work.__module__}.{work.__name__}", question.fileno(), answer.fileno())
         try:
-            status, stopped_short = _wait(child)
+            stopped_short = _wait(child)
         finally:
             if child.poll() is None:
                 child.kill()
@@ -86,9 +70,9 @@ def run_in_child(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
             with contextlib.suppress(ValueError):  # cut off by the kill
                 told |= json.loads(line)
     if stopped_short:
-        reason = f"was stopped just below the memory limit ({size(memory_limit() or 0)})"
-        told |= {"out_of_memory": {"reason": reason, "worker": False, "gpu": False}}
-    return _result(told, status, kills)
+        reason = f"was stopped just below the memory limit ({memory.size(memory.memory_limit() or 0)})"
+        told |= {"out_of_memory": {"reason": reason}}
+    return _result(told, child.returncode, kills)
 
 
 def tell_began() -> None:
@@ -104,10 +88,10 @@ def _result(told: Mapping[str, Any], status: int, kills: int) -> Any:
     if "unexpected" in told:
         raise ChildDiedError(f"failed: {told['unexpected']}")
     if "out_of_memory" in told or status == -signal.SIGKILL:
-        facts = told.get("out_of_memory") or {"reason": f"was {killed_for_memory(kills)}"}
-        raise OutOfMemoryError(**facts, began="began" in told)
+        facts = told.get("out_of_memory") or {"reason": f"was {memory.killed_for_memory(kills)}"}
+        raise memory.OutOfMemoryError(**facts, began="began" in told)
     if status == -signal.SIGBUS:
-        raise ChildDiedError(out_of_shared_memory())
+        raise ChildDiedError(memory.out_of_shared_memory())
     if status < 0:
         raise ChildDiedError(f"was ended by signal {-status} ({signal.strsignal(-status)}).")
     raise ChildDiedError(f"ended with exit status {status} and no result.")
@@ -118,20 +102,28 @@ def _start(shown_as: str, question: int, answer: int) -> subprocess.Popen[bytes]
     return subprocess.Popen(
         # -P: the folder that a step happens to start in holds no modules of ours.
         [sys.executable, "-P", "-m", __name__, shown_as, str(os.getpid()), str(question), str(answer)],
-        env=os.environ | {"PYTHONPATH": path, PARENT: str(os.getpid())},
+        env=os.environ | {"PYTHONPATH": path, VARIABLE: str(os.getpid())},
         pass_fds=(question, answer),
     )
 
 
-def _wait(child: subprocess.Popen[bytes]) -> tuple[int, bool]:
-    """The child's exit status, and whether it was stopped short of the memory limit.
+def _wait(child: subprocess.Popen[bytes]) -> bool:
+    """Wait for the child's end, and say whether it was stopped short of the memory limit.
 
-    A request to end goes on to the child, which has a moment to do so.
+    That is done where the kernel would kill this process with it. A request to end goes on to the child, which has a moment to
+    do so.
     """
     with ends_when_asked():
         try:
-            stopped_short = _guard(child) if kernel_kills_all() else False
-            return child.wait(), stopped_short
+            guarded = memory.kernel_kills_all()
+            while guarded and child.poll() is None:
+                if memory.nearly_out_of_memory():
+                    child.kill()
+                    child.wait()
+                    return True
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            child.wait()
+            return False
         except KeyboardInterrupt:  # the terminal has told the child as well
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(INTERRUPTED_SECONDS)
@@ -141,16 +133,6 @@ def _wait(child: subprocess.Popen[bytes]) -> tuple[int, bool]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(TERMINATED_SECONDS)
             raise
-
-
-def _guard(child: subprocess.Popen[bytes]) -> bool:
-    """Kill the child before the kernel would kill this process with it. Returns whether that was necessary."""
-    while child.poll() is None:
-        if nearly_out_of_memory():
-            child.kill()
-            return True
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    return False
 
 
 def main() -> int:
@@ -176,7 +158,7 @@ def _outcome(request: bytes) -> dict[str, Any]:
         work, arguments, options = pickle.loads(request)  # from our own parent
         result = work(*arguments, **options)
         return {"result": base64.b64encode(pickle.dumps(result)).decode()}
-    except OutOfMemoryError as error:
+    except memory.OutOfMemoryError as error:
         return {"out_of_memory": {"reason": error.reason, "worker": error.worker, "gpu": error.gpu}}
     except SightlineError as error:
         if error.__cause__:

@@ -1,27 +1,18 @@
 """How long the outside world may be silent before a step gives up on it."""
 
+import contextlib
 import os
 
 from sightline.errors import SightlineError
-
-DEFAULT_SECONDS = 60.0
 
 
 def deadline_seconds() -> float:
     """Seconds without an answer from a bucket or a database after which it counts as out of reach.
 
-    Read from the environment variable SIGHTLINE_TIMEOUT at every call; 60 when it is not set.
-
-    Raises:
-        SightlineError: the variable is not a number above zero.
+    Read from the environment variable SIGHTLINE_TIMEOUT, which must be a number above zero, at every call.
     """
-    text = os.environ.get("SIGHTLINE_TIMEOUT", "")
-    if not text:
-        return DEFAULT_SECONDS
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise SightlineError(f"SIGHTLINE_TIMEOUT is {text!r}: set it to a number of seconds above zero, such as 60.")
-    return seconds
+    text = os.environ.get("SIGHTLINE_TIMEOUT") or "60"
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise SightlineError(f"SIGHTLINE_TIMEOUT is {text!r}: set it to a number of seconds above zero, such as 60.")

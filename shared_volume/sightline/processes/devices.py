@@ -7,36 +7,25 @@ from sightline.errors import SightlineError, nearest
 if TYPE_CHECKING:
     import torch
 
-
+# Torch's names of what a model can be trained on (a number may follow, like cuda:1), and what else people call them.
 DEVICES: Final = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla")
-"""Torch's names of what a model can be trained on; a number may follow, like cuda:1."""
 MEANT: Final = {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "amd": "cuda", "metal": "mps", "tpu": "xla"}
-"""What people call a device, and what torch calls it."""
 
 
 def check_device(name: str) -> None:
-    """Make sure that a device can be one, on whatever machine. Needs no torch.
-
-    Raises:
-        SightlineError: there is no such device; names the nearest.
-    """
+    """Make sure that a device can be one, on whatever machine, else name the nearest. Needs no torch."""
     kind, colon, number = name.partition(":")
     if not name or (kind in DEVICES and number.isdecimal() == bool(colon)):
         return
     if kind in DEVICES:
         raise SightlineError(f"There is no device {name!r}. After {kind}: stands a number, like {kind}:0.")
     meant = MEANT.get(kind.lower())
-    raise SightlineError(
-        f"There is no device {name!r}.{f' Did you mean {meant!r}?' if meant else nearest(kind, DEVICES)}"
-    )
+    hint = f" Did you mean {meant!r}?" if meant else nearest(kind, DEVICES)
+    raise SightlineError(f"There is no device {name!r}.{hint}")
 
 
 def choose_device(name: str) -> "torch.device":
-    """The named device, or for an empty name a GPU when there is one, else the CPU.
-
-    Raises:
-        SightlineError: there is no such device here.
-    """
+    """The named device, which must be there; for an empty name a GPU when there is one, else the CPU."""
     check_device(name)
     import torch
 

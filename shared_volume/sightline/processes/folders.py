@@ -47,9 +47,7 @@ def private_folder(parent: Path, prefix: str) -> Iterator[Path]:
 def remove_abandoned(parent: Path) -> int:
     """Remove the private folders in `parent` whose process died. Returns how many there were."""
     removed = 0
-    for lock in sorted(parent.resolve().glob(f"*{HELD}")):
-        if lock in _ours:
-            continue
+    for lock in sorted(lock for lock in parent.resolve().glob(f"*{HELD}") if lock not in _ours):
         with contextlib.suppress(OSError):  # somebody else removed it meanwhile
             descriptor = os.open(lock, os.O_RDWR)
             try:
@@ -68,29 +66,24 @@ def remove_abandoned(parent: Path) -> int:
 def only_one(path: Path, seconds: float) -> Iterator[bool]:
     """Wait until no other process or thread is in such a block with the same file, whose lock decides and which stays, empty.
 
-    Yields:
-        Whether it is so: False after so many seconds, or where the file system has no locks.
+    Yields whether it is so: False after so many seconds, or where the file system has no locks.
     """
     until = time.monotonic() + seconds
     threads = _between_threads[path.resolve()]
     if not threads.acquire(timeout=seconds):
         yield False
         return
-    descriptor = None
+    descriptor, taken = None, False
     try:
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        yield descriptor is not None and _take_before(descriptor, until)
+        while descriptor is not None and not (taken := _take(descriptor)) and time.monotonic() < until:
+            time.sleep(BUSY_PAUSE_SECONDS)
+        yield taken
     finally:
         if descriptor is not None:
             os.close(descriptor)
         threads.release()
-
-
-def _take_before(descriptor: int, until: float) -> bool:
-    while not (taken := _take(descriptor)) and time.monotonic() < until:
-        time.sleep(BUSY_PAUSE_SECONDS)
-    return taken
 
 
 def _make_lock(parent: Path, prefix: str) -> tuple[Path, int]:
@@ -98,12 +91,17 @@ def _make_lock(parent: Path, prefix: str) -> tuple[Path, int]:
         lock = parent / f"{prefix}{secrets.token_hex(6)}{HELD}"
         _ours.add(lock)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        with contextlib.suppress(BlockingIOError, PermissionError):
+        ours = True
+        try:
             # Not flock: child processes would inherit that, and hold it when this process is killed.
-            _lock(descriptor)
-            # Another process may have taken it for a dead one's before it was locked.
-            if lock.exists():
-                return lock, descriptor
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            ours = False
+        except OSError as error:  # nobody can take a folder for abandoned there
+            log.debug("no locks on this file system: %s", error)
+        # Another process may have taken it for a dead one's before it was locked.
+        if ours and lock.exists():
+            return lock, descriptor
         os.close(descriptor)
         _ours.discard(lock)
 
@@ -114,13 +112,3 @@ def _take(descriptor: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _lock(descriptor: int) -> None:
-    """Lock, or do nothing where the file system has no locks: nobody can take a folder for abandoned there."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise
-    except OSError as error:
-        log.debug("no locks on this file system: %s", error)

@@ -1,4 +1,4 @@
-"""How a process ends by an error that its user can mend: with the sentence in a frame, and without a traceback."""
+"""How a process ends by an error that its user can correct: with the sentence in a frame, and without a traceback."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ from types import TracebackType
 
 from sightline.errors import SightlineError
 
+# Set to 1 for the traceback all the same; read here, because it must work where other settings are wrong.
 DEBUG = "SIGHTLINE_DEBUG"
-"""Set to 1 for the traceback all the same; read here, because it must work where other settings are wrong."""
+# The laptop finds the sentence in a log by both.
 RULE = "-" * 80
 ERROR = "error: "
-"""The sentence begins so; the laptop finds it in a log by both."""
 
 
 def end_framed() -> None:

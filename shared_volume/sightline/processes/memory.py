@@ -4,19 +4,16 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from sightline.errors import SightlineError
 
 CGROUPS = Path("/sys/fs/cgroup")
 SHARED_MEMORY = "/dev/shm"
-NO_LIMIT = 1 << 60
-"""Bytes; cgroup v1 says "no limit" with a number near the largest."""
+NO_LIMIT = 1 << 60  # bytes; cgroup v1 says "no limit" with a number near the largest
 
 LEAST_LEFT = 0.03  # share of the limit
-LEAST_LEFT_BYTES = 64 * 2**20
-"""A process that fills memory takes some 50 MiB between two looks."""
+LEAST_LEFT_BYTES = 64 * 2**20  # a process that fills memory takes some 50 MiB between two looks
 FILE_CACHE = re.compile(r"^(?:in)?active_file (\d+)$", re.MULTILINE)
 
 # What torch says when a data loading process could not put a batch where the training could read it.
@@ -31,21 +28,14 @@ OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|Insufficien
 
 
 class OutOfMemoryError(SightlineError):
-    """A process ran out of memory, or was killed for it.
-
-    Attributes:
-        reason: what happened, to follow a subject: "was killed for memory (limit 4.0 GiB)".
-        worker: it was a process that loads data.
-        gpu: it was the GPU's memory.
-        began: the work had told that it began.
-    """
+    """A process ran out of memory, or was killed for it."""
 
     def __init__(self, reason: str, *, worker: bool = False, gpu: bool = False, began: bool = False) -> None:
         super().__init__(f"The process {reason}.")
-        self.reason = reason
-        self.worker = worker
-        self.gpu = gpu
-        self.began = began
+        self.reason = reason  # follows a subject: "was killed for memory (limit 4.0 GiB)"
+        self.worker = worker  # it was a process that loads data
+        self.gpu = gpu  # it was the GPU's memory
+        self.began = began  # the work had told that it began
 
 
 def memory_limit() -> int | None:
@@ -99,30 +89,25 @@ def explained(error: Exception, kills_before: int = 0) -> Exception:
     """
     if isinstance(error, SightlineError):
         return error
-    chain = list(_chain(error))
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
     text = "\n".join(map(str, chain))
-    worker = "DataLoader worker" in text
     if OUT_OF_SHARED_MEMORY.search(text):
         return SightlineError(f"Loading data {out_of_shared_memory()}")
     if WORKER_KILLED.search(text):
         return OutOfMemoryError(f"lost a data loading process, {killed_for_memory(kills_before)}", worker=True)
     if OUT_OF_GPU_MEMORY.search(text):
-        return OutOfMemoryError(f"ran out of GPU memory{_gpu_numbers(text)}", gpu=True)
-    if any(map(_is_of_memory, chain)):
+        numbers = {"tried to allocate": r"Tried to allocate ([\d.]+ \w+)", "it has": r"total capacity of ([\d.]+ \w+)"}
+        said = ", ".join(
+            f"{what} {found[1]}" for what, pattern in numbers.items() if (found := re.search(pattern, text))
+        )
+        return OutOfMemoryError(f"ran out of GPU memory{f' ({said})' if said else ''}", gpu=True)
+    no_memory = any(isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM for each in chain)
+    if no_memory or OUT_OF_MEMORY.search(text):
         shown = f" (limit {size(limit)})" if (limit := memory_limit()) else ""
-        return OutOfMemoryError(f"ran out of memory{shown}", worker=worker)
+        return OutOfMemoryError(f"ran out of memory{shown}", worker="DataLoader worker" in text)
     return error
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or no_memory or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def out_of_shared_memory() -> str:
@@ -137,27 +122,15 @@ def out_of_shared_memory() -> str:
     )
 
 
-def _gpu_numbers(text: str) -> str:
-    said = {"tried to allocate": r"Tried to allocate ([\d.]+ \w+)", "it has": r"total capacity of ([\d.]+ \w+)"}
-    parts = [f"{what} {found[1]}" for what, pattern in said.items() if (found := re.search(pattern, text))]
-    return f" ({', '.join(parts)})" if parts else ""
-
-
 def _read(v2: str, v1: str) -> str:
     """A file of this process's cgroup, of either version; inside a container the root is the container's own."""
-    own = _own_cgroups()
-    roots = ((CGROUPS, own.get("", ""), v2), (CGROUPS / "memory", own.get("memory", ""), v1))
-    for root, folder, name in roots:
-        for path in (root / folder / name, root / name):
-            with contextlib.suppress(OSError):
-                return path.read_text()
-    return ""
-
-
-def _own_cgroups() -> dict[str, str]:
-    """Controller -> this process's cgroup, without its leading slash; version 2 has no controller's name."""
+    own: dict[str, str] = {}  # controller, of which version 2 has no name -> this process's cgroup
     with contextlib.suppress(OSError):
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        parts = (line.split(":", 2) for line in lines if line.count(":") >= 2)
-        return {name: path.lstrip("/") for _, names, path in parts for name in names.split(",")}
-    return {}
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            names, _, path = line.partition(":")[2].partition(":")
+            own |= dict.fromkeys(names.split(","), path.lstrip("/"))
+    for root, folder, name in ((CGROUPS, own.get("", ""), v2), (CGROUPS / "memory", own.get("memory", ""), v1)):
+        for file in (root / folder / name, root / name):
+            with contextlib.suppress(OSError):
+                return file.read_text()
+    return ""

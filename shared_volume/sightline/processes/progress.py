@@ -29,12 +29,11 @@ class Progress:
     def report(self, done: int, **values: float | str) -> None:
         """Tell that `done` of the total is done."""
         now = time.monotonic()
-        if self._path is None or (now - self._written < SECONDS_BETWEEN and done < self.total):
-            return
-        self._written = now
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps({"done": done, "total": self.total, **values}))
-        temporary.replace(self._path)
+        if self._path and (now - self._written >= SECONDS_BETWEEN or done >= self.total):
+            self._written = now
+            temporary = self._path.with_suffix(".new")
+            temporary.write_text(json.dumps({"done": done, "total": self.total, **values}))
+            temporary.replace(self._path)
 
 
 def track(items: Iterable[Item], doing: str, total: int | None = None, unit: str = "image") -> Iterator[Item]:

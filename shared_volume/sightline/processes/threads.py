@@ -31,12 +31,7 @@ def set_thread_environment() -> None:
     Spinning threads on a busy machine made an iteration nine times slower (11 s instead of 1.2 s on two cores).
     What the user has set already stays.
     """
-    cores = str(available_cores())
-    for name, value in {
-        "OMP_WAIT_POLICY": "passive",
-        "GOMP_SPINCOUNT": "0",
-        "KMP_BLOCKTIME": "0",
-        "OMP_NUM_THREADS": cores,
-        "MKL_NUM_THREADS": cores,
-    }.items():
+    waiting = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+    cores = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(available_cores()))
+    for name, value in (waiting | cores).items():
         os.environ.setdefault(name, value)

@@ -36,13 +36,10 @@ DENIED = frozenset({1044, 1045, 1142, 1698})
 UNKNOWN_DATABASE = 1049
 AGAIN = frozenset({1205, 1213})  # lock wait timeout, deadlock: the transaction did nothing
 
+# Alembic's migrations of the tables start with their number, which is their revision. They only add: code that is older than
+# the database (a run that started before an upgrade) goes on working. Every operation can be repeated, because MySQL cannot
+# take back half a migration: `if_not_exists=True`.
 MIGRATIONS = Path(__file__).parent / "migrations"
-"""Alembic's migrations of the tables, in `versions/`.
-
-Their names start with their number, which is their revision. They only add: code that is older than the database (a run
-that started before an upgrade) goes on working. Every operation can be repeated, because MySQL cannot take back half a
-migration: `if_not_exists=True`.
-"""
 HEAD = max(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
@@ -95,10 +92,15 @@ class Database:
         if found is not None and found > HEAD:
             log.warning("%s has tables of a newer Sightline (%s, this one knows %s); going on", self.name, found, HEAD)
             return
+        from alembic import command  # 0.3 s, for the rare time that there is something to migrate
+        from alembic.config import Config
+
         with self._telling_errors(time.monotonic()), self._migrating() as connection:
             if _revision(connection) != HEAD:
                 log.info("migrating %s from %s to %s", self.name, found or "nothing", HEAD)
-                _upgrade(connection)
+                config = Config(attributes={"connection": connection})
+                config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+                command.upgrade(config, "head")
 
     def close(self) -> None:
         """Give back the connections."""
@@ -169,20 +171,18 @@ class Database:
             return DatabaseDeniedError(
                 f"{self.name} cannot be opened for writing. Check that path, its owner and mode."
             )
-        said = f"failed: {cause}."
         if "not a database" in cause or "malformed" in cause:
-            said = f"is not a SQLite database ({cause}). Use another file, or restore this one."
-        return DatabaseError(f"{self.name} {said}")
+            return DatabaseError(
+                f"{self.name} is not a SQLite database ({cause}). Use another file, or restore this one."
+            )
+        return DatabaseError(f"{self.name} failed: {cause}.")
 
 
 def connect(url: str) -> Database:
-    """The database at a URL; reaches nothing yet (a SQLite file's folder is created).
+    """The database at `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name` (also `mysql://`, `mariadb://`).
 
-    Args:
-        url: `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name` (also `mysql://`, `mariadb://`).
-
-    Raises:
-        DatabaseError: another kind of database, or a malformed URL (which is not repeated: it may hold a password).
+    Reaches nothing yet (a SQLite file's folder is created). A DatabaseError for another kind of database, or a malformed URL,
+    which is not repeated: it may hold a password.
     """
     try:
         parsed = make_url(url)
@@ -252,16 +252,6 @@ def _revision(connection: Connection) -> str | None:
     """The migration that the tables are at; None before the first."""
     begun = inspect(connection).has_table("alembic_version")
     return connection.scalar(text("SELECT version_num FROM alembic_version")) if begun else None
-
-
-def _upgrade(connection: Connection) -> None:
-    from alembic import command  # 0.3 s, for the rare time that there is something to migrate
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def _number(error: DBAPIError) -> int | None:

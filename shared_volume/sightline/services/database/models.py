@@ -28,12 +28,8 @@ TABLE_OPTIONS = {f"{dialect}_{name}": value for dialect in ("mysql", "mariadb") 
 class UtcTime(TypeDecorator[datetime]):
     """A moment, to the microsecond: aware in Python, UTC in the database."""
 
-    impl = DateTime
+    impl = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        precise = mysql.DATETIME(fsp=6) if dialect.name in ("mysql", "mariadb") else DateTime()
-        return dialect.type_descriptor(precise)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value.astimezone(UTC).replace(tzinfo=None) if value else None

@@ -27,9 +27,8 @@ class VersionRows:
 def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> None:
     """Write a published version's rows, in place of those that are there, in one transaction. Its id stays.
 
-    Args:
-        owner: who writes; recorded where the version has no row yet.
-        instead_of: the owner of a claim that is known to be dead, whose lease need not run out.
+    The owner is recorded where the version has no row yet. The lease of `instead_of`, an owner known to be dead, need not run
+    out.
 
     Raises:
         VersionClaimedError: somebody is publishing the version right now.

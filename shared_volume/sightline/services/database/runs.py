@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.processes.termination import TERMINATED, Terminated
+from sightline.processes.lifetime import TERMINATED, Terminated
 from sightline.services.database.connection import Database
 from sightline.services.database.models import Run, Step, StepEvent, as_row, upsert
 
@@ -55,24 +55,18 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """A step of a run.
-
-    Attributes:
-        code: names the release that it ran from.
-        attempt: the newest; a pod that was lost is followed by another attempt, and a retry of the run too. Counts from 0.
-        events: what happened to it in all its attempts, in order.
-    """
+    """A step of a run."""
 
     run_id: str
     step: str
-    code: str
+    code: str  # names the release that it ran from
     state: str
     reason: str
     started_at: datetime
     heartbeat_at: datetime
     ended_at: datetime | None
-    attempt: int
-    events: tuple[EventRow, ...]
+    attempt: int  # the newest, from 0; a pod that was lost is followed by another attempt, and a retry of the run too
+    events: tuple[EventRow, ...]  # what happened to it in all its attempts, in order
 
     def lost(self, now: datetime | None = None) -> bool:
         """Whether it is recorded as lost, or says that it runs but has given no sign of life for three minutes."""
@@ -94,12 +88,9 @@ def start_step(
 ) -> StepRow | None:
     """Record that a step starts (again), and its run if this is the run's first. Returns its row from before.
 
-    Args:
-        code: the name of the release that the step runs from; `code_digest` is of the whole live copy.
-        parameters: the run's; JSON, no secrets.
-        attempt: which pod of its task it is, from 0. Kubeflow begins again at 0 when a run is retried: the number that is
-            recorded goes on instead.
-        goes_on: the same attempt in a new process; its number and the time of its start stay.
+    It runs from the release `code`; `code_digest` is of the whole live copy. Parameters are JSON, without secrets. `attempt`
+    says which pod of its task it is, from 0; Kubeflow begins again at 0 when a run is retried, and the number that is recorded
+    goes on instead. With `goes_on` it is the same attempt in a new process: its number and the time of its start stay.
     """
     now = datetime.now(UTC)
 
@@ -228,9 +219,8 @@ def tracked_step(
 ) -> Iterator[StepRow | None]:
     """Record the block as a step: its start, its heartbeat while it runs, and its end with the reason of a failure.
 
-    Yields the step's row from before. A heartbeat that cannot be written is logged and left out: the work goes on.
-
-    After an error that is `left_to_others` the step goes on in another process, or is ended by it.
+    Yields the step's row from before. A heartbeat that cannot be written is logged and left out: the work goes on. After an
+    error that is `left_to_others` the step goes on in another process, or is ended by it.
     """
     before = start_step(database, run_id, step, **started)
     ended = threading.Event()
@@ -259,11 +249,6 @@ def tracked_step(
             log.error("the end could not be recorded: %s", unwritten)
         raise
     end_step(database, run_id, step, "done")
-
-
-def find_run(database: Database, run_id: str) -> RunRow | None:
-    """The run's row, or None."""
-    return next((run for run in list_runs(database) if run.id == run_id), None)
 
 
 def list_runs(database: Database, category: str | None = None) -> list[RunRow]:

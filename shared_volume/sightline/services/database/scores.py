@@ -55,11 +55,9 @@ def write_model(
     version_id: int | None = None,
     config: str | None = None,
 ) -> ModelRow:
-    """The model's row, written or brought up to date: a URI has one row.
+    """The model's row, written or brought up to date: a URI, of 768 characters at most, has one row.
 
-    Raises:
-        SightlineError: a URI longer than 768 characters.
-        DatabaseError: an unknown run or version.
+    A DatabaseError for an unknown run or version.
     """
     if len(uri) > LONGEST_URI:
         raise SightlineError(
@@ -92,13 +90,8 @@ def write_evaluation(
 ) -> EvaluationRow:
     """Write one evaluation with all its values in one transaction; a repeated one replaces the earlier values.
 
-    Args:
-        overall: metric name -> value; NaN and None both mean undefined.
-        per_class: class name -> metric name -> value.
-
-    Raises:
-        SightlineError: an empty class name.
-        DatabaseError: an unknown run, model or version.
+    The values are by metric's name, those of classes by theirs (not empty) before; NaN and None both mean undefined. A
+    DatabaseError for an unknown run, model or version.
     """
     if per_class and "" in per_class:
         raise SightlineError(

@@ -44,27 +44,17 @@ class VersionRow:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One image of a version.
+    """One image of a version."""
 
-    Attributes:
-        name: path inside the version, with forward slashes.
-        split: train, val or test; None in annotation versions.
-        width, height: of the upright image, in pixels.
-        sha256: of the file, in hex.
-        annotation_count: shapes in an annotation version, instances in a dataset version.
-        perceptual_hash: 16 hex digits, or None where it was not computed; see `sightline.images.similarity`.
-        labels: label -> how many of the annotations have it.
-    """
-
-    name: str
-    split: str | None
-    width: int
+    name: str  # path inside the version, with forward slashes
+    split: str | None  # train, val or test; None in annotation versions
+    width: int  # of the upright image, in pixels
     height: int
     bytes: int
-    sha256: str
-    annotation_count: int
-    perceptual_hash: str | None = None
-    labels: Mapping[str, int] | None = None
+    sha256: str  # of the file, in hex
+    annotation_count: int  # shapes in an annotation version, instances in a dataset version
+    perceptual_hash: str | None = None  # 16 hex digits where it was computed; see `sightline.images.similarity`
+    labels: Mapping[str, int] | None = None  # label -> how many of the annotations have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +94,12 @@ EMPTY = Content()
 
 
 class VersionTakenError(SightlineError):
-    """The version is public already.
-
-    Attributes:
-        published: its row; None when an interrupted attempt left its tag and no rows.
-        free: the next version that nobody has taken, where that was looked up.
-    """
+    """The version is public already."""
 
     def __init__(self, message: str, published: VersionRow | None, free: str = "") -> None:
         super().__init__(message)
-        self.published = published
-        self.free = free
+        self.published = published  # None when an interrupted attempt left its tag and no rows
+        self.free = free  # the next version that nobody has taken, where that was looked up
 
 
 class VersionClaimedError(SightlineError):
@@ -140,10 +125,8 @@ def claim_version(
 ) -> VersionRow:
     """Become the one publisher of a version that is new, or pending with us or with an expired lease.
 
-    Args:
-        owner: who claims, unique to one attempt's process or run: the same owner may claim again.
-        lease_seconds: how long others keep off; renew_claim prolongs it.
-        instead_of: an owner known to be dead, whose lease need not run out.
+    The owner is unique to one attempt's process or run, and may claim again; others keep off for `lease_seconds`, which
+    renew_claim prolongs. The lease of `instead_of`, an owner known to be dead, need not run out.
 
     Raises:
         VersionTakenError: published already.

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 PACKAGE = "sightline"
-CUSTOM = "custom"
-"""The users' own code beside ours."""
+CUSTOM = "custom"  # the users' own code beside ours
 DOOR = Path(PACKAGE, "entry.py")
 DIGEST_LENGTH = 16
-Module = tuple[str, ...]
-"""A module's dotted name, in parts."""
-Imports = Mapping[Path, tuple[Module, ...]]
-"""The modules of our package that each file's import statements name."""
+Module = tuple[str, ...]  # its dotted name, in parts
+Imports = Mapping[Path, tuple[Module, ...]]  # the modules of our package that each file's import statements name
 
 
 def read_imports(root: Path, files: Iterable[Path]) -> Imports:

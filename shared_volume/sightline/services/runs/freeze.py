@@ -7,6 +7,7 @@ import ast
 import contextlib
 import gzip
 import io
+import json
 import logging
 import os
 import shutil
@@ -27,12 +28,11 @@ from sightline.services.runs.releases import take_release
 log = logging.getLogger(__name__)
 
 STEPS = ("record", "train", "evaluate", "test")
-QUIET_NANOSECONDS = 200_000_000
-"""An editor empties a file and fills it again, and saves several files, within less."""
+QUIET_NANOSECONDS = 200_000_000  # an editor empties a file and fills it again, and saves several files, within less
 PAUSE_SECONDS = 0.1
 EDITED_SECONDS = 15.0
+# Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code.
 ABSENT_SECONDS = 1.0
-"""Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code."""
 
 
 class BrokenCodeError(SightlineError):
@@ -41,17 +41,11 @@ class BrokenCodeError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a run uses.
+    """What a run uses."""
 
-    Attributes:
-        releases: step -> folder of its frozen code.
-        code_digest: of the whole live copy.
-        tarball: the whole live copy as tar.gz; the same bytes for the same files.
-    """
-
-    releases: Mapping[str, Path]
-    code_digest: str
-    tarball: bytes
+    releases: Mapping[str, Path]  # step -> folder of its frozen code
+    code_digest: str  # of the whole live copy
+    tarball: bytes  # the whole live copy as tar.gz; the same bytes for the same files
 
 
 def freeze(
@@ -64,16 +58,12 @@ def freeze(
 ) -> Snapshot:
     """Copy what each step can import to a release of its own; a release that exists is reused.
 
-    Args:
-        volume: the persistent volume; its `code/` is the live copy.
-        config: name of a model config (with or without .py).
-        category: names the optional recipe, and the folder beside it.
-        parts: step -> dotted names of modules that it loads by name; those that are not there are passed over.
-        metrics: by name, for evaluate to find in its release.
+    The volume's `code/` is the live copy, the config a model config's name (with or without .py); the category names the
+    optional recipe, and the folder beside it. `parts` are, by step, dotted names of modules that it loads by name (those that
+    are not there are passed over), `metrics` names for evaluate to find in its release.
 
-    Raises:
-        BrokenCodeError: a file has a syntax error (file and line).
-        ConfigError: the config does not exist, or inherits what does not.
+    A BrokenCodeError names the file and line of a syntax error; a ConfigError says that there is no such config, or that it
+    inherits what is not there.
     """
     releases = volume / "releases"
     with private_folder(releases, ".freezing-") as private:
@@ -89,7 +79,8 @@ def freeze(
         # From here on the copy is no longer what people wrote, but what steps read.
         if recipe := homes.recipe_file(copy, category):
             homes.keep_stated(copy / recipe)
-        homes.write_metrics(copy, metrics)
+        if metrics:
+            (copy / homes.METRICS_FILE).write_text(json.dumps(list(metrics)))
         closures = {step: _closure(copy, step, imports, config, category, parts.get(step, ())) for step in steps}
         frozen = {step: _release(releases, step, copy, sorted(closure), private) for step, closure in closures.items()}
         return Snapshot(frozen, *snapshot_of_all)

@@ -5,7 +5,7 @@ neither its release nor a dataset version.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,11 +15,9 @@ from sightline.errors import SightlineError
 
 CONFIGS: Final = (Path("custom", "configs"), Path("configs"))
 RECIPES: Final = (Path("custom", "recipes"), Path("configs", "categories"))
-METRICS: Final = "metrics"
-"""The recipe's key for names of metrics beside the task's own, for evaluate."""
+METRICS: Final = "metrics"  # the recipe's key for names of metrics beside the task's own, for evaluate
 NOT_RECORDED: Final = (METRICS,)
-METRICS_FILE: Final = Path("metrics.json")
-"""In evaluate's release: the metrics that it computes beside its task's own."""
+METRICS_FILE: Final = Path("metrics.json")  # in evaluate's release: the metrics that it computes beside its task's own
 
 
 class RecipeKeyError(SightlineError):
@@ -81,12 +79,6 @@ def keep_stated(recipe: Path) -> None:
     if isinstance(content, dict):
         read_by_record = {key: value for key, value in content.items() if key not in NOT_RECORDED}
         recipe.write_text(yaml.safe_dump(read_by_record, sort_keys=False), encoding="utf-8")
-
-
-def write_metrics(code: Path, names: Sequence[str]) -> None:
-    """Leave names of metrics where evaluate looks for them; nothing when there are none."""
-    if names:
-        (code / METRICS_FILE).write_text(json.dumps(list(names)))
 
 
 def frozen_metrics(release: Path) -> tuple[str, ...]:

@@ -34,14 +34,8 @@ def take_release(release: Path) -> bool:
 def remove_old_releases(volume: Path, keep: int, days: float, lives: Callable[[str, datetime], bool]) -> list[str]:
     """Remove the releases that no run may need, and the facts of runs that are over; returns the releases' names.
 
-    A release is removed when as many newer ones of its step are there as are kept, no run has taken it for so many
-    days, and no run that may still go on names it in its facts.
-
-    Args:
-        volume: holds `releases/` and `runs/`.
-        keep: how many releases of a step stay, however old.
-        days: how long a release stays after a run has taken it.
-        lives: whether a run gave a sign of life since a time; asked about runs that started before it.
+    A release is removed when there are `keep` newer ones of its step, no run has taken it for so many days, and no run that
+    may still go on names it in its facts: `lives` says whether a run that started before a time gave a sign of life since.
     """
     limit = time.time() - days * DAY_SECONDS
     old = list(_old_releases(volume / "releases", keep, limit))

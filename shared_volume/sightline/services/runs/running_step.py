@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
-from sightline.processes.lifetime import die_with_parent
+from sightline.processes.lifetime import TERMINATED, die_with_parent, ends_when_asked
 from sightline.processes.memory import OutOfMemoryError, explained, oom_kills
-from sightline.processes.termination import TERMINATED, ends_when_asked
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
 from sightline.services.database.runs import StepRow, end_step, find_step, start_step, tracked_step, write_event
@@ -23,11 +22,8 @@ from sightline.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 
-UNNAMED = "unnamed"
-"""The run of a step that was started by hand, without SIGHTLINE_RUN."""
-
-OUT_OF_MEMORY = "out of memory"
-"""The kind of event."""
+UNNAMED = "unnamed"  # the run of a step that was started by hand, without SIGHTLINE_RUN
+OUT_OF_MEMORY = "out of memory"  # the kind of event
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +75,8 @@ def open_step(
 ) -> Iterator[RunningStep]:
     """Record a step as running, with a heartbeat, then as done, failed with the reason, or stopped when asked to end.
 
-    Args:
-        watched: this process has a parent (`supervise.run_step`) that decides what happens when memory runs out.
-        goes_on: the parent started it again.
-
-    Raises:
-        OutOfMemoryError: `watched`, and memory ran out; the record still says that the step runs.
+    When `watched`, this process has a parent (`supervise.run_step`) that decides what happens when memory runs out: then an
+    OutOfMemoryError leaves the record saying that the step runs. With `goes_on` the parent started it again.
     """
     kills = oom_kills()
     die_with_parent()
@@ -109,14 +101,10 @@ def open_step(
 def write_end(
     step: str, code: str, category: str, began: datetime, failure: str | None = None, ran_out: datetime | None = None
 ) -> None:
-    """Record how a step ended that could not do so itself: it failed, or without a `failure` was asked to end.
+    """Record how a step ended that could not do so itself: it failed for this reason, or without one was asked to end.
 
-    What it recorded itself stays: it has more to say than its parent knows.
-
-    Args:
-        began: what SQL knows from before is of another pod, and this attempt's start is recorded first.
-        failure: one sentence.
-        ran_out: when memory ran out, if that was it.
+    What it recorded itself stays: it has more to say than its parent knows. What SQL knows from before it `began` is of another
+    pod, and this attempt's start is recorded first. `ran_out` is when memory ran out, if that was it.
     """
     settings = read_settings()
     database, run = _open_database(settings)
@@ -152,7 +140,7 @@ def _attempt_facts(settings: Settings, run: str, category: str, code: str) -> di
         "code": code,
         "code_digest": facts.get("code_digest", ""),
         "parameters": facts.get("parameters", {}),
-        # Which pod of its task this is; KFP counts them from 0, and anew after a retry of the run.
+        # Which pod of its task this is; KFP counts them from 0, and again after a retry of the run.
         "attempt": int(retry) if retry.isdecimal() else 0,
     }
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from sightline.errors import SightlineError
 from sightline.processes.child import ChildDiedError, run_in_child
+from sightline.processes.lifetime import Terminated, ends_when_asked
 from sightline.processes.memory import OutOfMemoryError
-from sightline.processes.termination import Terminated, ends_when_asked
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,11 @@ class Stopped:
 
 
 def run_step(step: Step, work: Callable[..., T], *arguments: Any, shrinks: bool = False, advice: str = "") -> T:
-    """A step's result from a child process; a failure that the child could not record is recorded.
+    """A step's result from a child process (see `run_in_child`); a failure that the child could not record is recorded.
 
-    When this process is asked to end, it records that the step was stopped, and ends.
-
-    Args:
-        work, arguments: see `run_in_child`.
-        shrinks: `work` also takes `stopped`, None at first; after running out of memory it is started again and told
-            how that came about. It gives up by an error of its own.
-        advice: what else a user can do about memory.
+    When this process is asked to end, it records that the step was stopped, and ends. Work that `shrinks` also takes `stopped`,
+    None at first; after running out of memory it is started again and told how that came about, until it gives up by an error
+    of its own. The advice says what else a user can do about memory.
 
     Raises:
         SightlineError: the work failed, in its own words; or it ran out of memory.

@@ -29,8 +29,7 @@ def open_storage(root: str) -> Storage:
 def fetch(uri: str, target: Path) -> Path:
     """Copy a file or a folder, at any `gs://` or `file://` URI or a plain path, to `target`; all of it or nothing.
 
-    Args:
-        target: its own new path, which is returned. A file there is replaced, a folder with files in it is refused.
+    The target is its own new path, and returned. A file there is replaced, a folder with files in it is refused.
 
     Raises:
         NoSuchObjectError: nothing lies there; names what lies near.

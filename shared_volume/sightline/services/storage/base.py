@@ -51,19 +51,12 @@ class StorageUnreachableError(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One stored file.
+    """One stored file."""
 
-    Attributes:
-        key: its path below the storage's root, with forward slashes.
-        size: in bytes.
-        checksum: CRC32C of the content as Cloud Storage writes it (base64), or None where it was not asked for.
-        md5: hex digest of the content where a bucket tells it, else None.
-    """
-
-    key: str
-    size: int
-    checksum: str | None
-    md5: str | None = None
+    key: str  # its path below the storage's root, with forward slashes
+    size: int  # in bytes
+    checksum: str | None  # CRC32C of the content as Cloud Storage writes it (base64), where it was asked for
+    md5: str | None = None  # hex digest of the content, where a bucket tells it
 
 
 class Storage(Protocol):
@@ -91,12 +84,12 @@ class Storage(Protocol):
     def write_bytes(self, key: str, data: bytes, create_only: bool = False) -> None:
         """Store `data`; with `create_only` an object that is there already is left alone (ObjectExistsError)."""
 
-    def upload_file(self, local: Path, key: str, create_only: bool = False) -> str:
-        """Store a file and return its URI; `create_only` as for write_bytes."""
+    def upload_file(self, local: Path, key: str) -> str:
+        """Store a file and return its URI."""
         if not local.is_file():
             raise StorageError(f"There is no file {local} to upload. Check the path.")
         with local_errors():
-            self._upload(local, key, create_only)
+            self._upload(local, key)
         return self.uri(key)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
@@ -136,7 +129,7 @@ class Storage(Protocol):
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
         """The objects in the folder `prefix` and below, by key; a local folder reads every byte for `checksums`."""
 
-    def _upload(self, local: Path, key: str, create_only: bool) -> None:
+    def _upload(self, local: Path, key: str) -> None:
         """Store a file that is there."""
 
     def _download(self, key: str, target: Path) -> None:
@@ -197,10 +190,9 @@ def in_parallel(work: Callable[[Item], object], items: Collection[Item], workers
     failed = threading.Event()
 
     def attempt(item: Item) -> None:
-        if failed.is_set():
-            return
         try:
-            work(item)
+            if not failed.is_set():
+                work(item)
         except BaseException:
             failed.set()  # here: this thread would have begun the next before anybody could cancel it
             raise
@@ -240,9 +232,9 @@ def replacing(target: Path, create_only: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def filling(target: Path, keys: Mapping[str, str]) -> Iterator[dict[str, Path]]:
-    """Paths for the files of a new folder, which appears as `target` (not there yet, or empty) when the block ends well.
+    """Stored key -> path inside a new folder, which appears as `target` (not there yet, or empty) when the block ends well.
 
-    `keys` are stored key -> path inside the folder, and are yielded with the path to write to instead.
+    Yields the path to write to instead, for each key.
     """
     names = set(keys.values())
     if both := names & {str(parent) for name in names for parent in PurePosixPath(name).parents}:

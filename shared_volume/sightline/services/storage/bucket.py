@@ -5,7 +5,7 @@ import http.client
 import mimetypes
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ UNREACHABLE = (
     api.ServerError,
     api.TooManyRequests,
 )
-DENIED = (api.Forbidden, api.Unauthorized, auth.DefaultCredentialsError, auth.RefreshError)
 
 
 class BucketStorage(base.Storage):
@@ -79,13 +78,26 @@ class BucketStorage(base.Storage):
             return self._blob(key).download_as_bytes(checksum="auto", **self._request)
 
     def write_bytes(self, key: str, data: bytes, create_only: bool = False) -> None:
-        with self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
-            kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-            blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        blob, condition, writer = self._new_blob(key), {}, uuid4().hex
+        if create_only:
+            # One whose first answer got lost is repeated, and then meets its own object: the mark tells that from another's.
+            blob.metadata, condition = {WRITER: writer}, {"if_generation_match": 0}
+        with self._asking(self.uri(key), key):
+            try:
+                blob.upload_from_string(data, content_type=kind, checksum="auto", **condition, **self._request)
+            except api.PreconditionFailed:
+                if not create_only:
+                    raise
+                stored = self._bucket.get_blob(blob.name, **self._request)
+                if stored is None or (stored.metadata or {}).get(WRITER) != writer:
+                    raise base.ObjectExistsError(
+                        f"{self.uri(key)} is there already, and was to be created. Nothing was written."
+                    ) from None
 
-    def _upload(self, local: Path, key: str, create_only: bool) -> None:
-        with self._asking(self.uri(key), key), self._creating(key, create_only) as (blob, condition):
-            blob.upload_from_filename(str(local), checksum="auto", **condition, **self._request)
+    def _upload(self, local: Path, key: str) -> None:
+        with self._asking(self.uri(key), key):
+            self._new_blob(key).upload_from_filename(str(local), checksum="auto", **self._request)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
         with base.local_errors():
@@ -103,7 +115,8 @@ class BucketStorage(base.Storage):
 
         with base.local_errors():
             small = {key for key, path in files.items() if path.stat().st_size <= base.SMALL}
-            with self._asking(f"{self.root}/{_common_folder(files)}".rstrip("/")):
+            folder = os.path.commonpath([key.rpartition("/")[0] for key in files]) if files else ""
+            with self._asking(f"{self.root}/{folder}".rstrip("/")):
                 base.in_parallel(upload, small, self._parallel_small)
                 base.in_parallel(upload, files.keys() - small, base.PARALLEL)
 
@@ -138,27 +151,6 @@ class BucketStorage(base.Storage):
         blob.chunk_size = CHUNK  # for uploads only: a download in chunks would go unverified
         return blob
 
-    @contextmanager
-    def _creating(self, key: str, create_only: bool) -> Iterator[tuple[storage.Blob, dict[str, int]]]:
-        """The object to write and the write's precondition.
-
-        A create-only write whose first answer got lost is repeated, and then meets its own object: the writer's
-        mark in the metadata tells that from another's.
-        """
-        blob, writer = self._new_blob(key), uuid4().hex
-        if not create_only:
-            yield blob, {}
-            return
-        blob.metadata = {WRITER: writer}
-        try:
-            yield blob, {"if_generation_match": 0}
-        except api.PreconditionFailed:
-            stored = self._bucket.get_blob(blob.name, **self._request)
-            if stored is None or (stored.metadata or {}).get(WRITER) != writer:
-                raise base.ObjectExistsError(
-                    f"{self.uri(key)} is there already, and was to be created. Nothing was written."
-                ) from None
-
     def _require_bucket(self) -> None:
         """Raise NotFound when it is the bucket that is missing: an object's own answer does not tell."""
         next(iter(self._list("", max_results=1)), None)
@@ -182,8 +174,16 @@ class BucketStorage(base.Storage):
         started = time.monotonic()
         try:
             yield
-        except DENIED as error:
-            raise self._denied(uri, error) from error
+        except (auth.DefaultCredentialsError, auth.RefreshError) as error:
+            raise base.StorageDeniedError(
+                f"No valid Google credentials for {uri} ({cause_of(error)}). Run `gcloud auth application-default login`, "
+                "or set GOOGLE_APPLICATION_CREDENTIALS; on a cluster bind the service account."
+            ) from error
+        except (api.Forbidden, api.Unauthorized) as error:
+            raise base.StorageDeniedError(
+                f"No permission for {uri} ({cause_of(error)}). Grant this account the role roles/storage.objectAdmin on "
+                f"gs://{self._name}."
+            ) from error
         except UNREACHABLE as error:
             host = getattr(getattr(self, "_client", None), "api_endpoint", "Google's sign-in")
             raise base.StorageUnreachableError(
@@ -203,22 +203,6 @@ class BucketStorage(base.Storage):
         except (api.GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
             raise base.StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
 
-    def _denied(self, uri: str, error: Exception) -> base.StorageDeniedError:
-        if isinstance(error, auth.GoogleAuthError):
-            return base.StorageDeniedError(
-                f"No valid Google credentials for {uri} ({cause_of(error)}). Run `gcloud auth application-default login`, "
-                f"or set GOOGLE_APPLICATION_CREDENTIALS; on a cluster bind the service account."
-            )
-        return base.StorageDeniedError(
-            f"No permission for {uri} ({cause_of(error)}). Grant this account the role roles/storage.objectAdmin on "
-            f"gs://{self._name}."
-        )
-
 
 def _same(path: Path, stored: base.StoredObject | None) -> bool:
     return stored is not None and stored.size == path.stat().st_size and stored.checksum == crc32c(path)
-
-
-def _common_folder(keys: Collection[str]) -> str:
-    """The deepest folder that all the keys lie in."""
-    return os.path.commonpath([key.rpartition("/")[0] for key in keys]) if keys else ""

@@ -42,8 +42,8 @@ class FolderStorage(base.Storage):
         with base.local_errors(), base.replacing(self._path(key), create_only) as part:
             part.write_bytes(data)
 
-    def _upload(self, local: Path, key: str, create_only: bool) -> None:
-        with base.replacing(self._path(key), create_only) as part:
+    def _upload(self, local: Path, key: str) -> None:
+        with base.replacing(self._path(key)) as part:
             shutil.copyfile(local, part)
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:

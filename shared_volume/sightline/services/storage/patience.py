@@ -21,7 +21,7 @@ class Patience:
     """A retry for Google's client, whose own counts its timeout from where a request began.
 
     A download that takes longer than that would not be repeated at all. Here the time counts from a request's first failure,
-    and anew after a failure that came later than silence explains, since bytes came meanwhile.
+    and again after a failure that came later than silence explains, since bytes came meanwhile.
     """
 
     def __init__(self, seconds: float) -> None:

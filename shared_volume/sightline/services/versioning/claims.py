@@ -97,9 +97,8 @@ class Lease:
 def wait_for_claim(database: Database, category: str, kind: Kind, version: str) -> Lease:
     """Claim a version: at once when it is free or its owner is dead, else when its owner ends or stops renewing.
 
-    Raises:
-        VersionTakenError: it is published (by now).
-        VersionClaimedError: the owner was still at work after LONGEST_WAIT_SECONDS.
+    A VersionTakenError where it is published (by now), and a VersionClaimedError where the owner was still at work after
+    LONGEST_WAIT_SECONDS.
     """
     owner, instead_of = name_owner(), None
     began, told = time.monotonic(), -TELL_SECONDS

@@ -29,8 +29,8 @@ from sightline.versions import make_tag
 log = logging.getLogger(__name__)
 
 NAMES_SHOWN = 10
+# In an unpacked version: the size in bytes and the time of change in nanoseconds of each of its files.
 STAMPS: Final = ".files.json"
-"""In an unpacked version: the size in bytes and the time of change in nanoseconds of each of its files."""
 
 
 class NoSuchDatasetError(SightlineError):
@@ -56,11 +56,8 @@ def find_dataset(settings: Settings, category: str, version: str) -> DatasetRefe
 def pull_dataset(settings: Settings, dataset: DatasetReference) -> Path:
     """The folder of a dataset version on the volume, with its images unpacked; pulled when it is not there yet.
 
-    Where somebody has written to its files since, they are looked at: what is no longer the version's is unpacked anew, and
-    what stood there instead is kept beside the folder.
-
-    Raises:
-        SightlineError: the version cannot be pulled, or a changed file cannot be replaced; names it.
+    Where somebody has written to its files since, they are looked at: what is no longer the version's is unpacked again, and
+    what stood there instead is kept beside the folder. A SightlineError names the file that cannot be replaced.
     """
     target = unpacked_folder(settings.volume, dataset.category, dataset.version, dataset.digest)
     if target.is_dir() and _is_as_left(target):
@@ -123,8 +120,7 @@ def _is_as_left(folder: Path) -> bool:
     """Whether every file that was noted is there with its size and time; False where nothing was noted."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         noted = json.loads((folder / STAMPS).read_bytes())
-        if isinstance(noted, dict) and noted:
-            return all(_stamp(folder / name) == stamp for name, stamp in noted.items())
+        return isinstance(noted, dict) and bool(noted) and noted == {name: _stamp(folder / name) for name in noted}
     return False
 
 
@@ -138,10 +134,8 @@ def _stamp(path: Path) -> list[int] | None:
 def _replace_changed(folder: Path, fresh: Path) -> tuple[list[str], Path]:
     """Make the files of an unpacked version those of a fresh copy on the same file system; what stood there is kept.
 
-    Each file is exchanged at once, so that who reads the folder meanwhile sees the one or the other.
-
-    Returns:
-        The names of those that were changed or missing, sorted, and where the changed ones are kept.
+    Each file is exchanged at once, so that who reads the folder meanwhile sees the one or the other. Returns the names of
+    those that were changed or missing, sorted, and where the changed ones are kept.
     """
     kept = folder.with_name(f"{folder.name}.changed-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
     changed, names = [], file_names(fresh)
@@ -157,7 +151,7 @@ def _replace_changed(folder: Path, fresh: Path) -> tuple[list[str], Path]:
         except OSError as error:
             raise SightlineError(
                 f"{file} is not the dataset version's and cannot be replaced ({error.strerror or error}). Look at "
-                f"its owner and mode, or move the folder {folder} away: it is unpacked anew then."
+                f"its owner and mode, or move the folder {folder} away: it is unpacked again then."
             ) from error
     _write_stamps(folder, names)
     return changed, kept

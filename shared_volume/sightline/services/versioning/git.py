@@ -33,9 +33,7 @@ _LOCK_IN_THE_WAY = re.compile(r"unable to create '([^']+\.lock)'", re.IGNORECASE
 # Where they come from another program that runs us, they name that program's repository.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 
-
-Author = tuple[str, str]
-"""Name and address for commits."""
+Author = tuple[str, str]  # name and address for commits
 
 
 class GitError(SightlineError):
@@ -47,15 +45,9 @@ class GitError(SightlineError):
 
 
 def run_git(url: str, author: Author, folder: Path | None, *arguments: str, seconds: float | None = None) -> str:
-    """What a Git command prints.
+    """What a Git command prints; a GitError, which names the repository at `url`, where it fails or takes too long.
 
-    Args:
-        url: the repository that the work is for; for messages.
-        folder: where to run; None for commands that need no repository.
-        seconds: how long it may take; None for ten times the SIGHTLINE_TIMEOUT.
-
-    Raises:
-        GitError: it failed, or took too long.
+    It runs in a folder, where it needs a repository, and may take so many seconds, else ten times the SIGHTLINE_TIMEOUT.
     """
     limit = seconds or COMMAND_DEADLINES * deadline_seconds()
     try:

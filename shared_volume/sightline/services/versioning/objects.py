@@ -39,17 +39,11 @@ class LostObjectError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects of one DVC remote, by digest (hex MD5, with `.dir` at its end for a folder's listing).
-
-    Attributes:
-        storage: the installation's.
-        remote: `annotations` or `datasets`.
-        cache: DVC's cache on this machine's volume.
-    """
+    """The objects of one DVC remote, by digest (hex MD5, with `.dir` at its end for a folder's listing)."""
 
     storage: base.Storage
-    remote: str
-    cache: Path
+    remote: str  # `annotations` or `datasets`
+    cache: Path  # DVC's, on this machine's volume
 
     def key(self, digest: str) -> str:
         """Where an object lies in the storage."""
@@ -63,9 +57,7 @@ class Objects:
     def read(self, digest: str) -> bytes:
         """An object's content, from the cache or else from the remote.
 
-        Raises:
-            StorageError: it is in neither.
-            DamagedObjectError: the remote's content is another.
+        A StorageError where it is in neither, a DamagedObjectError where the remote's content is another.
         """
         if found := self.cached(digest):
             return found.read_bytes()
@@ -104,9 +96,8 @@ class Objects:
     def upload(self, needed: Mapping[str, int]) -> None:
         """Bring what the remote lacks there, the listing last.
 
-        Raises:
-            DamagedObjectError: a cached object is not whole; nothing was uploaded.
-            StorageError: the remote failed for longer than the deadline; says how.
+        A DamagedObjectError for a cached object that is not whole: then nothing was uploaded. A StorageError where the remote
+        failed for longer than the deadline.
         """
         there = self._stored(needed)
         lacking = _not_right(needed, there)

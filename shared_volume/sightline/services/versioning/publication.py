@@ -25,12 +25,11 @@ __all__ = ["PROTOCOL", "Content", "Publication", "Services", "publish"]
 
 log = logging.getLogger(__name__)
 
+# Kind of version -> its folder in the dataset repository, which is also its DVC remote's name.
 FOLDERS: dict[Kind, str] = {"annotation": "annotations", "dataset": "datasets"}
-"""Kind of version -> its folder in the dataset repository, which is also its DVC remote's name."""
 
 MOST_NAMES_SHOWN = 10
-Build = Callable[[Path], Content]
-"""Puts a version's files into an empty folder."""
+Build = Callable[[Path], Content]  # puts a version's files into an empty folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +51,7 @@ class Publication:
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt to publish one version, as far as it has come.
-
-    Attributes:
-        copy: the private working copy that the version is built in.
-        lease: the claim, while it is ours.
-        published: the version's row, when it is published already.
-        content: what was built, and `digest` its name in DVC.
-        commit: the commit that the tag names, when it is public.
-        publication: set when there is nothing left to do.
-    """
+    """One attempt to publish one version, as far as it has come."""
 
     services: Services
     category: str
@@ -69,13 +59,13 @@ class Attempt:
     version: str
     build: Build
     parent_id: int | None
-    copy: WorkingCopy
-    lease: Lease | None = None
-    published: VersionRow | None = None
-    content: Content = field(default_factory=Content)
+    copy: WorkingCopy  # the private one that the version is built in
+    lease: Lease | None = None  # the claim, while it is ours
+    published: VersionRow | None = None  # the version's row, when it is published already
+    content: Content = field(default_factory=Content)  # what was built, and `digest` its name in DVC
     digest: str = ""
-    commit: str | None = None
-    publication: Publication | None = None
+    commit: str | None = None  # that the tag names, when it is public
+    publication: Publication | None = None  # set when there is nothing left to do
 
     @property
     def tag(self) -> str:

@@ -41,19 +41,12 @@ class TagExistsError(SightlineError):
 
 @dataclass(frozen=True, slots=True)
 class DatasetRepo:
-    """A dataset repository.
+    """A dataset repository."""
 
-    Attributes:
-        url: Git URL or path of a bare repository.
-        storage: storage root (gs://… or file:///…) whose `dvc/<remote>` holds the bytes.
-        volume: where the DVC cache and private working copies lie.
-        author: name and address for commits.
-    """
-
-    url: str
-    storage: str
-    volume: Path
-    author: tuple[str, str]
+    url: str  # Git URL or path of a bare repository
+    storage: str  # storage root (gs://… or file:///…) whose `dvc/<remote>` holds the bytes
+    volume: Path  # where the DVC cache and private working copies lie
+    author: git.Author
 
     @classmethod
     def of(cls, settings: Settings) -> "DatasetRepo":
@@ -240,11 +233,8 @@ class WorkingCopy:
     def commit_and_tag(self, message: str, tag: str) -> str:
         """Commit everything, tag it, and push both at once. Returns the commit.
 
-        A push that another publisher overtook is replayed on the newest commit.
-
-        Raises:
-            TagExistsError: somebody else pushed the tag.
-            GitError: the push was refused.
+        A push that another publisher overtook is replayed on the newest commit; where somebody else pushed the tag, that is a
+        TagExistsError.
         """
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "-m", message)

@@ -69,23 +69,19 @@ def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
     return shards
 
 
-def unpack(source: Path, target: Path) -> int:
-    """Unpack a dataset folder's shards to `target/images/`, and copy its JSON files beside them. Returns the number of images.
+def unpack(source: Path, target: Path) -> None:
+    """Unpack a dataset folder's shards to `target/images/`, and copy its JSON files beside them; `target` may be `source` itself.
 
-    `target` may be `source` itself.
-
-    Raises:
-        PackError: no shard, a damaged one, or one with an entry that would land elsewhere.
+    A PackError for no shard, a damaged one, or one with an entry that would land elsewhere.
     """
     shards = sorted(source.glob(SHARD_PATTERN))
     if not shards:
         raise PackError(f"{source}: there is no {SHARD_PATTERN}. Pull the dataset again.")
     target.mkdir(parents=True, exist_ok=True)
-    count = 0
     for shard in shards:
         try:
             with tarfile.open(shard, "r:", encoding="utf-8") as archive:
-                count += _unpack_shard(shard, archive, target)
+                _unpack_shard(shard, archive, target)
         except (tarfile.TarError, EOFError) as error:
             raise PackError(f"{shard}: damaged ({error}). Pull the dataset again.") from None
         except OSError as error:
@@ -95,11 +91,9 @@ def unpack(source: Path, target: Path) -> int:
     if source.resolve() != target.resolve():
         for path in sorted(source.glob("*.json")):
             shutil.copyfile(path, target / path.name)
-    return count
 
 
-def _unpack_shard(shard: Path, archive: tarfile.TarFile, target: Path) -> int:
-    count = 0
+def _unpack_shard(shard: Path, archive: tarfile.TarFile, target: Path) -> None:
     made: set[str] = set()
     with shard.open("rb", buffering=0) as content:
         for entry in archive:
@@ -120,8 +114,6 @@ def _unpack_shard(shard: Path, archive: tarfile.TarFile, target: Path) -> int:
             if len(data) != entry.size:
                 raise PackError(f"{shard}: cut off within {entry.name}. Pull the dataset again.")
             _write(f"{target}/{entry.name}", data)
-            count += 1
-    return count
 
 
 def _write(path: str, data: bytes) -> None:
