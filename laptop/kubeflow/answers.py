@@ -22,8 +22,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-NEVER = datetime(1970, 1, 2, tzinfo=UTC)
-"""The server says year 1 or 1970 of what has not happened."""
+NEVER = datetime(1970, 1, 2, tzinfo=UTC)  # the server says year 1 or 1970 of what has not happened
 
 
 def _number(value: Any, handler: Any) -> int:
@@ -117,10 +116,8 @@ class Run(Answer):
     created_at: Moment = None
     recurring_run_id: Text = ""
     pipeline_id: Text = at("pipeline_version_reference.pipeline_id")
-    own_name: Text = at("pipeline_spec.pipeline_info.name")
-    """The pipeline's in its text, where the run came with its own."""
-    own_name_beside_platform: Text = at("pipeline_spec.pipeline_spec.pipeline_info.name")
-    """The same of a text that has a platform's part too."""
+    own_name: Text = at("pipeline_spec.pipeline_info.name")  # of a run that came with its pipeline's text
+    own_name_beside_platform: Text = at("pipeline_spec.pipeline_spec.pipeline_info.name")  # of a text in two parts
     description: Text = ""
     parameters: Values = at("runtime_config.parameters", {})
     error: Text = at("error.message")

@@ -31,8 +31,7 @@ from sightline.processes.deadline import deadline_seconds
 from sightline.tasks.task import headlines_of
 
 SECONDS_BETWEEN_LOOKS = 5.0
-SECONDS_BETWEEN_DOUBTS = 60.0
-"""Between two looks whether a run that says nothing is still there."""
+SECONDS_BETWEEN_DOUBTS = 60.0  # whether a run that says nothing is still there
 INTERRUPTED = 130
 
 
@@ -150,17 +149,16 @@ def _print_end(console: Console, run: Run, metadata: Metadata) -> None:
     steps = steps_of(run)
     if nothing_new(steps):
         console.print("nothing new: every step was reused, code and data are those of an earlier run")
-    scores = scores_of(run, metadata)
-    headlines = headlines_of(scores.values) if scores else ()
-    if scores and headlines:
+    scores, made_by = scores_of(run, metadata)
+    if headlines := headlines_of(scores):
         table = Table(title="scores of the selected model")
         table.add_column("metric")
         table.add_column("value", justify="right")
         for name in headlines:
-            table.add_row(name, f"{scores.values[name]:.3f}")
+            table.add_row(name, f"{scores[name]:.3f}")
         console.print(table)
-        if scores.made_by:
-            console.print(scores.made_by, markup=False)
+        if made_by:
+            console.print(made_by, markup=False)
     elif any(step.name == "evaluate" for step in steps):
         why = f"not from SQL: {metadata.missing}" if metadata.missing else "SQL has none of this run"
         console.print(f"scores: in the UI, step evaluate, artifact scores ({why})")

@@ -1,6 +1,7 @@
 """`pipeline.py logs`: what the steps of a run printed, and why it failed."""
 
 import argparse
+import contextlib
 import sys
 import time
 from collections import deque
@@ -63,12 +64,9 @@ class _Asked:
 
     def run(self) -> Run | None:
         """What Kubeflow says of the run now; None where it says nothing."""
-        if self.server is None:
-            return None
-        try:
-            return get_run(self.server, self.run_id)
-        except ServerError:
-            return None
+        with contextlib.suppress(ServerError):
+            return get_run(self.server, self.run_id) if self.server else None
+        return None
 
     def steps(self, run: Run | None) -> list[StepShown]:
         """The wanted steps by Kubeflow and SQL."""
@@ -104,11 +102,7 @@ def _require_step(asked: _Asked) -> None:
 
 
 def _print_local(log: Path, step: str | None, raw: bool) -> int:
-    """Print the one log that a run on this laptop has, or a step's part of it. Returns the exit status.
-
-    Raises:
-        SightlineError: it has no part of the step.
-    """
+    """Print the one log that a run on this laptop has, or a step's part of it. Returns the exit status."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     parts = list(parts_of(lines))
     began = list(dict.fromkeys(part for part, _ in parts if part))
@@ -130,8 +124,7 @@ class _Printing:
     asked: _Asked
     follow: bool
     raw: bool
-    end: deque[str] = field(default_factory=lambda: deque(maxlen=LONGEST_FRAME))
-    """The newest lines of a step's own that were printed."""
+    end: deque[str] = field(default_factory=lambda: deque(maxlen=LONGEST_FRAME))  # the newest lines that were printed
     _seen: set[str] = field(default_factory=set)
     _told: str = ""
     _there: bool = False
@@ -240,7 +233,7 @@ def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
     """Say where the log is now, and how the steps ended."""
     run = run or asked.run()
     steps = asked.steps(run)
-    by_driver = run is not None and any(step.by_driver for step in steps_of(run) if step.name == asked.step)
+    by_driver = run and any(step.by_driver for step in steps_of(run) if step.name == asked.step)
     if by_driver:
         why = f"{asked.step} has no log: what prepares its pod failed before that could be made."
     print(f"error: {why}", file=sys.stderr)

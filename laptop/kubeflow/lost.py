@@ -11,12 +11,9 @@ from laptop.kubeflow.pods import Pods
 from laptop.kubeflow.steps import Evidence
 from laptop.kubeflow.tasks import PENDING, RUNNING
 
-QUIET = timedelta(hours=1)
-"""Drivers and steps that stop beating do not last so long in a run that goes on."""
-STOPPING = timedelta(minutes=10)
-"""A run that was told to stop does in seconds."""
-SETTLED = timedelta(minutes=5)
-"""Between two pods of a run pass seconds."""
+QUIET = timedelta(hours=1)  # drivers and steps that stop beating do not last so long in a run that goes on
+STOPPING = timedelta(minutes=10)  # a run that was told to stop does in seconds
+SETTLED = timedelta(minutes=5)  # between two pods of a run pass seconds
 OTHERS = 100  # runs, by whose pods the server's cluster is known
 GOES_ON = {"RUNNING", "CANCELING"}
 
@@ -24,9 +21,7 @@ GOES_ON = {"RUNNING", "CANCELING"}
 def why_lost(known: Evidence, near: Callable[[], Collection[str]]) -> str:
     """Why a run is lost, and how to be rid of it; empty for one that goes on or has ended.
 
-    Args:
-        known: of the run.
-        near: gives runs of the server, as `others` does. A cluster without a pod of any is not where its runs are.
+    `near` gives other runs of the server: a cluster without a pod of any is not where its runs are.
     """
     run = known.run
     if run is None or run.state not in GOES_ON:

@@ -1,48 +1,36 @@
 """The scores of a run, also of one whose evaluation came from the cache: then those of the run that made them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from components.parameters import CANDIDATE_MODELS, PARAMETERS
 from laptop.kubeflow.answers import Run
-from laptop.kubeflow.package import whole
 from laptop.kubeflow.sql import Metadata, rows_of_runs, rows_of_steps
 from laptop.kubeflow.tasks import REUSED, steps_of
+from sightline.annotations.recipe import whole
 
 MOST = 50  # earlier runs that are compared
-MADE_BY = ("record", "train", "evaluate")
-"""The steps whose code decides what a score is."""
+MADE_BY = ("record", "train", "evaluate")  # the steps whose code decides what a score is
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The selected model's scores, and in words which run made them; empty for the run itself."""
-
-    values: Mapping[str, float | None]
-    made_by: str = ""
-
-
-def scores_of(run: Run, metadata: Metadata) -> Scores | None:
-    """A run's scores; None where SQL has none that are its."""
+def scores_of(run: Run, metadata: Metadata) -> tuple[Mapping[str, float | None], str]:
+    """The selected model's scores, none where SQL has none that are the run's, and which other run made them."""
     if metadata.database is None:
-        return None
-    own = _selected(metadata.database, run.run_id)
-    if own:
-        return Scores(own.overall)
-    if not any(step.name == "evaluate" and step.state == REUSED for step in steps_of(run)):
-        return None
-    makers = list(islice(_makers(run, metadata), MOST))
+        return {}, ""
+    if own := _selected(metadata.database, run.run_id):
+        return own.overall, ""
+    reused = any(step.name == "evaluate" and step.state == REUSED for step in steps_of(run))
+    makers = list(islice(_makers(run, metadata), MOST)) if reused else []
     if not makers:
-        return None
+        return {}, ""
     sql_row, evaluation = makers[0]
     given = CANDIDATE_MODELS.value_in(run.parameters)  # of which SQL keeps nothing
-    sure = not given and len({_what_made(metadata, each.id, found) for each, found in makers}) == 1
+    made_of = {_what_made(metadata, each.id, found) for each, found in makers}
     made_by = f"made by the run {sql_row.id} of {sql_row.started_at:%Y-%m-%d %H:%M} UTC"
-    if not sure:
+    if given or len(made_of) > 1:
         made_by += ", if it is the one that was reused: code or data of the runs with these parameters differ"
-    return Scores(evaluation.overall, made_by)
+    return evaluation.overall, made_by
 
 
 def _makers(run: Run, metadata: Metadata) -> Iterator[tuple[Any, Any]]:

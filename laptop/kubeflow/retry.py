@@ -25,10 +25,8 @@ from sightline.errors import SightlineError
 MARK = re.compile(r"\bretry=(\d+)\b")
 RUNS_AGAIN = 409
 MISSING = 404
-LAG_SECONDS = 1.0
-"""In the second in which a run ends, its steps may still be said to run."""
-LOOKED_AT = timedelta(days=7)
-"""`runs --retry-lost` passes over runs that are older."""
+LAG_SECONDS = 1.0  # in the second in which a run ends, its steps may still be said to run
+LOOKED_AT = timedelta(days=7)  # `runs --retry-lost` passes over runs that are older
 
 
 def description_of(times: int | None, keeps: str = "") -> dict[str, str]:
@@ -53,19 +51,14 @@ def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Reason:
     causes = [replace(why_failed(known, name), step=name) for name in dict.fromkeys(failed)]
     if causes:
         return min(causes, key=lambda cause: ("error", "lost", "unknown").index(cause.kind))
-    lost = next((row.step for row in known.sql_rows.values() if row.state != DONE), "")
-    if lost:
+    if lost := next((row.step for row in known.sql_rows.values() if row.state != DONE), ""):
         return Reason("lost", SILENT, step=lost)
     no_sql = f", and SQL cannot be read ({metadata.missing})" if metadata.missing else ""
     return Reason("unknown", f"no step says why{no_sql}")
 
 
 def retry(options: argparse.Namespace) -> int:
-    """Retry the run that was named. Returns the exit status.
-
-    Raises:
-        SightlineError: it is none that a retry would help.
-    """
+    """Retry the run that was named, unless that would not help. Returns the exit status."""
     _require_cluster(options.which)
     server, metadata = connect(access_of(options)), open_metadata(options.workspace)
     run_id = find_run_id(options.which, server, metadata, "")
@@ -102,7 +95,7 @@ def _require_use(run: Run, cause: Reason) -> None:
     if cause.kind == "error":
         raise SightlineError(
             f"The step {cause.step} of the run {run.run_id} failed by itself: {_sentence(cause.why)} A retry would end the "
-            "same way. Mend it and submit again; --force retries all the same."
+            "same way. Correct it and submit again; --force retries all the same."
         )
     if cause.kind == "stopped":
         raise SightlineError(
@@ -137,8 +130,7 @@ def retry_lost_runs(server: Server, metadata: Metadata) -> None:
         if run.state != "FAILED" or state_of(run) == STOPPED:
             continue
         try:
-            times = _allowed(server, run)
-            if times:
+            if times := _allowed(server, run):
                 retry_if_lost(server, run.run_id, metadata, times, glance)
         except SightlineError as error:
             print(f"run {run.run_id}: not retried ({error})", file=sys.stderr)
@@ -165,11 +157,7 @@ def _require_failed(run: Run) -> None:
 
 
 def _schedule_of(server: Server, run: Run) -> Schedule | None:
-    """The schedule that started the run, if one did.
-
-    Raises:
-        SightlineError: it is gone, and Kubernetes removes what is retried with it while the server says that all is well.
-    """
+    """The schedule that started the run, if one did; refuses a run whose schedule is gone, which cannot be retried."""
     if not run.recurring_run_id:
         return None
     question = "recurring_runs.recurring_run_service_get_recurring_run"

@@ -15,19 +15,15 @@ from laptop.kubeflow.pods import Glance, Pods, RefusedError
 
 CONFIG, DEFAULTS = "workflow-controller-configmap", "workflowDefaults"
 ERRORS_ONLY = ("OnError", "OnTransientError")
-LOOKS = "sightline-retry"
-"""The CronJob of manifests/retry."""
+LOOKS = "sightline-retry"  # the CronJob of manifests/retry
 MISSING = 404
-HURRY_SECONDS = (1.0, 2.0)
-"""To connect and to answer: nobody waits long for a warning."""
+HURRY_SECONDS = (1.0, 2.0)  # to connect and to answer: nobody waits long for a warning
 
 
 def warn_of_lost_pods(server: Server, times: int | None, waits: bool) -> None:
     """Print one line where Argo would let a lost pod end the run, and nobody would retry it; nothing where that is not known.
 
-    Args:
-        times: how often the run may be retried.
-        waits: whether this command waits for it, and retries it itself.
+    The run may be retried so many `times`, by this command itself where it `waits`.
     """
     if times and waits:
         return

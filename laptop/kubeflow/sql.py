@@ -20,8 +20,7 @@ class Metadata:
 
     database: "Database | None"
     missing: str = ""
-    own: bool = False
-    """Whether it is this laptop's, which knows nothing of a cluster's runs."""
+    own: bool = False  # whether it is this laptop's, which knows nothing of a cluster's runs
 
 
 def open_metadata(workspace: Path) -> Metadata:

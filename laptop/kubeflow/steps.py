@@ -9,19 +9,17 @@ from laptop.kubeflow.answers import Run
 from laptop.kubeflow.checks import wrong_quantity
 from laptop.kubeflow.find import short_id
 from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
-from laptop.kubeflow.pod_state import PodRole, age_of, ended, is_lost, role_at, waits_for
+from laptop.kubeflow.pod_state import NO_MEMORY, PodRole, age_of, ended, is_lost, role_at, waits_for
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.sql import Metadata, rows_of_steps
 from laptop.kubeflow.tasks import ENDED, FAILED, LOST, PENDING, RUNNING, StepState, steps_of
 
+# States by Kubeflow under which SQL's "failed" is of an earlier attempt, or not yet true.
 FINE = ("done", "reused", "running", "pending", "not begun", "stopped")
-"""States by Kubeflow under which SQL's "failed" is of an earlier attempt, or not yet true."""
 SILENT = "its pod is gone and wrote no reason"
 NO_DRIVER = "its driver, which prepares its pod, failed"
-ORDERS = "podSpecPatch"
-"""Of what a driver makes of a step's sizes and places, which are as wrong the next time."""
-DELETED, NO_MEMORY = "pod deleted", "OOMKilled"
-"""Argo's words."""
+ORDERS = "podSpecPatch"  # what a driver makes of a step's sizes and places, which are as wrong the next time
+DELETED = "pod deleted"  # Argo's words
 
 
 class Evidence:
@@ -32,8 +30,7 @@ class Evidence:
         self.run_id, self.run, self.glance = run_id, run, glance
         self.steps = {step.name: step for step in steps_of(run)} if run else {}
         self.sql_rows = rows_of_steps(metadata, run_id)
-        self.missing = metadata.missing
-        """Why SQL cannot be read; empty where it can."""
+        self.missing = metadata.missing  # why SQL cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +42,9 @@ class StepShown:
     sql: str = ""
     seconds: float | None = None
     reason: str = ""
-    attempt: int = 0
-    """How many pods were started for it, this one included; 0 where SQL does not know it."""
+    attempt: int = 0  # how many pods were started for it, this one included; 0 where SQL does not know it
     events: tuple[str, ...] = ()
-    waits: str = ""
-    """Why its pod cannot start."""
+    waits: str = ""  # why its pod cannot start
 
     def __str__(self) -> str:
         states = [state for state in dict.fromkeys((self.kubeflow, self.sql)) if state]
@@ -96,15 +91,15 @@ def _shown(name: str, step: StepState | None, sql_row: Any) -> StepShown:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a step failed, or a run ended."""
+    """Why a step failed, or a run ended.
+
+    By an error of the step's own, which a retry would meet again; lost with its pod or driver; stopped by somebody.
+    """
 
     kind: Literal["error", "lost", "stopped", "unknown"]
-    """An error of the step's own, which a retry would meet again; lost with its pod or driver; stopped by somebody."""
     why: str
-    hint: str = ""
-    """What to do, to be put after `why` where that is not being done already."""
-    step: str = ""
-    """Whose failure ended the run, where it was one."""
+    hint: str = ""  # what to do, to be put after `why` where that is not being done already
+    step: str = ""  # whose failure ended the run, where it was one
 
 
 def log_hint(run_id: str, step: str) -> str:
@@ -159,12 +154,8 @@ def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
     """Of a run's steps whose pod, or whose driver's, cannot start: why."""
     found: dict[str, str] = {}
     for pod in sorted(pods.of_run(run_id), key=age_of):
-        role = pod.role
-        if pod.phase != "Pending":
-            continue
-        why = waits_for(pod) or waits_for(pod, pods.events(pod.name))
-        if why:
-            found[role.step or "snapshot"] = _of(role, why)
+        if pod.phase == "Pending" and (why := waits_for(pod) or waits_for(pod, pods.events(pod.name))):
+            found[pod.role.step or "snapshot"] = _of(pod.role, why)
     if found:
         return found
     with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows

@@ -58,8 +58,7 @@ def prepare(
 ) -> tuple[dict[str, Any], str, str]:
     """Have the pipeline's version and the experiment on the server.
 
-    Returns:
-        what a run or a schedule says of them and its arguments; the experiment's name; what to call the version.
+    Returns what a run or a schedule says of them and its arguments; the experiment's name; what to call the version.
     """
     version, made = ensure_version(server, package)
     title = version.display_name
@@ -114,11 +113,7 @@ def _unless_taken() -> Iterator[None]:
 
 
 def ensure_experiment(server: Server, name: str) -> str:
-    """The id of the experiment of that name, which is made when there is none.
-
-    Raises:
-        SightlineError: it is archived.
-    """
+    """The id of the experiment of that name, which is made when there is none; refuses one that is archived."""
     found = _find_experiment(server, name)
     if found is None:
         try:

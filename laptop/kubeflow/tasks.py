@@ -27,8 +27,7 @@ STATES = {
     "CANCELED": STOPPED,
 }
 """What the server says -> what we say; other words are shown as they are."""
-ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
-"""States of a run that do not change any more."""
+ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}  # states of a run that do not change any more
 NEVER_CACHED = "snapshot"
 DRIVER = "-driver"
 NO_STEP = re.compile(r"root|executor|.*\(\d+\)|.*\.onExit|.*-driver|(exit-handler|condition|for-loop)-\d+")
@@ -43,8 +42,7 @@ class StepState:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     message: str = ""
-    by_driver: bool = False
-    """What failed is what comes before the step: its inputs, or the cluster refused its pod."""
+    by_driver: bool = False  # what failed comes before the step: its inputs, or the cluster refused its pod
 
     def seconds(self) -> float:
         """How long it took, or has been going."""
