@@ -20,13 +20,7 @@ def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
         return parser
 
     _add_submit(add("submit", help="run the pipeline on a cluster"))
-    _add_schedule(
-        add(
-            "schedule",
-            help="run the pipeline on a cluster again and again",
-            epilog="Each firing trains on the newest annotation version; when nothing is new, every step is reused.",
-        )
-    )
+    _add_schedule(add("schedule", help="run the pipeline on a cluster again and again"))
     _add_retry(add("retry", help="go on with a run that failed, at its checkpoints; finished steps stay"))
     _add_runs(add("runs", help="list runs: what Kubeflow says and what SQL says"))
     _add_logs(add("logs", help="print the log of a run's steps (needs kubectl's access)"))
@@ -40,7 +34,7 @@ def _run(command: str, options: argparse.Namespace) -> int:
 
 def _server_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("the server (each also from the environment)")
+    group = parser.add_argument_group("the server (by an option, or by the environment variable that it names)")
     group.add_argument("--host", metavar="URL", help="address of Kubeflow Pipelines; KF_PIPELINES_ENDPOINT")
     group.add_argument("--ui", metavar="URL", help="of its pages, if elsewhere; KF_PIPELINES_UI_ENDPOINT")
     group.add_argument("--kfp-namespace", metavar="NAME", help="yours, where users have one each; KFP_NAMESPACE")
@@ -58,12 +52,8 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pipeline", type=Path, metavar="FILE", help="a compiled YAML (default: this checkout's)")
     parser.add_argument("--steps", type=steps, metavar="A,B", help="some steps only, as for compile")
     parser.add_argument("--experiment", metavar="NAME", help="default: named like the category")
-    parser.add_argument(
-        "--param",
-        action="append",
-        metavar="NAME=VALUE",
-        help=f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}",
-    )
+    any_of = f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}"
+    parser.add_argument("--param", action="append", metavar="NAME=VALUE", help=any_of)
     parser.add_argument(
         "--no-check", action="store_true", help="send it without looking first at images, sizes, config and annotations"
     )
@@ -72,16 +62,16 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_times(parser: argparse.ArgumentParser, who: str) -> None:
-    parser.add_argument(
-        "--retry",
-        type=positive,
-        metavar="N",
-        help=f"retry a run that a lost pod ended, at most N times, and never an error of its own: {who}",
-    )
+    told = f"retry a run that a lost pod ended, at most N times, and never an error of its own: {who}"
+    parser.add_argument("--retry", type=positive, metavar="N", help=told)
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--wait", action="store_true", help="follow the steps to the end; the exit status tells it")
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the steps to the end; the exit status says whether the run succeeded",
+    )
 
 
 def _add_submit(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +82,7 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Each firing trains on the newest annotation version; when nothing is new, every step is reused."
     parser.add_argument(
         "action", nargs="?", default="create", choices=("create", "list", "pause", "resume", "delete"), help="create"
     )

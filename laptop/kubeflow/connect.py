@@ -127,17 +127,13 @@ def connect(access: Access) -> Server:
     return server
 
 
-def try_connect(access: Access) -> tuple[Server | None, str]:
-    """A server, or why there is none."""
+def try_connect(access: Access) -> tuple[Server | None, str, str]:
+    """A server, or why there is none; and the Kubernetes namespace of the runs' pods."""
     try:
-        return connect(access), ""
+        server = connect(access)
     except ServerError as error:
-        return None, str(error)
-
-
-def namespace_of(server: Server | None, access: Access) -> str:
-    """The Kubernetes namespace of the runs' pods, also where the server cannot be reached."""
-    return server.pods if server else access.namespace or NAMESPACE
+        return None, str(error), access.namespace or NAMESPACE
+    return server, "", server.pods
 
 
 def _within(seconds: float, ask: Callable[[], T]) -> T:

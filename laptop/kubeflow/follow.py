@@ -9,18 +9,15 @@ from rich.table import Table
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.find import get_run, short_id
-from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.made_by import scores_of
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.sql import Metadata, still_there
-from laptop.kubeflow.steps import Evidence, shown_steps, waiting_of
+from laptop.kubeflow.sql import Metadata, scores_of, still_there
+from laptop.kubeflow.steps import Evidence, others, shown_steps, waiting_of, why_lost
 from laptop.kubeflow.tasks import (
     ENDED,
     NOT_BEGUN,
     PENDING,
     RUNNING,
     STOPPED,
-    StepState,
     nothing_new,
     state_of,
     steps_of,
@@ -107,7 +104,8 @@ class _Following:
         steps = steps_of(run)
         for step in steps:
             if step.state != NOT_BEGUN:
-                self._tell(step.name, step.state, _line(step))
+                took = f"{step.seconds():7.0f} s" if step.ended_at else ""
+                self._tell(step.name, step.state, f"  {step.name:<10} {step.state:<8}{took}".rstrip())
         if not self._told and run.state not in ENDED:
             self._tell("", "", "waiting to begin")
         if run.state in ENDED or any(step.state == RUNNING for step in steps):
@@ -127,11 +125,6 @@ class _Following:
         self._doubted = time.monotonic()
         known = Evidence(run.run_id, run, still_there(self._metadata), self._glance)
         return why_lost(known, lambda: others(self._server))
-
-
-def _line(step: StepState) -> str:
-    time_taken = f"{step.seconds():7.0f} s" if step.ended_at else ""
-    return f"  {step.name:<10} {step.state:<8}{time_taken}".rstrip()
 
 
 def _end(run: Run, metadata: Metadata, glance: Glance) -> tuple[str, str]:

@@ -13,14 +13,13 @@ from typing import TextIO
 from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run
-from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
+from laptop.kubeflow.connect import Server, ServerError, try_connect
 from laptop.kubeflow.find import find_run_id, get_run, short_id
 from laptop.kubeflow.log_text import ends_framed, own_lines, parts_of, unstyled
-from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pod_state import Pod, age_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps, still_there
-from laptop.kubeflow.steps import Evidence, StepShown, log_hint, shown_steps, waiting_of
+from laptop.kubeflow.steps import Evidence, StepShown, log_hint, others, shown_steps, waiting_of, why_lost
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
 from laptop.tables import print_framed
 from sightline.errors import SightlineError, did_you_mean, nearest
@@ -31,14 +30,12 @@ LONGEST_FRAME = 60  # lines
 
 def logs(options: argparse.Namespace) -> int:
     """Print the logs of a run's pods, or say where they are when the pods are gone. Returns the exit status."""
-    access = access_of(options)
-    server, problem = try_connect(access)
+    server, problem, namespace = try_connect(access_of(options))
     metadata = open_metadata(options.workspace)
     run_id = find_run_id(options.which, server, metadata, problem)
     local = options.workspace / "logs" / f"{run_id}.log"
     if local.is_file():
         return _print_local(local, options.step, options.raw)
-    namespace = namespace_of(server, access)
     asked = _Asked(run_id, options.step, server, metadata, Glance(namespace))
     _require_step(asked)
     try:
@@ -79,8 +76,7 @@ class _Asked:
 
     def lost(self, run: Run) -> str:
         """Why a run is lost; empty for others."""
-        server = self.server
-        return why_lost(self._known(run), lambda: others(server)) if server else ""
+        return why_lost(self._known(run), lambda: others(self.server))
 
     def _known(self, run: Run | None) -> Evidence:
         return Evidence(self.run_id, run, still_there(self.metadata), self.glance)

@@ -32,7 +32,7 @@ class Pods:
     """The pods of runs in a namespace; every method raises SightlineError where Kubernetes does not answer or refuses."""
 
     def __init__(self, cluster: Any, namespace: str, timeout: Any = None) -> None:
-        self._cluster, self.namespace, self._timeout = cluster, namespace, timeout
+        self._cluster, self.namespace, self._timeout = cluster, namespace, timeout or deadline_seconds()
 
     def of_run(self, run_id: str) -> list[Pod]:
         """A run's pods, drivers' too."""
@@ -55,7 +55,7 @@ class Pods:
     def end_of_log(self, name: str) -> str:
         """Its last lines."""
         with telling(self.namespace):
-            answer = self._log(name, tail_lines=TAIL, _request_timeout=self._seconds())
+            answer = self._log(name, tail_lines=TAIL, _request_timeout=self._timeout)
             return bytes(answer.data).decode("utf-8", errors="replace")
 
     def _log(self, name: str, **values: Any) -> Any:
@@ -91,14 +91,11 @@ class Pods:
 
     def _ask(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
         with telling(self.namespace):
-            values |= {"namespace": self.namespace, "_preload_content": False, "_request_timeout": self._seconds()}
+            values |= {"namespace": self.namespace, "_preload_content": False, "_request_timeout": self._timeout}
             said = parse(method(**values).data)
         if said is None:
             raise RefusedError("Kubernetes answers with something other than JSON. Check the cluster of KUBECONFIG.")
         return said
-
-    def _seconds(self) -> Any:
-        return self._timeout or deadline_seconds()
 
 
 def open_pods(namespace: str, timeout: Any = None) -> Pods:

@@ -15,8 +15,7 @@ from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.cron import UNITS, convert, kept, next_change, next_firing, read_cron, when, zone_of
 from laptop.kubeflow.find import newest_runs
 from laptop.kubeflow.package import arguments_of, package_of
-from laptop.kubeflow.retry import description_of
-from laptop.kubeflow.retry_policy import warn_of_lost_pods
+from laptop.kubeflow.retry import description_of, warn_of_lost_pods
 from laptop.kubeflow.sql import Metadata, open_metadata, write_stopped
 from laptop.kubeflow.submit import prepare
 from laptop.kubeflow.tasks import ENDED

@@ -15,8 +15,7 @@ from laptop.kubeflow.answers import Experiment, Pipeline, Run, entries, read
 from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.package import Package, arguments_of, package_of
-from laptop.kubeflow.retry import description_of, retry_if_lost
-from laptop.kubeflow.retry_policy import warn_of_lost_pods
+from laptop.kubeflow.retry import description_of, retry_if_lost, warn_of_lost_pods
 from laptop.kubeflow.sql import open_metadata
 from sightline.errors import SightlineError
 
