@@ -16,7 +16,7 @@ from laptop.kubeflow.checks import wrong_quantity
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.find import newest_runs, short_id
 from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
-from laptop.kubeflow.pod_state import NO_MEMORY, PodRole, age_of, ended, is_lost, role_at, waits_for
+from laptop.kubeflow.pod_state import NO_MEMORY, age_of, ended, is_lost, role_at, waits_for
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.sql import Metadata, rows_of_steps
 from laptop.kubeflow.tasks import ENDED, FAILED, LOST, PENDING, RUNNING, StepState, steps_of
@@ -158,27 +158,22 @@ def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:
         # Where the launcher cannot reach Kubeflow's server, the step has done its work, and nothing is wrong with it.
         return Reason("unknown" if ends_with_launcher(log) else "error", said) if said else None
     said = driver_reason_in(log)
-    kind: Literal["lost", "error"] = "error" if ORDERS in said else "lost"
-    return Reason(kind, f"Kubeflow could not prepare its pod: {said}") if said else None
+    why = f"Kubeflow could not prepare its pod: {said}"
+    return Reason("error" if ORDERS in said else "lost", why) if said else None
 
 
 def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
     """Of a run's steps whose pod, or whose driver's, cannot start: why."""
-    found: dict[str, str] = {}
-    for pod in sorted(pods.of_run(run_id), key=age_of):
-        if pod.phase == "Pending" and (why := waits_for(pod) or waits_for(pod, pods.events(pod.name))):
-            found[pod.role.step or "snapshot"] = _of(pod.role, why)
-    if found:
-        return found
-    with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows
-        for node in pods.unmade(run_id):
-            role = role_at(node.name)
-            found[role.step or "snapshot"] = _of(role, f"its pod cannot be made: {sentence(node.message)}")
-    return found
-
-
-def _of(role: PodRole, why: str) -> str:
-    return f"the pod that prepares it: {why}" if role.driver else why
+    found = [
+        (pod.role, why)
+        for pod in sorted(pods.of_run(run_id), key=age_of)
+        if pod.phase == "Pending" and (why := waits_for(pod) or waits_for(pod, pods.events(pod.name)))
+    ]
+    if not found:
+        with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows
+            nodes = pods.unmade(run_id)
+            found = [(role_at(node.name), f"its pod cannot be made: {sentence(node.message)}") for node in nodes]
+    return {role.step or "snapshot": f"the pod that prepares it: {why}" if role.driver else why for role, why in found}
 
 
 def why_lost(known: Evidence, near: Callable[[], Collection[str]]) -> str:

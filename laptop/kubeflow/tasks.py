@@ -78,10 +78,8 @@ def steps_of(run: Run) -> tuple[StepState, ...]:
             found[name] = _step(node, [each for each in executors if each.start_time == node.start_time])
     for node in nodes:
         name = node.display_name.removesuffix(DRIVER)
-        known = found.get(name)
-        if name == node.display_name or (known and known.state != NOT_BEGUN):
-            continue
-        if STATES.get(node.state) == FAILED:
+        begun = name in found and found[name].state != NOT_BEGUN
+        if name != node.display_name and not begun and STATES.get(node.state) == FAILED:
             found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error, by_driver=True)
     if state_of(run) == STOPPED:
         failed = {name: step for name, step in found.items() if step.state == FAILED}
