@@ -1,10 +1,8 @@
 """The options of `submit`, `schedule`, `retry`, `runs` and `logs`. Imports little: --help answers at once."""
 
 import argparse
-import functools
 import importlib
 from pathlib import Path
-from typing import Any
 
 from laptop.compiling import add_installation_options
 from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, steps
@@ -14,9 +12,9 @@ def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
     """Add the commands that talk to Kubeflow Pipelines."""
     parents = [shared, _server_options()]
 
-    def add(command: str, **words: Any) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = verbs.add_parser(command, parents=parents, **words)
-        parser.set_defaults(run=functools.partial(_run, command))
+    def add(command: str, help: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = verbs.add_parser(command, parents=parents, help=help)
+        parser.set_defaults(run=_run)
         return parser
 
     _add_submit(add("submit", help="run the pipeline on a cluster"))
@@ -26,9 +24,10 @@ def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
     _add_logs(add("logs", help="print the log of a run's steps (needs kubectl's access)"))
 
 
-def _run(command: str, options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     """Call the function in the module of the command's name, which is imported only now."""
-    status: int = getattr(importlib.import_module(f"laptop.kubeflow.{command}"), command)(options)
+    module = importlib.import_module(f"laptop.kubeflow.{options.command}")
+    status: int = getattr(module, options.command)(options)
     return status
 
 
@@ -94,7 +93,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     when.add_argument("--every", metavar="TIME", help="an interval, like 90m, 6h or 1d")
     parser.add_argument("--time-zone", metavar="ZONE", help="of --cron, like Europe/Berlin (default: the server's)")
     parser.add_argument(
-        "--server-time-zone", metavar="ZONE", default="UTC", help="where it was changed: CRON_SCHEDULE_TIMEZONE there"
+        "--server-time-zone", metavar="ZONE", default="UTC", help="the server's, if CRON_SCHEDULE_TIMEZONE is set there"
     )
     parser.add_argument(
         "--catchup",

@@ -1,5 +1,6 @@
 """A server's runs: the newest, which of them are ours, and the one that a user means by some of its id."""
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator
 from itertools import chain
@@ -58,12 +59,11 @@ class Ours:
 
     def _name_of(self, pipeline_id: str) -> str:
         if pipeline_id not in self._names:
-            try:
+            self._names[pipeline_id] = ""
+            with contextlib.suppress(ServerError):  # deleted since
                 said = self._server.ask("pipelines.pipeline_service_get_pipeline", pipeline_id=pipeline_id)
-            except ServerError:  # deleted since
-                said = {}
-            pipeline = read(Pipeline, said)
-            self._names[pipeline_id] = pipeline.name or pipeline.display_name
+                pipeline = read(Pipeline, said)
+                self._names[pipeline_id] = pipeline.name or pipeline.display_name
         return self._names[pipeline_id]
 
 

@@ -59,7 +59,7 @@ def runs(options: argparse.Namespace) -> int:
         retry_lost_runs(server, metadata)
     rows = _rows(server, metadata, Glance(namespace), options)
     if options.json:
-        print(json.dumps([asdict(row) for row in rows], default=_plain, indent=2, ensure_ascii=False))
+        print(json.dumps([asdict(row) for row in rows], default=datetime.isoformat, indent=2, ensure_ascii=False))
     elif rows:
         titles = ("run", "name", "category", "started (UTC)", "Kubeflow", "SQL", "steps")
         print_table(titles, map(_cells, rows))
@@ -182,7 +182,3 @@ def _sentences(row: RunShown) -> list[str]:
     lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]
     lines += [f"{step.name} cannot start: {cut(step.waits, LONGEST_REASON)}" for step in row.steps if step.waits]
     return lines + [f"{step.name}: {cut(step.reason, LONGEST_REASON)}" for step in row.steps if step.reason]
-
-
-def _plain(value: Any) -> object:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
