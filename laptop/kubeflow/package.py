@@ -61,8 +61,7 @@ def package_of(options: argparse.Namespace) -> Package:
     if options.pipeline is None:
         apply_installation(options)
         return read_package(compiled(options.steps or STEPS), "the compiled pipeline")
-    fixed = next((name for name in ("steps", *INSTALLATION) if getattr(options, name, None) is not None), None)
-    if fixed:
+    if fixed := next((name for name in ("steps", *INSTALLATION) if getattr(options, name, None) is not None), None):
         flag = f"--{fixed.replace('_', '-')}"
         raise SightlineError(
             f"{flag} is for compiling, and --pipeline {options.pipeline} is compiled. Leave one of the two out, or make the "

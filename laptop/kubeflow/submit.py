@@ -55,10 +55,7 @@ def submit(options: argparse.Namespace) -> int:
 def prepare(
     server: Server, package: Package, options: argparse.Namespace, arguments: dict[str, Any]
 ) -> tuple[dict[str, Any], str, str]:
-    """Have the pipeline's version and the experiment on the server.
-
-    Returns what a run or a schedule says of them and its arguments; the experiment's name; what to call the version.
-    """
+    """Have version and experiment on the server. Returns what a run says of them, the experiment's name, the version's."""
     version, made = ensure_version(server, package)
     title = version.display_name
     if title == package.name:
