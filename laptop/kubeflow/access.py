@@ -45,11 +45,7 @@ class Access:
 
 
 def access_of(options: argparse.Namespace) -> Access:
-    """What the options say, else the environment.
-
-    Raises:
-        SightlineError: a file of a secret cannot be used.
-    """
+    """What the options say, else the environment; a file of a secret that cannot be used is refused."""
     said = os.environ.get
     ca = options.ca or said("KF_PIPELINES_CA") or said("SSL_CERT_FILE")
     if options.token_file:

@@ -3,6 +3,7 @@
 A recorded server is not every server: newer ones say more and other words, and launchers list rows of their own.
 """
 
+import contextlib
 import itertools
 import json
 from collections.abc import Mapping
@@ -17,27 +18,23 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     WrapValidator,
 )
 from pydantic.alias_generators import to_camel
 
-NEVER = datetime(1970, 1, 2, tzinfo=UTC)
-"""The server says year 1 or 1970 of what has not happened."""
+NEVER = datetime(1970, 1, 2, tzinfo=UTC)  # the server says year 1 or 1970 of what has not happened
 
 
 def _number(value: Any, handler: Any) -> int:
-    try:
+    with contextlib.suppress(ValueError):  # which pydantic's error is, too
         return int(handler(value))
-    except (ValidationError, ValueError):
-        return 0
+    return 0
 
 
 def _moment(value: Any, handler: Any) -> datetime | None:
-    try:
-        moment: datetime | None = handler(value) if isinstance(value, str) else None
-    except ValidationError:
-        return None
+    moment: datetime | None = None
+    with contextlib.suppress(ValueError):
+        moment = handler(value) if isinstance(value, str) else None
     if moment and not moment.tzinfo:
         moment = moment.replace(tzinfo=UTC)
     return moment if moment and moment > NEVER else None
@@ -71,7 +68,6 @@ class Answer(BaseModel):
     """Part of what a server says; every field has a value when it said nothing. Servers write both run_id and runId."""
 
     model_config = ConfigDict(
-        extra="ignore",
         frozen=True,
         alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
     )
@@ -117,10 +113,8 @@ class Run(Answer):
     created_at: Moment = None
     recurring_run_id: Text = ""
     pipeline_id: Text = at("pipeline_version_reference.pipeline_id")
-    own_name: Text = at("pipeline_spec.pipeline_info.name")
-    """The pipeline's in its text, where the run came with its own."""
-    own_name_beside_platform: Text = at("pipeline_spec.pipeline_spec.pipeline_info.name")
-    """The same of a text that has a platform's part too."""
+    own_name: Text = at("pipeline_spec.pipeline_info.name")  # of a run that came with its pipeline's text
+    own_name_beside_platform: Text = at("pipeline_spec.pipeline_spec.pipeline_info.name")  # of a text in two parts
     description: Text = ""
     parameters: Values = at("runtime_config.parameters", {})
     error: Text = at("error.message")
@@ -171,11 +165,10 @@ A = TypeVar("A", bound=Answer)
 
 def parse(text: Any) -> Mapping[str, Any] | None:
     """An answer's JSON; None where it is none, or no object."""
-    try:
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
         said = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return said if isinstance(said, Mapping) else None
+        return said if isinstance(said, Mapping) else None
+    return None
 
 
 def read(kind: type[A], said: Any) -> A:

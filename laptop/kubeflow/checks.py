@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -24,32 +25,28 @@ from components.parameters import (
 )
 from laptop.compiling import require_named_images
 from laptop.kubeflow.package import Package
-from laptop.kubeflow.published import find_published
+from laptop.kubeflow.sql import open_metadata
 from laptop.workspace import LIBRARY
-from sightline.errors import SightlineError, nearest
-from sightline.versions import Kind
+from sightline.errors import NoConfigError, SightlineError, nearest
+from sightline.versions import BadNameError, Kind, parse_tag, parse_version
 
 if TYPE_CHECKING:
     from sightline.steps.snapshot.check import Asked
 
-QUANTITY = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(m|k|[KMGTPE]i?|[eE][+-]?\d+)?")
-"""How Kubernetes writes an amount."""
+QUANTITY = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(m|k|[KMGTPE]i?|[eE][+-]?\d+)?")  # as Kubernetes writes amounts
 EXAMPLES = {"cpu": "2 or 500m", "memory": "8Gi or 512Mi", "gpus": "0 or 1"}
+# Parameter -> what it is the size of.
 SIZES = {each.name: kind for each in PARAMETERS for kind in each.pod.values() if kind in EXAMPLES}
-"""Parameter -> what it is the size of."""
+# Step -> the parameter that gives its pod GPUs.
 GPUS = {step: each.name for each in PARAMETERS for step, kind in each.pod.items() if kind == "gpus"}
-"""Step -> the parameter that gives its pod GPUs."""
-MOST_BYTES = 10_000
-"""Of a run's parameters together, as JSON: what older servers take."""
+MOST_BYTES = 10_000  # of a run's parameters together, as JSON: what older servers take
+GIT_SECONDS = 10.0  # for a repository to list its tags: a glance before a run, which does not depend on it
+NOBODY = ("", "")  # reading tags makes no commit
 MADE_BY: Mapping[Kind, str] = {"annotation": "`publish` makes one.", "dataset": "A run with record makes one."}
 
 
 def require_sound(options: argparse.Namespace, package: Package, arguments: Mapping[str, Any]) -> None:
-    """Look at a run before it is sent. What cannot be known from here is passed over.
-
-    Raises:
-        SightlineError: it would fail; says what is wrong.
-    """
+    """Refuse a run that would fail, before it is sent. What cannot be known from here is passed over."""
     if options.no_check:
         return
     require_named_images(package.text)
@@ -72,9 +69,7 @@ def wrong_quantity(arguments: Mapping[str, Any]) -> str:
     """What is wrong with the first size of a pod that Kubernetes would not read; empty when all are well."""
     for name, kind in SIZES.items():
         value = arguments.get(name)
-        if not isinstance(value, str):
-            continue
-        if not (value.isdecimal() if kind == "gpus" else QUANTITY.fullmatch(value)):
+        if isinstance(value, str) and not (value.isdecimal() if kind == "gpus" else QUANTITY.fullmatch(value)):
             return f"{name}={value} is not an amount that Kubernetes can read. Write it like {EXAMPLES[kind]}."
     return ""
 
@@ -114,19 +109,48 @@ def _require_published(workspace: Path, steps: Collection[str], arguments: Mappi
         kind, wanted = "dataset", DATASET_VERSION
     else:
         return "", ""  # these steps read no version
-    published = find_published(workspace, kind)
-    if not published:
+    tasks = _by_sql(workspace, kind) or _by_tags(kind)
+    if not tasks:
         return "", ""
     category, version = str(arguments.get(CATEGORY.name)), str(arguments.get(wanted.name) or "")
-    tasks = published.get(category)
-    if not tasks:
-        near = nearest(category, published)
+    versions = [each for name, each in tasks if name == category]
+    if not versions:
+        near = nearest(category, {name for name, _ in tasks})
         raise SightlineError(f"There is no {kind} version of the category {category}.{near} {MADE_BY[kind]}")
-    newest = list(tasks)[-1]
-    if version and version not in tasks:
+    newest = max(versions, key=parse_version)
+    if version and version not in versions:
         raise SightlineError(f"There is no {kind} version {version} of {category}; the newest is {newest}.")
-    chosen = version or newest
-    return chosen, tasks[chosen]
+    return version or newest, tasks[category, version or newest]
+
+
+def _by_sql(workspace: Path, kind: Kind) -> Mapping[tuple[str, str], str]:
+    """Category and version -> task, of what the installation that the environment names has published.
+
+    A laptop's own database and repository know nothing of a cluster's, and are not asked. One in which nothing is published
+    is likely not the one that the cluster uses either.
+    """
+    database = open_metadata(workspace).database if os.environ.get("SIGHTLINE_DATABASE_URL") else None
+    if database is None:
+        return {}
+    from sightline.references import task_of
+    from sightline.services.database.versions import list_versions
+
+    return {(row.category, row.version): task_of(row.recipe) for row in list_versions(database, kind=kind)}
+
+
+def _by_tags(kind: Kind) -> Mapping[tuple[str, str], str]:
+    """The same by the dataset repository, which does not tell the task."""
+    from sightline.services.versioning.git import remote_tags
+
+    found: dict[tuple[str, str], str] = {}
+    if url := os.environ.get("SIGHTLINE_DATASET_REPO"):
+        with contextlib.suppress(SightlineError):
+            for name in remote_tags(url, NOBODY, GIT_SECONDS):
+                with contextlib.suppress(BadNameError):  # a tag that people made for themselves
+                    tag = parse_tag(name)
+                    if tag.kind == kind:
+                        found[tag.category, tag.version] = ""
+    return found
 
 
 def asked_of(arguments: Mapping[str, Any]) -> "Asked":
@@ -142,11 +166,7 @@ def asked_of(arguments: Mapping[str, Any]) -> "Asked":
 
 
 def require_keys(asked: "Asked", steps: Collection[str]) -> None:
-    """Look at what holds for every task, by the checks with which snapshot begins: here they cost a second.
-
-    Raises:
-        SightlineError: a category that cannot be one, more GPUs than a step uses, no device, a misspelt key of the recipe.
-    """
+    """Look at what holds for every task, by the checks with which snapshot begins: here they cost a second."""
     from sightline.processes.devices import check_device
     from sightline.steps.snapshot.check import check_gpus, check_recipe
     from sightline.versions import check_category
@@ -161,13 +181,7 @@ def require_keys(asked: "Asked", steps: Collection[str]) -> None:
 def require_names(asked: "Asked", steps: Collection[str], task: str, version: str) -> None:
     """Look at config, its values and metric. What is not in this checkout may lie on the volume: a warning, unless it looks misspelt.
 
-    Args:
-        steps: of the pipeline.
-        task: of what it trains on; empty when that cannot be told from here.
-        version: what it trains on, for messages.
-
-    Raises:
-        SightlineError: a misspelt name or key, or a config for another task.
+    The run trains on that `version`, whose `task` is empty where it cannot be told from here.
     """
     if asked.is_usual:
         return
@@ -199,7 +213,6 @@ def _problems(asked: "Asked", steps: Collection[str], task: str, version: str) -
 
 
 def _may_lie_there(problem: SightlineError) -> bool:
-    from sightline.errors import NoConfigError
     from sightline.tasks.metrics import MetricError
     from sightline.tasks.task import UnknownTaskError
 
@@ -208,7 +221,6 @@ def _may_lie_there(problem: SightlineError) -> bool:
 
 def _tasks(asked: "Asked") -> list[str]:
     """The tasks that it may be, where nothing says which: the config's, or all."""
-    from sightline.errors import NoConfigError
     from sightline.references import DETECTION
     from sightline.services.runs.freeze import config_task
     from sightline.tasks.task import OURS

@@ -1,10 +1,8 @@
 """The options of `submit`, `schedule`, `retry`, `runs` and `logs`. Imports little: --help answers at once."""
 
 import argparse
-import functools
 import importlib
 from pathlib import Path
-from typing import Any
 
 from laptop.compiling import add_installation_options
 from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, steps
@@ -14,33 +12,28 @@ def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
     """Add the commands that talk to Kubeflow Pipelines."""
     parents = [shared, _server_options()]
 
-    def add(command: str, **words: Any) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = verbs.add_parser(command, parents=parents, **words)
-        parser.set_defaults(run=functools.partial(_run, command))
+    def add(command: str, help: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = verbs.add_parser(command, parents=parents, help=help)
+        parser.set_defaults(run=_run)
         return parser
 
     _add_submit(add("submit", help="run the pipeline on a cluster"))
-    _add_schedule(
-        add(
-            "schedule",
-            help="run the pipeline on a cluster again and again",
-            epilog="Each firing trains on the newest annotation version; when nothing is new, every step is reused.",
-        )
-    )
+    _add_schedule(add("schedule", help="run the pipeline on a cluster again and again"))
     _add_retry(add("retry", help="go on with a run that failed, at its checkpoints; finished steps stay"))
     _add_runs(add("runs", help="list runs: what Kubeflow says and what SQL says"))
     _add_logs(add("logs", help="print the log of a run's steps (needs kubectl's access)"))
 
 
-def _run(command: str, options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     """Call the function in the module of the command's name, which is imported only now."""
-    status: int = getattr(importlib.import_module(f"laptop.kubeflow.{command}"), command)(options)
+    module = importlib.import_module(f"laptop.kubeflow.{options.command}")
+    status: int = getattr(module, options.command)(options)
     return status
 
 
 def _server_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("the server (each also from the environment)")
+    group = parser.add_argument_group("the server (by an option, or by the environment variable that it names)")
     group.add_argument("--host", metavar="URL", help="address of Kubeflow Pipelines; KF_PIPELINES_ENDPOINT")
     group.add_argument("--ui", metavar="URL", help="of its pages, if elsewhere; KF_PIPELINES_UI_ENDPOINT")
     group.add_argument("--kfp-namespace", metavar="NAME", help="yours, where users have one each; KFP_NAMESPACE")
@@ -58,12 +51,8 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pipeline", type=Path, metavar="FILE", help="a compiled YAML (default: this checkout's)")
     parser.add_argument("--steps", type=steps, metavar="A,B", help="some steps only, as for compile")
     parser.add_argument("--experiment", metavar="NAME", help="default: named like the category")
-    parser.add_argument(
-        "--param",
-        action="append",
-        metavar="NAME=VALUE",
-        help=f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}",
-    )
+    any_of = f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}"
+    parser.add_argument("--param", action="append", metavar="NAME=VALUE", help=any_of)
     parser.add_argument(
         "--no-check", action="store_true", help="send it without looking first at images, sizes, config and annotations"
     )
@@ -72,16 +61,16 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_times(parser: argparse.ArgumentParser, who: str) -> None:
-    parser.add_argument(
-        "--retry",
-        type=positive,
-        metavar="N",
-        help=f"retry a run that a lost pod ended, at most N times, and never an error of its own: {who}",
-    )
+    told = f"retry a run that a lost pod ended, at most N times, and never an error of its own: {who}"
+    parser.add_argument("--retry", type=positive, metavar="N", help=told)
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--wait", action="store_true", help="follow the steps to the end; the exit status tells it")
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the steps to the end; the exit status says whether the run succeeded",
+    )
 
 
 def _add_submit(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +81,7 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Each firing trains on the newest annotation version; when nothing is new, every step is reused."
     parser.add_argument(
         "action", nargs="?", default="create", choices=("create", "list", "pause", "resume", "delete"), help="create"
     )
@@ -103,7 +93,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     when.add_argument("--every", metavar="TIME", help="an interval, like 90m, 6h or 1d")
     parser.add_argument("--time-zone", metavar="ZONE", help="of --cron, like Europe/Berlin (default: the server's)")
     parser.add_argument(
-        "--server-time-zone", metavar="ZONE", default="UTC", help="where it was changed: CRON_SCHEDULE_TIMEZONE there"
+        "--server-time-zone", metavar="ZONE", default="UTC", help="the server's, if CRON_SCHEDULE_TIMEZONE is set there"
     )
     parser.add_argument(
         "--catchup",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from laptop.kubeflow.access import Access
 from laptop.kubeflow.answers import A, Page, entries, parse, read
+from laptop.volume.cluster import ACCOUNT, NAMESPACE
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 from sightline.services.versioning.git import without_password
@@ -28,8 +29,6 @@ T = TypeVar("T")
 OLDEST = (2, 5)
 CONNECT_SECONDS = 10.0
 TOKEN_IN_POD = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105  # where Kubeflow mounts it, not a token
-NAMESPACE_IN_POD = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-NAMESPACE = "kubeflow"  # of a server for a single user
 PAGE = 100  # entries; servers give 200 at most
 
 
@@ -42,10 +41,7 @@ class ServerError(SightlineError):
 
 
 class Server:
-    """A connected server. Every question goes through `ask`, which has a deadline and tells errors in a sentence.
-
-    A question is named by the client's interface and its generated method, like `runs.run_service_get_run`.
-    """
+    """A connected server. A question is named by the client's interface and its method: `runs.run_service_get_run`."""
 
     def __init__(self, client: "kfp.Client", access: Access) -> None:
         self._client: Any = client
@@ -64,11 +60,7 @@ class Server:
         return {"namespace": self.namespace} if self.namespace else {}
 
     def ask(self, question: str, **values: Any) -> Mapping[str, Any]:
-        """What the server answers, as it came: `answers.py` reads it.
-
-        Raises:
-            ServerError: no answer, a refusal, or something that is no answer of Kubeflow Pipelines.
-        """
+        """What the server answers, as it came; ServerError where that is nothing, a refusal or no answer of its kind."""
         from urllib3 import Retry
 
         # The client's own records refuse a state that they do not know, and leave out every field that is new.
@@ -79,10 +71,8 @@ class Server:
         repeats = Retry(total=1, status=0, respect_retry_after_header=False)
         client.rest_client.pool_manager.connection_pool_kw["retries"] = repeats
         with _telling(self._access, self.host):
-            text = _within(
-                3 * deadline_seconds(),
-                lambda: method(**values, _request_timeout=(CONNECT_SECONDS, deadline_seconds())),
-            )
+            limits = (CONNECT_SECONDS, deadline_seconds())
+            text = _within(3 * deadline_seconds(), lambda: method(**values, _request_timeout=limits))
         if (answer := parse(text)) is None:
             raise ServerError(_login_page(self._access, self.host))
         return answer
@@ -106,11 +96,7 @@ class Server:
 
 
 def connect(access: Access) -> Server:
-    """A server that answers, lets us in and is new enough.
-
-    Raises:
-        ServerError: it is not; the message says what to do.
-    """
+    """A server that answers, lets us in and is new enough; ServerError says what to do where it is not."""
     _require_address(access)
     with _telling(access, without_password(access.host) or "Kubeflow Pipelines"):
         client = _client(access)
@@ -129,7 +115,10 @@ def connect(access: Access) -> Server:
         raise
     _require_version(server.host, str(health.get("tag_name", "")))
     if health.get("multi_user"):
-        server.namespace = access.namespace or client.get_user_namespace() or _namespace_in_pod()
+        server.namespace = access.namespace or client.get_user_namespace()
+        if not server.namespace:
+            with contextlib.suppress(OSError):
+                server.namespace = (ACCOUNT / "namespace").read_text().strip()
         if not server.namespace:
             raise ServerError(
                 f"{server.host} serves several users, each in a namespace. Choose yours with --kfp-namespace, or once for "
@@ -138,17 +127,13 @@ def connect(access: Access) -> Server:
     return server
 
 
-def try_connect(access: Access) -> tuple[Server | None, str]:
-    """A server, or why there is none."""
+def try_connect(access: Access) -> tuple[Server | None, str, str]:
+    """A server, or why there is none; and the Kubernetes namespace of the runs' pods."""
     try:
-        return connect(access), ""
+        server = connect(access)
     except ServerError as error:
-        return None, str(error)
-
-
-def namespace_of(server: Server | None, access: Access) -> str:
-    """The Kubernetes namespace of the runs' pods, also where the server cannot be reached."""
-    return server.pods if server else access.namespace or NAMESPACE
+        return None, str(error), access.namespace or NAMESPACE
+    return server, "", server.pods
 
 
 def _within(seconds: float, ask: Callable[[], T]) -> T:
@@ -192,16 +177,10 @@ def _client(access: Access) -> "kfp.Client":
         except (KeyError, ValueError) as error:
             context = kfp.Client._LOCAL_KFP_CONTEXT
             raise ServerError(
-                f"kfp's own configuration cannot be read ({type(error).__name__}). Mend or remove {context}."
+                f"kfp's own configuration cannot be read ({type(error).__name__}). Correct or remove {context}."
             ) from None
     client._existing_config.host = _host_of(client)  # through kubectl's proxy kfp would ask for …/proxy//apis
     return client
-
-
-def _namespace_in_pod() -> str:
-    with contextlib.suppress(OSError):
-        return Path(NAMESPACE_IN_POD).read_text().strip()
-    return ""
 
 
 def _require_address(access: Access) -> None:

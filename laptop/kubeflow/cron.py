@@ -74,11 +74,7 @@ class Cron:
 
 
 def read_cron(text: str) -> Cron:
-    """Read five fields (from minutes on), six (from seconds on), or a word like @daily.
-
-    Raises:
-        SightlineError: it is none of these, a field is out of its range, or it never fires.
-    """
+    """Read five fields (from minutes on), six (from seconds on), or a word like @daily; refuses what never fires."""
     fields = tuple(SHORTHANDS.get(text.strip().lower(), text).split())
     if len(fields) == 5:
         fields = ("0", *fields)
@@ -94,11 +90,7 @@ def read_cron(text: str) -> Cron:
 
 
 def zone_of(option: str, name: str) -> ZoneInfo:
-    """The time zone of that name.
-
-    Raises:
-        SightlineError: there is none.
-    """
+    """The time zone of that name, which an option gave."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -117,18 +109,13 @@ def next_change(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> datet
 
 
 def _same(cron: Cron, here: tzinfo, there: tzinfo, now: datetime, later: datetime) -> bool:
-    try:
+    with contextlib.suppress(SightlineError):
         return str(convert(cron, here, there, now)) == str(convert(cron, here, there, later))
-    except SightlineError:
-        return False
+    return False
 
 
 def convert(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> Cron:
-    """The same firings by the other zone's clock, as the two stand now; fields that the zone does not change stay as written.
-
-    Raises:
-        SightlineError: six fields cannot say it.
-    """
+    """The same firings by the other zone's clock, as the two stand now; refuses what six fields cannot say."""
     shift = _minutes_between(here, there, now)
     if not shift:
         return cron
@@ -143,7 +130,7 @@ def convert(cron: Cron, here: tzinfo, there: tzinfo, now: datetime) -> Cron:
             f"'{cron}' in {here} cannot be written for a server whose clock is {there}. Choose hours that fall on the same "
             f"day there, or write --cron for {there} and leave out --time-zone."
         )
-    fields = list(cron.fields)
+    fields = list(cron.fields)  # what the zone does not change stays as written
     if minutes != cron.numbers[1]:
         fields[1] = _written(minutes, 60)
     if hours != cron.numbers[2]:

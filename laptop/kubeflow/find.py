@@ -1,5 +1,6 @@
 """A server's runs: the newest, which of them are ours, and the one that a user means by some of its id."""
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator
 from itertools import chain
@@ -10,16 +11,11 @@ from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.sql import Metadata, rows_of_runs
 from sightline.errors import SightlineError
 
-NAME = "sightline"
-"""What our pipelines are called, and what the names of those of some steps only begin with."""
-ENOUGH = 3
-"""Parameters besides the category by which a run is known."""
-MOST = 1000
-"""Runs that are looked through for ours, the newest."""
-LATEST = "latest"
+NAME = "sightline"  # of our pipelines; those of some steps only begin with it
+ENOUGH = 3  # parameters besides the category, by which a run is known
+MOST = 1000  # of the newest runs, looked through for ours
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-LOCAL = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
-"""The id of a run on a laptop."""
+LOCAL = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")  # a run on a laptop
 SHORT = 8
 
 
@@ -41,8 +37,7 @@ class Ours:
     def __init__(self, server: Server, sql_rows: Collection[str]) -> None:
         self._server, self._sql_rows = server, sql_rows
         self._names = {"": ""}
-        self.looked_through = True
-        """Whether `newest`, once it came to its end, has seen all of the server's runs."""
+        self.looked_through = True  # whether `newest`, once it came to its end, has seen all of the server's runs
 
     def newest(self) -> Iterator[Run]:
         """Our runs among the server's newest, newest first."""
@@ -55,25 +50,21 @@ class Ours:
 
     def __contains__(self, run: Run) -> bool:
         """Whether a run is known to SQL, has our parameters, or is of a pipeline with our name."""
-        if run.run_id in self._sql_rows or _has_our_parameters(run):
+        ours = {name for each in PARAMETERS for name in (each.name, each.was)} - {CATEGORY.name, ""}
+        shared = ours & run.parameters.keys()
+        if run.run_id in self._sql_rows or (CATEGORY.name in run.parameters and len(shared) >= ENOUGH):
             return True
         name = run.own_name or run.own_name_beside_platform or self._name_of(run.pipeline_id)
         return name == NAME or name.startswith(f"{NAME}-")
 
     def _name_of(self, pipeline_id: str) -> str:
         if pipeline_id not in self._names:
-            try:
+            self._names[pipeline_id] = ""
+            with contextlib.suppress(ServerError):  # deleted since
                 said = self._server.ask("pipelines.pipeline_service_get_pipeline", pipeline_id=pipeline_id)
-            except ServerError:  # deleted since
-                said = {}
-            pipeline = read(Pipeline, said)
-            self._names[pipeline_id] = pipeline.name or pipeline.display_name
+                pipeline = read(Pipeline, said)
+                self._names[pipeline_id] = pipeline.name or pipeline.display_name
         return self._names[pipeline_id]
-
-
-def _has_our_parameters(run: Run) -> bool:
-    names = {name for each in PARAMETERS for name in (each.name, each.was)} - {CATEGORY.name, ""}
-    return CATEGORY.name in run.parameters and len(names & run.parameters.keys()) >= ENOUGH
 
 
 def short_id(run_id: str) -> str:
@@ -82,11 +73,7 @@ def short_id(run_id: str) -> str:
 
 
 def find_run_id(which: str, server: Server | None, metadata: Metadata, problem: str) -> str:
-    """The one run whose id begins so, or the newest of ours for `latest`.
-
-    Raises:
-        SightlineError: none, or several.
-    """
+    """The one run whose id begins so, or the newest of ours for `latest`; `problem` is why there is no server."""
     if UUID.fullmatch(which):
         return which
     if server is None and metadata.database is None:
@@ -94,7 +81,7 @@ def find_run_id(which: str, server: Server | None, metadata: Metadata, problem: 
             f"{which} is not a whole run id, and runs cannot be looked up. {problem} SQL: {metadata.missing}."
         )
     sql_rows = rows_of_runs(metadata)
-    if which == LATEST:
+    if which == "latest":
         # Runs on laptops are in SQL only.
         ours = Ours(server, sql_rows).newest() if server else ()
         newest = next(chain((run.run_id for run in ours), sql_rows), None)

@@ -9,18 +9,15 @@ from rich.table import Table
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
 from laptop.kubeflow.find import get_run, short_id
-from laptop.kubeflow.lost import others, why_lost
-from laptop.kubeflow.made_by import scores_of
 from laptop.kubeflow.pods import Glance
-from laptop.kubeflow.sql import Metadata, still_there
-from laptop.kubeflow.steps import Evidence, shown_steps, waiting_of
+from laptop.kubeflow.sql import Metadata, scores_of, still_there
+from laptop.kubeflow.steps import Evidence, others, shown_steps, waiting_of, why_lost
 from laptop.kubeflow.tasks import (
     ENDED,
     NOT_BEGUN,
     PENDING,
     RUNNING,
     STOPPED,
-    StepState,
     nothing_new,
     state_of,
     steps_of,
@@ -31,8 +28,7 @@ from sightline.processes.deadline import deadline_seconds
 from sightline.tasks.task import headlines_of
 
 SECONDS_BETWEEN_LOOKS = 5.0
-SECONDS_BETWEEN_DOUBTS = 60.0
-"""Between two looks whether a run that says nothing is still there."""
+SECONDS_BETWEEN_DOUBTS = 60.0  # whether a run that says nothing is still there
 INTERRUPTED = 130
 
 
@@ -108,7 +104,8 @@ class _Following:
         steps = steps_of(run)
         for step in steps:
             if step.state != NOT_BEGUN:
-                self._tell(step.name, step.state, _line(step))
+                took = f"{step.seconds():7.0f} s" if step.ended_at else ""
+                self._tell(step.name, step.state, f"  {step.name:<10} {step.state:<8}{took}".rstrip())
         if not self._told and run.state not in ENDED:
             self._tell("", "", "waiting to begin")
         if run.state in ENDED or any(step.state == RUNNING for step in steps):
@@ -130,11 +127,6 @@ class _Following:
         return why_lost(known, lambda: others(self._server))
 
 
-def _line(step: StepState) -> str:
-    time_taken = f"{step.seconds():7.0f} s" if step.ended_at else ""
-    return f"  {step.name:<10} {step.state:<8}{time_taken}".rstrip()
-
-
 def _end(run: Run, metadata: Metadata, glance: Glance) -> tuple[str, str]:
     """The step at which a run ended, if it was one, and why."""
     if state_of(run) == STOPPED:
@@ -150,17 +142,16 @@ def _print_end(console: Console, run: Run, metadata: Metadata) -> None:
     steps = steps_of(run)
     if nothing_new(steps):
         console.print("nothing new: every step was reused, code and data are those of an earlier run")
-    scores = scores_of(run, metadata)
-    headlines = headlines_of(scores.values) if scores else ()
-    if scores and headlines:
+    scores, made_by = scores_of(run, metadata)
+    if headlines := headlines_of(scores):
         table = Table(title="scores of the selected model")
         table.add_column("metric")
         table.add_column("value", justify="right")
         for name in headlines:
-            table.add_row(name, f"{scores.values[name]:.3f}")
+            table.add_row(name, f"{scores[name]:.3f}")
         console.print(table)
-        if scores.made_by:
-            console.print(scores.made_by, markup=False)
+        if made_by:
+            console.print(made_by, markup=False)
     elif any(step.name == "evaluate" for step in steps):
         why = f"not from SQL: {metadata.missing}" if metadata.missing else "SQL has none of this run"
         console.print(f"scores: in the UI, step evaluate, artifact scores ({why})")

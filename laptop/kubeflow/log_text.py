@@ -17,10 +17,8 @@ OUR_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [\w-]+ ")
 RULE = re.compile(r"\W{5,}")  # a frame's upper or lower edge
 EDGE = re.compile(r"^[│┃|║]\s?|\s?[│┃|║]$")
 STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-BEGINS = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - INFO - Executing task '([^']+)'")
-"""kfp's local runner, of the step whose lines follow."""
+BEGINS = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - INFO - Executing task '([^']+)'")  # kfp's local runner says so
 TRACEBACK = "Traceback (most recent call last):"
-OURS = "SightlineError"
 LONGEST = 600  # characters of a sentence
 
 
@@ -123,7 +121,7 @@ def sentence(text: str) -> str:
     if TRACEBACK in text:
         text = _raised(_filled(text.splitlines())) or text
     text = " ".join(text.split())
-    text = re.sub(r"^(?:\w+\.)+(\w+: )", r"\1", text).removeprefix(f"{OURS}: ")
+    text = re.sub(r"^(?:\w+\.)+(\w+: )", r"\1", text).removeprefix("SightlineError: ")
     return cut(text, LONGEST)
 
 

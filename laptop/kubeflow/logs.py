@@ -1,6 +1,7 @@
 """`pipeline.py logs`: what the steps of a run printed, and why it failed."""
 
 import argparse
+import contextlib
 import sys
 import time
 from collections import deque
@@ -12,14 +13,13 @@ from typing import TextIO
 from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run
-from laptop.kubeflow.connect import Server, ServerError, namespace_of, try_connect
+from laptop.kubeflow.connect import Server, ServerError, try_connect
 from laptop.kubeflow.find import find_run_id, get_run, short_id
 from laptop.kubeflow.log_text import ends_framed, own_lines, parts_of, unstyled
-from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pod_state import Pod, age_of, waits_for
 from laptop.kubeflow.pods import Glance, Pods, open_pods
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_steps, still_there
-from laptop.kubeflow.steps import Evidence, StepShown, log_hint, shown_steps, waiting_of
+from laptop.kubeflow.steps import Evidence, StepShown, log_hint, others, shown_steps, waiting_of, why_lost
 from laptop.kubeflow.tasks import ENDED, NOT_BEGUN, PENDING, REUSED, RUNNING, steps_of
 from laptop.tables import print_framed
 from sightline.errors import SightlineError, did_you_mean, nearest
@@ -30,14 +30,12 @@ LONGEST_FRAME = 60  # lines
 
 def logs(options: argparse.Namespace) -> int:
     """Print the logs of a run's pods, or say where they are when the pods are gone. Returns the exit status."""
-    access = access_of(options)
-    server, problem = try_connect(access)
+    server, problem, namespace = try_connect(access_of(options))
     metadata = open_metadata(options.workspace)
     run_id = find_run_id(options.which, server, metadata, problem)
     local = options.workspace / "logs" / f"{run_id}.log"
     if local.is_file():
         return _print_local(local, options.step, options.raw)
-    namespace = namespace_of(server, access)
     asked = _Asked(run_id, options.step, server, metadata, Glance(namespace))
     _require_step(asked)
     try:
@@ -63,12 +61,9 @@ class _Asked:
 
     def run(self) -> Run | None:
         """What Kubeflow says of the run now; None where it says nothing."""
-        if self.server is None:
-            return None
-        try:
-            return get_run(self.server, self.run_id)
-        except ServerError:
-            return None
+        with contextlib.suppress(ServerError):
+            return get_run(self.server, self.run_id) if self.server else None
+        return None
 
     def steps(self, run: Run | None) -> list[StepShown]:
         """The wanted steps by Kubeflow and SQL."""
@@ -81,8 +76,7 @@ class _Asked:
 
     def lost(self, run: Run) -> str:
         """Why a run is lost; empty for others."""
-        server = self.server
-        return why_lost(self._known(run), lambda: others(server)) if server else ""
+        return why_lost(self._known(run), lambda: others(self.server))
 
     def _known(self, run: Run | None) -> Evidence:
         return Evidence(self.run_id, run, still_there(self.metadata), self.glance)
@@ -104,11 +98,7 @@ def _require_step(asked: _Asked) -> None:
 
 
 def _print_local(log: Path, step: str | None, raw: bool) -> int:
-    """Print the one log that a run on this laptop has, or a step's part of it. Returns the exit status.
-
-    Raises:
-        SightlineError: it has no part of the step.
-    """
+    """Print the one log that a run on this laptop has, or a step's part of it. Returns the exit status."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     parts = list(parts_of(lines))
     began = list(dict.fromkeys(part for part, _ in parts if part))
@@ -130,8 +120,7 @@ class _Printing:
     asked: _Asked
     follow: bool
     raw: bool
-    end: deque[str] = field(default_factory=lambda: deque(maxlen=LONGEST_FRAME))
-    """The newest lines of a step's own that were printed."""
+    end: deque[str] = field(default_factory=lambda: deque(maxlen=LONGEST_FRAME))  # the newest lines that were printed
     _seen: set[str] = field(default_factory=set)
     _told: str = ""
     _there: bool = False
@@ -240,7 +229,7 @@ def _elsewhere(why: str, asked: _Asked, run: Run | None = None) -> int:
     """Say where the log is now, and how the steps ended."""
     run = run or asked.run()
     steps = asked.steps(run)
-    by_driver = run is not None and any(step.by_driver for step in steps_of(run) if step.name == asked.step)
+    by_driver = run and any(step.by_driver for step in steps_of(run) if step.name == asked.step)
     if by_driver:
         why = f"{asked.step} has no log: what prepares its pod failed before that could be made."
     print(f"error: {why}", file=sys.stderr)

@@ -12,6 +12,7 @@ from components.parameters import CATEGORY, PARAMETERS, STEPS
 from laptop.compiling import INSTALLATION, apply_installation, compiled
 from laptop.options import EXAMPLE_PARAMETER, given_values, suit, value_of
 from laptop.request import require_inputs
+from sightline.annotations.recipe import whole
 from sightline.errors import SightlineError
 
 DIGEST = 12  # hex digits in a version's description
@@ -56,16 +57,11 @@ class Package:
 
 
 def package_of(options: argparse.Namespace) -> Package:
-    """The file that --pipeline names, or this checkout's pipeline, compiled.
-
-    Raises:
-        SightlineError: the file is not a compiled pipeline, or an option says what is fixed in it.
-    """
+    """The file that --pipeline names, or this checkout's pipeline, compiled; refuses options that say what a file fixes."""
     if options.pipeline is None:
         apply_installation(options)
         return read_package(compiled(options.steps or STEPS), "the compiled pipeline")
-    fixed = next((name for name in ("steps", *INSTALLATION) if getattr(options, name, None) is not None), None)
-    if fixed:
+    if fixed := next((name for name in ("steps", *INSTALLATION) if getattr(options, name, None) is not None), None):
         flag = f"--{fixed.replace('_', '-')}"
         raise SightlineError(
             f"{flag} is for compiling, and --pipeline {options.pipeline} is compiled. Leave one of the two out, or make the "
@@ -79,11 +75,7 @@ def package_of(options: argparse.Namespace) -> Package:
 
 
 def read_package(text: bytes, what: str) -> Package:
-    """What a compiled pipeline says of itself.
-
-    Raises:
-        SightlineError: it is none.
-    """
+    """What a compiled pipeline says of itself; refuses what is none."""
     import yaml
 
     try:
@@ -105,20 +97,11 @@ def read_package(text: bytes, what: str) -> Package:
 def _parameter(definition: Mapping[str, Any]) -> Parameter:
     kind, default = definition["parameterType"], definition.get("defaultValue")
     optional = "defaultValue" in definition or bool(definition.get("isOptional"))
-    return Parameter(kind, optional, whole(default) if kind == "NUMBER_INTEGER" else default)
-
-
-def whole(value: Any) -> Any:
-    """A value as it was meant: KFP's YAML and JSON write whole numbers as floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return Parameter(kind, optional, _typed(kind, default))
 
 
 def arguments_of(options: argparse.Namespace, package: Package) -> dict[str, Any]:
-    """The value of every parameter of the pipeline: given, or its default.
-
-    Raises:
-        SightlineError: an unknown parameter, a value of another type, or none where one is needed.
-    """
+    """The value of every parameter of the pipeline: given, or its default. Refuses a wrong type, and what is missing."""
     given = _given(options, package)
     if CATEGORY.name in package.parameters and set(package.steps) <= set(STEPS):  # our own pipeline
         require_inputs(package.steps, given)
@@ -145,16 +128,13 @@ def _given(options: argparse.Namespace, package: Package) -> dict[str, Any]:
             raise SightlineError(f"--param {text!r} is not NAME=VALUE. Write it like --param {EXAMPLE_PARAMETER}")
         if name not in package.parameters:
             raise SightlineError(_unknown(name, package.parameters))
-        given[name] = _read(package.parameters[name], value)
+        kind = package.parameters[name].kind
+        given[name] = value if kind == "STRING" else _typed(kind, value_of(value))  # two CPUs are the text 2
     return given
 
 
-def _read(parameter: Parameter, text: str) -> Any:
-    """A text parameter takes the text as it stands: two CPUs are the text 2."""
-    if parameter.kind == "STRING":
-        return text
-    value = value_of(text)
-    return whole(value) if parameter.kind == "NUMBER_INTEGER" else value
+def _typed(kind: str, value: Any) -> Any:
+    return whole(value) if kind == "NUMBER_INTEGER" else value
 
 
 def _require_type(name: str, parameter: Parameter, value: object) -> None:

@@ -3,25 +3,20 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from laptop.kubeflow.answers import Answer, Flag, Moment, Number, Part, Parts, Text, Values, at
+from laptop.kubeflow.answers import NEVER, Answer, Flag, Moment, Number, Part, Parts, Text, Values, at
 
 NODE_NAME = "workflows.argoproj.io/node-name"
 CONTAINER = "main"
-DRIVER = "-driver"
 BEING_MADE = ("PodInitializing", "ContainerCreating")
 NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-TROUBLES = (
-    "FailedScheduling", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed", "FailedCreate",
-)  # fmt: skip
-"""Events that say why a pod does not start."""
 SCHEDULING = "FailedScheduling"
+# Events that say why a pod does not start.
+TROUBLES = (SCHEDULING, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed", "FailedCreate")
 KILLED, ASKED_TO_END = 137, 143
 TOO_LONG, NO_MEMORY = "DeadlineExceeded", "OOMKilled"
-OWN_LIMIT = re.compile(r"exceed\w* .*\blimit\b")
-"""What Kubernetes says of a pod that it evicts for what the pod itself used, like its disk."""
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+OWN_LIMIT = re.compile(r"exceed\w* .*\blimit\b")  # said of a pod evicted for what it used itself, like its disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +29,11 @@ class PodRole:
 
 def role_at(node: str) -> PodRole:
     """From a name like wf(0).root(0).train(0).executor(0) or wf(0).root(0).train-driver(0); no step where it is neither's."""
-    names = [re.sub(r"\(\d+\)$", "", part) for part in node.split(".")]
-    if len(names) > 2 and names[-1] == "executor":
-        return PodRole(names[-2], driver=False)
-    if len(names) > 1 and names[-1].endswith(DRIVER) and names[-1] != f"root{DRIVER}":
-        return PodRole(names[-1].removesuffix(DRIVER), driver=True)
-    return PodRole("", driver=names[-1].endswith(DRIVER))
+    *above, last = [re.sub(r"\(\d+\)$", "", part) for part in node.split(".")]
+    if len(above) > 1 and last == "executor":
+        return PodRole(above[-1], driver=False)
+    step, driver = last.removesuffix("-driver"), last.endswith("-driver")
+    return PodRole(step if above and driver and step != "root" else "", driver)
 
 
 class Terminated(Answer):
@@ -122,6 +116,12 @@ class Event(Answer):
     first_timestamp: Moment = None
     last_timestamp: Moment = None
 
+    @property
+    def newest(self) -> datetime:
+        """Its newest moment."""
+        times = (self.repeated_at, self.last_timestamp, self.event_time, self.first_timestamp, self.created_at)
+        return next(filter(None, times), NEVER)
+
 
 class WorkflowNode(Answer):
     """One of the nodes of Argo's workflow: a pod is one, also where it could not be made."""
@@ -152,7 +152,7 @@ class CronJob(Answer):
 
 def age_of(pod: Pod) -> tuple[datetime, str]:
     """To sort pods by when they were made."""
-    return pod.created_at or LONG_AGO, pod.name
+    return pod.created_at or NEVER, pod.name
 
 
 def waits_for(pod: Pod, events: Iterable[Event] = ()) -> str:
@@ -168,17 +168,11 @@ def waits_for(pod: Pod, events: Iterable[Event] = ()) -> str:
     troubles = [each for each in events if each.reason in TROUBLES and each.message]
     if not troubles:
         return ""
-    newest = max(troubles, key=_when)
+    newest = max(troubles, key=lambda each: each.newest)
     if newest.reason == SCHEDULING:
         scheduled = any(each.type == "PodScheduled" and each.status == "True" for each in pod.conditions)
         return "" if scheduled else _unscheduled(newest.message, pod)
     return f"{newest.reason}: {newest.message}"
-
-
-def _when(event: Event) -> datetime:
-    """An event's newest moment; any of its fields may be null."""
-    times = (event.repeated_at, event.last_timestamp, event.event_time, event.first_timestamp, event.created_at)
-    return next(filter(None, times), LONG_AGO)
 
 
 def _unscheduled(message: str, pod: Pod) -> str:
@@ -194,9 +188,7 @@ def ended(pod: Pod) -> str:
         return f"it took longer than its limit ({TOO_LONG})"
     if pod.reason and pod.phase == "Failed":
         return f"its pod was ended by Kubernetes: {pod.reason}{f', {pod.message}' if pod.message else ''}"
-    over = pod.terminated
-    if over is None:
-        return ""
+    over = pod.terminated or Terminated()
     if over.exit_code == KILLED and over.reason == NO_MEMORY:
         return f"it was killed for memory (limit {pod.main.limits.get('memory') or 'unknown'})"
     if over.exit_code == KILLED:
@@ -210,5 +202,5 @@ def is_lost(pod: Pod) -> bool:
     """Whether what ended a pod from outside is nothing that it did itself, so that another may go on."""
     if pod.reason and pod.phase == "Failed":
         return pod.reason != TOO_LONG and not OWN_LIMIT.search(pod.message)
-    over = pod.terminated
-    return over is not None and over.exit_code in (KILLED, ASKED_TO_END) and over.reason != NO_MEMORY
+    over = pod.terminated or Terminated()
+    return over.exit_code in (KILLED, ASKED_TO_END) and over.reason != NO_MEMORY

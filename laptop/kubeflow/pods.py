@@ -8,16 +8,15 @@ from typing import Any, TypeVar
 
 from laptop.kubeflow.answers import entries, parse, read
 from laptop.kubeflow.pod_state import CONTAINER, ConfigMap, CronJob, Event, Pod, Workflow, WorkflowNode
+from laptop.volume.cluster import SPOILT
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 
 RUN_LABEL = "pipeline/runid"
 WORKFLOWS = {"group": "argoproj.io", "version": "v1alpha1", "plural": "workflows"}
 TAIL = 400  # lines of a log in which a reason is looked for
-GLANCE_SECONDS = (2.0, 8.0)
-"""To connect and to answer, where nobody waits for Kubernetes."""
-SILENCE_SECONDS = 60.0
-"""How long a Kubernetes that did not answer is left alone."""
+GLANCE_SECONDS = (2.0, 8.0)  # to connect and to answer, where nobody waits for Kubernetes
+SILENCE_SECONDS = 60.0  # for which a Kubernetes that did not answer is left alone
 T = TypeVar("T")
 
 
@@ -30,13 +29,10 @@ class RefusedError(SightlineError):
 
 
 class Pods:
-    """The pods of runs in a namespace.
-
-    Every method raises SightlineError where Kubernetes does not answer or refuses.
-    """
+    """The pods of runs in a namespace; every method raises SightlineError where Kubernetes does not answer or refuses."""
 
     def __init__(self, cluster: Any, namespace: str, timeout: Any = None) -> None:
-        self._cluster, self.namespace, self._timeout = cluster, namespace, timeout
+        self._cluster, self.namespace, self._timeout = cluster, namespace, timeout or deadline_seconds()
 
     def of_run(self, run_id: str) -> list[Pod]:
         """A run's pods, drivers' too."""
@@ -59,7 +55,7 @@ class Pods:
     def end_of_log(self, name: str) -> str:
         """Its last lines."""
         with telling(self.namespace):
-            answer = self._log(name, tail_lines=TAIL, _request_timeout=self._seconds())
+            answer = self._log(name, tail_lines=TAIL, _request_timeout=self._timeout)
             return bytes(answer.data).decode("utf-8", errors="replace")
 
     def _log(self, name: str, **values: Any) -> Any:
@@ -91,43 +87,30 @@ class Pods:
         return read(CronJob, self._ask(client.BatchV1Api(self._cluster.api_client).read_namespaced_cron_job, name=name))
 
     def _list(self, selector: str) -> list[Pod]:
-        said = self._ask(self._cluster.list_namespaced_pod, label_selector=selector)
-        return entries(Pod, said, "items")
+        return entries(Pod, self._ask(self._cluster.list_namespaced_pod, label_selector=selector), "items")
 
     def _ask(self, method: Callable[..., Any], **values: Any) -> Mapping[str, Any]:
         with telling(self.namespace):
-            answer = method(
-                namespace=self.namespace, _preload_content=False, _request_timeout=self._seconds(), **values
-            )
-            said = parse(answer.data)
+            values |= {"namespace": self.namespace, "_preload_content": False, "_request_timeout": self._timeout}
+            said = parse(method(**values).data)
         if said is None:
             raise RefusedError("Kubernetes answers with something other than JSON. Check the cluster of KUBECONFIG.")
         return said
 
-    def _seconds(self) -> Any:
-        return self._timeout or deadline_seconds()
-
 
 def open_pods(namespace: str, timeout: Any = None) -> Pods:
-    """Kubernetes, as kubectl would reach it.
-
-    Raises:
-        SightlineError: nothing says where it is.
-    """
+    """Kubernetes, as kubectl would reach it; `timeout` is for those who want no answer after that, and no second try."""
     from kubernetes import client, config
-    from yaml import YAMLError
 
     try:
-        in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
-        config.load_incluster_config() if in_cluster else config.load_kube_config()
+        config.load_incluster_config() if "KUBERNETES_SERVICE_HOST" in os.environ else config.load_kube_config()
     except (config.ConfigException, OSError):
         raise SightlineError(
             "Logs come from the cluster's pods, and nothing here says how to reach it. Set KUBECONFIG, as for kubectl."
         ) from None
-    except (YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:  # its parser checks little
-        raise SightlineError(
-            f"The kubeconfig cannot be read ({type(error).__name__}). kubectl config view shows it."
-        ) from None
+    except SPOILT as error:
+        told = f"The kubeconfig cannot be read ({type(error).__name__}). kubectl config view shows it."
+        raise SightlineError(told) from None
     configuration = client.Configuration.get_default_copy()
     if timeout is not None:
         configuration.retries = 0

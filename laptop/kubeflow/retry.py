@@ -2,21 +2,28 @@
 
 How often a run may be retried stands in its description, or its schedule's; how often it was, in its history. Both are on
 the server, so that whoever looks knows them, and a run that runs again refuses a second retry: two who look retry it once.
+
+As Kubeflow Pipelines comes, Argo repeats what it calls an Error, a pod that is gone. Of pods that are evicted or drained it often
+sees the exit code before they are gone, calls that Failed, and the run ends: where nobody would retry it, that is warned of.
 """
 
 import argparse
 import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import pairwise, takewhile
+from typing import Any
+
+import yaml
 
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule, read
-from laptop.kubeflow.connect import Server, ServerError, connect
+from laptop.kubeflow.connect import NAMESPACE, Server, ServerError, connect
 from laptop.kubeflow.find import LOCAL, find_run_id, get_run, newest_runs
-from laptop.kubeflow.pods import Glance
+from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.sql import Metadata, open_metadata, write_retried
 from laptop.kubeflow.steps import SILENT, Evidence, Reason, why_failed
 from laptop.kubeflow.tasks import DONE, FAILED, STOPPED, state_of, steps_of
@@ -25,10 +32,12 @@ from sightline.errors import SightlineError
 MARK = re.compile(r"\bretry=(\d+)\b")
 RUNS_AGAIN = 409
 MISSING = 404
-LAG_SECONDS = 1.0
-"""In the second in which a run ends, its steps may still be said to run."""
-LOOKED_AT = timedelta(days=7)
-"""`runs --retry-lost` passes over runs that are older."""
+CONFIG, DEFAULTS = "workflow-controller-configmap", "workflowDefaults"
+ERRORS_ONLY = ("OnError", "OnTransientError")
+LOOKS = "sightline-retry"  # the CronJob of manifests/retry
+HURRY_SECONDS = (1.0, 2.0)  # to connect and to answer: nobody waits long for a warning
+LAG_SECONDS = 1.0  # in the second in which a run ends, its steps may still be said to run
+LOOKED_AT = timedelta(days=7)  # `runs --retry-lost` passes over runs that are older
 
 
 def description_of(times: int | None, keeps: str = "") -> dict[str, str]:
@@ -40,8 +49,7 @@ def description_of(times: int | None, keeps: str = "") -> dict[str, str]:
 
 def attempts_of(run: Run) -> int:
     """How often it was retried so far, by whomever."""
-    states = [each.state for each in run.state_history]
-    return sum(pair == ("FAILED", "RUNNING") for pair in zip(states, states[1:], strict=False))
+    return sum(pair == ("FAILED", "RUNNING") for pair in pairwise(each.state for each in run.state_history))
 
 
 def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Reason:
@@ -53,19 +61,14 @@ def cause_of(run: Run, metadata: Metadata, glance: Glance) -> Reason:
     causes = [replace(why_failed(known, name), step=name) for name in dict.fromkeys(failed)]
     if causes:
         return min(causes, key=lambda cause: ("error", "lost", "unknown").index(cause.kind))
-    lost = next((row.step for row in known.sql_rows.values() if row.state != DONE), "")
-    if lost:
+    if lost := next((row.step for row in known.sql_rows.values() if row.state != DONE), ""):
         return Reason("lost", SILENT, step=lost)
     no_sql = f", and SQL cannot be read ({metadata.missing})" if metadata.missing else ""
     return Reason("unknown", f"no step says why{no_sql}")
 
 
 def retry(options: argparse.Namespace) -> int:
-    """Retry the run that was named. Returns the exit status.
-
-    Raises:
-        SightlineError: it is none that a retry would help.
-    """
+    """Retry the run that was named, unless that would not help. Returns the exit status."""
     _require_cluster(options.which)
     server, metadata = connect(access_of(options)), open_metadata(options.workspace)
     run_id = find_run_id(options.which, server, metadata, "")
@@ -79,7 +82,9 @@ def retry(options: argparse.Namespace) -> int:
     if cause.kind == "unknown":
         print(f"what ended it is not known ({cause.why}); retried all the same", file=sys.stderr)
     if _retry(server, run, cause, metadata, None):
-        print(f"run {run.run_id}: retried, for the {_nth(attempts_of(run) + 1)} time; finished steps are not run again")
+        number = attempts_of(run) + 1
+        nth = {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+        print(f"run {run.run_id}: retried, for the {nth} time; finished steps are not run again")
     else:
         print(f"run {run.run_id}: is running again already: somebody else was faster")
     print(server.link(run.run_id))
@@ -100,9 +105,11 @@ def _require_cluster(run_id: str) -> None:
 
 def _require_use(run: Run, cause: Reason) -> None:
     if cause.kind == "error":
+        why = _short(cause.why)
+        why += "" if why.endswith((".", "!", "?")) else "."
         raise SightlineError(
-            f"The step {cause.step} of the run {run.run_id} failed by itself: {_sentence(cause.why)} A retry would end the "
-            "same way. Mend it and submit again; --force retries all the same."
+            f"The step {cause.step} of the run {run.run_id} failed by itself: {why} A retry would end the "
+            "same way. Correct it and submit again; --force retries all the same."
         )
     if cause.kind == "stopped":
         raise SightlineError(
@@ -137,8 +144,7 @@ def retry_lost_runs(server: Server, metadata: Metadata) -> None:
         if run.state != "FAILED" or state_of(run) == STOPPED:
             continue
         try:
-            times = _allowed(server, run)
-            if times:
+            if times := _allowed(server, run):
                 retry_if_lost(server, run.run_id, metadata, times, glance)
         except SightlineError as error:
             print(f"run {run.run_id}: not retried ({error})", file=sys.stderr)
@@ -165,11 +171,7 @@ def _require_failed(run: Run) -> None:
 
 
 def _schedule_of(server: Server, run: Run) -> Schedule | None:
-    """The schedule that started the run, if one did.
-
-    Raises:
-        SightlineError: it is gone, and Kubernetes removes what is retried with it while the server says that all is well.
-    """
+    """The schedule that started the run, if one did; refuses a run whose schedule is gone, which cannot be retried."""
     if not run.recurring_run_id:
         return None
     question = "recurring_runs.recurring_run_service_get_recurring_run"
@@ -210,10 +212,46 @@ def _short(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1][:200]
 
 
-def _sentence(text: str) -> str:
-    short = _short(text)
-    return short if short.endswith((".", "!", "?")) else f"{short}."
+def warn_of_lost_pods(server: Server, times: int | None, waits: bool) -> None:
+    """Print one line where Argo would let a lost pod end the run, and nobody would retry it; nothing where that is not known.
+
+    The run may be retried so many `times`, by this command itself where it `waits`.
+    """
+    if times and waits:
+        return
+    namespace = NAMESPACE if server.namespace else server.pods  # Argo is where the server is, not where its users are
+    glance = Glance(namespace, HURRY_SECONDS)
+    policy = glance.ask(policy_of)
+    if policy not in ERRORS_ONLY:
+        return
+    if not times:
+        what = "say --retry 3, or have an administrator change that"
+    elif glance.ask(_somebody_looks) is False:
+        what = "--retry takes effect when `runs --retry-lost` is called, and no CronJob calls it"
+    else:
+        return
+    print(
+        f"warning: a pod that is evicted or drained may end the run: Argo's retryPolicy is {policy} (ConfigMap {CONFIG} in "
+        f"{namespace}, cluster of KUBECONFIG); {what}: docs/cluster.md, section 7",
+        file=sys.stderr,
+    )
 
 
-def _nth(number: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+def policy_of(pods: Pods) -> str:
+    """Argo's default retryPolicy for every task; empty where none is set."""
+    try:
+        found: Any = yaml.safe_load(str(pods.config(CONFIG).get(DEFAULTS) or ""))
+    except yaml.YAMLError:
+        return ""
+    for name in ("spec", "templateDefaults", "retryStrategy", "retryPolicy"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _somebody_looks(pods: Pods) -> bool:
+    try:
+        return not pods.cron_job(LOOKS).suspended
+    except RefusedError as error:
+        if error.status != MISSING:
+            raise
+        return False

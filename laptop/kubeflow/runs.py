@@ -13,13 +13,12 @@ from typing import Any
 from components.parameters import STEPS
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run
-from laptop.kubeflow.connect import Server, namespace_of, try_connect
+from laptop.kubeflow.connect import Server, try_connect
 from laptop.kubeflow.find import UUID, Ours, newest_runs, short_id
 from laptop.kubeflow.log_text import cut
-from laptop.kubeflow.lost import others, why_lost
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs
-from laptop.kubeflow.steps import Evidence, StepShown, shown_steps
+from laptop.kubeflow.steps import Evidence, StepShown, others, shown_steps, why_lost
 from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, stopped_while_it_waited
 from laptop.tables import print_table
 
@@ -45,8 +44,7 @@ class RunShown:
 
 def runs(options: argparse.Namespace) -> int:
     """Print the newest runs. 1 when neither Kubeflow nor SQL can be read; of what retries lost runs, when one cannot."""
-    access = access_of(options)
-    server, problem = try_connect(access)
+    server, problem, namespace = try_connect(access_of(options))
     metadata = open_metadata(options.workspace)
     for name, missing in (("Kubeflow", problem), ("SQL", metadata.missing)):
         if missing:
@@ -59,9 +57,9 @@ def runs(options: argparse.Namespace) -> int:
         from laptop.kubeflow.retry import retry_lost_runs
 
         retry_lost_runs(server, metadata)
-    rows = _rows(server, metadata, Glance(namespace_of(server, access)), options)
+    rows = _rows(server, metadata, Glance(namespace), options)
     if options.json:
-        print(json.dumps([asdict(row) for row in rows], default=_plain, indent=2, ensure_ascii=False))
+        print(json.dumps([asdict(row) for row in rows], default=datetime.isoformat, indent=2, ensure_ascii=False))
     elif rows:
         titles = ("run", "name", "category", "started (UTC)", "Kubeflow", "SQL", "steps")
         print_table(titles, map(_cells, rows))
@@ -80,7 +78,7 @@ def _rows(server: Server | None, metadata: Metadata, glance: Glance, options: ar
     sql_rows = rows_of_runs(metadata)
     listed, whole = _listed(server, sql_rows, options)
     known = {run.run_id for run in listed}
-    near = cache(lambda: others(server) if server else set())
+    near = cache(lambda: others(server))
     wanted = [each for each in sql_rows.values() if options.category in (None, each.category)]
     unlisted = [each for each in wanted if each.id not in known]
     # A cluster's run that is not among the newest is older, or gone from Kubeflow: that shows when it lists all.
@@ -184,7 +182,3 @@ def _sentences(row: RunShown) -> list[str]:
     lines += [f"{step.name}: {event}" for step in row.steps for event in step.events[-MOST_EVENTS:]]
     lines += [f"{step.name} cannot start: {cut(step.waits, LONGEST_REASON)}" for step in row.steps if step.waits]
     return lines + [f"{step.name}: {cut(step.reason, LONGEST_REASON)}" for step in row.steps if step.reason]
-
-
-def _plain(value: Any) -> object:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

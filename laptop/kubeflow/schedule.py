@@ -15,8 +15,7 @@ from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.cron import UNITS, convert, kept, next_change, next_firing, read_cron, when, zone_of
 from laptop.kubeflow.find import newest_runs
 from laptop.kubeflow.package import arguments_of, package_of
-from laptop.kubeflow.retry import description_of
-from laptop.kubeflow.retry_policy import warn_of_lost_pods
+from laptop.kubeflow.retry import description_of, warn_of_lost_pods
 from laptop.kubeflow.sql import Metadata, open_metadata, write_stopped
 from laptop.kubeflow.submit import prepare
 from laptop.kubeflow.tasks import ENDED
@@ -25,8 +24,7 @@ from sightline.errors import SightlineError, nearest
 
 SHORTEST_SECONDS = 60
 MOST_AT_ONCE = 10  # Kubeflow refuses more
-LEAVE_RUNS = "ORPHAN"
-"""Kubernetes' word for: what the deleted one owns stays. Without it the run's workflow is removed within seconds."""
+LEAVE_RUNS = "ORPHAN"  # Kubernetes' word; without it the run's workflow is removed within seconds
 HAS_ENDED = (400, 404)
 BROKEN = 500
 
@@ -46,7 +44,7 @@ def schedule(options: argparse.Namespace) -> int:
     for found in _named(server, options.which):
         told = _act(server, options, options.action, found)
         done = {"pause": "paused", "resume": "resumed", "delete": "deleted"}[options.action]
-        print("\n".join([f"schedule {found.display_name}: {done}", *told]))
+        print(f"schedule {found.display_name}: {done}", *told, sep="\n")
     return 0
 
 
@@ -80,7 +78,7 @@ def _create(options: argparse.Namespace) -> int:
     )
     before = [line for old in there for line in _act(server, options, "delete", old)]
     print(f"schedule {name}: {told}; runs in the experiment {experiment}{', replaced' if there else ''}")
-    print("\n".join([*before, f"each firing runs {version}; to change that: schedule … --replace"]))
+    print(*before, f"each firing runs {version}; to change that: schedule … --replace", sep="\n")
     return 0
 
 
@@ -111,8 +109,7 @@ def _trigger(options: argparse.Namespace) -> tuple[dict[str, Any], str, str]:
     words = f"cron '{sent}' by the server's clock ({there})"
     if following:
         words += f", first at {following.astimezone(here):%Y-%m-%d %H:%M} {here}"
-    change = next_change(cron, here, there, now)
-    if change:
+    if change := next_change(cron, here, there, now):
         print(
             f"warning: Kubeflow keeps one time zone for all schedules, here {there}. From {change:%Y-%m-%d} on, when clocks "
             f"change, this fires at another time in {here}. To avoid that, have CRON_SCHEDULE_TIMEZONE={here} set for the "
@@ -146,25 +143,27 @@ def _named(server: Server, name: str) -> list[Schedule]:
 
 
 def _act(server: Server, options: argparse.Namespace, action: str, found: Schedule) -> list[str]:
-    """Pause, resume or delete. Returns what became of the runs that were going."""
-    if action == "delete":
-        return _delete(server, found, open_metadata(options.workspace) if options.stop_runs else None)
-    _tell(server, {"pause": "disable", "resume": "enable"}[action], found)
-    return []
+    """Pause, resume or delete; of what is deleted the run goes on, or is stopped before. Returns a line for each such run."""
+    if action != "delete":
+        _tell(server, {"pause": "disable", "resume": "enable"}[action], found)
+        return []
+    if options.stop_runs:
+        _tell(server, "disable", found)  # so that none starts in between
+        metadata = open_metadata(options.workspace)
+        told = [_stop(server, run, metadata) for run in _runs_going(server, found)]
+    else:
+        told = [
+            f"run {run.run_id}: {run.display_name} goes on and ends by itself (--stop-runs would have stopped it); without "
+            "its schedule it cannot be retried"
+            for run in _runs_going(server, found)
+        ]
+    _tell(server, "delete", found, propagation_policy=LEAVE_RUNS)
+    return told
 
 
 def _tell(server: Server, verb: str, found: Schedule, **values: str) -> None:
     question = f"recurring_runs.recurring_run_service_{verb}_recurring_run"
     server.ask(question, recurring_run_id=found.recurring_run_id, **values)
-
-
-def _delete(server: Server, found: Schedule, stop_in: Metadata | None) -> list[str]:
-    """Delete the schedule; its run goes on, or is stopped before, and SQL told so. Returns a line for each run that was going."""
-    if stop_in:  # so that none starts in between
-        _tell(server, "disable", found)
-    told = [_stop(server, run, stop_in) if stop_in else _goes_on(run) for run in _runs_going(server, found)]
-    _tell(server, "delete", found, propagation_policy=LEAVE_RUNS)
-    return told
 
 
 def _runs_going(server: Server, found: Schedule) -> Iterator[Run]:
@@ -176,45 +175,37 @@ def _runs_going(server: Server, found: Schedule) -> Iterator[Run]:
             yield run
 
 
-def _goes_on(run: Run) -> str:
-    return (
-        f"run {run.run_id}: {run.display_name} goes on and ends by itself (--stop-runs would have stopped it); without its "
-        "schedule it cannot be retried"
-    )
-
-
 def _stop(server: Server, run: Run, metadata: Metadata) -> str:
+    """Stop a run and have SQL say so. Returns what became of it."""
+    what = f"run {run.run_id}: {run.display_name}"
     try:
         server.ask("runs.run_service_terminate_run", run_id=run.run_id)
     except ServerError as error:
         if error.status == BROKEN and "not found" in str(error):
             gone = write_stopped(metadata, run.run_id)
-            return f"run {run.run_id}: {run.display_name} was lost, with its workflow; {gone}. Archive or delete it in the UI"
+            return f"{what} was lost, with its workflow; {gone}. Archive or delete it in the UI"
         if error.status not in HAS_ENDED:
             raise
-        return f"run {run.run_id}: {run.display_name} had just ended"
-    return f"run {run.run_id}: {run.display_name} is being stopped; {write_stopped(metadata, run.run_id)}"
+        return f"{what} had just ended"
+    return f"{what} is being stopped; {write_stopped(metadata, run.run_id)}"
 
 
 def _list(server: Server, server_zone: tzinfo) -> int:
-    found = _schedules(server)
-    if not found:
-        print("no schedules yet\nnext: python pipeline.py schedule --category desk --cron '0 2 * * *'")
-        return 0
-    print_table(
-        ("schedule", "category", "state", "when", "next", "at once", "catch up", "made (UTC)"),
+    rows = [
         (
-            (
-                each.display_name,
-                str(each.parameters.get(CATEGORY.name) or "-"),
-                "paused" if each.status == "DISABLED" else "on",
-                when(each, server_zone),
-                next_firing(each, server_zone) or "-",
-                str(each.max_concurrency),
-                "no" if each.no_catchup else "yes",
-                f"{each.created_at:%Y-%m-%d %H:%M}" if each.created_at else "",
-            )
-            for each in sorted(found, key=lambda one: str(one.display_name))
-        ),
-    )
+            each.display_name,
+            str(each.parameters.get(CATEGORY.name) or "-"),
+            "paused" if each.status == "DISABLED" else "on",
+            when(each, server_zone),
+            next_firing(each, server_zone) or "-",
+            str(each.max_concurrency),
+            "no" if each.no_catchup else "yes",
+            f"{each.created_at:%Y-%m-%d %H:%M}" if each.created_at else "",
+        )
+        for each in sorted(_schedules(server), key=lambda one: one.display_name)
+    ]
+    if rows:
+        print_table(("schedule", "category", "state", "when", "next", "at once", "catch up", "made (UTC)"), rows)
+    else:
+        print("no schedules yet\nnext: python pipeline.py schedule --category desk --cron '0 2 * * *'")
     return 0

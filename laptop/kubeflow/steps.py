@@ -1,27 +1,36 @@
-"""The steps of a run by Kubeflow and by SQL, side by side, and why one failed or waits: in a sentence, from wherever that stands."""
+"""The steps of a run by Kubeflow and by SQL, side by side, and why one failed or waits: in a sentence, from wherever that stands.
+
+And runs of which Kubeflow says that they go on, though nothing of them is there any more: it never ends them itself.
+"""
 
 import contextlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Literal
 
 from components.parameters import PARAMETERS
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.checks import wrong_quantity
-from laptop.kubeflow.find import short_id
+from laptop.kubeflow.connect import Server, ServerError
+from laptop.kubeflow.find import newest_runs, short_id
 from laptop.kubeflow.log_text import driver_reason_in, ends_with_launcher, reason_in, sentence
-from laptop.kubeflow.pod_state import PodRole, age_of, ended, is_lost, role_at, waits_for
+from laptop.kubeflow.pod_state import NO_MEMORY, age_of, ended, is_lost, role_at, waits_for
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.sql import Metadata, rows_of_steps
 from laptop.kubeflow.tasks import ENDED, FAILED, LOST, PENDING, RUNNING, StepState, steps_of
 
+# States by Kubeflow under which SQL's "failed" is of an earlier attempt, or not yet true.
 FINE = ("done", "reused", "running", "pending", "not begun", "stopped")
-"""States by Kubeflow under which SQL's "failed" is of an earlier attempt, or not yet true."""
 SILENT = "its pod is gone and wrote no reason"
 NO_DRIVER = "its driver, which prepares its pod, failed"
-ORDERS = "podSpecPatch"
-"""Of what a driver makes of a step's sizes and places, which are as wrong the next time."""
-DELETED, NO_MEMORY = "pod deleted", "OOMKilled"
-"""Argo's words."""
+ORDERS = "podSpecPatch"  # what a driver makes of a step's sizes and places, which are as wrong the next time
+DELETED = "pod deleted"  # Argo's words
+QUIET = timedelta(hours=1)  # drivers and steps that stop beating do not last so long in a run that goes on
+STOPPING = timedelta(minutes=10)  # a run that was told to stop does in seconds
+SETTLED = timedelta(minutes=5)  # between two pods of a run pass seconds
+OTHERS = 100  # runs, by whose pods the server's cluster is known
 
 
 class Evidence:
@@ -32,8 +41,7 @@ class Evidence:
         self.run_id, self.run, self.glance = run_id, run, glance
         self.steps = {step.name: step for step in steps_of(run)} if run else {}
         self.sql_rows = rows_of_steps(metadata, run_id)
-        self.missing = metadata.missing
-        """Why SQL cannot be read; empty where it can."""
+        self.missing = metadata.missing  # why SQL cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +53,9 @@ class StepShown:
     sql: str = ""
     seconds: float | None = None
     reason: str = ""
-    attempt: int = 0
-    """How many pods were started for it, this one included; 0 where SQL does not know it."""
+    attempt: int = 0  # how many pods were started for it, this one included; 0 where SQL does not know it
     events: tuple[str, ...] = ()
-    waits: str = ""
-    """Why its pod cannot start."""
+    waits: str = ""  # why its pod cannot start
 
     def __str__(self) -> str:
         states = [state for state in dict.fromkeys((self.kubeflow, self.sql)) if state]
@@ -72,11 +78,10 @@ def shown_steps(known: Evidence) -> tuple[StepShown, ...]:
             shown = replace(shown, reason=f"{reason.why}{reason.hint}")
         found[name] = shown
     # Kubernetes is asked why pods do not start only while no step is at work.
-    run, at_work = known.run, any(shown.kubeflow == RUNNING for shown in found.values())
-    if run is None or run.state in ENDED or at_work:
-        return tuple(found.values())
-    for name, why in (known.glance.ask(lambda pods: waiting_of(pods, run.run_id)) or {}).items():
-        found[name] = replace(found.get(name, StepShown(name)), kubeflow=PENDING, waits=why)
+    at_work = any(shown.kubeflow == RUNNING for shown in found.values())
+    if known.run and known.run.state not in ENDED and not at_work:
+        for name, why in (known.glance.ask(lambda pods: waiting_of(pods, known.run_id)) or {}).items():
+            found[name] = replace(found.get(name, StepShown(name)), kubeflow=PENDING, waits=why)
     return tuple(found.values())
 
 
@@ -96,15 +101,15 @@ def _shown(name: str, step: StepState | None, sql_row: Any) -> StepShown:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a step failed, or a run ended."""
+    """Why a step failed, or a run ended.
+
+    By an error of the step's own, which a retry would meet again; lost with its pod or driver; stopped by somebody.
+    """
 
     kind: Literal["error", "lost", "stopped", "unknown"]
-    """An error of the step's own, which a retry would meet again; lost with its pod or driver; stopped by somebody."""
     why: str
-    hint: str = ""
-    """What to do, to be put after `why` where that is not being done already."""
-    step: str = ""
-    """Whose failure ended the run, where it was one."""
+    hint: str = ""  # what to do, to be put after `why` where that is not being done already
+    step: str = ""  # whose failure ended the run, where it was one
 
 
 def log_hint(run_id: str, step: str) -> str:
@@ -118,8 +123,10 @@ def why_failed(known: Evidence, name: str) -> Reason:
     by_driver = state is not None and state.by_driver
     if sql_row is not None and sql_row.state == "failed" and sql_row.reason and not by_driver:
         return Reason("error", sentence(sql_row.reason))
-    if run and by_driver and (wrong := _wrong_quantity(run, name)):
-        return Reason("error", wrong)
+    if run and by_driver:  # with a size that no pod can be made of the driver is sure to fail
+        sizes = {each.name for each in PARAMETERS if name in each.pod}
+        if wrong := wrong_quantity({size: given for size, given in run.parameters.items() if size in sizes and given}):
+            return Reason("error", wrong)
     began = sql_row is not None and sql_row.state != "failed"
     if told := known.glance.ask(lambda pods: pod_reason(pods, known.run_id, name)):
         return replace(told, kind="lost") if began and told.kind == "unknown" else told
@@ -151,34 +158,76 @@ def pod_reason(pods: Pods, run_id: str, step: str) -> Reason | None:
         # Where the launcher cannot reach Kubeflow's server, the step has done its work, and nothing is wrong with it.
         return Reason("unknown" if ends_with_launcher(log) else "error", said) if said else None
     said = driver_reason_in(log)
-    kind: Literal["lost", "error"] = "error" if ORDERS in said else "lost"
-    return Reason(kind, f"Kubeflow could not prepare its pod: {said}") if said else None
+    why = f"Kubeflow could not prepare its pod: {said}"
+    return Reason("error" if ORDERS in said else "lost", why) if said else None
 
 
 def waiting_of(pods: Pods, run_id: str) -> dict[str, str]:
     """Of a run's steps whose pod, or whose driver's, cannot start: why."""
-    found: dict[str, str] = {}
-    for pod in sorted(pods.of_run(run_id), key=age_of):
-        role = pod.role
-        if pod.phase != "Pending":
-            continue
-        why = waits_for(pod) or waits_for(pod, pods.events(pod.name))
-        if why:
-            found[role.step or "snapshot"] = _of(role, why)
-    if found:
-        return found
-    with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows
-        for node in pods.unmade(run_id):
-            role = role_at(node.name)
-            found[role.step or "snapshot"] = _of(role, f"its pod cannot be made: {sentence(node.message)}")
-    return found
+    found = [
+        (pod.role, why)
+        for pod in sorted(pods.of_run(run_id), key=age_of)
+        if pod.phase == "Pending" and (why := waits_for(pod) or waits_for(pod, pods.events(pod.name)))
+    ]
+    if not found:
+        with contextlib.suppress(RefusedError):  # who may read pods need not be let read workflows
+            nodes = pods.unmade(run_id)
+            found = [(role_at(node.name), f"its pod cannot be made: {sentence(node.message)}") for node in nodes]
+    return {role.step or "snapshot": f"the pod that prepares it: {why}" if role.driver else why for role, why in found}
 
 
-def _of(role: PodRole, why: str) -> str:
-    return f"the pod that prepares it: {why}" if role.driver else why
+def why_lost(known: Evidence, near: Callable[[], Collection[str]]) -> str:
+    """Why a run is lost, and how to be rid of it; empty for one that goes on or has ended.
+
+    `near` gives other runs of the server: a cluster without a pod of any is not where its runs are.
+    """
+    run = known.run
+    if run is None or run.state not in ("RUNNING", "CANCELING"):
+        return ""
+    now, changed = datetime.now(UTC), _newest_change(run)
+    if now - changed < SETTLED:
+        return ""
+    there = known.glance.ask(lambda pods: _is_there(pods, run.run_id, near()))
+    if there:
+        return ""
+    rid = f"Kubeflow never ends it: archive or delete it in the UI, then start it again (last change {changed:%Y-%m-%d %H:%M})"
+    if there is False:
+        return f"its workflow is gone from Kubernetes, with all its pods; {rid}"
+    if run.state == "CANCELING" and now - changed > STOPPING:
+        return f"it was told to stop and does not: its workflow is gone; {rid}"
+    if now - changed > QUIET and _is_silent(known, now):
+        hours = int((now - changed).total_seconds() // 3600)
+        span = f"{hours} h" if hours < 48 else f"{hours // 24} days"
+        return f"nothing of it has changed for {span}: its workflow is gone; {rid}"
+    return ""
 
 
-def _wrong_quantity(run: Run, step: str) -> str:
-    """The parameter that no pod can be made of; with it the driver is sure to fail."""
-    names = {each.name for each in PARAMETERS if step in each.pod}
-    return wrong_quantity({name: value for name, value in run.parameters.items() if name in names and value})
+def others(server: Server | None) -> set[str]:
+    """The server's newest runs, the same whatever of them is shown; none while it is silent."""
+    with contextlib.suppress(ServerError):
+        return {run.run_id for run in islice(newest_runs(server), OTHERS)} if server else set()
+    return set()
+
+
+def _newest_change(run: Run) -> datetime:
+    moments = [run.began, *(each.update_time for each in run.state_history)]
+    for node in run.nodes:
+        moments += [node.start_time, node.end_time, *(each.update_time for each in node.state_history)]
+    return max(moment for moment in moments if moment)
+
+
+def _is_there(pods: Pods, run_id: str, known: Collection[str]) -> bool | None:
+    if pods.of_run(run_id):
+        return True
+    return False if pods.runs() & set(known) else None
+
+
+def _is_silent(known: Evidence, now: datetime) -> bool:
+    """Whether what goes on would have shown itself: a driver ends within minutes, a step's heart beats in SQL.
+
+    A step that waits for a node may wait for days, and of one that SQL does not know nobody can tell.
+    """
+    if any(step.state == PENDING for step in known.steps.values()):
+        return False
+    rows = [known.sql_rows.get(name) for name, step in known.steps.items() if step.state == RUNNING]
+    return all(row is not None and now - row.heartbeat_at > QUIET for row in rows)

@@ -15,8 +15,7 @@ from laptop.kubeflow.answers import Experiment, Pipeline, Run, entries, read
 from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, ServerError, connect
 from laptop.kubeflow.package import Package, arguments_of, package_of
-from laptop.kubeflow.retry import description_of, retry_if_lost
-from laptop.kubeflow.retry_policy import warn_of_lost_pods
+from laptop.kubeflow.retry import description_of, retry_if_lost, warn_of_lost_pods
 from laptop.kubeflow.sql import open_metadata
 from sightline.errors import SightlineError
 
@@ -56,11 +55,7 @@ def submit(options: argparse.Namespace) -> int:
 def prepare(
     server: Server, package: Package, options: argparse.Namespace, arguments: dict[str, Any]
 ) -> tuple[dict[str, Any], str, str]:
-    """Have the pipeline's version and the experiment on the server.
-
-    Returns:
-        what a run or a schedule says of them and its arguments; the experiment's name; what to call the version.
-    """
+    """Have version and experiment on the server. Returns what a run says of them, the experiment's name, the version's."""
     version, made = ensure_version(server, package)
     title = version.display_name
     if title == package.name:
@@ -114,11 +109,7 @@ def _unless_taken() -> Iterator[None]:
 
 
 def ensure_experiment(server: Server, name: str) -> str:
-    """The id of the experiment of that name, which is made when there is none.
-
-    Raises:
-        SightlineError: it is archived.
-    """
+    """The id of the experiment of that name, which is made when there is none; refuses one that is archived."""
     found = _find_experiment(server, name)
     if found is None:
         try:

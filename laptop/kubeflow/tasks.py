@@ -27,8 +27,7 @@ STATES = {
     "CANCELED": STOPPED,
 }
 """What the server says -> what we say; other words are shown as they are."""
-ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
-"""States of a run that do not change any more."""
+ENDED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}  # states of a run that do not change any more
 NEVER_CACHED = "snapshot"
 DRIVER = "-driver"
 NO_STEP = re.compile(r"root|executor|.*\(\d+\)|.*\.onExit|.*-driver|(exit-handler|condition|for-loop)-\d+")
@@ -43,8 +42,7 @@ class StepState:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     message: str = ""
-    by_driver: bool = False
-    """What failed is what comes before the step: its inputs, or the cluster refused its pod."""
+    by_driver: bool = False  # what failed comes before the step: its inputs, or the cluster refused its pod
 
     def seconds(self) -> float:
         """How long it took, or has been going."""
@@ -56,13 +54,10 @@ class StepState:
 def state_of(run: Run) -> str:
     """A run's state in our words. One that somebody terminated ends as FAILED; only its history tells."""
     state = STATES.get(run.state, run.state.lower())
-    return STOPPED if state == FAILED and _was_stopped(run) else state
-
-
-def _was_stopped(run: Run) -> bool:
     states = [each.state for each in run.state_history]
     since = max((index for index, state in enumerate(states) if state == "RUNNING"), default=-1)
-    return "CANCELING" in states[since + 1 :]  # a run that was stopped, and retried since, is no longer stopped
+    stopped = "CANCELING" in states[since + 1 :]  # a run that was stopped, and retried since, is no longer stopped
+    return STOPPED if state == FAILED and stopped else state
 
 
 def steps_of(run: Run) -> tuple[StepState, ...]:
@@ -74,17 +69,17 @@ def steps_of(run: Run) -> tuple[StepState, ...]:
     """
     nodes = [node for node in run.nodes if node.display_name]
     executors = [node for node in nodes if re.fullmatch(r"executor(\(\d+\))?", node.display_name)]
+    pods = [child.pod_name for node in nodes for child in node.child_tasks]
+    workflows = {pod[1] for each in pods if (pod := re.fullmatch(r"(.+)-\d+", each))}  # pods are named after theirs
     found: dict[str, StepState] = {}
     for node in nodes:
         name = node.display_name
-        if not NO_STEP.fullmatch(name) and not _is_workflow(name, nodes):
+        if not NO_STEP.fullmatch(name) and name not in workflows:
             found[name] = _step(node, [each for each in executors if each.start_time == node.start_time])
     for node in nodes:
         name = node.display_name.removesuffix(DRIVER)
-        known = found.get(name)
-        if name == node.display_name or (known and known.state != NOT_BEGUN):
-            continue
-        if STATES.get(node.state) == FAILED:
+        begun = name in found and found[name].state != NOT_BEGUN
+        if name != node.display_name and not begun and STATES.get(node.state) == FAILED:
             found[name] = StepState(name, FAILED, node.start_time, node.end_time, node.error, by_driver=True)
     if state_of(run) == STOPPED:
         failed = {name: step for name, step in found.items() if step.state == FAILED}
@@ -103,10 +98,9 @@ def stopped_while_it_waited(run: Run) -> str:
     return next((step.name for step in steps_of(run) if step.state == STOPPED and step.started_at in moments), "")
 
 
-def _order(step: StepState) -> tuple[bool, float, int]:
-    begun = step.started_at is not None and step.state != NOT_BEGUN
-    started = step.started_at.timestamp() if begun and step.started_at else 0.0
-    return not begun, started, STEPS.index(step.name) if step.name in STEPS else len(STEPS)
+def _order(step: StepState) -> tuple[datetime, int]:
+    never = datetime.max.replace(tzinfo=UTC)
+    return step.started_at or never, STEPS.index(step.name) if step.name in STEPS else len(STEPS)
 
 
 def nothing_new(steps: Sequence[StepState]) -> bool:
@@ -124,9 +118,3 @@ def _step(node: Node, executors: Sequence[Node]) -> StepState:
         state = PENDING
     started = None if state == NOT_BEGUN else node.start_time
     return StepState(node.display_name, state, started, node.end_time if started else None, node.error)
-
-
-def _is_workflow(name: str, nodes: Sequence[Node]) -> bool:
-    """Pods and nodes are named after the workflow, which is among the nodes."""
-    children = [child.pod_name for node in nodes for child in node.child_tasks]
-    return any(re.fullmatch(re.escape(name) + r"-\d+", child) for child in children)

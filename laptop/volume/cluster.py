@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from laptop.volume.doors import LostError
 from sightline.errors import SightlineError
 
 NAMESPACE = "kubeflow"  # where a Kubeflow Pipelines for one user runs its pods
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
+SPOILT = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError)
+"""What reading a kubeconfig raises beside ConfigException and OSError: its parser checks little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +125,14 @@ class Cluster:
 
 @contextlib.contextmanager
 def _reading(kubeconfig: str | None) -> Iterator[None]:
-    """Turn what reading a kubeconfig raises into a sentence; its parser checks little."""
+    """Turn what reading a kubeconfig raises into a sentence."""
     from kubernetes.config import ConfigException
-    from yaml import YAMLError
 
     try:
         yield
     except ConfigException as error:
         raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
-    except (OSError, YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, *SPOILT) as error:
         told = " ".join(str(error).split())[:200]
         raise SightlineError(
             f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "

@@ -679,7 +679,7 @@ def test_kfps_own_configuration_is_used(server, compiled, tmp_path):
     assert only(server.experiments)["namespace"] == "ann"
     place.write_text("{no")
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert f"Mend or remove {place}" in done.stderr
+    assert f"Correct or remove {place}" in done.stderr
 
 
 def test_a_server_below_a_path(server, command, compiled):

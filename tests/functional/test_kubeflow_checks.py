@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.parameters import CONFIG, OVERRIDES
-from laptop.kubeflow import published
+from laptop.kubeflow import checks
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import claim_version, publish_version
 from tests.functional.test_kubeflow import command, compiled, database_url, only, server, submit
@@ -150,7 +150,7 @@ def test_without_record_the_dataset_version_is_looked_up(server, command, reposi
 
 
 def test_a_repository_that_does_not_answer_holds_nobody_up(server, submit, monkeypatch):
-    monkeypatch.setattr(published, "GIT_SECONDS", 0.5)
+    monkeypatch.setattr(checks, "GIT_SECONDS", 0.5)
     with silent_port() as port:
         monkeypatch.setenv("SIGHTLINE_DATASET_REPO", f"git://127.0.0.1:{port}/dataset.git")
         began = time.monotonic()

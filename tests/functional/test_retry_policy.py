@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from laptop.cli import main
-from laptop.kubeflow.retry_policy import policy_of
+from laptop.kubeflow.retry import policy_of
 from tests.functional.test_kubeflow import LOST, WELL, Said, begin, only
 from tests.functional.test_kubeflow import command as command
 from tests.functional.test_kubeflow import compiled as compiled

@@ -13,7 +13,7 @@ from kubeflow_katib_api.models import V1beta1Experiment
 
 from components.cluster import DATABASE_KEY, OPTIONAL_SETTINGS, SETTINGS, USER, VOLUME, Installation
 from components.images import DEFAULT_REGISTRY, DEFAULT_TAG
-from laptop.kubeflow.retry_policy import CONFIG, LOOKS
+from laptop.kubeflow.retry import CONFIG, LOOKS
 from sightline.tasks.detection.scoring import score
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ OTHER_MEANINGS = {
     ("annotation_version", "components/wiring.py"): "the same, from snapshot to record",
     ("annotation_version", "laptop/local.py"): "a key of last_run.json",
     ("dataset_version", "laptop/local.py"): "a key of last_run.json",
-    ("annotation_version", "laptop/kubeflow/made_by.py"): "what SQL's run calls it",
+    ("annotation_version", "laptop/kubeflow/sql.py"): "what SQL's run calls it",
 }
 """Name and file: why that file may have the word."""
 

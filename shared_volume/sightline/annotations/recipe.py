@@ -206,8 +206,11 @@ def _as_meant(value: Any) -> Any:
         return {key: _as_meant(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_meant(item) for item in value]
-    if value == "null":
-        return None
+    return None if value == "null" else whole(value)
+
+
+def whole(value: Any) -> Any:
+    """A number as it was meant: KFP's YAML and JSON write whole ones as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
