@@ -42,39 +42,24 @@ SNAPSHOT_RESOURCES = {"cpu": "1", "memory": "1Gi"}
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Names that belong to one installation on a cluster, from SIGHTLINE_<NAME> when the pipeline is compiled.
-
-    Attributes:
-        config_map: holds SETTINGS and any of OPTIONAL_SETTINGS.
-        database_secret: holds the database's URL under DATABASE_KEY.
-        git_secret: optional on the cluster; username and password, or ssh-privatekey.
-        storage_secret: optional on the cluster; a service account's key.json.
-        shared_memory: size of /dev/shm of the steps that load data in several processes; it counts as their memory.
-        pull_secret: the registry's, when it is private; empty for none.
-    """
+    """Names that belong to one installation on a cluster, from SIGHTLINE_<NAME> when the pipeline is compiled."""
 
     claim: str = "sightline-volume"
-    config_map: str = "sightline-config"
-    database_secret: str = "sightline-database"
-    git_secret: str = "sightline-git"
-    storage_secret: str = "sightline-gcs"
-    shared_memory: str = "1Gi"
-    pull_secret: str = ""
-
-
-def installation() -> Installation:
-    """The names that the environment gives, or the defaults."""
-    names = asdict(Installation())
-    return Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", names[name]) for name in names})
+    config_map: str = "sightline-config"  # holds SETTINGS and any of OPTIONAL_SETTINGS
+    database_secret: str = "sightline-database"  # holds the database's URL under DATABASE_KEY
+    git_secret: str = "sightline-git"  # optional on the cluster; username and password, or ssh-privatekey
+    storage_secret: str = "sightline-gcs"  # optional on the cluster; a service account's key.json
+    shared_memory: str = "1Gi"  # of /dev/shm where several processes load data; it counts as the step's memory
+    pull_secret: str = ""  # the registry's, when it is private
 
 
 def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:
     """Prepare a task for Kubernetes; kfp's local runners leave all of this aside.
 
-    Args:
-        pod: node_selector and tolerations, cpu and memory (of snapshot: where they are chosen), gpus of a step that may have some.
+    `pod` holds node_selector and tolerations, cpu and memory (not of snapshot), gpus of a step that may have some.
     """
-    names = installation()
+    defaults = asdict(Installation())
+    names = Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", defaults[name]) for name in defaults})
     # The task's own name: KFP looks up who produced an input by it.
     task.set_display_name(step)
     # Repeats a task whose pod was lost; KFP's stock settings repeat no task that failed by itself.

@@ -8,8 +8,6 @@ from pathlib import Path
 
 DEFAULT_REGISTRY = "sightline"
 DEFAULT_TAG = "latest"
-TARGETS = ("data", "train")
-"""Of docker/Dockerfile."""
 REMEMBERED = Path(__file__).resolve().parents[1] / ".sightline-images.json"
 """What `make images` built last, and `make push` pushed: registry, tag, digests. Git ignores it."""
 
@@ -24,11 +22,9 @@ class Images:
 
 
 def images() -> Images:
-    """The images of this moment.
+    """What SIGHTLINE_REGISTRY, SIGHTLINE_TAG and SIGHTLINE_DIGESTS (a file as `make push` writes it) say at this moment.
 
-    SIGHTLINE_REGISTRY and SIGHTLINE_TAG name them; where SIGHTLINE_DIGESTS names a file as `make push` writes it
-    (`{"data": "sha256:…", "train": "sha256:…"}`), its digests pin the very bytes. A variable that is not set is as it was
-    when images were last made here; their digests hold for those alone.
+    A variable that is not set is as it was when images were last made here; their digests hold for those alone.
     """
     made = _remembered()
     registry = os.environ.get("SIGHTLINE_REGISTRY") or made.registry
@@ -49,9 +45,9 @@ def _remembered() -> Images:
     try:
         made = json.loads(REMEMBERED.read_text())
         registry, tag, digests = made["registry"], made["tag"], made.get("digests") or {}
-        texts = [registry, tag, *(digests[target] for target in TARGETS if digests)]
+        texts = [registry, tag, *(digests[target] for target in ("data", "train") if digests)]
+        if all(isinstance(text, str) and text for text in texts):
+            return Images(registry, tag, digests)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        texts = []
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        return Images(DEFAULT_REGISTRY, DEFAULT_TAG)
-    return Images(registry, tag, digests)
+        pass
+    return Images(DEFAULT_REGISTRY, DEFAULT_TAG)

@@ -17,19 +17,12 @@ from laptop.workspace import CONNECTED
 from sightline.errors import SightlineError
 from sightline.services.storage.base import replacing
 
-FILE = "cluster.env"
-"""In the workspace, where no other is named."""
 FIRST_LINE = "# Written by `pipeline.py connect`, with passwords. It leads to the cluster while that runs."
-OWNER_ONLY = 0o600
 
 
 def connect(options: argparse.Namespace) -> int:
-    """Open the ways, say how to use them, and keep them open until Ctrl-C. Returns the exit status.
-
-    Raises:
-        SightlineError: a way cannot be opened, or the settings cannot be written.
-    """
-    file = None if options.show and not options.write else (options.write or options.workspace / FILE)
+    """Open the ways, say how to use them, and keep them open until Ctrl-C. Returns the exit status."""
+    file = None if options.show and not options.write else (options.write or options.workspace / "cluster.env")
     if file:
         _require_ours(file)
     cluster = Cluster.find(options.kubeconfig, options.context, options.namespace)
@@ -115,11 +108,11 @@ def _require_ours(file: Path) -> None:
 
 
 def _write_settings(file: Path, settings: Mapping[str, str]) -> None:
-    """Write the file, readable by its owner alone. A reader finds the old one or the new one."""
+    """Write the file. A reader finds the old one or the new one."""
     _require_ours(file)
     try:
         with replacing(file) as part:
-            part.touch(OWNER_ONLY, exist_ok=False)
+            part.touch(0o600, exist_ok=False)  # its owner's alone
             part.write_text(f"{FIRST_LINE}\n{_as_exports(settings, hide=False)}\n")
     except OSError as error:
         raise SightlineError(f"{file} cannot be written: {error.strerror}. Choose another file with --write.") from None

@@ -10,26 +10,19 @@ from urllib.parse import urlsplit
 
 from laptop.forwards.relay import HOST, Way, Wire
 from laptop.volume.cluster import ANSWER_SECONDS, CONNECT_SECONDS, Cluster
-from laptop.volume.pod import STDOUT, helper_pod, open_exec
+from laptop.volume.doors import start_in_helper
 from sightline.errors import SightlineError
 
 SECRET, SECRET_KEY, CONFIG_MAP = "sightline-database", "url", "sightline-config"
-PAGES = "ml-pipeline-ui"
-"""Kubeflow Pipelines' service of its pages; it hands the API on."""
+PAGES = "ml-pipeline-ui"  # Kubeflow Pipelines' service of its pages; it hands the API on
 DATABASE_URL, REPOSITORY, STORAGE = "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_STORAGE"
-OF_A_POD = ("SIGHTLINE_VOLUME", "SIGHTLINE_RUN")
-"""Settings that mean nothing on a laptop."""
-OF_GOOGLE = "GOOGLE_CLOUD_PROJECT"
+OF_A_POD = ("SIGHTLINE_VOLUME", "SIGHTLINE_RUN")  # settings that mean nothing on a laptop
 DEFAULT_PORTS = {"mysql": 3306, "mariadb": 3306, "postgresql": 5432}
 GIT_SECONDS = "60"  # a Git that asks for nothing is given up
 
 
 def settings_of(cluster: Cluster) -> dict[str, str]:
-    """What the installation's pods are told, as far as it means something on a laptop.
-
-    Raises:
-        SightlineError: there is no installation, no Secret, or the cluster cannot be asked.
-    """
+    """What the installation's pods are told, as far as it means something on a laptop."""
     told = _ask(cluster, cluster.api.read_namespaced_config_map, CONFIG_MAP)
     if told is None:
         raise SightlineError(
@@ -45,17 +38,13 @@ def settings_of(cluster: Cluster) -> dict[str, str]:
     kept = {
         name: str(value)
         for name, value in sorted((told.data or {}).items())
-        if (name.startswith("SIGHTLINE_") and name not in OF_A_POD) or name == OF_GOOGLE
+        if (name.startswith("SIGHTLINE_") and name not in OF_A_POD) or name == "GOOGLE_CLOUD_PROJECT"
     }
     return {**kept, DATABASE_URL: base64.b64decode(secret.data[SECRET_KEY]).decode().strip()}
 
 
 def ways_into(cluster: Cluster, settings: Mapping[str, str], at: int) -> list[Way]:
-    """The ways to what the settings name inside the cluster. What lies elsewhere is reached as it stands.
-
-    Args:
-        at: the first way's port of this machine; the next ones follow.
-    """
+    """The ways to what the settings name inside the cluster, from the port `at` of this machine on."""
     ways = []
     written = settings[DATABASE_URL]
     login = login_in(written)
@@ -150,5 +139,4 @@ def _open_git(cluster: Cluster, path: str, push: bool) -> Wire:
         path,
     ]
     with cluster.explained(_needs(cluster)):
-        connection = open_exec(cluster, helper_pod(cluster), command)
-    return Wire(connection, incoming=STDOUT, numbered=False)
+        return start_in_helper(cluster, command)

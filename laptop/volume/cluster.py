@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laptop.volume.doors import LostError
 from sightline.errors import SightlineError
 
 NAMESPACE = "kubeflow"  # where a Kubeflow Pipelines for one user runs its pods
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
+
+
+class LostError(SightlineError):
+    """The way into the cluster, or to the volume, is closed at the moment: trying again may help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,7 @@ class Cluster:
     def find(cls, kubeconfig: str | None, context: str | None, namespace: str | None, instead: str = "") -> "Cluster":
         """Take the cluster that kubectl would take, or the one that this pod runs in.
 
-        Args:
-            kubeconfig: None for $KUBECONFIG or ~/.kube/config.
-            context: None for the kubeconfig's current one.
-            namespace: None for the context's, or the pod's own.
-            instead: what the command could be told instead, for the message.
-
-        Raises:
-            SightlineError: there is no kubeconfig, or no such context in it.
+        Raises a SightlineError for no kubeconfig (with what the command could be told `instead`), or no such context in it.
         """
         from kubernetes import client, config
 
@@ -77,16 +73,9 @@ class Cluster:
         return stream(getattr(api, method), pod, self.namespace, binary=True, _preload_content=False, **how)
 
     def running_pod(self, selector: str, name: str, missing: str) -> Any:
-        """A pod that is ready.
+        """A ready pod of the labels name=value,name=value; `name` is what to call it, `missing` what to do for one.
 
-        Args:
-            selector: labels, written name=value,name=value.
-            name: what to call it, to a person.
-            missing: what to do where there is none.
-
-        Raises:
-            LostError: it is not running at the moment.
-            SightlineError: there is none.
+        Raises a LostError when it is not running at the moment, another SightlineError when there is none.
         """
         found = self.api.list_namespaced_pod(
             self.namespace, label_selector=selector, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS)
@@ -101,11 +90,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def explained(self, needs: str) -> Iterator[None]:
-        """Turn what the libraries raise into a sentence.
-
-        Args:
-            needs: which command needs what, for a cluster that does not allow it.
-        """
+        """Turn what the libraries raise into a sentence; `needs` says which command needs what, if that is not allowed."""
         import urllib3
         import websocket
         from kubernetes.client import ApiException
