@@ -59,13 +59,11 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequ
     bow = rng.uniform(-0.05, 0.12) * height
     rows = np.arange(height, dtype=np.float32)[:, None] + bow * x**2
     picture = _paint_coat(rng, rows, shape)
-    main = spots[0]
     top = min(spot.centre[1] - spot.size[1] / 2 for spot in spots)
     bottom = max(spot.centre[1] + spot.size[1] / 2 for spot in spots)
     if rng.random() < 0.6:
-        _sink_recess(rng, picture, main)
-    seam_rows = [top - rng.uniform(0.1, 0.3) * height, bottom + rng.uniform(0.06, 0.16) * height]
-    for row in seam_rows:
+        _sink_recess(rng, picture, spots[0])
+    for row in [top - rng.uniform(0.1, 0.3) * height, bottom + rng.uniform(0.06, 0.16) * height]:
         _cut_seam(picture, rows - row, rng.uniform(0.6, 0.9))
     if rng.random() < 0.7:
         _fit_plastic(rng, picture, rows - (bottom + rng.uniform(0.08, 0.2) * height))
@@ -75,7 +73,9 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequ
         if rng.random() < 0.45:
             _fit_lamp(rng, picture, side, top - rng.uniform(0.0, 0.25) * height)
     if rng.random() < 0.5:
-        _open_distance(rng, picture, rows - (top - rng.uniform(0.3, 0.5) * height))
+        above = 1 - smoothstep(-2, 2, rows - (top - rng.uniform(0.3, 0.5) * height))
+        far = (paint_foliage if rng.random() < 0.5 else paint_street)(rng, shape, ())
+        picture += (far - picture) * above[..., None]
     return picture
 
 
@@ -156,13 +156,6 @@ def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float)
     stamp(picture, ellipse(bulb, (0.1 * size[0], 0.13 * size[1])), glass * 2 + 0.25, blur=0.014 * height)
     gleam = rounded_box((centre[0], centre[1] - 0.36 * size[1]), (0.6 * size[0], 0.06 * size[1]), 4)
     stamp(picture, gleam, linear(240, 244, 250), opacity=0.45, blur=0.008 * height)
-
-
-def _open_distance(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
-    """What is far behind the car, above offset = 0."""
-    painter = paint_foliage if rng.random() < 0.5 else paint_street
-    far = painter(rng, picture.shape[:2], ())
-    picture += (far - picture) * (1 - smoothstep(-2, 2, offset))[..., None]
 
 
 def paint_street(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:

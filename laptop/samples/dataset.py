@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,7 +16,6 @@ from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
 
 LabelSet = Literal["board", "numbers", "all"]
-
 BOARDS = ("l_board", "r_board")
 NUMBERS = ("l_s_n", "r_s_n", "l_m_n", "r_m_n")
 CHARACTERS = tuple("0123456789" + LETTERS)
@@ -25,6 +24,7 @@ LABELS: dict[LabelSet, tuple[str, ...]] = {
     "numbers": BOARDS + NUMBERS,
     "all": BOARDS + NUMBERS + CHARACTERS,
 }
+"""2 labels, 6 or 21."""
 SMALLEST_SIDE = 64  # pixels
 
 
@@ -33,18 +33,9 @@ def make_plates(
 ) -> None:
     """Draw licence-plate photographs: plate_0000.jpg with plate_0000.json, and so on.
 
-    The same arguments give the same bytes. An image depends on the seed, its number and the size only: asking for more
-    images, or for other labels, changes no photograph.
-
-    Args:
-        folder: made here, all of it or nothing; must not exist or be empty.
-        images: how many.
-        seed: 0 or more.
-        labels: "board" (2 labels), "numbers" (boards and their two number areas: 6) or "all" (characters too: 21).
-        size: (width, height) in pixels.
-
-    Raises:
-        SightlineError: the folder holds something already, or an argument is out of range.
+    The same arguments give the same bytes. An image depends on the seed, its number and the size (width, height) only:
+    asking for more images, or for other labels, changes no photograph. The folder must not exist or be empty; all of it
+    is made, or nothing.
     """
     folder = folder.resolve()
     _check(folder, images, seed, labels, size)
@@ -75,8 +66,8 @@ def _check(folder: Path, images: int, seed: int, labels: str, size: tuple[int, i
         raise SightlineError(f"{images} images were asked for. Ask for 1 or more.")
     if seed < 0:
         raise SightlineError(f"The seed is {seed}. Give 0 or more.")
-    if labels not in get_args(LabelSet):
-        raise SightlineError(f"There is no label set {labels!r}.{nearest(labels, get_args(LabelSet))}")
+    if labels not in LABELS:
+        raise SightlineError(f"There is no label set {labels!r}.{nearest(labels, tuple(LABELS))}")
     if min(size) < SMALLEST_SIDE:
         raise SightlineError(
             f"Images of {size[0]}x{size[1]} pixels are too small. Give at least {SMALLEST_SIDE} each way."

@@ -129,20 +129,14 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
 def lay_row(
     text: str, design: PlateDesign, left: float, right: float, top: float, bottom: float, gap: float = 0.12
 ) -> list[Box]:
-    """Characters of one row, centred between `left` and `right`; a space is half a character.
-
-    Args:
-        gap: between characters, as a share of a character's height.
-    """
+    """Characters of one row, centred between `left` and `right`; a space is half a character, `gap` a share of its height."""
     height = bottom - top
     tall = height / design.aspect  # the row's height in units of the plate's width
     inks = [None if character == " " else glyph(character, design.stroke)[0] for character in text]
     widths = [(0.5 if ink is None else ink.shape[1] / ink.shape[0]) * tall * design.slim for ink in inks]
     # A narrow 1 keeps a place nearly as wide as the others', as on real plates.
-    typical = float(np.median(widths))
-    slots = [
-        width if character == " " else max(width, 0.8 * typical) for character, width in zip(text, widths, strict=True)
-    ]
+    least = 0.8 * float(np.median(widths))
+    slots = [width if character == " " else max(width, least) for character, width in zip(text, widths, strict=True)]
     total = sum(slots) + gap * tall * (len(text) - 1)
     squeeze = min(1.0, (right - left) / total)
     x = (left + right - total * squeeze) / 2
@@ -191,7 +185,7 @@ def plate_parts(design: PlateDesign) -> list[Part]:
 
 
 def draw_writing(design: PlateDesign, shape: tuple[int, int]) -> Field:
-    """The ink of the characters, 0..1, each put with subpixel care where `place_characters` says."""
+    """The ink of the characters, 0..1, each put with subpixel care where `lay_characters` says."""
     height, width = shape
     ink = np.zeros(shape, np.float32)
     for box in lay_characters(design):
@@ -223,15 +217,7 @@ def _distance(shape: tuple[int, int], inset: float, corner: float) -> Field:
 
 
 def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light: tuple[float, float]) -> Picture:
-    """The plate straight on, worn, lit and dirty.
-
-    Args:
-        width: pixels.
-        light: where light comes from, (right, down), for the relief of the writing.
-
-    Returns:
-        Linear RGB, (width / aspect, width, 3), without round corners: the caller cuts those.
-    """
+    """The plate straight on, worn, lit from (right, down) and dirty, its width in pixels; the caller cuts round corners."""
     shape = (max(round(width / design.aspect), 8), width)
     writing, frame = draw_writing(design, shape), draw_frame(design, shape)
     relief = np.maximum(writing, frame)

@@ -43,11 +43,7 @@ class HungPlate:
 
 
 def photograph_plates(rng: np.random.Generator, size: tuple[int, int]) -> tuple[NDArray[np.uint8], list[SeenPlate]]:
-    """Make up a scene and photograph it at a size of (width, height) pixels.
-
-    Returns:
-        sRGB, (height, width, 3), and the plates in it.
-    """
+    """Make up a scene and photograph it at a size of (width, height): sRGB, (height, width, 3), and the plates in it."""
     camera = set_camera(rng, size)
     hung = _hang_plates(rng, camera, size)
     picture = _see_backdrop(rng, camera, hung, size)
