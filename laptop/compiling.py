@@ -33,22 +33,17 @@ HOW_TO_NAME = (
     "Make them with `make images REGISTRY=europe-docker.pkg.dev/project/repo TAG=v1` and `make push` with the same, which is "
     "remembered here, or say --registry europe-docker.pkg.dev/project/repo --tag v1."
 )
-METAVARS = {"digests": "FILE", "shared_memory": "SIZE"}
 
 
 def add_installation_options(parser: argparse.ArgumentParser, names: Collection[str] = tuple(INSTALLATION)) -> None:
     """The options that name an installation's images, claim, ConfigMap and Secrets, or some of them."""
     for name in names:
-        metavar = METAVARS.get(name, "NAME")
+        metavar = {"digests": "FILE", "shared_memory": "SIZE"}.get(name, "NAME")
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=INSTALLATION[name])
 
 
 def apply_installation(options: argparse.Namespace) -> None:
-    """Hand the options to the components, which read them when they are imported and when a pipeline is compiled.
-
-    Raises:
-        SightlineError: the file of digests cannot be used, or registry or tag is no name of images.
-    """
+    """Hand the options to the components, which read them when they are imported and when a pipeline is compiled."""
     for name in INSTALLATION:
         value = getattr(options, name, None)
         if value is not None:
@@ -68,11 +63,7 @@ def compiled(steps: Collection[str]) -> bytes:
 
 
 def pipeline_of(steps: Collection[str]) -> Any:
-    """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it.
-
-    Raises:
-        SightlineError: no step but snapshot.
-    """
+    """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it."""
     require_work(steps)
     from components.wiring import make_pipeline
 

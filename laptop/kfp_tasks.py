@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TextIO
+from unittest.mock import patch
 
 
 @dataclass(slots=True)
@@ -34,13 +34,8 @@ def run_pipeline(
 ) -> dict[str, Task]:
     """Run a pipeline by a runner of kfp.local's; what was run before with the same inputs and code is reused.
 
-    Args:
-        folder: keeps outputs and the cache.
-        log: takes all output of the tasks and of kfp.
-        on_change: called when a task starts and when it ends.
-
-    Returns:
-        The tasks that were started, by name; the last one is `failed` when the run failed.
+    The folder keeps outputs and the cache; the log takes all output of the tasks and of kfp. Returns the tasks that were
+    started, by name; the last one is `failed` when the run failed.
     """
     from kfp import local
 
@@ -96,18 +91,8 @@ def _watched(tasks: dict[str, Task], on_change: Callable[[Task], None]) -> Itera
         return run(*args, **kwargs)
 
     with (
-        replaced(task_executor, "execute_single_task", watched_execute),
-        replaced(task_executor.task_dispatcher, "run_single_task_implementation", watched_run),
+        # kfp takes no such functions as arguments.
+        patch.object(task_executor, "execute_single_task", watched_execute),
+        patch.object(task_executor.task_dispatcher, "run_single_task_implementation", watched_run),
     ):
         yield
-
-
-@contextlib.contextmanager
-def replaced(module: ModuleType, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Another function under this name of a module, where kfp takes none as an argument."""
-    before = getattr(module, name)
-    setattr(module, name, function)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)

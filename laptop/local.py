@@ -39,12 +39,7 @@ MOST_REASON_LINES = 15
 
 
 def run_locally(workspace: Path, request: Request, in_containers: bool = False) -> int:
-    """Run the chosen steps, as processes or in their images. Returns the exit status: 0, or 1 when a step failed.
-
-    Raises:
-        SightlineError: a step was left out and what it would have given is not among the options; or the containers
-            cannot run here.
-    """
+    """Run the chosen steps, as processes or in their images. Returns the exit status: 0, or 1 when a step failed."""
     require_sense(request, in_containers)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}

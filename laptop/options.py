@@ -2,23 +2,14 @@
 
 import argparse
 import ast
+import contextlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from components.parameters import (
-    CANDIDATE_MODELS,
-    CATEGORY,
-    MODEL,
-    PARAMETERS,
-    RECIPE,
-    STEPS,
-    TRAIN_MEMORY,
-    Option,
-    Parameter,
-)
+from components.parameters import CANDIDATE_MODELS, CATEGORY, MODEL, PARAMETERS, RECIPE, STEPS, TRAIN_MEMORY, Parameter
 from sightline.errors import SightlineError, did_you_mean
 
 EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
@@ -27,9 +18,10 @@ EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
 def add_pipeline_options(parser: argparse.ArgumentParser, category_required: bool = True) -> None:
     """The options that are parameters of the pipeline, whole or in part. One that is not given says nothing."""
     for parameter in PARAMETERS:
-        if parameter.option:
+        if option := parameter.option:
             required = parameter is CATEGORY and category_required
-            parser.add_argument(parameter.option.flag, required=required, **_how(parameter, parameter.option))
+            metavar = option.metavar or option.flag.removeprefix("--").replace("-", "_").upper()
+            parser.add_argument(option.flag, dest=parameter.name, required=required, **_how(parameter, metavar))
         if parameter is RECIPE:
             parser.add_argument(
                 "--group-by",
@@ -41,13 +33,10 @@ def add_pipeline_options(parser: argparse.ArgumentParser, category_required: boo
             )
 
 
-def _how(parameter: Parameter, option: Option) -> dict[str, Any]:
+def _how(parameter: Parameter, metavar: str) -> dict[str, Any]:
     """What argparse is told of a parameter's option."""
-    how: dict[str, Any] = {"dest": parameter.name, "help": parameter.help}
-    if parameter.choices:
-        how["choices"] = parameter.choices
-    else:
-        how["metavar"] = option.metavar or option.flag.removeprefix("--").replace("-", "_").upper()
+    how: dict[str, Any] = {"help": parameter.help}
+    how |= {"choices": parameter.choices} if parameter.choices else {"metavar": metavar}
     if parameter.kind in (list, dict):
         how["action"] = "append"
     elif parameter.kind in READERS:
@@ -121,10 +110,8 @@ def value_of(text: str) -> object:
     if text.lstrip()[:1] in ("[", "{"):
         readers.append(yaml.safe_load)
     for read in readers:
-        try:
+        with contextlib.suppress(ValueError, SyntaxError, yaml.YAMLError):
             return read(text)
-        except (ValueError, SyntaxError, yaml.YAMLError):
-            continue
     return text
 
 
