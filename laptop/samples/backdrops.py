@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import ImageColor
 
 from laptop.samples.canvas import (
     Field,
@@ -38,18 +39,7 @@ class Spot:
 
 Painter = Callable[[np.random.Generator, tuple[int, int], Sequence[Spot]], Picture]
 
-PAINTS = (
-    (198, 200, 204),
-    (225, 226, 226),
-    (30, 31, 34),
-    (92, 96, 102),
-    (142, 22, 26),
-    (26, 44, 92),
-    (60, 84, 120),
-    (58, 74, 62),
-    (164, 148, 122),
-    (112, 40, 30),
-)
+PAINTS = ["#c6c8cc", "#e1e2e2", "#1e1f22", "#5c6066", "#8e161a", "#1a2c5c", "#3c5478", "#3a4a3e", "#a4947a", "#70281e"]
 
 
 def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
@@ -81,7 +71,7 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequ
 
 def _paint_coat(rng: np.random.Generator, rows: Field, shape: tuple[int, int]) -> Picture:
     height, width = shape
-    colour = linear(*PAINTS[rng.integers(len(PAINTS))])
+    colour = linear(*ImageColor.getrgb(PAINTS[rng.integers(len(PAINTS))]))
     # Knots of a vertical profile: a curved panel mirrors sky, horizon and ground as soft bands.
     knots = rng.uniform(0.25, 1.35, 9).astype(np.float32)
     profile = cv2.resize(knots[:, None], (1, 2 * height), interpolation=cv2.INTER_CUBIC)[:, 0]
@@ -160,8 +150,7 @@ def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float)
 
 def paint_street(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """A street far out of focus: sky, house fronts, road, spots of light."""
-    small = (max(shape[0] // 2, 8), max(shape[1] // 2, 8))
-    height, width = small
+    height, width = small = max(shape[0] // 2, 8), max(shape[1] // 2, 8)
     horizon = rng.uniform(0.45, 0.65) * height
     y = np.arange(height, dtype=np.float32)[:, None]
     brightness = rng.uniform(0.35, 1.0)
@@ -194,8 +183,7 @@ def _defocus(rng: np.random.Generator, picture: Picture, blur: float, shape: tup
 
 def paint_foliage(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """Leaves out of focus, darker deep inside, with the sky through the gaps."""
-    small = (max(shape[0] // 2, 8), max(shape[1] // 2, 8))
-    height, width = small
+    height, width = small = max(shape[0] // 2, 8), max(shape[1] // 2, 8)
     depth = fractal_noise(rng, small, height * 0.4, 3)
     picture = linear(34, 44, 22) * (0.5 + depth)[..., None]
     hue = rng.uniform([54, 84, 26], [110, 128, 60])
@@ -217,8 +205,7 @@ def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Seque
     low, high = corners.min(axis=0), corners.max(axis=0)
     grow = rng.uniform(0.05, 0.14) * shape[0]
     centre, size = tuple((low + high) / 2), tuple(high - low + 2 * grow)
-    wooden = rng.random() < 0.5
-    material = paint_wood(rng, shape, ()) if wooden else _brushed_sheet(rng, shape)
+    material = paint_wood(rng, shape, ()) if rng.random() < 0.5 else _brushed_sheet(rng, shape)
     post = rounded_box((centre[0], shape[0]), (0.09 * shape[1], 2 * shape[0] - 2 * centre[1]), 2)
     for outline in (post, rounded_box(centre, size, 0.012 * shape[1])):
         shade(picture, outline + [0.006 * shape[1], 0.01 * shape[1]], 0.5, 0.012 * shape[1])
@@ -325,17 +312,17 @@ def paint_wood(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence
     return picture
 
 
-SCENES: tuple[tuple[Painter, float], ...] = (
-    (paint_bodywork, 0.48),
-    (paint_mounted, 0.16),
-    (paint_wall, 0.14),
-    (paint_asphalt, 0.12),
-    (paint_wood, 0.10),
-)
-"""A painter, and how often it is chosen."""
+SCENES: dict[Painter, float] = {
+    paint_bodywork: 0.48,
+    paint_mounted: 0.16,
+    paint_wall: 0.14,
+    paint_asphalt: 0.12,
+    paint_wood: 0.10,
+}
+"""How often each is chosen."""
 
 
 def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """One backdrop at random."""
-    paint, _ = SCENES[rng.choice(len(SCENES), p=[share for _, share in SCENES])]
+    paint = list(SCENES)[rng.choice(len(SCENES), p=list(SCENES.values()))]
     return np.ascontiguousarray(paint(rng, shape, spots), np.float32)

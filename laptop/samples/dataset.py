@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from laptop.samples.plates import LETTERS
-from laptop.samples.scene import SeenPlate, photograph_plates
+from laptop.samples.scene import photograph_plates
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
 
@@ -81,13 +81,7 @@ def _write_image(folder: Path, index: int, seed: int, labels: LabelSet, size: tu
     name = f"plate_{index:04d}"
     _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     (folder / f"{name}.jpg").write_bytes(encoded.tobytes())
-    shapes = [shape for group, plate in enumerate(plates) for shape in _shapes(plate, group, LABELS[labels])]
-    document = Document(f"{name}.jpg", image_height=size[1], image_width=size[0], shapes=tuple(shapes))
-    write_document(folder / f"{name}.json", document)
-
-
-def _shapes(plate: SeenPlate, group: int, labels: tuple[str, ...]) -> list[Shape]:
-    return [
+    shapes = [
         Shape(
             part.label,
             np.round(part.outline, 3),
@@ -95,6 +89,9 @@ def _shapes(plate: SeenPlate, group: int, labels: tuple[str, ...]) -> list[Shape
             group_id=None if part.label in CHARACTERS else group,
             description=plate.text if part.label in BOARDS else "",
         )
+        for group, plate in enumerate(plates)
         for part in plate.parts
-        if part.label in labels
+        if part.label in LABELS[labels]
     ]
+    document = Document(f"{name}.jpg", image_height=size[1], image_width=size[0], shapes=tuple(shapes))
+    write_document(folder / f"{name}.json", document)

@@ -100,13 +100,11 @@ def design_plate(rng: np.random.Generator, kind: Kind) -> PlateDesign:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A character's place in plate coordinates (0..1 across and down): its ink's edges."""
+    """A character's place in plate coordinates (0..1 across and down): its ink's upper left corner, and its size."""
 
     character: str
-    left: float
-    top: float
-    width: float
-    height: float
+    corner: NDArray[np.float64]
+    size: NDArray[np.float64]
 
 
 @cache
@@ -144,7 +142,7 @@ def lay_row(
     for character, width, slot in zip(text, widths, slots, strict=True):
         inset = (slot - width) / 2 * squeeze
         if character != " ":
-            boxes.append(Box(character, x + inset, top, width * squeeze, height))
+            boxes.append(Box(character, np.array([x + inset, top]), np.array([width * squeeze, height])))
         x += (slot + gap * tall) * squeeze
     return boxes
 
@@ -160,11 +158,9 @@ def lay_characters(design: PlateDesign) -> list[Box]:
 
 def number_area(boxes: list[Box], design: PlateDesign, label: str) -> Part:
     """The rectangle around a number, a little wider than its ink."""
-    pad = 0.03
-    left = min(box.left for box in boxes) - pad / design.aspect
-    right = max(box.left + box.width for box in boxes) + pad / design.aspect
-    top = min(box.top for box in boxes) - pad
-    bottom = max(box.top + box.height for box in boxes) + pad
+    pad = np.array([0.03 / design.aspect, 0.03])
+    left, top = np.min([box.corner for box in boxes], axis=0) - pad
+    right, bottom = np.max([box.corner + box.size for box in boxes], axis=0) + pad
     return Part(label, np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
 
 
@@ -172,30 +168,26 @@ def plate_parts(design: PlateDesign) -> list[Part]:
     """Everything that can be labelled on a plate: the board, its two number areas, its seven characters."""
     boxes = lay_characters(design)
     outline = rounded_box((design.aspect / 2, 0.5), (design.aspect, 1.0), design.corner) / [design.aspect, 1.0]
-    characters = [
-        Part(box.character, glyph(box.character, design.stroke)[1] * [box.width, box.height] + [box.left, box.top])
-        for box in boxes
-    ]
     return [
         Part(f"{design.kind}_board", outline),
         number_area(boxes[:3], design, f"{design.kind}_s_n"),
         number_area(boxes[3:], design, f"{design.kind}_m_n"),
-        *characters,
+        *(Part(box.character, glyph(box.character, design.stroke)[1] * box.size + box.corner) for box in boxes),
     ]
 
 
 def draw_writing(design: PlateDesign, shape: tuple[int, int]) -> Field:
     """The ink of the characters, 0..1, each put with subpixel care where `lay_characters` says."""
-    height, width = shape
+    pixels = np.array(shape[::-1])
     ink = np.zeros(shape, np.float32)
     for box in lay_characters(design):
         source: Field = glyph(box.character, design.stroke)[0]
-        scale = np.array([box.width * width / source.shape[1], box.height * height / source.shape[0]])
+        scale = box.size * pixels / source.shape[::-1]
         # Shrinking by a transform alone would alias: blur the source to the target's pixel first.
         source = cv2.GaussianBlur(np.pad(source, 4), (0, 0), max(0.3, 0.45 / float(scale.min())))
-        offset = np.array([box.left * width, box.top * height]) - 4 * scale + 0.5 * scale - 0.5
+        offset = box.corner * pixels - 4 * scale + 0.5 * scale - 0.5
         transform = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
-        placed = cv2.warpAffine(source, transform, (width, height), flags=cv2.INTER_LINEAR)
+        placed = cv2.warpAffine(source, transform, shape[::-1], flags=cv2.INTER_LINEAR)
         np.maximum(ink, placed.astype(np.float32) / 255, out=ink)
     return ink
 
@@ -244,9 +236,8 @@ def _draw_band(sheet: Picture, colour: Colour, relief: Field) -> None:
     for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
         dot = (round((centre[0] + ring * np.cos(angle)) * 16), round((centre[1] + ring * np.sin(angle)) * 16))
         cv2.circle(mask, dot, max(round(0.035 * right * 16), 10), 255, -1, cv2.LINE_AA, 4)
-    cv2.rectangle(
-        mask, (round(0.3 * right), round(0.66 * height)), (round(0.72 * right), round(0.76 * height)), 220, -1
-    )
+    corners = (round(0.3 * right), round(0.66 * height)), (round(0.72 * right), round(0.76 * height))
+    cv2.rectangle(mask, *corners, 220, -1)
     sheet += (linear(226, 214, 150) - sheet) * (mask.astype(np.float32) / 255 * (1 - relief))[..., None]
 
 
@@ -268,9 +259,8 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
     columns = (0.5 - rng.uniform(0.28, 0.4), 0.5 + rng.uniform(0.28, 0.4))
     rows = rng.choice([0, 1, 2], p=[0.25, 0.5, 0.25])
     radius = height * (0.04 if design.kind == "l" else 0.026) * rng.uniform(0.85, 1.15)
-    metal = (
-        linear(*(rng.uniform(0.7, 1.0) * np.array([190, 190, 186]))) if rng.random() < 0.8 else linear(230, 230, 226)
-    )
+    dull = rng.random() < 0.8
+    metal = linear(*(rng.uniform(0.7, 1.0) * np.array([190, 190, 186]))) if dull else linear(230, 230, 226)
     lit = np.array(light) * radius
     for row in (0.105, 0.9)[:rows] if rows else ():
         for column in columns:
@@ -285,8 +275,7 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
 
 def _soil(rng: np.random.Generator, picture: Picture, amount: float) -> None:
     """Dust towards the lower edge, splashes and scratches, in place."""
-    shape = picture.shape[:2]
-    height, width = shape
+    height, width = shape = picture.shape[:2]
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     film = smoothstep(0.42, 0.95, fractal_noise(rng, shape, height / 2, 5) * 0.75 + 0.4 * down**2)
     dust = between(rng, (96, 82, 62), (150, 132, 108))

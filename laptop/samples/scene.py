@@ -59,16 +59,14 @@ def _hang_plates(rng: np.random.Generator, camera: Camera, size: tuple[int, int]
     """One or two plates that lie wholly in the image and apart from each other."""
     wanted = 2 if rng.random() < TWO_PLATES else 1
     widths = WIDTHS_OF_TWO if wanted == 2 else WIDTHS
-    hung: list[HungPlate] = []
-    boxes: list[NDArray[np.float64]] = []
+    hung: list[tuple[HungPlate, NDArray[np.float64]]] = []
     while len(hung) < wanted:
         kind: Kind = "l" if rng.random() < 0.5 else "r"
-        found = _find_spot(rng, camera, size, design_plate(rng, kind), widths[kind], boxes)
+        found = _find_spot(rng, camera, size, design_plate(rng, kind), widths[kind], [box for _, box in hung])
         if found is None:
             break  # the first plate left no room: one is enough
-        hung.append(found[0])
-        boxes.append(found[1])
-    return hung
+        hung.append(found)
+    return [plate for plate, _ in hung]
 
 
 def _find_spot(
