@@ -10,8 +10,7 @@ from kfp.dsl import PipelineTask
 
 VOLUME = "/shared_volume"
 RUN_LABEL = "metadata.labels['pipeline/runid']"
-USER = 1001
-"""The images' user and group; a number, since a cluster that wants non-root users cannot check a name."""
+USER = 1001  # the images' user and group; a number, since a cluster that wants non-root users cannot check a name
 
 SETTINGS = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATASET_REPO")
 OPTIONAL_SETTINGS = (
@@ -33,10 +32,8 @@ STORAGE_FOLDER = "/var/secrets/gcs"
 
 HOUR = 3600
 LONGEST_SECONDS = {"snapshot": HOUR, "record": 12 * HOUR, "train": 168 * HOUR, "evaluate": 24 * HOUR, "test": 24 * HOUR}
-MODEL_STEPS = ("train", "evaluate", "test")
 RETRIES = 5
-CPU_REQUEST = "250m"
-"""Below any sensible limit: a node with other work takes the pod all the same."""
+CPU_REQUEST = "250m"  # below any sensible limit: a node with other work takes the pod all the same
 SNAPSHOT_RESOURCES = {"cpu": "1", "memory": "1Gi"}
 
 
@@ -77,7 +74,7 @@ def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> Pipelin
         kubernetes.set_image_pull_secrets(task, [names.pull_secret])
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.mount_pvc(task, pvc_name=names.claim, mount_path=VOLUME)
-    if step in MODEL_STEPS:
+    if step in ("train", "evaluate", "test"):
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=names.shared_memory)
     _give_settings(task, names)
     return task

@@ -13,8 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-STEPS = ("snapshot", "record", "train", "evaluate", "test")
-"""In the order they run; snapshot is in every pipeline."""
+STEPS = ("snapshot", "record", "train", "evaluate", "test")  # in the order they run; snapshot is in every pipeline
 
 
 @dataclass(frozen=True, slots=True)

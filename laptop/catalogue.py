@@ -55,7 +55,7 @@ def diff(before: str, after: str, as_json: bool, everything: bool) -> int:
 
 
 def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
-    """Print a line per version, and what is wrong with it; mend it when asked. 1 when something is (still) wrong."""
+    """Print a line per version, and what is wrong with it; repair it when asked. 1 when something is (still) wrong."""
     from sightline.catalogue.repair import repair_versions
     from sightline.catalogue.verification import verify_versions
 

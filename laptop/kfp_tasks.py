@@ -25,12 +25,7 @@ class Task:
 
 
 def run_pipeline(
-    runner: Any,
-    pipeline: Any,
-    arguments: dict[str, Any],
-    folder: Path,
-    log: TextIO,
-    on_change: Callable[[Task], None],
+    runner: Any, pipeline: Any, arguments: dict[str, Any], folder: Path, log: TextIO, on_change: Callable[[Task], None]
 ) -> dict[str, Task]:
     """Run a pipeline by a runner of kfp.local's; what was run before with the same inputs and code is reused.
 

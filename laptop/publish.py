@@ -37,7 +37,7 @@ def publish(
         print(f"classes: {', '.join(f'{name} {count}' for name, count in sorted(published.labels.items()))}")
     if published.splits:
         shares = ", ".join(f"{split} {published.splits[split]}" for split in SPLITS if split in published.splits)
-        print(f"the folder's own splits are kept: {shares} (local --recipe keep_splits=false splits anew)")
+        print(f"the folder's own splits are kept: {shares} (local --recipe keep_splits=false makes new ones)")
     if published.left_out:
         print(f"left out: {published.left_out} images without a JSON file")
     if published.findings:

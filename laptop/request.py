@@ -25,11 +25,7 @@ from sightline.references import DETECTION
 from sightline.settings import Settings, read_settings
 from sightline.versions import check_category
 
-IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
-"""Image -> the steps that run in it."""
-
-NEEDED = ("numpy", "torch")
-"""What tells the environment of `make setup` from that of `make setup-submit`; the second is for the steps that run a model."""
+IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}  # -> the steps that run in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,8 @@ def require_sense(request: Request, in_containers: bool) -> None:
     require_inputs(request.steps, request.values)
     runs_models = bool(IMAGES["train"] & set(request.steps))
     if not in_containers:
-        for package in NEEDED if runs_models else NEEDED[:1]:
+        # What tells the environment of `make setup` from that of `make setup-submit`.
+        for package in ("numpy", "torch") if runs_models else ("numpy",):
             if find_spec(package) is None:
                 raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     _require_names(request)

@@ -6,8 +6,7 @@ from pathlib import Path
 from laptop import LIBRARY
 from sightline.errors import SightlineError
 
-CONNECTED = "SIGHTLINE_CONNECTED"
-"""Set by `connect` where the storage lies on the cluster's volume: the namespace."""
+CONNECTED = "SIGHTLINE_CONNECTED"  # set by `connect` where the storage lies on the cluster's volume: the namespace
 
 
 def open_workspace(folder: Path, reads_storage: bool = True) -> Path:

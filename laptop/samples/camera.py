@@ -1,6 +1,5 @@
 """From light to a photograph: where the camera stands, the light on the scene, lens, sensor."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,20 +13,17 @@ Matrix = NDArray[Any]  # (3, 3)
 BRIGHTEST = 4.0  # light that the sensor still tells apart; 1.0 is white paper
 
 
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """Sees the plane that the plates are on."""
-
-    homography: Matrix  # plane (pixels, origin where the camera looks) -> image (pixels, labelme's coordinates)
-
-    def project(self, points: Points) -> Points:
-        """Plane points (n, 2) -> image points (n, 2)."""
-        image = np.column_stack([points, np.ones(len(points))]) @ self.homography.T
-        return image[:, :2] / image[:, 2:]
+def project(camera: Matrix, points: Points) -> Points:
+    """Plane points (n, 2) -> image points (n, 2)."""
+    image = np.column_stack([points, np.ones(len(points))]) @ camera.T
+    return image[:, :2] / image[:, 2:]
 
 
-def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
-    """A camera for images of (width, height), at arm's length: mostly from the side and above, never quite level."""
+def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Matrix:
+    """A camera for images of (width, height), at arm's length: mostly from the side and above, never quite level.
+
+    It maps the plane that the plates are on (pixels, origin where it looks) to the image (pixels, labelme's coordinates).
+    """
     yaw, pitch = np.radians(np.clip(rng.normal(0, 21), -42, 42)), np.radians(np.clip(rng.normal(6, 12), -22, 30))
     roll = np.radians(np.clip(rng.normal(0, 3.5), -9, 9))
     focal = size[0] * rng.uniform(0.85, 1.4)
@@ -39,7 +35,7 @@ def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
     )
     lens = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1]])
     # At a distance of one focal length a pixel of the plane is a pixel of the image where the camera looks.
-    return Camera(lens @ np.column_stack([turn[:, 0], turn[:, 1], [0, 0, focal]]))
+    return lens @ np.column_stack([turn[:, 0], turn[:, 1], [0, 0, focal]])
 
 
 def to_pixel_centres(matrix: Matrix) -> Matrix:

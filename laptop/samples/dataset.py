@@ -87,10 +87,10 @@ def _write_image(folder: Path, index: int, seed: int, labels: LabelSet, size: tu
             np.round(part.outline, 3),
             # Shapes of one label and one group are one thing in parts: two equal digits of a plate must not be that.
             group_id=None if part.label in CHARACTERS else group,
-            description=plate.text if part.label in BOARDS else "",
+            description=text if part.label in BOARDS else "",
         )
-        for group, plate in enumerate(plates)
-        for part in plate.parts
+        for group, (text, parts) in enumerate(plates)
+        for part in parts
         if part.label in LABELS[labels]
     ]
     document = Document(f"{name}.jpg", image_height=size[1], image_width=size[0], shapes=tuple(shapes))

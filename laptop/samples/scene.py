@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laptop.samples.backdrops import Spot, paint_backdrop
-from laptop.samples.camera import Camera, light_scene, set_camera, take_photograph, to_pixel_centres
+from laptop.samples.camera import Matrix, light_scene, project, set_camera, take_photograph, to_pixel_centres
 from laptop.samples.canvas import Picture, Points, convex_coverage, linear, rounded_box, shade, stamp, turned, window
 from laptop.samples.plates import Kind, Part, PlateDesign, design_plate, draw_plate, plate_parts
 
@@ -18,14 +18,6 @@ TWO_PLATES = 0.3  # share of the images
 TRIES = 40
 CORNERS = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])  # of a plate, in its own coordinates
 REACH = 1.6  # the backdrop covers this many images of the plane, so that a tilted camera sees no end
-
-
-@dataclass(frozen=True, slots=True)
-class SeenPlate:
-    """A plate in a photograph; the parts' outlines are in the image's pixels (labelme's coordinates)."""
-
-    text: str
-    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +34,13 @@ class HungPlate:
         return turned((outline - 0.5) * self.size + self.centre, self.angle, self.centre)
 
 
-def photograph_plates(rng: np.random.Generator, size: tuple[int, int]) -> tuple[NDArray[np.uint8], list[SeenPlate]]:
-    """Make up a scene and photograph it at a size of (width, height): sRGB, (height, width, 3), and the plates in it."""
+def photograph_plates(
+    rng: np.random.Generator, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], list[tuple[str, list[Part]]]]:
+    """Make up a scene and photograph it at a size of (width, height): sRGB, (height, width, 3).
+
+    With it come the plates' texts, each with its parts, whose outlines are in the image's pixels (labelme's coordinates).
+    """
     camera = set_camera(rng, size)
     hung = _hang_plates(rng, camera, size)
     picture = _see_backdrop(rng, camera, hung, size)
@@ -52,10 +49,10 @@ def photograph_plates(rng: np.random.Generator, size: tuple[int, int]) -> tuple[
         _draw_behind(rng, picture, camera, plate)
         draw_board(rng, picture, camera, plate, light)
     light_scene(rng, picture)
-    return take_photograph(rng, picture), [_seen(camera, plate) for plate in hung]
+    return take_photograph(rng, picture), [(plate.design.text, _seen_parts(camera, plate)) for plate in hung]
 
 
-def _hang_plates(rng: np.random.Generator, camera: Camera, size: tuple[int, int]) -> list[HungPlate]:
+def _hang_plates(rng: np.random.Generator, camera: Matrix, size: tuple[int, int]) -> list[HungPlate]:
     """One or two plates that lie wholly in the image and apart from each other."""
     wanted = 2 if rng.random() < TWO_PLATES else 1
     widths = WIDTHS_OF_TWO if wanted == 2 else WIDTHS
@@ -71,7 +68,7 @@ def _hang_plates(rng: np.random.Generator, camera: Camera, size: tuple[int, int]
 
 def _find_spot(
     rng: np.random.Generator,
-    camera: Camera,
+    camera: Matrix,
     size: tuple[int, int],
     design: PlateDesign,
     widths: tuple[float, float],
@@ -86,7 +83,7 @@ def _find_spot(
         width = rng.uniform(*widths) * size[0] * shrink
         centre = (rng.uniform(-0.3, 0.3) * size[0], rng.uniform(-0.3, 0.3) * size[1])
         plate = HungPlate(design, centre, (width, width / design.aspect), float(np.radians(rng.normal(0, 1.5))))
-        corners = camera.project(plate.on_plane(CORNERS))
+        corners = project(camera, plate.on_plane(CORNERS))
         box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
         share = (box[2] - box[0]) / size[0]
         inside = box[:2].min() > edge and box[2] < size[0] - edge and box[3] < size[1] - edge
@@ -97,7 +94,7 @@ def _find_spot(
     raise AssertionError("a plate shrinks until it fits")
 
 
-def _see_backdrop(rng: np.random.Generator, camera: Camera, hung: list[HungPlate], size: tuple[int, int]) -> Picture:
+def _see_backdrop(rng: np.random.Generator, camera: Matrix, hung: list[HungPlate], size: tuple[int, int]) -> Picture:
     """The backdrop as the camera sees it: painted straight on at the image's size, covering REACH of it."""
     width, height = size
     to_texture = np.array([[1 / REACH, 0, width / 2], [0, 1 / REACH, height / 2], [0, 0, 1]])
@@ -109,18 +106,18 @@ def _see_backdrop(rng: np.random.Generator, camera: Camera, hung: list[HungPlate
         for plate in hung
     ]
     texture = paint_backdrop(rng, (height, width), spots)
-    view = to_pixel_centres(camera.homography @ np.linalg.inv(to_texture))
+    view = to_pixel_centres(camera @ np.linalg.inv(to_texture))
     return cv2.warpPerspective(texture, view, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def _draw_behind(rng: np.random.Generator, picture: Picture, camera: Camera, plate: HungPlate) -> None:
+def _draw_behind(rng: np.random.Generator, picture: Picture, camera: Matrix, plate: HungPlate) -> None:
     """The plate's shadow and, behind some plates, a plastic holder."""
     width, height = plate.size
     unit = min(plate.size)
     outline = rounded_box((0, 0), (width, height), plate.design.corner * height)
 
     def seen(local: Points) -> Points:
-        return camera.project(turned(local + plate.centre, plate.angle, plate.centre))
+        return project(camera, turned(local + plate.centre, plate.angle, plate.centre))
 
     if rng.random() < 0.4:
         lip = rng.uniform(0.03, 0.08) * unit
@@ -137,16 +134,16 @@ def _draw_behind(rng: np.random.Generator, picture: Picture, camera: Camera, pla
 
 
 def draw_board(
-    rng: np.random.Generator, picture: Picture, camera: Camera, plate: HungPlate, light: tuple[float, float]
+    rng: np.random.Generator, picture: Picture, camera: Matrix, plate: HungPlate, light: tuple[float, float]
 ) -> None:
     """Draw the plate itself into the picture, in place, cut along its outline."""
-    outline = camera.project(plate.on_plane(plate_parts(plate.design)[0].outline))
+    outline = project(camera, plate.on_plane(plate_parts(plate.design)[0].outline))
     area = window(picture.shape[:2], outline, 2)
     assert area is not None, "plates are placed inside the image"
     # A fifth more pixels than the camera sees keeps the writing crisp without aliasing.
     flat = draw_plate(rng, plate.design, round(1.2 * np.ptp(outline[:, 0])), light)
     offset = np.array([area[1].start, area[0].start])
-    target = camera.project(plate.on_plane(CORNERS)) - offset
+    target = project(camera, plate.on_plane(CORNERS)) - offset
     source = CORNERS * [flat.shape[1], flat.shape[0]]
     view = to_pixel_centres(cv2.getPerspectiveTransform(source.astype(np.float32), target.astype(np.float32)))
     part = picture[area]
@@ -156,6 +153,5 @@ def draw_board(
     part += (board - part) * convex_coverage(part.shape[:2], outline - offset)[..., None]
 
 
-def _seen(camera: Camera, plate: HungPlate) -> SeenPlate:
-    parts = tuple(Part(part.label, camera.project(plate.on_plane(part.outline))) for part in plate_parts(plate.design))
-    return SeenPlate(plate.design.text, parts)
+def _seen_parts(camera: Matrix, plate: HungPlate) -> list[Part]:
+    return [Part(part.label, project(camera, plate.on_plane(part.outline))) for part in plate_parts(plate.design)]
