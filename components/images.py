@@ -1,5 +1,6 @@
 """Names of the container images, fixed when the pipeline is compiled."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -26,7 +27,14 @@ def images() -> Images:
 
     A variable that is not set is as it was when images were last made here; their digests hold for those alone.
     """
-    made = _remembered()
+    made = Images(DEFAULT_REGISTRY, DEFAULT_TAG)
+    # A file that cannot be read as one of ours says nothing.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        told = json.loads(REMEMBERED.read_text())
+        known = told.get("digests") or {}
+        texts = [told["registry"], told["tag"], *(known[target] for target in ("data", "train") if known)]
+        if all(isinstance(text, str) and text for text in texts):
+            made = Images(told["registry"], told["tag"], known)
     registry = os.environ.get("SIGHTLINE_REGISTRY") or made.registry
     tag = os.environ.get("SIGHTLINE_TAG") or made.tag
     file = os.environ.get("SIGHTLINE_DIGESTS")
@@ -39,15 +47,3 @@ def image(target: str) -> str:
     found = images()
     name = f"{found.registry}/sightline-{target}:{found.tag}"
     return f"{name}@{found.digests[target]}" if found.digests else name
-
-
-def _remembered() -> Images:
-    try:
-        made = json.loads(REMEMBERED.read_text())
-        registry, tag, digests = made["registry"], made["tag"], made.get("digests") or {}
-        texts = [registry, tag, *(digests[target] for target in ("data", "train") if digests)]
-        if all(isinstance(text, str) and text for text in texts):
-            return Images(registry, tag, digests)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    return Images(DEFAULT_REGISTRY, DEFAULT_TAG)

@@ -21,11 +21,10 @@ DESCRIPTION = "From labelme annotations to an evaluated, tested, versioned model
 def make_pipeline(steps: Collection[str]) -> Any:
     """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it."""
     chosen = tuple(step for step in STEPS if step in {"snapshot", *steps})
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(
         [
-            inspect.Parameter(
-                each.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=each.kind, default=each.default
-            )
+            inspect.Parameter(each.name, either, annotation=each.kind, default=each.default)
             for each in parameters_of(chosen)
         ]
     )

@@ -33,7 +33,12 @@ def versions(category: str | None, as_json: bool) -> int:
     if as_json:
         _print_json(listed)
     elif listed:
-        print(_versions_table(listed))
+        rows = [_row(one) for one in listed]
+        # A column for tasks only where some version is for another than detection.
+        titles = [
+            title for title in rows[0] if title != "task" or any(one.task not in (None, DETECTION) for one in listed)
+        ]
+        print(as_table(titles, [[row[title] for title in titles] for row in rows]))
         if any(one.state == State.LOST for one in listed):
             print(f"lost: its tag is not in the dataset repository {without_password(read_settings().dataset_repo)}")
     else:
@@ -81,15 +86,6 @@ def export(tag: str, form: str, target: Path) -> int:
     exported = export_version(read_settings(), tag, form, target)
     print(f"exported {tag} as {form} to {target}: {exported}")
     return 0
-
-
-def _versions_table(listed: "Sequence[Listed]") -> str:
-    """With a column for tasks only where some version is for another than detection."""
-    rows = [_row(one) for one in listed]
-    if all(one.task in (None, DETECTION) for one in listed):
-        for row in rows:
-            del row["task"]
-    return as_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _row(one: "Listed") -> dict[str, str]:

@@ -33,6 +33,7 @@ def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequ
     The workspace is mounted with what the settings name, and to be read the paths and URIs of this machine among
     `locations`, the pipeline's parameters. `images` are those that have to be there.
     """
+    from docker.types import DeviceRequest
     from kfp import local
     from kfp.local import docker_task_handler
 
@@ -44,6 +45,8 @@ def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequ
         opened.callback(lock.unlink, missing_ok=True)
         _remove_orphans(engine, workspace)
         user, group = _share_with_images(workspace)
+        nvidia = "nvidia" in engine.info().get("Runtimes", {})
+        gpus = {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]} if nvidia else {}
         runner = local.DockerRunner(
             mounts=_mounts(workspace, locations),
             environment=_environment(),
@@ -56,7 +59,7 @@ def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequ
             shm_size="2g",
             # A database or an emulator on this machine listens on its loopback address.
             network_mode="host",
-            **_gpus(engine),
+            **gpus,
         )
         with patch.object(docker_task_handler, "run_docker_container", _run_container):
             yield runner
@@ -184,15 +187,6 @@ def _environment() -> dict[str, str]:
     passed_on = {*PASSED_ON, *map(str.lower, PASSED_ON), *OPTIONAL_SETTINGS}
     ours = {name for name in os.environ if name.startswith("SIGHTLINE_")} - {*KEPT_OUTSIDE}
     return {name: os.environ[name] for name in (passed_on & os.environ.keys()) | ours} | {"SIGHTLINE_VOLUME": VOLUME}
-
-
-def _gpus(engine: Any) -> dict[str, Any]:
-    """All GPUs, where the engine can hand them to a container."""
-    from docker.types import DeviceRequest
-
-    if "nvidia" not in engine.info().get("Runtimes", {}):
-        return {}
-    return {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]}
 
 
 def _run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **settings: Any) -> int:

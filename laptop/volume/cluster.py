@@ -33,8 +33,10 @@ class Cluster:
         Raises a SightlineError for no kubeconfig (with what the command could be told `instead`), or no such context in it.
         """
         from kubernetes import client, config
+        from yaml import YAMLError
 
-        if kubeconfig is None and not _default_kubeconfig():
+        usual = config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
+        if kubeconfig is None and not any(Path(path).expanduser().is_file() for path in usual):
             if context is None and ACCOUNT.is_dir():
                 configuration = client.Configuration()
                 config.load_incluster_config(configuration)
@@ -42,13 +44,22 @@ class Cluster:
             raise SightlineError(
                 f"There is no kubeconfig: neither $KUBECONFIG nor ~/.kube/config. Name one with --kubeconfig{instead}."
             )
-        with _reading(kubeconfig):
+        try:
             contexts, current = config.list_kube_config_contexts(kubeconfig)
             chosen = next((each for each in contexts if each["name"] == context), None) if context else current
             if chosen is None:
                 names = ", ".join(sorted(each["name"] for each in contexts))
                 raise SightlineError(f"The kubeconfig has no context {context!r}. It has: {names}.")
             api = config.new_client_from_config(kubeconfig, chosen["name"])
+        except config.ConfigException as error:
+            raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
+        # What its parser raises, which checks little.
+        except (OSError, YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise SightlineError(
+                f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "
+                f"({type(error).__name__}: {told}). kubectl config view shows it."
+            ) from None
         return cls(api, namespace or chosen["context"].get("namespace") or NAMESPACE)
 
     @property
@@ -102,30 +113,6 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError) as error:
             reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2].rstrip(".")
             raise LostError(f"The cluster at {self.host} cannot be reached: {reason}.") from None
-
-
-@contextlib.contextmanager
-def _reading(kubeconfig: str | None) -> Iterator[None]:
-    """Turn what reading a kubeconfig raises into a sentence; its parser checks little."""
-    from kubernetes.config import ConfigException
-    from yaml import YAMLError
-
-    try:
-        yield
-    except ConfigException as error:
-        raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
-    except (OSError, YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise SightlineError(
-            f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "
-            f"({type(error).__name__}: {told}). kubectl config view shows it."
-        ) from None
-
-
-def _default_kubeconfig() -> bool:
-    from kubernetes.config import kube_config
-
-    return any(Path(path).expanduser().is_file() for path in kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep))
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:
