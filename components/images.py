@@ -23,7 +23,7 @@ class Images:
 
 
 def images() -> Images:
-    """What SIGHTLINE_REGISTRY, SIGHTLINE_TAG and SIGHTLINE_DIGESTS (a file as `make push` writes it) say at this moment.
+    """What SIGHTLINE_REGISTRY, SIGHTLINE_TAG and SIGHTLINE_DIGESTS (a file as `make push` writes it) say at the moment.
 
     A variable that is not set is as it was when images were last made here; their digests hold for those alone.
     """

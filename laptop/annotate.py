@@ -16,7 +16,7 @@ SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")  # one of them is se
 
 
 def annotate(folder: Path) -> int:
-    """Open labelme on a folder of images with their JSON, and wait until its window is closed. Returns its exit status."""
+    """Open labelme on a folder of images with their JSON, and wait until it is closed. Returns its exit status."""
     if not folder.is_dir():
         raise SightlineError(f"There is no folder {folder} to annotate.")
     program = ENVIRONMENT / "bin" / "labelme"

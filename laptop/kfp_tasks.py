@@ -29,8 +29,8 @@ def run_pipeline(
 ) -> dict[str, Task]:
     """Run a pipeline by a runner of kfp.local's; what was run before with the same inputs and code is reused.
 
-    The folder keeps outputs and the cache; the log takes all output of the tasks and of kfp. Returns the tasks that were
-    started, by name; the last one is `failed` when the run failed.
+    The folder keeps outputs and the cache; the log takes all output of the tasks and of kfp. Returns the tasks that
+    were started, by name; the last one is `failed` when the run failed.
     """
     from kfp import local
 

@@ -43,8 +43,8 @@ class Request:
 def require_sense(request: Request, in_containers: bool) -> None:
     """Look at a request before its first step.
 
-    Raises a SightlineError for what is missing or does not exist, a ModuleNotFoundError for a package that the steps need
-    where they do not run in their images.
+    Raises a SightlineError for what is missing or does not exist, a ModuleNotFoundError for a package that the steps
+    need where they do not run in their images.
     """
     require_inputs(request.steps, request.values)
     runs_models = bool(IMAGES["train"] & set(request.steps))
@@ -62,7 +62,7 @@ def require_sense(request: Request, in_containers: bool) -> None:
 
 
 def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
-    """Refuse a choice of steps that misses what an omitted one would have given, or is given what a chosen one makes."""
+    """Refuse steps that miss what an omitted one would have given, or are given what a chosen one makes."""
     parameters = (DATASET_VERSION, RECIPE, MODEL, CANDIDATE_MODELS, TEST_IMAGES)
     version, recipe, model, candidates, images = (each.value_in(values) or each.default for each in parameters)
     require_work(chosen)

@@ -55,14 +55,20 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequ
         _sink_recess(rng, picture, spots[0])
     for row in [top - rng.uniform(0.1, 0.3) * height, bottom + rng.uniform(0.06, 0.16) * height]:
         _cut_seam(picture, rows - row, rng.uniform(0.6, 0.9))
-    if rng.random() < 0.7:
-        _fit_plastic(rng, picture, rows - (bottom + rng.uniform(0.08, 0.2) * height))
-    if rng.random() < 0.5:
-        _show_ground(rng, picture, rows - (bottom + rng.uniform(0.22, 0.36) * height))
+    if rng.random() < 0.7:  # unpainted grained plastic
+        below = rows - (bottom + rng.uniform(0.08, 0.2) * height)
+        grain = fractal_noise(rng, shape, 3.0, 2)
+        plastic = (0.018 + 0.03 * grain + 0.05 * np.exp(-np.abs(below - 0.04 * height) / (0.03 * height)))[..., None]
+        picture += (plastic - picture) * smoothstep(-1.5, 1.5, below)[..., None]
+    if rng.random() < 0.5:  # the road, in the car's shadow at first
+        below = rows - (bottom + rng.uniform(0.22, 0.36) * height)
+        road = soften(paint_asphalt(rng, shape, ()), 0.003 * width)
+        lit = 0.05 + 1.6 * smoothstep(0.02 * height, 0.2 * height, below)
+        picture += (road * lit[..., None] - picture) * smoothstep(-1.5, 1.5, below)[..., None]
     for side in (-1, 1):
         if rng.random() < 0.45:
             _fit_lamp(rng, picture, side, top - rng.uniform(0.0, 0.25) * height)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5:  # what is far behind the car
         above = 1 - smoothstep(-2, 2, rows - (top - rng.uniform(0.3, 0.5) * height))
         far = (paint_foliage if rng.random() < 0.5 else paint_street)(rng, shape, ())
         picture += (far - picture) * above[..., None]
@@ -110,22 +116,6 @@ def _cut_seam(picture: Picture, offset: Field, depth: float) -> None:
     picture *= (1 - depth * np.exp(-((offset / gap) ** 2)))[..., None]
     picture += np.float32(0.12) * np.exp(-(((offset - 2.2 * gap) / gap) ** 2))[..., None]
     picture *= (1 - 0.25 * np.exp(-np.clip(offset, 0, None) / (9 * gap)) * (offset > 0))[..., None]
-
-
-def _fit_plastic(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
-    """Unpainted grained plastic below offset = 0."""
-    height = picture.shape[0]
-    grain = fractal_noise(rng, picture.shape[:2], 3.0, 2)
-    plastic = (0.018 + 0.03 * grain + 0.05 * np.exp(-np.abs(offset - 0.04 * height) / (0.03 * height)))[..., None]
-    picture += (plastic - picture) * smoothstep(-1.5, 1.5, offset)[..., None]
-
-
-def _show_ground(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
-    """The road below the car, beyond the edge at offset = 0, in the car's shadow at first."""
-    height, width = picture.shape[:2]
-    road = soften(paint_asphalt(rng, (height, width), ()), 0.003 * width)
-    lit = 0.05 + 1.6 * smoothstep(0.02 * height, 0.2 * height, offset)
-    picture += (road * lit[..., None] - picture) * smoothstep(-1.5, 1.5, offset)[..., None]
 
 
 def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float) -> None:

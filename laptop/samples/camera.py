@@ -22,7 +22,7 @@ def project(camera: Matrix, points: Points) -> Points:
 def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Matrix:
     """A camera for images of (width, height), at arm's length: mostly from the side and above, never quite level.
 
-    It maps the plane that the plates are on (pixels, origin where it looks) to the image (pixels, labelme's coordinates).
+    It maps the plane of the plates (pixels, origin where it looks) to the image (pixels, labelme's coordinates).
     """
     yaw, pitch = np.radians(np.clip(rng.normal(0, 21), -42, 42)), np.radians(np.clip(rng.normal(6, 12), -22, 30))
     roll = np.radians(np.clip(rng.normal(0, 3.5), -9, 9))

@@ -127,7 +127,7 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
 def lay_row(
     text: str, design: PlateDesign, left: float, right: float, top: float, bottom: float, gap: float = 0.12
 ) -> list[Box]:
-    """Characters of one row, centred between `left` and `right`; a space is half a character, `gap` a share of its height."""
+    """Characters of a row, centred between `left` and `right`, `gap` times their height apart; a space is half of one."""
     height = bottom - top
     tall = height / design.aspect  # the row's height in units of the plate's width
     inks = [None if character == " " else glyph(character, design.stroke)[0] for character in text]
@@ -209,7 +209,7 @@ def _distance(shape: tuple[int, int], inset: float, corner: float) -> Field:
 
 
 def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light: tuple[float, float]) -> Picture:
-    """The plate straight on, worn, lit from (right, down) and dirty, its width in pixels; the caller cuts round corners."""
+    """The plate straight on, `width` pixels wide, worn, dirty and lit from (right, down). The caller rounds its corners."""
     shape = (max(round(width / design.aspect), 8), width)
     writing, frame = draw_writing(design, shape), draw_frame(design, shape)
     relief = np.maximum(writing, frame)

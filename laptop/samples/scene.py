@@ -39,7 +39,7 @@ def photograph_plates(
 ) -> tuple[NDArray[np.uint8], list[tuple[str, list[Part]]]]:
     """Make up a scene and photograph it at a size of (width, height): sRGB, (height, width, 3).
 
-    With it come the plates' texts, each with its parts, whose outlines are in the image's pixels (labelme's coordinates).
+    With it come the plates' texts, each with its parts as outlined in the image (pixels, labelme's coordinates).
     """
     camera = set_camera(rng, size)
     hung = _hang_plates(rng, camera, size)

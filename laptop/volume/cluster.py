@@ -30,7 +30,7 @@ class Cluster:
     def find(cls, kubeconfig: str | None, context: str | None, namespace: str | None, instead: str = "") -> "Cluster":
         """Take the cluster that kubectl would take, or the one that this pod runs in.
 
-        Raises a SightlineError for no kubeconfig (with what the command could be told `instead`), or no such context in it.
+        Raises a SightlineError for no kubeconfig (with what the command could be told `instead`), or no such context.
         """
         from kubernetes import client, config
         from yaml import YAMLError
@@ -101,7 +101,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def explained(self, needs: str) -> Iterator[None]:
-        """Turn what the libraries raise into a sentence; `needs` says which command needs what, if that is not allowed."""
+        """Turn what the libraries raise into a sentence; `needs` says what the command needs, where it is refused."""
         import urllib3
         import websocket
         from kubernetes.client import ApiException

@@ -104,24 +104,21 @@ def main() -> None:
     laptop = Laptop()
     try:
         request = laptop.hear()
-        _answer(laptop, Path(request["volume"]).resolve(), request)
+        volume = Path(request["volume"]).resolve()
+        if not volume.is_dir():
+            raise OSError(f"there is no folder {volume}: is the claim mounted there?")
+        if request["sync"]:
+            if holder := _lock(volume, request["who"]):
+                laptop.say(held=holder)
+                return
+            _tidy(volume)
+        live = Live(volume)
+        laptop.say(files=live.files, note=live.note)
+        if request["sync"]:
+            _replace(laptop, volume, live, laptop.hear())
     except OSError as error:
         path = f" ({error.filename})" if error.filename else ""
         laptop.say(failed=f"{error.strerror or error}{path}")
-
-
-def _answer(laptop: Laptop, volume: Path, request: dict[str, Any]) -> None:
-    if not volume.is_dir():
-        raise OSError(f"there is no folder {volume}: is the claim mounted there?")
-    if request["sync"]:
-        if holder := _lock(volume, request["who"]):
-            laptop.say(held=holder)
-            return
-        _tidy(volume)
-    live = Live(volume)
-    laptop.say(files=live.files, note=live.note)
-    if request["sync"]:
-        _replace(laptop, volume, live, laptop.hear())
 
 
 def _replace(laptop: Laptop, volume: Path, live: Live, order: dict[str, Any]) -> None:
