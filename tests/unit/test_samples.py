@@ -10,8 +10,8 @@ from PIL import Image
 from laptop.samples import LABELS, make_plates
 from laptop.samples.camera import project
 from laptop.samples.canvas import convex_coverage, coverage
+from laptop.samples.dataset import HungPlate, draw_board
 from laptop.samples.plates import LETTERS, design_plate, draw_writing, plate_parts
-from laptop.samples.scene import HungPlate, draw_board
 from sightline.annotations.labelme import Document, Shape, read_document
 from sightline.errors import SightlineError
 
