@@ -9,7 +9,6 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 VOLUME = "/shared_volume"
-RUN_LABEL = "metadata.labels['pipeline/runid']"
 USER = 1001  # the images' user and group; a number, since a cluster that wants non-root users cannot check a name
 
 SETTINGS = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATASET_REPO")
@@ -27,8 +26,6 @@ OPTIONAL_SETTINGS = (
 )
 """Keys of the ConfigMap; each becomes the environment variable of its name."""
 DATABASE_KEY = "url"
-GIT_FOLDER = "/var/secrets/git"
-STORAGE_FOLDER = "/var/secrets/gcs"
 
 HOUR = 3600
 LONGEST_SECONDS = {"snapshot": HOUR, "record": 12 * HOUR, "train": 168 * HOUR, "evaluate": 24 * HOUR, "test": 24 * HOUR}
@@ -81,9 +78,9 @@ def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> Pipelin
 
 
 def _give_settings(task: PipelineTask, names: Installation) -> None:
-    kubernetes.use_field_path_as_env(task, env_name="SIGHTLINE_RUN", field_path=RUN_LABEL)
+    kubernetes.use_field_path_as_env(task, env_name="SIGHTLINE_RUN", field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, names.config_map, {name: name for name in SETTINGS})
     kubernetes.use_config_map_as_env(task, names.config_map, {name: name for name in OPTIONAL_SETTINGS}, optional=True)
     kubernetes.use_secret_as_env(task, names.database_secret, {DATABASE_KEY: "SIGHTLINE_DATABASE_URL"})
-    kubernetes.use_secret_as_volume(task, names.git_secret, GIT_FOLDER, optional=True)
-    kubernetes.use_secret_as_volume(task, names.storage_secret, STORAGE_FOLDER, optional=True)
+    kubernetes.use_secret_as_volume(task, names.git_secret, "/var/secrets/git", optional=True)
+    kubernetes.use_secret_as_volume(task, names.storage_secret, "/var/secrets/gcs", optional=True)

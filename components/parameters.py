@@ -8,7 +8,6 @@ library. The name in the pipeline is only here: the component calls it as it lik
 Imports next to nothing: `pipeline.py --help` needs it.
 """
 
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -242,4 +241,4 @@ def as_markdown() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{as_markdown()}\n")
+    print(as_markdown())

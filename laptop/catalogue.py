@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sightline.catalogue.verification import Checked, Verification
 
 SHOWN = 10  # names of each kind, unless all are asked for
-COMMIT = 12  # characters of a commit
 
 
 def versions(category: str | None, as_json: bool) -> int:
@@ -100,7 +99,7 @@ def _row(one: "Listed") -> dict[str, str]:
         "images": "-" if one.images is None else str(one.images),
         "objects": "-" if one.annotations is None else str(one.annotations),
         "parent": one.parent or "-",
-        "commit": (one.commit or "-")[:COMMIT],
+        "commit": (one.commit or "-")[:12],
         "date (UTC)": f"{one.date:%Y-%m-%d %H:%M}" if one.date else "-",
     }
 

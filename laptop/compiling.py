@@ -50,7 +50,18 @@ def apply_installation(options: argparse.Namespace) -> None:
             os.environ[f"SIGHTLINE_{name.upper()}"] = value
     if digests := os.environ.get("SIGHTLINE_DIGESTS"):
         _require_digests(Path(digests))
-    _require_names()
+    from components.images import images
+
+    found = images()
+    if not REGISTRY.fullmatch(found.registry):
+        raise SightlineError(
+            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: lower-case letters, no "
+            "https:// before it and no / at its end."
+        )
+    if not TAG.fullmatch(found.tag):
+        raise SightlineError(
+            f"{found.tag!r} is not a tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
+        )
 
 
 def compiled(steps: Collection[str]) -> bytes:
@@ -96,21 +107,6 @@ def compile_pipeline(output: Path, steps: Collection[str]) -> int:
         print(f"warning: nothing says where the images are. {HOW_TO_NAME}", file=sys.stderr)
     print(f"{output}: upload it in the Kubeflow UI, or start a run of it with: python pipeline.py submit --category …")
     return 0
-
-
-def _require_names() -> None:
-    from components.images import images
-
-    found = images()
-    if not REGISTRY.fullmatch(found.registry):
-        raise SightlineError(
-            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: lower-case letters, no "
-            "https:// before it and no / at its end."
-        )
-    if not TAG.fullmatch(found.tag):
-        raise SightlineError(
-            f"{found.tag!r} is not a tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
-        )
 
 
 def _require_digests(path: Path) -> None:

@@ -39,8 +39,10 @@ def _how(parameter: Parameter, metavar: str) -> dict[str, Any]:
     how |= {"choices": parameter.choices} if parameter.choices else {"metavar": metavar}
     if parameter.kind in (list, dict):
         how["action"] = "append"
-    elif parameter.kind in READERS:
-        how["type"] = READERS[parameter.kind]
+    elif parameter.kind in (int, float):
+        how["type"] = (
+            positive if parameter.kind is int else float
+        )  # a whole number is a count; nobody needs to type its 0
     otherwise = parameter.empty or parameter.default
     # A laptop's user says what to train on; the form alone has an example filled in.
     if otherwise and parameter is not CATEGORY:
@@ -123,10 +125,6 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
-
-
-READERS: Mapping[type, Any] = {int: positive, float: float}
-"""How a text becomes a value; a whole number is a count, whose 0 nobody needs to type."""
 
 
 def steps(text: str) -> tuple[str, ...]:

@@ -85,9 +85,7 @@ def _told(cluster: Cluster, settings: Mapping[str, str], file: Path | None, show
             "diff, verify, export) works in the helper's pod: "
             f"kubectl -n {cluster.namespace} exec deployment/sightline-helper -- python /opt/sightline/pipeline.py …"
         )
-    yield ""
-    yield _as_exports(settings, hide=not show)
-    yield ""
+    yield f"\n{_as_exports(settings, hide=not show)}\n"
     if file:
         yield f"With the passwords, in another terminal: source {shlex.quote(str(file))}"
     yield "Open until Ctrl-C."

@@ -195,7 +195,13 @@ def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Seque
     low, high = corners.min(axis=0), corners.max(axis=0)
     grow = rng.uniform(0.05, 0.14) * shape[0]
     centre, size = tuple((low + high) / 2), tuple(high - low + 2 * grow)
-    material = paint_wood(rng, shape, ()) if rng.random() < 0.5 else _brushed_sheet(rng, shape)
+    if rng.random() < 0.5:
+        material = paint_wood(rng, shape, ())
+    else:  # a brushed sheet
+        colour = linear(*(np.array([1.0, 1.0, 0.98]) * rng.uniform(90, 190)).tolist())
+        streaks = value_noise(rng, shape, (1.5, shape[1] / 3)) - 0.5
+        cloud = fractal_noise(rng, shape, shape[0] / 3) - 0.5
+        material = colour * (1 + 0.12 * streaks + 0.7 * cloud)[..., None]
     post = rounded_box((centre[0], shape[0]), (0.09 * shape[1], 2 * shape[0] - 2 * centre[1]), 2)
     for outline in (post, rounded_box(centre, size, 0.012 * shape[1])):
         shade(picture, outline + [0.006 * shape[1], 0.01 * shape[1]], 0.5, 0.012 * shape[1])
@@ -203,13 +209,6 @@ def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Seque
         edge = mask - soften(mask, 2.5)
         picture += (material * (1 + 0.8 * edge)[..., None] - picture) * mask[..., None]
     return picture
-
-
-def _brushed_sheet(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
-    colour = linear(*(np.array([1.0, 1.0, 0.98]) * rng.uniform(90, 190)).tolist())
-    streaks = value_noise(rng, shape, (1.5, shape[1] / 3)) - 0.5
-    cloud = fractal_noise(rng, shape, shape[0] / 3) - 0.5
-    return colour * (1 + 0.12 * streaks + 0.7 * cloud)[..., None]
 
 
 def paint_wall(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:

@@ -58,9 +58,8 @@ def make_plates(
         made = staging / folder.name
         made.mkdir()
         console = Console(stderr=True)
-        for index in track(
-            range(images), "Photographs", console=console, transient=True, disable=not console.is_terminal
-        ):
+        hidden = not console.is_terminal
+        for index in track(range(images), "Photographs", console=console, transient=True, disable=hidden):
             _write_image(made, index, seed, labels, size)
         made.replace(folder)
     finally:
