@@ -61,7 +61,7 @@ CPU = "limit of its pod's CPUs, as Kubernetes writes it: 2 or 500m"
 MEMORY = "limit of its pod's memory, as Kubernetes writes it: 8Gi"
 GPUS = "how many GPUs its pod gets: 0 or 1"
 
-# A row that code must know by what it means has a name in Python as well.
+# In the order of the laptop's help. A row that code must know by what it means has a name in Python as well.
 PARAMETERS = (
     CATEGORY := Parameter(
         "category",
@@ -218,7 +218,6 @@ PARAMETERS = (
         was="tolerations",
     ),
 )
-"""In the order of the laptop's help."""
 
 
 def parameters_of(steps: Collection[str]) -> tuple[Parameter, ...]:

@@ -40,9 +40,8 @@ def _how(parameter: Parameter, metavar: str) -> dict[str, Any]:
     if parameter.kind in (list, dict):
         how["action"] = "append"
     elif parameter.kind in (int, float):
-        how["type"] = (
-            positive if parameter.kind is int else float
-        )  # a whole number is a count; nobody needs to type its 0
+        # A whole number is a count, whose 0 nobody needs to type.
+        how["type"] = positive if parameter.kind is int else float
     otherwise = parameter.empty or parameter.default
     # A laptop's user says what to train on; the form alone has an example filled in.
     if otherwise and parameter is not CATEGORY:

@@ -301,14 +301,13 @@ def paint_wood(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence
     return picture
 
 
-SCENES: dict[Painter, float] = {
+SCENES: dict[Painter, float] = {  # how often each is chosen
     paint_bodywork: 0.48,
     paint_mounted: 0.16,
     paint_wall: 0.14,
     paint_asphalt: 0.12,
     paint_wood: 0.10,
 }
-"""How often each is chosen."""
 
 
 def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:

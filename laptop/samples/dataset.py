@@ -23,12 +23,11 @@ LabelSet = Literal["board", "numbers", "all"]
 BOARDS = ("l_board", "r_board")
 NUMBERS = ("l_s_n", "r_s_n", "l_m_n", "r_m_n")
 CHARACTERS = tuple("0123456789" + LETTERS)
-LABELS: dict[LabelSet, tuple[str, ...]] = {
+LABELS: dict[LabelSet, tuple[str, ...]] = {  # 2 labels, 6 or 21
     "board": BOARDS,
     "numbers": BOARDS + NUMBERS,
     "all": BOARDS + NUMBERS + CHARACTERS,
 }
-"""2 labels, 6 or 21."""
 SMALLEST_SIDE = 64  # pixels
 
 MARGIN = 0.02  # of the image's width, free between a plate and the image's edge
