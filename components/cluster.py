@@ -9,9 +9,7 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 VOLUME = "/shared_volume"
-RUN_LABEL = "metadata.labels['pipeline/runid']"
-USER = 1001
-"""The images' user and group; a number, since a cluster that wants non-root users cannot check a name."""
+USER = 1001  # the images' user and group; a number, since a cluster that wants non-root users cannot check a name
 
 SETTINGS = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATASET_REPO")
 OPTIONAL_SETTINGS = (
@@ -28,53 +26,34 @@ OPTIONAL_SETTINGS = (
 )
 """Keys of the ConfigMap; each becomes the environment variable of its name."""
 DATABASE_KEY = "url"
-GIT_FOLDER = "/var/secrets/git"
-STORAGE_FOLDER = "/var/secrets/gcs"
 
 HOUR = 3600
 LONGEST_SECONDS = {"snapshot": HOUR, "record": 12 * HOUR, "train": 168 * HOUR, "evaluate": 24 * HOUR, "test": 24 * HOUR}
-MODEL_STEPS = ("train", "evaluate", "test")
 RETRIES = 5
-CPU_REQUEST = "250m"
-"""Below any sensible limit: a node with other work takes the pod all the same."""
+CPU_REQUEST = "250m"  # below any sensible limit: a node with other work takes the pod all the same
 SNAPSHOT_RESOURCES = {"cpu": "1", "memory": "1Gi"}
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Names that belong to one installation on a cluster, from SIGHTLINE_<NAME> when the pipeline is compiled.
-
-    Attributes:
-        config_map: holds SETTINGS and any of OPTIONAL_SETTINGS.
-        database_secret: holds the database's URL under DATABASE_KEY.
-        git_secret: optional on the cluster; username and password, or ssh-privatekey.
-        storage_secret: optional on the cluster; a service account's key.json.
-        shared_memory: size of /dev/shm of the steps that load data in several processes; it counts as their memory.
-        pull_secret: the registry's, when it is private; empty for none.
-    """
+    """Names that belong to one installation on a cluster, from SIGHTLINE_<NAME> when the pipeline is compiled."""
 
     claim: str = "sightline-volume"
-    config_map: str = "sightline-config"
-    database_secret: str = "sightline-database"
-    git_secret: str = "sightline-git"
-    storage_secret: str = "sightline-gcs"
-    shared_memory: str = "1Gi"
-    pull_secret: str = ""
-
-
-def installation() -> Installation:
-    """The names that the environment gives, or the defaults."""
-    names = asdict(Installation())
-    return Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", names[name]) for name in names})
+    config_map: str = "sightline-config"  # holds SETTINGS and any of OPTIONAL_SETTINGS
+    database_secret: str = "sightline-database"  # holds the database's URL under DATABASE_KEY
+    git_secret: str = "sightline-git"  # optional on the cluster; username and password, or ssh-privatekey
+    storage_secret: str = "sightline-gcs"  # optional on the cluster; a service account's key.json
+    shared_memory: str = "1Gi"  # of /dev/shm where several processes load data; it counts as the step's memory
+    pull_secret: str = ""  # the registry's, when it is private
 
 
 def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:
     """Prepare a task for Kubernetes; kfp's local runners leave all of this aside.
 
-    Args:
-        pod: node_selector and tolerations, cpu and memory (of snapshot: where they are chosen), gpus of a step that may have some.
+    `pod` holds node_selector and tolerations, cpu and memory (not of snapshot), gpus of a step that may have some.
     """
-    names = installation()
+    defaults = asdict(Installation())
+    names = Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", defaults[name]) for name in defaults})
     # The task's own name: KFP looks up who produced an input by it.
     task.set_display_name(step)
     # Repeats a task whose pod was lost; KFP's stock settings repeat no task that failed by itself.
@@ -92,16 +71,16 @@ def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> Pipelin
         kubernetes.set_image_pull_secrets(task, [names.pull_secret])
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.mount_pvc(task, pvc_name=names.claim, mount_path=VOLUME)
-    if step in MODEL_STEPS:
+    if step in ("train", "evaluate", "test"):
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=names.shared_memory)
     _give_settings(task, names)
     return task
 
 
 def _give_settings(task: PipelineTask, names: Installation) -> None:
-    kubernetes.use_field_path_as_env(task, env_name="SIGHTLINE_RUN", field_path=RUN_LABEL)
+    kubernetes.use_field_path_as_env(task, env_name="SIGHTLINE_RUN", field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, names.config_map, {name: name for name in SETTINGS})
     kubernetes.use_config_map_as_env(task, names.config_map, {name: name for name in OPTIONAL_SETTINGS}, optional=True)
     kubernetes.use_secret_as_env(task, names.database_secret, {DATABASE_KEY: "SIGHTLINE_DATABASE_URL"})
-    kubernetes.use_secret_as_volume(task, names.git_secret, GIT_FOLDER, optional=True)
-    kubernetes.use_secret_as_volume(task, names.storage_secret, STORAGE_FOLDER, optional=True)
+    kubernetes.use_secret_as_volume(task, names.git_secret, "/var/secrets/git", optional=True)
+    kubernetes.use_secret_as_volume(task, names.storage_secret, "/var/secrets/gcs", optional=True)

@@ -1,5 +1,6 @@
 """Names of the container images, fixed when the pipeline is compiled."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -8,8 +9,6 @@ from pathlib import Path
 
 DEFAULT_REGISTRY = "sightline"
 DEFAULT_TAG = "latest"
-TARGETS = ("data", "train")
-"""Of docker/Dockerfile."""
 REMEMBERED = Path(__file__).resolve().parents[1] / ".sightline-images.json"
 """What `make images` built last, and `make push` pushed: registry, tag, digests. Git ignores it."""
 
@@ -24,13 +23,18 @@ class Images:
 
 
 def images() -> Images:
-    """The images of this moment.
+    """What SIGHTLINE_REGISTRY, SIGHTLINE_TAG and SIGHTLINE_DIGESTS (a file as `make push` writes it) say at the moment.
 
-    SIGHTLINE_REGISTRY and SIGHTLINE_TAG name them; where SIGHTLINE_DIGESTS names a file as `make push` writes it
-    (`{"data": "sha256:…", "train": "sha256:…"}`), its digests pin the very bytes. A variable that is not set is as it was
-    when images were last made here; their digests hold for those alone.
+    A variable that is not set is as it was when images were last made here; their digests hold for those alone.
     """
-    made = _remembered()
+    made = Images(DEFAULT_REGISTRY, DEFAULT_TAG)
+    # A file that cannot be read as one of ours says nothing.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        told = json.loads(REMEMBERED.read_text())
+        known = told.get("digests") or {}
+        texts = [told["registry"], told["tag"], *(known[target] for target in ("data", "train") if known)]
+        if all(isinstance(text, str) and text for text in texts):
+            made = Images(told["registry"], told["tag"], known)
     registry = os.environ.get("SIGHTLINE_REGISTRY") or made.registry
     tag = os.environ.get("SIGHTLINE_TAG") or made.tag
     file = os.environ.get("SIGHTLINE_DIGESTS")
@@ -43,15 +47,3 @@ def image(target: str) -> str:
     found = images()
     name = f"{found.registry}/sightline-{target}:{found.tag}"
     return f"{name}@{found.digests[target]}" if found.digests else name
-
-
-def _remembered() -> Images:
-    try:
-        made = json.loads(REMEMBERED.read_text())
-        registry, tag, digests = made["registry"], made["tag"], made.get("digests") or {}
-        texts = [registry, tag, *(digests[target] for target in TARGETS if digests)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        texts = []
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        return Images(DEFAULT_REGISTRY, DEFAULT_TAG)
-    return Images(registry, tag, digests)

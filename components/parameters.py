@@ -8,60 +8,38 @@ library. The name in the pipeline is only here: the component calls it as it lik
 Imports next to nothing: `pipeline.py --help` needs it.
 """
 
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-STEPS = ("snapshot", "record", "train", "evaluate", "test")
-"""In the order they run; snapshot is in every pipeline."""
+STEPS = ("snapshot", "record", "train", "evaluate", "test")  # in the order they run; snapshot is in every pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How the laptop's commands take a parameter.
-
-    Attributes:
-        flag: like --split.
-        metavar: what stands for the value in the help, where the flag's own name does not.
-        example: of a mapping: one KEY=VALUE.
-    """
+    """How the laptop's commands take a parameter."""
 
     flag: str
-    metavar: str = ""
-    example: str = ""
+    metavar: str = ""  # what stands for the value in the help, where the flag's own name does not
+    example: str = ""  # of a mapping: one KEY=VALUE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
-    """One parameter of the pipeline.
+    """One parameter of the pipeline."""
 
-    Attributes:
-        name: in the pipeline, and so in the form of the Kubeflow UI, which sorts by it: it begins with the step that it is
-            for, with `pod` where it is for every pod.
-        default: what the form shows; tells the type. Empty or 0 says that nobody chose.
-        help: what it is, in a few words.
-        empty: what holds when it is empty or 0.
-        to: the components that get it, and the argument that it is there.
-        pod: the steps whose pods it shapes, and what it sets of them.
-        only_for: steps without which no pipeline has it; those of `to` and `pod` that are not snapshot where none are named.
-        not_with: steps that make what it names, so that no pipeline with one of them has it.
-        choices: the values that it may have, where they are few.
-        option: the laptop's; a cluster's users have `--param` as well.
-        was: its name in pipelines compiled before it got this one; their runs, schedules and files go on under that.
-    """
-
+    # The form of the Kubeflow UI sorts by it: it begins with the step that it is for, with `pod` for every pod.
     name: str
-    default: Any
+    default: Any  # what the form shows; tells the type. Empty or 0 says that nobody chose
     help: str
-    empty: str = ""
-    to: Mapping[str, str] = field(default_factory=dict)
-    pod: Mapping[str, str] = field(default_factory=dict)
-    only_for: tuple[str, ...] = ()
-    not_with: tuple[str, ...] = ()
+    empty: str = ""  # what holds when it is empty or 0
+    to: Mapping[str, str] = field(default_factory=dict)  # component that gets it -> its argument there
+    pod: Mapping[str, str] = field(default_factory=dict)  # step whose pod it shapes -> what it sets of that
+    only_for: tuple[str, ...] = ()  # steps without which no pipeline has it; else those of `to` and `pod` but snapshot
+    not_with: tuple[str, ...] = ()  # steps that make what it names, so that no pipeline with one of them has it
     choices: tuple[str, ...] = ()
-    option: Option | None = None
-    was: str = ""
+    option: Option | None = None  # the laptop's; a cluster's users have `--param` as well
+    was: str = ""  # its name in older compiled pipelines; their runs, schedules and files go on under that
 
     @property
     def kind(self) -> type:
@@ -78,16 +56,12 @@ class Parameter:
         """Its value among a run's arguments, also of a pipeline that has its old name; None where it has none."""
         return given.get(self.name, given.get(self.was))
 
-    def is_of(self, steps: Collection[str]) -> bool:
-        """Whether a pipeline of these steps has it."""
-        return not set(self.steps).isdisjoint(steps) and set(self.not_with).isdisjoint(steps)
-
 
 CPU = "limit of its pod's CPUs, as Kubernetes writes it: 2 or 500m"
 MEMORY = "limit of its pod's memory, as Kubernetes writes it: 8Gi"
 GPUS = "how many GPUs its pod gets: 0 or 1"
 
-# A row that code must know by what it means has a name in Python as well.
+# In the order of the laptop's help. A row that code must know by what it means has a name in Python as well.
 PARAMETERS = (
     CATEGORY := Parameter(
         "category",
@@ -244,12 +218,13 @@ PARAMETERS = (
         was="tolerations",
     ),
 )
-"""In the order of the laptop's help."""
 
 
 def parameters_of(steps: Collection[str]) -> tuple[Parameter, ...]:
     """The parameters that a pipeline of these steps has."""
-    return tuple(parameter for parameter in PARAMETERS if parameter.is_of(steps))
+    return tuple(
+        each for each in PARAMETERS if not set(each.steps).isdisjoint(steps) and set(each.not_with).isdisjoint(steps)
+    )
 
 
 def as_markdown() -> str:
@@ -265,4 +240,4 @@ def as_markdown() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{as_markdown()}\n")
+    print(as_markdown())

@@ -14,18 +14,14 @@ from components.snapshot.component import snapshot
 from components.test.component import test
 from components.train.component import train
 
-NAME, TITLE = "sightline", "Sightline"
-DESCRIPTION = "From labelme annotations to an evaluated, tested, versioned model."
-
 
 def make_pipeline(steps: Collection[str]) -> Any:
     """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it."""
     chosen = tuple(step for step in STEPS if step in {"snapshot", *steps})
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature(
         [
-            inspect.Parameter(
-                each.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=each.kind, default=each.default
-            )
+            inspect.Parameter(each.name, either, annotation=each.kind, default=each.default)
             for each in parameters_of(chosen)
         ]
     )
@@ -34,14 +30,12 @@ def make_pipeline(steps: Collection[str]) -> Any:
         _wire(chosen, dict(zip(signature.parameters, values, strict=True)))
 
     wired.__signature__ = signature  # type: ignore[attr-defined]
-    if chosen == STEPS:
-        return dsl.pipeline(name=NAME, display_name=TITLE, description=DESCRIPTION)(wired)
-    part = chosen[1:]
-    return dsl.pipeline(
-        name=f"{NAME}-{'-'.join(part)}",
-        display_name=f"{TITLE}: {', '.join(part)}",
-        description=f"Some of the steps of {TITLE}: {', '.join(part)}.",
-    )(wired)
+    name, title, part = "sightline", "Sightline", chosen[1:]
+    description = "From labelme annotations to an evaluated, tested, versioned model."
+    if chosen != STEPS:
+        description = f"Some of the steps of {title}: {', '.join(part)}."
+        name, title = f"{name}-{'-'.join(part)}", f"{title}: {', '.join(part)}"
+    return dsl.pipeline(name=name, display_name=title, description=description)(wired)
 
 
 def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:

@@ -16,11 +16,7 @@ SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")  # one of them is se
 
 
 def annotate(folder: Path) -> int:
-    """Open labelme on a folder of images with their JSON, and wait until its window is closed. Returns its exit status.
-
-    Raises:
-        SightlineError: no such folder, labelme is not installed, or there is no screen.
-    """
+    """Open labelme on a folder of images with their JSON, and wait until it is closed. Returns its exit status."""
     if not folder.is_dir():
         raise SightlineError(f"There is no folder {folder} to annotate.")
     program = ENVIRONMENT / "bin" / "labelme"
@@ -42,9 +38,6 @@ def check_out(tag: str, folder: Path) -> Path:
     """Copy an annotation version's files to a folder where people edit them; publish that folder as the next version.
 
     A folder that is there already is opened as it is, with whatever was edited in it.
-
-    Raises:
-        SightlineError: not an annotation version's tag, or it is not published.
     """
     named = parse_tag(tag)
     if named.kind != "annotation":

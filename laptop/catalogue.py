@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sightline.catalogue.verification import Checked, Verification
 
 SHOWN = 10  # names of each kind, unless all are asked for
-COMMIT = 12  # characters of a commit
 
 
 def versions(category: str | None, as_json: bool) -> int:
@@ -33,7 +32,12 @@ def versions(category: str | None, as_json: bool) -> int:
     if as_json:
         _print_json(listed)
     elif listed:
-        print(_versions_table(listed))
+        rows = [_row(one) for one in listed]
+        # A column for tasks only where some version is for another than detection.
+        titles = [
+            title for title in rows[0] if title != "task" or any(one.task not in (None, DETECTION) for one in listed)
+        ]
+        print(as_table(titles, [[row[title] for title in titles] for row in rows]))
         if any(one.state == State.LOST for one in listed):
             print(f"lost: its tag is not in the dataset repository {without_password(read_settings().dataset_repo)}")
     else:
@@ -55,7 +59,7 @@ def diff(before: str, after: str, as_json: bool, everything: bool) -> int:
 
 
 def verify(tag: str | None, repair: bool, full: bool, as_json: bool) -> int:
-    """Print a line per version, and what is wrong with it; mend it when asked. 1 when something is (still) wrong."""
+    """Print a line per version, and what is wrong with it; repair it when asked. 1 when something is (still) wrong."""
     from sightline.catalogue.repair import repair_versions
     from sightline.catalogue.verification import verify_versions
 
@@ -83,15 +87,6 @@ def export(tag: str, form: str, target: Path) -> int:
     return 0
 
 
-def _versions_table(listed: "Sequence[Listed]") -> str:
-    """With a column for tasks only where some version is for another than detection."""
-    rows = [_row(one) for one in listed]
-    if all(one.task in (None, DETECTION) for one in listed):
-        for row in rows:
-            del row["task"]
-    return as_table(list(rows[0]), [list(row.values()) for row in rows])
-
-
 def _row(one: "Listed") -> dict[str, str]:
     state = str(one.state)
     if one.owner is not None and one.state == "pending":
@@ -104,7 +99,7 @@ def _row(one: "Listed") -> dict[str, str]:
         "images": "-" if one.images is None else str(one.images),
         "objects": "-" if one.annotations is None else str(one.annotations),
         "parent": one.parent or "-",
-        "commit": (one.commit or "-")[:COMMIT],
+        "commit": (one.commit or "-")[:12],
         "date (UTC)": f"{one.date:%Y-%m-%d %H:%M}" if one.date else "-",
     }
 

@@ -17,8 +17,7 @@ from laptop.workspace import open_workspace
 from sightline.errors import SightlineError, did_you_mean
 
 WRONG_USE = 2  # exit status
-OURS = ("sightline", "laptop", "components", "custom")
-"""A module of these that is missing is a mistake of ours, and worth its traceback."""
+OURS = ("sightline", "laptop", "components", "custom")  # a missing module of these is our mistake, worth its traceback
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             name = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            what = f"there is no option {name} here" if name.startswith("-") else f"{name!r} is one word too many"
+            what = f"there is no option {name} here" if name.startswith("-") else f"{name!r} is not expected here"
             self.error(f"{what}.{did_you_mean(name, flags) if name.startswith('-') else ''}")
         return known, unknown
 
@@ -122,7 +121,7 @@ def _publish_options(parser: argparse.ArgumentParser) -> None:
         "recipe. Shapes are looked at by record, which goes by the recipe alone",
     )
     parser.add_argument(
-        "--task", default="", help="what is to be learnt, like classification (default: told by the files)"
+        "--task", default="", help="kind of vision problem, like classification (default: told by the files)"
     )
 
 
@@ -170,7 +169,7 @@ def _diff_options(parser: argparse.ArgumentParser) -> None:
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="VERSION", nargs="?", help="a tag like desk_ann_v0.1.0 (default: all)")
-    parser.add_argument("--repair", action="store_true", help="mend what can be mended, then verify again")
+    parser.add_argument("--repair", action="store_true", help="repair what can be repaired, then verify again")
     parser.add_argument("--full", action="store_true", help="read every byte back; else sizes and listed checksums")
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -247,7 +246,7 @@ COMMANDS = {
     "local": ("run the pipeline on this machine", _local_options, _local),
     "versions": ("list annotation and dataset versions with their state", _versions_options, _catalogue),
     "diff": ("say how two versions differ: images, objects, classes", _diff_options, _catalogue),
-    "verify": ("prove that versions can be read; mend what a crash left", _verify_options, _catalogue),
+    "verify": ("prove that versions can be read; repair what a crash left", _verify_options, _catalogue),
     "export": ("write a version as COCO, YOLO or Pascal VOC", _export_options, _catalogue),
     "compile": ("write the pipeline's YAML for the Kubeflow UI", _compile_options, _compile),
     "annotate": ("open an annotation version in labelme", _annotate_options, _annotate),

@@ -33,29 +33,35 @@ HOW_TO_NAME = (
     "Make them with `make images REGISTRY=europe-docker.pkg.dev/project/repo TAG=v1` and `make push` with the same, which is "
     "remembered here, or say --registry europe-docker.pkg.dev/project/repo --tag v1."
 )
-METAVARS = {"digests": "FILE", "shared_memory": "SIZE"}
 
 
 def add_installation_options(parser: argparse.ArgumentParser, names: Collection[str] = tuple(INSTALLATION)) -> None:
     """The options that name an installation's images, claim, ConfigMap and Secrets, or some of them."""
     for name in names:
-        metavar = METAVARS.get(name, "NAME")
+        metavar = {"digests": "FILE", "shared_memory": "SIZE"}.get(name, "NAME")
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=INSTALLATION[name])
 
 
 def apply_installation(options: argparse.Namespace) -> None:
-    """Hand the options to the components, which read them when they are imported and when a pipeline is compiled.
-
-    Raises:
-        SightlineError: the file of digests cannot be used, or registry or tag is no name of images.
-    """
+    """Hand the options to the components, which read them when they are imported and when a pipeline is compiled."""
     for name in INSTALLATION:
         value = getattr(options, name, None)
         if value is not None:
             os.environ[f"SIGHTLINE_{name.upper()}"] = value
     if digests := os.environ.get("SIGHTLINE_DIGESTS"):
         _require_digests(Path(digests))
-    _require_names()
+    from components.images import images
+
+    found = images()
+    if not REGISTRY.fullmatch(found.registry):
+        raise SightlineError(
+            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: lower-case letters, no "
+            "https:// before it and no / at its end."
+        )
+    if not TAG.fullmatch(found.tag):
+        raise SightlineError(
+            f"{found.tag!r} is not a tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
+        )
 
 
 def compiled(steps: Collection[str]) -> bytes:
@@ -68,11 +74,7 @@ def compiled(steps: Collection[str]) -> bytes:
 
 
 def pipeline_of(steps: Collection[str]) -> Any:
-    """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it.
-
-    Raises:
-        SightlineError: no step but snapshot.
-    """
+    """The pipeline of some of STEPS, snapshot always; what an omitted step would have given is a parameter of it."""
     require_work(steps)
     from components.wiring import make_pipeline
 
@@ -105,21 +107,6 @@ def compile_pipeline(output: Path, steps: Collection[str]) -> int:
         print(f"warning: nothing says where the images are. {HOW_TO_NAME}", file=sys.stderr)
     print(f"{output}: upload it in the Kubeflow UI, or start a run of it with: python pipeline.py submit --category …")
     return 0
-
-
-def _require_names() -> None:
-    from components.images import images
-
-    found = images()
-    if not REGISTRY.fullmatch(found.registry):
-        raise SightlineError(
-            f"{found.registry!r} is not a registry's name. Write it like europe-docker.pkg.dev/project/repo: lower-case letters, no "
-            "https:// before it and no / at its end."
-        )
-    if not TAG.fullmatch(found.tag):
-        raise SightlineError(
-            f"{found.tag!r} is not a tag. Write it like v1: letters, digits, dots and dashes, 128 at most."
-        )
 
 
 def _require_digests(path: Path) -> None:

@@ -18,11 +18,8 @@ from sightline.errors import SightlineError
 from sightline.processes.folders import only_one
 from sightline.services.versioning.git import local_repository
 
-TEMPORARY_SIZE = "8g"
-SHARED_MEMORY = "2g"
 WORKSPACE_LABEL = "sightline.workspace"
 RUN_LABEL = "sightline.run"
-
 PASSED_ON = ("OMP_NUM_THREADS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 """Settings of the libraries that a step uses, beside those of a ConfigMap; all of ours, SIGHTLINE_…, go along as well."""
 KEPT_OUTSIDE = ("SIGHTLINE_PARENT", "SIGHTLINE_VOLUME", "SIGHTLINE_REGISTRY", "SIGHTLINE_TAG", "SIGHTLINE_DIGESTS")
@@ -33,15 +30,10 @@ KEPT_OUTSIDE = ("SIGHTLINE_PARENT", "SIGHTLINE_VOLUME", "SIGHTLINE_REGISTRY", "S
 def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequence[str]) -> Iterator[Any]:
     """A DockerRunner whose containers end with this process, or are removed by the workspace's next run.
 
-    Args:
-        workspace: mounted, with what the settings name.
-        run: labels the containers.
-        images: that the pipeline needs.
-        locations: paths and URIs among the pipeline's parameters; those that are on this machine are mounted to be read.
-
-    Raises:
-        SightlineError: no container engine answers, or an image is not there.
+    The workspace is mounted with what the settings name, and to be read the paths and URIs of this machine among
+    `locations`, the pipeline's parameters. `images` are those that have to be there.
     """
+    from docker.types import DeviceRequest
     from kfp import local
     from kfp.local import docker_task_handler
 
@@ -53,6 +45,8 @@ def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequ
         opened.callback(lock.unlink, missing_ok=True)
         _remove_orphans(engine, workspace)
         user, group = _share_with_images(workspace)
+        nvidia = "nvidia" in engine.info().get("Runtimes", {})
+        gpus = {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]} if nvidia else {}
         runner = local.DockerRunner(
             mounts=_mounts(workspace, locations),
             environment=_environment(),
@@ -61,11 +55,11 @@ def containers(workspace: Path, run: str, images: Sequence[str], locations: Sequ
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             read_only=True,
-            tmpfs={"/tmp": f"rw,exec,mode=1777,size={TEMPORARY_SIZE}"},
-            shm_size=SHARED_MEMORY,
+            tmpfs={"/tmp": "rw,exec,mode=1777,size=8g"},
+            shm_size="2g",
             # A database or an emulator on this machine listens on its loopback address.
             network_mode="host",
-            **_gpus(engine),
+            **gpus,
         )
         with replaced(docker_task_handler, "run_docker_container", _run_container):
             yield runner
@@ -121,10 +115,8 @@ def _share_with_images(workspace: Path) -> tuple[int, int]:
     """The user and group that the containers run as, with the right to write what is mounted.
 
     For root that is the images' own user, as on a cluster, who is given the workspace. Anybody else's containers run as
-    that person: what they write is hers, to edit and to remove, and only root could give files away.
-
-    Raises:
-        SightlineError: a folder that is not the workspace's, and so is not given away, cannot be written by that user.
+    that person: what they write is hers, to edit and to remove, and only root could give files away. A folder that is
+    not the workspace's is not given away: where that user cannot write it, the run is refused.
     """
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
@@ -195,15 +187,6 @@ def _environment() -> dict[str, str]:
     passed_on = {*PASSED_ON, *map(str.lower, PASSED_ON), *OPTIONAL_SETTINGS}
     ours = {name for name in os.environ if name.startswith("SIGHTLINE_")} - {*KEPT_OUTSIDE}
     return {name: os.environ[name] for name in (passed_on & os.environ.keys()) | ours} | {"SIGHTLINE_VOLUME": VOLUME}
-
-
-def _gpus(engine: Any) -> dict[str, Any]:
-    """All GPUs, where the engine can hand them to a container."""
-    from docker.types import DeviceRequest
-
-    if "nvidia" not in engine.info().get("Runtimes", {}):
-        return {}
-    return {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]}
 
 
 def _run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **settings: Any) -> int:

@@ -25,22 +25,12 @@ class Task:
 
 
 def run_pipeline(
-    runner: Any,
-    pipeline: Any,
-    arguments: dict[str, Any],
-    folder: Path,
-    log: TextIO,
-    on_change: Callable[[Task], None],
+    runner: Any, pipeline: Any, arguments: dict[str, Any], folder: Path, log: TextIO, on_change: Callable[[Task], None]
 ) -> dict[str, Task]:
     """Run a pipeline by a runner of kfp.local's; what was run before with the same inputs and code is reused.
 
-    Args:
-        folder: keeps outputs and the cache.
-        log: takes all output of the tasks and of kfp.
-        on_change: called when a task starts and when it ends.
-
-    Returns:
-        The tasks that were started, by name; the last one is `failed` when the run failed.
+    The folder keeps outputs and the cache; the log takes all output of the tasks and of kfp. Returns the tasks that
+    were started, by name; the last one is `failed` when the run failed.
     """
     from kfp import local
 

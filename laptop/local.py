@@ -39,12 +39,7 @@ MOST_REASON_LINES = 15
 
 
 def run_locally(workspace: Path, request: Request, in_containers: bool = False) -> int:
-    """Run the chosen steps, as processes or in their images. Returns the exit status: 0, or 1 when a step failed.
-
-    Raises:
-        SightlineError: a step was left out and what it would have given is not among the options; or the containers
-            cannot run here.
-    """
+    """Run the chosen steps, as processes or in their images. Returns the exit status: 0, or 1 when a step failed."""
     require_sense(request, in_containers)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     os.environ |= {"SIGHTLINE_RUN": run, "SIGHTLINE_PARENT": str(os.getpid())}
@@ -218,17 +213,13 @@ def _reason(log: Path) -> list[str]:
     """The error that a log ends with, or its last lines."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     framed = [
-        line
+        line.removeprefix(ERROR)
         for above, line, below in zip(lines, lines[1:], lines[2:], strict=False)
         if above == below == RULE and line.startswith(ERROR)
     ]
-    if framed:
-        return [framed[-1].removeprefix(ERROR)]
     # Code that was frozen a while ago prints tracebacks.
-    errors = [index for index, line in enumerate(lines) if line.startswith("sightline.") and "Error: " in line]
-    if errors:
-        return [lines[errors[-1]].partition(": ")[2]]
-    return lines[-MOST_REASON_LINES:]
+    raised = [line.partition(": ")[2] for line in lines if line.startswith("sightline.") and "Error: " in line]
+    return framed[-1:] or raised[-1:] or lines[-MOST_REASON_LINES:]
 
 
 def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) -> None:

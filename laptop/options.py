@@ -2,23 +2,14 @@
 
 import argparse
 import ast
+import contextlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from components.parameters import (
-    CANDIDATE_MODELS,
-    CATEGORY,
-    MODEL,
-    PARAMETERS,
-    RECIPE,
-    STEPS,
-    TRAIN_MEMORY,
-    Option,
-    Parameter,
-)
+from components.parameters import CANDIDATE_MODELS, CATEGORY, MODEL, PARAMETERS, RECIPE, STEPS, TRAIN_MEMORY, Parameter
 from sightline.errors import SightlineError, did_you_mean
 
 EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
@@ -27,9 +18,10 @@ EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
 def add_pipeline_options(parser: argparse.ArgumentParser, category_required: bool = True) -> None:
     """The options that are parameters of the pipeline, whole or in part. One that is not given says nothing."""
     for parameter in PARAMETERS:
-        if parameter.option:
+        if option := parameter.option:
             required = parameter is CATEGORY and category_required
-            parser.add_argument(parameter.option.flag, required=required, **_how(parameter, parameter.option))
+            metavar = option.metavar or option.flag.removeprefix("--").replace("-", "_").upper()
+            parser.add_argument(option.flag, dest=parameter.name, required=required, **_how(parameter, metavar))
         if parameter is RECIPE:
             parser.add_argument(
                 "--group-by",
@@ -41,17 +33,15 @@ def add_pipeline_options(parser: argparse.ArgumentParser, category_required: boo
             )
 
 
-def _how(parameter: Parameter, option: Option) -> dict[str, Any]:
+def _how(parameter: Parameter, metavar: str) -> dict[str, Any]:
     """What argparse is told of a parameter's option."""
-    how: dict[str, Any] = {"dest": parameter.name, "help": parameter.help}
-    if parameter.choices:
-        how["choices"] = parameter.choices
-    else:
-        how["metavar"] = option.metavar or option.flag.removeprefix("--").replace("-", "_").upper()
+    how: dict[str, Any] = {"help": parameter.help}
+    how |= {"choices": parameter.choices} if parameter.choices else {"metavar": metavar}
     if parameter.kind in (list, dict):
         how["action"] = "append"
-    elif parameter.kind in READERS:
-        how["type"] = READERS[parameter.kind]
+    elif parameter.kind in (int, float):
+        # A whole number is a count, whose 0 nobody needs to type.
+        how["type"] = positive if parameter.kind is int else float
     otherwise = parameter.empty or parameter.default
     # A laptop's user says what to train on; the form alone has an example filled in.
     if otherwise and parameter is not CATEGORY:
@@ -121,10 +111,8 @@ def value_of(text: str) -> object:
     if text.lstrip()[:1] in ("[", "{"):
         readers.append(yaml.safe_load)
     for read in readers:
-        try:
+        with contextlib.suppress(ValueError, SyntaxError, yaml.YAMLError):
             return read(text)
-        except (ValueError, SyntaxError, yaml.YAMLError):
-            continue
     return text
 
 
@@ -136,10 +124,6 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
-
-
-READERS: Mapping[type, Any] = {int: positive, float: float}
-"""How a text becomes a value; a whole number is a count, whose 0 nobody needs to type."""
 
 
 def steps(text: str) -> tuple[str, ...]:

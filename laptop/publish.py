@@ -26,20 +26,20 @@ def publish(
         again = _command(workspace, folder, category, version, form, choices, task)
         raise FindingsError(f"{error}\nTo go on all the same, look at what they mean and type: {again}") from None
     row = published.publication.row
+    told = task_of(row.recipe)
     if published.publication.new:
-        commit = str(row.commit)[:12]
-        told = task_of(row.recipe)
         what = "objects" if told == DETECTION else f"objects for {told}"
-        print(f"published {row.tag}: {row.image_count} images, {row.annotation_count} {what}, commit {commit}")
+        counts = f"{row.image_count} images, {row.annotation_count} {what}"
+        print(f"published {row.tag}: {counts}, commit {str(row.commit)[:12]}")
     else:
         print(f"{category} {version} is already published with the same content: nothing to do")
-    if task_of(row.recipe) != DETECTION:
+    if told != DETECTION:
         print(f"classes: {', '.join(f'{name} {count}' for name, count in sorted(published.labels.items()))}")
     if published.splits:
         shares = ", ".join(f"{split} {published.splits[split]}" for split in SPLITS if split in published.splits)
         lacking = [split for split in SPLITS if split not in published.splits]
         cut = f"; {' and '.join(lacking)} will be cut from train" if lacking else ""
-        print(f"the folder's own splits are kept: {shares}{cut} (local --recipe keep_splits=false splits anew)")
+        print(f"the folder's own splits are kept: {shares}{cut} (local --recipe keep_splits=false makes new ones)")
     if published.left_out:
         print(f"left out: {published.left_out} images without a JSON file")
     if published.findings:

@@ -24,11 +24,7 @@ from sightline.errors import SightlineError
 from sightline.settings import Settings, read_settings
 from sightline.versions import check_category
 
-IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}
-"""Image -> the steps that run in it."""
-
-NEEDED = ("numpy", "torch")
-"""What tells the environment of `make setup` from that of `make setup-submit`; the second is for the steps that run a model."""
+IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}  # -> the steps that run in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +40,16 @@ class Request:
 
 
 def require_sense(request: Request, in_containers: bool) -> None:
-    """Look at a request before its first step. Steps that run in their images need no packages here.
+    """Look at a request before its first step.
 
-    Raises:
-        SightlineError: something that it needs is missing, or something that it names does not exist.
-        ModuleNotFoundError: a package that the steps need is not installed here.
+    Raises a SightlineError for what is missing or does not exist, a ModuleNotFoundError for a package that the steps
+    need where they do not run in their images.
     """
     require_inputs(request.steps, request.values)
     runs_models = bool(IMAGES["train"] & set(request.steps))
     if not in_containers:
-        for package in NEEDED if runs_models else NEEDED[:1]:
+        # What tells the environment of `make setup` from that of `make setup-submit`.
+        for package in ("numpy", "torch") if runs_models else ("numpy",):
             if find_spec(package) is None:
                 raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     _require_names(request)
@@ -65,11 +61,7 @@ def require_sense(request: Request, in_containers: bool) -> None:
 
 
 def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
-    """Refuse a choice of steps that misses what an omitted one would have given, or is given what a chosen one makes.
-
-    Raises:
-        SightlineError: names the option to give, or to leave out.
-    """
+    """Refuse steps that miss what an omitted one would have given, or are given what a chosen one makes."""
     parameters = (DATASET_VERSION, RECIPE, MODEL, CANDIDATE_MODELS, TEST_IMAGES)
     version, recipe, model, candidates, images = (each.value_in(values) or each.default for each in parameters)
     require_work(chosen)

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 UNFOLDED = 100_000  # columns, where the output is no terminal: a program reads it, or a person copies a line
-
 LONGEST_RULE = 100
 
 
@@ -27,10 +26,9 @@ def as_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         table.add_row(*row)
     output = Console(file=sys.stdout)
     width = output.width if output.is_terminal else UNFOLDED
-    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    text = io.StringIO()
+    Console(file=text, width=width, highlight=False, markup=False, emoji=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def print_framed(text: str, out: TextIO) -> None:

@@ -6,16 +6,11 @@ from pathlib import Path
 from laptop import LIBRARY
 from sightline.errors import SightlineError
 
-CONNECTED = "SIGHTLINE_CONNECTED"
-"""Set by `connect` where the storage lies on the cluster's volume: the namespace."""
+CONNECTED = "SIGHTLINE_CONNECTED"  # set by `connect` where the storage lies on the cluster's volume: the namespace
 
 
 def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
-    """Point every setting that the environment leaves open into the folder. Returns its absolute path.
-
-    Raises:
-        SightlineError: the command reads the storage, and the settings are those of a cluster that has it on its volume.
-    """
+    """Point every setting that the environment leaves open into the folder. Returns its absolute path."""
     if reads_storage and (namespace := os.environ.get(CONNECTED)):
         # What the command stored here would be named by the cluster's database and tags, and found by no pod.
         raise SightlineError(

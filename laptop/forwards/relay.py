@@ -9,54 +9,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from laptop.volume.doors import LostError
+from laptop.volume.cluster import LostError
 from sightline.errors import SightlineError
 
 HOST = "127.0.0.1"  # nobody but this machine
 CHUNK = 1 << 15
-OUTGOING = 0
-"""The channel of what goes there: a program's standard input, a port's data."""
-PATIENCE_SECONDS = 20.0
-"""How long a connection waits for a pod that is being replaced."""
+OUTGOING = 0  # the channel of what goes there: a program's standard input, a port's data
+PATIENCE_SECONDS = 20.0  # for a pod that is being replaced
 PAUSE_SECONDS = 1.0
-CLOSED, DATA = 8, (1, 2)
-"""What a WebSocket's frame may be: its end; text or bytes."""
+CLOSED, DATA = 8, (1, 2)  # what a WebSocket's frame may be: its end; text or bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A connection into the cluster. Every frame's first byte is its channel.
+    """A connection into the cluster. Every frame's first byte is its channel."""
 
-    Attributes:
-        connection: kubernetes' client of a WebSocket; `sock` is that.
-        incoming: the channel of what comes from there.
-        numbered: whether the first frame of each channel is the port's number.
-    """
-
-    connection: Any
-    incoming: int
-    numbered: bool
+    connection: Any  # kubernetes' client of a WebSocket; `sock` is that
+    incoming: int  # the channel of what comes from there
+    numbered: bool  # whether the first frame of each channel is the port's number
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Something inside the cluster, and the port of this machine that leads there.
-
-    Attributes:
-        name: to a person, like `where` it leads.
-        open: opens a connection; raises LostError where trying again may help.
-        settings: those that use it.
-    """
+    """Something inside the cluster, and the port of this machine that leads there; name and where are for a person."""
 
     name: str
     where: str
     port: int
-    open: Callable[[], Wire]
-    settings: Mapping[str, str]
+    open: Callable[[], Wire]  # raises LostError where trying again may help
+    settings: Mapping[str, str]  # those that use it
 
 
 class Relay:
-    """Serves a way's port. Nothing has to be restarted: each connection looks for its pod anew."""
+    """Serves a way's port. Nothing has to be restarted: each connection looks for its pod again."""
 
     def __init__(self, way: Way) -> None:
         """Take the port, or raise a SightlineError when it is taken."""

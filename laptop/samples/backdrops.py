@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import ImageColor
 
 from laptop.samples.canvas import (
     Field,
@@ -38,18 +39,7 @@ class Spot:
 
 Painter = Callable[[np.random.Generator, tuple[int, int], Sequence[Spot]], Picture]
 
-PAINTS = (
-    (198, 200, 204),
-    (225, 226, 226),
-    (30, 31, 34),
-    (92, 96, 102),
-    (142, 22, 26),
-    (26, 44, 92),
-    (60, 84, 120),
-    (58, 74, 62),
-    (164, 148, 122),
-    (112, 40, 30),
-)
+PAINTS = ["#c6c8cc", "#e1e2e2", "#1e1f22", "#5c6066", "#8e161a", "#1a2c5c", "#3c5478", "#3a4a3e", "#a4947a", "#70281e"]
 
 
 def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
@@ -59,29 +49,35 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequ
     bow = rng.uniform(-0.05, 0.12) * height
     rows = np.arange(height, dtype=np.float32)[:, None] + bow * x**2
     picture = _paint_coat(rng, rows, shape)
-    main = spots[0]
     top = min(spot.centre[1] - spot.size[1] / 2 for spot in spots)
     bottom = max(spot.centre[1] + spot.size[1] / 2 for spot in spots)
     if rng.random() < 0.6:
-        _sink_recess(rng, picture, main)
-    seam_rows = [top - rng.uniform(0.1, 0.3) * height, bottom + rng.uniform(0.06, 0.16) * height]
-    for row in seam_rows:
+        _sink_recess(rng, picture, spots[0])
+    for row in [top - rng.uniform(0.1, 0.3) * height, bottom + rng.uniform(0.06, 0.16) * height]:
         _cut_seam(picture, rows - row, rng.uniform(0.6, 0.9))
-    if rng.random() < 0.7:
-        _fit_plastic(rng, picture, rows - (bottom + rng.uniform(0.08, 0.2) * height))
-    if rng.random() < 0.5:
-        _show_ground(rng, picture, rows - (bottom + rng.uniform(0.22, 0.36) * height))
+    if rng.random() < 0.7:  # unpainted grained plastic
+        below = rows - (bottom + rng.uniform(0.08, 0.2) * height)
+        grain = fractal_noise(rng, shape, 3.0, 2)
+        plastic = (0.018 + 0.03 * grain + 0.05 * np.exp(-np.abs(below - 0.04 * height) / (0.03 * height)))[..., None]
+        picture += (plastic - picture) * smoothstep(-1.5, 1.5, below)[..., None]
+    if rng.random() < 0.5:  # the road, in the car's shadow at first
+        below = rows - (bottom + rng.uniform(0.22, 0.36) * height)
+        road = soften(paint_asphalt(rng, shape, ()), 0.003 * width)
+        lit = 0.05 + 1.6 * smoothstep(0.02 * height, 0.2 * height, below)
+        picture += (road * lit[..., None] - picture) * smoothstep(-1.5, 1.5, below)[..., None]
     for side in (-1, 1):
         if rng.random() < 0.45:
             _fit_lamp(rng, picture, side, top - rng.uniform(0.0, 0.25) * height)
-    if rng.random() < 0.5:
-        _open_distance(rng, picture, rows - (top - rng.uniform(0.3, 0.5) * height))
+    if rng.random() < 0.5:  # what is far behind the car
+        above = 1 - smoothstep(-2, 2, rows - (top - rng.uniform(0.3, 0.5) * height))
+        far = (paint_foliage if rng.random() < 0.5 else paint_street)(rng, shape, ())
+        picture += (far - picture) * above[..., None]
     return picture
 
 
 def _paint_coat(rng: np.random.Generator, rows: Field, shape: tuple[int, int]) -> Picture:
     height, width = shape
-    colour = linear(*PAINTS[rng.integers(len(PAINTS))])
+    colour = linear(*ImageColor.getrgb(PAINTS[rng.integers(len(PAINTS))]))
     # Knots of a vertical profile: a curved panel mirrors sky, horizon and ground as soft bands.
     knots = rng.uniform(0.25, 1.35, 9).astype(np.float32)
     profile = cv2.resize(knots[:, None], (1, 2 * height), interpolation=cv2.INTER_CUBIC)[:, 0]
@@ -122,22 +118,6 @@ def _cut_seam(picture: Picture, offset: Field, depth: float) -> None:
     picture *= (1 - 0.25 * np.exp(-np.clip(offset, 0, None) / (9 * gap)) * (offset > 0))[..., None]
 
 
-def _fit_plastic(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
-    """Unpainted grained plastic below offset = 0."""
-    height = picture.shape[0]
-    grain = fractal_noise(rng, picture.shape[:2], 3.0, 2)
-    plastic = (0.018 + 0.03 * grain + 0.05 * np.exp(-np.abs(offset - 0.04 * height) / (0.03 * height)))[..., None]
-    picture += (plastic - picture) * smoothstep(-1.5, 1.5, offset)[..., None]
-
-
-def _show_ground(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
-    """The road below the car, beyond the edge at offset = 0, in the car's shadow at first."""
-    height, width = picture.shape[:2]
-    road = soften(paint_asphalt(rng, (height, width), ()), 0.003 * width)
-    lit = 0.05 + 1.6 * smoothstep(0.02 * height, 0.2 * height, offset)
-    picture += (road * lit[..., None] - picture) * smoothstep(-1.5, 1.5, offset)[..., None]
-
-
 def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float) -> None:
     """A tail or head lamp at the left (-1) or right (1) edge of the picture."""
     height, width = picture.shape[:2]
@@ -158,17 +138,9 @@ def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float)
     stamp(picture, gleam, linear(240, 244, 250), opacity=0.45, blur=0.008 * height)
 
 
-def _open_distance(rng: np.random.Generator, picture: Picture, offset: Field) -> None:
-    """What is far behind the car, above offset = 0."""
-    painter = paint_foliage if rng.random() < 0.5 else paint_street
-    far = painter(rng, picture.shape[:2], ())
-    picture += (far - picture) * (1 - smoothstep(-2, 2, offset))[..., None]
-
-
 def paint_street(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """A street far out of focus: sky, house fronts, road, spots of light."""
-    small = (max(shape[0] // 2, 8), max(shape[1] // 2, 8))
-    height, width = small
+    height, width = small = max(shape[0] // 2, 8), max(shape[1] // 2, 8)
     horizon = rng.uniform(0.45, 0.65) * height
     y = np.arange(height, dtype=np.float32)[:, None]
     brightness = rng.uniform(0.35, 1.0)
@@ -201,8 +173,7 @@ def _defocus(rng: np.random.Generator, picture: Picture, blur: float, shape: tup
 
 def paint_foliage(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """Leaves out of focus, darker deep inside, with the sky through the gaps."""
-    small = (max(shape[0] // 2, 8), max(shape[1] // 2, 8))
-    height, width = small
+    height, width = small = max(shape[0] // 2, 8), max(shape[1] // 2, 8)
     depth = fractal_noise(rng, small, height * 0.4, 3)
     picture = linear(34, 44, 22) * (0.5 + depth)[..., None]
     hue = rng.uniform([54, 84, 26], [110, 128, 60])
@@ -224,8 +195,13 @@ def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Seque
     low, high = corners.min(axis=0), corners.max(axis=0)
     grow = rng.uniform(0.05, 0.14) * shape[0]
     centre, size = tuple((low + high) / 2), tuple(high - low + 2 * grow)
-    wooden = rng.random() < 0.5
-    material = paint_wood(rng, shape, ()) if wooden else _brushed_sheet(rng, shape)
+    if rng.random() < 0.5:
+        material = paint_wood(rng, shape, ())
+    else:  # a brushed sheet
+        colour = linear(*(np.array([1.0, 1.0, 0.98]) * rng.uniform(90, 190)).tolist())
+        streaks = value_noise(rng, shape, (1.5, shape[1] / 3)) - 0.5
+        cloud = fractal_noise(rng, shape, shape[0] / 3) - 0.5
+        material = colour * (1 + 0.12 * streaks + 0.7 * cloud)[..., None]
     post = rounded_box((centre[0], shape[0]), (0.09 * shape[1], 2 * shape[0] - 2 * centre[1]), 2)
     for outline in (post, rounded_box(centre, size, 0.012 * shape[1])):
         shade(picture, outline + [0.006 * shape[1], 0.01 * shape[1]], 0.5, 0.012 * shape[1])
@@ -233,13 +209,6 @@ def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Seque
         edge = mask - soften(mask, 2.5)
         picture += (material * (1 + 0.8 * edge)[..., None] - picture) * mask[..., None]
     return picture
-
-
-def _brushed_sheet(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
-    colour = linear(*(np.array([1.0, 1.0, 0.98]) * rng.uniform(90, 190)).tolist())
-    streaks = value_noise(rng, shape, (1.5, shape[1] / 3)) - 0.5
-    cloud = fractal_noise(rng, shape, shape[0] / 3) - 0.5
-    return colour * (1 + 0.12 * streaks + 0.7 * cloud)[..., None]
 
 
 def paint_wall(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
@@ -332,17 +301,16 @@ def paint_wood(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence
     return picture
 
 
-SCENES: tuple[tuple[Painter, float], ...] = (
-    (paint_bodywork, 0.48),
-    (paint_mounted, 0.16),
-    (paint_wall, 0.14),
-    (paint_asphalt, 0.12),
-    (paint_wood, 0.10),
-)
-"""A painter, and how often it is chosen."""
+SCENES: dict[Painter, float] = {  # how often each is chosen
+    paint_bodywork: 0.48,
+    paint_mounted: 0.16,
+    paint_wall: 0.14,
+    paint_asphalt: 0.12,
+    paint_wood: 0.10,
+}
 
 
 def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """One backdrop at random."""
-    paint, _ = SCENES[rng.choice(len(SCENES), p=[share for _, share in SCENES])]
+    paint = list(SCENES)[rng.choice(len(SCENES), p=list(SCENES.values()))]
     return np.ascontiguousarray(paint(rng, shape, spots), np.float32)

@@ -1,6 +1,5 @@
 """From light to a photograph: where the camera stands, the light on the scene, lens, sensor."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,23 +13,16 @@ Matrix = NDArray[Any]  # (3, 3)
 BRIGHTEST = 4.0  # light that the sensor still tells apart; 1.0 is white paper
 
 
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """Sees the plane that the plates are on."""
-
-    homography: Matrix  # plane (pixels, origin where the camera looks) -> image (pixels, labelme's coordinates)
-
-    def project(self, points: Points) -> Points:
-        """Plane points (n, 2) -> image points (n, 2)."""
-        image = np.column_stack([points, np.ones(len(points))]) @ self.homography.T
-        return image[:, :2] / image[:, 2:]
+def project(camera: Matrix, points: Points) -> Points:
+    """Plane points (n, 2) -> image points (n, 2)."""
+    image = np.column_stack([points, np.ones(len(points))]) @ camera.T
+    return image[:, :2] / image[:, 2:]
 
 
-def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
-    """A camera held at arm's length: mostly a little from the side and above, never quite level.
+def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Matrix:
+    """A camera for images of (width, height), at arm's length: mostly from the side and above, never quite level.
 
-    Args:
-        size: the image's (width, height).
+    It maps the plane of the plates (pixels, origin where it looks) to the image (pixels, labelme's coordinates).
     """
     yaw, pitch = np.radians(np.clip(rng.normal(0, 21), -42, 42)), np.radians(np.clip(rng.normal(6, 12), -22, 30))
     roll = np.radians(np.clip(rng.normal(0, 3.5), -9, 9))
@@ -43,7 +35,7 @@ def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
     )
     lens = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1]])
     # At a distance of one focal length a pixel of the plane is a pixel of the image where the camera looks.
-    return Camera(lens @ np.column_stack([turn[:, 0], turn[:, 1], [0, 0, focal]]))
+    return lens @ np.column_stack([turn[:, 0], turn[:, 1], [0, 0, focal]])
 
 
 def to_pixel_centres(matrix: Matrix) -> Matrix:
@@ -83,11 +75,7 @@ def _own_shadow(rng: np.random.Generator, x: Field, y: Field) -> Field:
 
 
 def take_photograph(rng: np.random.Generator, picture: Picture) -> NDArray[np.uint8]:
-    """Lens and sensor: focus, motion, flare, vignette, exposure, white balance, noise.
-
-    Returns:
-        sRGB, (height, width, 3) uint8.
-    """
+    """Lens and sensor: focus, motion, flare, vignette, exposure, white balance, noise; sRGB, (height, width, 3)."""
     height, width = picture.shape[:2]
     picture = soften(picture, width / 640 * float(rng.choice([0.45, 0.7, 1.1, 1.7], p=[0.35, 0.35, 0.2, 0.1])))
     if rng.random() < 0.2:
@@ -98,7 +86,9 @@ def take_photograph(rng: np.random.Generator, picture: Picture) -> NDArray[np.ui
     warmth, green = rng.normal(0, 0.07), rng.normal(0, 0.015)
     # Meters expose for the middle of the tones, not always well.
     exposure = (rng.uniform(0.2, 0.36) / max(float(bright[::2, ::2].mean()), 0.02)) ** 0.75
-    gain = _vignette(rng, (height, width)) * np.float32(exposure)
+    y, x = from_centre((height, width))
+    vignette: Field = (1 + np.float32(rng.uniform(0.08, 0.3)) * (x**2 + y**2) * 0.5) ** -2
+    gain = vignette * np.float32(exposure)
     picture *= cv2.merge([gain * np.float32(balance) for balance in (1 + warmth, 1 + green, 1 - warmth)])
     display = _develop(picture, haze=rng.uniform(0.0, 0.012), contrast=rng.uniform(0.1, 0.55))
     display += _noise(rng, display, rng.choice([0.007, 0.013, 0.024], p=[0.4, 0.4, 0.2]))
@@ -108,25 +98,17 @@ def take_photograph(rng: np.random.Generator, picture: Picture) -> NDArray[np.ui
 def _smear(picture: Picture, length: float, angle: float) -> Picture:
     """The camera moved while the shutter was open."""
     reach = max(int(np.ceil(length / 2)), 1)
-    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     ends = [tuple(int(v) for v in np.round((reach + sign * step) * 16)) for sign in (-1, 1)]
-    stroke = np.zeros(kernel.shape, np.uint8)
+    stroke = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
     cv2.line(stroke, ends[0], ends[1], 255, 1, cv2.LINE_AA, 4)
     return cv2.filter2D(picture, -1, stroke.astype(np.float32) / stroke.sum(), borderType=cv2.BORDER_REFLECT_101)
-
-
-def _vignette(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
-    y, x = from_centre(shape)
-    return (1 + np.float32(rng.uniform(0.08, 0.3)) * (x**2 + y**2) * 0.5) ** -2
 
 
 def _develop(light: Picture, haze: float, contrast: float) -> Picture:
     """Light -> brightness on a screen, 0..1: bright light rolls off instead of clipping, darks get darker.
 
-    Args:
-        haze: light added everywhere by the lens.
-        contrast: share of an S-shaped tone curve.
+    `haze` is light that the lens adds everywhere, `contrast` the share of an S-shaped tone curve.
     """
     level = np.linspace(0, BRIGHTEST, 1 << 16, dtype=np.float32) + np.float32(haze)
     shown = np.minimum(np.sqrt(level * (1 + 0.16 * level) / (1 + 0.42 * level)), 1)

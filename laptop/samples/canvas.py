@@ -11,8 +11,7 @@ Field = NDArray[Any]  # float32, one number a pixel; (height, width)
 Colour = NDArray[np.float32]  # linear RGB; (3,)
 Points = NDArray[np.float64]  # x, y; (n, 2)
 
-# cv2 draws with fixed-point corners: this many bits of a pixel.
-SUBPIXEL_BITS = 4
+SUBPIXEL_BITS = 4  # of the fixed-point corners that cv2 draws with
 BLUR_ON_COPY = 1.2  # pixels of blur that a smaller copy keeps
 
 

@@ -100,13 +100,11 @@ def design_plate(rng: np.random.Generator, kind: Kind) -> PlateDesign:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A character's place in plate coordinates (0..1 across and down): its ink's edges."""
+    """A character's place in plate coordinates (0..1 across and down): its ink's upper left corner, and its size."""
 
     character: str
-    left: float
-    top: float
-    width: float
-    height: float
+    corner: NDArray[np.float64]
+    size: NDArray[np.float64]
 
 
 @cache
@@ -114,9 +112,8 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
     """A character's ink, cropped to it, and the ink's outer outline in 0..1 of that crop. Letters are capitals."""
     font = ImageFont.load_default(GLYPH_SIZE)
     sheet = Image.new("L", (2 * GLYPH_SIZE, 2 * GLYPH_SIZE))
-    ImageDraw.Draw(sheet).text(
-        (GLYPH_SIZE // 2, GLYPH_SIZE // 4), character.upper(), fill=255, font=font, stroke_width=stroke
-    )
+    place = (GLYPH_SIZE // 2, GLYPH_SIZE // 4)
+    ImageDraw.Draw(sheet).text(place, character.upper(), fill=255, font=font, stroke_width=stroke)
     ink = np.asarray(sheet.crop(sheet.getbbox()))
     # A margin and a doubling bring the traced pixel centres within a quarter pixel of the ink's edge.
     traced = cv2.resize(np.pad(ink, 2), None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
@@ -129,20 +126,14 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
 def lay_row(
     text: str, design: PlateDesign, left: float, right: float, top: float, bottom: float, gap: float = 0.12
 ) -> list[Box]:
-    """Characters of one row, centred between `left` and `right`; a space is half a character.
-
-    Args:
-        gap: between characters, as a share of a character's height.
-    """
+    """Characters of a row, centred between `left` and `right`, `gap` times their height apart; a space is half of one."""
     height = bottom - top
     tall = height / design.aspect  # the row's height in units of the plate's width
     inks = [None if character == " " else glyph(character, design.stroke)[0] for character in text]
     widths = [(0.5 if ink is None else ink.shape[1] / ink.shape[0]) * tall * design.slim for ink in inks]
     # A narrow 1 keeps a place nearly as wide as the others', as on real plates.
-    typical = float(np.median(widths))
-    slots = [
-        width if character == " " else max(width, 0.8 * typical) for character, width in zip(text, widths, strict=True)
-    ]
+    least = 0.8 * float(np.median(widths))
+    slots = [width if character == " " else max(width, least) for character, width in zip(text, widths, strict=True)]
     total = sum(slots) + gap * tall * (len(text) - 1)
     squeeze = min(1.0, (right - left) / total)
     x = (left + right - total * squeeze) / 2
@@ -150,7 +141,7 @@ def lay_row(
     for character, width, slot in zip(text, widths, slots, strict=True):
         inset = (slot - width) / 2 * squeeze
         if character != " ":
-            boxes.append(Box(character, x + inset, top, width * squeeze, height))
+            boxes.append(Box(character, np.array([x + inset, top]), np.array([width * squeeze, height])))
         x += (slot + gap * tall) * squeeze
     return boxes
 
@@ -166,11 +157,9 @@ def lay_characters(design: PlateDesign) -> list[Box]:
 
 def number_area(boxes: list[Box], design: PlateDesign, label: str) -> Part:
     """The rectangle around a number, a little wider than its ink."""
-    pad = 0.03
-    left = min(box.left for box in boxes) - pad / design.aspect
-    right = max(box.left + box.width for box in boxes) + pad / design.aspect
-    top = min(box.top for box in boxes) - pad
-    bottom = max(box.top + box.height for box in boxes) + pad
+    pad = np.array([0.03 / design.aspect, 0.03])
+    left, top = np.min([box.corner for box in boxes], axis=0) - pad
+    right, bottom = np.max([box.corner + box.size for box in boxes], axis=0) + pad
     return Part(label, np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
 
 
@@ -178,30 +167,26 @@ def plate_parts(design: PlateDesign) -> list[Part]:
     """Everything that can be labelled on a plate: the board, its two number areas, its seven characters."""
     boxes = lay_characters(design)
     outline = rounded_box((design.aspect / 2, 0.5), (design.aspect, 1.0), design.corner) / [design.aspect, 1.0]
-    characters = [
-        Part(box.character, glyph(box.character, design.stroke)[1] * [box.width, box.height] + [box.left, box.top])
-        for box in boxes
-    ]
     return [
         Part(f"{design.kind}_board", outline),
         number_area(boxes[:3], design, f"{design.kind}_s_n"),
         number_area(boxes[3:], design, f"{design.kind}_m_n"),
-        *characters,
+        *(Part(box.character, glyph(box.character, design.stroke)[1] * box.size + box.corner) for box in boxes),
     ]
 
 
 def draw_writing(design: PlateDesign, shape: tuple[int, int]) -> Field:
-    """The ink of the characters, 0..1, each put with subpixel care where `place_characters` says."""
-    height, width = shape
+    """The ink of the characters, 0..1, each put with subpixel care where `lay_characters` says."""
+    pixels = np.array(shape[::-1])
     ink = np.zeros(shape, np.float32)
     for box in lay_characters(design):
         source: Field = glyph(box.character, design.stroke)[0]
-        scale = np.array([box.width * width / source.shape[1], box.height * height / source.shape[0]])
+        scale = box.size * pixels / source.shape[::-1]
         # Shrinking by a transform alone would alias: blur the source to the target's pixel first.
         source = cv2.GaussianBlur(np.pad(source, 4), (0, 0), max(0.3, 0.45 / float(scale.min())))
-        offset = np.array([box.left * width, box.top * height]) - 4 * scale + 0.5 * scale - 0.5
+        offset = box.corner * pixels - 4 * scale + 0.5 * scale - 0.5
         transform = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
-        placed = cv2.warpAffine(source, transform, (width, height), flags=cv2.INTER_LINEAR)
+        placed = cv2.warpAffine(source, transform, shape[::-1], flags=cv2.INTER_LINEAR)
         np.maximum(ink, placed.astype(np.float32) / 255, out=ink)
     return ink
 
@@ -223,15 +208,7 @@ def _distance(shape: tuple[int, int], inset: float, corner: float) -> Field:
 
 
 def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light: tuple[float, float]) -> Picture:
-    """The plate straight on, worn, lit and dirty.
-
-    Args:
-        width: pixels.
-        light: where light comes from, (right, down), for the relief of the writing.
-
-    Returns:
-        Linear RGB, (width / aspect, width, 3), without round corners: the caller cuts those.
-    """
+    """The plate straight on, `width` pixels wide, worn, dirty and lit from (right, down). The caller rounds its corners."""
     shape = (max(round(width / design.aspect), 8), width)
     writing, frame = draw_writing(design, shape), draw_frame(design, shape)
     relief = np.maximum(writing, frame)
@@ -258,9 +235,8 @@ def _draw_band(sheet: Picture, colour: Colour, relief: Field) -> None:
     for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
         dot = (round((centre[0] + ring * np.cos(angle)) * 16), round((centre[1] + ring * np.sin(angle)) * 16))
         cv2.circle(mask, dot, max(round(0.035 * right * 16), 10), 255, -1, cv2.LINE_AA, 4)
-    cv2.rectangle(
-        mask, (round(0.3 * right), round(0.66 * height)), (round(0.72 * right), round(0.76 * height)), 220, -1
-    )
+    corners = (round(0.3 * right), round(0.66 * height)), (round(0.72 * right), round(0.76 * height))
+    cv2.rectangle(mask, *corners, 220, -1)
     sheet += (linear(226, 214, 150) - sheet) * (mask.astype(np.float32) / 255 * (1 - relief))[..., None]
 
 
@@ -282,9 +258,8 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
     columns = (0.5 - rng.uniform(0.28, 0.4), 0.5 + rng.uniform(0.28, 0.4))
     rows = rng.choice([0, 1, 2], p=[0.25, 0.5, 0.25])
     radius = height * (0.04 if design.kind == "l" else 0.026) * rng.uniform(0.85, 1.15)
-    metal = (
-        linear(*(rng.uniform(0.7, 1.0) * np.array([190, 190, 186]))) if rng.random() < 0.8 else linear(230, 230, 226)
-    )
+    dull = rng.random() < 0.8
+    metal = linear(*(rng.uniform(0.7, 1.0) * np.array([190, 190, 186]))) if dull else linear(230, 230, 226)
     lit = np.array(light) * radius
     for row in (0.105, 0.9)[:rows] if rows else ():
         for column in columns:
@@ -299,8 +274,7 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
 
 def _soil(rng: np.random.Generator, picture: Picture, amount: float) -> None:
     """Dust towards the lower edge, splashes and scratches, in place."""
-    shape = picture.shape[:2]
-    height, width = shape
+    height, width = shape = picture.shape[:2]
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     film = smoothstep(0.42, 0.95, fractal_noise(rng, shape, height / 2, 5) * 0.75 + 0.4 * down**2)
     dust = between(rng, (96, 82, 62), (150, 132, 108))

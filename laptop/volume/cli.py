@@ -6,8 +6,7 @@ from pathlib import Path
 from laptop.options import positive
 from laptop.workspace import LIBRARY
 
-FIRST_PORT = 17801
-"""Ports of this machine that nothing else is known for; always the same, so that a shell's settings stay right."""
+FIRST_PORT = 17801  # that nothing else is known for; always the same, so that a shell's settings stay right
 
 
 def _sync_options(parser: argparse.ArgumentParser) -> None:

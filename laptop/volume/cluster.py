@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from laptop.volume.doors import LostError
 from sightline.errors import SightlineError
 
 NAMESPACE = "kubeflow"  # where a Kubeflow Pipelines for one user runs its pods
@@ -18,6 +17,10 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 SPOILT = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError)
 """What reading a kubeconfig raises beside ConfigException and OSError: its parser checks little."""
+
+
+class LostError(SightlineError):
+    """The way into the cluster, or to the volume, is closed at the moment: trying again may help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,12 @@ class Cluster:
     def find(cls, kubeconfig: str | None, context: str | None, namespace: str | None, instead: str = "") -> "Cluster":
         """Take the cluster that kubectl would take, or the one that this pod runs in.
 
-        Args:
-            kubeconfig: None for $KUBECONFIG or ~/.kube/config.
-            context: None for the kubeconfig's current one.
-            namespace: None for the context's, or the pod's own.
-            instead: what the command could be told instead, for the message.
-
-        Raises:
-            SightlineError: there is no kubeconfig, or no such context in it.
+        Raises a SightlineError for no kubeconfig (with what the command could be told `instead`), or no such context.
         """
         from kubernetes import client, config
 
-        if kubeconfig is None and not _default_kubeconfig():
+        usual = config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
+        if kubeconfig is None and not any(Path(path).expanduser().is_file() for path in usual):
             if context is None and ACCOUNT.is_dir():
                 configuration = client.Configuration()
                 config.load_incluster_config(configuration)
@@ -50,13 +47,21 @@ class Cluster:
             raise SightlineError(
                 f"There is no kubeconfig: neither $KUBECONFIG nor ~/.kube/config. Name one with --kubeconfig{instead}."
             )
-        with _reading(kubeconfig):
+        try:
             contexts, current = config.list_kube_config_contexts(kubeconfig)
             chosen = next((each for each in contexts if each["name"] == context), None) if context else current
             if chosen is None:
                 names = ", ".join(sorted(each["name"] for each in contexts))
                 raise SightlineError(f"The kubeconfig has no context {context!r}. It has: {names}.")
             api = config.new_client_from_config(kubeconfig, chosen["name"])
+        except config.ConfigException as error:
+            raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
+        except (OSError, *SPOILT) as error:
+            told = " ".join(str(error).split())[:200]
+            raise SightlineError(
+                f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "
+                f"({type(error).__name__}: {told}). kubectl config view shows it."
+            ) from None
         return cls(api, namespace or chosen["context"].get("namespace") or NAMESPACE)
 
     @property
@@ -81,16 +86,9 @@ class Cluster:
         return stream(getattr(api, method), pod, self.namespace, binary=True, _preload_content=False, **how)
 
     def running_pod(self, selector: str, name: str, missing: str) -> Any:
-        """A pod that is ready.
+        """A ready pod of the labels name=value,name=value; `name` is what to call it, `missing` what to do for one.
 
-        Args:
-            selector: labels, written name=value,name=value.
-            name: what to call it, to a person.
-            missing: what to do where there is none.
-
-        Raises:
-            LostError: it is not running at the moment.
-            SightlineError: there is none.
+        Raises a LostError when it is not running at the moment, another SightlineError when there is none.
         """
         found = self.api.list_namespaced_pod(
             self.namespace, label_selector=selector, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS)
@@ -105,11 +103,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def explained(self, needs: str) -> Iterator[None]:
-        """Turn what the libraries raise into a sentence.
-
-        Args:
-            needs: which command needs what, for a cluster that does not allow it.
-        """
+        """Turn what the libraries raise into a sentence; `needs` says what the command needs, where it is refused."""
         import urllib3
         import websocket
         from kubernetes.client import ApiException
@@ -121,29 +115,6 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError) as error:
             reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2].rstrip(".")
             raise LostError(f"The cluster at {self.host} cannot be reached: {reason}.") from None
-
-
-@contextlib.contextmanager
-def _reading(kubeconfig: str | None) -> Iterator[None]:
-    """Turn what reading a kubeconfig raises into a sentence."""
-    from kubernetes.config import ConfigException
-
-    try:
-        yield
-    except ConfigException as error:
-        raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
-    except (OSError, *SPOILT) as error:
-        told = " ".join(str(error).split())[:200]
-        raise SightlineError(
-            f"The kubeconfig {kubeconfig or os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be read "
-            f"({type(error).__name__}: {told}). kubectl config view shows it."
-        ) from None
-
-
-def _default_kubeconfig() -> bool:
-    from kubernetes.config import kube_config
-
-    return any(Path(path).expanduser().is_file() for path in kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep))
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:

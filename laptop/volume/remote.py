@@ -47,15 +47,12 @@ class Laptop:
         threading.Thread(target=self._give_signs, daemon=True).start()
 
     def hear(self) -> Any:
-        """The laptop's next message."""
         return json.loads(self._await(sys.stdin.buffer.readline))
 
     def read(self, size: int) -> bytes:
-        """The next bytes."""
         return self._await(lambda: sys.stdin.buffer.read(size))
 
     def say(self, **message: Any) -> None:
-        """Send a message."""
         self._write(json.dumps(message).encode() + b"\n")
 
     def _await(self, read: Callable[[], bytes]) -> bytes:
@@ -76,26 +73,20 @@ class Laptop:
 
 
 class Live:
-    """The live copy as it lay there when this object was made.
-
-    Attributes:
-        folder: None when there was none.
-        note: what the sync that brought it wrote down; None when no sync did.
-        files: path -> SHA-256 of the content.
-        foreign: whether it holds what no sync brought.
-    """
+    """The live copy as it lay there when this object was made."""
 
     def __init__(self, volume: Path) -> None:
         self._code = volume / "code"
         real = self._code.resolve()
         self.folder = real if real.is_dir() else None
-        self.note: Any = None
+        self.note: Any = None  # what the sync that brought it wrote down, if one did
         with contextlib.suppress(OSError, ValueError):
             note = json.loads((real / NOTE).read_text())
             if isinstance(note, dict) and note.keys() >= {"who", "when", "commit", "dirty", "digest", "files"}:
                 self.note = note
         self._stamps = _stamps(real)
         self.files = {path: _digest(real / path) for path in self._stamps}
+        # Whether it holds what no sync brought.
         self.foreign = self.folder is not None and (self.note or {}).get("files") != self.files
 
     def touched(self) -> list[str]:
@@ -113,24 +104,21 @@ def main() -> None:
     laptop = Laptop()
     try:
         request = laptop.hear()
-        _answer(laptop, Path(request["volume"]).resolve(), request)
+        volume = Path(request["volume"]).resolve()
+        if not volume.is_dir():
+            raise OSError(f"there is no folder {volume}: is the claim mounted there?")
+        if request["sync"]:
+            if holder := _lock(volume, request["who"]):
+                laptop.say(held=holder)
+                return
+            _tidy(volume)
+        live = Live(volume)
+        laptop.say(files=live.files, note=live.note)
+        if request["sync"]:
+            _replace(laptop, volume, live, laptop.hear())
     except OSError as error:
         path = f" ({error.filename})" if error.filename else ""
         laptop.say(failed=f"{error.strerror or error}{path}")
-
-
-def _answer(laptop: Laptop, volume: Path, request: dict[str, Any]) -> None:
-    if not volume.is_dir():
-        raise OSError(f"there is no folder {volume}: is the claim mounted there?")
-    if request["sync"]:
-        if holder := _lock(volume, request["who"]):
-            laptop.say(held=holder)
-            return
-        _tidy(volume)
-    live = Live(volume)
-    laptop.say(files=live.files, note=live.note)
-    if request["sync"]:
-        _replace(laptop, volume, live, laptop.hear())
 
 
 def _replace(laptop: Laptop, volume: Path, live: Live, order: dict[str, Any]) -> None:
@@ -194,10 +182,8 @@ def _replace_code(volume: Path, name: str) -> tuple[Path | None, bool]:
     """Point `code` at a copy by one rename.
 
     A real folder changes places with the link in one step where the file system can do that. Elsewhere there is a moment
-    without `code`; a process killed just then leaves the link for the next sync to put there.
-
-    Returns:
-        The copy that a real folder has become (None when `code` was a link), and whether there was such a moment.
+    without `code`; a process killed just then leaves the link for the next sync to put there. Returns the copy that a
+    real folder has become (None when `code` was a link), and whether there was such a moment.
     """
     code, copies = volume / "code", volume / "copies"
     link = volume / f".code-{secrets.token_hex(6)}"

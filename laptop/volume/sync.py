@@ -1,5 +1,9 @@
-"""Put helper code on the volume, once or after every change, and tell what lies there."""
+"""Put this checkout's helper code on the volume, once or after every change, and tell what lies there."""
 
+import getpass
+import hashlib
+import socket
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
@@ -13,12 +17,12 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from laptop.volume.doors import FolderDoor, HeldError, LostError
-from laptop.volume.local_code import ChangedWhileSentError, LocalCode, digest_of, origin_of, read_code
-from laptop.volume.pod import PodDoor
+from laptop.volume.cluster import LostError
+from laptop.volume.doors import FolderDoor, HeldError, PodDoor
 from sightline.errors import SightlineError
-from sightline.services.runs.freeze import BrokenCodeError
-from sightline.services.runs.live_files import JUNK_ENDINGS, JUNK_NAMES
+from sightline.services.runs.closure import digest_contents
+from sightline.services.runs.freeze import PACKAGE, BrokenCodeError, check_syntax
+from sightline.services.runs.live_files import JUNK_ENDINGS, JUNK_NAMES, list_files
 
 Door = FolderDoor | PodDoor
 SHOWN_NAMES = 10
@@ -31,17 +35,16 @@ class EditedError(SightlineError):
     """The live copy holds what no sync brought."""
 
 
+class ChangedWhileSentError(SightlineError):
+    """Somebody saved a file while it travelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveCopy:
-    """The live copy on the volume.
+    """The live copy on the volume."""
 
-    Attributes:
-        files: path -> SHA-256 of the content; empty when there is none.
-        note: what the sync that brought it wrote down: who, when, commit, dirty, digest, files. None: no sync did.
-    """
-
-    files: Mapping[str, str]
-    note: Mapping[str, Any] | None
+    files: Mapping[str, str]  # path -> SHA-256 of the content
+    note: Mapping[str, Any] | None  # who, when, commit, dirty, digest, files of the sync that brought it, if one did
 
     def edited(self) -> list[str]:
         """The files that differ from what the last sync brought; none when no sync did."""
@@ -50,10 +53,7 @@ class LiveCopy:
 
 
 def sync(source: Path, door: Door, force: bool) -> str:
-    """Make a volume's live copy equal to a folder. Returns a line that says what happened.
-
-    Args:
-        force: replace also what somebody edited on the volume; it stays among the kept copies.
+    """Make a volume's live copy equal to a folder, with `force` also where somebody edited it. Returns what happened.
 
     Raises:
         BrokenCodeError: a syntax error here; nothing was sent.
@@ -61,28 +61,28 @@ def sync(source: Path, door: Door, force: bool) -> str:
         HeldError: another sync is at work; says whose.
         LostError: the connection broke; the live copy is the old or the new one.
     """
-    code = read_code(source)
-    digest = digest_of(code.files)
-    origin = origin_of(source)
+    files, sizes = _read_code(source)
+    digest = _digest_of(files)
+    origin = _origin_of(source)
     with door.open() as channel:
         channel.say({"volume": door.volume, "sync": True, "who": origin["who"]})
         live = LiveCopy(**channel.hear())
-        if live.files == code.files and live.note and not live.edited():
+        if live.files == files and live.note and not live.edited():
             return f"code_digest {digest}: {door.name} has it already, nothing sent"
-        edited = [path for path in live.edited() if live.files.get(path) != code.files.get(path)]
+        edited = [path for path in live.edited() if live.files.get(path) != files.get(path)]
         if edited and not force:
             raise EditedError(
                 f"Edited on the volume ({_synced(live.note)}): {_names(edited)}. Take these edits over into "
                 f"{source}, or replace them with --force (the edited copy is kept on the volume)."
             )
-        changed = [path for path, sha256 in code.files.items() if live.files.get(path) != sha256]
-        channel.say({**origin, "digest": digest, "files": code.files})
-        _send(channel, code, changed)
+        changed = [path for path, sha256 in files.items() if live.files.get(path) != sha256]
+        channel.say({**origin, "digest": digest, "files": files})
+        _send(channel, source, {path: sizes[path] for path in changed})
         done = channel.hear()
     _check(done, source)
-    deleted = len(live.files.keys() - code.files.keys())
-    size = decimal(sum(code.sizes[path] for path in changed))
-    summary = f"code_digest {digest}: {len(changed)} of {len(code.files)} files, {size}, to {door.name}"
+    deleted = len(live.files.keys() - files.keys())
+    size = decimal(sum(sizes[path] for path in changed))
+    summary = f"code_digest {digest}: {len(changed)} of {len(files)} files, {size}, to {door.name}"
     return "\n  ".join([f"{summary}; {deleted} deleted" if deleted else summary, *_remarks(live, done)])
 
 
@@ -90,10 +90,7 @@ def watch(source: Path, door: Door, force: bool) -> NoReturn:
     """Sync now and after every change, until the process is stopped.
 
     A syntax error, or an edit on the volume, is told and waits for the next change here. A lost connection and another
-    sync at work are tried again, after ever longer pauses.
-
-    Raises:
-        SightlineError: what trying again does not mend: no access, no such folder, no watchfiles.
+    sync at work are tried again, after ever longer pauses. Any other error is raised.
     """
     try:
         import watchfiles
@@ -133,12 +130,12 @@ def show_status(source: Path, door: Door) -> str:
         live = LiveCopy(**channel.hear())
     if not live.files:
         return f"{door.name} holds no helper code yet: python pipeline.py sync"
-    code = read_code(source)
-    lines = [f"code_digest {digest_of(live.files)} on {door.name}"]
-    lines.append("same as here" if live.files == code.files else f"here code_digest {digest_of(code.files)}:")
-    here, there = code.files.keys(), live.files.keys()
+    files, _ = _read_code(source)
+    lines = [f"code_digest {_digest_of(live.files)} on {door.name}"]
+    lines.append("same as here" if live.files == files else f"here code_digest {_digest_of(files)}:")
+    here, there = files.keys(), live.files.keys()
     for title, paths in (
-        ("changed", {path for path in here & there if live.files[path] != code.files[path]}),
+        ("changed", {path for path in here & there if live.files[path] != files[path]}),
         ("only here", here - there),
         ("only on the volume", there - here),
     ):
@@ -149,14 +146,55 @@ def show_status(source: Path, door: Door) -> str:
     return "\n".join(lines)
 
 
+def _read_code(folder: Path) -> tuple[dict[str, str], dict[str, int]]:
+    """Helper code in a folder as it is read now: path -> SHA-256 of the content, and path -> size in bytes."""
+    if not (folder / PACKAGE / "__init__.py").is_file():
+        raise SightlineError(
+            f"{folder} holds no helper code (no {PACKAGE}/__init__.py). Name the folder with --source."
+        )
+    files, sizes = {}, {}
+    for path in sorted(list_files(folder)):
+        try:
+            with (folder / path).open("rb") as file:
+                if path.suffix == ".py":
+                    check_syntax(file.read(), folder / path, "Correct it; nothing was sent.")
+                    file.seek(0)
+                files[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+                sizes[path.as_posix()] = file.tell()
+        except OSError as error:
+            raise SightlineError(f"{folder / path} cannot be read: {error.strerror}. Nothing was sent.") from None
+    return files, sizes
+
+
+def _digest_of(files: Mapping[str, str]) -> str:
+    """What the snapshot step would call the code_digest of files: path -> SHA-256 of the content."""
+    return digest_contents({Path(path): sha256 for path, sha256 in files.items()})
+
+
+def _origin_of(folder: Path) -> dict[str, str | bool]:
+    """Who syncs, and the commit that the folder comes from ("" outside Git; dirty: with changes since)."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    dirty = bool(commit and _git(folder, "status", "--porcelain", "--", "."))
+    return {"who": f"{getpass.getuser()}@{socket.gethostname()}", "commit": commit, "dirty": dirty}
+
+
+def _git(folder: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no Git here
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def _is_code(source: Path, _: Any, changed: str) -> bool:
     path = Path(changed).relative_to(source)
     hidden = any(part.startswith(".") or part in JUNK_NAMES for part in path.parts)
     return not hidden and not changed.endswith(JUNK_ENDINGS)
 
 
-def _send(pipe: Any, code: LocalCode, paths: list[str]) -> None:
-    total = sum(code.sizes[path] for path in paths)
+def _send(pipe: Any, folder: Path, sizes: Mapping[str, int]) -> None:
+    """Send files as a tar stream, with a bar where it takes long; their sizes are those when they were read."""
+    total = sum(sizes.values())
     columns = ("sending", BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     hidden = total < LARGE or not console.is_terminal
@@ -165,11 +203,11 @@ def _send(pipe: Any, code: LocalCode, paths: list[str]) -> None:
         tarfile.open(fileobj=pipe, mode="w|") as stream,
     ):
         task = progress.add_task("", total=total)
-        for path in paths:
+        for path, size in sizes.items():
             member = tarfile.TarInfo(path)
-            member.size = code.sizes[path]
+            member.size = size
             try:
-                with progress.open(code.folder / path, "rb", total=total, task_id=task) as handle:
+                with progress.open(folder / path, "rb", total=total, task_id=task) as handle:
                     stream.addfile(member, handle)
             except OSError:  # shorter now, or gone
                 raise ChangedWhileSentError(

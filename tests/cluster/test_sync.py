@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from laptop.volume.pod import PodDoor
+from laptop.volume.doors import PodDoor
 from sightline.services.runs.live_files import list_files
 from tests.cluster.deployed import Deployed, deployed
 from tests.cluster.kube import Kube

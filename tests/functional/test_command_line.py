@@ -103,7 +103,7 @@ def test_help_imports_nothing_heavy():
         (("schedule", "lsit"), "there is no 'lsit'. Did you mean 'list'? See python pipeline.py schedule --help."),
         (("submit", "--steps", "evalute"), "Did you mean 'evaluate'? See python pipeline.py submit --help."),
         (("submit", "--epochs"), "--epochs: expected one argument. See python pipeline.py submit --help."),
-        (("runs", "plates"), "'plates' is one word too many. See python pipeline.py runs --help."),
+        (("runs", "plates"), "'plates' is not expected here. See python pipeline.py runs --help."),
         (("publish", "somewhere", "--category", "desk"), "--version"),
         (("local",), "--category"),
         (("local", "--category", "desk", "--epochs", "0"), "--epochs: must be 1 or more"),

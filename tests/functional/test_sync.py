@@ -20,8 +20,7 @@ import pytest
 from laptop.volume import doors
 from laptop.volume import sync as laptop_sync
 from laptop.volume.doors import FolderDoor, HeldError, LostError
-from laptop.volume.local_code import ChangedWhileSentError
-from laptop.volume.sync import EditedError
+from laptop.volume.sync import ChangedWhileSentError, EditedError
 from sightline import errors
 from sightline.services.runs.closure import digest_files
 from sightline.services.runs.freeze import freeze

@@ -7,7 +7,7 @@ import yaml
 from kubernetes.config import incluster_config, kube_config
 
 from laptop.volume import cluster
-from laptop.volume.pod import PodDoor
+from laptop.volume.doors import PodDoor
 from sightline.errors import SightlineError
 
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from laptop.samples import LABELS, make_plates
-from laptop.samples.camera import Camera
+from laptop.samples.camera import project
 from laptop.samples.canvas import convex_coverage, coverage
+from laptop.samples.dataset import HungPlate, draw_board
 from laptop.samples.plates import LETTERS, design_plate, draw_writing, plate_parts
-from laptop.samples.scene import HungPlate, draw_board
 from sightline.annotations.labelme import Document, Shape, read_document
 from sightline.errors import SightlineError
 
@@ -133,13 +133,12 @@ def test_a_characters_outline_follows_its_ink_to_a_pixel(kind):
 
 
 def test_a_board_is_drawn_on_the_pixels_of_its_polygon_and_no_others():
-    tilted = np.array([[1.0, 0.1, 150], [-0.05, 1.0, 110], [6e-4, -3e-4, 1]])
-    camera = Camera(tilted)
+    camera = np.array([[1.0, 0.1, 150], [-0.05, 1.0, 110], [6e-4, -3e-4, 1]])
     rng = np.random.default_rng(5)
     plate = HungPlate(design_plate(rng, "r"), (5.0, 3.0), (140.0, 75.0), 0.05)
     picture = np.full((240, 320, 3), -1, np.float32)
     draw_board(rng, picture, camera, plate, (0.5, 0.8))
-    outline = camera.project(plate.on_plane(plate_parts(plate.design)[0].outline))
+    outline = project(camera, plate.on_plane(plate_parts(plate.design)[0].outline))
     drawn = (picture != -1).any(axis=2)
     covered = convex_coverage((240, 320), outline)
     assert (drawn == (covered > 0)).all()
