@@ -112,8 +112,8 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
     """A character's ink, cropped to it, and the ink's outer outline in 0..1 of that crop. Letters are capitals."""
     font = ImageFont.load_default(GLYPH_SIZE)
     sheet = Image.new("L", (2 * GLYPH_SIZE, 2 * GLYPH_SIZE))
-    place = (GLYPH_SIZE // 2, GLYPH_SIZE // 4)
-    ImageDraw.Draw(sheet).text(place, character.upper(), fill=255, font=font, stroke_width=stroke)
+    corner = (GLYPH_SIZE // 2, GLYPH_SIZE // 4)
+    ImageDraw.Draw(sheet).text(corner, character.upper(), fill=255, font=font, stroke_width=stroke)
     ink = np.asarray(sheet.crop(sheet.getbbox()))
     # A margin and a doubling bring the traced pixel centres within a quarter pixel of the ink's edge.
     traced = cv2.resize(np.pad(ink, 2), None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
