@@ -36,6 +36,7 @@ REPORTS = {"record": "data_report", "train": "training_report", "evaluate": "eva
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
+MOST_CODES = 5  # of findings, on the screen
 
 
 def run_locally(workspace: Path, request: Request, in_containers: bool = False) -> int:
@@ -168,8 +169,8 @@ def _result(workspace: Path, run: str, request: Request, tasks: Mapping[str, Tas
 
 
 def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """How many findings had which outcome, and the warnings, of the dataset version that record gave."""
-    told: dict[str, Any] = {"findings": {}, "warnings": []}
+    """How often each outcome and code was found, how many images were left out, and the warnings, of record's version."""
+    told: dict[str, Any] = {"findings": {}, "finding_codes": {}, "images_left_out": 0, "warnings": []}
     if not dataset:
         return told
     from sightline.services.versioning.datasets import pull_dataset
@@ -177,9 +178,12 @@ def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
     # Whatever is wrong there, a step that failed of it has said so already.
     with contextlib.suppress(SightlineError, OSError):
         folder = pull_dataset(read_settings(), DatasetReference.from_json(dataset))
-        told["warnings"] = json.loads((folder / "statistics.json").read_bytes())["warnings"]
+        statistics = json.loads((folder / "statistics.json").read_bytes())
+        told["warnings"] = statistics["warnings"]
+        told["images_left_out"] = statistics["stages"][0]["images_before"] - statistics["stages"][-1]["images_after"]
         findings = json.loads((folder / "findings.json").read_bytes())
-        told["findings"] = dict(Counter(finding["outcome"] for finding in findings).most_common())
+        for key, of in (("findings", "outcome"), ("finding_codes", "code")):
+            told[key] = dict(Counter(finding[of] for finding in findings).most_common())
     return told
 
 
@@ -244,7 +248,15 @@ def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) 
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result["findings"].items())
         total = sum(result["findings"].values())
         what = "1 finding" if total == 1 else f"{total} findings"
-        console.print(f"{what} in the annotations ({outcomes}): each is in the record report")
+        codes = [f"{count} {code}" for code, count in result["finding_codes"].items()]
+        listed = ", ".join(codes[:MOST_CODES]) + (", …" if len(codes) > MOST_CODES else "")
+        console.print(
+            f"{what} in the annotations ({outcomes}): {listed}; each is in the record report",
+            soft_wrap=True,
+            highlight=False,
+        )
+    if result["images_left_out"]:
+        console.print(f"images left out of the dataset: {result['images_left_out']}")
     for step, path in result["reports"].items():
         console.print(f"{step + ' report:':<17} {_shown(Path(path))}", soft_wrap=True)
     console.print(f"all of this as JSON: {_shown(workspace / 'last_run.json')}", soft_wrap=True)

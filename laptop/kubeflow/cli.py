@@ -54,7 +54,7 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     any_of = f"any parameter of the pipeline, like {EXAMPLE_PARAMETER}"
     parser.add_argument("--param", action="append", metavar="NAME=VALUE", help=any_of)
     parser.add_argument(
-        "--no-check", action="store_true", help="send it without looking first at images, sizes, config and annotations"
+        "--no-check", action="store_true", help="do not check images, sizes, config and annotations first"
     )
     add_pipeline_options(parser, category_required=False)
     add_installation_options(parser)

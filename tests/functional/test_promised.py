@@ -43,6 +43,8 @@ LAST_RUN = {
         "annotation_version",
         "dataset_version",
         "findings",
+        "finding_codes",
+        "images_left_out",
         "warnings",
         "code_digest",
         "model",
@@ -249,7 +251,8 @@ def test_a_run_prints_a_line_per_step_and_where_everything_is(record_run):
     log = record_run.workspace / "logs" / f"{record_run.told['run']}.log"
     assert lines[0] == f"Sightline run {record_run.told['run']}: desk, log in {log}"
     assert [line.split()[:2] for line in lines[1:3]] == [["snapshot", "done"], ["record", "done"]]
-    assert "1 finding in the annotations (1 drop): each is in the record report" in lines
+    assert "1 finding in the annotations (1 drop): 1 zero_area; each is in the record report" in lines
+    assert record_run.told["finding_codes"] == {"zero_area": 1} and record_run.told["images_left_out"] == 0
     assert f"record report:    {record_run.workspace / 'reports' / 'desk' / 'record.html'}" in lines
     assert lines[-1] == f"all of this as JSON: {record_run.workspace / 'last_run.json'}"
     assert log.is_file()

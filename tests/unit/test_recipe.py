@@ -581,6 +581,9 @@ def busy_folder(folder):
     annotate(folder, "c.png", [box(label="cup")])
     annotate(folder, "d.png", [])
     annotate(folder, "e.png", [box(0, 0, 2, 2)])
+    content = json.loads((folder / "a.json").read_bytes())
+    content["shapes"].append({"label": "plug"})
+    (folder / "a.json").write_text(json.dumps(content))
     (folder / "f.json").write_text("{")
     Image.new("RGB", (3, 3)).save(folder / "g.png")
     return folder
@@ -600,7 +603,7 @@ def test_every_stage_is_counted_the_same_in_all_places(tmp_path, plugin):
     )
     stages = [asdict(stage) for stage in summary.stages]
     assert [tuple(stage.values()) for stage in stages] == [
-        ("read", 7, 5, 8, 8),
+        ("read", 7, 5, 9, 8),
         ("classes", 5, 4, 8, 6),
         ("check", 4, 4, 6, 5),
         ("groups", 4, 4, 5, 4),
@@ -616,6 +619,7 @@ def test_every_stage_is_counted_the_same_in_all_places(tmp_path, plugin):
     assert codes(summary) == {
         "group_lies_apart": 1,
         "unreadable_json": 1,
+        "malformed_shape": 1,
         "image_without_json": 1,
         "label_not_valid": 2,
         "only_other_labels": 1,

@@ -223,7 +223,7 @@ def test_the_report_draws_from_statistics_json(tmp_path):
     (folder / "dataset.json").write_text(json.dumps(described))
     html = render_data_report(folder, FACTS)
     page = read_page(html)
-    assert ["read", "9 → 7", "2\u2009000", "files that cannot be read are left out"] in page.rows
+    assert ["read", "9 → 7", "2\u2009000", "files and annotations that cannot be read are left out"] in page.rows
     assert ["check", "7", "2\u2009000 → 1\u2009999", "shapes that cannot be used are left out"] in page.rows
     assert html.count('class="highlighted"') == 3  # the two stages that left something out, and the sum of classes
     assert ["<i>cup</i>", "5", "4", "3 images that had nothing else left out"] in page.rows

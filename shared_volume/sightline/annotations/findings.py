@@ -11,7 +11,7 @@ from sightline.errors import SightlineError, nearest
 MOST_SHOWN: Final = 10  # failing findings in one message
 FEW_SHOWN: Final = 3  # findings of one code in a summary
 _ADVICE: Final = (
-    "Nothing was written. Mend these files, or choose another outcome under `policy` in the category's recipe."
+    "Nothing was written. Correct these files, or choose another outcome under `policy` in the category's recipe."
 )
 
 
@@ -144,7 +144,7 @@ DEFAULTS: Final[dict[Code, Outcome]] = {
     code: Outcome.FIX if code in FIXES and code not in _ON_REQUEST else Outcome.DROP for code in Code
 }
 
-# While publishing, the files are still at hand to be mended: months of labelling must not vanish into a count.
+# While publishing, the files are still at hand and can be corrected: months of labelling must not vanish into a count.
 PUBLISHING_DEFAULTS: Final[dict[Code, Outcome]] = DEFAULTS | dict.fromkeys(
     (
         Code.BAD_NAME,

@@ -132,7 +132,7 @@ def check_copy(
     if not names:
         return []
     message = f"{counted(len(names), 'file')} of its unpacked copy ({folder}) is not as published: {some_names(names)}"
-    remedy = "--repair unpacks it anew, as the next run that uses it does; what stands there is kept beside it"
+    remedy = "--repair unpacks it again, as the next run that uses it does; what stands there is kept beside it"
     return [Problem(Trouble.COPY_DIFFERS, message, remedy, True, tuple(names))]
 
 

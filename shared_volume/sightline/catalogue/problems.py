@@ -9,7 +9,7 @@ NAMES_SHOWN: Final = 10
 
 
 class Trouble(StrEnum):
-    """Kinds of problems, in the order in which they are mended: bytes first, then the tag, then the rows."""
+    """Kinds of problems, in the order in which they are repaired: bytes first, then the tag, then the rows."""
 
     OBJECTS_MISSING = "objects-missing"
     OBJECTS_CUT = "objects-cut"
@@ -28,7 +28,7 @@ class Trouble(StrEnum):
 OBJECTS: Final = frozenset({Trouble.OBJECTS_MISSING, Trouble.OBJECTS_CUT, Trouble.OBJECTS_DAMAGED})
 
 PUBLISHING: Final = frozenset({Trouble.TAG_MISSING, Trouble.TAG_MOVED, Trouble.ROWS_MISSING})
-"""Mending one of these makes a version public again."""
+"""Repairing one of these makes a version public again."""
 
 
 @dataclass(frozen=True, slots=True)

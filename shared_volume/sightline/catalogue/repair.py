@@ -31,7 +31,7 @@ class Deed:
 
 
 def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]:
-    """Mend what `verify_versions` found a moment ago and what can be mended; nothing is deleted but dead claims. Verify again.
+    """Repair what `verify_versions` found a moment ago and what can be repaired; nothing is deleted but dead claims. Verify again.
 
     Raises:
         SightlineError: storage, Git or SQL is out of reach.
@@ -113,7 +113,7 @@ def _mend_claim(installation: Installation, _git_tags: GitTags, tag: Tag, _probl
 
 def _mend_copy(installation: Installation, _git_tags: GitTags, tag: Tag, _problem: Problem) -> str:
     changed = mend_dataset(installation.settings, find_dataset(installation.settings, tag.category, tag.version))
-    return f"unpacked {counted(len(changed), 'file')} anew"
+    return f"unpacked {counted(len(changed), 'file')} again"
 
 
 _MENDERS: dict[Trouble, Callable[[Installation, GitTags, Tag, Problem], str]] = {

@@ -193,7 +193,7 @@ def _no_pointer(tag: Tag) -> Problem:
 
 
 def _agree(problems: list[Problem]) -> tuple[Problem, ...]:
-    """The problems in the order in which they are mended; nothing is made public again whose bytes are lost."""
+    """The problems in the order in which they are repaired; nothing is made public again whose bytes are lost."""
     lost = any(problem.trouble in OBJECTS and not problem.repairable for problem in problems)
     order = list(Trouble)
     return tuple(

@@ -70,7 +70,7 @@ class Ledger:
 
     def add(self, code: Code, file: str, index: int | None, message: str) -> None:
         """Note one finding; `index` is that of the annotation within the file."""
-        # What can be mended in labelme's files cannot always be here.
+        # What can be corrected in labelme's files cannot always be here.
         self.findings.append(self.policy.finding(code, file, index, message, fixable=code in _FIXED_HERE))
 
     def wants_fixed(self, code: Code, file: str, index: int | None, message: str) -> bool:

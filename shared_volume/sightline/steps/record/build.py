@@ -33,7 +33,7 @@ from sightline.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 STAGES: Final = {
-    "read": "files that cannot be read are left out",
+    "read": "files and annotations that cannot be read are left out",
     "classes": "labels that were not chosen are left out",
     "check": "{by} that cannot be used are left out",
     "groups": "parts of one group become one object",
@@ -182,7 +182,7 @@ def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
     """The stages up to `groups`: what is usable in an annotation folder."""
     work = _Work()
     files: set[str] = set()
-    readable = chosen = shapes = chosen_shapes = parts = 0
+    readable = chosen = written = understood = chosen_shapes = parts = 0
     of_shapes = task.data.ANNOTATED_BY == "shapes"
     for one in check_annotations(annotation_dir, recipe, task.data.ANNOTATED_BY):
         work.findings.extend(one.findings)
@@ -193,16 +193,18 @@ def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
         checked, found = choose_labels(one.annotated, one.checked, one.findings, recipe, work.others)
         work.findings.extend(found)
         document = one.annotated.document
-        annotated = len(document.shapes) if of_shapes else sum(map(bool, document.flags.values()))
+        drawn = document.shapes if of_shapes else [flag for flag, ticked in document.flags.items() if ticked]
+        annotated = sum(not shape.damage for shape in document.shapes) if of_shapes else len(drawn)
         readable += 1
         chosen += checked is not None or one.checked is None
-        shapes += annotated
+        written += len(drawn)
+        understood += annotated
         chosen_shapes += annotated - (work.others.shapes.total() - others)
         if checked is not None:
             parts += len(checked.parts)
             work.images.append(join_parts(checked, one.file))
     work.images.sort(key=lambda image: image.name)
-    work.stages.append(StageRow("read", len(files), readable, shapes, shapes))
+    work.stages.append(StageRow("read", len(files), readable, written, understood))
     work.count(chosen, chosen_shapes)
     work.count(len(work.images), parts)
     work.advance(work.images, ())

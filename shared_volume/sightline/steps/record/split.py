@@ -136,7 +136,7 @@ def warn_of_alike(splitting: Splitting) -> Splitting:
         return splitting
     warning = (
         f"{'1 image looks' if apart == 1 else f'{apart} images look'} like images in another of the splits that the folder came "
-        "with, so that scores may be too good. `--recipe keep_splits=false` splits anew."
+        "with, so that scores may be too good. `--recipe keep_splits=false` makes new splits."
     )
     return replace(splitting, warnings=(*splitting.warnings, warning))
 
