@@ -56,7 +56,6 @@ from sightline.services.database.versions import (
     list_findings,
     list_images,
     list_versions,
-    newest_version,
     publish_version,
     release_claim,
     renew_claim,
@@ -215,16 +214,13 @@ def test_publishing_again_after_a_lost_answer_is_the_same_publication(database: 
         publish_version(database, mine, **PUBLISHED | {"digest": "other"})
 
 
-def test_the_newest_version_is_the_highest_published_number(database: Database) -> None:
+def test_versions_are_listed_by_number_the_newest_last(database: Database) -> None:
     for version in ("v0.10.0", "v0.9.0", "v0.2.0"):
         publish(database, version)
     publish(database, "v3.0.0", "dataset")
     publish(database, "v4.0.0", category="other")
     claim(database, version="v5.0.0")
-    newest = newest_version(database, "desk", "annotation")
-    assert newest is not None
-    assert newest.version == "v0.10.0"
-    assert newest_version(database, "nothing", "annotation") is None
+    assert list_versions(database, "nothing", "annotation") == []
     assert [row.version for row in list_versions(database, "desk", "annotation")] == ["v0.2.0", "v0.9.0", "v0.10.0"]
     assert len(list_versions(database, pending=True)) == 6
 

@@ -307,7 +307,9 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
         "metrics": {"bbox_mAP_50": 0.7123, "segm_mAP": 0.5},
         "model": {"uri": "file:///model"},
         "warnings": ["No object of r_board is in val"],
-        "findings": {},
+        "findings": {"fix": 3, "drop": 4},
+        "finding_codes": dict.fromkeys(["zero_area", "bad_mask", "a", "b", "c", "d"], 1) | {"bad_mask": 2},
+        "images_left_out": 2,
         "reports": {step: f"/reports/{step}.html" for step in ("record", "train", "evaluate", "test")},
     }
     local._print_result(Console(file=output, width=200), tmp_path, result)
@@ -316,6 +318,8 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
     for line in (
         "model: file:///model",
         "warning: No object of r_board is in val",
+        "7 findings in the annotations (3 fix, 4 drop): 1 zero_area, 2 bad_mask, 1 a, 1 b, 1 c, …; each is in the record report",
+        "images left out of the dataset: 2",
         "test report:      /reports/test.html",
     ):
         assert line in said.splitlines()

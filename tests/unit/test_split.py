@@ -160,7 +160,7 @@ def test_fewer_images_than_splits_says_so():
     with pytest.raises(EmptySplitError, match="need 3 images"):
         record(rows(2))
     alike = [row(f"{bit}.jpg", flipped("0" * 16, bit)) for bit in range(10)]
-    with pytest.raises(EmptySplitError, match="form 1 groups.*need 3 images"):
+    with pytest.raises(EmptySplitError, match="form 1 group of.*need 3 images"):
         record(alike)
 
 

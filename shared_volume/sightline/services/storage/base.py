@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from uuid import uuid4
 
 from sightline.errors import SightlineError, nearest
+from sightline.processes.progress import track
 
 PART = ".sightline-part"  # ends the name of what is still being written; such names are never listed
 LONGEST_KEY = 1024  # bytes, Cloud Storage's limit
@@ -106,7 +107,7 @@ class Storage(Protocol):
     def download_files(self, files: Mapping[str, Path]) -> None:
         """Copy many objects (key -> new file in a folder of one's own), several at a time, until one fails."""
         with local_errors():
-            in_parallel(lambda pair: self._download(*pair), files.items(), self._parallel_small)
+            in_parallel(lambda pair: self._download(*pair), files.items(), self._parallel_small, "downloading")
 
     def download_folder(self, prefix: str, local_dir: Path) -> None:
         """Copy every object under `prefix` to the new (or empty) folder `local_dir`, which appears when all are there."""
@@ -185,8 +186,13 @@ def walk(folder: Path) -> dict[str, Path]:
     return found
 
 
-def in_parallel(work: Callable[[Item], object], items: Collection[Item], workers: int = PARALLEL) -> None:
-    """Call `work` on every item, several at a time; after the first failure no other begins, and that one is raised."""
+def in_parallel(
+    work: Callable[[Item], object], items: Collection[Item], workers: int = PARALLEL, doing: str = "copying"
+) -> None:
+    """Call `work` on every item, several at a time; after the first failure no other begins, and that one is raised.
+
+    `doing` is what a terminal calls it where that takes long.
+    """
     failed = threading.Event()
 
     def attempt(item: Item) -> None:
@@ -199,7 +205,8 @@ def in_parallel(work: Callable[[Item], object], items: Collection[Item], workers
 
     pool = ThreadPoolExecutor(max(1, min(workers, len(items))))
     try:
-        for done in as_completed([pool.submit(attempt, item) for item in items]):
+        submitted = [pool.submit(attempt, item) for item in items]
+        for done in track(as_completed(submitted), doing, len(items), "file"):
             done.result()
     finally:
         pool.shutdown(cancel_futures=True)

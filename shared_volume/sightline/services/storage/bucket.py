@@ -117,8 +117,8 @@ class BucketStorage(base.Storage):
             small = {key for key, path in files.items() if path.stat().st_size <= base.SMALL}
             folder = os.path.commonpath([key.rpartition("/")[0] for key in files]) if files else ""
             with self._asking(f"{self.root}/{folder}".rstrip("/")):
-                base.in_parallel(upload, small, self._parallel_small)
-                base.in_parallel(upload, files.keys() - small, base.PARALLEL)
+                base.in_parallel(upload, small, self._parallel_small, "uploading")
+                base.in_parallel(upload, files.keys() - small, base.PARALLEL, "uploading")
 
     def _download(self, key: str, target: Path) -> None:
         with self._asking(self.uri(key), key):

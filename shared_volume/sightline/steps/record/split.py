@@ -213,7 +213,11 @@ def _empty_split(
 ) -> EmptySplitError:
     wanted = with_share(recipe.fractions)
     count = sum(any(member in here for member in group.members) for group in groups)
-    alike = "" if count == images else f", which form {count} groups that resemble each other or belong together,"
+    alike = (
+        ""
+        if count == images
+        else f", which form {count} group{'s' * (count > 1)} of images that resemble each other or belong together"
+    )
     found = f"{' and '.join(empty)} got none of the {images} images{alike} (seed {recipe.seed})."
     if count < len(wanted):
         return EmptySplitError(
