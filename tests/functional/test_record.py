@@ -24,7 +24,7 @@ from tests.installed import BOTH, Installed, install, run
 from tests.make_labelme import annotate, box, files_in, make_labelme
 from tests.ports import closed_port
 
-NAMES = [f"{room}/{index}.png" for room in ("kitchen", "office") for index in range(10)]
+NAMES = [f"{room}/{room}{index}.png" for room in ("kitchen", "office") for index in range(10)]
 RESULTS = "results/"
 
 
@@ -43,7 +43,7 @@ def use_recipe(code: Path, **recipe) -> None:
 def published(installed: Installed, folder: Path) -> str:
     """Publish 20 images as desk v0.1.0, with one shape that cannot be used; returns the commit."""
     make_labelme(folder, NAMES)
-    annotate(folder, "office/9.png", [box(), box("dot", 5, 5, 5, 5)])
+    annotate(folder, "office/office9.png", [box(), box("dot", 5, 5, 5, 5)])
     return str(publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.row.commit)
 
 
@@ -65,7 +65,7 @@ def test_a_recorded_version_has_its_tag_rows_and_report(installed, tmp_path, cod
     assert sorted(splits) == sorted(NAMES)
     assert set(splits.values()) == {"train", "val", "test"}
     assert [(row["code"], row["file"], row["shape_index"], row["outcome"]) for row in rows["findings"]] == [
-        ("zero_area", "office/9.json", 1, "drop")
+        ("zero_area", "office/office9.json", 1, "drop")
     ]
     assert recorded.report.lstrip().startswith("<!") and "zero" in recorded.report
     assert "results/desk/v0.1.0/run-1/record/report.html" in installed.stored()
@@ -183,12 +183,12 @@ def transform(image, annotations, keep=1):
 def test_counts_recipe_and_findings_are_the_same_in_sql_dataset_and_storage(installed, tmp_path, code):
     folder = tmp_path / "desk"
     make_labelme(folder, NAMES)
-    annotate(folder, "office/9.png", [box(), box("dot", 5, 5, 5, 5)])
-    (folder / "office" / "8.json").unlink()
+    annotate(folder, "office/office9.png", [box(), box("dot", 5, 5, 5, 5)])
+    (folder / "office" / "office8.json").unlink()
     commit = str(publish_annotations(installed.settings, folder, "desk", "v0.1.0").publication.row.commit)
     (code / "configs" / "categories" / "desk").mkdir()
     (code / "configs" / "categories" / "desk" / "mirror.py").write_text(MIRROR)
-    (code / "configs" / "categories" / "desk" / "splits.csv").write_text("kitchen/0.png,test\n")
+    (code / "configs" / "categories" / "desk" / "splits.csv").write_text("kitchen/kitchen0.png,test\n")
     plugin = {"file": "mirror.py", "arguments": {"keep": 2}}
     use_recipe(
         code, plugin=plugin, split_file="splits.csv", label_map={"switch": "device"}, policy={"zero_area": "drop"}
@@ -214,19 +214,19 @@ def test_counts_recipe_and_findings_are_the_same_in_sql_dataset_and_storage(inst
         "plugin": {"file": "mirror.py", "function": "transform", "arguments": {"keep": 2}, "sha256": sha256},
         "policy": {"zero_area": "drop"},
         "seed": 0,
-        "split_file": {"file": "splits.csv", "sha256": hashlib.sha256(b"kitchen/0.png,test\n").hexdigest()},
+        "split_file": {"file": "splits.csv", "sha256": hashlib.sha256(b"kitchen/kitchen0.png,test\n").hexdigest()},
     }
     assert {key: dataset.recipe[key] for key in expected} == expected
     assert code.name not in (dataset_dir / "dataset.json").read_text()
     found = {(row.code, row.file) for row in list_findings(database, dataset.id)}
     published = {(row.code, row.file) for row in list_findings(database, annotations.id)}
-    assert ("image_without_json", "office/8.png") in published
-    assert published | {("zero_area", "office/9.json")} == found
+    assert ("image_without_json", "office/office8.png") in published
+    assert published | {("zero_area", "office/office9.json")} == found
     told = json.loads((dataset_dir / "findings.json").read_bytes())
     assert {(one["code"], one["file"]) for one in told} == found
     assert {one["code"]: one["found_in"] for one in told}["image_without_json"] == "publish"
     rows = list_images(database, dataset.id)
-    assert {row.name: row.split for row in rows}["kitchen/0.png"] == "test"
+    assert {row.name: row.split for row in rows}["kitchen/kitchen0.png"] == "test"
     for split in ("train", "val", "test"):
         coco = COCO(str(dataset_dir / f"{split}.json"))
         labels = {one: coco.cats[one]["name"] for one in coco.cats}
@@ -266,7 +266,7 @@ def test_a_broken_plugin_ends_without_a_version(installed, tmp_path, code):
     )
     use_recipe(code, plugin={"file": "mirror.py"})
     with pytest.raises(
-        SightlineError, match=r"(?s)plug-in mirror\.py, transform, image kitchen/0\.png: .*ZeroDivisionError"
+        SightlineError, match=r"(?s)plug-in mirror\.py, transform, image kitchen/kitchen0\.png: .*ZeroDivisionError"
     ):
         record(code, commit)
     assert installed.state() == before
