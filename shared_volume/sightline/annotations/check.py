@@ -104,7 +104,8 @@ def _usable_parts(annotated: Annotated, recipe: Recipe, notes: Notes) -> list[Pa
             if not _repeats(part, by_box, notes):
                 parts.append(part)
                 by_box.setdefault(tuple(map(round, region.box)), []).append(part)
-    _note_groups(parts, {one.index for one in drawn if one.kind == "rectangle"}, notes)
+    if any(part.group_id is not None for part in parts):
+        _note_groups(parts, {one.index for one in drawn if one.kind == "rectangle"}, notes)
     notes.index = None
     lost = [found for found in notes.findings if found.outcome != Outcome.FIX and found.code not in _ASKED_FOR]
     if lost and not parts:
@@ -164,7 +165,8 @@ def _usable_shapes(document: Document, recipe: Recipe, notes: Notes) -> list[_Dr
             if shape.damage:
                 code = Code.MALFORMED_SHAPE if shape.damage.finite else Code.NON_FINITE
                 notes.leave_out(code, f"the shape cannot be used: {shape.damage.reason}. Draw it again.")
-            kind = _SYNONYMS.get(shape.shape_type.lower(), shape.shape_type.lower())
+            kind = shape.shape_type.lower()
+            kind = _SYNONYMS.get(kind, kind)
             drawn.append(_Drawn(index, shape, kind, _label(shape, recipe, notes), _outline(shape, kind, notes)))
     return drawn
 

@@ -260,9 +260,7 @@ class _Reader:
 
     def _header(self, image: str, path: Path) -> ImageHeader:
         try:
-            header = images.read_header(path, self.max_pixels)
-            images.check_whole(path, header)
-            return header
+            return images.read_header(path, self.max_pixels, whole=True)
         except SightlineError as error:
             code = _CODES.get(type(error), Code.UNREADABLE_IMAGE)
             self.notes.leave_out(code, f"{show_name(image)}: {_without_path(error, path)}")

@@ -64,9 +64,10 @@ class ImageHeader:
     deep: bool = False  # more than 8 bits in one channel, which are scaled to 8
 
 
-def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+def read_header(path: Path, max_pixels: int = MAX_PIXELS, whole: bool = False) -> ImageHeader:
     """Size, orientation and format of an image, from its header; the pixels are not read.
 
+    With `whole` the file is looked at to its end as well, as by `check_whole`.
     MissingImageError when it is not there, UnreadableImageError when it is no image or its header is damaged,
     ImageTooLargeError at more than `max_pixels` pixels.
     """
@@ -84,10 +85,12 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> ImageHeader:
             raise UnreadableImageError(f"{path}: not a plain file. Move it out of the folder.")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             header = _parse_header(path, file, max_pixels)
+            if header.width * header.height > max_pixels:
+                raise _too_large(path, f"{header.width} x {header.height} pixels", max_pixels)
+            if whole:
+                _require_end(path, file, header)
     finally:
         os.close(descriptor)
-    if header.width * header.height > max_pixels:
-        raise _too_large(path, f"{header.width} x {header.height} pixels", max_pixels)
     return header
 
 
@@ -95,12 +98,24 @@ def check_whole(path: Path, header: ImageHeader) -> None:
     """Make sure that the file is complete, without decoding it where its last bytes tell; TruncatedImageError if not."""
     try:
         with path.open("rb") as file:
-            announced = int.from_bytes(file.read(8)[4:], "little") + 8
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - len(_PNG_END)))
-            tail = file.read()
+            _require_end(path, file, header)
     except OSError as error:
-        raise TruncatedImageError(f"{path}: the image cannot be read ({error.strerror}). Copy it again.") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> TruncatedImageError:
+    return TruncatedImageError(f"{path}: the image cannot be read ({error.strerror}). Copy it again.")
+
+
+def _require_end(path: Path, file: BinaryIO, header: ImageHeader) -> None:
+    try:
+        file.seek(0)
+        announced = int.from_bytes(file.read(8)[4:], "little") + 8
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(_PNG_END)))
+        tail = file.read()
+    except OSError as error:
+        raise _unreadable(path, error) from None
     whole = {"WEBP": announced <= size, "PNG": tail == _PNG_END, "JPEG": tail.endswith(_JPEG_END)}
     if not whole.get(header.format):
         # Bytes may follow the end (phones append videos and depth maps), and other formats have no end mark.
