@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from laptop.tables import as_table
+from sightline.errors import counted
 from sightline.references import DETECTION
 from sightline.settings import read_settings
 
@@ -145,7 +146,7 @@ def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list
         lines.append("no versions yet: nothing to verify")
     if found.unneeded_objects:
         lines.append(
-            f"on the remote for no version: {found.unneeded_objects} files, {decimal(found.unneeded_bytes)} (left alone: "
+            f"on the remote for no version: {counted(found.unneeded_objects, 'file')}, {decimal(found.unneeded_bytes)} (left alone: "
             "somebody may be uploading them, or gave up)"
         )
     if abandoned:
@@ -164,7 +165,7 @@ def _version_lines(version: "Checked") -> list[str]:
     if not version.problems:
         if version.objects is None:
             return [f"{version.tag}  {version.state}: somebody is publishing it, left alone"]
-        return [f"{version.tag}  ok: {version.images} images, {version.objects} files"]
+        return [f"{version.tag}  ok: {counted(version.images or 0, 'image')}, {counted(version.objects, 'file')}"]
     lines = [f"{version.tag}  {version.state}, but:"]
     for problem in version.problems:
         lines += [f"  {problem.trouble}: {problem.message}", f"    {problem.remedy}"]

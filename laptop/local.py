@@ -24,7 +24,7 @@ from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
 from laptop.request import IMAGES, Request, require_sense
 from laptop.workspace import local_volume
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, counted
 from sightline.processes.last_words import ERROR, RULE
 from sightline.references import DatasetReference
 from sightline.services.storage.base import replacing
@@ -247,11 +247,10 @@ def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) 
     if result["findings"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result["findings"].items())
         total = sum(result["findings"].values())
-        what = "1 finding" if total == 1 else f"{total} findings"
         codes = [f"{count} {code}" for code, count in result["finding_codes"].items()]
         listed = ", ".join(codes[:MOST_CODES]) + (", …" if len(codes) > MOST_CODES else "")
         console.print(
-            f"{what} in the annotations ({outcomes}): {listed}; each is in the record report",
+            f"{counted(total, 'finding')} in the annotations ({outcomes}): {listed}; each is in the record report",
             soft_wrap=True,
             highlight=False,
         )

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from sightline.errors import counted
 from sightline.references import DETECTION, task_of
 from sightline.services.versioning.shards import SPLITS
 from sightline.settings import read_settings
@@ -28,8 +29,8 @@ def publish(
     row = published.publication.row
     told = task_of(row.recipe)
     if published.publication.new:
-        what = "objects" if told == DETECTION else f"objects for {told}"
-        counts = f"{row.image_count} images, {row.annotation_count} {what}"
+        what = "" if told == DETECTION else f" for {told}"
+        counts = f"{counted(row.image_count or 0, 'image')}, {counted(row.annotation_count or 0, 'object')}{what}"
         print(f"published {row.tag}: {counts}, commit {str(row.commit)[:12]}")
     else:
         print(f"{category} {version} is already published with the same content: nothing to do")
@@ -41,7 +42,7 @@ def publish(
         cut = f"; {' and '.join(lacking)} will be cut from train" if lacking else ""
         print(f"the folder's own splits are kept: {shares}{cut} (local --recipe keep_splits=false makes new ones)")
     if published.left_out:
-        print(f"left out: {published.left_out} images without a JSON file")
+        print(f"left out: {counted(published.left_out, 'image')} without a JSON file")
     if published.findings:
         print(summarize_findings(published.findings))
     if published.unread:

@@ -8,6 +8,11 @@ class SightlineError(Exception):
     """What is wrong, where (file, version, setting), and what to do next, in one message."""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: ` Did you mean 'x'?`, or the known names, or nothing when there are none."""
     known = sorted(known)

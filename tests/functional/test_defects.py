@@ -314,7 +314,7 @@ def test_the_command_says_what_was_found(installed, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "published desk_ann_v0.1.0: 3 images" in said
     assert "1 x missing_image: drop\n  a.json" in said
-    assert "left out: 1 images without a JSON file" in said
+    assert "left out: 1 image without a JSON file" in said
     assert publish(folder, "desk", "v0.1.0", "labelme", {"missing_image": "drop"}, "", folder) == 0
     assert "nothing to do" in capsys.readouterr().out
 

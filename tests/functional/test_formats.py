@@ -257,8 +257,8 @@ def test_publish_and_export_from_the_command_line(tmp_path, monkeypatch, capsys)
     assert "no file names the classes" in capsys.readouterr().err
     assert main(["publish", str(folder), *named]) == 0
     said = capsys.readouterr().out
-    assert "published desk_ann_v0.1.0: 1 images, 2 objects" in said
+    assert "published desk_ann_v0.1.0: 1 image, 2 objects" in said
     assert "broken_annotation" in said
     assert main(["export", "desk_ann_v0.1.0", "--format", "voc", "--output", str(tmp_path / "out"), *workspace]) == 0
-    assert "1 images, 2 objects" in capsys.readouterr().out
+    assert "1 image, 2 objects" in capsys.readouterr().out
     assert sorted(files_in(tmp_path / "out")) == ["Annotations/a.xml", "ImageSets/Main/all.txt", "JPEGImages/a.png"]

@@ -176,7 +176,7 @@ def test_a_folder_of_each_format_is_published_and_exported_as_what_it_holds(inst
     FOLDERS[form](tmp_path / "in")
     here = ["--workspace", str(tmp_path)]
     assert main(["publish", str(tmp_path / "in"), "--category", "desk", "--version", "v0.1.0", *here]) == 0
-    assert "published desk_ann_v0.1.0: 1 images, 1 objects" in capsys.readouterr().out
+    assert "published desk_ann_v0.1.0: 1 image, 1 object," in capsys.readouterr().out
     out = tmp_path / "out"
     assert main(["export", "desk_ann_v0.1.0", "--format", "coco", "--output", str(out), *here]) == 0
     coco = json.loads((out / "annotations" / "instances_all.json").read_text())

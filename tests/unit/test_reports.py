@@ -362,7 +362,7 @@ def test_the_evaluation_report_compares_the_candidates_and_stresses_the_selected
     assert re.search(r'<tr class="highlighted"><td class="short">best \(selected\)', html)
     assert page.says("31") and page.says("board (1.000)")
     assert page.says("Blue is right, red is wrong. <i>Missed</i> in the last column.")
-    assert page.says("All 1 image: 1 objects found, 1 missed, 1 false.")
+    assert page.says("All 1 image: 1 object found, 1 missed, 1 false.")
     assert page.says("F1 of each image")
 
 

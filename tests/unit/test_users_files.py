@@ -452,6 +452,23 @@ def test_a_refusal_says_what_was_found_and_what_to_do(tmp_path, files, words):
     assert "Annotate" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("asked", "files", "meant"),
+    [
+        ("voc", {"c.json": coco({})}, "coco"),
+        ("labelme", {"c.json": coco({})}, "coco"),
+        ("yolo", {"c.json": coco({}), "data.yaml": "names: [cup]"}, "coco"),
+        ("cvat", {"a.json": labelme({})}, "labelme"),
+        ("coco", {"a.xml": voc()}, "voc"),
+        ("labelme", {"a.txt": YOLO, "classes.txt": "cup"}, "yolo"),
+    ],
+)
+def test_who_asks_for_another_format_is_told_which_it_is(tmp_path, asked, files, meant):
+    folder = write(tmp_path / "in", {"a.jpg": PICTURE, **files})
+    with pytest.raises(SightlineError, match=f"recognized as {meant}: say --format {meant}, or leave --format out"):
+        as_labelme(folder, asked, tmp_path / "out")
+
+
 NAMED = [
     ("frame_1", "images/frame_1.jpg"),
     ("frame_1.png", "images/frame_1.jpg"),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, NoReturn, Self
 
-from sightline.errors import SightlineError, nearest
+from sightline.errors import SightlineError, counted, nearest
 
 MOST_SHOWN: Final = 10  # failing findings in one message
 FEW_SHOWN: Final = 3  # findings of one code in a summary
@@ -249,7 +249,7 @@ def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> No
         return
     counts = count_findings(failing)
     codes = ", ".join(f"{code} ({count})" for code, count in counts.items())
-    what = f"{len(failing)} finding forbids it" if len(failing) == 1 else f"{len(failing)} findings forbid it"
+    what = f"{counted(len(failing), 'finding')} {'forbids' if len(failing) == 1 else 'forbid'} it"
     choices = "\n".join(f"  {code}: {_may_become(Code(code))}" for code in counts)
     lenient = {Code(code): _lenient(Code(code)) for code in counts}
     raise FindingsError(f"{what}, {codes}:\n{list_findings(failing)}\n{advice} Outcomes:\n{choices}", lenient)

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sightline.catalogue.problems import Problem, Trouble, counted, some_names
-from sightline.errors import SightlineError
+from sightline.catalogue.problems import Problem, Trouble, some_names
+from sightline.errors import SightlineError, counted
 from sightline.processes.folders import private_folder
 from sightline.services.database.versions import ImageRow
 from sightline.services.storage.base import PARALLEL, StoredObject

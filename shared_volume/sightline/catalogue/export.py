@@ -12,7 +12,7 @@ from sightline.annotations.instances import choose_classes, read_usable
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.truth import read_truth
 from sightline.catalogue.listing import open_installation, published_row
-from sightline.errors import SightlineError, nearest
+from sightline.errors import SightlineError, counted, nearest
 from sightline.formats.coco import write_coco_folder
 from sightline.formats.voc import write_voc_folder
 from sightline.formats.writing import ALL, Losses, Part
@@ -44,7 +44,7 @@ class Exported:
     notes: tuple[str, ...]  # what was changed or left out to fit, a sentence each, with counts
 
     def __str__(self) -> str:
-        return "\n  ".join([f"{self.images:,} images, {self.annotations:,} objects", *self.notes])
+        return "\n  ".join([f"{counted(self.images, 'image')}, {counted(self.annotations, 'object')}", *self.notes])
 
 
 def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exported:

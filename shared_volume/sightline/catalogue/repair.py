@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from sightline.catalogue.git_tags import GitTags, open_git_tags
 from sightline.catalogue.listing import Installation, open_installation
-from sightline.catalogue.problems import OBJECTS, Problem, Trouble, counted
+from sightline.catalogue.problems import OBJECTS, Problem, Trouble
 from sightline.catalogue.rows import parent_of, read_content
 from sightline.catalogue.verification import Checked, Verification
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, counted
 from sightline.services.database.restore import VersionRows, restore_version
 from sightline.services.database.versions import find_version, release_claim
 from sightline.services.versioning.claims import is_dead, name_owner

@@ -4,8 +4,8 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping
 
-from sightline.catalogue.problems import Problem, Trouble, counted, some_names
-from sightline.errors import SightlineError
+from sightline.catalogue.problems import Problem, Trouble, some_names
+from sightline.errors import SightlineError, counted
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import Content, VersionRow, list_findings, list_images, list_stages
 from sightline.services.versioning.description import FILE, parse_description

@@ -85,8 +85,8 @@ def _without_crowds(pictures: list[Picture], file: str, ledger: Ledger) -> list[
     if not shapes or not all(shape.flags.get(CROWD_FLAG) for shape in shapes):
         return pictures
     message = (
-        f"all its {len(shapes)} annotations are crowds (iscrowd 1), which training and scores ignore. Some tools mark every "
-        "painted mask so: --policy everything_is_crowd=fix reads them as objects, everything_is_crowd=drop keeps them crowds."
+        f"every annotation is a crowd (iscrowd 1; {len(shapes)} in all), which training and scores ignore. Some tools mark every "
+        "painted mask so, and mean objects."
     )
     if not ledger.wants_fixed(Code.ALL_CROWD, file, None, message):
         return pictures

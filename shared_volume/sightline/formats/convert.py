@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -74,6 +75,8 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
         message = f"its name begins with a dot, so what is in it is left out (images: {count}). Rename it."
         ledger.add(Code.BAD_NAME, name, None, message)
     if form == LABELME:
+        if told and (other := _recognized(listing)) not in ("", LABELME):
+            raise SightlineError(f"{folder}: no file is labelme's. {_say_instead(other)}")
         _require_documents(listing)
         splits = usable_splits({image: split for image in listing.images if (split := split_of_folders(image))})
         return Source(folder, form, tuple(ledger.findings), splits=splits)
@@ -105,11 +108,25 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
     lines = [f"{listing.root}: {kind}, and no image has an annotation that can be used. It holds {describe(listing)}."]
     if findings:
         lines.append(explain_findings(findings))
+    elif told and (other := _recognized(listing)) not in ("", form):
+        lines.append(_say_instead(other))
     else:
         lines.append(
             "Put annotations and images where the format has them (docs/formats.md), or choose another --format."
         )
     return SightlineError("\n".join(lines))
+
+
+def _recognized(listing: Listing) -> str:
+    """The format of a folder; empty where that is not clear, or nothing is annotated."""
+    with suppress(SightlineError):
+        form = detect_form(listing)
+        return form if form != LABELME or listing.with_suffix(".json") else ""
+    return ""
+
+
+def _say_instead(form: str) -> str:
+    return f"Its files are recognized as {form}: say --format {form}, or leave --format out."
 
 
 def _merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:

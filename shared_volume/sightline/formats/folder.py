@@ -16,7 +16,7 @@ from typing import Final
 from sightline.annotations.findings import Code
 from sightline.annotations.folder_files import lies_within
 from sightline.annotations.labelme import plain_path
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, counted
 from sightline.formats.reading import Ledger, Unusable, decode
 from sightline.images.limits import IMAGE_SUFFIXES
 
@@ -86,9 +86,8 @@ class Listing:
 def describe(listing: Listing) -> str:
     """What lies in a folder, in words: how many images, and how many files of each other ending."""
     endings = Counter(suffix_of(file) or "without an ending" for file in listing.files)
-    images = len(listing.pictures)
     others = [(ending, count) for ending, count in endings.most_common() if ending not in IMAGE_SUFFIXES]
-    told = [f"{images} image{'' if images == 1 else 's'}"]
+    told = [counted(len(listing.pictures), "image")]
     told += [f"{count} {ending}" for ending, count in others[:_MOST_ENDINGS]]
     return ", ".join(told)
 

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sightline.reports.charts import Series, histogram, line_chart
-from sightline.reports.page import number
+from sightline.reports.page import counted, number
 from sightline.tasks.detection.scoring import Results, Truth, evaluate_coco, require_known
 from sightline.tasks.task import Confusion, ImageScore
 
@@ -91,7 +91,7 @@ def score_image(truth: Results, predictions: Results, classes: Sequence[str] = (
 def sum_up(scores: Sequence[ImageScore]) -> str:
     """How many objects were found, missed, and found where there are none."""
     found, missed, false = (sum(getattr(score, name) for score in scores) for name in ("found", "missed", "false"))
-    return f"{number(found)} objects found, {number(missed)} missed, {number(false)} false"
+    return f"{counted(found, 'object')} found, {number(missed)} missed, {number(false)} false"
 
 
 def image_charts(scores: Sequence[ImageScore]) -> list[Markup]:
