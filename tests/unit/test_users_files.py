@@ -669,6 +669,88 @@ def test_yolo_never_makes_a_background_of_an_annotated_image(tmp_path_factory, l
     no_annotated_image_is_an_untold_background(folder / "in", folder / "out", annotated)
 
 
+TEXT = st.sampled_from(["1", "40", "", "nan", "-5", "1e9", "cup", "0,5", "12.5"])
+BNDBOX = st.dictionaries(st.sampled_from(["xmin", "ymin", "xmax", "ymax"]), TEXT, max_size=4)
+ELEMENT = st.tuples(
+    st.sampled_from(["box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton", "other"]),
+    st.dictionaries(
+        st.sampled_from(["label", "points", "xtl", "ytl", "xbr", "ybr", "rle", "left", "group_id", "rotation"]),
+        TEXT | st.sampled_from(["10,10;40,10;40,50", "10,10"]),
+    ),
+)
+SHAPE = st.fixed_dictionaries(
+    {"label": st.sampled_from(["cup", ""]) | JSON, "points": st.just(CORNERS) | st.just([[1, 1], [9, 9]]) | JSON},
+    optional={
+        "shape_type": st.sampled_from(["rectangle", "circle", "mask", "point", "linestrip", "rotation", "other"])
+        | JSON,
+        "group_id": JSON,
+        "mask": JSON,
+        "flags": JSON,
+    },
+)
+
+
+def xml(tag: str, values: dict[str, str]) -> str:
+    return f"<{tag}>{''.join(f'<{name}>{value}</{name}>' for name, value in values.items())}</{tag}>"
+
+
+def attribute(item: tuple[str, str]) -> str:
+    return f'{item[0]}="{item[1]}"'
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(boxes=st.lists(BNDBOX, max_size=3), elements=st.lists(ELEMENT, max_size=3), shapes=st.lists(SHAPE, max_size=3))
+def test_voc_cvat_and_labelme_never_make_a_background_of_an_annotated_image(tmp_path_factory, boxes, elements, shapes):
+    drawn = "".join(f"<object><name>cup</name>{xml('bndbox', box)}</object>" for box in boxes)
+    document = voc().replace("</annotation>", f"{drawn}</annotation>")
+    document = document[: document.index("<object>")] + drawn + "</annotation>"
+    inside = "".join(f"<{tag} {' '.join(map(attribute, more.items()))}/>" for tag, more in elements)
+    for files, written in (
+        ({"a.xml": document, "b.xml": voc("b.jpg")}, boxes),
+        ({"c.xml": cvat(inside), "d.xml": cvat(name="b.jpg")}, elements),
+        ({"a.json": labelme() | {"shapes": shapes}, "b.json": labelme({}, image="b.jpg")}, shapes),
+    ):
+        folder = tmp_path_factory.mktemp("any")
+        write(folder / "in", {"a.jpg": PICTURE, "b.jpg": PICTURE, **files})
+        no_annotated_image_is_an_untold_background(folder / "in", folder / "out", {"a.jpg"} if written else set())
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=st.lists(
+        st.sampled_from(["a.jpg", "b.jpg", "a", "A.JPG", "x/a.jpg", "y\\\\b.png", "/z/c.jpg", "d.jpg", "c"]),
+        min_size=3,
+        max_size=3,
+    ),
+    form=st.sampled_from(["coco", "cvat", "yolo"]),
+)
+def test_no_box_lies_on_a_photograph_that_a_shared_file_does_not_name(tmp_path_factory, names, form):
+    folder = tmp_path_factory.mktemp("shared")
+    files: dict[str, Any] = {f"{stem}.jpg": PICTURE for stem in "abc"} | {"x/a.jpg": PICTURE}
+    boxes = [(10 + number, 10, 30, 40) for number in range(3)]
+    if form == "coco":
+        listed = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+        files["c.json"] = coco(*({"image_id": n, "bbox": list(box)} for n, box in enumerate(boxes)), images=listed)
+    elif form == "cvat":
+        for number, (name, (x, y, width, height)) in enumerate(zip(names, boxes, strict=True)):
+            drawn = f'<box label="cup" xtl="{x}" ytl="{y}" xbr="{x + width}" ybr="{y + height}"/>'
+            files[f"{number}.xml"] = cvat(drawn, name)
+    else:
+        files |= {"classes.txt": "cup"}
+        for name, (x, y, width, height) in zip(names, boxes, strict=True):
+            stem = Path(name.replace("\\", "/").lstrip("/")).with_suffix(".txt").as_posix()
+            files[stem] = f"0 {(x + width / 2) / 100} {(y + height / 2) / 80} {width / 100} {height / 80}"
+    allowed = {"image_annotated_twice": "drop", "missing_image": "drop", "image_outside_folder": "drop"}
+    try:
+        seen, _ = see(write(folder / "in", files), folder / "out", **allowed)
+    except SightlineError:
+        return
+    for image, drawn in seen.items():
+        for _, left, *_ in drawn:
+            said = Path(names[round(left) - 10].replace("\\", "/"))
+            assert Path(image).stem.lower() == said.stem.lower(), (image, said)
+
+
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(
