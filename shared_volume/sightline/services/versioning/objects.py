@@ -223,7 +223,7 @@ def _not_right(needed: Mapping[str, int], there: Mapping[str, base.StoredObject]
 def _not_whole(paths: Mapping[str, Path]) -> list[str]:
     """The names of the objects of which no whole copy lies at its path, sorted."""
     found: list[str] = []
-    base.in_parallel(lambda name: None if _is_whole(paths[name], name) else found.append(name), paths)
+    base.in_parallel(lambda name: None if _is_whole(paths[name], name) else found.append(name), paths, doing="checking")
     return sorted(found)
 
 
