@@ -227,6 +227,25 @@ def test_a_split_that_the_source_lacks_is_cut_from_its_train(installed, tmp_path
     assert 0 < list(splits.values()).count("test") < 15 and list(splits.values()).count("train") > 5
 
 
+@pytest.mark.parametrize("lacking", ["test", "val"])
+def test_what_looks_alike_on_both_sides_of_a_source_stays_where_a_lacking_split_is_cut(installed, tmp_path, lacking):
+    labelme_folders(tmp_path / "in")
+    shutil.rmtree(tmp_path / "in" / lacking)
+    given = NAMES["val" if lacking == "test" else "test"]
+    for name in "klmnopqrstuvwxyz":
+        annotate(tmp_path / "in", f"train/{name}.png", [box()])
+    image = Picture.open(tmp_path / "in" / "train" / "a.png").resize((WIDTH * 4, HEIGHT * 4))
+    there = "val" if lacking == "test" else "test"
+    for number, name in enumerate((f"{there}/{given[0]}", "train/a", "train/b", "train/c")):
+        image.putpixel((0, 0), (number, 0, 0))
+        image.save(tmp_path / "in" / f"{name}.png")
+    publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto", {"wrong_size_in_json": "fix"})
+    splits = record(installed, near_duplicates=3, fractions={"train": 0.5, "val": 0.25, "test": 0.25})
+    assert sorted(name for name, split in splits.items() if split == there) == [f"{name}.png" for name in given]
+    assert {splits[f"{name}.png"] for name in "abc"} == {"train"}
+    assert lacking in splits.values()
+
+
 def test_an_annotation_version_that_is_corrected_and_published_again_keeps_them(installed, tmp_path):
     roboflow_coco(tmp_path / "in")
     publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")

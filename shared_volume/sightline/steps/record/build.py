@@ -136,11 +136,12 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     source = annotation_dir / SPLITS_FILE
     if not source.is_file():
         del described["keep_splits"]  # of what has none there is nothing to say, as before this key was there
-    own, cut = dict[str, str](), recipe
+    own, cut, strays = dict[str, str](), recipe, ""
     if source.is_file() and recipe.keep_splits:
         own, cut = keep_splits(read_split_file(source, Path(SPLITS_FILE)), recipe)
         listed = {one.name: own[one.name] for one in split_images if one.name in own} | listed
-    splitting, seed = assign_few(split_images, earlier, cut, listed, inputs.chosen_seed)
+        strays = "train" if cut is not recipe else ""
+    splitting, seed = assign_few(split_images, earlier, cut, listed, inputs.chosen_seed, strays)
     if own:
         splitting = warn_of_alike(splitting)
     if seed != recipe.seed:

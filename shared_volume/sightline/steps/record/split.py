@@ -13,7 +13,7 @@ from typing import Final
 
 from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.recipe import Fractions, Recipe
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, counted
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.groups import Group, SplitImage, group_contents, join_linked, merge_images
 from sightline.steps.record.stratify import stratify_groups
@@ -47,14 +47,19 @@ class Splitting:
 
 
 def assign_splits(
-    images: Sequence[SplitImage], earlier: Sequence[SplitImage], recipe: Recipe, listed: Mapping[str, str]
+    images: Sequence[SplitImage],
+    earlier: Sequence[SplitImage],
+    recipe: Recipe,
+    listed: Mapping[str, str],
+    strays: str = "",
 ) -> Splitting:
     """Assign every image to a split, so that neither added nor removed images ever move another.
 
     Equal files share a split. So do images that look alike or whose names give the same key, as the recipe says: they
     go where the first of them that was published is. `earlier` is what else was ever published in this category, up to
     this annotation version: it holds its places, but is not in the result. A listed image (name -> split) stays there
-    whatever else holds. EmptySplitError when a split with a share above zero got no image.
+    whatever else holds; where `strays` names a split, an image that is not listed goes there instead of following listed ones
+    into a split without a share. EmptySplitError when a split with a share above zero got no image.
     """
     contents = merge_images([*images, *earlier])
     groups = group_contents(contents, recipe.near_duplicates, recipe.group_by, listed)
@@ -63,8 +68,12 @@ def assign_splits(
     for image in sorted(images, key=lambda image: image.name):
         here.setdefault(positions[image.sha256], []).append(image.name)
 
+    shares = with_share(recipe.fractions)
+
     def split_of(seed: int) -> dict[str, str]:
         placed = _divide(groups, contents, recipe, seed)
+        if strays:
+            placed = [part if part in shares else strays for part in placed]
         return {
             name: listed.get(name) or placed[number]
             for number, group in enumerate(groups)
@@ -73,9 +82,9 @@ def assign_splits(
         }
 
     sides = split_of(recipe.seed)
-    if empty := [part for part in with_share(recipe.fractions) if part not in sides.values()]:
+    if empty := [part for part in shares if part not in sides.values()]:
         better = _better_seed(split_of, {image.name: image.labels for image in images}, recipe.fractions)
-        raise _empty_split(empty, len(images), groups, here, recipe, better)
+        raise _empty_split(empty, len(images), groups, here, recipe, better, bool(listed))
     split = {part: tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS}
     parts = [_part_group(group, here, sides) for group in groups]
     joined = _join_alike(groups, parts, here, sides)
@@ -93,6 +102,7 @@ def assign_few(
     recipe: Recipe,
     listed: Mapping[str, str],
     known: int | None,
+    strays: str = "",
 ) -> tuple[Splitting, int]:
     """As `assign_splits`, and under which seed: of few images another than the recipe's, where that leaves a split empty.
 
@@ -100,12 +110,12 @@ def assign_few(
     """
     seed = recipe.seed if known is None else known
     try:
-        splitting = assign_splits(images, earlier, recipe.model_copy(update={"seed": seed}), listed)
+        splitting = assign_splits(images, earlier, recipe.model_copy(update={"seed": seed}), listed, strays)
     except EmptySplitError as empty:
         if empty.better is None or len(images) >= SMALL_SET:
             raise
         seed = empty.better
-        splitting = assign_splits(images, earlier, recipe.model_copy(update={"seed": seed}), listed)
+        splitting = assign_splits(images, earlier, recipe.model_copy(update={"seed": seed}), listed, strays)
     if seed == recipe.seed:
         return splitting, seed
     warning = (
@@ -118,7 +128,7 @@ def assign_few(
 def keep_splits(source: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, str], Recipe]:
     """What of a source's own splits (name -> split, one of them train) is listed, and the recipe for the other images.
 
-    A split that the source lacks is cut from its train.
+    A split that the source lacks is cut from its train, whose images go nowhere else.
     """
     there = set(source.values())
     lacking = {split: share for split, share in with_share(recipe.fractions).items() if split not in there}
@@ -210,6 +220,7 @@ def _empty_split(
     here: Mapping[int, list[str]],
     recipe: Recipe,
     better: int | None,
+    are_listed: bool,
 ) -> EmptySplitError:
     wanted = with_share(recipe.fractions)
     count = sum(any(member in here for member in group.members) for group in groups)
@@ -218,11 +229,12 @@ def _empty_split(
         if count == images
         else f", which form {count} group{'s' * (count > 1)} of images that resemble each other or belong together"
     )
-    found = f"{' and '.join(empty)} got none of the {images} images{alike} (seed {recipe.seed})."
+    found = f"{' and '.join(empty)} got none of the {counted(images, 'image')}{alike} (seed {recipe.seed})."
     if count < len(wanted):
+        fewer = "train: 0.8, val: 0.2, test: 0" if count > 1 or are_listed else "train: 1, val: 0, test: 0"
         return EmptySplitError(
             f"{found} {len(wanted)} splits need {len(wanted)} images at least that do not resemble each other: annotate more, or "
-            "give fewer splits a share: --recipe 'fractions={train: 0.8, val: 0.2, test: 0}'"
+            f"give fewer splits a share: --recipe 'fractions={{{fewer}}}'"
         )
     if better is not None:
         return EmptySplitError(
