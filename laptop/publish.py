@@ -23,6 +23,8 @@ def publish(
     try:
         published = publish_annotations(read_settings(), folder, category, version, form, policy, task)
     except FindingsError as error:
+        if not error.choices:
+            raise
         choices = dict(policy) | {str(code): str(outcome) for code, outcome in error.choices.items()}
         again = _command(workspace, folder, category, version, form, choices, task)
         raise FindingsError(f"{error}\nTo go on all the same, look at what they mean and type: {again}") from None

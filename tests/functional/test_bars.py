@@ -60,4 +60,5 @@ def test_publishing_on_a_terminal_draws_no_bar_of_dvcs(tmp_path: Path):
     command = ["--workspace", str(tmp_path / "workspace"), "publish", str(tmp_path / "in"), "--category", "desk"]
     written = run_on_terminal(sys.executable, str(ROOT / "pipeline.py"), *command, "--version", "v0.1.0")
     assert "desk_ann_v0.1.0" in written
+    assert "Checking graph" not in written and "Adding" not in written
     assert "%|" not in written and "file/s" not in written and "\r\r" not in written.replace("\r\n", "\n")

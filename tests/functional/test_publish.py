@@ -57,7 +57,7 @@ def test_copies_of_one_image_are_told_and_kept_or_left_out_as_asked(installed, t
     published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", policy=policy)
     [found] = published.findings
     assert (found.code, found.file, found.outcome) == ("identical_images", "b.json", outcome)
-    assert "b.png is a copy of a.png" in found.message and ("other labels" in found.message) is (label == "cup")
+    assert "b.png is a copy of a.png" in found.message and ("annotated otherwise" in found.message) is (label == "cup")
     assert [row["name"] for row in installed.rows("images")["images"]] == kept
 
 

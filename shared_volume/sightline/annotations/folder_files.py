@@ -2,6 +2,7 @@
 
 import filecmp
 import os
+import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,13 +43,14 @@ class Photographs:
         return image in self._images
 
     def named(self, name: str, path: str, document: str) -> list[str]:
-        """The images that a path with this file name may mean: one beside the document, else the `likeliest` of that name.
+        """The images that a path with this file name may mean: one beside the document or in `images` there, else the `likeliest`.
 
         Copies of one image count once. Where none is called so: in capitals or small letters, else the one of the document's
         own name, else with another ending.
         """
-        if (beside := beside_of(document, name)) in self._images:
-            return [beside]
+        for folder in ("", "images/", "../images/"):  # as of other formats
+            if (near := posixpath.normpath(beside_of(document, f"{folder}{name}"))) in self._images:
+                return [near]
         by_name, by_key = self._by_name
         for called in (name, unquote(name)):  # as in an address
             if same := by_name.get(called) or by_key.get(called.casefold()):

@@ -82,7 +82,13 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
         return Source(folder, form, tuple(ledger.findings), splits=splits)
     for name in listing.unusable:
         ledger.add(Code.BAD_NAME, name, None, "its name has a control character or bytes that are not text. Rename it.")
-    pictures = _without_lost(_merge_pictures(_READERS[form](listing, ledger)), ledger)
+    try:
+        read = _READERS[form](listing, ledger)
+    except SightlineError as error:
+        if told and (other := _recognized(listing)) not in ("", form):
+            raise SightlineError(f"{error} {_say_instead(other)}") from None
+        raise
+    pictures = _without_lost(_merge_pictures(read), ledger)
     if not pictures:
         raise _nothing_read(listing, form, told, ledger.findings)
     made = _write(listing, pictures, scratch, ledger)
@@ -106,10 +112,10 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
     """What to say of a folder of which no image can be published: what lies there, what is wrong with it, what to do."""
     kind = f"read as {form}" if told else f"recognized as {form}"
     lines = [f"{listing.root}: {kind}, and no image has an annotation that can be used. It holds {describe(listing)}."]
-    if findings:
-        lines.append(explain_findings(findings))
-    elif told and (other := _recognized(listing)) not in ("", form):
+    if told and (other := _recognized(listing)) not in ("", form):
         lines.append(_say_instead(other))
+    elif findings:
+        lines.append(explain_findings(findings))
     else:
         lines.append(
             "Put annotations and images where the format has them (docs/formats.md), or choose another --format."

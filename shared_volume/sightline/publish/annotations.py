@@ -17,6 +17,7 @@ from sightline.annotations.check import AnnotatedBy, tell_class
 from sightline.annotations.findings import (
     Code,
     Finding,
+    FindingsError,
     Outcome,
     Policy,
     explain_findings,
@@ -193,7 +194,7 @@ def _tell_copies(items: Iterable[_Item], policy: Policy) -> tuple[list[_Item], l
     first: dict[str, _Item] = {}
     for item in items:
         if (other := first.setdefault(item.sha256, item)) is not item:
-            unlike = "" if _labels_of(item) == _labels_of(other) else ", with other labels"
+            unlike = "" if _drawn_on(item) == _drawn_on(other) else ", annotated otherwise"
             message = f"{item.annotated.image} is a copy of {other.annotated.image}{unlike}. Keep one of the two."
             findings.append(policy.finding(Code.COPIED, item.annotated.file, None, message))
             if findings[-1].outcome is not Outcome.FIX:
@@ -202,8 +203,8 @@ def _tell_copies(items: Iterable[_Item], policy: Policy) -> tuple[list[_Item], l
     return kept, findings
 
 
-def _labels_of(item: _Item) -> list[str]:
-    return sorted(shape.label for shape in item.annotated.document.shapes)
+def _drawn_on(item: _Item) -> list[tuple[str, Any]]:
+    return sorted((shape.label, shape.points.tolist()) for shape in item.annotated.document.shapes)
 
 
 def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:
@@ -254,7 +255,14 @@ def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tup
 
 
 def _require_usable(folder: Path, usable: _Usable) -> None:
-    require_none_fails(usable.findings, _ADVICE)
+    try:
+        require_none_fails(usable.findings, _ADVICE)
+    except FindingsError as error:
+        if usable.labels or Outcome.FIX in error.choices.values():
+            raise
+        raise FindingsError(
+            f"{error}\nNothing else in the folder is annotated, so that to leave these out would publish nothing."
+        ) from None
     if usable.labels:
         return
     what = "a shape drawn on it" if usable.annotated_by == "shapes" else "one flag that says what it shows"

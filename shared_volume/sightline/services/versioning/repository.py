@@ -151,10 +151,12 @@ class WorkingCopy:
         """DVC's own repository object."""
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
+        from dvc.ui import ui
 
         # Above ERROR, DVC and its parts draw no bars of their own either; importing it has set its own level.
         for name in ("dvc", "dvc_data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        ui.error_console.quiet = True  # its spinners
         dvc = Repo(str(self.folder))
         try:
             yield dvc

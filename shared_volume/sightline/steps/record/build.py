@@ -128,7 +128,7 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     work.advance(*(filter_objects(work.images, recipe) if of_shapes else (work.images, ())))
     work.advance(*filter_images(work.images, recipe))
     if not any(image.instances for image in work.images):
-        raise NothingAnnotatedError(_nothing_annotated(annotation_dir, work.findings))
+        raise NothingAnnotatedError(_nothing_annotated(work.findings))
     split_images, earlier = _split_images(work.images, annotation_dir, digests, recipe, inputs.earlier)
     listed, listed_sha256 = _listed(recipe, inputs)
     if recipe.split_file is not None:
@@ -213,10 +213,13 @@ def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
     return work
 
 
-def _nothing_annotated(folder: Path, findings: Sequence[Finding]) -> str:
+def _nothing_annotated(findings: Sequence[Finding]) -> str:
     reasons = ", ".join(f"{count} x {code}" for code, count in count_findings(findings).items())
     first = f" First: {findings[0].file}: {findings[0].message}" if findings else ""
-    return f"{folder}: no annotated image is left ({reasons or 'no shapes at all'}).{first}"
+    return (
+        f"no annotated image is left ({reasons or 'no shapes at all'}).{first} Correct the annotations and publish them as another "
+        "version, or change what the recipe leaves out."
+    )
 
 
 def _split_images(
