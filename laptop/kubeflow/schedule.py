@@ -148,8 +148,8 @@ def _act(server: Server, options: argparse.Namespace, action: str, found: Schedu
         _tell(server, {"pause": "disable", "resume": "enable"}[action], found)
         return []
     if options.stop_runs:
-        _tell(server, "disable", found)  # so that none starts in between
         metadata = open_metadata(options.workspace)
+        _tell(server, "disable", found)  # so that none starts in between
         told = [_stop(server, run, metadata) for run in _runs_going(server, found)]
     else:
         told = [

@@ -155,10 +155,12 @@ def _read_code(folder: Path) -> tuple[dict[str, str], dict[str, int]]:
     files, sizes = {}, {}
     for path in sorted(list_files(folder)):
         try:
+            if path.suffix == ".py":  # what is checked is what is digested
+                source = (folder / path).read_bytes()
+                check_syntax(source, folder / path, "Correct it; nothing was sent.")
+                files[path.as_posix()], sizes[path.as_posix()] = hashlib.sha256(source).hexdigest(), len(source)
+                continue
             with (folder / path).open("rb") as file:
-                if path.suffix == ".py":
-                    check_syntax(file.read(), folder / path, "Correct it; nothing was sent.")
-                    file.seek(0)
                 files[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
                 sizes[path.as_posix()] = file.tell()
         except OSError as error:

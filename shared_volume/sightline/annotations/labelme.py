@@ -127,9 +127,11 @@ def copy_document(source: Path, target: Path, changes: Mapping[str, Any], shapes
         if not shape.damage:
             drawn |= {"points": shape.points.tolist()} | ({"mask": shape.mask} if shape.mask else {})
     if strict:
-        target.write_bytes(orjson.dumps(content, option=_AS_LABELME))
-    else:  # NaN stays NaN, so that the copy's findings are the same
-        target.write_bytes((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        with suppress(TypeError):  # nested deeper than orjson writes
+            target.write_bytes(orjson.dumps(content, option=_AS_LABELME))
+            return
+    # NaN stays NaN, so that the copy's findings are the same.
+    target.write_bytes((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_document(path: Path, document: Document) -> None:
@@ -185,7 +187,7 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool, str]:
     if len(data) > _MOST_VALUES and data.count(b",") > _MOST_VALUES:
         raise LabelmeError(f"{path}: more than {_MOST_VALUES:,} values. Move it out of the folder.")
     try:
-        content, strict, encoding = load_json(data)
+        content, strict, encoding = load_json(data, path)
     except ValueError as error:
         cut = " The file is empty." if not data.strip() else ""
         raise LabelmeError(
@@ -198,20 +200,22 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, Any], bool, str]:
     return content, strict, encoding
 
 
-def load_json(data: bytes) -> tuple[Any, bool, str]:
+def load_json(data: bytes, path: Path) -> tuple[Any, bool, str]:
     """The content of a JSON file, whether it is JSON to the letter, and in which encoding other than Unicode's it was read.
 
     Python's json, and so labelme, writes and reads NaN, which JSON does not have: one such number is not to spoil a file.
-    An old labelme writes in its system's encoding, which is guessed. ValueError when it is cut off, nested too deeply, or has
+    An old labelme writes in its system's encoding, which is guessed, also from the files beside `path`. ValueError when it is cut off, nested too deeply, or has
     half characters, which no other file could hold.
     """
+    reason = encoding = ""
     try:
-        return orjson.loads(data.removeprefix(_BOM)), True, ""
+        content = orjson.loads(data.removeprefix(_BOM))
+        if data.isascii() or not decode_text(data, path)[1]:
+            return content, True, ""
     except orjson.JSONDecodeError as error:
         reason = error.msg
-    encoding = ""
     try:
-        text, encoding = decode_text(data)
+        text, encoding = decode_text(data, path)
         content = json.loads(text)
         json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
@@ -283,11 +287,11 @@ def _shape(drawn: Any) -> Shape:
 
 def _group(value: Any) -> int | None:
     """A group's number; TypeError unless it is a whole one, be it written as text."""
-    if value is None or (type(value) is int and abs(value) <= LARGEST_GROUP):
+    if value is None or (isinstance(value, int) and abs(value) <= LARGEST_GROUP):
         return value
-    with suppress(ValueError, TypeError, OverflowError):
-        if not isinstance(value, bool) and abs(number := float(value)) <= LARGEST_GROUP and number == int(number):
-            return int(number)
+    with suppress(ValueError, OverflowError):
+        if isinstance(value, str | float) and abs(number := int(value)) <= LARGEST_GROUP and number == float(value):
+            return number
     raise TypeError(f"group_id must be a whole number, not {_kind(value)}")
 
 

@@ -15,6 +15,7 @@ from sightline.annotations.folder_files import (
     Photographs,
     beside_of,
     find_files,
+    is_plain,
     lies_within,
     list_images,
     show_name,
@@ -35,6 +36,7 @@ _SUFFIXES: Final = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
+_LONGEST_EMBEDDED: Final = 200  # bytes of a name that an embedded image is written out by
 _CODES: Final[dict[type[SightlineError], Code]] = {
     images.MissingImageError: Code.MISSING_IMAGE,
     images.ImageTooLargeError: Code.IMAGE_TOO_LARGE,
@@ -109,7 +111,8 @@ class _Reader:
         try:
             document, image = self._document()
             if document.encoding:
-                self.notes.mend(Code.OTHER_ENCODING, told_encoding(document.encoding))
+                labels = [*document.flags, *[shape.label for shape in document.shapes]]
+                self.notes.mend(Code.OTHER_ENCODING, told_encoding(document.encoding, labels))
             image, header, has_image = self._image(document, image)
             self._check_image(image, header)
             sized = self._sized(document, header)
@@ -131,7 +134,7 @@ class _Reader:
         except LeftOut:
             return self.notes.findings
         file = f"{image.rpartition('.')[0]}.json"
-        if file in self._named:  # a.jpg and a.png
+        if file in self._named or file in self._documents:  # a.jpg and a.png
             file = f"{image}.json"
         self._named.add(file)
         document = Document(image.rpartition("/")[2], header.height, header.width, ())
@@ -165,6 +168,8 @@ class _Reader:
         """The image of a path that leads out of the JSON's folder: at its end within the folder, or by its name."""
         whole = posixpath.normpath(beside_of(self._file, error.path))
         found = [whole] if whole in self._photographs else self._photographs.named(error.name, error.path, self._file)
+        if document.embedded and not self._lie_beside(found):
+            return ""
         if len(found) == 1:
             told = f"imagePath leads out of the JSON's folder; the photograph is {found[0]}."
             asked = Code.IMAGE_OUTSIDE in self.notes.policy.chosen
@@ -175,6 +180,10 @@ class _Reader:
         if not document.embedded:
             self.notes.leave_out(Code.IMAGE_OUTSIDE, message)
         return ""
+
+    def _lie_beside(self, images: Sequence[str]) -> bool:
+        """Whether the one image that a path may mean lies in the JSON's folder; another is not preferred to an embedded one."""
+        return len(images) == 1 and images[0].rpartition("/")[0] == self._file.rpartition("/")[0]
 
     def _stored(self, image: str, has_image: bool) -> str:
         """What to call an image in a version that is not below its JSON: there both lie in one folder."""
@@ -209,6 +218,8 @@ class _Reader:
                 return image
         path = document.image_path
         found = [] if hidden else self._photographs.named(path.rpartition("/")[2], path, self._file)
+        if document.embedded and not self._lie_beside(found):
+            found = []
         if len(found) == 1:
             self.notes.mend(Code.FOUND_ELSEWHERE, f"{show_name(image)} is not there; {found[0]} is.")
             return found[0]
@@ -245,6 +256,8 @@ class _Reader:
         if not self.write_embedded:
             self.notes.leave_out(Code.EMBEDDED_ONLY, f"{message} Save the image beside it.")
         self.notes.mend(Code.EMBEDDED_ONLY, message)
+        if not is_plain(image) or len(image.encode(errors="replace")) > _LONGEST_EMBEDDED:
+            self.notes.leave_out(Code.BAD_NAME, f"{show_name(image)}: imagePath is no name for a file. Correct it.")
         path = self.folder / self._file
         try:
             data = read_embedded_image(path)

@@ -198,15 +198,15 @@ def mask_region(points: np.ndarray, png: str, width: int, height: int) -> Region
     """
     left, top = (int(value) for value in points.min(axis=0))
     right, bottom = (int(value) for value in points.max(axis=0))
-    pixels = _decode_mask(png, right - left + 1, bottom - top + 1)
+    pixels = decode_mask(png, right - left + 1, bottom - top + 1)
     canvas = np.zeros((height, width), dtype=np.uint8, order="F")
     inner = pixels[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     canvas[max(0, top) : max(0, top) + inner.shape[0], max(0, left) : max(0, left) + inner.shape[1]] = inner
     return _rle_region(rle_of.encode(canvas))
 
 
-def _decode_mask(png: str, width: int, height: int) -> np.ndarray:
-    """(height, width) bool."""
+def decode_mask(png: str, width: int, height: int) -> np.ndarray:
+    """(height, width) bool of a mask's PNG, base64; MaskError when it is damaged or of another size."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow's about large images; the size is compared before decoding

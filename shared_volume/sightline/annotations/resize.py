@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 
 from sightline.annotations.labelme import Shape
+from sightline.annotations.regions import MaskError, decode_mask
+from sightline.images.limits import MAX_PIXELS
 
 _ROUNDING: Final = 1.0  # pixels by which a side may be off, since whoever resizes an image rounds its sides
 
@@ -41,18 +43,17 @@ def _resize_mask(shape: Shape, factors: Factors) -> Shape:
 
     if shape.mask is None or len(shape.points) != 2:
         return shape
+    (left, top), (right, bottom) = shape.points.min(axis=0).astype(int), shape.points.max(axis=0).astype(int)
+    try:
+        pixels = decode_mask(shape.mask, int(right - left) + 1, int(bottom - top) + 1)
+    except (MaskError, ValueError, OverflowError):
+        return shape  # its own check says what is wrong with it
     first = np.round(shape.points.min(axis=0) * factors)
     last = np.maximum(np.round((shape.points.max(axis=0) + 1) * factors) - 1, first)
     width, height = (int(side) for side in last - first + 1)
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(shape.mask))) as picture:
-            resized = (
-                picture.convert("L")
-                .point(lambda value: 255 if value else 0)
-                .resize((width, height), Image.Resampling.BOX)
-            )
-    except (ValueError, OSError):
-        return shape  # its own check says what is wrong with it
+    if width * height > MAX_PIXELS:
+        return shape
+    resized = Image.fromarray(pixels.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX)
     png = io.BytesIO()
     Image.fromarray((np.asarray(resized) >= 128).astype(np.uint8)).save(png, "PNG")
     return replace(shape, points=np.array([first, last]), mask=base64.b64encode(png.getvalue()).decode("ascii"))

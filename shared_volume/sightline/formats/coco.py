@@ -31,7 +31,7 @@ def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures: list[Picture] = []
     for file in listing.with_suffix(".json"):
         with ledger.noting(file, None):
-            found = convert_coco(_parse(listing.read(file), file, ledger), listing, file, ledger)
+            found = convert_coco(_parse(listing, file, ledger), listing, file, ledger)
             pictures += _without_crowds(found, file, ledger)
     return pictures
 
@@ -182,17 +182,25 @@ def _decode_rle(segmentation: Mapping[str, Any], width: int | None, height: int 
     return reading.alternate(counts, rows * columns).reshape(columns, rows).T
 
 
-def _parse(data: bytes, file: str, ledger: Ledger) -> dict[str, Any]:
+def _parse(listing: Listing, file: str, ledger: Ledger) -> dict[str, Any]:
+    data = listing.read(file)
     try:
-        content, _, encoding = load_json(data)
+        content, _, encoding = load_json(data, listing.root / file)
     except ValueError as error:
         message = f"not JSON, or cut off ({error}). Export it again, or remove it."
         raise Unusable(Code.UNREADABLE_SOURCE, message) from None
-    if encoding and not ledger.wants_fixed(Code.OTHER_ENCODING, file, None, told_encoding(encoding)):
+    if encoding and not ledger.wants_fixed(Code.OTHER_ENCODING, file, None, told_encoding(encoding, _words(content))):
         raise Unusable(Code.UNREADABLE_SOURCE, "it is not UTF-8. Save it as UTF-8.")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in LISTS):
         raise Unusable(Code.NOT_IMPORTED, "JSON, but not COCO's (images, annotations, categories): not read.")
     return content
+
+
+def _words(content: Any) -> list[str]:
+    """What the categories are called, for a reader to judge an encoding by."""
+    categories = content.get("categories") if isinstance(content, dict) else None
+    entries = categories if isinstance(categories, list) else []
+    return [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
 
 
 def _labels(categories: list[Any]) -> dict[str, str]:

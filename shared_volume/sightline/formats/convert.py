@@ -4,7 +4,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -17,7 +16,7 @@ from sightline.errors import SightlineError, nearest
 from sightline.formats.class_folders import read_class_folders
 from sightline.formats.coco import read_coco_folder
 from sightline.formats.cvat import read_cvat_folder
-from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form
+from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form, recognized_form
 from sightline.formats.folder import Listing, describe, list_folder, short_name
 from sightline.formats.reading import Ledger, Picture, known_header, mask_pixels, mask_shape
 from sightline.formats.splits import find_splits, read_darknet, split_of_folders, usable_splits
@@ -75,7 +74,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
         message = f"its name begins with a dot, so what is in it is left out (images: {count}). Rename it."
         ledger.add(Code.BAD_NAME, name, None, message)
     if form == LABELME:
-        if told and (other := _recognized(listing)) not in ("", LABELME):
+        if told and (other := recognized_form(listing)) not in ("", LABELME):
             raise SightlineError(f"{folder}: no file is labelme's. {_say_instead(other)}")
         _require_documents(listing)
         splits = usable_splits({image: split for image in listing.images if (split := split_of_folders(image))})
@@ -85,7 +84,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     try:
         read = _READERS[form](listing, ledger)
     except SightlineError as error:
-        if told and (other := _recognized(listing)) not in ("", form):
+        if told and (other := recognized_form(listing)) not in ("", form):
             raise SightlineError(f"{error} {_say_instead(other)}") from None
         raise
     pictures = _without_lost(_merge_pictures(read), ledger)
@@ -112,7 +111,7 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
     """What to say of a folder of which no image can be published: what lies there, what is wrong with it, what to do."""
     kind = f"read as {form}" if told else f"recognized as {form}"
     lines = [f"{listing.root}: {kind}, and no image has an annotation that can be used. It holds {describe(listing)}."]
-    if told and (other := _recognized(listing)) not in ("", form):
+    if told and (other := recognized_form(listing)) not in ("", form):
         lines.append(_say_instead(other))
     elif findings:
         lines.append(explain_findings(findings))
@@ -121,14 +120,6 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
             "Put annotations and images where the format has them (docs/formats.md), or choose another --format."
         )
     return SightlineError("\n".join(lines))
-
-
-def _recognized(listing: Listing) -> str:
-    """The format of a folder; empty where that is not clear, or nothing is annotated."""
-    with suppress(SightlineError):
-        form = detect_form(listing)
-        return form if form != LABELME or listing.with_suffix(".json") else ""
-    return ""
 
 
 def _say_instead(form: str) -> str:
@@ -145,7 +136,8 @@ def _merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:
             grouped = [(shape, shape.group_id) for shape in picture.shapes]
             shapes = [replace(shape, group_id=None if group is None else group + above) for shape, group in grouped]
             flags, lost = {**picture.flags, **first.flags}, first.lost + picture.lost
-            merged[picture.file] = replace(first, shapes=(*first.shapes, *shapes), flags=flags, lost=lost)
+            split = first.split or picture.split
+            merged[picture.file] = replace(first, shapes=(*first.shapes, *shapes), flags=flags, lost=lost, split=split)
     return list(merged.values())
 
 

@@ -24,7 +24,7 @@ def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     pictures = []
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
-            root = reading.parse_xml(listing.read(file), "annotations", "CVAT", file, ledger)
+            root = reading.parse_xml(listing.read(file), listing.root / file, "annotations", "CVAT", file, ledger)
             if root.find("track") is not None:
                 message = "tracks of a video: export it as 'CVAT for images 1.1' instead."
                 ledger.add(Code.NOT_IMPORTED, file, None, message)

@@ -36,7 +36,7 @@ def detect_form(listing: Listing) -> str:
 
     SightlineError at files of several formats, or of none though there is JSON, which labelme's reader would blame.
     """
-    found = dict([*_json_forms(listing), *_xml_forms(listing), *_yolo_forms(listing)])
+    found = _find_forms(listing)
     if len(found) > 1:
         there = ", ".join(f"{form} ({file})" for form, file in sorted(found.items()))
         raise SightlineError(
@@ -47,6 +47,17 @@ def detect_form(listing: Listing) -> str:
         return next(iter(found))
     _refuse_known(listing)
     return "yolo" if _has_yolo_lines(listing) else _by_folders(listing)
+
+
+def recognized_form(listing: Listing) -> str:
+    """The one format of which a folder's files are by their content; empty where there are several or none."""
+    found = _find_forms(listing)
+    return next(iter(found)) if len(found) == 1 else ""
+
+
+def _find_forms(listing: Listing) -> dict[str, str]:
+    """Each format that files are of, and such a file."""
+    return dict([*_json_forms(listing), *_xml_forms(listing), *_yolo_forms(listing)])
 
 
 def _refuse_known(listing: Listing) -> None:

@@ -80,7 +80,7 @@ class Listing:
 
     def read_text(self, file: str, ledger: Ledger) -> str:
         """A listed file's text, in whatever encoding, which is noted; Unusable when it cannot be read, or is none."""
-        return decode(self.read(file), file, ledger)
+        return decode(self.read(file), self.root / file, file, ledger)
 
 
 def describe(listing: Listing) -> str:
@@ -100,7 +100,7 @@ def list_folder(root: Path) -> Listing:
     unusable: list[str] = []
     hidden: dict[str, int] = {}
     links: list[str] = []
-    for directory, below, names in os.walk(root):
+    for directory, below, names in os.walk(root, onerror=_refuse):
         parent = Path(directory)
         for name in below:
             if count := _count_hidden(parent / name):
@@ -128,6 +128,10 @@ def list_folder(root: Path) -> Listing:
         by_stem.setdefault(stem_key(image), []).append(image)
     found = tuple(files), tuple(images), by_name, by_stem
     return Listing(root, *found, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
+
+
+def _refuse(error: OSError) -> None:
+    raise SightlineError(f"{error.filename}: the folder cannot be read ({error.strerror}). Check its permissions.")
 
 
 def _count_hidden(folder: Path) -> int:

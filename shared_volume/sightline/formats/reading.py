@@ -25,6 +25,7 @@ from sightline.images.limits import MAX_PIXELS
 
 _DECLARATION: Final = re.compile(r"^\s*<\?xml[^>]*\?>")
 _DECLARED: Final = re.compile(rb"""<\?xml[^>]*encoding\s*=\s*["']([\w.-]+)["']""")
+_LETTERS: Final = re.compile(r"\w*[^\W\x00-\x7f]\w*")  # words with letters beyond ASCII
 _HEAD: Final = 200  # bytes that hold an XML declaration
 _FIXED_HERE: Final = frozenset(
     {
@@ -154,25 +155,27 @@ def alternate(counts: Any, size: int) -> np.ndarray:
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
 
 
-def decode(data: bytes, file: str, ledger: Ledger) -> str:
+def decode(data: bytes, near: Path, file: str, ledger: Ledger) -> str:
     """A text in whatever encoding; another than Unicode's is noted, since it is a guess. Unusable when it is no text."""
     try:
-        text, encoding = decode_text(data)
+        text, encoding = decode_text(data, near)
     except NotTextError:
         message = "its encoding is not known, or it is no text. Save it as UTF-8."
         raise Unusable(Code.UNREADABLE_SOURCE, message) from None
-    if encoding and not ledger.wants_fixed(Code.OTHER_ENCODING, file, None, told_encoding(encoding)):
+    if encoding and not ledger.wants_fixed(
+        Code.OTHER_ENCODING, file, None, told_encoding(encoding, _LETTERS.findall(text))
+    ):
         raise Unusable(Code.UNREADABLE_SOURCE, "it is not UTF-8. Save it as UTF-8.")
     return text
 
 
-def parse_xml(data: bytes, tag: str, tool: str, file: str, ledger: Ledger) -> Element:
+def parse_xml(data: bytes, near: Path, tag: str, tool: str, file: str, ledger: Ledger) -> Element:
     """The root element, called `tag`, of a tool's XML; Unusable when it is none, cut off, or another tool's.
 
     Nor are document types and entities taken, which annotations never need.
     """
     try:
-        root = _parse_in_any_encoding(data, file, ledger)
+        root = _parse_in_any_encoding(data, near, file, ledger)
     except DefusedXmlException as error:
         message = f"the XML declares a document type or entities ({type(error).__name__}). Remove them."
         raise Unusable(Code.UNREADABLE_SOURCE, message) from None
@@ -184,16 +187,16 @@ def parse_xml(data: bytes, tag: str, tool: str, file: str, ledger: Ledger) -> El
     return root
 
 
-def _parse_in_any_encoding(data: bytes, file: str, ledger: Ledger) -> Element:
+def _parse_in_any_encoding(data: bytes, near: Path, file: str, ledger: Ledger) -> Element:
     """The root of XML; in an encoding that the parser does not have, or that is not the declared one, Python reads it."""
     try:
         return fromstring(data, forbid_dtd=True)
     except (ParseError, ValueError, LookupError) as error:
         declared = _DECLARED.search(data[:_HEAD])
         try:
-            text = data.decode(declared[1].decode("ascii")) if declared else decode(data, file, ledger)
+            text = data.decode(declared[1].decode("ascii")) if declared else decode(data, near, file, ledger)
         except (UnicodeDecodeError, LookupError):
-            text = decode(data, file, ledger)
+            text = decode(data, near, file, ledger)
         if not declared and text.encode() == data:
             raise error from None
         return fromstring(_DECLARATION.sub("", text.lstrip("\ufeff"), count=1), forbid_dtd=True)

@@ -47,15 +47,19 @@ def find_splits(
     found = {image: split_of_folders(image) for image in images}
     found |= {picture.file: picture.split for picture in pictures if picture.split}
     for file, content in contents:
+        said: dict[str, str] = {}
         for key in ("train", "val", "valid", "test"):
             given = content.get(key)
             for path in given if isinstance(given, list) else [given]:
                 if isinstance(path, str):
-                    found |= dict.fromkeys(_images_at(listing, images, path, file), split_called(key))
+                    # Who has no images for val or test names train's again: they are train's.
+                    said = dict.fromkeys(_images_at(listing, images, path, file), split_called(key)) | said
+        found |= said
     for file in listing.with_suffix(".txt"):
         if parent_of(file).endswith(_LISTS) and (split := split_called(PurePosixPath(file).stem)):
             below = parent_of(file).removesuffix(_LISTS)
-            stems = {line.split()[0] for line in _lines(listing, file) if line.split()}
+            lines = [line.strip() for line in _lines(listing, file) if line.strip()]
+            stems = {*lines, *(line.split()[0] for line in lines)}  # per class a line has a number behind the stem
             near = [image for image in images if image.startswith(below)]
             found |= {image: split for image in near if PurePosixPath(image).stem in stems}
     return usable_splits({image: split for image, split in found.items() if split})

@@ -31,7 +31,7 @@ def read_voc_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     chosen: dict[str, tuple[str, Picture]] = {}
     for file in track(listing.with_suffix(".xml"), "reading VOC", unit="file"):
         with ledger.noting(file, None):
-            root = parse_xml(listing.read(file), "annotation", "Pascal VOC", file, ledger)
+            root = parse_xml(listing.read(file), listing.root / file, "annotation", "Pascal VOC", file, ledger)
             image = _find_image(root, listing, file, ledger)
             other, _ = chosen.get(image, ("", None))
             if other and not (_is_own(image, file) and not _is_own(image, other)):

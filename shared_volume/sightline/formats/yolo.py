@@ -24,7 +24,8 @@ NAME_LISTS: Final = ("classes.txt", "predefined_classes.txt")  # and *.names
 _IMAGE_FOLDERS: Final = frozenset({"images", "image", "imgs", "img", "jpegimages"})
 LABEL_FOLDERS: Final = frozenset({"labels", "label", "annotations", "annotation", "labeltxt", "txt"})
 _HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")  # YAML's escapes can write one; no file can hold it
-_LARGEST_YAML: Final = 10_000_000  # bytes
+_LARGEST_YAML: Final = 10_000_000  # characters
+_LOADER: Final = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # twenty times as fast where libyaml is there
 _BOX_COLUMNS: Final = 5
 _OUTLINE_COLUMNS: Final = 7
 _DOTA_COLUMNS: Final = (9, 10)  # four corners in pixels, the class by name, and whether it is difficult
@@ -49,6 +50,7 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     for image, text in track(find_texts(listing).items(), "reading YOLO"):
         if text in used:
             ledger.add(Code.IMAGE_TWICE, text, None, f"it belongs to {image} and to another image of that name.")
+            continue
         used.add(text)
         pictures.append(_read_picture(listing, image, text, names, keypoints, ledger))
     for text in sorted({*listing.with_suffix(".txt")} - used):
@@ -82,8 +84,22 @@ def find_texts(listing: Listing) -> dict[str, str]:
     found = {}
     for image in listing.images:
         if own := texts.get(_pair_key(image)):
-            found[image] = min(own, key=lambda file: (parent_of(file) == parent_of(image), file))
+            mirrored = _mirrored(parent_of(image))
+            found[image] = min(
+                own, key=lambda file: (parent_of(file) not in mirrored, parent_of(file) != parent_of(image), file)
+            )
     return found
+
+
+def _mirrored(folder: str) -> set[str]:
+    """The folders of the text files that belong to an image folder's: with `labels` in place of its last `images`."""
+    parts = folder.split("/")
+    last = max((index for index, part in enumerate(parts) if part.lower() in _IMAGE_FOLDERS), default=None)
+    if last is None:
+        return set()
+    return {
+        "/".join([*parts[:last], name, *parts[last + 1 :]]) for name in (*LABEL_FOLDERS, *map(str.upper, LABEL_FOLDERS))
+    }
 
 
 def _pair_key(file: str) -> tuple[str, str]:
@@ -102,7 +118,7 @@ def find_names(listing: Listing, ledger: Ledger) -> tuple[str, dict[int, str], b
     """
     found: dict[str, tuple[dict[int, str], bool]] = {}
     for file in listing.with_suffix(".yaml", ".yml"):
-        content = read_yaml(listing, file)
+        content = read_yaml(listing, file, ledger)
         if names := _names(content.get("names")):
             found[file] = names, "kpt_shape" in content
     for file in () if found else listing.files:
@@ -121,12 +137,12 @@ def find_names(listing: Listing, ledger: Ledger) -> tuple[str, dict[int, str], b
     return first, *found[first]
 
 
-def read_yaml(listing: Listing, file: str) -> dict[str, Any]:
+def read_yaml(listing: Listing, file: str, ledger: Ledger | None = None) -> dict[str, Any]:
     """The keys and values, all texts: YAML would take a class `no` for false. {} for what is no such file."""
     try:
-        data = listing.read(file)
+        text = listing.read_text(file, ledger or Ledger.silent())
         # BaseLoader makes texts, lists and mappings, nothing else.
-        content = yaml.load(data, Loader=yaml.BaseLoader) if len(data) <= _LARGEST_YAML else {}  # noqa: S506
+        content = yaml.load(text, Loader=_LOADER) if len(text) <= _LARGEST_YAML else {}  # noqa: S506
     except (Unusable, yaml.YAMLError, RecursionError, ValueError, TypeError):
         return {}
     return content if isinstance(content, dict) else {}

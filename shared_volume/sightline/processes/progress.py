@@ -41,7 +41,10 @@ def track(items: Iterable[Item], doing: str, total: int | None = None, unit: str
 
     `total` is how many there are, where `items` does not say; without either the bar counts.
     """
-    from tqdm import tqdm  # here: what only talks to a cluster is installed without it
-
+    try:
+        from tqdm import tqdm
+    except ImportError:  # the environment that only talks to a cluster has none
+        yield from items
+        return
     bar = {"leave": False, "delay": SHOWN_AFTER, "disable": None, "unit": f" {unit}s"}
     yield from tqdm(items, doing, total, **bar)

@@ -211,9 +211,12 @@ def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> 
     """Names that some systems cannot tell apart: of two files in a checkout there, one would be lost."""
     own = (annotated.stored_file, annotated.stored_image)
     for name in own:
-        other = names.get(_fold(name), name)
-        if other != name:
+        if (other := names.get(_fold(name))) is not None:
             message = f"some systems cannot tell {name} from {other}. Rename one of them."
+            if other == name:
+                message = (
+                    f"another photograph's annotation would be called {name} too. Rename one of the two photographs."
+                )
             return policy.finding(Code.NAMES_CLASH, annotated.file, None, message)
     names.update((_fold(name), name) for name in own)
     return None
@@ -292,8 +295,11 @@ def _splits(source: Source, items: Iterable[_Item]) -> dict[str, str]:
 
 def _lists_splits(file: Path) -> bool:
     """Whether a file has the heading of a version's splits; of other tools' files of that name nothing is read."""
-    with contextlib.suppress(OSError), file.open("rb") as lines:
-        return lines.readline(_LONGEST_HEADING).removeprefix(b"\xef\xbb\xbf").strip() == ",".join(_HEADING).encode()
+    with contextlib.suppress(OSError):
+        if not file.is_file():
+            return False
+        with file.open("rb") as lines:
+            return lines.readline(_LONGEST_HEADING).removeprefix(b"\xef\xbb\xbf").strip() == ",".join(_HEADING).encode()
     return False
 
 

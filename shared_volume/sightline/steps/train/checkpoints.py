@@ -40,7 +40,13 @@ def save_whole(path: Path, state: Mapping[str, Any], flush: bool = True) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
     with temporary.open("wb") as file:
-        torch.save(dict(state), file)
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:
+            asked = error.__context__
+            if asked is None or isinstance(asked, Exception):
+                raise
+            raise asked from None  # to end, while torch was writing, which tells that as a failure of its own
         file.flush()
         if flush:
             os.fsync(file.fileno())

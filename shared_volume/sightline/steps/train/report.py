@@ -59,8 +59,9 @@ def _lines(history: Sequence[Mapping[str, Any]], kind: str) -> list[Line]:
 
 def _value(line: Line, name: str) -> float:
     """A value, or NaN where there is none; -1 stands for a score that does not exist."""
-    value = line.get(name)
-    return math.nan if value in (None, -1) or not math.isfinite(value) else float(value)
+    value: Any = line.get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and value != -1 and math.isfinite(value) else math.nan
 
 
 def _metric_names(val: Sequence[Line]) -> list[str]:
