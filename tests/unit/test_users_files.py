@@ -15,7 +15,8 @@ from pycocotools import mask as rle_of
 
 from sightline.annotations.findings import Code, Outcome, Policy
 from sightline.annotations.instances import read_usable
-from sightline.annotations.labelme import read_document
+from sightline.annotations.labelme import copy_document, read_document
+from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
 from sightline.errors import SightlineError
 from sightline.formats.convert import as_labelme
@@ -607,6 +608,97 @@ def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path, declared):
     text = f'<?xml version="1.0" encoding="{declared}"?>\n{voc().replace("cup", label)}'.encode(declared)
     boxes, codes = see(write(tmp_path / "in", {"a.jpg": PICTURE, "a.xml": text}), tmp_path / "out")
     assert (boxes, codes) == ({"a.jpg": [(label, *BOX)]}, {})
+
+
+# --- what breakers found ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ids", "named"),
+    [([1, 2], "a.jpg"), ([1, 2], "a"), ([1, 2], "001"), ([1, 2], "1.0"), (["01", "02"], 1), (["x", "y"], "a.jpg")],
+)
+def test_an_image_id_that_means_one_image_in_another_form_is_that_image(tmp_path, ids, named):
+    listed = [{"id": number, "file_name": f"{stem}.jpg"} for number, stem in zip(ids, "ab", strict=True)]
+    content = coco({"image_id": named}, {"image_id": ids[1]}, images=listed)
+    write(tmp_path / "in", {"a.jpg": PICTURE, "b.jpg": PICTURE, "c.json": content})
+    assert see(tmp_path / "in", tmp_path / "out") == ({"a.jpg": [CUP], "b.jpg": [CUP]}, {})
+
+
+def test_where_an_annotations_image_is_not_known_no_image_without_any_is_a_background(tmp_path):
+    listed = [{"id": number, "file_name": f"{stem}.jpg"} for number, stem in ((1, "a"), (2, "b"))]
+    content = coco({"image_id": 77}, {"image_id": 2}, images=listed)
+    write(tmp_path / "in", {"a.jpg": PICTURE, "b.jpg": PICTURE, "c.json": content})
+    boxes, codes = see(tmp_path / "in", tmp_path / "out")
+    assert boxes == {"b.jpg": [CUP]} and {"broken_annotation", "nothing_left"} <= set(codes)
+
+
+@pytest.mark.parametrize("form", ["labelme", "coco", "yolo", "voc"])
+def test_a_background_never_takes_the_place_of_an_annotation(tmp_path, form):
+    file = {
+        "labelme": {"a.json": labelme({})},
+        "coco": {"c.json": coco({})},
+        "yolo": {"images/a.txt": YOLO, "classes.txt": "cup"},
+        "voc": {"a.xml": voc()},
+    }[form]
+    folder = "images/" if form == "yolo" else ""
+    write(tmp_path / "in", {f"{folder}a.jpg": PICTURE, **file})
+    Image.new("RGB", (60, 50)).save(tmp_path / "in" / f"{folder}a.png")
+    allowed = {"image_without_json": "fix", "image_annotated_twice": "drop"}
+    boxes, _ = see(tmp_path / "in", tmp_path / "out", **allowed)
+    assert [drawn for drawn in boxes.values() if drawn] == [[CUP]]
+
+
+def test_each_label_file_belongs_to_the_image_of_its_folder(tmp_path):
+    files = {"a.jpg": PICTURE, "a.txt": "1 0.25 0.375 0.3 0.5", "images/a.jpg": PICTURE, "labels/a.txt": YOLO}
+    write(tmp_path / "in", {**files, "classes.txt": "cup\nmug"})
+    source = as_labelme(tmp_path / "in", "auto", tmp_path / "out")
+    images, _ = read_usable(source.folder, Recipe())
+    drawn = {source.made[one.source]: [instance.label for instance in one.instances] for one in images}
+    assert drawn == {"a.jpg": ["mug"], "images/a.jpg": ["cup"]}
+
+
+@pytest.mark.parametrize("form", ["coco", "cvat"])
+def test_a_split_whose_photograph_is_gone_does_not_annotate_another_splits(tmp_path, form):
+    files: dict[str, Any] = {"train/10.jpg": PICTURE, "valid/11.jpg": PICTURE}
+    for split, names in (("train", ["10.jpg"]), ("valid", ["10.jpg", "11.jpg"])):
+        listed = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+        drawn = [{"image_id": number} for number in range(len(names))]
+        if form == "coco":
+            files[f"{split}/_annotations.coco.json"] = coco(*drawn, images=listed)
+        else:
+            files[f"{split}/annotations.xml"] = cvat(name=names[0]).replace("</annotations>", "") + "".join(
+                cvat(name=name).partition("</version>")[2].replace("</annotations>", "") for name in names[1:]
+            ) + "</annotations>"  # fmt: skip
+    boxes, codes = see(write(tmp_path / "in", files), tmp_path / "out", image_annotated_twice="drop")
+    assert sorted(len(drawn) for drawn in boxes.values()) == [1, 1] and codes["image_annotated_twice"] == "drop"
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "nowhere"])
+def test_an_embedded_image_is_preferred_to_another_folders_photograph_of_its_name(tmp_path, where):
+    picture = io.BytesIO()
+    Image.new("RGB", SIZE, (200, 10, 10)).save(picture, "PNG")
+    data = base64.b64encode(picture.getvalue()).decode()
+    write(tmp_path / "in", {"x/1.json": labelme({}, image="img.png", imageData=data), "b.jpg": PICTURE})
+    if where == "elsewhere":
+        write(tmp_path / "in", {"other/img.png": PICTURE})
+    source = as_labelme(tmp_path / "in", "auto", tmp_path / "out", Policy().publishing())
+    found = read_annotations(source.folder, 10**6, Policy().publishing(), write_embedded=True)
+    [read] = [one for one in found if isinstance(one, Annotated)]
+    assert (read.image, read.has_image) == ("x/img.png", False)
+
+
+def test_what_cannot_be_copied_or_resized_is_no_traceback(tmp_path):
+    deep: Any = 1
+    for _ in range(300):
+        deep = {"x": deep}
+    write(tmp_path / "in", {"a.jpg": PICTURE, "a.json": labelme({}, more=deep)})
+    copy_document(tmp_path / "in" / "a.json", tmp_path / "copy.json", {})
+    assert json.loads((tmp_path / "copy.json").read_bytes())["more"] == deep
+    tiny = base64.b64encode(b"no png").decode()
+    for points in ([[0, 0], [1e8, 1e8]], [[0, 0], [20, 20]]):
+        mask = {"shape_type": "mask", "points": points, "mask": tiny}
+        write(tmp_path / "in", {"a.json": labelme(mask, {}, size=(200, 160))})
+        assert see(tmp_path / "in", tmp_path / "out")[0] == {"a.jpg": [("cup", 5, 5, 15, 20)]}
 
 
 # --- whatever is written ----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -41,14 +41,16 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
     labels = _labels(content["categories"])
     images = _images(content["images"], listing, file, ledger)
     shapes: dict[str, list[Shape]] = {key: [] for key in images}
-    groups, lost = dict.fromkeys(images, 0), Counter[str]()
+    groups, lost, aliases = dict.fromkeys(images, 0), Counter[str](), _aliases(images)
+    unclear = False
     for index, entry in enumerate(track(content["annotations"], "reading COCO", unit="annotation")):
         annotation = entry if isinstance(entry, dict) else {}
-        key = _id(annotation.get("image_id"))
+        key = _image_key(annotation.get("image_id"), images, aliases)
+        unclear |= not key
         picture, before = images.get(key), len(shapes.get(key, ()))
         where = f"annotation {shown(annotation.get('id'))}{f' of {picture.name}' if picture else ''}"
         with ledger.noting(file, index, where):
-            if key not in images:
+            if not key:
                 raise Unusable(
                     Code.BROKEN_ANNOTATION, f"image_id {shown(annotation.get('image_id'))} is no image's id."
                 )
@@ -71,6 +73,8 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
                 raise Unusable(Code.NOT_IMPORTED, "its keypoints are not read, only what it covers.")
         if picture is not None:
             lost[key] += len(shapes[key]) == before
+    if unclear:  # whose they are nobody knows: an image without any may be theirs
+        lost.update(key for key in images if not shapes[key] and not lost[key])
     split = split_of_file(file)
     return [
         replace(picture, shapes=tuple(shapes[key]), lost=lost[key], split=split)
@@ -241,8 +245,36 @@ def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> d
             width, height = reading.to_size(image.get("width"), image.get("height"))
             if width is None and (header := reading.known_header(listing.root / path)):
                 width, height = header.width, header.height
-            found[key] = Picture(path, called(path, name), width, height)
+            found[key] = Picture(path, called(path, name), width, height, source=file)
     return found
+
+
+def _aliases(images: Mapping[str, Picture | None]) -> dict[str, str]:
+    """What else an image may be referred to by, where that says which one: its file's name, its stem, its number written otherwise."""
+    pairs = [(alias, key) for key, one in images.items() for alias in {*_numbers(key), *(_names(one) if one else ())}]
+    counts = Counter(alias for alias, _ in pairs)
+    return {alias: key for alias, key in pairs if counts[alias] == 1}
+
+
+def _names(picture: Picture) -> tuple[str, ...]:
+    path = PurePosixPath(picture.name)
+    return picture.name, path.name, path.stem
+
+
+def _numbers(key: str) -> tuple[str, ...]:
+    """A number's plainest form: `1` of `001` and of `1.0`."""
+    try:
+        return (str(int(key)),)
+    except ValueError:
+        return (key[:-2],) if key.endswith(".0") and key[:-2].isdigit() else ()
+
+
+def _image_key(value: Any, images: Mapping[str, Picture | None], aliases: Mapping[str, str]) -> str:
+    """The id of the image that an annotation names; empty for none."""
+    key = _id(value)
+    if key in images:
+        return key
+    return aliases.get(key) or next((aliases[number] for number in _numbers(key) if number in aliases), "")
 
 
 def _id(value: Any) -> str:

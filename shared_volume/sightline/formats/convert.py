@@ -17,7 +17,7 @@ from sightline.formats.class_folders import read_class_folders
 from sightline.formats.coco import read_coco_folder
 from sightline.formats.cvat import read_cvat_folder
 from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form, recognized_form
-from sightline.formats.folder import Listing, describe, list_folder, short_name
+from sightline.formats.folder import Listing, describe, list_folder, parent_of, short_name
 from sightline.formats.reading import Ledger, Picture, known_header, mask_pixels, mask_shape
 from sightline.formats.splits import find_splits, read_darknet, split_of_folders, usable_splits
 from sightline.formats.voc import read_voc_folder
@@ -87,7 +87,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
         if told and (other := recognized_form(listing)) not in ("", form):
             raise SightlineError(f"{error} {_say_instead(other)}") from None
         raise
-    pictures = _without_lost(_merge_pictures(read), ledger)
+    pictures = _without_lost(_merge_pictures(_without_strays(listing, read, ledger)), ledger)
     if not pictures:
         raise _nothing_read(listing, form, told, ledger.findings)
     made = _write(listing, pictures, scratch, ledger)
@@ -124,6 +124,32 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
 
 def _say_instead(form: str) -> str:
     return f"Its files are recognized as {form}: say --format {form}, or leave --format out."
+
+
+def _without_strays(listing: Listing, pictures: Sequence[Picture], ledger: Ledger) -> list[Picture]:
+    """The pictures but those of a file that lies among other images, where a file that lies above the image has it too.
+
+    Of a split whose own photograph is gone the name leads to another split's photograph.
+    """
+    among = {parent.as_posix() for image in listing.images for parent in PurePosixPath(image).parents[:-1]}
+    own = {picture.file for picture in pictures if _lies_above(picture.source, picture.file)}
+    kept = []
+    for picture in pictures:
+        folder = parent_of(picture.source)
+        if picture.file in own and folder in among and not _lies_above(picture.source, picture.file):
+            message = (
+                f"{picture.file} is annotated in its own folder; {picture.name} is not in the folder of this file."
+            )
+            ledger.add(Code.IMAGE_TWICE, picture.source, None, message)
+        else:
+            kept.append(picture)
+    return kept
+
+
+def _lies_above(source: str, image: str) -> bool:
+    """Whether an annotation file lies in a folder, not the whole source's, that holds the image."""
+    folder = parent_of(source)
+    return bool(folder) and image.startswith(f"{folder}/")
 
 
 def _merge_pictures(pictures: Iterable[Picture]) -> list[Picture]:

@@ -21,17 +21,22 @@ from sightline.processes.progress import track
 
 def read_cvat_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
     """Every picture that a folder's CVAT files annotate."""
-    pictures = []
+    pictures: list[Picture] = []
     for file in listing.with_suffix(".xml"):
         with ledger.noting(file, None):
             root = reading.parse_xml(listing.read(file), listing.root / file, "annotations", "CVAT", file, ledger)
             if root.find("track") is not None:
                 message = "tracks of a video: export it as 'CVAT for images 1.1' instead."
                 ledger.add(Code.NOT_IMPORTED, file, None, message)
-            index = 0
+            index, taken = 0, set[str]()
             for image in track(root.findall(".//image"), "reading CVAT"):
                 with ledger.noting(file, None):
-                    pictures.append(_picture(image, listing, file, index, ledger))
+                    picture = _picture(image, listing, file, index, ledger)
+                    if picture.file in taken:
+                        message = f"{picture.file} is listed twice, the second time as {picture.name}: keep one."
+                        raise Unusable(Code.IMAGE_TWICE, message)
+                    taken.add(picture.file)
+                    pictures.append(picture)
                 index += len(image)
     return pictures
 
@@ -56,7 +61,9 @@ def _picture(image: Element, listing: Listing, file: str, first: int, ledger: Le
             else:
                 shapes += _shapes(drawn)
         lost += drawn.tag != "tag" and len(shapes) == before
-    return Picture(path, called(path, name), width, height, tuple(shapes), flags, split_called(subset or ""), lost)
+    return Picture(
+        path, called(path, name), width, height, tuple(shapes), flags, split_called(subset or ""), file, lost
+    )
 
 
 def _shapes(drawn: Element) -> list[Shape]:

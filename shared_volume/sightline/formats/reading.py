@@ -46,6 +46,7 @@ class Picture:
     shapes: tuple[Shape, ...] = ()  # in the source's order
     flags: Mapping[str, bool] = field(default_factory=dict)  # of the whole image
     split: str = ""  # as the source's annotation file says by its name
+    source: str = ""  # the annotation file, where another may annotate the image as well
     lost: int = 0  # annotations that could not be taken over; without any other, the image is no background
 
 

@@ -86,20 +86,19 @@ def find_texts(listing: Listing) -> dict[str, str]:
         if own := texts.get(_pair_key(image)):
             mirrored = _mirrored(parent_of(image))
             found[image] = min(
-                own, key=lambda file: (parent_of(file) not in mirrored, parent_of(file) != parent_of(image), file)
+                own,
+                key=lambda file: (parent_of(file).lower() not in mirrored, parent_of(file) != parent_of(image), file),
             )
     return found
 
 
 def _mirrored(folder: str) -> set[str]:
-    """The folders of the text files that belong to an image folder's: with `labels` in place of its last `images`."""
-    parts = folder.split("/")
-    last = max((index for index, part in enumerate(parts) if part.lower() in _IMAGE_FOLDERS), default=None)
+    """Where an image folder's text files are: with `labels` in place of its last `images`; all in small letters."""
+    parts = folder.lower().split("/")
+    last = max((index for index, part in enumerate(parts) if part in _IMAGE_FOLDERS), default=None)
     if last is None:
         return set()
-    return {
-        "/".join([*parts[:last], name, *parts[last + 1 :]]) for name in (*LABEL_FOLDERS, *map(str.upper, LABEL_FOLDERS))
-    }
+    return {"/".join([*parts[:last], name, *parts[last + 1 :]]) for name in LABEL_FOLDERS}
 
 
 def _pair_key(file: str) -> tuple[str, str]:

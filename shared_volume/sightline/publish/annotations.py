@@ -308,7 +308,13 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], target: Pat
     if splits:
         with (target / SPLITS_FILE).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([_HEADING, *sorted(splits.items())])
-    rows = [_copy(folder, item, target, usable.annotated_by) for item in track(usable.items, "copying")]
+    try:
+        rows = [_copy(folder, item, target, usable.annotated_by) for item in track(usable.items, "copying")]
+    except OSError as error:
+        reason = error.strerror or error
+        raise SightlineError(
+            f"{error.filename or target}: cannot be copied ({reason}). Nothing was published; make room, or check its permissions."
+        ) from None
     return Content(
         images=sorted(rows, key=lambda row: row.name),
         findings=[FindingRow(**finding.to_json()) for finding in usable.findings],
