@@ -2,12 +2,9 @@
 
 import contextlib
 import csv
-import os
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,19 +20,16 @@ from sightline.annotations.findings import (
     explain_findings,
     require_none_fails,
 )
-from sightline.annotations.labelme import Document, copy_document, read_embedded_image, write_document
-from sightline.annotations.read import Annotated, read_annotations
+from sightline.annotations.labelme import Document, copy_document, write_document
 from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.annotations.split_file import read_split_file
 from sightline.errors import SightlineError
 from sightline.formats.convert import Source, as_labelme
 from sightline.formats.detect import LABELME
 from sightline.formats.splits import usable_splits
-from sightline.images.files import ImageError
-from sightline.images.limits import MAX_PIXELS
-from sightline.images.similarity import perceptual_hash
 from sightline.processes.folders import private_folder
 from sightline.processes.progress import track
+from sightline.publish.items import Item, check_folder
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
@@ -74,22 +68,12 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    """An annotated image to copy: where its bytes are, and what it looks like."""
-
-    annotated: Annotated
-    image: Path
-    sha256: str
-    perceptual_hash: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Usable:
     """What of a folder can be published for a task, and everything found."""
 
     task: str
     annotated_by: AnnotatedBy
-    items: Sequence[_Item]
+    items: Sequence[Item]
     findings: Sequence[Finding]
     labels: Counter[str]
     unread: int
@@ -122,7 +106,7 @@ def publish_annotations(
         source = as_labelme(folder, form, scratch / "labelme", chosen)
         database = connect(settings.database_url.get_secret_value())
         database.migrate()
-        items, found = _check(source.folder, scratch, chosen, known_hashes(database, category))
+        items, found = check_folder(source.folder, scratch, chosen, known_hashes(database, category))
         found = [replace(finding, file=source.made.get(finding.file, finding.file)) for finding in found]
         usable = _choose(items, [*source.findings, *found], task, recipe, chosen)
         _require_usable(folder, usable)
@@ -147,86 +131,7 @@ def _recipe_and_policy(settings: Settings, category: str, chosen: Mapping[str, s
     return recipe, Policy.of({**recipe.policy, **chosen}).publishing()
 
 
-def _check(folder: Path, scratch: Path, policy: Policy, known: Mapping[str, str]) -> tuple[list[_Item], list[Finding]]:
-    """What can be published of a labelme folder, and everything found.
-
-    Images that are in a JSON only are written to `scratch`. `known` gives the perceptual hash by the sha256 of images that
-    were published before.
-    """
-    read: list[tuple[Annotated, Path]] = []
-    findings: list[Finding] = []
-    names: dict[str, str] = {}
-    documents = read_annotations(folder, MAX_PIXELS, policy, write_embedded=True)
-    for number, found in enumerate(track(documents, "reading annotations")):
-        if isinstance(found, Finding):
-            findings.append(found)
-            continue
-        image = folder / found.image
-        if not found.has_image:
-            image = scratch / f"embedded-{number}"
-            image.write_bytes(read_embedded_image(folder / found.file))
-        if clash := _find_clash(found, names, policy):
-            findings.append(clash)
-        else:
-            read.append((found, image))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looking = pool.map(lambda pair: _look(pair[0], pair[1], known, policy), read)
-        looked = list(track(looking, "looking at the photographs", len(read)))
-    findings += [one for one in looked if isinstance(one, Finding)]
-    items, copies = _tell_copies([one for one in looked if isinstance(one, _Item)], policy)
-    findings += copies
-    return items, [*findings, *(found for item in items for found in item.annotated.findings)]
-
-
-def _look(annotated: Annotated, image: Path, known: Mapping[str, str], policy: Policy) -> _Item | Finding:
-    """The image with its perceptual hash; a finding on one that is damaged somewhere between its header and its end."""
-    try:
-        sha256 = hash_image(image).sha256
-        return _Item(annotated, image, sha256, known.get(sha256) or perceptual_hash(image))
-    except ImageError as error:
-        message = f"{annotated.image}: {str(error).removeprefix(f'{image}: ')}"
-        return policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message)
-
-
-def _tell_copies(items: Iterable[_Item], policy: Policy) -> tuple[list[_Item], list[Finding]]:
-    """The items, and a finding on each image whose bytes an earlier one has; without those that the policy drops."""
-    kept, findings = [], []
-    first: dict[str, _Item] = {}
-    for item in items:
-        if (other := first.setdefault(item.sha256, item)) is not item:
-            unlike = "" if _drawn_on(item) == _drawn_on(other) else ", annotated otherwise"
-            message = f"{item.annotated.image} is a copy of {other.annotated.image}{unlike}. Keep one of the two."
-            findings.append(policy.finding(Code.COPIED, item.annotated.file, None, message))
-            if findings[-1].outcome is not Outcome.FIX:
-                continue
-        kept.append(item)
-    return kept, findings
-
-
-def _drawn_on(item: _Item) -> list[tuple[str, Any]]:
-    return sorted((shape.label, shape.points.tolist()) for shape in item.annotated.document.shapes)
-
-
-def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:
-    """Names that some systems cannot tell apart: of two files in a checkout there, one would be lost."""
-    own = (annotated.stored_file, annotated.stored_image)
-    for name in own:
-        if (other := names.get(_fold(name))) is not None:
-            message = f"some systems cannot tell {name} from {other}. Rename one of them."
-            if other == name:
-                message = (
-                    f"another photograph's annotation would be called {name} too. Rename one of the two photographs."
-                )
-            return policy.finding(Code.NAMES_CLASH, annotated.file, None, message)
-    names.update((_fold(name), name) for name in own)
-    return None
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def _choose(items: Sequence[_Item], found: Sequence[Finding], task: str, recipe: Recipe, policy: Policy) -> _Usable:
+def _choose(items: Sequence[Item], found: Sequence[Finding], task: str, recipe: Recipe, policy: Policy) -> _Usable:
     """What can be published for the task; without one for that which the documents are annotated for."""
     unread = 0 if task else sum(map(_is_only_flagged, items))
     if not task:
@@ -242,7 +147,7 @@ def _choose(items: Sequence[_Item], found: Sequence[Finding], task: str, recipe:
     return _Usable(task, annotated_by, items, findings, labels, 0 if annotated_by == "flags" else unread)
 
 
-def _of_one_class(items: Iterable[_Item], recipe: Recipe, policy: Policy) -> tuple[list[_Item], list[Finding]]:
+def _of_one_class(items: Iterable[Item], recipe: Recipe, policy: Policy) -> tuple[list[Item], list[Finding]]:
     """The images whose flags name one class, and a finding on each other.
 
     A class that the recipe does not want is left to record, as shapes of such labels are.
@@ -273,7 +178,7 @@ def _require_usable(folder: Path, usable: _Usable) -> None:
     raise SightlineError(f"{folder}: no image has {what} that can be used. {advice}")
 
 
-def _is_only_flagged(item: _Item) -> bool:
+def _is_only_flagged(item: Item) -> bool:
     return not item.annotated.document.shapes and any(item.annotated.document.flags.values())
 
 
@@ -284,7 +189,7 @@ def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
     return Counter(shape.label for shape in document.shapes if not shape.damage)
 
 
-def _splits(source: Source, items: Iterable[_Item]) -> dict[str, str]:
+def _splits(source: Source, items: Iterable[Item]) -> dict[str, str]:
     """Image's name in the version -> its split, where the source is split, or was an annotation version that is."""
     given = source.folder / SPLITS_FILE
     is_given = source.form == LABELME and _lists_splits(given)
@@ -322,7 +227,7 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], target: Pat
     )
 
 
-def _copy(folder: Path, item: _Item, target: Path, annotated_by: AnnotatedBy) -> ImageRow:
+def _copy(folder: Path, item: Item, target: Path, annotated_by: AnnotatedBy) -> ImageRow:
     annotated = item.annotated
     image, written = target / annotated.stored_image, target / annotated.stored_file
     image.parent.mkdir(parents=True, exist_ok=True)
