@@ -33,7 +33,8 @@ def publish(
     if published.publication.new:
         what = "" if told == DETECTION else f" for {told}"
         counts = f"{counted(row.image_count or 0, 'image')}, {counted(row.annotation_count or 0, 'object')}{what}"
-        print(f"published {row.tag}: {counts}, commit {str(row.commit)[:12]}")
+        read = "" if published.form == "labelme" else f" (read as {published.form})"
+        print(f"published {row.tag}: {counts}, commit {str(row.commit)[:12]}{read}")
     else:
         print(f"{category} {version} is already published with the same content: nothing to do")
     if told != DETECTION:

@@ -1,11 +1,15 @@
 """Images of 10 to 32 bits and floats keep their contrast when they become 8 bits."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.annotations.labelme import Document, write_document
+from sightline.annotations.read import Annotated, read_annotations
 from sightline.images.deep import is_deep, scale_to_bytes
 from sightline.images.files import read_image, read_reduced
+from tests.make_labelme import box
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,17 @@ def test_a_deep_image_is_read_with_its_whole_contrast(tmp_path, name, pixels):
     assert np.abs(read[:, :, 0] - RAMP * 255).max() <= 1
     reduced = read_reduced(tmp_path / name, 30)
     assert (int(reduced.min()), int(reduced.max())) == (pytest.approx(0, abs=6), pytest.approx(255, abs=6))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "b.png", "c.png"])
+def test_colours_of_16_bits_are_told(tmp_path, name):
+    pixels = np.full((60, 80, 4 if name[0] == "b" else 3), 3000, dtype=np.uint16)
+    wide = name[0] != "c" and name.endswith("png")
+    cv2.imwrite(str(tmp_path / name), pixels if wide else (pixels >> 8).astype(np.uint8))
+    write_document(tmp_path / "x.json", Document(name, 60, 80, (box(),)))
+    [read] = [one for one in read_annotations(tmp_path, 10**6) if isinstance(one, Annotated)]
+    assert (read.header.wide, read.header.deep) == (wide, False)
+    assert [str(found.code) for found in read.findings] == ["more_than_8_bits"] * wide
 
 
 def test_eight_bits_stay_as_they_are(tmp_path):

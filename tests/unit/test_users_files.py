@@ -439,6 +439,7 @@ def test_dota_lines_have_their_class_by_name(tmp_path):
         ),
         ({"a.jpg": PICTURE, "a.txt": YOLO}, ["no file names the classes", "classes.txt"]),
         ({"a.jpg": PICTURE, "export.json": [{"annotations": [{"result": [{"from_name": "label"}]}]}]}, ["Label Studio", "COCO"]),
+        ({"a.jpg": PICTURE, "min.json": [{"image": "/data/a.jpg", "annotator": 1, "label": [{"rectanglelabels": ["cup"], "original_width": 9}]}]}, ["Label Studio", "COCO"]),
         ({"a.jpg": PICTURE, "via.json": {"a.jpg1": {"regions": [{"shape_attributes": {}}]}}}, ["VIA", "COCO"]),
         ({"a.jpg": PICTURE, "notes.csv": "a"}, ["1 image, 1 .csv", "notes.csv", "docs/formats.md"]),
         ({"c.json": coco({})}, ["recognized as coco", "'a.jpg' is not in the folder", "missing_image"]),

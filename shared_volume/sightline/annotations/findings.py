@@ -118,7 +118,7 @@ FIXES: Final[dict[Code, str]] = {
     Code.RESIZED: "its shapes are scaled with it",
     Code.SWAPPED_SIZE: "the image's own size is used",
     Code.EXIF_ORIENTATION: "the image is turned upright",
-    Code.DEEP_PIXELS: "scaled to 8 bits, from the darkest to the lightest",
+    Code.DEEP_PIXELS: "brought to 8 bits",
     Code.UNKNOWN_SHAPE: "it is taken for the area that its points enclose",
     Code.LABEL_TYPO: "renamed to the known label",
     Code.RARE_LABEL: "kept as a class of its own",

@@ -283,7 +283,11 @@ class _Reader:
         if suffix in IMAGE_SUFFIXES and suffix not in _SUFFIXES.get(header.format, IMAGE_SUFFIXES):
             self.notes.mend(Code.WRONG_EXTENSION, f"{image} is a {header.format} file.")
         if header.deep:
-            self.notes.mend(Code.DEEP_PIXELS, f"{image} has more than 8 bits a pixel.")
+            told = f"{image} has more than 8 bits a pixel: it is scaled from its darkest to its lightest."
+            self.notes.mend(Code.DEEP_PIXELS, told)
+        if header.wide:
+            told = f"{image} has 16 bits in each channel, of which the upper 8 are read; if only 10 or 12 are used, it turns black."
+            self.notes.mend(Code.DEEP_PIXELS, told)
         if header.orientation != 1:
             self.notes.mend(Code.EXIF_ORIENTATION, f"{image} has the EXIF orientation {header.orientation}.")
 

@@ -24,11 +24,12 @@ _COCO_KEYS: Final = tuple([re.compile(rb'"%s"\s*:\s*\[' % key) for key in (b"ima
 
 
 _LINE: Final = re.compile(rb"\s*\d+(\.0+)?([ \t]+-?[\d.]+(e-?\d+)?){4,}\s*(\n|$)", re.I)
-_TOOLS: Final = {
-    "Label Studio": (b'"annotations"', b'"result"', b'"from_name"'),
-    "VIA": (b'"regions"', b'"shape_attributes"'),
-}
-"""Tool -> what its own JSON holds."""
+_TOOLS: Final = (
+    ("Label Studio", (b'"annotations"', b'"result"', b'"from_name"')),
+    ("Label Studio", (b'labels"', b'"original_width"', b'"annotator"')),  # its JSON-MIN
+    ("VIA", (b'"regions"', b'"shape_attributes"')),
+)
+"""Tools, and what their own JSON holds."""
 
 
 def detect_form(listing: Listing) -> str:
@@ -65,7 +66,7 @@ def _refuse_known(listing: Listing) -> None:
     for file in listing.with_suffix(".json"):
         with suppress(Unusable):
             content = as_utf8(listing.read(file))
-            for tool, keys in _TOOLS.items():
+            for tool, keys in _TOOLS:
                 if all(key in content for key in keys):
                     raise SightlineError(
                         f"{listing.root / file}: this is {tool}'s own JSON, which is not read. Export from {tool} as COCO, "

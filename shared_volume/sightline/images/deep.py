@@ -13,6 +13,11 @@ def is_deep(image: Any) -> bool:
     return image.mode in _MODES or image.mode.startswith("I;")
 
 
+def is_wide(image: Any) -> bool:
+    """Whether a pillow image has several channels of 16 bits, of which pillow reads the upper 8."""
+    return len(image.getbands()) > 1 and any(";16" in str(tile[3]) for tile in image.tile)
+
+
 def scale_to_bytes(values: np.ndarray) -> np.ndarray:
     """(height, width) numbers as uint8: the darkest becomes 0, the lightest 255, as labelme shows such an image.
 

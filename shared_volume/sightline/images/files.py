@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sightline.errors import SightlineError
-from sightline.images.deep import is_deep, scale_to_bytes
+from sightline.images.deep import is_deep, is_wide, scale_to_bytes
 from sightline.images.limits import MAX_PIXELS
 
 try:
@@ -62,6 +62,7 @@ class ImageHeader:
     orientation: int  # by EXIF, 1 (upright as stored) to 8
     format: str  # pillow's name: JPEG, PNG, TIFF, …
     deep: bool = False  # more than 8 bits in one channel, which are scaled to 8
+    wide: bool = False  # 16 bits in several channels, of which the upper 8 are read
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS, whole: bool = False) -> ImageHeader:
@@ -177,7 +178,7 @@ def _parse_header(path: Path, file: BinaryIO, max_pixels: int) -> ImageHeader:
             with Image.open(file, formats=_FORMATS) as image:
                 width, height = image.size
                 name = image.format or "unknown"
-                deep = is_deep(image)
+                deep, wide = is_deep(image), is_wide(image)
                 turned = _read_orientation(image, file) if width * height <= max_pixels else _UPRIGHT
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
@@ -193,7 +194,7 @@ def _parse_header(path: Path, file: BinaryIO, max_pixels: int) -> ImageHeader:
     if turned >= 5 and name != "TIFF":  # a quarter turn; a TIFF's size is upright already
         width, height = height, width
     # A phone's multi-picture file is a JPEG whose first picture counts.
-    return ImageHeader(width, height, turned, "JPEG" if name == "MPO" else name, deep)
+    return ImageHeader(width, height, turned, "JPEG" if name == "MPO" else name, deep, wide)
 
 
 def _read_orientation(image: Any, file: BinaryIO) -> int:

@@ -58,6 +58,7 @@ class Published:
     publication: Publication
     findings: tuple[Finding, ...]  # what was corrected or left out, by file
     labels: Mapping[str, int]  # class or label -> how many images or shapes have it
+    form: str  # the format that the folder was read in
     unread: int  # images of a folder taken for detection's that have flags and no shape
     splits: Mapping[str, int]  # the source's own split -> how many images it has there
 
@@ -121,7 +122,9 @@ def publish_annotations(
             f"{row.category} {row.version} is published with the same content, for {published_for}. A published version "
             f"never changes: publish it for {usable.task} as another version."
         )
-    return Published(publication, tuple(usable.findings), usable.labels, usable.unread, Counter(splits.values()))
+    return Published(
+        publication, tuple(usable.findings), usable.labels, source.form, usable.unread, Counter(splits.values())
+    )
 
 
 def _recipe_and_policy(settings: Settings, category: str, chosen: Mapping[str, str]) -> tuple[Recipe, Policy]:
