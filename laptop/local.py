@@ -254,7 +254,7 @@ def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) 
             soft_wrap=True,
             highlight=False,
         )
-    if result["images_left_out"]:
+    if result.get("images_left_out"):
         console.print(f"images left out of the dataset: {result['images_left_out']}")
     for step, path in result["reports"].items():
         console.print(f"{step + ' report:':<17} {_shown(Path(path))}", soft_wrap=True)

@@ -19,7 +19,12 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
             "/opt/sightline/pipeline.py …), or in a terminal without these settings."
         )
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file stands there or above, or nobody may write there
+        raise SightlineError(
+            f"The workspace {folder} cannot be made ({error.strerror}). Name another folder by --workspace."
+        ) from None
     for name, value in {
         "SIGHTLINE_STORAGE": (folder / "storage").as_uri(),
         "SIGHTLINE_DATABASE_URL": f"sqlite:///{folder / 'sightline.db'}",

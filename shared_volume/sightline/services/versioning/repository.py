@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -157,16 +158,14 @@ class WorkingCopy:
         for name in ("dvc", "dvc_data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         ui.error_console.quiet = True  # its spinners
-        dvc = Repo(str(self.folder))
         try:
-            yield dvc
-        except (DvcException, OSError) as error:
+            with contextlib.closing(Repo(str(self.folder))) as dvc:
+                yield dvc
+        except (DvcException, OSError, sqlite3.Error) as error:  # its indexes are SQLite files
             raise SightlineError(
                 f"DVC failed on {self.folder}: {_reasons(error)}. Check the free space and the access to "
                 f"SIGHTLINE_VOLUME ({self.repo.volume}), then run the same command again."
             ) from error
-        finally:
-            dvc.close()
 
     def category_folder(self, kind: str, category: str) -> Path:
         """The folder of a category's annotations or dataset."""
