@@ -649,6 +649,32 @@ def test_a_background_never_takes_the_place_of_an_annotation(tmp_path, form):
     assert [drawn for drawn in boxes.values() if drawn] == [[CUP]]
 
 
+def test_a_category_id_with_two_names_labels_nothing(tmp_path):
+    content = coco({}, {"category_id": 2}) | {
+        "categories": [{"id": n, "name": name} for n, name in ((1, "a"), (1, "b"), (2, "cup"))]
+    }
+    boxes, codes = see(write(tmp_path / "in", {"a.jpg": PICTURE, "c.json": content}), tmp_path / "out")
+    assert boxes == {"a.jpg": [CUP]} and codes == {"broken_annotation": "drop"}
+
+
+def test_an_image_whose_json_is_left_out_is_no_background(tmp_path):
+    write(
+        tmp_path / "in",
+        {"photo.jpg": PICTURE, "x.json": labelme({}, image="photo.jpg", size=(77, 80)), "b.jpg": PICTURE},
+    )
+    write(tmp_path / "in", {"b.json": labelme({}, image="b.jpg")})
+    boxes, codes = see(tmp_path / "in", tmp_path / "out", wrong_size_in_json="drop", image_without_json="fix")
+    assert boxes == {"b.jpg": [CUP]} and codes == {"wrong_size_in_json": "drop"}
+
+
+@pytest.mark.parametrize("space", ["\u202f", "\u3000", "\xa0"])
+def test_names_with_other_blanks_are_names(tmp_path, space):
+    name = f"shot{space}1.jpg"
+    content = coco({}, images=[{"id": 1, "file_name": name}])
+    write(tmp_path / "in", {name: PICTURE, "c.json": content})
+    assert see(tmp_path / "in", tmp_path / "out") == ({name: [CUP]}, {})
+
+
 def test_each_label_file_belongs_to_the_image_of_its_folder(tmp_path):
     files = {"a.jpg": PICTURE, "a.txt": "1 0.25 0.375 0.3 0.5", "images/a.jpg": PICTURE, "labels/a.txt": YOLO}
     write(tmp_path / "in", {**files, "classes.txt": "cup\nmug"})

@@ -91,7 +91,7 @@ def read_annotations(
             else:
                 yield read
     for image in files.images:
-        if image not in taken and image.rpartition(".")[0] not in unread:
+        if image not in reader.meant and image.rpartition(".")[0] not in unread:
             yield from reader.read_alone(image)
 
 
@@ -103,6 +103,7 @@ class _Reader:
         self.max_pixels, self.write_embedded = max_pixels, write_embedded
         self._photographs, self._documents = Photographs(files), set(files.documents)
         self._named: set[str] = set()  # JSON of backgrounds
+        self.meant: set[str] = set()  # images that a document names, whatever became of it
         self._file = ""
 
     def read(self, file: str) -> Sequence[Annotated | Finding]:
@@ -207,6 +208,7 @@ class _Reader:
             if not os.path.lexists(self.folder / image):
                 return self._embedded(image)
         image = self._whose(image)
+        self.meant.add(image)
         return image, self._header(image, self.folder / image), True
 
     def _unlisted(self, document: Document, image: str) -> str:

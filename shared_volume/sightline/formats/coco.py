@@ -59,10 +59,10 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
             if (category := _id(annotation.get("category_id"))) not in labels:
                 shown_id = shown(annotation.get("category_id"))
                 raise Unusable(Code.BROKEN_ANNOTATION, f"category_id {shown_id} is not the id of any category.")
+            if (label := labels[category]) is None:
+                raise Unusable(Code.BROKEN_ANNOTATION, f"several categories have the id {category}. Give each its own.")
             picture = images[key] = _sized_by_runs(picture, annotation.get("segmentation"), listing)
-            drawn, useless = outline_or_box(
-                annotation, labels[category], groups[key] + 1, picture.width, picture.height
-            )
+            drawn, useless = outline_or_box(annotation, label, groups[key] + 1, picture.width, picture.height)
             if useless and not ledger.wants_fixed(
                 Code.BOX_USED, file, index, f"{where}: {useless} It has no mask then."
             ):
@@ -207,10 +207,15 @@ def _words(content: Any) -> list[str]:
     return [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
 
 
-def _labels(categories: list[Any]) -> dict[str, str]:
-    """Name by id; a category without either cannot be referred to."""
+def _labels(categories: list[Any]) -> dict[str, str | None]:
+    """Name by id, None where an id has several; a category without either cannot be referred to."""
     known = [one for one in categories if isinstance(one, dict) and isinstance(one.get("name"), _PLAIN)]
-    return {_id(one["id"]): str(one["name"]) for one in known if _id(one.get("id"))}
+    labels: dict[str, str | None] = {}
+    for one in known:
+        if key := _id(one.get("id")):
+            name = str(one["name"])
+            labels[key] = name if labels.get(key, name) == name else None
+    return labels
 
 
 def _images(images: list[Any], listing: Listing, file: str, ledger: Ledger) -> dict[str, Picture | None]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sightline.annotations.findings import Code
-from sightline.annotations.folder_files import lies_within
+from sightline.annotations.folder_files import is_plain, lies_within
 from sightline.annotations.labelme import plain_path
 from sightline.errors import SightlineError, counted
 from sightline.formats.reading import Ledger, Unusable, decode
@@ -114,7 +114,7 @@ def list_folder(root: Path) -> Listing:
                 continue
             if path.is_symlink() and not (lies_within(path, root) and path.exists()):
                 links += [_shown(path, root)] if suffix_of(file) in IMAGE_SUFFIXES else []
-            elif path.is_file() and file.isprintable():
+            elif path.is_file() and is_plain(file):
                 files.append(file)
             elif path.is_file() and suffix_of(file) in _LOOKED_AT:
                 unusable.append(_shown(path, root))
@@ -144,7 +144,7 @@ def _count_hidden(folder: Path) -> int:
 
 def _shown(path: Path, root: Path) -> str:
     name = path.relative_to(root).as_posix()
-    return name if name.isprintable() else ascii(name)[1:-1]
+    return name if is_plain(name) else ascii(name)[1:-1]
 
 
 def safe_name(name: str) -> str:
