@@ -649,6 +649,22 @@ def test_a_background_never_takes_the_place_of_an_annotation(tmp_path, form):
     assert [drawn for drawn in boxes.values() if drawn] == [[CUP]]
 
 
+@pytest.mark.parametrize("form", ["voc", "labelme", "cvat"])
+def test_a_word_that_looks_like_utf8_is_read_as_the_files_beside_it(tmp_path, form):
+    for number, word in enumerate(["汽车", "螺母", "猫"]):
+        name = f"{number}.jpg"
+        text = {
+            "voc": voc(name).replace("cup", word),
+            "cvat": cvat(name=name).replace("cup", word),
+            "labelme": json.dumps(labelme({"label": word}, image=name), ensure_ascii=False),
+        }[form]
+        file = f"{number}.{'json' if form == 'labelme' else 'xml'}"
+        write(tmp_path / "in", {name: PICTURE, file: text.encode("gbk")})
+    boxes, codes = see(tmp_path / "in", tmp_path / "out")
+    assert [drawn[0][0] for _, drawn in sorted(boxes.items())] == ["汽车", "螺母", "猫"]
+    assert codes == {"other_encoding": "fix"}
+
+
 def test_a_category_id_with_two_names_labels_nothing(tmp_path):
     content = coco({}, {"category_id": 2}) | {
         "categories": [{"id": n, "name": name} for n, name in ((1, "a"), (1, "b"), (2, "cup"))]

@@ -190,17 +190,28 @@ def parse_xml(data: bytes, near: Path, tag: str, tool: str, file: str, ledger: L
 
 def _parse_in_any_encoding(data: bytes, near: Path, file: str, ledger: Ledger) -> Element:
     """The root of XML; in an encoding that the parser does not have, or that is not the declared one, Python reads it."""
-    try:
-        return fromstring(data, forbid_dtd=True)
-    except (ParseError, ValueError, LookupError) as error:
-        declared = _DECLARED.search(data[:_HEAD])
+    declared = _DECLARED.search(data[:_HEAD])
+    failed: Exception | None = None
+    if declared or data.isascii() or not _is_older(data, near):
         try:
-            text = data.decode(declared[1].decode("ascii")) if declared else decode(data, near, file, ledger)
-        except (UnicodeDecodeError, LookupError):
-            text = decode(data, near, file, ledger)
-        if not declared and text.encode() == data:
-            raise error from None
-        return fromstring(_DECLARATION.sub("", text.lstrip("\ufeff"), count=1), forbid_dtd=True)
+            return fromstring(data, forbid_dtd=True)
+        except (ParseError, ValueError, LookupError) as error:
+            failed = error
+    try:
+        text = data.decode(declared[1].decode("ascii")) if declared else decode(data, near, file, ledger)
+    except (UnicodeDecodeError, LookupError):
+        text = decode(data, near, file, ledger)
+    if failed and not declared and text.encode() == data:
+        raise failed
+    return fromstring(_DECLARATION.sub("", text.lstrip("\ufeff"), count=1), forbid_dtd=True)
+
+
+def _is_older(data: bytes, near: Path) -> bool:
+    """Whether a text is in one of the older encodings, which the files beside it may say of what looks like UTF-8."""
+    try:
+        return bool(decode_text(data, near)[1])
+    except NotTextError:
+        return False
 
 
 def root_tag(path: Path) -> str:
