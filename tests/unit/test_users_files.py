@@ -665,6 +665,26 @@ def test_a_word_that_looks_like_utf8_is_read_as_the_files_beside_it(tmp_path, fo
     assert codes == {"other_encoding": "fix"}
 
 
+ODD = {
+    "an object with a capital": {"a.xml": voc().replace("object>", "Object>")},
+    "an object of two boxes": {"a.xml": voc().replace("</object>", "<bndbox><xmin>1</xmin></bndbox></object>")},
+    "DOTA's heads": {"a.txt": f"imagesource:GoogleEarth\ngsd:0.1\n{YOLO}", "classes.txt": "cup"},
+    "a label without its image": {"a.txt": YOLO, "b.txt": YOLO, "classes.txt": "cup"},
+}
+TOLD = {
+    "an object of two boxes": "not_imported",
+    "a label without its image": "missing_image",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_files_lose_nothing_silently(tmp_path, odd):
+    write(tmp_path / "in", {"a.jpg": PICTURE, **ODD[odd]})
+    boxes, codes = see(tmp_path / "in", tmp_path / "out")
+    assert boxes == {"a.jpg": [CUP]}
+    assert list(codes) == ([TOLD[odd]] if odd in TOLD else [])
+
+
 def test_a_category_id_with_two_names_labels_nothing(tmp_path):
     content = coco({}, {"category_id": 2}) | {
         "categories": [{"id": n, "name": name} for n, name in ((1, "a"), (1, "b"), (2, "cup"))]

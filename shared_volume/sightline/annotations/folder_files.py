@@ -58,7 +58,8 @@ class Photographs:
                 return found[:1] if are_copies(self._root, found) else found
         if own := self.own(document):
             return [own]
-        return by_key.get(name.rpartition(".")[0].casefold(), [])
+        stem, _, ending = name.casefold().rpartition(".")
+        return by_key.get(stem, []) if f".{ending}" in IMAGE_SUFFIXES else []  # v1 is not what v1.2 means
 
     def own(self, document: str) -> str:
         """The image that is called like the document and lies beside it; empty where there is none, or several."""

@@ -85,7 +85,8 @@ def _shapes(root: Element, file: str, ledger: Ledger) -> tuple[tuple[Shape, ...]
     """The shapes, and how many objects gave none."""
     shapes: list[Shape] = []
     lost = 0
-    for index, drawn in enumerate(root.iter("object")):
+    objects = [element for element in root.iter() if isinstance(element.tag, str) and element.tag.lower() == "object"]
+    for index, drawn in enumerate(objects):
         if _text_of(drawn, "deleted") == "1":
             continue
         before = len(shapes)
@@ -95,6 +96,8 @@ def _shapes(root: Element, file: str, ledger: Ledger) -> tuple[tuple[Shape, ...]
             _, description = split_attributes([("pose", pose if pose != "Unspecified" else "")])
             points, kind = _points(drawn)
             shapes.append(Shape(_text_of(drawn, "name"), points, kind, flags=flags, description=description))
+            if len(drawn.findall("bndbox")) > 1:
+                raise Unusable(Code.NOT_IMPORTED, "only the first of its boxes is read.")
             unknown = [tag for tag in _UNKNOWN if drawn.find(tag) is not None]
             if unknown and kind == "rectangle":
                 raise Unusable(Code.NOT_IMPORTED, f"its {' and '.join(unknown)} is not read, only its box.")

@@ -29,6 +29,7 @@ _LOADER: Final = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # twenty times a
 _BOX_COLUMNS: Final = 5
 _OUTLINE_COLUMNS: Final = 7
 _DOTA_COLUMNS: Final = (9, 10)  # four corners in pixels, the class by name, and whether it is difficult
+_DOTA_HEADS: Final = ("imagesource:", "gsd:")
 _SNAP: Final = 0.01  # pixels; six digits of a share are no more exact on a large image
 _DIGITS: Final = 6
 
@@ -53,15 +54,24 @@ def read_yolo_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
             continue
         used.add(text)
         pictures.append(_read_picture(listing, image, text, names, keypoints, ledger))
+    labelled = set(map(parent_of, used))
     for text in sorted({*listing.with_suffix(".txt")} - used):
-        if (
-            LABEL_FOLDERS & set(parent_of(text).lower().split("/"))
-            and PurePosixPath(text).name.lower() not in NAME_LISTS
-        ):
+        if PurePosixPath(text).name.lower() in NAME_LISTS:
+            continue
+        is_label = bool(LABEL_FOLDERS & set(parent_of(text).lower().split("/")))
+        if is_label or (parent_of(text) in labelled and _holds_lines(listing, text)):
             message = "there is no image of that name. Put it there, or remove the file."
             ledger.add(Code.MISSING_IMAGE, text, None, message)
     _require_counted_from_0(f"{listing.root / file}", names, pictures, ledger)
     return pictures
+
+
+def _holds_lines(listing: Listing, text: str) -> bool:
+    """Whether a text begins with a line of numbers, as annotations do and lists of images do not."""
+    with suppress(Unusable):
+        columns = listing.read_text(text, Ledger.silent()).partition("\n")[0].split()
+        return len(columns) >= _BOX_COLUMNS and all(map(_is_number, columns))
+    return False
 
 
 def _require_counted_from_0(file: str, names: Mapping[int, str], pictures: Sequence[Picture], ledger: Ledger) -> None:
@@ -168,6 +178,7 @@ def _read_picture(
     lost = 1
     with ledger.noting(text, None):
         lines = listing.read_text(text, ledger).splitlines()
+        lines = ["" if line.lower().startswith(_DOTA_HEADS) else line for line in lines]
         lost = sum(bool(line.split()) for line in lines)
         for index, line in enumerate(lines):
             with ledger.noting(text, index, f"line {index + 1}"):
