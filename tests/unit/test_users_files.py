@@ -649,6 +649,18 @@ def test_a_background_never_takes_the_place_of_an_annotation(tmp_path, form):
     assert [drawn for drawn in boxes.values() if drawn] == [[CUP]]
 
 
+@pytest.mark.parametrize("form", ["labelme", "yolo", "voc"])
+def test_a_folder_that_is_a_link_is_told(tmp_path, form):
+    own = {"labelme": {"a.json": labelme({})}, "yolo": {"a.txt": YOLO}, "voc": {"a.xml": voc()}}[form]
+    write(tmp_path / "elsewhere", {"a.jpg": PICTURE, **own})
+    write(tmp_path / "in", {"a.jpg": PICTURE, **own} | ({"classes.txt": "cup"} if form == "yolo" else {}))
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    source = as_labelme(tmp_path / "in", "auto", tmp_path / "out", Policy().publishing())
+    assert [(str(one.code), one.file, str(one.outcome)) for one in source.findings] == [
+        ("image_outside_folder", "linked", "fail")
+    ]
+
+
 @pytest.mark.parametrize("form", ["voc", "labelme", "cvat"])
 def test_a_word_that_looks_like_utf8_is_read_as_the_files_beside_it(tmp_path, form):
     for number, word in enumerate(["汽车", "螺母", "猫"]):

@@ -33,6 +33,7 @@ _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
     "cvat": read_cvat_folder,
     CLASS_FOLDERS: read_class_folders,
 }
+_BESIDE: Final = (LABELME, "yolo", "voc")  # annotations lie beside their images
 FORMS: Final = (AUTO, LABELME, *_READERS)
 
 # x and y on the image as stored (width, height) -> x and y on the upright one. Only quarter turns can be told by the size.
@@ -73,6 +74,10 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     for name, count in listing.hidden.items():
         message = f"its name begins with a dot, so what is in it is left out (images: {count}). Rename it."
         ledger.add(Code.BAD_NAME, name, None, message)
+    # Of other formats the images there are told as missing, or as a class.
+    for name, count in listing.linked.items() if form in _BESIDE else ():
+        message = f"it is a link to a folder and is not followed (images: {count}). Put the folder itself there."
+        ledger.add(Code.IMAGE_OUTSIDE, name, None, message)
     if form == LABELME:
         if told and (other := recognized_form(listing)) not in ("", LABELME):
             raise SightlineError(f"{folder}: no file is labelme's. {_say_instead(other)}")

@@ -52,6 +52,9 @@ class Listing:
     by_stem: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the same by `stem_key`
     unusable: tuple[str, ...] = ()  # names with control characters or bytes that are not text, shown in ASCII
     hidden: Mapping[str, int] = field(default_factory=dict)  # folders with a dot before their name -> images in them
+    linked: Mapping[str, int] = field(
+        default_factory=dict
+    )  # folders that are links, which are not followed -> images in them
     links: tuple[str, ...] = ()  # images that are links out of the folder or to nothing, and folders that are links
 
     @property
@@ -100,13 +103,18 @@ def list_folder(root: Path) -> Listing:
     unusable: list[str] = []
     hidden: dict[str, int] = {}
     links: list[str] = []
+    linked: dict[str, int] = {}
     for directory, below, names in os.walk(root, onerror=_refuse):
         parent = Path(directory)
         for name in below:
             if count := _count_hidden(parent / name):
                 hidden[_shown(parent / name, root)] = count
         below[:] = [name for name in below if not name.startswith(".") and name.lower() not in _SYSTEMS]
-        links += [_shown(parent / name, root) for name in below if (parent / name).is_symlink()]
+        for name in below:
+            if (parent / name).is_symlink():
+                links.append(_shown(parent / name, root))
+                if count := _count_images(parent / name):
+                    linked[links[-1]] = count
         for name in names:
             path = parent / name
             file = path.relative_to(root).as_posix()
@@ -127,7 +135,7 @@ def list_folder(root: Path) -> Listing:
         by_name.setdefault(composed(image.rpartition("/")[2]), []).append(image)
         by_stem.setdefault(stem_key(image), []).append(image)
     found = tuple(files), tuple(images), by_name, by_stem
-    return Listing(root, *found, tuple(sorted(unusable)), hidden, tuple(sorted(links)))
+    return Listing(root, *found, tuple(sorted(unusable)), hidden, linked, tuple(sorted(links)))
 
 
 def _refuse(error: OSError) -> None:
@@ -139,6 +147,10 @@ def _count_hidden(folder: Path) -> int:
     name = folder.name.lower()
     if not name.startswith(".") or name in _SYSTEMS or name.startswith(_TRASH):
         return 0
+    return _count_images(folder)
+
+
+def _count_images(folder: Path) -> int:
     return sum(suffix_of(name) in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
