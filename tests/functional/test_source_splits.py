@@ -57,6 +57,13 @@ def ultralytics(folder: Path) -> None:
     write(folder / "data.yaml", f"path: ../datasets/mine\n{paths}names: [plug]\n")
 
 
+def ultralytics_elsewhere(folder: Path) -> None:
+    """Paths of another machine, and a pattern."""
+    ultralytics(folder)
+    paths = {"train": "/content/mine/images/set_train", "val": "images/set_val/*.png", "test": "../images/set_test/"}
+    write(folder / "data.yaml", "".join(f"{split}: {path}\n" for split, path in paths.items()) + "names: [plug]\n")
+
+
 def yolo_lists(folder: Path) -> None:
     for split, names in NAMES.items():
         for name in names:
@@ -170,7 +177,7 @@ def labelme_folders(folder: Path) -> None:
 
 
 SOURCES = [
-    *(roboflow_coco, coco_files, ultralytics, yolo_lists, lists_of_equal_names, darknet),
+    *(roboflow_coco, coco_files, ultralytics, ultralytics_elsewhere, yolo_lists, lists_of_equal_names, darknet),
     *(voc_sets, cvat_subsets, labelme_folders, label_studio, labelimg_beside, x_anylabeling),
 ]
 

@@ -86,8 +86,13 @@ def _images_at(listing: Listing, images: Sequence[str], path: str, file: str) ->
     if suffix_of(wanted) == ".txt":
         texts = [text for text in listing.with_suffix(".txt") if _ends_so(wanted, text) or _ends_so(text, wanted)]
         return _listed_in([line for text in texts[:1] for line in _lines(listing, text)], images)
+    parts = [part for part in wanted.split("/") if "*" not in part]
+    wanted = "/".join(parts)
     near = [image for image in images if f"/{image}".startswith(f"/{parent_of(file)}/{wanted}/".replace("//", "/"))]
-    return near or [image for image in images if f"/{wanted}/" in f"/{image}"]
+    # Of a path on another machine the end counts that is a folder here, but not a word like `images` alone.
+    ends = ["/".join(parts[index:]) for index in range(len(parts)) if parts[index:] not in (["images"], ["labels"])]
+    found = ([image for image in images if f"/{end}/" in f"/{image}"] for end in ends)
+    return near or next(filter(None, found), [])
 
 
 def _listed_in(lines: Iterable[str], images: Sequence[str]) -> list[str]:
