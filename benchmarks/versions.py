@@ -95,7 +95,7 @@ def measure(step: str, *arguments: str) -> float:
 
 def run_step(step: str, arguments: list[str]) -> None:
     """The child's part: seconds and peak resident memory in MB, on the last line."""
-    for module in ("publish", "record", "catalogue", "storage"):
+    for module in ("publish.annotations", "steps.record.record", "catalogue.verification", "services.storage.access"):
         importlib.import_module(f"sightline.{module}")
     started = time.perf_counter()
     STEPS[step](*arguments)
