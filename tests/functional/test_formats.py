@@ -165,7 +165,7 @@ import os, signal, sys
 from pathlib import Path
 from sightline.publish import annotations
 from sightline.settings import read_settings
-annotations._check = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+annotations.check_folder = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
 annotations.publish_annotations(read_settings(), Path(sys.argv[1]), "desk", "v0.1.0", "coco")
 """
 
