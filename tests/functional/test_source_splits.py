@@ -1,6 +1,7 @@
 """The splits that a folder comes with are kept, in the annotation version itself, unless a recipe splits anew."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -206,6 +207,35 @@ def test_the_splits_of_the_source_are_kept_and_can_be_drawn_anew(installed, tmp_
     assert counts == [1] * len(WANTED)
     assert record(installed, keep_splits=False) != WANTED
     assert not publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto").publication.new
+
+
+def test_a_val_that_is_train_is_cut_from_train_and_test_stays(installed, tmp_path):
+    ultralytics(tmp_path / "in")
+    shutil.rmtree(tmp_path / "in" / "images" / "set_val")
+    shutil.rmtree(tmp_path / "in" / "labels" / "set_val")
+    paths = "train: images/set_train\nval: images/set_train\ntest: images/set_test\n"
+    write(tmp_path / "in" / "data.yaml", f"{paths}names: [plug]\n")
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    assert published.splits == {"train": 6, "test": 2}
+
+
+def test_stems_with_blanks_in_vocs_lists_are_stems(installed, tmp_path):
+    voc_sets(tmp_path / "in")
+    for path in [*(tmp_path / "in").rglob("[a-j].*")]:
+        path.rename(path.with_stem(f"my {path.stem}"))
+    for path in (tmp_path / "in" / "Annotations").iterdir():
+        path.write_text(path.read_text().replace("<filename>", "<filename>my "))
+    for path in (tmp_path / "in" / "ImageSets" / "Main").iterdir():
+        path.write_text("".join(f"my {line}\n" for line in path.read_text().split()))
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    assert published.splits == {split: len(names) for split, names in NAMES.items()}
+
+
+def test_a_pipe_for_a_list_of_splits_is_not_waited_for(installed, tmp_path):
+    labelme_folders(tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "splits.csv")
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
+    assert published.splits == {split: len(names) for split, names in NAMES.items()}
 
 
 def test_lists_tell_images_of_one_name_apart_by_their_folders(installed, tmp_path):
