@@ -16,9 +16,8 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROLS: Final = re.compile("[\\x00-\\x08\\x0e-\\x1f]")
-_WORDS: Final = re.compile(
-    rb"[\x80-\xff][@-~\x80-\xff]*"
-)  # from a byte beyond ASCII on; the older encodings' second bytes are letters too
+# From a byte beyond ASCII on; the older encodings' second bytes are letters too.
+_WORDS: Final = re.compile(rb"[\x80-\xff][@-~\x80-\xff]*")
 _LOOKED_AT: Final = 100  # bytes
 _SHOWN: Final = 3  # texts in a finding
 _MOST_FILES: Final = 2000  # of a folder, whose text tells in which encoding its tool writes
@@ -55,21 +54,25 @@ def decode_text(data: bytes, near: Path | None = None) -> tuple[str, str]:
             return _decode(data, encoding), ""
     if encoding := _wide(data):
         return _decode(data, encoding), ""
+    encoding = older_encoding(data, near)
+    return _decode(data, encoding or "utf-8"), encoding
+
+
+def older_encoding(data: bytes, near: Path | None = None) -> str:
+    """The encoding that `decode_text` takes for a text without a mark; empty where that is UTF-8."""
     words = _WORDS.findall(data)
     if not words:
-        return _decode(data, "utf-8"), ""
+        return ""
     is_unicode = _is_valid(data, "utf-8")
-    if is_unicode and (near is None or max(b" ".join(words).decode(errors="ignore")) >= _TWO_BYTES):
-        return _decode(data, "utf-8"), ""
+    if is_unicode and (near is None or not _may_be_older(words)):
+        return ""
     guess = ""
     if near:
         with suppress(OSError):
             guess = _guess_of_folder(near.parent, near.suffix, near.parent.stat().st_mtime_ns)
     if is_unicode:
-        encoding = guess if guess and _likeness(words, guess) >= _SURE else ""
-    else:
-        encoding = guess if guess and _is_valid(data, guess) else _guess(words)
-    return _decode(data, encoding or "utf-8"), encoding
+        return guess if guess and _likeness(words, guess) >= _SURE else ""
+    return guess if guess and _is_valid(data, guess) else _guess(words)
 
 
 def told_encoding(encoding: str, texts: Iterable[str]) -> str:
@@ -129,9 +132,14 @@ def _guess_of_folder(folder: Path, suffix: str, changed: int) -> str:
             if not _is_valid(data, "utf-8"):
                 older += 1
                 words += found
-            elif max(b" ".join(found).decode(errors="ignore")) < _TWO_BYTES:
+            elif _may_be_older(found):
                 older -= 1
     return _guess(words) if older > 0 else ""
+
+
+def _may_be_older(words: Sequence[bytes]) -> bool:
+    """Whether words in UTF-8 have letters of two bytes alone, which letters of an older encoding may look like."""
+    return max(b" ".join(words).decode(errors="ignore")) < _TWO_BYTES
 
 
 def _guess(words: Sequence[bytes]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from sightline.annotations.encoding import decode_text
+from sightline.annotations.encoding import decode_text, older_encoding
 from sightline.errors import SightlineError
 
 WRITTEN_VERSION: Final = "5.5.0"  # labelme's version whose format `write_document` writes
@@ -210,7 +210,7 @@ def load_json(data: bytes, path: Path) -> tuple[Any, bool, str]:
     reason = encoding = ""
     try:
         content = orjson.loads(data.removeprefix(_BOM))
-        if data.isascii() or not decode_text(data, path)[1]:
+        if data.isascii() or not older_encoding(data, path):
             return content, True, ""
     except orjson.JSONDecodeError as error:
         reason = error.msg

@@ -1,8 +1,9 @@
 """COCO JSON: polygons, run lengths or boxes; written as `annotations/instances_<part>.json` and `images/<part>/`."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
     labels = _labels(content["categories"])
     images = _images(content["images"], listing, file, ledger)
     shapes: dict[str, list[Shape]] = {key: [] for key in images}
-    groups, lost, aliases = dict.fromkeys(images, 0), Counter[str](), _aliases(images)
+    groups, lost, aliases = dict.fromkeys(images, 0), Counter[str](), cache(partial(_aliases, images))
     unclear = False
     for index, entry in enumerate(track(content["annotations"], "reading COCO", unit="annotation")):
         annotation = entry if isinstance(entry, dict) else {}
@@ -274,11 +275,12 @@ def _numbers(key: str) -> tuple[str, ...]:
         return (key[:-2],) if key.endswith(".0") and key[:-2].isdigit() else ()
 
 
-def _image_key(value: Any, images: Mapping[str, Picture | None], aliases: Mapping[str, str]) -> str:
-    """The id of the image that an annotation names; empty for none."""
+def _image_key(value: Any, images: Mapping[str, Picture | None], look_up: Callable[[], Mapping[str, str]]) -> str:
+    """The id of the image that an annotation names; empty for none. Other forms of the ids are looked up where it is none of them."""
     key = _id(value)
     if key in images:
         return key
+    aliases = look_up()
     return aliases.get(key) or next((aliases[number] for number in _numbers(key) if number in aliases), "")
 
 

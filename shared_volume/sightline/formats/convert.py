@@ -79,8 +79,8 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
         message = f"it is a link to a folder and is not followed (images: {count}). Put the folder itself there."
         ledger.add(Code.IMAGE_OUTSIDE, name, None, message)
     if form == LABELME:
-        if told and (other := recognized_form(listing)) not in ("", LABELME):
-            raise SightlineError(f"{folder}: no file is labelme's. {_say_instead(other)}")
+        if told and (hint := _other_form(listing, form)):
+            raise SightlineError(f"{folder}: no file is labelme's. {hint}")
         _require_documents(listing)
         splits = usable_splits({image: split for image in listing.images if (split := split_of_folders(image))})
         return Source(folder, form, tuple(ledger.findings), splits=splits)
@@ -89,8 +89,8 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     try:
         read = _READERS[form](listing, ledger)
     except SightlineError as error:
-        if told and (other := recognized_form(listing)) not in ("", form):
-            raise SightlineError(f"{error} {_say_instead(other)}") from None
+        if told and (hint := _other_form(listing, form)):
+            raise SightlineError(f"{error} {hint}") from None
         raise
     pictures = _without_lost(_merge_pictures(_without_strays(listing, read, ledger)), ledger)
     if not pictures:
@@ -116,8 +116,8 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
     """What to say of a folder of which no image can be published: what lies there, what is wrong with it, what to do."""
     kind = f"read as {form}" if told else f"recognized as {form}"
     lines = [f"{listing.root}: {kind}, and no image has an annotation that can be used. It holds {describe(listing)}."]
-    if told and (other := recognized_form(listing)) not in ("", form):
-        lines.append(_say_instead(other))
+    if told and (hint := _other_form(listing, form)):
+        lines.append(hint)
     elif findings:
         lines.append(explain_findings(findings))
     else:
@@ -127,8 +127,14 @@ def _nothing_read(listing: Listing, form: str, told: bool, findings: Sequence[Fi
     return SightlineError("\n".join(lines))
 
 
-def _say_instead(form: str) -> str:
-    return f"Its files are recognized as {form}: say --format {form}, or leave --format out."
+def _other_form(listing: Listing, asked: str) -> str:
+    """What to say to who asked for a format where the files are of another; nothing where they are not."""
+    form = recognized_form(listing)
+    return (
+        f"Its files are recognized as {form}: say --format {form}, or leave --format out."
+        if form not in ("", asked)
+        else ""
+    )
 
 
 def _without_strays(listing: Listing, pictures: Sequence[Picture], ledger: Ledger) -> list[Picture]:

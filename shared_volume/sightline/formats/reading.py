@@ -16,7 +16,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring, iterparse
 from PIL import Image
 
-from sightline.annotations.encoding import NotTextError, as_utf8, decode_text, told_encoding
+from sightline.annotations.encoding import NotTextError, as_utf8, decode_text, older_encoding, told_encoding
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
 from sightline.annotations.labelme import LARGEST_COORDINATE, LARGEST_GROUP, Shape
 from sightline.annotations.regions import parse_runs
@@ -192,7 +192,7 @@ def _parse_in_any_encoding(data: bytes, near: Path, file: str, ledger: Ledger) -
     """The root of XML; in an encoding that the parser does not have, or that is not the declared one, Python reads it."""
     declared = _DECLARED.search(data[:_HEAD])
     failed: Exception | None = None
-    if declared or data.isascii() or not _is_older(data, near):
+    if declared or data.isascii() or not older_encoding(data, near):
         try:
             return fromstring(data, forbid_dtd=True)
         except (ParseError, ValueError, LookupError) as error:
@@ -204,14 +204,6 @@ def _parse_in_any_encoding(data: bytes, near: Path, file: str, ledger: Ledger) -
     if failed and not declared and text.encode() == data:
         raise failed
     return fromstring(_DECLARATION.sub("", text.lstrip("\ufeff"), count=1), forbid_dtd=True)
-
-
-def _is_older(data: bytes, near: Path) -> bool:
-    """Whether a text is in one of the older encodings, which the files beside it may say of what looks like UTF-8."""
-    try:
-        return bool(decode_text(data, near)[1])
-    except NotTextError:
-        return False
 
 
 def root_tag(path: Path) -> str:
