@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from laptop.volume.cluster import LostError
+from laptop.volume.cluster import LostError, NoPodError
 from sightline.errors import SightlineError
 
 HOST = "127.0.0.1"  # nobody but this machine
 CHUNK = 1 << 15
 OUTGOING = 0  # the channel of what goes there: a program's standard input, a port's data
-PATIENCE_SECONDS = 20.0  # for a pod that is being replaced
+PATIENCE_SECONDS = 60.0  # for a pod that is being replaced
 PAUSE_SECONDS = 1.0
 CLOSED, DATA = 8, (1, 2)  # what a WebSocket's frame may be: its end; text or bytes
 
@@ -36,7 +36,7 @@ class Way:
     name: str
     where: str
     port: int
-    open: Callable[[], Wire]  # raises LostError where trying again may help
+    open: Callable[[], Wire]  # raises LostError or NoPodError where trying again may help
     settings: Mapping[str, str]  # those that use it
 
 
@@ -93,7 +93,7 @@ class Relay:
         while True:
             try:
                 return self._way.open()
-            except LostError as error:
+            except (LostError, NoPodError) as error:
                 if time.monotonic() > until:
                     raise
                 self._say(f"{error} Trying again.")

@@ -23,6 +23,10 @@ class LostError(SightlineError):
     """The way into the cluster, or to the volume, is closed at the moment: trying again may help."""
 
 
+class NoPodError(SightlineError):
+    """There is no such pod, and none that ends: for who had one a moment ago, the next is being made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A namespace of a cluster, and the API's client."""
@@ -88,18 +92,19 @@ class Cluster:
     def running_pod(self, selector: str, name: str, missing: str) -> Any:
         """A ready pod of the labels name=value,name=value; `name` is what to call it, `missing` what to do for one.
 
-        Raises a LostError when it is not running at the moment, another SightlineError when there is none.
+        Raises a LostError when it is not running at the moment, a NoPodError when there is none.
         """
         found = self.api.list_namespaced_pod(
             self.namespace, label_selector=selector, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS)
         ).items
+        if not found:
+            raise NoPodError(f"There is no {name} (label {selector}) in namespace {self.namespace}. {missing}")
         pods = [pod for pod in found if pod.metadata.deletion_timestamp is None]
-        if not pods:
-            raise SightlineError(f"There is no {name} (label {selector}) in namespace {self.namespace}. {missing}")
         for pod in pods:
             if pod.status.phase == "Running" and all(each.ready for each in pod.status.container_statuses or ()):
                 return pod
-        raise LostError(f"The {name} {pods[0].metadata.name} is not running: {_why(pods[0])}.")
+        why = f"is not running: {_why(pods[0])}" if pods else "is being deleted, and there is no other yet"
+        raise LostError(f"The {name} {(pods or found)[0].metadata.name} {why}.")
 
     @contextlib.contextmanager
     def explained(self, needs: str) -> Iterator[None]:

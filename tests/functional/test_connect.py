@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,13 @@ def start(line: list[str], tmp_path: Path) -> Iterator[Start]:
         assert process.wait(10) == 0
 
 
+def ending() -> dict[str, Any]:
+    """A pod that goes on until its grace is over."""
+    gone = pod()
+    gone["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    return gone
+
+
 def ask(port: int, text: bytes) -> bytes:
     with socket.create_connection((HOST, port), timeout=30) as connection:
         connection.sendall(text)
@@ -120,16 +128,24 @@ def test_with_show_the_screen_has_all_and_no_file_is_written(start, tmp_path):
     assert not (tmp_path / "workspace" / "cluster.env").exists()
 
 
-def test_a_pod_that_is_being_replaced_is_waited_for_and_told_of(cluster, start, first_port):
+@pytest.mark.parametrize(
+    ("meanwhile", "told"),
+    [
+        pytest.param([pod("Pending")], "The pod of the database a-pod is not running: ImagePullBackOff", id="starting"),
+        pytest.param([ending()], "The pod of the database a-pod is being deleted, and there is no other", id="ending"),
+        pytest.param([], "There is no pod of the database (label app=sightline-mysql)", id="between the two"),
+    ],
+)
+def test_a_pod_that_is_being_replaced_is_waited_for_and_told_of(cluster, start, first_port, meanwhile, told):
     log = start()
-    cluster.pods[:] = [pod("Pending")]
+    cluster.pods[:] = meanwhile
     with socket.create_connection((HOST, first_port), timeout=30) as connection:
         connection.sendall(b"hello")
-        wait_for(lambda: "database: The pod of the database a-pod is not running: ImagePullBackOff" in log.read_text())
+        wait_for(lambda: f"database: {told}" in log.read_text())
         cluster.pods[:] = [pod()]
         assert connection.recv(100) == b"HELLO"
     wait_for(lambda: "database: reached again" in log.read_text())
-    assert log.read_text().count("ImagePullBackOff") == 1
+    assert log.read_text().count(told) == 1
 
 
 def test_a_port_that_nothing_listens_on_in_the_pod_is_told(cluster, start, first_port):
