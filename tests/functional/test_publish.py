@@ -180,6 +180,23 @@ def test_an_image_without_json_is_left_out_and_counted(installed, tmp_path):
     assert (published.left_out, published.publication.row.image_count) == (1, 4)
 
 
+@pytest.mark.parametrize("drawn", [["point"], ["Line", "linestrip"]])
+def test_points_and_lines_are_no_objects_and_alone_are_refused(installed, tmp_path, drawn):
+    folder = make_labelme(tmp_path / "desk")
+    file = min(folder.rglob("*.json"))
+    content = json.loads(file.read_text())
+    lines = [{**content["shapes"][0], "shape_type": kind} for kind in drawn]
+    file.write_text(json.dumps({**content, "shapes": [*content["shapes"], *lines]}))
+    published = publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert (published.publication.row.annotation_count, published.labels.total()) == (6, 6), "as without them"
+
+    for each in folder.rglob("*.json"):
+        each.write_text(json.dumps({**json.loads(each.read_text()), "shapes": lines}))
+    told = rf"There are shapes \({', '.join(drawn)}\), but none that encloses an area"
+    with pytest.raises(SightlineError, match=told):
+        publish_annotations(installed.settings, folder, "desk", "v0.2.0")
+
+
 @pytest.mark.slow
 def test_an_installation_may_lie_in_a_folder_with_a_space(tmp_path, monkeypatch):
     installed = install(tmp_path / "my office", monkeypatch)

@@ -716,6 +716,20 @@ def test_a_class_missing_from_a_split_is_named():
     ]
 
 
+def test_a_class_that_nothing_has_is_named_once_with_the_label_that_may_be_meant():
+    counts = {"train": {"shp": 0, "boat": 3}, "val": {"shp": 0, "boat": 1}, "test": {"shp": 0, "boat": 0}}
+    assert missing_classes(counts, "object", ["car", "ship"]) == [
+        "No object at all is of the class shp. Did you mean 'ship'?"
+    ]
+    assert missing_classes(counts, "image", ["car"]) == ["No image at all is of the class shp."]
+
+
+def test_a_large_group_of_images_that_keep_their_splits_is_not_said_to_go_to_one():
+    alike = [row(f"frame {bit:02d}.jpg", flipped("0" * 16, bit)) for bit in range(21)]
+    listed = {image.name: "val" for image in alike}
+    assert record(rows(79) + alike, fractions=THIRDS, listed=listed).warnings == ()
+
+
 @pytest.fixture(scope="module")
 def photographs(data_dir):
     images = []

@@ -715,12 +715,79 @@ def test_an_image_whose_json_is_left_out_is_no_background(tmp_path):
     assert boxes == {"b.jpg": [CUP]} and codes == {"wrong_size_in_json": "drop"}
 
 
+UNSURE: dict[str, dict[str, Any]] = {
+    "XML that is cut off": {"a.xml": voc()[:60], "b.xml": voc("b.jpg")},
+    "COCO that is cut off": {
+        "c.json": json.dumps(coco({}))[:60],
+        "d.json": coco({}, images=[{"id": 1, "file_name": "b.jpg"}]),
+    },
+    "two images of one id": {
+        "c.json": coco(
+            {"image_id": 2},
+            {},
+            images=[{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "x.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        )
+    },
+    "CVAT that is cut off": {"c.xml": cvat()[:60], "d.xml": cvat(name="b.jpg")},
+}
+
+
+@pytest.mark.parametrize("left_out", UNSURE)
+def test_what_a_left_out_file_may_annotate_is_no_background(tmp_path, left_out):
+    write(tmp_path / "in", {"a.jpg": PICTURE, "b.jpg": PICTURE, **UNSURE[left_out]})
+    dropped = {"unreadable_source": "drop", "image_annotated_twice": "drop", "image_without_json": "fix"}
+    boxes, codes = see(tmp_path / "in", tmp_path / "out", **dropped)
+    assert boxes == {"b.jpg": [CUP]} and codes["nothing_left"] == "drop"
+    kept, _ = see(tmp_path / "in", tmp_path / "kept", nothing_left="fix", **dropped)
+    assert kept == {"a.jpg": [], "b.jpg": [CUP]}
+
+
+def test_files_that_are_no_annotations_make_no_image_unsure(tmp_path):
+    images = [{"id": 1, "file_name": "b.jpg"}, {"id": 2, "file_name": "gone.jpg"}]
+    files = {"a.jpg": PICTURE, "b.jpg": PICTURE, "c.json": coco({}, images=images), "settings.json": {"a": 1}}
+    dropped = {"missing_image": "drop", "image_without_json": "fix"}
+    boxes, _ = see(write(tmp_path / "in", files), tmp_path / "out", **dropped)
+    assert boxes == {"a.jpg": [], "b.jpg": [CUP]}
+
+
 @pytest.mark.parametrize("space", ["\u202f", "\u3000", "\xa0"])
 def test_names_with_other_blanks_are_names(tmp_path, space):
     name = f"shot{space}1.jpg"
     content = coco({}, images=[{"id": 1, "file_name": name}])
     write(tmp_path / "in", {name: PICTURE, "c.json": content})
     assert see(tmp_path / "in", tmp_path / "out") == ({name: [CUP]}, {})
+
+
+def test_ids_of_any_length_tell_images_apart(tmp_path):
+    images = [{"id": 2**70 + number, "file_name": name} for number, name in enumerate(("a.jpg", "b.jpg"))]
+    content = coco(
+        {"image_id": 2**70}, {"image_id": 2**70 + 1, "bbox": [1, 2, 3, 4], "category_id": 2**80}, images=images
+    )
+    content["categories"].append({"id": 2**80, "name": "mug"})
+    write(tmp_path / "in", {"a.jpg": PICTURE, "b.jpg": PICTURE, "c.json": content})
+    assert see(tmp_path / "in", tmp_path / "out") == ({"a.jpg": [CUP], "b.jpg": [("mug", 1, 2, 3, 4)]}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "photograph", "found"),
+    [
+        ("images/52a03697-a.jpg", "a.jpg", True),
+        ("52a03697-shot-1.jpg", "deep/shot-1.jpg", True),
+        ("upload\\1\\0d41ff20-a.jpg", "images/a.jpg", True),
+        ("52A0369x-a.jpg", "a.jpg", False),
+        ("1234-a.jpg", "a.jpg", False),
+    ],
+)
+def test_what_label_studio_puts_before_an_uploads_name_is_no_part_of_it(tmp_path, name, photograph, found):
+    content = coco({}, images=[{"id": 1, "file_name": name}])
+    write(tmp_path / "in", {photograph: PICTURE, "other.jpg": PICTURE, "c.json": content})
+    if found:
+        boxes, codes = see(tmp_path / "in", tmp_path / "out")
+        assert list(boxes.values()) == [[CUP]]
+        assert codes == {"image_found_elsewhere": "fix", "image_without_json": "drop"}
+    else:
+        with pytest.raises(SightlineError, match=r"not in the folder"):
+            see(tmp_path / "in", tmp_path / "out")
 
 
 def test_each_label_file_belongs_to_the_image_of_its_folder(tmp_path):

@@ -171,6 +171,11 @@ def _usable_shapes(document: Document, recipe: Recipe, notes: Notes) -> list[_Dr
     return drawn
 
 
+def covers_area(shape: Shape) -> bool:
+    """Whether a shape is of a type that encloses something; a point or a line is none."""
+    return shape.shape_type.lower() not in _LINES
+
+
 def _label(shape: Shape, recipe: Recipe, notes: Notes) -> str:
     label = recipe.rename(shape.label)
     if not label:

@@ -128,7 +128,7 @@ class _Reader:
         """An image without a JSON: with an empty document where the policy keeps it as a background."""
         self._file, self.notes = image, Notes(self.notes.policy, show_name(image))
         try:
-            self.notes.mend(Code.NOT_ANNOTATED, "the image has no JSON.")
+            self.notes.mend(Code.NOT_ANNOTATED, "no file annotates the image.")
             self._refuse_unusable(image)
             header = self._header(image, self.folder / image)
             self._check_image(image, header)

@@ -1,7 +1,10 @@
 """COCO JSON: polygons, run lengths or boxes; written as `annotations/instances_<part>.json` and `images/<part>/`."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +28,7 @@ from sightline.images.limits import MAX_PIXELS
 from sightline.processes.progress import track
 
 _PLAIN: Final = (int, str, float)
+_BEYOND_64_BITS: Final = re.compile(rb'id"\s*:\s*\d{20}')
 
 
 def read_coco_folder(listing: Listing, ledger: Ledger) -> list[Picture]:
@@ -194,6 +198,9 @@ def _parse(listing: Listing, file: str, ledger: Ledger) -> dict[str, Any]:
     except ValueError as error:
         message = f"not JSON, or cut off ({error}). Export it again, or remove it."
         raise Unusable(Code.UNREADABLE_SOURCE, message) from None
+    if _BEYOND_64_BITS.search(data):
+        with suppress(ValueError, RecursionError):
+            content = json.loads(data)  # orjson makes floats of them, and one of several
     if encoding and not ledger.wants_fixed(Code.OTHER_ENCODING, file, None, told_encoding(encoding, _words(content))):
         raise Unusable(Code.UNREADABLE_SOURCE, "it is not UTF-8. Save it as UTF-8.")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in LISTS):

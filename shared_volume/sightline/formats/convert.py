@@ -10,14 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from sightline.annotations.findings import Code, Finding, Policy, explain_findings
+from sightline.annotations.findings import Code, Finding, Outcome, Policy, explain_findings
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
 from sightline.formats.class_folders import read_class_folders
 from sightline.formats.coco import read_coco_folder
 from sightline.formats.cvat import read_cvat_folder
 from sightline.formats.detect import CLASS_FOLDERS, LABELME, detect_form, recognized_form
-from sightline.formats.folder import Listing, describe, list_folder, parent_of, short_name
+from sightline.formats.folder import Listing, describe, list_folder, parent_of, short_name, stem_key
 from sightline.formats.reading import Ledger, Picture, known_header, mask_pixels, mask_shape
 from sightline.formats.splits import find_splits, read_darknet, split_of_folders, usable_splits
 from sightline.formats.voc import read_voc_folder
@@ -33,6 +33,9 @@ _READERS: Final[dict[str, Callable[[Listing, Ledger], list[Picture]]]] = {
     "cvat": read_cvat_folder,
     CLASS_FOLDERS: read_class_folders,
 }
+_OF_ALL: Final = ("coco", "cvat")  # one file annotates any number of images
+# Of a file: nothing that was left out of it can be one of the images that are there.
+_TELLS_NOTHING: Final = frozenset({Code.NOT_IMPORTED, Code.MISSING_IMAGE, Code.BAD_NAME})
 _BESIDE: Final = (LABELME, "yolo", "voc")  # annotations lie beside their images
 FORMS: Final = (AUTO, LABELME, *_READERS)
 
@@ -95,6 +98,7 @@ def as_labelme(folder: Path, form: str, scratch: Path, policy: Policy | None = N
     pictures = _without_lost(_merge_pictures(_without_strays(listing, read, ledger)), ledger)
     if not pictures:
         raise _nothing_read(listing, form, told, ledger.findings)
+    _note_unsure(listing, form, pictures, ledger)
     made = _write(listing, pictures, scratch, ledger)
     yaml = [(file, read_yaml(listing, file)) for file in listing.with_suffix(".yaml", ".yml")]
     own = find_splits(listing, pictures, [*yaml, *read_darknet(listing)])
@@ -197,10 +201,29 @@ def _without_lost(pictures: Sequence[Picture], ledger: Ledger) -> list[Picture]:
     return kept
 
 
+def _note_unsure(listing: Listing, form: str, pictures: Iterable[Picture], ledger: Ledger) -> None:
+    """Tell of images that would be backgrounds, but may be annotated in what was left out of a file."""
+    if ledger.policy.outcome(Code.NOT_ANNOTATED) is not Outcome.FIX:
+        return  # they are left out as images that nothing annotates
+    left_out = {
+        found.file: listing.images if form in _OF_ALL else listing.by_stem.get(stem_key(found.file), ())
+        for found in ledger.findings
+        if found.outcome is Outcome.DROP and found.shape_index is None and found.code not in _TELLS_NOTHING
+    }
+    annotated = {picture.file for picture in pictures} | {found.file for found in ledger.findings}
+    for file, images in left_out.items():
+        for image in images:
+            if image not in annotated:
+                annotated.add(image)
+                message = f"it may be annotated in what was left out of {file}, so it may be no empty image."
+                ledger.wants_fixed(Code.NOTHING_LEFT, image, None, message)
+
+
 def _write(listing: Listing, pictures: Sequence[Picture], scratch: Path, ledger: Ledger) -> dict[str, str]:
     """Images with their JSON, and the folder's other images without, for the policy to decide about."""
     listed = {picture.file: picture.name for picture in pictures}
-    decided = {found.file for found in ledger.findings if found.code in (Code.NO_CLASS, Code.NOTHING_LEFT)}
+    left_out = [found for found in ledger.findings if found.outcome is not Outcome.FIX]
+    decided = {found.file for found in left_out if found.code in (Code.NO_CLASS, Code.NOTHING_LEFT)}
     wishes = {image: short_name(image) for image in listing.images if image not in decided} | listed
     names = _choose_names(wishes)
     documents: dict[str, str] = {}

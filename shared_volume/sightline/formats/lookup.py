@@ -1,6 +1,8 @@
 """Which image of a folder a source means by a name: the one that is called so, else the only one that it can mean."""
 
+import re
 from collections.abc import Iterator, Sequence
+from typing import Final
 from urllib.parse import unquote
 
 from sightline.annotations.findings import Code
@@ -17,6 +19,8 @@ from sightline.formats.folder import (
 )
 from sightline.formats.reading import Ledger, Unusable
 from sightline.images.limits import IMAGE_SUFFIXES
+
+_UPLOADED: Final = re.compile(r"[0-9a-f]{8}-(.+)")  # what Label Studio calls an uploaded file
 
 
 def find_image(listing: Listing, name: str, file: str, folders: Sequence[str], ledger: Ledger) -> str:
@@ -78,6 +82,8 @@ def _looser(listing: Listing, last: str) -> Iterator[list[str]]:
     yield list(
         listing.by_stem.get(stem_key(last), ()) if suffix_of(last) in (*IMAGE_SUFFIXES, *FOREIGN_SUFFIXES) else ()
     )
+    if uploaded := _UPLOADED.match(last):
+        yield list(listing.by_name.get(uploaded[1], ()))
 
 
 def _only_one(listing: Listing, named: list[str], name: str, file: str) -> str:

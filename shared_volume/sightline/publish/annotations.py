@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.annotations.check import AnnotatedBy, tell_class
+from sightline.annotations.check import AnnotatedBy, covers_area, tell_class
 from sightline.annotations.findings import (
     Code,
     Finding,
@@ -177,7 +177,12 @@ def _require_usable(folder: Path, usable: _Usable) -> None:
     if usable.labels:
         return
     what = "a shape drawn on it" if usable.annotated_by == "shapes" else "one flag that says what it shows"
-    advice = explain_findings(usable.findings) if usable.findings else "Annotate some with labelme first."
+    types = sorted({shape.shape_type for item in usable.items for shape in item.annotated.document.shapes})
+    advice = "Annotate some with labelme first."
+    if usable.findings:
+        advice = explain_findings(usable.findings)
+    elif types and usable.annotated_by == "shapes":
+        advice = f"There are shapes ({', '.join(types)}), but none that encloses an area, from which detection learns: draw polygons or rectangles."
     raise SightlineError(f"{folder}: no image has {what} that can be used. {advice}")
 
 
@@ -189,7 +194,7 @@ def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
     """Label -> how often the image has it."""
     if annotated_by == "flags":
         return Counter(name for name, ticked in document.flags.items() if ticked)
-    return Counter(shape.label for shape in document.shapes if not shape.damage)
+    return Counter(shape.label for shape in document.shapes if not shape.damage and covers_area(shape))
 
 
 def _splits(source: Source, items: Iterable[Item]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.recipe import Fractions, Recipe
-from sightline.errors import SightlineError, counted
+from sightline.errors import SightlineError, counted, did_you_mean
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.groups import Group, SplitImage, group_contents, join_linked, merge_images
 from sightline.steps.record.stratify import stratify_groups
@@ -92,7 +92,7 @@ def assign_splits(
         split=split,
         groups=joined,
         findings=tuple(_find_conflicts(groups, parts, here, sides, listed, Policy.of(recipe.policy))),
-        warnings=tuple(_warn_of_large(joined, len(images))),
+        warnings=tuple(_warn_of_large([names for names in joined if listed.keys().isdisjoint(names)], len(images))),
     )
 
 
@@ -151,11 +151,18 @@ def warn_of_alike(splitting: Splitting) -> Splitting:
     return replace(splitting, warnings=(*splitting.warnings, warning))
 
 
-def missing_classes(counts: Mapping[str, Mapping[str, int]], annotated: str = "object") -> list[str]:
-    """A sentence for every split (-> class -> how many) that has something annotated, but nothing of some class."""
-    sentences = []
+def missing_classes(
+    counts: Mapping[str, Mapping[str, int]], annotated: str = "object", others: Iterable[str] = ()
+) -> list[str]:
+    """A sentence for every class that nothing has, with the label among `others`, those left out, that may be meant.
+
+    And one for every split (-> class -> how many) that has something annotated, but nothing of some class.
+    """
+    totals = sum((Counter(objects) for objects in counts.values()), Counter[str]())
+    nowhere = [label for label in next(iter(counts.values()), {}) if not totals[label]]
+    sentences = [f"No {annotated} at all is of the class {label}.{did_you_mean(label, others)}" for label in nowhere]
     for part, objects in counts.items():
-        missing = [label for label, count in objects.items() if not count]
+        missing = [label for label, count in objects.items() if not count and label not in nowhere]
         if missing and any(objects.values()):
             loss = "it cannot be learnt" if part == "train" else "scores there say nothing about it"
             sentences.append(

@@ -71,6 +71,7 @@ def assemble_statistics(
         name: _histogram(unit, scale, {split: one.values[name] for split, one in measures.items()})
         for name, (unit, scale) in SIZES.items()
     }
+    left_out = [str(other["label"]) for other in other_labels]
     empty = [
         f"The split {split} has no {annotated if one.images else 'image'}."
         for split, one in measures.items()
@@ -90,7 +91,7 @@ def assemble_statistics(
         "stages": stages,
         "other_labels": other_labels,
         "alike": _describe_groups(splitting),
-        "warnings": [*splitting.warnings, *empty, *missing_classes(objects, annotated)],
+        "warnings": [*splitting.warnings, *empty, *missing_classes(objects, annotated, left_out)],
     }
 
 
