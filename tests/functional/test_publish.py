@@ -61,6 +61,16 @@ def test_copies_of_one_image_are_told_and_kept_or_left_out_as_asked(installed, t
     assert [row["name"] for row in installed.rows("images")["images"]] == kept
 
 
+@pytest.mark.parametrize("other", ["plug", "cup"])
+def test_copies_in_folders_of_classes_are_compared_by_their_class(installed, tmp_path, other):
+    for name in ("plug/a.png", f"{other}/b.png", "cup/c.png"):
+        make_image(tmp_path / "in" / name)
+    (tmp_path / "in" / other / "b.png").write_bytes((tmp_path / "in" / "plug" / "a.png").read_bytes())
+    published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", form="folders")
+    [found] = [one for one in published.findings if one.code == "identical_images"]
+    assert ("annotated otherwise" in found.message) is (other == "cup")
+
+
 @BOTH
 def test_a_published_version_can_be_pulled_by_a_stranger(installed, tmp_path):
     folder = make_labelme(tmp_path / "desk")

@@ -77,7 +77,7 @@ def _tell_copies(items: Iterable[Item], policy: Policy) -> tuple[list[Item], lis
     first: dict[str, Item] = {}
     for item in items:
         if (other := first.setdefault(item.sha256, item)) is not item:
-            unlike = "" if _drawn_on(item) == _drawn_on(other) else ", annotated otherwise"
+            unlike = "" if _annotated_as(item) == _annotated_as(other) else ", annotated otherwise"
             message = f"{item.annotated.image} is a copy of {other.annotated.image}{unlike}. Keep one of the two."
             findings.append(policy.finding(Code.COPIED, item.annotated.file, None, message))
             if findings[-1].outcome is not Outcome.FIX:
@@ -86,8 +86,10 @@ def _tell_copies(items: Iterable[Item], policy: Policy) -> tuple[list[Item], lis
     return kept, findings
 
 
-def _drawn_on(item: Item) -> list[tuple[str, Any]]:
-    return sorted((shape.label, shape.points.tolist()) for shape in item.annotated.document.shapes)
+def _annotated_as(item: Item) -> tuple[list[str], list[tuple[str, Any]]]:
+    document = item.annotated.document
+    ticked = sorted(name for name, on in document.flags.items() if on)
+    return ticked, sorted((shape.label, shape.points.tolist()) for shape in document.shapes)
 
 
 def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:

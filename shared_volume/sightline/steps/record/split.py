@@ -120,7 +120,7 @@ def assign_few(
         return splitting, seed
     warning = (
         f"Under the seed {recipe.seed} a split got no image, as happens where there are few, so the seed {seed} is used, here and "
-        f"in later versions. To say so yourself: --recipe seed={seed}."
+        f"in later versions while it leaves none empty. To say so yourself: --recipe seed={seed}."
     )
     return replace(splitting, warnings=(warning, *splitting.warnings)), seed
 
