@@ -758,6 +758,18 @@ def test_names_with_other_blanks_are_names(tmp_path, space):
     assert see(tmp_path / "in", tmp_path / "out") == ({name: [CUP]}, {})
 
 
+def test_outlines_beside_run_lengths_of_another_size_are_not_guessed(tmp_path):
+    images = [{"id": n, "file_name": name, "width": 200, "height": 160} for n, name in enumerate(("a.jpg", "b.jpg"), 1)]
+    masks = [{"image_id": n, "segmentation": runs(*BOX)} for n in (1, 2)]
+    content = coco(*masks, {"image_id": 1, "bbox": [20, 20, 60, 80]}, images=images)
+    write(tmp_path / "in", {"a.jpg": PICTURE, "b.jpg": PICTURE, "c.json": content})
+    assert see(tmp_path / "in", tmp_path / "out")[1] == {"wrong_size_in_json": "fail", "image_without_json": "drop"}
+    boxes, _ = see(tmp_path / "in", tmp_path / "left", wrong_size_in_json="drop", image_without_json="fix")
+    assert boxes == {"b.jpg": [CUP]}
+    boxes, _ = see(tmp_path / "in", tmp_path / "as they are", wrong_size_in_json="fix")
+    assert boxes == {"a.jpg": [CUP, ("cup", 20, 20, 60, 60)], "b.jpg": [CUP]}
+
+
 def test_ids_of_any_length_tell_images_apart(tmp_path):
     images = [{"id": 2**70 + number, "file_name": name} for number, name in enumerate(("a.jpg", "b.jpg"))]
     content = coco(

@@ -45,6 +45,7 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
     """The pictures of one COCO document (with the lists images, annotations and categories), each with labelme shapes."""
     labels = _labels(content["categories"])
     images = _images(content["images"], listing, file, ledger)
+    written = dict(images)
     shapes: dict[str, list[Shape]] = {key: [] for key in images}
     groups, lost, aliases = dict.fromkeys(images, 0), Counter[str](), cache(partial(_aliases, images))
     unclear = False
@@ -81,11 +82,24 @@ def convert_coco(content: Mapping[str, Any], listing: Listing, file: str, ledger
     if unclear:  # whose they are nobody knows: an image without any may be theirs
         lost.update(key for key in images if not shapes[key] and not lost[key])
     split = split_of_file(file)
-    return [
+    read = [
         replace(picture, shapes=tuple(shapes[key]), lost=lost[key], split=split)
         for key, picture in images.items()
         if picture is not None
     ]
+    sizes = {picture.file: (picture.width, picture.height) for picture in written.values() if picture}
+    return [picture for picture in read if _is_of_one_size(picture, sizes[picture.file], file, ledger)]
+
+
+def _is_of_one_size(picture: Picture, written: tuple[int | None, int | None], file: str, ledger: Ledger) -> bool:
+    """Whether a picture can be used: not where only its run lengths tell that they are of another size than is written."""
+    if written == (picture.width, picture.height) or all(shape.shape_type == "mask" for shape in picture.shapes):
+        return True
+    message = (
+        f"{picture.name}: its run lengths are of {picture.width} x {picture.height} pixels, the photograph's size, and width and "
+        f"height say {written[0]} x {written[1]}; of which of the two its outlines and boxes are cannot be known."
+    )
+    return ledger.wants_fixed(Code.WRONG_SIZE, file, None, message)
 
 
 def _without_crowds(pictures: list[Picture], file: str, ledger: Ledger) -> list[Picture]:

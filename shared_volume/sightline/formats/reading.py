@@ -30,7 +30,7 @@ _HEAD: Final = 200  # bytes that hold an XML declaration
 _FIXED_HERE: Final = frozenset(
     {
         *(Code.TURNED_SHAPES, Code.BOX_USED, Code.ALL_CROWD, Code.OTHER_ENCODING),
-        *(Code.FOUND_ELSEWHERE, Code.NAMED_OTHERWISE, Code.NOTHING_LEFT),
+        *(Code.FOUND_ELSEWHERE, Code.NAMED_OTHERWISE, Code.NOTHING_LEFT, Code.WRONG_SIZE),
     }
 )
 
