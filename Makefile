@@ -80,6 +80,10 @@ format: setup ## Format the code
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
+.PHONY: docs
+docs: setup ## Write the tables of docs/ that the code says: recipe, settings, findings, parameters, commands
+	@$(RUN) -m tests.doc_tables
+
 .PHONY: house
 house: setup ## Measure the code, or with REV=… a Git revision: sizes, where imports point, releases
 	@$(RUN) -m tests.house $(CHECKOUT) $(if $(REV),--rev $(REV))

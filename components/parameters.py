@@ -3,8 +3,6 @@
 To add one, write a row here, an argument of the component that it goes to, and an argument of the step's function in the
 library. The name in the pipeline is only here: the component calls it as it likes.
 
-    python -m components.parameters     prints the table for docs/steps.md
-
 Imports next to nothing: `pipeline.py --help` needs it.
 """
 
@@ -237,7 +235,3 @@ def as_markdown() -> str:
         choices = f": {', '.join(f'`{choice}`' for choice in each.choices)}" if each.choices else ""
         rows.append(f"| `{each.name}` | {option} | {steps} | {default} | {each.help}{choices} |")
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(as_markdown())

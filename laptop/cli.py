@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from components.parameters import STEPS
 from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
+from laptop.examples import EXAMPLES
 from laptop.kubeflow.cli import add_commands
 from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
 from laptop.volume.cli import CLUSTER_COMMANDS
@@ -84,7 +85,17 @@ def _parser() -> argparse.ArgumentParser:
         add_options(command)
         command.set_defaults(run=run)
     add_commands(verbs, shared)
+    for name, command in verbs.choices.items():
+        command.formatter_class = argparse.RawDescriptionHelpFormatter  # an example that is wrapped cannot be pasted
+        command.epilog = f"{command.epilog or ''}\n\nexample: python {parser.prog} {EXAMPLES[name]}".strip()
     return parser
+
+
+def command_parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Every command: what it is for, and its options."""
+    verbs = next(each for each in _parser()._actions if isinstance(each, argparse._SubParsersAction))
+    purposes = {each.dest: each.help or "" for each in verbs._choices_actions}
+    return {name: (purposes[name], parser) for name, parser in verbs.choices.items()}
 
 
 def _add_workspace(parser: argparse.ArgumentParser, default: object) -> None:

@@ -14,18 +14,27 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SIGHTLINE_", frozen=True)
 
-    storage: str = Field(description="Storage root: gs://bucket[/prefix] or file:///path.")
-    database_url: SecretStr = Field(description="SQLAlchemy URL: mysql+pymysql://… or sqlite:///path.")
+    storage: str = Field(description="Storage root: `gs://bucket[/prefix]` or `file:///path`.")
+    database_url: SecretStr = Field(
+        description="SQLAlchemy URL: `mysql+pymysql://user:password@host/name` or `sqlite:///path`; its tables are made and updated by "
+        "themselves."
+    )
     dataset_repo: str = Field(description="Git URL or path of the dataset repository.")
     volume: Path = Field(default=Path("/shared_volume"), description="Where the persistent volume is mounted.")
-    run: str = Field(default="", description="The run's id (on the cluster from the pod's labels).")
+    run: str = Field(default="", description="The run's id; `local` and pods set it.")
     git_user_name: str = Field(default="sightline", description="Author of the dataset repository's commits.")
     git_user_email: str = Field(default="sightline@localhost", description="That author's address.")
     debug: bool = Field(
-        default=False, description="Print the traceback of every error, also of those that a sentence explains."
+        default=False, description="`1` prints the traceback of every error, also where a sentence explains it."
     )
-    keep_releases: int = Field(default=20, ge=1, description="Frozen code that stays, however old: so many per step.")
-    keep_days: float = Field(default=30, ge=1, description="How long more of it stays after a run has used it.")
+    keep_releases: int = Field(
+        default=20, ge=1, description="How many frozen copies of helper code stay for each step, however old."
+    )
+    keep_days: float = Field(
+        default=30,
+        ge=1,
+        description="For how many days after their last use more of them stay; those of running runs always do.",
+    )
 
 
 @cache
@@ -42,5 +51,5 @@ def read_settings() -> Settings:
             f"SIGHTLINE_{str(problem['loc'][0]).upper()}: {problem['msg'].lower()}" for problem in error.errors()
         )
         raise SightlineError(
-            f"Settings are missing or wrong ({problems}). Set these environment variables; the table is in README.md."
+            f"Settings are missing or wrong ({problems}). Set these environment variables; docs/settings.md lists them."
         ) from None

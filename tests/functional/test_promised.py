@@ -74,7 +74,7 @@ def make(*arguments: str) -> str:
 
 def test_make_help_lists_every_command_that_the_readme_names():
     listed = re.findall(r"^  make (\S+)", make("help"), re.MULTILINE)
-    readme = (REPOSITORY / "README.md").read_text()
+    readme = "\n".join((REPOSITORY / page).read_text() for page in ("README.md", "CONTRIBUTING.md"))
     named = re.findall(r"(?:^    |`|then )make ([a-z-]+)", readme, re.MULTILINE)
     assert {"setup", "demo", "test", "images", "lint"} <= set(named) <= set(listed)
 

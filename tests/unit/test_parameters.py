@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.parameters import PARAMETERS, as_markdown
+from components.parameters import PARAMETERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TABLE = "components/parameters.py"
@@ -24,13 +24,6 @@ OTHER_MEANINGS = {
     ("annotation_version", "laptop/kubeflow/sql.py"): "what SQL's run calls it",
 }
 """Name and file: why that file may have the word."""
-
-
-def test_the_table_on_the_steps_page_is_this_one():
-    assert as_markdown() in (REPOSITORY / "docs" / "steps.md").read_text(), (
-        "components/parameters.py has changed. In docs/steps.md, under Parameters, put what "
-        "`python -m components.parameters` prints."
-    )
 
 
 def test_no_parameter_stands_in_more_files_than_the_table_and_its_components():

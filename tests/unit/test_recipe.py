@@ -854,8 +854,8 @@ def test_in_a_file_a_mapping_is_shown_as_the_file_writes_it(tmp_path):
         read_recipe(tmp_path / "desk.yaml")
 
 
-def test_the_recipe_with_every_key_on_the_steps_page_has_every_key():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "steps.md").read_text()
+def test_the_recipe_with_every_key_on_its_page_has_every_key():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "recipe.md").read_text()
     shown = load_yaml(page.split("```yaml\n")[1].split("```")[0].encode())
     assert set(shown) == {*Recipe.model_fields, *NOT_RECORDED}
     read_recipe(None, {key: value for key, value in shown.items() if key not in NOT_RECORDED})

@@ -99,40 +99,50 @@ class Plugin(BaseModel, frozen=True, extra="forbid"):
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """How a category's annotations become a dataset."""
 
-    label_map: dict[str, Name] = Field(default={}, description="Renames labels before anything else: {old: new}.")
-    classes: tuple[Name, ...] | None = Field(default=None, description="Order of the category ids; else by name.")
-    valid_labels: tuple[Name, ...] | None = Field(default=None, description="Labels (after the map) to keep; else all.")
+    label_map: dict[str, Name] = Field(default={}, description="Renames labels before anything else: `{old: new}`.")
+    classes: tuple[Name, ...] | None = Field(
+        default=None, description="The chosen labels, in the order of their category ids; `null`: all, by name."
+    )
+    valid_labels: tuple[Name, ...] | None = Field(
+        default=None, description="Labels (after the map) to keep, in no particular order; `null`: all."
+    )
     other_labels: Literal["background", "drop"] = Field(
         default="background",
-        description="Images that have only labels not chosen: kept as background, or dropped with their shapes.",
+        description="Images that have only other labels stay as background, or `drop`.",
     )
     policy: Annotated[dict[str, str], AfterValidator(_known_codes)] = Field(
-        default={}, description="What becomes of a finding: {code: fix, drop or fail}."
+        default={}, description="What becomes of a finding: `{zero_area: fail}`, or `fix` or `drop`."
     )
-    plugin: Plugin | None = Field(default=None, description="Pre-processing: {file, function, arguments}.")
+    plugin: Plugin | None = Field(default=None, description="A function of your own, `{file, function, arguments}`.")
     min_area: Pixels = Field(default=0, description="Objects that cover fewer square pixels are left out.")
-    min_side: Pixels = Field(default=0, description="Likewise objects whose box has a shorter side of fewer pixels.")
+    min_side: Pixels = Field(default=0, description="Likewise objects whose box's shorter side has fewer pixels.")
     max_aspect: Annotated[FiniteFloat, Field(ge=1)] | None = Field(
-        default=None, description="Likewise objects whose box is more than this many times as long as its shorter side."
+        default=None, description="Likewise objects whose box is longer than this many times its width; `null`: off."
     )
-    empty_images: Literal["keep", "drop"] = Field(default="keep", description="Images with no object left.")
+    empty_images: Literal["keep", "drop"] = Field(
+        default="keep", description="Images without any object left: trained on as background, or `drop`."
+    )
     min_image_side: int = Field(default=0, ge=0, description="Images whose shorter side has fewer pixels are left out.")
     max_pixels: int = Field(default=MAX_PIXELS, gt=0, le=MAX_PIXELS, description="Larger images are left out.")
-    fractions: Fractions = Field(default=Fractions(), description="Shares of train, val and test.")
+    fractions: Fractions = Field(default=Fractions(), description="Shares of the splits; they add up to 1.")
     seed: int = Field(default=0, description="Another seed, another split.")
     near_duplicates: Annotated[int, Field(ge=0, le=MOST_BITS)] | None = Field(
-        default=6, description="Images whose perceptual hashes differ in at most so many bits share a split; null: off."
+        default=6,
+        description="Images share a split whose perceptual hashes differ in at most so many bits; `null`: only equal files do.",
     )
     group_by: NamePattern | None = Field(
-        default=None, description="Images in whose names this regular expression captures the same share a split."
+        default=None, description="Regular expression searched in image names; equal captured parts share a split."
     )
     stratify: bool = Field(default=False, description="Keep rare classes in every split where counts allow.")
     keep_splits: bool = Field(
         default=True,
-        description="Keep the splits that the source had of its own (train, val and test folders or lists).",
+        description="A folder that comes with splits of its own (train, val and test folders or lists) keeps them; a split that it "
+        "lacks is cut from its train. `false`: assigned by content.",
     )
     split_file: FileName | None = Field(
-        default=None, description="A file in the folder <category>/ beside the recipe that names images' splits."
+        default=None,
+        description="A file in the folder `<category>/` beside the recipe: YAML or JSON `test: [a.jpg]`, or lines `name,split`; "
+        "listed images stay there.",
     )
 
     @model_validator(mode="after")
