@@ -47,13 +47,18 @@ class Installation:
     pull_secret: str = ""  # the registry's, when it is private
 
 
+def installation() -> Installation:
+    """The names that the environment says at the moment."""
+    defaults = asdict(Installation())
+    return Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", defaults[name]) for name in defaults})
+
+
 def set_up_pod(task: PipelineTask, step: str, pod: Mapping[str, Any]) -> PipelineTask:
     """Prepare a task for Kubernetes; kfp's local runners leave all of this aside.
 
     `pod` holds node_selector and tolerations, cpu and memory (not of snapshot), gpus of a step that may have some.
     """
-    defaults = asdict(Installation())
-    names = Installation(**{name: os.environ.get(f"SIGHTLINE_{name.upper()}", defaults[name]) for name in defaults})
+    names = installation()
     # The task's own name: KFP looks up who produced an input by it.
     task.set_display_name(step)
     # Repeats a task whose pod was lost; KFP's stock settings repeat no task that failed by itself.

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from components.parameters import STEPS
-from laptop.compiling import add_installation_options, apply_installation, compile_pipeline
+from laptop.compiling import INSTALLATION, add_installation_options, apply_installation, compile_pipeline
 from laptop.examples import EXAMPLES
-from laptop.kubeflow.cli import add_commands
+from laptop.kubeflow.cli import add_commands, add_server_options
 from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
-from laptop.volume.cli import CLUSTER_COMMANDS
+from laptop.volume.cli import CLUSTER_COMMANDS, add_cluster_options
 from laptop.workspace import open_workspace
 from sightline.errors import SightlineError, did_you_mean
 
@@ -223,6 +223,25 @@ def _compile(options: argparse.Namespace) -> int:
     return compile_pipeline(options.output, options.steps)
 
 
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="a cluster too: Kubeflow, secrets, claim, images, and what its helper pod finds",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    add_cluster_options(parser, "where Sightline is installed")
+    add_installation_options(parser, [name for name in INSTALLATION if name != "shared_memory"])
+    add_server_options(parser)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    apply_installation(options)
+    from laptop.doctor.command import doctor
+
+    return doctor(options)
+
+
 def _annotate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0")
     parser.add_argument("--folder", type=Path, help="where to put the files (default: a folder named like the tag)")
@@ -260,6 +279,7 @@ COMMANDS = {
     "verify": ("prove that versions can be read; repair what a crash left", _verify_options, _catalogue),
     "export": ("write a version as COCO, YOLO or Pascal VOC", _export_options, _catalogue),
     "compile": ("write the pipeline's YAML for the Kubeflow UI", _compile_options, _compile),
+    "doctor": ("say what of this installation works, and what to do about the rest", _doctor_options, _doctor),
     "annotate": ("open an annotation version in labelme", _annotate_options, _annotate),
     "sample": ("make a small licence-plate dataset", _sample_options, _sample),
     **CLUSTER_COMMANDS,

@@ -9,6 +9,7 @@ EXAMPLES: Final = {
     "diff": "diff desk_ann_v0.1.0 desk_ann_v0.2.0",
     "verify": "verify desk_train_v0.1.0 --full",
     "export": "export desk_train_v0.1.0 --format coco --output desk-coco",
+    "doctor": "doctor --cluster --namespace kubeflow",
     "compile": "compile -o pipeline.yaml --steps train,evaluate,test",
     "annotate": "annotate desk_ann_v0.1.0 --folder desk-next",
     "sample": "sample plates/ --images 30 --seed 1",

@@ -9,8 +9,11 @@ from sightline.errors import SightlineError
 CONNECTED = "SIGHTLINE_CONNECTED"  # set by `connect` where the storage lies on the cluster's volume: the namespace
 
 
-def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
-    """Point every setting that the environment leaves open into the folder. Returns its absolute path."""
+def open_workspace(folder: Path, reads_storage: bool = True, only_looks: bool = False) -> Path:
+    """Point every setting that the environment leaves open into the folder. Returns its absolute path.
+
+    A command that `only_looks` at an installation leaves a volume that is not the folder's own as it is.
+    """
     if reads_storage and (namespace := os.environ.get(CONNECTED)):
         # What the command stored here would be named by the cluster's database and tags, and found by no pod.
         raise SightlineError(
@@ -25,6 +28,7 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
         raise SightlineError(
             f"The workspace {folder} cannot be made ({error.strerror}). Name another folder by --workspace."
         ) from None
+    foreign = "SIGHTLINE_VOLUME" in os.environ
     for name, value in {
         "SIGHTLINE_STORAGE": (folder / "storage").as_uri(),
         "SIGHTLINE_DATABASE_URL": f"sqlite:///{folder / 'sightline.db'}",
@@ -32,7 +36,14 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
         "SIGHTLINE_VOLUME": str(folder / "volume"),
     }.items():
         os.environ.setdefault(name, value)
-    _link_code(local_volume())
+    try:
+        if not (only_looks and foreign):
+            _link_code(local_volume())
+    except OSError as error:
+        raise SightlineError(
+            f"The volume {local_volume()} cannot be written ({error.strerror}). Give it to your user, or set SIGHTLINE_VOLUME to another "
+            "folder."
+        ) from None
     return folder
 
 

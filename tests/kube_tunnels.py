@@ -83,6 +83,9 @@ def serve_cluster(cluster: Cluster, namespace: str = "kubeflow") -> Iterator[Clu
             else:
                 self._send(404, {"message": f"{path} not found"})
 
+        def do_POST(self) -> None:  # noqa: N802
+            self._send(403, {"message": "nothing may be made here"})
+
         def _send(self, status: int, content: Any) -> None:
             body = json.dumps(content).encode()
             self.send_response(status)

@@ -33,6 +33,12 @@ def _run(options: argparse.Namespace) -> int:
 
 def _server_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
+    add_server_options(parser)
+    return parser
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Where Kubeflow Pipelines is, and who we are there."""
     group = parser.add_argument_group("the server (by an option, or by the environment variable that it names)")
     group.add_argument("--host", metavar="URL", help="address of Kubeflow Pipelines; KF_PIPELINES_ENDPOINT")
     group.add_argument("--ui", metavar="URL", help="of its pages, if elsewhere; KF_PIPELINES_UI_ENDPOINT")
@@ -43,7 +49,6 @@ def _server_options() -> argparse.ArgumentParser:
         "--cookies", metavar="FILE", help="holds the session cookie NAME=VALUE (or is it); KF_PIPELINES_COOKIES"
     )
     group.add_argument("--ca", type=Path, metavar="FILE", help="certificate of a private authority; KF_PIPELINES_CA")
-    return parser
 
 
 def _add_pipeline(parser: argparse.ArgumentParser) -> None:

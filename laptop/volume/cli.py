@@ -14,7 +14,7 @@ def _sync_options(parser: argparse.ArgumentParser) -> None:
         "--source", type=Path, default=LIBRARY, metavar="DIR", help="default: this checkout's shared_volume"
     )
     parser.add_argument("--volume", type=Path, metavar="DIR", help="the volume is mounted here: no cluster needed")
-    _add_cluster(parser, "where the helper pod runs")
+    add_cluster_options(parser, "where the helper pod runs")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--watch", action="store_true", help="sync after every change, until stopped")
     mode.add_argument(
@@ -51,7 +51,7 @@ def _connect_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"of this machine; the next ones follow (default: {FIRST_PORT})",
     )
-    _add_cluster(parser, "where Sightline is installed")
+    add_cluster_options(parser, "where Sightline is installed")
 
 
 def _connect(options: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ def _connect(options: argparse.Namespace) -> int:
     return connect(options)
 
 
-def _add_cluster(parser: argparse.ArgumentParser, what: str) -> None:
+def add_cluster_options(parser: argparse.ArgumentParser, what: str) -> None:
     """The options that say which cluster, for `Cluster.find`; `what` says what the namespace is."""
     parser.add_argument("--namespace", help=f"{what} (default: the context's, else kubeflow)")
     parser.add_argument("--context", help="of the kubeconfig (default: its current one)")

@@ -84,9 +84,13 @@ class Database:
         """
         return self._transact(work, self.engine.execution_options(sightline_writes=True))
 
+    def revision(self) -> str | None:
+        """The migration that the tables are at; None where there are none yet."""
+        return self.read(lambda session: _revision(session.connection()))
+
     def migrate(self) -> None:
         """Bring the tables to this code's form; quick when they have it. One process does it, others wait."""
-        found = self.read(lambda session: _revision(session.connection()))
+        found = self.revision()
         if found == HEAD:
             return
         if found is not None and found > HEAD:

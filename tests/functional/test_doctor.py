@@ -1,0 +1,279 @@
+"""`pipeline.py doctor` on installations of which one thing is broken; tests/cluster/test_doctor.py has a real cluster."""
+
+import argparse
+import base64
+import json
+import subprocess
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laptop.doctor import cluster as in_cluster
+from laptop.doctor import here
+from laptop.doctor.lines import Line, look
+from sightline.publish.annotations import publish_annotations
+from sightline.settings import Settings
+from tests.kube_api import write_kubeconfig
+from tests.kube_tunnels import Cluster, pod, serve_cluster
+from tests.make_labelme import make_labelme
+from tests.ports import closed_port
+from tests.workspace import run_pipeline
+
+NAMES = ["python", "GPU", "disk", "database", "storage", "repository", "volume"]
+PASSWORD = "canary-7f3a"
+Broken = Callable[[Path], dict[str, str]]
+"""Breaks one thing of an installation in a folder; the settings that lead to it."""
+
+
+def doctor(folder: Path, *options: str, **settings: str) -> tuple[int, dict[str, Line], str]:
+    """The exit status, the lines by name, and all that was printed."""
+    done = run_pipeline(
+        "--workspace", str(folder), "doctor", "--json", *options, environment={"SIGHTLINE_TIMEOUT": "2", **settings}
+    )
+    lines = [Line.read(entry) for entry in json.loads(done.stdout)]
+    return done.returncode, {line.name: line for line in lines}, done.stdout + done.stderr
+
+
+def states(lines: dict[str, Line]) -> dict[str, str]:
+    return {name: line.state for name, line in lines.items()}
+
+
+def test_all_is_well_on_a_new_laptop_and_nothing_is_left(tmp_path):
+    status, lines, _ = doctor(tmp_path / "new")
+    assert (status, states(lines)) == (0, dict.fromkeys(NAMES, "ok"))
+    assert "the first publication makes it" in lines["repository"].found
+    left = sorted(
+        path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*") if path.is_file()
+    )
+    assert left == [], "as before"
+
+
+def test_all_is_well_where_versions_are(installed):
+    settings = installed.settings
+    asked = {
+        "SIGHTLINE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "SIGHTLINE_STORAGE": settings.storage,
+        "SIGHTLINE_DATASET_REPO": settings.dataset_repo,
+    }
+    publish_annotations(settings, make_labelme(installed.folder / "desk"), "desk", "v0.1.0")
+    before = installed.state()
+    status, lines, _ = doctor(installed.folder / "workspace", **asked)
+    assert (status, states(lines)) == (0, dict.fromkeys(NAMES, "ok"))
+    assert "tables are up to date" in lines["database"].found
+    assert "may be written" in lines["repository"].found
+    assert installed.state() == before
+
+
+def no_server(_: Path) -> dict[str, str]:
+    with closed_port() as port:
+        return {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://sightline:{PASSWORD}@127.0.0.1:{port}/sightline"}
+
+
+def no_database_file(folder: Path) -> dict[str, str]:
+    (folder / "a file").write_text("no database")
+    return {"SIGHTLINE_DATABASE_URL": f"sqlite:///{folder / 'a file'}"}
+
+
+def no_tables(folder: Path) -> dict[str, str]:
+    (folder / "new.db").touch()
+    return {"SIGHTLINE_DATABASE_URL": f"sqlite:///{folder / 'new.db'}"}
+
+
+def no_bucket(_: Path) -> dict[str, str]:
+    with closed_port() as port:
+        return {"SIGHTLINE_STORAGE": "gs://nowhere/x", "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"}
+
+
+def no_repository(_: Path) -> dict[str, str]:
+    with closed_port() as port:
+        return {"SIGHTLINE_DATASET_REPO": f"http://me:{PASSWORD}@127.0.0.1:{port}/datasets.git"}
+
+
+def read_only_repository(folder: Path) -> dict[str, str]:
+    bare = folder / "datasets.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
+    hook = bare / "objects"
+    hook.rename(bare / "kept")
+    hook.write_text("")
+    return {"SIGHTLINE_DATASET_REPO": str(bare)}
+
+
+def volume_without_code(folder: Path) -> dict[str, str]:
+    (folder / "volume").mkdir()
+    return {"SIGHTLINE_VOLUME": str(folder / "volume")}
+
+
+BROKEN: dict[str, tuple[Broken, str, str, str]] = {
+    "no database server": (no_server, "database", "fail", "could not be reached: tried for"),
+    "a file that is no database": (no_database_file, "database", "fail", "a file"),
+    "no tables yet": (no_tables, "database", "note", "it has no tables yet"),
+    "no bucket": (no_bucket, "storage", "fail", "gs://nowhere/x"),
+    "no repository": (no_repository, "repository", "fail", "git ls-remote failed"),
+    "a damaged repository": (read_only_repository, "repository", "fail", "datasets.git"),
+    "a volume without code": (volume_without_code, "volume", "fail", "it holds no helper code yet"),
+    "a bad setting": (lambda _: {"SIGHTLINE_KEEP_DAYS": "soon"}, "settings", "fail", "SIGHTLINE_KEEP_DAYS"),
+    "a volume that cannot be written": (
+        lambda _: {"SIGHTLINE_VOLUME": "/proc/sys"},
+        "volume",
+        "fail",
+        "cannot be written",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_broken_is_told_and_the_rest_is_looked_at_all_the_same(tmp_path, what):
+    break_it, name, state, told = BROKEN[what]
+    status, lines, printed = doctor(tmp_path / "workspace", **break_it(tmp_path))
+    assert lines[name].state == state and told in f"{lines[name].found} {lines[name].do}"
+    assert status == (state == "fail")
+    others = {other: line.state for other, line in lines.items() if other not in (name, "workspace", "disk")}
+    assert set(others.values()) == {"ok"} and len(others) >= 2
+    assert PASSWORD not in printed and "Traceback" not in printed
+
+
+def test_a_workspace_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    status, lines, _ = doctor(tmp_path / "file")
+    assert status == 1 and "cannot be made" in lines["workspace"].found and lines["python"].state == "ok"
+
+
+def test_a_person_sees_what_fails_and_what_to_do(tmp_path):
+    done = run_pipeline("--workspace", str(tmp_path / "w"), "doctor", environment=volume_without_code(tmp_path))
+    assert "\nFAIL  volume      " in done.stdout and "\n                  do: python pipeline.py sync" in done.stdout
+    assert done.stdout.endswith("1 of 7 fail\n")
+
+
+# --- Python, GPU and disk, which a test cannot break for real --------------------------------------------------------
+
+
+def test_packages_that_are_not_those_of_the_lock_are_named(tmp_path, monkeypatch):
+    (tmp_path / "dev.txt").write_text(
+        '# made by uv\npydantic==1.0.0\nno-such-package==2.0\nnumpy==1 ; python_version < "3"\n'
+    )
+    monkeypatch.setattr(here, "LOCKS", tmp_path)
+    line = here.check_python()
+    assert line.state == "fail" and line.do.startswith("make setup")
+    assert "no-such-package is missing instead of 2.0" in line.found and "instead of 1.0.0" in line.found
+    assert "numpy" not in line.found
+
+
+def test_another_python_is_told(monkeypatch):
+    monkeypatch.setattr(here.sys, "version_info", (3, 9, 1))
+    assert here.check_python().found == "3.9.1; 3.11 to 3.13 is needed"
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.mark.parametrize(("free", "state"), [(10**9, "fail"), (5 * 10**9, "note"), (90 * 10**9, "ok")])
+def test_a_full_disk_is_told(tmp_path, monkeypatch, free, state):
+    monkeypatch.setattr(here.shutil, "disk_usage", lambda _: Usage(100 * 10**9, 0, free))
+    settings = Settings(
+        storage=f"file://{tmp_path}", database_url="sqlite://", dataset_repo="", volume=tmp_path / "no" / "such"
+    )
+    (line,) = here.check_disk(settings)
+    assert line.state == state and f"{free / 1e9:.1f} GB of 100 GB are free where volume and storage lie" in line.found
+
+
+@pytest.mark.parametrize(("torch", "state"), [("2.9.0+cpu", "note"), ("", "ok")])
+def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch, torch, state):
+    monkeypatch.setattr(here.Path, "exists", lambda path: str(path) == "/dev/nvidia0")
+    monkeypatch.setattr(here, "_version", lambda _: torch)
+    assert here.check_gpu().state == state
+
+
+def test_checks_that_raise_are_lines_and_keep_their_order():
+    def fail() -> Line:
+        raise OSError(28, "No space left on device")
+
+    lines = look({"a": lambda: [], "b": fail, "c": lambda: Line("c", "ok", "")})
+    assert [(line.name, line.state) for line in lines] == [("b", "fail"), ("c", "ok")]
+    assert "No space left on device" in lines[0].found
+
+
+# --- a cluster -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """An installation as the API shows it; it takes no pods, as from an account that may only read."""
+    objects = {
+        "configmaps/sightline-config": {
+            "data": {"SIGHTLINE_STORAGE": "gs://bucket", "SIGHTLINE_DATASET_REPO": "https://git.example.com/d.git"}
+        },
+        "secrets/sightline-database": {"data": {"url": base64.b64encode(b"sqlite://").decode()}},
+        "persistentvolumeclaims/sightline-volume": {
+            "spec": {},
+            "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "20Gi"}},
+        },
+    }
+    with serve_cluster(Cluster(objects, [pod("Pending")])) as served:
+        yield served
+
+
+def seen(cluster: Cluster, folder: Path) -> dict[str, Line]:
+    """What doctor says of the cluster, by name."""
+    options = argparse.Namespace(
+        cluster=True, kubeconfig=str(write_kubeconfig(folder / "kubeconfig", cluster.url)), context=None, namespace=None
+    )
+    checks: dict[str, Any] = in_cluster.checks(options)
+    del checks["kubeflow"]
+    return {line.name: line for line in reversed(look(checks))}
+
+
+def test_an_installation_in_a_cluster_is_looked_at(cluster, tmp_path):
+    lines = seen(cluster, tmp_path)
+    assert lines["ConfigMap"].state == lines["Secrets"].state == "ok"
+    assert lines["claim"].found.startswith(
+        "sightline-volume is bound, 20Gi, ReadWriteOnce; the pods of a run have to share a node"
+    )
+    assert (lines["helper pod"].state, lines["images"].state) == ("fail", "skip")
+    assert "ImagePullBackOff" in lines["helper pod"].found and "may not make pods" in lines["images"].found
+
+
+CLUSTERS_FAULTS: dict[str, tuple[Callable[[Cluster], Any], str, str]] = {
+    "no ConfigMap": (
+        lambda it: it.objects.pop("configmaps/sightline-config"),
+        "ConfigMap",
+        "there is no sightline-config",
+    ),
+    "no storage": (
+        lambda it: it.objects["configmaps/sightline-config"]["data"].pop("SIGHTLINE_STORAGE"),
+        "ConfigMap",
+        "says no SIGHTLINE_STORAGE",
+    ),
+    "no secret": (
+        lambda it: it.objects.pop("secrets/sightline-database"),
+        "Secrets",
+        "there is no Secret sightline-database",
+    ),
+    "no url": (lambda it: it.objects["secrets/sightline-database"].update(data={}), "Secrets", "there is no key url"),
+    "no claim": (lambda it: it.objects.pop("persistentvolumeclaims/sightline-volume"), "claim", "there is no claim"),
+    "an unbound claim": (
+        lambda it: it.objects["persistentvolumeclaims/sightline-volume"].update(status={"phase": "Pending"}),
+        "claim",
+        "sightline-volume is Pending",
+    ),
+    "no helper": (lambda it: it.pods.clear(), "helper pod", "There is no helper pod"),
+    "no rights": (lambda it: setattr(it, "refuses", ("secrets/",)), "Secrets", "does not allow it"),
+}
+
+
+@pytest.mark.parametrize("fault", CLUSTERS_FAULTS)
+def test_what_is_broken_in_a_cluster_is_told(cluster, tmp_path, fault):
+    break_it, name, told = CLUSTERS_FAULTS[fault]
+    break_it(cluster)
+    lines = seen(cluster, tmp_path)
+    assert lines[name].state == "fail" and told in lines[name].found
+
+
+def test_no_cluster_and_no_server_are_lines(tmp_path):
+    with closed_port() as port:
+        status, lines, _ = doctor(
+            tmp_path / "w", "--cluster", "--kubeconfig", str(tmp_path / "none"), "--host", f"http://127.0.0.1:{port}"
+        )
+    assert status == 1 and {name for name, line in lines.items() if line.state == "fail"} == {"kubeflow", "cluster"}
