@@ -75,8 +75,8 @@ def test_the_data_report_speaks_of_images(dataset):
     assert stages == ["check", "images"]
 
 
-def test_a_class_that_a_split_lacks_is_missed_as_an_image(dataset):
-    assert read_page(render_data_report(dataset, FACTS)).says("No image of cow is in train")
+def test_a_class_that_nothing_shows_is_missed_as_an_image(dataset):
+    assert read_page(render_data_report(dataset, FACTS)).says("No image at all is of the class cow.")
 
 
 def evaluation(folder: Path, results: list[dict]) -> str:
