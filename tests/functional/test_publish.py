@@ -16,7 +16,7 @@ from sightline.errors import SightlineError
 from sightline.processes.folders import HELD
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
-from sightline.services.database.models import Finding, Version
+from sightline.services.database.models import Finding, VersionRow
 from sightline.services.database.models import Image as ImageTable
 from sightline.services.database.versions import (
     ClaimLostError,
@@ -218,7 +218,7 @@ def interrupt(installed: Installed, folder: Path, version: str) -> None:
     publish_annotations(installed.settings, folder, "desk", version)
     database = services(installed).database
     database.write(
-        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (ImageTable, Finding, Version)]
+        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (ImageTable, Finding, VersionRow)]
     )
     assert installed.tags() == [f"desk_ann_{version}"]
 
@@ -258,7 +258,7 @@ def test_the_rows_of_an_interrupted_attempt_are_those_that_its_files_say(install
 
     first = attempt("old words").row
     services(installed).database.write(
-        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (Finding, Version)]
+        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (Finding, VersionRow)]
     )
     finished = attempt("new words").row
     assert (finished.digest, finished.commit) == (first.digest, first.commit)

@@ -19,7 +19,6 @@ from sqlalchemy.pool import NullPool
 
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
-from sightline.services.database.models import as_row
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +72,9 @@ class Database:
         """What `work` finds, in one transaction that writes nothing; a DatabaseError says how that failed."""
         return self._transact(work, self.engine)
 
-    def rows(self, kind: type[T], query: Select[Any]) -> list[T]:
+    def rows(self, query: Select[T]) -> list[T]:
         """What a query of one table finds; raises like `read`."""
-        return self.read(lambda session: [as_row(kind, row) for row in session.scalars(query)])
+        return self.read(lambda session: list(session.scalars(query)))
 
     def write(self, work: Callable[[Session], T]) -> T:
         """What `work` returns, after all that it wrote was committed; after a DatabaseError nothing was written.

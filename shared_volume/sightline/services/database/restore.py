@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from sightline.services.database import versions
 from sightline.services.database.connection import Database
-from sightline.services.database.models import Finding, Image, Stage, Version, as_row
+from sightline.services.database.models import Finding, Image, Stage, VersionRow
 from sightline.versions import Tag
 
 
@@ -49,17 +49,18 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
     database.write(restore)
 
 
-def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> Version:
+def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> VersionRow:
     """The version's row, locked; a new one where there is none."""
     named = {"category": tag.category, "kind": tag.kind, "version": tag.version}
-    row = session.scalars(select(Version).filter_by(**named).with_for_update()).one_or_none()
+    row = session.scalars(select(VersionRow).filter_by(**named).with_for_update()).one_or_none()
     now = versions.database_time(session)
     if row is None:
-        row = Version(**named, status=versions.PENDING, owner=owner, created_at=now)
+        row = VersionRow(**named, status=versions.PENDING, owner=owner, created_at=now)
         session.add(row)
     elif row.status == versions.PENDING and row.owner != instead_of and row.lease_until and row.lease_until > now:
+        session.expunge(row)
         raise versions.VersionClaimedError(
             f"{tag} is being published by {row.owner}, who holds it until {row.lease_until:%H:%M:%S} UTC. Wait for it.",
-            as_row(versions.VersionRow, row),
+            row,
         )
     return row

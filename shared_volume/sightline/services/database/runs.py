@@ -2,11 +2,9 @@
 
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import select, update
@@ -15,7 +13,7 @@ from sqlalchemy.orm import Session
 from sightline.errors import SightlineError
 from sightline.processes.lifetime import TERMINATED, Terminated
 from sightline.services.database.connection import Database
-from sightline.services.database.models import Run, Step, StepEvent, as_row, upsert
+from sightline.services.database.models import LOST_AFTER, EventRow, RunRow, StepRow, upsert
 
 log = logging.getLogger(__name__)
 
@@ -25,53 +23,7 @@ State = Literal["running", "lost", End]
 WORST_FIRST: tuple[State, ...] = ("failed", "running", "stopped", "lost", "done")
 """Of its steps' states a run has the one that comes first here."""
 BEAT_SECONDS = 30.0
-LOST_AFTER = timedelta(seconds=180)
 LONGEST_REASON = 20_000  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run. Of its steps' states it has the one that comes first in `WORST_FIRST`."""
-
-    id: str
-    category: str
-    code_digest: str
-    parameters: Mapping[str, Any]
-    state: str
-    started_at: datetime
-    ended_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """Something that happened to a step: when, in which attempt, what kind of thing, after which training iteration."""
-
-    at: datetime
-    attempt: int
-    kind: str
-    iteration: int | None
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """A step of a run."""
-
-    run_id: str
-    step: str
-    code: str  # names the release that it ran from
-    state: str
-    reason: str
-    started_at: datetime
-    heartbeat_at: datetime
-    ended_at: datetime | None
-    attempt: int  # the newest, from 0; a pod that was lost is followed by another attempt, and a retry of the run too
-    events: tuple[EventRow, ...]  # what happened to it in all its attempts, in order
-
-    def lost(self, now: datetime | None = None) -> bool:
-        """Whether it is recorded as lost, or says that it runs but has given no sign of life for three minutes."""
-        silent = (now or datetime.now(UTC)) - self.heartbeat_at > LOST_AFTER
-        return self.state == "lost" or (self.state == "running" and silent)
 
 
 def start_step(
@@ -95,14 +47,14 @@ def start_step(
     now = datetime.now(UTC)
 
     def start(session: Session) -> StepRow | None:
-        before = next(iter(_step_rows(session, run_id=run_id, step=step)), None)
+        before = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
         least = 0 if before is None else before.attempt + (0 if goes_on else 1)
         running = {"state": "running", "ended_at": None}
         run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
         began = {"started_at": now}
-        upsert(session, Run, {"id": run_id}, run | running, began)
+        upsert(session, RunRow, {"id": run_id}, run | running, began)
         values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
-        upsert(session, Step, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
+        upsert(session, StepRow, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
         return before
 
     return database.write(start)
@@ -124,7 +76,7 @@ def write_event(
     def write(session: Session) -> None:
         row = _started(session, run_id, step)
         key = {"step_id": row.id, "at": moment, "kind": kind}
-        upsert(session, StepEvent, key, {"attempt": row.attempt, "iteration": iteration, "message": message})
+        upsert(session, EventRow, key, {"attempt": row.attempt, "iteration": iteration, "message": message})
 
     database.write(write)
 
@@ -136,11 +88,11 @@ def beat(database: Database, run_id: str, step: str) -> None:
     """
 
     def write(session: Session) -> None:
-        own = (Step.run_id == run_id) & (Step.step == step)
+        own = (StepRow.run_id == run_id) & (StepRow.step == step)
         alive = {"heartbeat_at": datetime.now(UTC)}
-        session.execute(update(Step).where(own, Step.state == "running").values(alive))
+        session.execute(update(StepRow).where(own, StepRow.state == "running").values(alive))
         again = alive | {"state": "running", "reason": "", "ended_at": None}
-        if session.execute(update(Step).where(own, Step.state == "lost").values(again)).rowcount:  # type: ignore[attr-defined]
+        if session.execute(update(StepRow).where(own, StepRow.state == "lost").values(again)).rowcount:  # type: ignore[attr-defined]
             _settle_run(session, run_id, None)
 
     database.write(write)
@@ -151,7 +103,7 @@ def end_lost_steps(database: Database) -> None:
 
     Whoever looks at runs does this first. Where it cannot be written, the rows' `lost` says it all the same.
     """
-    silent = select(Step).where(Step.state == "running", Step.heartbeat_at < datetime.now(UTC) - LOST_AFTER)
+    silent = select(StepRow).where(StepRow.state == "running", StepRow.heartbeat_at < datetime.now(UTC) - LOST_AFTER)
 
     def end(session: Session) -> None:
         for row in session.scalars(silent).all():
@@ -175,8 +127,8 @@ def stop_steps(database: Database, run_id: str) -> list[str]:
     now = datetime.now(UTC)
 
     def stop(session: Session) -> list[str]:
-        query = select(Step).where(Step.run_id == run_id, Step.state.in_(("running", "lost"))).order_by(Step.id)
-        rows = session.scalars(query).all()
+        query = select(StepRow).filter_by(run_id=run_id).where(StepRow.state.in_(("running", "lost")))
+        rows = session.scalars(query.order_by(StepRow.id)).all()
         for row in rows:
             row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
         if rows:
@@ -189,10 +141,10 @@ def stop_steps(database: Database, run_id: str) -> list[str]:
 def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> None:
     """Give a run the state that follows from its steps, and the time of its end when that is one."""
     session.flush()
-    states = set(session.scalars(select(Step.state).where(Step.run_id == run_id)))
+    states = set(session.scalars(select(StepRow.state).where(StepRow.run_id == run_id)))
     overall = next(state for state in WORST_FIRST if state in {*states, "done"})
     ended = None if overall == "running" else ended_at
-    session.execute(update(Run).where(Run.id == run_id).values(state=overall, ended_at=ended))
+    session.execute(update(RunRow).where(RunRow.id == run_id).values(state=overall, ended_at=ended))
 
 
 def end_step(database: Database, run_id: str, step: str, state: End, reason: str = "") -> None:
@@ -254,14 +206,14 @@ def tracked_step(
 def list_runs(database: Database, category: str | None = None) -> list[RunRow]:
     """Runs, newest first."""
     end_lost_steps(database)
-    query = select(Run).filter_by(**({} if category is None else {"category": category}))
-    return database.rows(RunRow, query.order_by(Run.started_at.desc(), Run.id))
+    query = select(RunRow).filter_by(**({} if category is None else {"category": category}))
+    return database.rows(query.order_by(RunRow.started_at.desc(), RunRow.id))
 
 
 def list_steps(database: Database, run_id: str) -> list[StepRow]:
     """A run's steps with their events, in the order they started."""
     end_lost_steps(database)
-    return database.read(lambda session: _step_rows(session, run_id=run_id))
+    return database.rows(select(StepRow).filter_by(run_id=run_id).order_by(StepRow.started_at, StepRow.id))
 
 
 def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
@@ -269,17 +221,8 @@ def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
     return next((row for row in list_steps(database, run_id) if row.step == step), None)
 
 
-def _step_rows(session: Session, **wanted: str) -> list[StepRow]:
-    rows = session.scalars(select(Step).filter_by(**wanted).order_by(Step.started_at, Step.id)).all()
-    happened = select(StepEvent).where(StepEvent.step_id.in_([row.id for row in rows]))
-    events = defaultdict(list)
-    for event in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):
-        events[event.step_id].append(as_row(EventRow, event))
-    return [as_row(StepRow, row, events=tuple(events[row.id])) for row in rows]
-
-
-def _started(session: Session, run_id: str, step: str) -> Step:
-    row = session.scalar(select(Step).where(Step.run_id == run_id, Step.step == step))
+def _started(session: Session, run_id: str, step: str) -> StepRow:
+    row = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
     if row is None:
         raise SightlineError(f"The step {step} of run {run_id} never started: there is no row to change.")
     return row
