@@ -25,7 +25,6 @@ from sightline.services.database.versions import (
     claim_version,
     find_version,
 )
-from sightline.services.storage.access import open_storage
 from sightline.services.storage.folder import UPLOADS
 from sightline.services.versioning.git import GitError
 from sightline.services.versioning.publication import Content, Publication, Services, publish
@@ -336,7 +335,7 @@ def test_a_repository_that_never_answers_is_given_up_at_the_deadline(installed, 
 def services(installed: Installed) -> Services:
     database = connect(installed.settings.database_url.get_secret_value())
     database.migrate()
-    return Services(DatasetRepo.of(installed.settings), open_storage(installed.settings.storage), database)
+    return Services(DatasetRepo.of(installed.settings), database)
 
 
 @pytest.mark.slow
