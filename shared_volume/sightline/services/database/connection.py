@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 import sqlalchemy
@@ -23,6 +24,7 @@ from sightline.processes.deadline import deadline_seconds
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 CONNECT_SECONDS = 10.0
 LOCK_SECONDS = 30.0  # how long SQLite waits for another process's write
@@ -175,6 +177,16 @@ class Database:
                 f"{self.name} is not a SQLite database ({cause}). Use another file, or restore this one."
             )
         return DatabaseError(f"{self.name} failed: {cause}.")
+
+
+def in_transaction(work: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[Database, P], T]:
+    """Make what works in a session take a database instead: it runs, and raises, as `Database.write` says."""
+
+    @wraps(work)
+    def call(database: Database, *arguments: P.args, **options: P.kwargs) -> T:
+        return database.write(lambda session: work(session, *arguments, **options))
+
+    return call
 
 
 def connect(url: str) -> Database:

@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from sightline.services.database import versions
-from sightline.services.database.connection import Database
+from sightline.services.database.connection import in_transaction
 from sightline.services.database.models import Finding, Image, Stage, VersionRow
 from sightline.versions import Tag
 
@@ -24,7 +24,8 @@ class VersionRows:
     content: versions.Content
 
 
-def restore_version(database: Database, rows: VersionRows, owner: str, instead_of: str | None = None) -> None:
+@in_transaction
+def restore_version(session: Session, rows: VersionRows, owner: str, instead_of: str | None = None) -> None:
     """Write a published version's rows, in place of those that are there, in one transaction. Its id stays.
 
     The owner is recorded where the version has no row yet. The lease of `instead_of`, an owner known to be dead, need not run
@@ -36,17 +37,13 @@ def restore_version(database: Database, rows: VersionRows, owner: str, instead_o
     """
     values = {"tag": str(rows.tag), "commit": rows.commit, "digest": rows.digest, "published_at": rows.published_at}
     values |= versions.public_values(rows.content, rows.parent_id)
-
-    def restore(session: Session) -> None:
-        version = _row_for(session, rows.tag, owner, instead_of)
-        for name, value in values.items():
-            setattr(version, name, value)
-        session.flush()
-        for table in (Image, Finding, Stage):
-            session.execute(delete(table).where(table.version_id == version.id))
-        versions.insert_content(session, version.id, rows.content)
-
-    database.write(restore)
+    version = _row_for(session, rows.tag, owner, instead_of)
+    for name, value in values.items():
+        setattr(version, name, value)
+    session.flush()
+    for table in (Image, Finding, Stage):
+        session.execute(delete(table).where(table.version_id == version.id))
+    versions.insert_content(session, version.id, rows.content)
 
 
 def _row_for(session: Session, tag: Tag, owner: str, instead_of: str | None) -> VersionRow:

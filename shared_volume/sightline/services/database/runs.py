@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
 from sightline.processes.lifetime import TERMINATED, Terminated
-from sightline.services.database.connection import Database
+from sightline.services.database.connection import Database, in_transaction
 from sightline.services.database.models import LOST_AFTER, EventRow, RunRow, StepRow, upsert
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,9 @@ BEAT_SECONDS = 30.0
 LONGEST_REASON = 20_000  # characters
 
 
+@in_transaction
 def start_step(
-    database: Database,
+    session: Session,
     run_id: str,
     step: str,
     *,
@@ -45,19 +46,15 @@ def start_step(
     goes on instead. With `goes_on` it is the same attempt in a new process: its number and the time of its start stay.
     """
     now = datetime.now(UTC)
-
-    def start(session: Session) -> StepRow | None:
-        before = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
-        least = 0 if before is None else before.attempt + (0 if goes_on else 1)
-        running = {"state": "running", "ended_at": None}
-        run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
-        began = {"started_at": now}
-        upsert(session, RunRow, {"id": run_id}, run | running, began)
-        values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
-        upsert(session, StepRow, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
-        return before
-
-    return database.write(start)
+    before = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
+    least = 0 if before is None else before.attempt + (0 if goes_on else 1)
+    running = {"state": "running", "ended_at": None}
+    run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
+    began = {"started_at": now}
+    upsert(session, RunRow, {"id": run_id}, run | running, began)
+    values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
+    upsert(session, StepRow, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
+    return before
 
 
 def write_event(
@@ -81,21 +78,18 @@ def write_event(
     database.write(write)
 
 
-def beat(database: Database, run_id: str, step: str) -> None:
+@in_transaction
+def beat(session: Session, run_id: str, step: str) -> None:
     """Record that a running step is alive; nothing happens when it has ended.
 
     One that was taken for lost, because the database was out of reach or two clocks differ, runs again.
     """
-
-    def write(session: Session) -> None:
-        own = (StepRow.run_id == run_id) & (StepRow.step == step)
-        alive = {"heartbeat_at": datetime.now(UTC)}
-        session.execute(update(StepRow).where(own, StepRow.state == "running").values(alive))
-        again = alive | {"state": "running", "reason": "", "ended_at": None}
-        if session.execute(update(StepRow).where(own, StepRow.state == "lost").values(again)).rowcount:  # type: ignore[attr-defined]
-            _settle_run(session, run_id, None)
-
-    database.write(write)
+    own = (StepRow.run_id == run_id) & (StepRow.step == step)
+    alive = {"heartbeat_at": datetime.now(UTC)}
+    session.execute(update(StepRow).where(own, StepRow.state == "running").values(alive))
+    again = alive | {"state": "running", "reason": "", "ended_at": None}
+    if session.execute(update(StepRow).where(own, StepRow.state == "lost").values(again)).rowcount:  # type: ignore[attr-defined]
+        _settle_run(session, run_id, None)
 
 
 def end_lost_steps(database: Database) -> None:
@@ -119,23 +113,20 @@ def end_lost_steps(database: Database) -> None:
             log.info("lost steps could not be recorded: %s", error)
 
 
-def stop_steps(database: Database, run_id: str) -> list[str]:
+@in_transaction
+def stop_steps(session: Session, run_id: str) -> list[str]:
     """Record as stopped what says that it runs of a run that somebody terminated, and end the run. Returns the steps' names.
 
     A step that has the time to say how it ended is believed afterwards.
     """
     now = datetime.now(UTC)
-
-    def stop(session: Session) -> list[str]:
-        query = select(StepRow).filter_by(run_id=run_id).where(StepRow.state.in_(("running", "lost")))
-        rows = session.scalars(query.order_by(StepRow.id)).all()
-        for row in rows:
-            row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
-        if rows:
-            _settle_run(session, run_id, now)
-        return [row.step for row in rows]
-
-    return database.write(stop)
+    query = select(StepRow).filter_by(run_id=run_id).where(StepRow.state.in_(("running", "lost")))
+    rows = session.scalars(query.order_by(StepRow.id)).all()
+    for row in rows:
+        row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
+    if rows:
+        _settle_run(session, run_id, now)
+    return [row.step for row in rows]
 
 
 def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> None:
@@ -147,16 +138,13 @@ def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> Non
     session.execute(update(RunRow).where(RunRow.id == run_id).values(state=overall, ended_at=ended))
 
 
-def end_step(database: Database, run_id: str, step: str, state: End, reason: str = "") -> None:
+@in_transaction
+def end_step(session: Session, run_id: str, step: str, state: End, reason: str = "") -> None:
     """Record how a step ended, and the run's state that follows; a SightlineError where it never started."""
     now = datetime.now(UTC)
-
-    def end(session: Session) -> None:
-        row = _started(session, run_id, step)
-        row.state, row.reason, row.ended_at, row.heartbeat_at = state, reason[:LONGEST_REASON], now, now
-        _settle_run(session, run_id, now)
-
-    database.write(end)
+    row = _started(session, run_id, step)
+    row.state, row.reason, row.ended_at, row.heartbeat_at = state, reason[:LONGEST_REASON], now, now
+    _settle_run(session, run_id, now)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.services.database.connection import Database
+from sightline.services.database.connection import Database, in_transaction
 from sightline.services.database.models import LONGEST_URI, EvaluationRow, MetricValue, ModelRow, upsert
 
 ModelKind = Literal["best", "last", "given", "selected"]
@@ -16,8 +16,9 @@ Values = Mapping[str, float | None]
 PerClass = Mapping[str, Values]
 
 
+@in_transaction
 def write_model(
-    database: Database,
+    session: Session,
     uri: str,
     sha256: str,
     kind: ModelKind,
@@ -35,12 +36,8 @@ def write_model(
             f"The model's URI has {len(uri)} characters, more than {LONGEST_URI}: {uri[:80]}… Shorten it."
         )
     values = {"sha256": sha256, "kind": kind, "run_id": run_id, "version_id": version_id, "config": config}
-
-    def write(session: Session) -> ModelRow:
-        upsert(session, ModelRow, {"uri": uri}, values, {"created_at": datetime.now(UTC)})
-        return session.scalars(select(ModelRow).filter_by(uri=uri)).one()
-
-    return database.write(write)
+    upsert(session, ModelRow, {"uri": uri}, values, {"created_at": datetime.now(UTC)})
+    return session.scalars(select(ModelRow).filter_by(uri=uri)).one()
 
 
 def find_model(database: Database, uri: str) -> ModelRow | None:
@@ -48,8 +45,9 @@ def find_model(database: Database, uri: str) -> ModelRow | None:
     return next(iter(database.rows(select(ModelRow).filter_by(uri=uri))), None)
 
 
+@in_transaction
 def write_evaluation(
-    database: Database,
+    session: Session,
     run_id: str,
     model_id: int,
     version_id: int,
@@ -69,21 +67,17 @@ def write_evaluation(
             "A class has an empty name, which stands for all classes together. Rename it in the labels."
         )
     key = {"run_id": run_id, "model_id": model_id, "version_id": version_id, "split": split}
-
-    def write(session: Session) -> EvaluationRow:
-        upsert(session, EvaluationRow, key, {"selected": selected})
-        number = session.scalars(select(EvaluationRow.id).filter_by(**key)).one()
-        session.execute(delete(MetricValue).where(MetricValue.evaluation_id == number))
-        values = [
-            {"evaluation_id": number, "class_name": class_name, "name": name, "value": value}
-            for class_name, scores in {"": overall, **(per_class or {})}.items()
-            for name, value in scores.items()
-        ]
-        if values:
-            session.execute(insert(MetricValue).execution_options(render_nulls=True), values)
-        return session.scalars(select(EvaluationRow).filter_by(**key)).one()
-
-    return database.write(write)
+    upsert(session, EvaluationRow, key, {"selected": selected})
+    number = session.scalars(select(EvaluationRow.id).filter_by(**key)).one()
+    session.execute(delete(MetricValue).where(MetricValue.evaluation_id == number))
+    values = [
+        {"evaluation_id": number, "class_name": class_name, "name": name, "value": value}
+        for class_name, scores in {"": overall, **(per_class or {})}.items()
+        for name, value in scores.items()
+    ]
+    if values:
+        session.execute(insert(MetricValue).execution_options(render_nulls=True), values)
+    return session.scalars(select(EvaluationRow).filter_by(**key)).one()
 
 
 def list_evaluations(database: Database, run_id: str) -> list[EvaluationRow]:

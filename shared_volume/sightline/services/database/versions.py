@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.services.database.connection import Database, DatabaseError
+from sightline.services.database.connection import Database, DatabaseError, in_transaction
 from sightline.services.database.models import Finding, Image, Stage, VersionRow
 from sightline.versions import Kind, check_category, check_kind, next_version, parse_version
 
@@ -93,8 +93,9 @@ class ClaimLostError(SightlineError):
     """The claim ran out and somebody else took the version over, or it was released."""
 
 
+@in_transaction
 def claim_version(
-    database: Database,
+    session: Session,
     category: str,
     kind: Kind,
     version: str,
@@ -116,47 +117,37 @@ def claim_version(
     check_kind(kind)
     parse_version(version)
     named = {"category": category, "kind": kind, "version": version}
-
-    def claim(session: Session) -> VersionRow:
-        now = database_time(session)
-        lease = {"owner": owner, "lease_until": now + timedelta(seconds=lease_seconds)}
-        with contextlib.suppress(IntegrityError), session.begin_nested():  # somebody was first
-            session.execute(insert(VersionRow).values(**named, **lease, status=PENDING, created_at=now))
-        ours = or_(VersionRow.owner.in_([owner, instead_of or owner]), VersionRow.lease_until < now)
-        held = update(VersionRow).filter_by(**named, status=PENDING).where(ours).values(lease)
-        taken = session.execute(held).rowcount  # type: ignore[attr-defined]
-        row = session.scalars(select(VersionRow).filter_by(**named).with_for_update()).one()
-        if not taken:
-            session.expunge(row)  # whose values the rollback would take along
-            raise _refusal(row)
-        return row
-
-    return database.write(claim)
+    now = database_time(session)
+    lease = {"owner": owner, "lease_until": now + timedelta(seconds=lease_seconds)}
+    with contextlib.suppress(IntegrityError), session.begin_nested():  # somebody was first
+        session.execute(insert(VersionRow).values(**named, **lease, status=PENDING, created_at=now))
+    ours = or_(VersionRow.owner.in_([owner, instead_of or owner]), VersionRow.lease_until < now)
+    held = update(VersionRow).filter_by(**named, status=PENDING).where(ours).values(lease)
+    taken = session.execute(held).rowcount  # type: ignore[attr-defined]
+    row = session.scalars(select(VersionRow).filter_by(**named).with_for_update()).one()
+    if not taken:
+        session.expunge(row)  # whose values the rollback would take along
+        raise _refusal(row)
+    return row
 
 
-def renew_claim(database: Database, claim: VersionRow, lease_seconds: float = LEASE_SECONDS) -> VersionRow:
+@in_transaction
+def renew_claim(session: Session, claim: VersionRow, lease_seconds: float = LEASE_SECONDS) -> VersionRow:
     """The same claim with a lease that starts now; a ClaimLostError where somebody else has it."""
-
-    def renew(session: Session) -> VersionRow:
-        until = database_time(session) + timedelta(seconds=lease_seconds)
-        if not session.execute(update(VersionRow).where(_held(claim)).values(lease_until=until)).rowcount:  # type: ignore[attr-defined]
-            raise _lost(claim)
-        return session.scalars(select(VersionRow).where(_held(claim))).one()
-
-    return database.write(renew)
+    until = database_time(session) + timedelta(seconds=lease_seconds)
+    if not session.execute(update(VersionRow).where(_held(claim)).values(lease_until=until)).rowcount:  # type: ignore[attr-defined]
+        raise _lost(claim)
+    return session.scalars(select(VersionRow).where(_held(claim))).one()
 
 
-def release_claim(database: Database, claim: VersionRow, only_expired: bool = False) -> bool:
+@in_transaction
+def release_claim(session: Session, claim: VersionRow, only_expired: bool = False) -> bool:
     """Delete a claim, so that others may claim the version at once, unless it was taken over or published since.
 
     With `only_expired` its lease must have run out. Returns whether it was deleted.
     """
-
-    def release(session: Session) -> bool:
-        expired = VersionRow.lease_until < database_time(session) if only_expired else true()
-        return bool(session.execute(delete(VersionRow).where(_held(claim), expired)).rowcount)  # type: ignore[attr-defined]
-
-    return database.write(release)
+    expired = VersionRow.lease_until < database_time(session) if only_expired else true()
+    return bool(session.execute(delete(VersionRow).where(_held(claim), expired)).rowcount)  # type: ignore[attr-defined]
 
 
 def publish_version(
