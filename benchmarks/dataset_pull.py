@@ -25,7 +25,6 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from sightline.services.database.connection import connect  # noqa: E402
-from sightline.services.storage.access import open_storage  # noqa: E402
 from sightline.services.versioning.datasets import find_dataset, pull_dataset  # noqa: E402
 from sightline.services.versioning.publication import Content, Services, publish  # noqa: E402
 from sightline.services.versioning.repository import DatasetRepo  # noqa: E402
@@ -73,7 +72,7 @@ def run_ours(images: Path, work: Path) -> tuple[float, float]:
     )
     database = connect(settings.database_url.get_secret_value())
     database.migrate()
-    services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
+    services = Services(DatasetRepo.of(settings), database)
 
     def build(target: Path) -> Content:
         pack_images({path.name: path for path in images.iterdir()}, target)

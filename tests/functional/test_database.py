@@ -30,7 +30,7 @@ from sightline.services.database.connection import (
     DatabaseUnreachableError,
     connect,
 )
-from sightline.services.database.models import Base, Image, MetricValue, Run, Step, Version
+from sightline.services.database.models import Base, Image, MetricValue, RunRow, StepRow, VersionRow
 from sightline.services.database.runs import (
     beat,
     end_step,
@@ -49,7 +49,6 @@ from sightline.services.database.versions import (
     FindingRow,
     ImageRow,
     VersionClaimedError,
-    VersionRow,
     VersionTakenError,
     claim_version,
     find_version,
@@ -393,8 +392,8 @@ def test_a_step_without_heartbeat_is_lost(database: Database) -> None:
 def silence(database: Database, *steps: str) -> None:
     """Make steps of run-1 give no sign of life for longer than anybody waits."""
     long_ago = datetime.now(UTC) - timedelta(minutes=10)
-    named = (Step.run_id == "run-1") & Step.step.in_(steps)
-    database.write(lambda session: session.execute(update(Step).where(named).values(heartbeat_at=long_ago)))
+    named = (StepRow.run_id == "run-1") & StepRow.step.in_(steps)
+    database.write(lambda session: session.execute(update(StepRow).where(named).values(heartbeat_at=long_ago)))
 
 
 @pytest.mark.parametrize(
@@ -414,8 +413,10 @@ def test_whoever_looks_records_that_a_silent_step_is_lost_and_its_run_ended(data
     silence(database, "train")
     look(database)
     with database.engine.connect() as connection:  # as it stands there, whoever reads it
-        rows = connection.execute(select(Step.step, Step.state, Step.reason, Step.ended_at == Step.heartbeat_at)).all()
-        run = connection.execute(select(Run.state, Run.ended_at)).one()
+        rows = connection.execute(
+            select(StepRow.step, StepRow.state, StepRow.reason, StepRow.ended_at == StepRow.heartbeat_at)
+        ).all()
+        run = connection.execute(select(RunRow.state, RunRow.ended_at)).one()
     assert [(name, state, ended) for name, state, _, ended in rows] == [
         ("record", "done", True),
         ("train", "lost", True),
@@ -620,8 +621,8 @@ def test_steps_from_before_there_were_attempts_are_first_attempts(url: str) -> N
     with database.engine.begin() as connection:
         connection.execute(old, {"step": "train"})  # by a run that started before the upgrade
     assert [(each.step, each.attempt, each.events) for each in list_steps(database, "run-1")] == [
-        ("record", 0, ()),
-        ("train", 0, ()),
+        ("record", 0, []),
+        ("train", 0, []),
     ]
 
 
@@ -699,7 +700,7 @@ def test_a_broken_connection_is_made_anew(mariadb_url: str) -> None:
             killed.append(number)
             with sqlalchemy.create_engine(mariadb_url).connect() as other:
                 other.execute(sqlalchemy.text(f"KILL {number}"))
-        return int(session.scalar(select(func.count()).select_from(Version)))
+        return int(session.scalar(select(func.count()).select_from(VersionRow)))
 
     assert database.write(work) == 0
     assert killed

@@ -30,7 +30,7 @@ from laptop.kubeflow.answers import Run, read
 from laptop.kubeflow.pods import Glance
 from laptop.kubeflow.sql import open_metadata
 from sightline.services.database.connection import connect as open_database
-from sightline.services.database.models import Step
+from sightline.services.database.models import StepRow
 from sightline.services.database.runs import end_step, list_steps, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, publish_version
@@ -1318,5 +1318,5 @@ def stop_heart(url: str, run: str, step: str) -> None:
     """The step's last sign of life was long ago."""
     long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
     open_database(url).write(
-        lambda session: session.query(Step).filter_by(run_id=run, step=step).update({"heartbeat_at": long_ago})
+        lambda session: session.query(StepRow).filter_by(run_id=run, step=step).update({"heartbeat_at": long_ago})
     )

@@ -24,7 +24,7 @@ from laptop.kubeflow.connect import connect
 from laptop.kubeflow.sql import Metadata
 from sightline.services.database.connection import Database
 from sightline.services.database.connection import connect as open_database
-from sightline.services.database.models import Step
+from sightline.services.database.models import StepRow
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, publish_version
@@ -639,7 +639,7 @@ def test_a_run_with_pods_or_a_beating_heart_or_a_pod_that_waits_is_not_lost(serv
     found = rows(command("runs", "--json"))
     assert [found[each["run_id"]]["kubeflow"] for each in (waits, trains)] == ["running", "running"]
     then = datetime.now(UTC) - timedelta(hours=2)
-    database.write(lambda session: session.query(Step).update({"heartbeat_at": then}))
+    database.write(lambda session: session.query(StepRow).update({"heartbeat_at": then}))
     found = rows(command("runs", "--json"))
     assert [found[each["run_id"]]["kubeflow"] for each in (waits, trains)] == ["running", "lost"]
 

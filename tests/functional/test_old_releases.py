@@ -11,7 +11,7 @@ import sqlalchemy
 
 from sightline import errors
 from sightline.services.database.connection import connect
-from sightline.services.database.models import Step
+from sightline.services.database.models import StepRow
 from sightline.services.database.runs import start_step
 from sightline.settings import read_settings
 from sightline.steps.snapshot.start import Frozen, start_run
@@ -67,7 +67,7 @@ def beat(installed: Installed, run: str, step: str, days_ago: float) -> None:
     database.migrate()
     start_step(database, run, step, category="desk", code="", code_digest="", parameters={})
     when = datetime.now(UTC) - timedelta(days=days_ago)
-    changed = sqlalchemy.update(Step).where(Step.run_id == run).values(heartbeat_at=when)
+    changed = sqlalchemy.update(StepRow).where(StepRow.run_id == run).values(heartbeat_at=when)
     database.write(lambda session: session.execute(changed))
     database.close()
 

@@ -16,7 +16,7 @@ from sightline.errors import SightlineError
 from sightline.processes.folders import HELD
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
-from sightline.services.database.models import Finding, Version
+from sightline.services.database.models import Finding, VersionRow
 from sightline.services.database.models import Image as ImageTable
 from sightline.services.database.versions import (
     ClaimLostError,
@@ -25,7 +25,6 @@ from sightline.services.database.versions import (
     claim_version,
     find_version,
 )
-from sightline.services.storage.access import open_storage
 from sightline.services.storage.folder import UPLOADS
 from sightline.services.versioning.git import GitError
 from sightline.services.versioning.publication import Content, Publication, Services, publish
@@ -245,7 +244,7 @@ def interrupt(installed: Installed, folder: Path, version: str) -> None:
     publish_annotations(installed.settings, folder, "desk", version)
     database = services(installed).database
     database.write(
-        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (ImageTable, Finding, Version)]
+        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (ImageTable, Finding, VersionRow)]
     )
     assert installed.tags() == [f"desk_ann_{version}"]
 
@@ -285,7 +284,7 @@ def test_the_rows_of_an_interrupted_attempt_are_those_that_its_files_say(install
 
     first = attempt("old words").row
     services(installed).database.write(
-        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (Finding, Version)]
+        lambda session: [session.execute(sqlalchemy.delete(table)) for table in (Finding, VersionRow)]
     )
     finished = attempt("new words").row
     assert (finished.digest, finished.commit) == (first.digest, first.commit)
@@ -363,7 +362,7 @@ def test_a_repository_that_never_answers_is_given_up_at_the_deadline(installed, 
 def services(installed: Installed) -> Services:
     database = connect(installed.settings.database_url.get_secret_value())
     database.migrate()
-    return Services(DatasetRepo.of(installed.settings), open_storage(installed.settings.storage), database)
+    return Services(DatasetRepo.of(installed.settings), database)
 
 
 @pytest.mark.slow

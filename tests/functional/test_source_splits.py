@@ -12,7 +12,7 @@ from sqlalchemy import delete
 from sightline.catalogue.verification import verify_versions
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
-from sightline.services.database.models import Image, Version
+from sightline.services.database.models import Image, VersionRow
 from sightline.steps.record.record import record_dataset
 from tests.installed import Installed
 from tests.make_labelme import HEIGHT, WIDTH, annotate, box, make_image
@@ -311,7 +311,7 @@ def test_what_was_published_before_splits_were_kept_is_the_same_content_and_can_
         publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
     if not rows:  # killed before they were written
         database = connect(installed.settings.database_url.get_secret_value())
-        for table in (Image, Version):
+        for table in (Image, VersionRow):
             database.write(lambda session, table=table: session.execute(delete(table)))
     published = publish_annotations(installed.settings, tmp_path / "in", "desk", "v0.1.0", "auto")
     assert published.publication.new is not rows and published.splits == {}

@@ -321,7 +321,7 @@ def test_shared_memory_that_ran_out_is_named_with_its_fix(installation: Installa
         log = step.finish()
     assert step.process.returncode != 0
     record = step.record()
-    assert (record.state, record.events) == ("failed", ())
+    assert (record.state, record.events) == ("failed", [])
     for place in (record.reason, last_words(log)):
         assert "ran out of shared memory (/dev/shm" in place
         assert "--shared-memory 2Gi" in place and "num_workers=0" in place

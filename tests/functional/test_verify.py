@@ -19,7 +19,7 @@ from sightline.catalogue.verification import Verification, verify_versions
 from sightline.errors import SightlineError
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
-from sightline.services.database.models import Finding, Image, Stage, Version
+from sightline.services.database.models import Finding, Image, Stage, VersionRow
 from sightline.services.database.versions import claim_version, list_images
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.claims import name_owner
@@ -170,7 +170,7 @@ def write_sql(installed: Installed, *statements: sqlalchemy.Executable) -> None:
 
 
 def id_of(tag: str) -> sqlalchemy.ScalarSelect[int]:
-    return sqlalchemy.select(Version.id).where(Version.tag == tag).scalar_subquery()
+    return sqlalchemy.select(VersionRow.id).where(VersionRow.tag == tag).scalar_subquery()
 
 
 def delete_rows(installed: Installed) -> None:
@@ -178,7 +178,7 @@ def delete_rows(installed: Installed) -> None:
     write_sql(
         installed,
         *(sqlalchemy.delete(table).where(table.version_id == number) for table in (Image, Finding, Stage)),
-        sqlalchemy.delete(Version).where(Version.id == number),
+        sqlalchemy.delete(VersionRow).where(VersionRow.id == number),
     )
 
 
@@ -197,25 +197,25 @@ def change_split(installed: Installed) -> None:
 
 
 def change_count(installed: Installed) -> None:
-    write_sql(installed, sqlalchemy.update(Version).where(Version.tag == OLD).values(annotation_count=99))
+    write_sql(installed, sqlalchemy.update(VersionRow).where(VersionRow.tag == OLD).values(annotation_count=99))
 
 
 def change_recipe(installed: Installed) -> None:
     row = next(row for row in installed.rows("versions")["versions"] if row["tag"] == OLD_SET)
     recipe = row["recipe"] | {"seed": 77}
-    write_sql(installed, sqlalchemy.update(Version).where(Version.tag == OLD_SET).values(recipe=recipe))
+    write_sql(installed, sqlalchemy.update(VersionRow).where(VersionRow.tag == OLD_SET).values(recipe=recipe))
 
 
 def change_digest(installed: Installed) -> None:
-    write_sql(installed, sqlalchemy.update(Version).where(Version.tag == OLD).values(digest=f"{'0' * 32}.dir"))
+    write_sql(installed, sqlalchemy.update(VersionRow).where(VersionRow.tag == OLD).values(digest=f"{'0' * 32}.dir"))
 
 
 def change_commit(installed: Installed) -> None:
-    write_sql(installed, sqlalchemy.update(Version).where(Version.tag == OLD).values(commit="0" * 40))
+    write_sql(installed, sqlalchemy.update(VersionRow).where(VersionRow.tag == OLD).values(commit="0" * 40))
 
 
 def forget_parent(installed: Installed) -> None:
-    write_sql(installed, sqlalchemy.update(Version).where(Version.tag == OLD_SET).values(parent_id=None))
+    write_sql(installed, sqlalchemy.update(VersionRow).where(VersionRow.tag == OLD_SET).values(parent_id=None))
 
 
 def leave_a_claim(installed: Installed) -> None:

@@ -88,7 +88,7 @@ def publish_files(installed: Installed, version: str = "v0.1.0") -> Publication:
             (target / name).write_bytes(data)
         return Content(images=())
 
-    services = Services(DatasetRepo.of(installed.settings), open_storage(installed.settings.storage), database)
+    services = Services(DatasetRepo.of(installed.settings), database)
     try:
         return publish(services, "desk", "annotation", version, build)
     finally:

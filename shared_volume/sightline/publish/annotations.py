@@ -34,7 +34,6 @@ from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
 from sightline.services.runs.homes import recipe_file
-from sightline.services.storage.access import open_storage
 from sightline.services.versioning.publication import FOLDERS, Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import SPLITS_FILE, hash_image
@@ -112,7 +111,7 @@ def publish_annotations(
         usable = _choose(items, [*source.findings, *found], task, recipe, chosen)
         _require_usable(folder, usable)
         splits = _splits(source, usable.items)
-        services = Services(DatasetRepo.of(settings), open_storage(settings.storage), database)
+        services = Services(DatasetRepo.of(settings), database)
         publication = publish(services, category, "annotation", version, partial(_build, source.folder, usable, splits))
     row = publication.row
     if splits and SPLITS_FILE not in services.repo.objects(FOLDERS["annotation"]).listing(str(row.digest)):

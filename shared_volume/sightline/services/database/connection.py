@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 import sqlalchemy
@@ -19,11 +20,11 @@ from sqlalchemy.pool import NullPool
 
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
-from sightline.services.database.models import as_row
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 CONNECT_SECONDS = 10.0
 LOCK_SECONDS = 30.0  # how long SQLite waits for another process's write
@@ -73,9 +74,9 @@ class Database:
         """What `work` finds, in one transaction that writes nothing; a DatabaseError says how that failed."""
         return self._transact(work, self.engine)
 
-    def rows(self, kind: type[T], query: Select[Any]) -> list[T]:
+    def rows(self, query: Select[T]) -> list[T]:
         """What a query of one table finds; raises like `read`."""
-        return self.read(lambda session: [as_row(kind, row) for row in session.scalars(query)])
+        return self.read(lambda session: list(session.scalars(query)))
 
     def write(self, work: Callable[[Session], T]) -> T:
         """What `work` returns, after all that it wrote was committed; after a DatabaseError nothing was written.
@@ -180,6 +181,16 @@ class Database:
                 f"{self.name} is not a SQLite database ({cause}). Use another file, or restore this one."
             )
         return DatabaseError(f"{self.name} failed: {cause}.")
+
+
+def in_transaction(work: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[Database, P], T]:
+    """Make what works in a session take a database instead: it runs, and raises, as `Database.write` says."""
+
+    @wraps(work)
+    def call(database: Database, *arguments: P.args, **options: P.kwargs) -> T:
+        return database.write(lambda session: work(session, *arguments, **options))
+
+    return call
 
 
 def connect(url: str) -> Database:

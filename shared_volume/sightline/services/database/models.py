@@ -1,24 +1,25 @@
-"""The tables, and their rows read and written. A change of a table needs a new migration; a test compares the two."""
+"""The tables, whose objects are the rows that are read. A change of a table needs a new migration; a test compares the two."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import JSON, Boolean, DateTime, Double, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
-T = TypeVar("T")
 Columns = Mapping[str, Any]
 
 # InnoDB indexes at most 3072 bytes, four for each character: the longest unique columns are made to that measure.
 LONGEST_URI = 768
 LONGEST_PATH = 700
 LONGEST_NAME = 255
+LOST_AFTER = timedelta(seconds=180)  # without a sign of life
 
 # On MySQL names are told apart by every byte (case, accents), as file names and Git tags are; SQLite does so anyway.
 _OPTIONS = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
@@ -53,15 +54,20 @@ LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
 class Base(DeclarativeBase):
-    """The tables' common ground."""
+    """The tables' common ground. Rows are equal when all that they hold is."""
 
     __table_args__: Any = TABLE_OPTIONS
 
     id: Mapped[int] = mapped_column(primary_key=True)
 
+    def __eq__(self, other: object) -> bool:
+        names = type(self).__mapper__.attrs.keys()
+        return type(other) is type(self) and all(getattr(self, name) == getattr(other, name) for name in names)
 
-class Version(Base):
-    """An annotation or dataset version: claimed (pending), then published."""
+
+class VersionRow(Base):
+    """An annotation or dataset version. Tag, commit, digest, counts and time of publication are None while it is pending: a
+    claim, which `owner` holds until `lease_until` (and after it, until somebody else claims)."""
 
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("category", "kind", "version", name="uq_versions"), TABLE_OPTIONS)
@@ -130,8 +136,8 @@ class Finding(Base):
     outcome: Mapped[str] = mapped_column(String(64))
 
 
-class Run(Base):
-    """One run of the pipeline."""
+class RunRow(Base):
+    """One run of the pipeline. Of its steps' states it has the one that comes first in `runs.WORST_FIRST`."""
 
     __tablename__ = "runs"
 
@@ -144,7 +150,7 @@ class Run(Base):
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
-class Step(Base):
+class StepRow(Base):
     """One step of a run, as it recorded itself."""
 
     __tablename__ = "steps"
@@ -152,16 +158,23 @@ class Step(Base):
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", name="fk_steps_run"))
     step: Mapped[str] = mapped_column(String(64))
-    code: Mapped[str] = mapped_column(String(LONGEST_NAME))
+    code: Mapped[str] = mapped_column(String(LONGEST_NAME))  # names the release that it ran from
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(LongText)
     started_at: Mapped[datetime] = mapped_column(UtcTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    # The newest, from 0; a pod that was lost is followed by another attempt, and a retry of the run too.
     attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    events: Mapped[list["EventRow"]] = relationship(order_by="EventRow.at, EventRow.id", lazy="selectin", viewonly=True)
+
+    def lost(self, now: datetime | None = None) -> bool:
+        """Whether it is recorded as lost, or says that it runs but has given no sign of life for three minutes."""
+        silent = (now or datetime.now(UTC)) - self.heartbeat_at > LOST_AFTER
+        return self.state == "lost" or (self.state == "running" and silent)
 
 
-class StepEvent(Base):
+class EventRow(Base):
     """Something that happened to a step: it ran out of memory, started again, resumed after its pod was lost."""
 
     __tablename__ = "step_events"
@@ -175,8 +188,8 @@ class StepEvent(Base):
     message: Mapped[str] = mapped_column(LongText)
 
 
-class Model(Base):
-    """A model bundle in storage."""
+class ModelRow(Base):
+    """A model bundle: where it lies, the digest of its manifest, and what made it (None for one from elsewhere)."""
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("uri", name="uq_models"), TABLE_OPTIONS)
@@ -190,7 +203,7 @@ class Model(Base):
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 
-class Evaluation(Base):
+class EvaluationRow(Base):
     """One model scored on one split of a dataset version, in one run."""
 
     __tablename__ = "evaluations"
@@ -204,6 +217,18 @@ class Evaluation(Base):
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", name="fk_evaluations_version"))
     split: Mapped[str] = mapped_column(String(16))
     selected: Mapped[bool] = mapped_column(Boolean)
+    values: Mapped[list["MetricValue"]] = relationship(order_by="MetricValue.id", lazy="selectin", viewonly=True)
+
+    @property
+    def overall(self) -> dict[str, float | None]:
+        """Metric name -> value of all classes together, None where undefined."""
+        return {each.name: each.value for each in self.values if not each.class_name}
+
+    @property
+    def per_class(self) -> dict[str, dict[str, float | None]]:
+        """Class name -> metric name -> value."""
+        grouped = groupby((each for each in self.values if each.class_name), key=attrgetter("class_name"))
+        return {label: {each.name: each.value for each in scores} for label, scores in grouped}
 
 
 class MetricValue(Base):
@@ -216,12 +241,6 @@ class MetricValue(Base):
     class_name: Mapped[str] = mapped_column(String(LONGEST_NAME))
     name: Mapped[str] = mapped_column(String(LONGEST_NAME))
     value: Mapped[float | None] = mapped_column(Number)
-
-
-def as_row(kind: type[T], row: Any, **more: Any) -> T:
-    """A table's row as a frozen dataclass: its fields taken from the row's columns, or from `more`."""
-    names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
-    return kind(**{name: getattr(row, name) for name in names}, **more)
 
 
 def upsert(session: Session, table: type[Base], key: Columns, values: Columns, at_first: Columns | None = None) -> None:

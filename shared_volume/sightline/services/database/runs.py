@@ -2,11 +2,9 @@
 
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import select, update
@@ -14,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
 from sightline.processes.lifetime import TERMINATED, Terminated
-from sightline.services.database.connection import Database
-from sightline.services.database.models import Run, Step, StepEvent, as_row, upsert
+from sightline.services.database.connection import Database, in_transaction
+from sightline.services.database.models import LOST_AFTER, EventRow, RunRow, StepRow, upsert
 
 log = logging.getLogger(__name__)
 
@@ -25,57 +23,12 @@ State = Literal["running", "lost", End]
 WORST_FIRST: tuple[State, ...] = ("failed", "running", "stopped", "lost", "done")
 """Of its steps' states a run has the one that comes first here."""
 BEAT_SECONDS = 30.0
-LOST_AFTER = timedelta(seconds=180)
 LONGEST_REASON = 20_000  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run. Of its steps' states it has the one that comes first in `WORST_FIRST`."""
-
-    id: str
-    category: str
-    code_digest: str
-    parameters: Mapping[str, Any]
-    state: str
-    started_at: datetime
-    ended_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """Something that happened to a step: when, in which attempt, what kind of thing, after which training iteration."""
-
-    at: datetime
-    attempt: int
-    kind: str
-    iteration: int | None
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """A step of a run."""
-
-    run_id: str
-    step: str
-    code: str  # names the release that it ran from
-    state: str
-    reason: str
-    started_at: datetime
-    heartbeat_at: datetime
-    ended_at: datetime | None
-    attempt: int  # the newest, from 0; a pod that was lost is followed by another attempt, and a retry of the run too
-    events: tuple[EventRow, ...]  # what happened to it in all its attempts, in order
-
-    def lost(self, now: datetime | None = None) -> bool:
-        """Whether it is recorded as lost, or says that it runs but has given no sign of life for three minutes."""
-        silent = (now or datetime.now(UTC)) - self.heartbeat_at > LOST_AFTER
-        return self.state == "lost" or (self.state == "running" and silent)
-
-
+@in_transaction
 def start_step(
-    database: Database,
+    session: Session,
     run_id: str,
     step: str,
     *,
@@ -93,19 +46,15 @@ def start_step(
     goes on instead. With `goes_on` it is the same attempt in a new process: its number and the time of its start stay.
     """
     now = datetime.now(UTC)
-
-    def start(session: Session) -> StepRow | None:
-        before = next(iter(_step_rows(session, run_id=run_id, step=step)), None)
-        least = 0 if before is None else before.attempt + (0 if goes_on else 1)
-        running = {"state": "running", "ended_at": None}
-        run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
-        began = {"started_at": now}
-        upsert(session, Run, {"id": run_id}, run | running, began)
-        values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
-        upsert(session, Step, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
-        return before
-
-    return database.write(start)
+    before = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
+    least = 0 if before is None else before.attempt + (0 if goes_on else 1)
+    running = {"state": "running", "ended_at": None}
+    run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
+    began = {"started_at": now}
+    upsert(session, RunRow, {"id": run_id}, run | running, began)
+    values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
+    upsert(session, StepRow, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
+    return before
 
 
 def write_event(
@@ -124,26 +73,23 @@ def write_event(
     def write(session: Session) -> None:
         row = _started(session, run_id, step)
         key = {"step_id": row.id, "at": moment, "kind": kind}
-        upsert(session, StepEvent, key, {"attempt": row.attempt, "iteration": iteration, "message": message})
+        upsert(session, EventRow, key, {"attempt": row.attempt, "iteration": iteration, "message": message})
 
     database.write(write)
 
 
-def beat(database: Database, run_id: str, step: str) -> None:
+@in_transaction
+def beat(session: Session, run_id: str, step: str) -> None:
     """Record that a running step is alive; nothing happens when it has ended.
 
     One that was taken for lost, because the database was out of reach or two clocks differ, runs again.
     """
-
-    def write(session: Session) -> None:
-        own = (Step.run_id == run_id) & (Step.step == step)
-        alive = {"heartbeat_at": datetime.now(UTC)}
-        session.execute(update(Step).where(own, Step.state == "running").values(alive))
-        again = alive | {"state": "running", "reason": "", "ended_at": None}
-        if session.execute(update(Step).where(own, Step.state == "lost").values(again)).rowcount:  # type: ignore[attr-defined]
-            _settle_run(session, run_id, None)
-
-    database.write(write)
+    own = (StepRow.run_id == run_id) & (StepRow.step == step)
+    alive = {"heartbeat_at": datetime.now(UTC)}
+    session.execute(update(StepRow).where(own, StepRow.state == "running").values(alive))
+    again = alive | {"state": "running", "reason": "", "ended_at": None}
+    if session.execute(update(StepRow).where(own, StepRow.state == "lost").values(again)).rowcount:  # type: ignore[attr-defined]
+        _settle_run(session, run_id, None)
 
 
 def end_lost_steps(database: Database) -> None:
@@ -151,7 +97,7 @@ def end_lost_steps(database: Database) -> None:
 
     Whoever looks at runs does this first. Where it cannot be written, the rows' `lost` says it all the same.
     """
-    silent = select(Step).where(Step.state == "running", Step.heartbeat_at < datetime.now(UTC) - LOST_AFTER)
+    silent = select(StepRow).where(StepRow.state == "running", StepRow.heartbeat_at < datetime.now(UTC) - LOST_AFTER)
 
     def end(session: Session) -> None:
         for row in session.scalars(silent).all():
@@ -167,44 +113,38 @@ def end_lost_steps(database: Database) -> None:
             log.info("lost steps could not be recorded: %s", error)
 
 
-def stop_steps(database: Database, run_id: str) -> list[str]:
+@in_transaction
+def stop_steps(session: Session, run_id: str) -> list[str]:
     """Record as stopped what says that it runs of a run that somebody terminated, and end the run. Returns the steps' names.
 
     A step that has the time to say how it ended is believed afterwards.
     """
     now = datetime.now(UTC)
-
-    def stop(session: Session) -> list[str]:
-        query = select(Step).where(Step.run_id == run_id, Step.state.in_(("running", "lost"))).order_by(Step.id)
-        rows = session.scalars(query).all()
-        for row in rows:
-            row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
-        if rows:
-            _settle_run(session, run_id, now)
-        return [row.step for row in rows]
-
-    return database.write(stop)
+    query = select(StepRow).filter_by(run_id=run_id).where(StepRow.state.in_(("running", "lost")))
+    rows = session.scalars(query.order_by(StepRow.id)).all()
+    for row in rows:
+        row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
+    if rows:
+        _settle_run(session, run_id, now)
+    return [row.step for row in rows]
 
 
 def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> None:
     """Give a run the state that follows from its steps, and the time of its end when that is one."""
     session.flush()
-    states = set(session.scalars(select(Step.state).where(Step.run_id == run_id)))
+    states = set(session.scalars(select(StepRow.state).where(StepRow.run_id == run_id)))
     overall = next(state for state in WORST_FIRST if state in {*states, "done"})
     ended = None if overall == "running" else ended_at
-    session.execute(update(Run).where(Run.id == run_id).values(state=overall, ended_at=ended))
+    session.execute(update(RunRow).where(RunRow.id == run_id).values(state=overall, ended_at=ended))
 
 
-def end_step(database: Database, run_id: str, step: str, state: End, reason: str = "") -> None:
+@in_transaction
+def end_step(session: Session, run_id: str, step: str, state: End, reason: str = "") -> None:
     """Record how a step ended, and the run's state that follows; a SightlineError where it never started."""
     now = datetime.now(UTC)
-
-    def end(session: Session) -> None:
-        row = _started(session, run_id, step)
-        row.state, row.reason, row.ended_at, row.heartbeat_at = state, reason[:LONGEST_REASON], now, now
-        _settle_run(session, run_id, now)
-
-    database.write(end)
+    row = _started(session, run_id, step)
+    row.state, row.reason, row.ended_at, row.heartbeat_at = state, reason[:LONGEST_REASON], now, now
+    _settle_run(session, run_id, now)
 
 
 @contextmanager
@@ -254,14 +194,14 @@ def tracked_step(
 def list_runs(database: Database, category: str | None = None) -> list[RunRow]:
     """Runs, newest first."""
     end_lost_steps(database)
-    query = select(Run).filter_by(**({} if category is None else {"category": category}))
-    return database.rows(RunRow, query.order_by(Run.started_at.desc(), Run.id))
+    query = select(RunRow).filter_by(**({} if category is None else {"category": category}))
+    return database.rows(query.order_by(RunRow.started_at.desc(), RunRow.id))
 
 
 def list_steps(database: Database, run_id: str) -> list[StepRow]:
     """A run's steps with their events, in the order they started."""
     end_lost_steps(database)
-    return database.read(lambda session: _step_rows(session, run_id=run_id))
+    return database.rows(select(StepRow).filter_by(run_id=run_id).order_by(StepRow.started_at, StepRow.id))
 
 
 def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
@@ -269,17 +209,8 @@ def find_step(database: Database, run_id: str, step: str) -> StepRow | None:
     return next((row for row in list_steps(database, run_id) if row.step == step), None)
 
 
-def _step_rows(session: Session, **wanted: str) -> list[StepRow]:
-    rows = session.scalars(select(Step).filter_by(**wanted).order_by(Step.started_at, Step.id)).all()
-    happened = select(StepEvent).where(StepEvent.step_id.in_([row.id for row in rows]))
-    events = defaultdict(list)
-    for event in session.scalars(happened.order_by(StepEvent.at, StepEvent.id)):
-        events[event.step_id].append(as_row(EventRow, event))
-    return [as_row(StepRow, row, events=tuple(events[row.id])) for row in rows]
-
-
-def _started(session: Session, run_id: str, step: str) -> Step:
-    row = session.scalar(select(Step).where(Step.run_id == run_id, Step.step == step))
+def _started(session: Session, run_id: str, step: str) -> StepRow:
+    row = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
     if row is None:
         raise SightlineError(f"The step {step} of run {run_id} never started: there is no row to change.")
     return row

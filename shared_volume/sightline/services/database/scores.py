@@ -1,7 +1,6 @@
 """Models and their evaluations: every metric value, overall and per class."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -9,44 +8,17 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
-from sightline.services.database.connection import Database
-from sightline.services.database.models import LONGEST_URI, Evaluation, MetricValue, Model, as_row, upsert
+from sightline.services.database.connection import Database, in_transaction
+from sightline.services.database.models import LONGEST_URI, EvaluationRow, MetricValue, ModelRow, upsert
 
 ModelKind = Literal["best", "last", "given", "selected"]
 Values = Mapping[str, float | None]
 PerClass = Mapping[str, Values]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
-    """A model bundle: where it lies, the digest of its manifest, and what made it (None for one from elsewhere)."""
-
-    id: int
-    uri: str
-    sha256: str
-    kind: str
-    run_id: str | None
-    version_id: int | None
-    config: str | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRow:
-    """One model's scores on one split: metric name -> value (None where undefined), overall and per class name."""
-
-    id: int
-    run_id: str
-    model_id: int
-    version_id: int
-    split: str
-    selected: bool
-    overall: Values
-    per_class: PerClass
-
-
+@in_transaction
 def write_model(
-    database: Database,
+    session: Session,
     uri: str,
     sha256: str,
     kind: ModelKind,
@@ -64,21 +36,18 @@ def write_model(
             f"The model's URI has {len(uri)} characters, more than {LONGEST_URI}: {uri[:80]}… Shorten it."
         )
     values = {"sha256": sha256, "kind": kind, "run_id": run_id, "version_id": version_id, "config": config}
-
-    def write(session: Session) -> ModelRow:
-        upsert(session, Model, {"uri": uri}, values, {"created_at": datetime.now(UTC)})
-        return as_row(ModelRow, session.scalars(select(Model).where(Model.uri == uri)).one())
-
-    return database.write(write)
+    upsert(session, ModelRow, {"uri": uri}, values, {"created_at": datetime.now(UTC)})
+    return session.scalars(select(ModelRow).filter_by(uri=uri)).one()
 
 
 def find_model(database: Database, uri: str) -> ModelRow | None:
     """The row of the model at a URI, or None."""
-    return next(iter(database.rows(ModelRow, select(Model).where(Model.uri == uri))), None)
+    return next(iter(database.rows(select(ModelRow).filter_by(uri=uri))), None)
 
 
+@in_transaction
 def write_evaluation(
-    database: Database,
+    session: Session,
     run_id: str,
     model_id: int,
     version_id: int,
@@ -98,32 +67,19 @@ def write_evaluation(
             "A class has an empty name, which stands for all classes together. Rename it in the labels."
         )
     key = {"run_id": run_id, "model_id": model_id, "version_id": version_id, "split": split}
-
-    def write(session: Session) -> EvaluationRow:
-        upsert(session, Evaluation, key, {"selected": selected})
-        row = session.scalars(select(Evaluation).filter_by(**key)).one()
-        session.execute(delete(MetricValue).where(MetricValue.evaluation_id == row.id))
-        values = [
-            {"evaluation_id": row.id, "class_name": class_name, "name": name, "value": value}
-            for class_name, scores in {"": overall, **(per_class or {})}.items()
-            for name, value in scores.items()
-        ]
-        if values:
-            session.execute(insert(MetricValue).execution_options(render_nulls=True), values)
-        return _with_values(session, row)
-
-    return database.write(write)
+    upsert(session, EvaluationRow, key, {"selected": selected})
+    number = session.scalars(select(EvaluationRow.id).filter_by(**key)).one()
+    session.execute(delete(MetricValue).where(MetricValue.evaluation_id == number))
+    values = [
+        {"evaluation_id": number, "class_name": class_name, "name": name, "value": value}
+        for class_name, scores in {"": overall, **(per_class or {})}.items()
+        for name, value in scores.items()
+    ]
+    if values:
+        session.execute(insert(MetricValue).execution_options(render_nulls=True), values)
+    return session.scalars(select(EvaluationRow).filter_by(**key)).one()
 
 
 def list_evaluations(database: Database, run_id: str) -> list[EvaluationRow]:
     """A run's evaluations in the order they were recorded first."""
-    query = select(Evaluation).where(Evaluation.run_id == run_id).order_by(Evaluation.id)
-    return database.read(lambda session: [_with_values(session, row) for row in session.scalars(query).all()])
-
-
-def _with_values(session: Session, row: Evaluation) -> EvaluationRow:
-    query = select(MetricValue).where(MetricValue.evaluation_id == row.id).order_by(MetricValue.id)
-    by_class: dict[str, dict[str, float | None]] = {"": {}}
-    for each in session.scalars(query):
-        by_class.setdefault(each.class_name, {})[each.name] = each.value
-    return as_row(EvaluationRow, row, overall=by_class.pop(""), per_class=by_class)
+    return database.rows(select(EvaluationRow).filter_by(run_id=run_id).order_by(EvaluationRow.id))

@@ -14,7 +14,6 @@ from pathlib import Path
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import Content, VersionRow, VersionTakenError, list_versions, publish_version
-from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import Lease, wait_for_claim
 from sightline.services.versioning.description import FILE, FOLDER, parse_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
@@ -34,10 +33,9 @@ Build = Callable[[Path], Content]  # puts a version's files into an empty folder
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The three places a publication writes to."""
+    """The places a publication writes to."""
 
     repo: DatasetRepo
-    storage: Storage
     database: Database
 
 

@@ -66,7 +66,7 @@ def record_dataset(
     with open_step(settings, "record", release.name, category) as step:
         file, folder = recipe_file(release, category), recipe_folder(release, category)
         wanted = read_recipe(release / file if file else None, recipe, file)
-        services = Services(DatasetRepo.of(settings), open_storage(settings.storage), step.database)
+        services, storage = Services(DatasetRepo.of(settings), step.database), open_storage(settings.storage)
         annotations = _published(step.database, category, annotation_version)
         with services.repo.working_copy(make_tag(category, "annotation", annotation_version)) as copy:
             _require_commit(services.repo, annotations, annotation_commit)
@@ -93,8 +93,8 @@ def record_dataset(
         }
         report = render_data_report(dataset_dir, shown)
         prefix = f"{results_prefix(category, dataset.version, step.run)}/record"
-        services.storage.write_bytes(f"{prefix}/report.html", report.encode())
-        services.storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
+        storage.write_bytes(f"{prefix}/report.html", report.encode())
+        storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
         return Recorded(dataset, report)
 
 

@@ -1,19 +1,11 @@
 """The first tables: versions, images, findings, runs, steps, models, evaluations, metric values."""
 
-from typing import Any
-
 import sqlalchemy as sa
-from alembic import op
-from sqlalchemy.dialects import mysql
+
+from sightline.services.database.migrations.operations import LONG_TEXT, TIME, column, create, key
 
 revision = "0001"
 down_revision = None
-
-# Written out, not taken from models.py: a migration stays what it was.
-TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
-_OPTIONS = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
-OPTIONS = {f"{dialect}_{name}": value for dialect in ("mysql", "mariadb") for name, value in _OPTIONS.items()}
 
 
 def upgrade() -> None:
@@ -137,15 +129,3 @@ def create_scores() -> None:
         sa.UniqueConstraint("evaluation_id", "class_name", "name", name="uq_metric_values"),
         sa.ForeignKeyConstraint(["evaluation_id"], ["evaluations.id"], name="fk_metric_values_evaluation"),
     )
-
-
-def create(name: str, *parts: Any) -> None:
-    op.create_table(name, *parts, if_not_exists=True, **OPTIONS)
-
-
-def key() -> sa.Column[int]:
-    return sa.Column("id", sa.Integer(), primary_key=True)
-
-
-def column(name: str, kind: Any, null: bool = False) -> sa.Column[Any]:
-    return sa.Column(name, kind, nullable=null)
