@@ -57,13 +57,11 @@ class _Evidence:
 @contextmanager
 def _without_collector() -> Iterator[None]:
     """Hundreds of thousands of rows and digests are kept to the end: looking for garbage among them doubles the time."""
-    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
-            gc.enable()
+        gc.enable()
 
 
 @_without_collector()
