@@ -1,6 +1,7 @@
 """A report's page: blocks of HTML put together into one file that needs no network and no script."""
 
 import colorsys
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -47,6 +48,12 @@ def number(value: object) -> str:
     if value != 0 and (abs(value) < 0.001 or abs(value) >= 1e6):
         return f"{value:.2g}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def score(values: Mapping[str, Any], name: str) -> float:
+    """One of these values, or NaN, which shows as a dash: there is none, or -1 stands for a score that does not exist."""
+    value = values.get(name)
+    return float(value) if isinstance(value, int | float) and value != -1 and math.isfinite(value) else math.nan
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,10 @@
 """The evaluate report: all candidates' scores, the selected one's curves and confusion, its best and worst images."""
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from sightline.models.bundle import WEIGHTS, Bundle
 from sightline.reports import page
 from sightline.reports.charts import confusion_chart, grouped_bar_chart
-from sightline.reports.pictures import Thumbnails, legend, try_open
+from sightline.reports.pictures import Thumbnails, legend
 from sightline.services.database.scores import ModelKind
 from sightline.tasks.task import Confusion, ImageScore, Scores, Task
 
@@ -81,16 +81,10 @@ def render_evaluation_report(
     return page.render_page("Evaluate report", f"{dataset['category']} {dataset['version']} · {split}", facts, blocks)
 
 
-def _score(values: Mapping[str, float], name: str) -> float:
-    """A score, or NaN, which shows as a dash: the split has no such object, for which a metric may also give -1."""
-    value = values.get(name, math.nan)
-    return float(value) if math.isfinite(value) and value != -1 else math.nan
-
-
 def _headline(task: Task, chosen: Scored, images: int, split: str, select_by: str) -> Markup:
     values = chosen.scores.values
     names = dict.fromkeys([*task.facts.HEADLINES, select_by])
-    shown = [page.Tile(name, _score(values, name)) for name in names if name in values]
+    shown = [page.Tile(name, page.score(values, name)) for name in names if name in values]
     selected = page.Tile("Selected model", chosen.candidate.name)
     return page.tiles(selected, *shown, page.Tile("Images", images, f"of {split}"))
 
@@ -100,10 +94,10 @@ def _candidates_section(task: Task, compared: Sequence[Scored], chosen: Scored, 
     headlines = [name for name in metrics if name in task.facts.HEADLINES or name == select_by]
     names = [f"{one.candidate.name} (selected)" if one is chosen else one.candidate.name for one in compared]
     models = [
-        [name, *[_score(one.scores.values, metric) for metric in headlines], one.candidate.uri]
+        [name, *[page.score(one.scores.values, metric) for metric in headlines], one.candidate.uri]
         for name, one in zip(names, compared, strict=True)
     ]
-    by_metric = [[name, *[_score(one.scores.values, name) for one in compared]] for name in metrics]
+    by_metric = [[name, *[page.score(one.scores.values, name) for one in compared]] for name in metrics]
     return page.section(
         "Candidates",
         page.table(["model", *headlines, "where"], models, {compared.index(chosen)}),
@@ -121,7 +115,7 @@ def _classes_section(
 ) -> Markup:
     annotated = Counter(annotation["category_id"] - 1 for annotation in coco["annotations"])
     metrics = dict.fromkeys(name for values in per_class.values() for name in values)
-    scores = {name: [_score(per_class.get(label, {}), name) for label in classes] for name in metrics}
+    scores = {name: [page.score(per_class.get(label, {}), name) for label in classes] for name in metrics}
     rows = zip(classes, [annotated[index] for index in range(len(classes))], *scores.values(), strict=True)
     charted = [name for name in task.facts.SHORTEST if name in metrics] or list(metrics)[:2]
     if charted and len(classes) <= MOST_BARS:
@@ -145,15 +139,11 @@ def _images_section(
         """Truth and prediction of each image side by side, as far as it can be read and the page is not full."""
         pairs = []
         for key in keys:
-            if picture := try_open(dataset_dir / "images" / names[key]):
-                sure = task.draw.shown_of(found[key], task.report.SHOWN_SCORE)
-                left, right = (
-                    thumbnails.add(picture, task.draw.shapes_of(objects, classes, picture.size))
-                    for objects in (truth[key], sure)
-                )
-                if left and right:
-                    pairs.append(page.Picture(names[key], scores[key].note, ((left, "truth"), (right, "prediction"))))
-        return page.gallery(pairs)
+            sure = task.draw.shown_of(found[key], task.report.SHOWN_SCORE)
+            drawn = {"truth": truth[key], "prediction": sure}
+            shapes = {shows: partial(task.draw.shapes_of, objects, classes) for shows, objects in drawn.items()}
+            pairs.append(thumbnails.card(dataset_dir / "images" / names[key], scores[key].note, names[key], **shapes))
+        return page.gallery([pair for pair in pairs if pair])
 
     every = list(scores.values())
     charts = task.report.image_charts(every)

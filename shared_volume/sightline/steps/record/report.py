@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 from sightline.references import task_of
 from sightline.reports import page
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
-from sightline.reports.pictures import Thumbnails, legend, try_open
+from sightline.reports.pictures import Thumbnails, legend
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.build import STAGES
 from sightline.tasks.task import Task
@@ -210,13 +211,11 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
     thumbnails = Thumbnails(GROUPS_SHOWN * PICTURES_OF_A_GROUP)
     blocks = []
     for one in alike["largest"][:GROUPS_SHOWN]:
-        pictures = []
-        for name in one["names"][:PICTURES_OF_A_GROUP]:
-            picture = try_open(dataset_dir / "images" / name)
-            uri = thumbnails.add(picture, []) if picture else None
-            if uri:
-                pictures.append(page.Picture(name, one["split"], ((uri, "image"),)))
-        if pictures:
+        names = one["names"][:PICTURES_OF_A_GROUP]
+        cards = [
+            thumbnails.card(dataset_dir / "images" / name, one["split"], name, image=lambda _: ()) for name in names
+        ]
+        if pictures := [card for card in cards if card]:
             title = Markup("<h3>{} of {}</h3>").format(len(pictures), page.counted(one["size"], "image"))
             blocks += [title, page.gallery(pictures)]
     return [
@@ -242,12 +241,11 @@ def _samples_section(
     for name, chosen in samples.items():
         pictures = []
         for image, annotations in chosen:
-            picture = try_open(dataset_dir / "images" / image["file_name"])
-            uri = thumbnails.add(picture, task.draw.shapes_of(annotations, classes, picture.size)) if picture else None
-            if uri:
-                caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
-                note = f"{image['width']} x {image['height']}, {caption}"
-                pictures.append(page.Picture(image["file_name"], note, ((uri, "annotated"),)))
+            caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
+            note, file = f"{image['width']} x {image['height']}, {caption}", image["file_name"]
+            annotated = partial(task.draw.shapes_of, annotations, classes)
+            if card := thumbnails.card(dataset_dir / "images" / file, note, file, annotated=annotated):
+                pictures.append(card)
         images = page.counted(statistics["splits"][name]["images"], "image")
         blocks += [Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images), page.gallery(pictures)]
     return page.section("Samples", *blocks)
