@@ -58,4 +58,4 @@ def test_a_config_without_what_guards_the_loop_ends_before_the_first_epoch(tmp_p
     config = Config(settings)
     training = SimpleNamespace(config=config, folder=tmp_path)
     with pytest.raises(AttributeError, match=last):
-        ResumableTrainLoop(SimpleNamespace(), DataLoader([0]), training, SimpleNamespace())
+        ResumableTrainLoop(SimpleNamespace(), DataLoader([0]), training, SimpleNamespace(), None)

@@ -75,12 +75,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     """
 
     def __init__(
-        self,
-        runner: Runner,
-        dataloader: DataLoader[Any],
-        training: Training,
-        history: History,
-        events: "Events | None" = None,
+        self, runner: Runner, dataloader: DataLoader[Any], training: Training, history: History, events: "Events | None"
     ) -> None:
         config = training.config
         super().__init__(runner, dataloader, max_epochs=config.max_epochs, val_interval=config.val_interval)
