@@ -53,6 +53,9 @@ class Group:
     """Member -> the other groups, published before it, that it belongs to just as well."""
 
 
+Images = Sequence[SplitImage]
+
+
 def read_first_published(database: Database, annotations: VersionRow, recipe: Recipe) -> tuple[SplitImage, ...]:
     """Every content that the category's annotation versions published up to the given one, once per sha256, as at first.
 
@@ -82,9 +85,7 @@ def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Rec
     return tuple(replace(one, generations=frozenset(generations[one.sha256])) for one in merge_images(first))
 
 
-def as_first_published(
-    images: Iterable[SplitImage], earlier: Sequence[SplitImage]
-) -> tuple[list[SplitImage], list[SplitImage]]:
+def as_first_published(images: Images, earlier: Images) -> tuple[list[SplitImage], list[SplitImage]]:
     """A dataset's images as they were published first, and the other contents of the history (`read_first_published`).
 
     Those that the history does not know stay as they are.
@@ -117,7 +118,7 @@ def merge_images(split_images: Iterable[SplitImage]) -> list[SplitImage]:
 
 
 def group_contents(
-    contents: Sequence[SplitImage], distance: int | None, pattern: str | None, listed: Mapping[str, str]
+    contents: Images, distance: int | None, pattern: str | None, listed: Mapping[str, str]
 ) -> list[Group]:
     """Put every content (of `merge_images`) into one group, by generation; in the order in which the groups began.
 
@@ -134,9 +135,7 @@ def group_contents(
 class _Grouping:
     """The groups so far, and by which looks and keys a content of the next generation belongs to one."""
 
-    def __init__(
-        self, contents: Sequence[SplitImage], distance: int | None, pattern: str | None, listed: Mapping[str, str]
-    ) -> None:
+    def __init__(self, contents: Images, distance: int | None, pattern: str | None, listed: Mapping[str, str]) -> None:
         self.names = [content.first_names for content in contents]
         self.looks = ["" if distance is None else content.perceptual_hash for content in contents]
         self.keys = [_keys(names, pattern) for names in self.names]

@@ -30,7 +30,7 @@ ARROW: Final = "\u2192"
 OF_REGIONS: Final = ("groups", "objects")
 """Stages that leave annotations of whole images as they are."""
 
-
+Json = Mapping[str, Any]
 Sample = tuple[dict[str, Any], list[dict[str, Any]]]
 """An image to show, and its annotations."""
 
@@ -65,7 +65,7 @@ def _read(dataset_dir: Path, name: str) -> Any:
     return json.loads((dataset_dir / f"{name}.json").read_bytes())
 
 
-def _choose_samples(coco: Mapping[str, Any]) -> list[Sample]:
+def _choose_samples(coco: Json) -> list[Sample]:
     images = coco["images"]
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int))
     annotations_of: dict[int, list[dict[str, Any]]] = {images[index]["id"]: [] for index in chosen}
@@ -80,7 +80,7 @@ def _of_whole_images(task: Task) -> bool:
     return task.data.ANNOTATED_BY == "flags"
 
 
-def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Markup:
+def _headline(task: Task, statistics: Json, findings: Sequence[Json]) -> Markup:
     splits = statistics["splits"]
     images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
     without = sum(one["images_without_objects"] for one in splits.values())
@@ -99,7 +99,7 @@ def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapp
     )
 
 
-def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Markup:
+def _stages_section(task: Task, statistics: Json, recipe: Json) -> Markup:
     idle = OF_REGIONS if _of_whole_images(task) else ()
     by = task.data.ANNOTATED_BY
     rows = [
@@ -125,12 +125,12 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
     return page.section("Stages", *blocks, intro=intro)
 
 
-def _change(stage: Mapping[str, Any], what: str) -> str:
+def _change(stage: Json, what: str) -> str:
     before, after = stage[f"{what}_before"], stage[f"{what}_after"]
     return page.number(after) if before == after else f"{page.number(before)} {ARROW} {page.number(after)}"
 
 
-def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
+def _classes_section(task: Task, statistics: Json) -> Markup:
     histogram = statistics["histograms"]["class"]
     classes, splits = histogram["labels"], statistics["splits"]
     objects, images = (
@@ -173,7 +173,7 @@ def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
     )
 
 
-def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tuple[int, int]]) -> Markup:
+def _sizes_section(task: Task, statistics: Json, sizes: Counter[tuple[int, int]]) -> Markup:
     listed = sizes.most_common(MOST_LISTED_SIZES)
     rest = len(sizes) - len(listed)
     what, annotated = task.facts.ANNOTATED.capitalize(), page.plural(task.facts.ANNOTATED)
@@ -200,7 +200,7 @@ def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tup
     return page.section("Sizes", page.grid(*charts, image_sizes + more), intro=told if charts else "")
 
 
-def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Markup]:
+def _alike_section(statistics: Json, dataset_dir: Path) -> list[Markup]:
     alike = statistics["alike"]
     if not alike["groups"]:
         return []
@@ -230,11 +230,7 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
 
 
 def _samples_section(
-    task: Task,
-    statistics: Mapping[str, Any],
-    samples: Mapping[str, Sequence[Sample]],
-    classes: Sequence[str],
-    dataset_dir: Path,
+    task: Task, statistics: Json, samples: Mapping[str, Sequence[Sample]], classes: Sequence[str], dataset_dir: Path
 ) -> Markup:
     thumbnails = Thumbnails(sum(map(len, samples.values())))
     blocks: list[Markup] = [legend(classes)]
@@ -251,10 +247,10 @@ def _samples_section(
     return page.section("Samples", *blocks)
 
 
-def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
+def _findings_section(findings: Sequence[Json]) -> Markup:
     if not findings:
         return page.section("Findings", page.notice("Nothing was dropped, fixed or left out.", kind="info"))
-    by_code: dict[str, list[Mapping[str, Any]]] = {}
+    by_code: dict[str, list[Json]] = {}
     for finding in findings:
         by_code.setdefault(finding["code"], []).append(finding)
     ranked = sorted(by_code.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -266,7 +262,7 @@ def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
     )
 
 
-def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: bool) -> Markup:
+def _findings_of(code: str, findings: Sequence[Json], unfolded: bool) -> Markup:
     summary = f"{code}: {page.number(len(findings))} ({_outcomes(findings)})"
     rows = []
     for one in findings[:MOST_LISTED_FINDINGS]:
@@ -279,6 +275,6 @@ def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: boo
     )
 
 
-def _outcomes(findings: Iterable[Mapping[str, Any]]) -> str:
+def _outcomes(findings: Iterable[Json]) -> str:
     counts = Counter(finding["outcome"] for finding in findings)
     return ", ".join(f"{page.number(count)} {outcome}" for outcome, count in counts.most_common())

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sightline.steps.record.groups import Group, SplitImage
+from sightline.steps.record.groups import Group, Images, SplitImage
 
 _ANY: Final = ""  # stands for a class that is on every image, so that images are shared out as well; no label is empty
 
@@ -48,9 +48,7 @@ class _Deal:
         return all(self.placed[split][label] > count for label, count in labels.items())
 
 
-def stratify_groups(
-    groups: Sequence[Group], contents: Sequence[SplitImage], shares: Mapping[str, float], seed: int
-) -> list[str]:
+def stratify_groups(groups: Sequence[Group], contents: Images, shares: Mapping[str, float], seed: int) -> list[str]:
     """The split of each group, by the share of each split that has one above 0.
 
     The seed changes the order in which groups are dealt out.
@@ -77,7 +75,7 @@ def stratify_groups(
     return [placed[number] for number in range(len(groups))]
 
 
-def _rank(group: Group, contents: Sequence[SplitImage], seed: int) -> tuple[int, bytes]:
+def _rank(group: Group, contents: Images, seed: int) -> tuple[int, bytes]:
     """Large groups first, since small ones even out what they leave uneven; else by chance."""
     drawn = hashlib.sha256(f"{seed}:{contents[group.founders[0]].sha256}".encode()).digest()
     return -len(group.founders), drawn
