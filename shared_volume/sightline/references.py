@@ -61,11 +61,7 @@ class _Reference:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The inverse of `to_text`.
-
-        Raises:
-            BadReferenceError: not a reference to this kind of thing.
-        """
+        """The inverse of `to_text`; a BadReferenceError for what is no whole reference to this kind of thing."""
         try:
             content = json.loads(text)
         except ValueError:
@@ -82,11 +78,7 @@ class _Reference:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; unknown keys are ignored, so that newer writers can be read.
-
-        Raises:
-            BadReferenceError: a reference to something else, or a fact is missing.
-        """
+        """The inverse of `to_json`; raises like `from_text`. Unknown keys are ignored, so that newer writers can be read."""
         if content.get("kind") != cls.KIND:
             raise BadReferenceError(
                 f"This is a reference to a {content.get('kind')!r}, not to a {cls.KIND!r}: {dict(content)}"

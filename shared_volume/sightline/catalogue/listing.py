@@ -1,6 +1,5 @@
 """What versions live in, opened together: storage, Git and the database; every version that SQL or Git knows, with its state."""
 
-import contextlib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from sightline.services.versioning.objects import Objects
 from sightline.services.versioning.publication import FOLDERS
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings
-from sightline.versions import BadNameError, Kind, Tag, check_category, make_tag, parse_tag, parse_version
+from sightline.versions import Kind, Tag, check_category, make_tag, parse_tag, parse_version, version_tags
 
 
 class State(StrEnum):
@@ -75,11 +74,7 @@ class Installation:
 
 
 def open_installation(settings: Settings) -> Installation:
-    """Open what the settings name, and bring the database's tables up to date.
-
-    Raises:
-        SightlineError: one of them is malformed or out of reach.
-    """
+    """Open what the settings name, and bring the database's tables up to date."""
     database = connect(settings.database_url.get_secret_value())
     database.migrate()
     return Installation(settings, DatasetRepo.of(settings), open_storage(settings.storage), database)
@@ -98,10 +93,7 @@ def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Lis
     before = installation.rows()
     commits = installation.repo.tags()
     rows = settled_rows(before, installation.rows(), commits)
-    tags: dict[str, Tag] = {}
-    for name in (*rows, *commits):
-        with contextlib.suppress(BadNameError):  # a tag of something else
-            tags[name] = parse_tag(name)
+    tags = version_tags([*rows, *commits])
     _require_theirs(settings, rows, {tag.category for name, tag in tags.items() if name in commits})
     parents = {row.id: name for name, row in rows.items()}
     asked = {name: tag for name, tag in tags.items() if category in (None, tag.category)}
@@ -166,11 +158,7 @@ def settled_rows(
 
 
 def published_row(rows: Mapping[str, VersionRow], tag: str) -> VersionRow:
-    """The row of a published version.
-
-    Raises:
-        SightlineError: not a tag, or not that of a published version; names what is.
-    """
+    """The row of a published version; a SightlineError for what is no tag of one names the nearest."""
     parse_tag(tag)
     row = rows.get(tag)
     if row is None or row.status != "published" or row.digest is None:

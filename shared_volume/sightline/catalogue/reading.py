@@ -49,11 +49,8 @@ def annotation_files(listing: Mapping[str, str], kind: str) -> dict[str, str]:
 def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Instances:
     """The annotations in some of a version's files, by image.
 
-    `files` are digests by name: labelme JSON of the kind annotation, COCO of the kind dataset.
-
-    Raises:
-        UnreadableVersionError: a file is not what it should be.
-        StorageError: a file is neither on the remote nor in the cache.
+    `files` are digests by name: labelme JSON of the kind annotation, COCO of the kind dataset. One that is not what it should
+    be is an UnreadableVersionError, one that is neither on the remote nor in the cache a StorageError.
     """
     content = objects.read_all(files.values())
     instances: Instances = defaultdict(list)

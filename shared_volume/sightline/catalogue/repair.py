@@ -33,8 +33,7 @@ class Deed:
 def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]:
     """Repair what `verify_versions` found a moment ago and what can be repaired; nothing is deleted but dead claims. Verify again.
 
-    Raises:
-        SightlineError: storage, Git or SQL is out of reach.
+    A SightlineError where storage, Git or SQL is out of reach.
     """
     installation = open_installation(settings)
     deeds = []

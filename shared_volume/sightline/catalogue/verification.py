@@ -69,10 +69,8 @@ def verify_versions(settings: Settings, tag: str | None = None, full: bool = Fal
     """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
 
     With `full`, every object is read back and its content compared, and what this volume holds unpacked; without it sizes
-    are compared, and the md5 where the remote's listing tells it (Cloud Storage does).
-
-    Raises:
-        SightlineError: no such version, or storage, Git or SQL is out of reach.
+    are compared, and the md5 where the remote's listing tells it (Cloud Storage does). A SightlineError for no such version,
+    or where storage, Git or SQL is out of reach.
     """
     asked = parse_tag(tag) if tag is not None else None
     installation = open_installation(settings)

@@ -50,11 +50,7 @@ class Shape:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The upright image in RGB.
-
-    Raises:
-        SightlineError: the file cannot be read; names it.
-    """
+    """The upright image in RGB; a SightlineError names a file that cannot be read."""
     return Image.fromarray(np.ascontiguousarray(read_image(path)[:, :, ::-1]))
 
 

@@ -90,11 +90,9 @@ def build_dataset(
 
     Labelme JSON and images, nested as they like, become dataset.json (which begins with the `facts`: category, version,
     annotation_version), train.json, val.json, test.json, findings.json, statistics.json and image shards in `target`, an
-    empty or new folder. Nothing is written there before every check has passed.
-
-    Raises:
-        SightlineError: no such folder, no JSON, no annotated image left, a split without images, a finding that the policy
-            does not let pass, or a plug-in or split file that cannot be used.
+    empty or new folder. Nothing is written there before every check has passed: a SightlineError for no such folder, no JSON,
+    no annotated image left, a split without images, a finding that the policy does not let pass, or a plug-in or split file
+    that cannot be used.
     """
     inputs = inputs or Inputs()
     if target.is_dir() and any(target.iterdir()):

@@ -53,10 +53,8 @@ def record_dataset(
 
     The dataset version is called like the annotation version, or the next free one when that is taken by another recipe.
     The same annotations and recipe give the version that is there already. `code` is this step's frozen helper code, in
-    which the category's recipe lies; the values of `recipe` stand in for the file's.
-
-    Raises:
-        SightlineError: the version is not published, its tag names another commit, or nothing usable is in it.
+    which the category's recipe lies; the values of `recipe` stand in for the file's. A SightlineError where the version is not
+    published, its tag names another commit, or nothing usable is in it.
     """
     settings, release = read_settings(), Path(code)
     with open_step(settings, "record", release.name, category) as step:

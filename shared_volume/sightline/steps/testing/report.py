@@ -41,10 +41,8 @@ def draw_predictions(
 ) -> None:
     """Write the upright image with masks, boxes, classes and scores; results below the threshold are not drawn.
 
-    The results are in pixels of the upright image. The target is .jpg, .jpeg or .png; missing folders are made.
-
-    Raises:
-        SightlineError: the image cannot be read, or the target has another extension.
+    The results are in pixels of the upright image. The target is .jpg, .jpeg or .png; missing folders are made. A SightlineError
+    where the image cannot be read, or the target has another extension.
     """
     kind = FORMATS.get(target_path.suffix.lower())
     if kind is None:
