@@ -13,8 +13,7 @@ import orjson
 from sightline.annotations.labelme import ImagePathError, Shape, parse_document
 from sightline.errors import SightlineError
 from sightline.services.versioning.objects import Objects
-
-SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
+from sightline.services.versioning.shards import SPLITS
 
 Corners = tuple[float, float, float, float]
 
@@ -42,7 +41,7 @@ class UnreadableVersionError(SightlineError):
 def annotation_files(listing: Mapping[str, str], kind: str) -> dict[str, str]:
     """Those of a version's files that hold annotations: name -> digest."""
     if kind == "dataset":
-        return {name: listing[name] for name in SPLIT_FILES if name in listing}
+        return {name: listing[name] for name in (f"{split}.json" for split in SPLITS) if name in listing}
     return {name: listing[name] for name in listing if name.lower().endswith(".json") and "/." not in f"/{name}"}
 
 

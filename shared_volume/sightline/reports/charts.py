@@ -135,12 +135,7 @@ def histogram(
     bins: int = 24,
     limits: tuple[float, float] | None = None,
 ) -> Markup:
-    """How often values fall where.
-
-    Args:
-        bins: how many bars.
-        limits: the least and the most that a value can be; by default the values' own.
-    """
+    """How often values fall where; `limits` are the least and the most that a value can be, by default the values' own."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if finite.size == 0:

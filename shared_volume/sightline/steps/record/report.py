@@ -85,14 +85,12 @@ def _headline(task: Task, statistics: Json, findings: Sequence[Json]) -> Markup:
     images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
     without = sum(one["images_without_objects"] for one in splits.values())
     per_image = f"{objects / images:.1f} per image" if images else ""
-    also = [
-        f"{page.number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count
-    ]
+    noted = {"images without": without, "crowds": crowds}
+    also = [f"{page.number(count)} {name}" for name, count in noted.items() if count]
     annotated = page.Tile(page.plural(task.facts.ANNOTATED).capitalize(), objects, ", ".join([per_image, *also]))
+    of_splits = " / ".join(f"{page.number(one['images'])}\u00a0{name}" for name, one in splits.items())
     return page.tiles(
-        page.Tile(
-            "Images", images, " / ".join(f"{page.number(one['images'])}\u00a0{name}" for name, one in splits.items())
-        ),
+        page.Tile("Images", images, of_splits),
         *([] if _of_whole_images(task) else [annotated]),
         page.Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
         page.Tile("Findings", len(findings), _outcomes(findings) or "nothing to report"),
@@ -148,29 +146,16 @@ def _classes_section(task: Task, statistics: Json) -> Markup:
     rows.append(["all", sum(all_of.values()), *total])
     columns = ["class", annotated, *[f"{name} {what}" for name in splits for what in counts]]
     cut = f"The {len(shown)} most frequent of {len(classes)} classes; the table has all."
-    return page.section(
-        "Classes",
-        page.grid(
-            grouped_bar_chart(
-                f"{annotated.capitalize()} per class and split",
-                shown,
-                {name: [own[label] for label in shown] for name, own in objects.items()},
-                annotated,
-                note=cut if len(shown) < len(classes) else "",
-            ),
-            grouped_bar_chart(
-                "Share of each class in its split",
-                shown,
-                {
-                    name: [round(100 * own[label] / max(splits[name]["objects"], 1), 1) for label in shown]
-                    for name, own in objects.items()
-                },
-                f"% of the split's {annotated}",
-            ),
-            bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
-        ),
-        page.table(columns, rows, highlighted={len(rows) - 1}),
+    bars = {name: [own[label] for label in shown] for name, own in objects.items()}
+    sizes = {name: max(splits[name]["objects"], 1) for name in bars}
+    shares = {name: [round(100 * count / sizes[name], 1) for count in own] for name, own in bars.items()}
+    title, note = f"{annotated.capitalize()} per class and split", cut if len(shown) < len(classes) else ""
+    charts = page.grid(
+        grouped_bar_chart(title, shown, bars, annotated, note),
+        grouped_bar_chart("Share of each class in its split", shown, shares, f"% of the split's {annotated}"),
+        bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
     )
+    return page.section("Classes", charts, page.table(columns, rows, highlighted={len(rows) - 1}))
 
 
 def _sizes_section(task: Task, statistics: Json, sizes: Counter[tuple[int, int]]) -> Markup:
@@ -190,11 +175,9 @@ def _sizes_section(task: Task, statistics: Json, sizes: Counter[tuple[int, int]]
         scale = {"doubling": one["scale"] == "doubling", "whole": one["scale"] == "whole"}
         if one["edges"]:  # objects may have no size: whole images
             charts.append(compared_histogram(title, one["edges"], one["counts"], x_label, y_label, **scale))
-    image_sizes = Markup("<h3>Image sizes</h3>{}").format(
-        page.table(
-            ["width x height, px", "images"], [[f"{width} x {height}", count] for (width, height), count in listed]
-        ),
-    )
+    rows = [[f"{width} x {height}", count] for (width, height), count in listed]
+    table = page.table(["width x height, px", "images"], rows)
+    image_sizes = Markup("<h3>Image sizes</h3>{}").format(table)
     more = Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()
     told = "Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json."
     return page.section("Sizes", page.grid(*charts, image_sizes + more), intro=told if charts else "")
@@ -270,9 +253,8 @@ def _findings_of(code: str, findings: Sequence[Json], unfolded: bool) -> Markup:
         rows.append([one["file"], shape, one["message"], one["outcome"], one.get("found_in", "record")])
     rest = len(findings) - len(rows)
     more = [Markup('<p class="muted small">and {} more like these</p>').format(page.number(rest))] if rest else []
-    return page.details(
-        summary, page.table(["file", "shape", "reason", "outcome", "found by"], rows), *more, unfolded=unfolded
-    )
+    table = page.table(["file", "shape", "reason", "outcome", "found by"], rows)
+    return page.details(summary, table, *more, unfolded=unfolded)
 
 
 def _outcomes(findings: Iterable[Json]) -> str:

@@ -43,16 +43,9 @@ class _Deal:
 
         return max(self.shares, key=preference)
 
-    def can_spare(self, split: str, labels: Mapping[str, int]) -> bool:
-        """Whether each of the group's classes is on other images of the split as well."""
-        return all(self.placed[split][label] > count for label, count in labels.items())
-
 
 def stratify_groups(groups: Sequence[Group], contents: Images, shares: Mapping[str, float], seed: int) -> list[str]:
-    """The split of each group, by the share of each split that has one above 0.
-
-    The seed changes the order in which groups are dealt out.
-    """
+    """The split of each group, by the share of each split that has one above 0; the seed changes the order of dealing."""
     placed = {number: group.listed for number, group in enumerate(groups) if group.listed}
     founded: dict[int, list[int]] = {}
     for number, group in enumerate(groups):
@@ -114,7 +107,9 @@ def _mend(dealt: dict[int, str], labels: Mapping[int, Mapping[str, int]], deal: 
             spare = (
                 number
                 for number, own in labels.items()
-                if label in own and dealt[number] != split and deal.can_spare(dealt[number], own)
+                # Each of the group's classes must be on other images of its split as well.
+                if label in own and dealt[number] != split
+                if all(deal.placed[dealt[number]][other] > count for other, count in own.items())
             )
             moved = min(spare, key=lambda number: labels[number][_ANY], default=None)
             if moved is not None:

@@ -108,23 +108,19 @@ def _loss_charts(train: Sequence[Line]) -> list[Markup]:
 
 def _metric_charts(task: Task, val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> list[Markup]:
     epochs = _column(val, "epoch")
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[Series]] = {}
     for name in metrics:
         fitting = (title for pattern, title in task.facts.CHARTS.items() if fnmatchcase(name, pattern))
-        groups.setdefault(next(fitting, OTHER_METRICS), []).append(name)
-    return [
-        line_chart(
-            title,
-            [Series(name, epochs, _column(val, name), points=True) for name in names],
-            "epoch",
-            "score",
-            y_range=None if any(value < 0 or value > 1 for name in names for value in _column(val, name)) else (0, 1),
-            marked_x=float(best["epoch"]) if best else None,
-            whole_x=True,
-            note=f"Dashed: the best epoch, {best['epoch']}." if best else "",
+        curve = Series(name, epochs, _column(val, name), points=True)
+        groups.setdefault(next(fitting, OTHER_METRICS), []).append(curve)
+    note, marked = (f"Dashed: the best epoch, {best['epoch']}.", float(best["epoch"])) if best else ("", None)
+    charts = []
+    for title, curves in groups.items():
+        within = None if any(value < 0 or value > 1 for curve in curves for value in curve.y) else (0, 1)
+        charts.append(
+            line_chart(title, curves, "epoch", "score", y_range=within, marked_x=marked, whole_x=True, note=note)
         )
-        for title, names in groups.items()
-    ]
+    return charts
 
 
 def _epoch_table(train: Sequence[Line], val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> Markup:
