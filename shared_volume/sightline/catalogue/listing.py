@@ -83,9 +83,7 @@ def open_installation(settings: Settings) -> Installation:
 def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Listed, ...]:
     """Every version, or one category's, oldest first within category and kind.
 
-    Raises:
-        SightlineError: database or dataset repository are out of reach.
-        OtherRepositoryError: the repository knows no category of the versions that the database says are published.
+    An OtherRepositoryError where the repository knows no category of the versions that the database says are published.
     """
     if category is not None:
         check_category(category)

@@ -23,12 +23,8 @@ def read_content(objects: Objects, listing: Mapping[str, str]) -> Content | None
 
 def read_rows(database: Database, version: VersionRow) -> Content:
     """What the database says of a published version."""
-    return Content(
-        images=list_images(database, version.id),
-        findings=list_findings(database, version.id),
-        recipe=version.recipe or {},
-        stages=list_stages(database, version.id),
-    )
+    images, findings = list_images(database, version.id), list_findings(database, version.id)
+    return Content(images, findings, version.recipe or {}, list_stages(database, version.id))
 
 
 def missing_rows(content: Content | None) -> Problem:

@@ -115,7 +115,11 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
     published = row if row is not None and row.status == "published" else None
     digest = _digest(published, tagged)
     if digest is None:
-        return Checked(str(tag), state, None, None, (_no_pointer(tag),))
+        message = (
+            f"the commit of its tag has no readable {FOLDERS[tag.kind]}/{tag.category}.dvc, and there are no rows of it"
+        )
+        remedy = f"it was not published by Sightline: git push --delete origin {tag}"
+        return Checked(str(tag), state, None, None, (Problem(Trouble.POINTER_MISSING, message, remedy, False),))
     remote = evidence.remotes[tag.kind]
     listing, problems = check_listing(remote, digest)
     known = needed[tag.kind]
@@ -179,13 +183,6 @@ def _check_claim(row: VersionRow | None) -> list[Problem]:
     until = f"{row.lease_until:%Y-%m-%d %H:%M:%S} UTC" if row.lease_until is not None else "no time"
     message = f"the claim of {row.owner or 'nobody'} is abandoned: held until {until}, nothing was published"
     return [Problem(Trouble.CLAIM_EXPIRED, message, "--repair removes the claim; or publish the version again", True)]
-
-
-def _no_pointer(tag: Tag) -> Problem:
-    path = f"{FOLDERS[tag.kind]}/{tag.category}.dvc"
-    message = f"the commit of its tag has no readable {path}, and there are no rows of it"
-    remedy = f"it was not published by Sightline: git push --delete origin {tag}"
-    return Problem(Trouble.POINTER_MISSING, message, remedy, False)
 
 
 def _agree(problems: list[Problem]) -> tuple[Problem, ...]:

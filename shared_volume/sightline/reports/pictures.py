@@ -55,14 +55,10 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def draw_shapes(picture: Image.Image, shapes: Sequence[Shape], longest_side: int | None = None) -> Image.Image:
-    """A copy of the picture with its objects.
+    """A copy of the picture (RGB) with its objects, given in its own pixels; later ones on top.
 
-    Args:
-        picture: RGB.
-        shapes: in the picture's own pixels; later ones on top.
-        longest_side: shrink to it first, or enlarge a small picture as often as it fits. A picture of that size leaves out
-            labels that would lie on others. Without it a picture keeps its size, but for a small one that is narrower than a
-            label: that is enlarged.
+    It is shrunk to the longest side first, or enlarged as often as it fits, and leaves out labels that would lie on others.
+    Without one a picture keeps its size, but for a small one that is narrower than a label: that is enlarged.
     """
     scale = _scale(picture.size, shapes, longest_side)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

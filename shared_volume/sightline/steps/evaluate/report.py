@@ -161,16 +161,13 @@ def _images_section(
 
 def _rank(scores: Mapping[int, ImageScore], names: Mapping[int, str], most: int) -> tuple[list[int], list[int]]:
     """The images with the worst results, as far as these are wrong, and those with the best."""
-
     # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
-    def worst_first(key: int) -> tuple[float, float, int, str]:
-        return scores[key].f1, -scores[key].sureness, -scores[key].missed - scores[key].false, names[key]
-
-    def best_first(key: int) -> tuple[float, float, int, str]:
-        return -scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]
-
-    worst = [key for key in sorted(scores, key=worst_first) if scores[key].f1 < 1][:most]
-    return worst, [key for key in sorted(scores, key=best_first) if scores[key].f1 > 0 and key not in worst][:most]
+    wrong = [
+        (one.f1, -one.sureness, -one.missed - one.false, names[key], key) for key, one in scores.items() if one.f1 < 1
+    ]
+    right = [(-one.f1, -one.sureness, -one.found, names[key], key) for key, one in scores.items() if one.f1 > 0]
+    worst = [key for *_, key in sorted(wrong)[:most]]
+    return worst, [key for *_, key in sorted(right) if key not in worst][:most]
 
 
 def _by_image(objects: Sequence[Mapping[str, Any]]) -> Mapping[int, list[Mapping[str, Any]]]:
