@@ -19,6 +19,8 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings
 from sightline.versions import Kind, Tag, check_category, make_tag, parse_tag, parse_version, version_tags
 
+Rows = Mapping[str, VersionRow]  # by the tag that the version has or would have
+
 
 class State(StrEnum):
     """How far a version got."""
@@ -65,8 +67,8 @@ class Installation:
         """The DVC remote of a kind of version."""
         return self.repo.objects(FOLDERS[kind])
 
-    def rows(self) -> Mapping[str, VersionRow]:
-        """Every version's row, published or pending, by the tag that it has or would have."""
+    def rows(self) -> Rows:
+        """Every version's row, published or pending."""
         return {
             make_tag(row.category, row.kind, row.version): row  # type: ignore[arg-type]  # the column is a text
             for row in list_versions(self.database, pending=True)
@@ -99,7 +101,7 @@ def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Lis
     return tuple(sorted(listed, key=lambda one: (one.category, one.kind, parse_version(one.version))))
 
 
-def _require_theirs(settings: Settings, rows: Mapping[str, VersionRow], tagged: set[str]) -> None:
+def _require_theirs(settings: Settings, rows: Rows, tagged: set[str]) -> None:
     """Of a repository that knows no category of the published versions most likely only its name is wrong: nothing is lost."""
     published = {name: row.category for name, row in rows.items() if row.status == "published"}
     if not published or tagged & set(published.values()):
@@ -144,9 +146,7 @@ def _list_one(tag: Tag, row: VersionRow | None, commit: str | None, parents: Map
     )
 
 
-def settled_rows(
-    before: Mapping[str, VersionRow], after: Mapping[str, VersionRow], tags: Container[str]
-) -> dict[str, VersionRow]:
+def settled_rows(before: Rows, after: Rows, tags: Container[str]) -> dict[str, VersionRow]:
     """Rows that agree with tags read in between: without versions that were published while the tags were read.
 
     A version's tag is there before its rows: only what is published already when the tags are read must have one.
@@ -155,7 +155,7 @@ def settled_rows(
     return {name: row for name, row in after.items() if row.status != "published" or name in settled or name in tags}
 
 
-def published_row(rows: Mapping[str, VersionRow], tag: str) -> VersionRow:
+def published_row(rows: Rows, tag: str) -> VersionRow:
     """The row of a published version; a SightlineError for what is no tag of one names the nearest."""
     parse_tag(tag)
     row = rows.get(tag)

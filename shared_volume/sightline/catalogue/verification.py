@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sightline.catalogue.contents import Remote, check_copy, check_images, check_listing, check_objects
 from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
-from sightline.catalogue.listing import Installation, State, is_held, open_installation, settled_rows, state_of
+from sightline.catalogue.listing import Installation, Rows, State, is_held, open_installation, settled_rows, state_of
 from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
 from sightline.errors import SightlineError, nearest
@@ -50,7 +50,7 @@ class _Evidence:
 
     installation: Installation
     git_tags: GitTags
-    rows: Mapping[str, VersionRow]
+    rows: Rows
     remotes: Mapping[Kind, Remote]
 
 

@@ -75,8 +75,8 @@ def render_evaluation_report(
     blocks = [
         _headline(task, chosen, len(coco["images"]), split, select_by),
         _candidates_section(task, compared, chosen, select_by),
-        _classes_section(task, chosen.scores.per_class, classes, coco, charts),
-        _images_section(task, dataset_dir, coco, chosen.results, classes),
+        _classes_section(task, chosen, classes, coco, charts),
+        _images_section(task, dataset_dir / "images", coco, chosen, classes),
     ]
     return page.render_page("Evaluate report", f"{dataset['category']} {dataset['version']} · {split}", facts, blocks)
 
@@ -107,12 +107,9 @@ def _candidates_section(task: Task, compared: Sequence[Scored], chosen: Scored, 
 
 
 def _classes_section(
-    task: Task,
-    per_class: Mapping[str, Mapping[str, float]],
-    classes: Sequence[str],
-    coco: Mapping[str, Any],
-    charts: list[Markup],
+    task: Task, chosen: Scored, classes: Sequence[str], coco: Mapping[str, Any], charts: list[Markup]
 ) -> Markup:
+    per_class = chosen.scores.per_class
     annotated = Counter(annotation["category_id"] - 1 for annotation in coco["annotations"])
     metrics = dict.fromkeys(name for values in per_class.values() for name in values)
     scores = {name: [page.score(per_class.get(label, {}), name) for label in classes] for name in metrics}
@@ -126,10 +123,10 @@ def _classes_section(
 
 
 def _images_section(
-    task: Task, dataset_dir: Path, coco: Mapping[str, Any], results: Sequence[Mapping[str, Any]], classes: Sequence[str]
+    task: Task, images: Path, coco: Mapping[str, Any], chosen: Scored, classes: Sequence[str]
 ) -> Markup:
     names = {image["id"]: image["file_name"] for image in coco["images"]}
-    truth, found = _by_image(coco["annotations"]), _by_image(results)
+    truth, found = _by_image(coco["annotations"]), _by_image(chosen.results)
     scores = {key: task.report.score_image(truth[key], found[key], classes) for key in names}
     most = min(SHOWN_IMAGES, (len(scores) + 1) // 2)
     thumbnails = Thumbnails(expected=4 * most)
@@ -142,7 +139,7 @@ def _images_section(
             sure = task.draw.shown_of(found[key], task.report.SHOWN_SCORE)
             drawn = {"truth": truth[key], "prediction": sure}
             shapes = {shows: partial(task.draw.shapes_of, objects, classes) for shows, objects in drawn.items()}
-            pairs.append(thumbnails.card(dataset_dir / "images" / names[key], scores[key].note, names[key], **shapes))
+            pairs.append(thumbnails.card(images / names[key], scores[key].note, names[key], **shapes))
         return page.gallery([pair for pair in pairs if pair])
 
     every = list(scores.values())

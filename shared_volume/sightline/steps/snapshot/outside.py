@@ -5,7 +5,7 @@ A step's inputs name what it reads, or a reused result would be a stale one.
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from sightline.errors import did_you_mean
 from sightline.images.limits import IMAGE_SUFFIXES
@@ -20,21 +20,17 @@ def require_images(uri: str) -> None:
     """Make sure that there is an image to test on, else a StorageError; an empty URI names none, and is all right."""
     if not uri:
         return
-    if not uri.startswith("gs://"):
-        _require_folder(local_path(uri), uri)
-    if not any(PurePosixPath(item.key).suffix.lower() in IMAGE_SUFFIXES for item in open_storage(uri).list()):
-        raise StorageError(f"There is no image below {uri} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-
-
-def _require_folder(folder: Path, uri: str) -> None:
-    if folder.is_file():
+    folder = None if uri.startswith("gs://") else local_path(uri)
+    if folder and folder.is_file():
         raise StorageError(f"{uri} is a single file. Give the folder or prefix that holds the images.")
-    if not folder.is_dir():
+    if folder and not folder.is_dir():
         beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         raise StorageError(
             f"There is no folder {uri} to test on.{did_you_mean(folder.name, beside)} Give one that holds images, or leave it "
             "out: then the test split is used."
         )
+    if not any(PurePosixPath(item.key).suffix.lower() in IMAGE_SUFFIXES for item in open_storage(uri).list()):
+        raise StorageError(f"There is no image below {uri} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
 
 
 def images_digest(uri: str) -> str:

@@ -124,7 +124,7 @@ def _deliver(
         write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | {"epoch": epoch})
         step.write_model(kind, *written[kind], dataset=dataset, config=request.config)
     happened = read_lines(events.path)
-    shown = _report_facts(facts, training, loop, seconds)
+    shown = _shown_facts(facts, training, loop, seconds)
     report = render_training_report(training.task, read_lines(loop.history.path), shown, request.select_by, happened)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
@@ -178,9 +178,7 @@ def _sample_image(dataset_dir: Path) -> Path | None:
     return None
 
 
-def _report_facts(
-    facts: Mapping[str, str], training: Training, loop: ResumableTrainLoop, seconds: float
-) -> dict[str, str]:
+def _shown_facts(facts: dict[str, str], training: Training, loop: ResumableTrainLoop, seconds: float) -> dict[str, str]:
     shown = {
         **facts,
         "epochs": str(loop.epoch),
