@@ -15,12 +15,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.processes.last_words import end_framed
-from sightline.references import write_reference
+from sightline.references import write_artifact, write_reference
 
 INTERFACE = 1  # what this code speaks; goes up when a caller must say something new, or something old in another way
 OLDEST = 1  # the oldest interface that is still served
@@ -48,7 +47,7 @@ def record(*, interface: Any = None, dataset: Any = None, data_report: Any = Non
 
     recorded = _call(record_dataset, interface, arguments, dataset=dataset, data_report=data_report)
     write_reference(dataset, recorded.dataset.to_json())
-    _write(data_report, recorded.report)
+    write_artifact(data_report, recorded.report)
     return recorded
 
 
@@ -58,7 +57,7 @@ def train(*, interface: Any = None, model: Any = None, training_report: Any = No
 
     trained = _call(train_model, interface, arguments, model=model, training_report=training_report)
     write_reference(model, trained.model.to_json())
-    _write(training_report, trained.report)
+    write_artifact(training_report, trained.report)
     return trained
 
 
@@ -86,8 +85,8 @@ def evaluate(
     confusion_matrix.log_confusion_matrix(list(evaluated.labels), evaluated.confusion)
     # The UI shows an artifact's file, and the local runner reuses no result whose artifact has none.
     for metrics in (scores, confusion_matrix):
-        _write(metrics, json.dumps(metrics.metadata))
-    _write(evaluation_report, evaluated.report)
+        write_artifact(metrics, json.dumps(metrics.metadata))
+    write_artifact(evaluation_report, evaluated.report)
     return evaluated
 
 
@@ -100,7 +99,7 @@ def test(*, interface: Any = None, predictions: Any = None, test_report: Any = N
 
     tested = _call(test_model, interface, arguments, predictions=predictions, test_report=test_report)
     write_reference(predictions, tested.reference)
-    _write(test_report, tested.report)
+    write_artifact(test_report, tested.report)
     return tested
 
 
@@ -177,11 +176,6 @@ def _whole(interface: Any) -> int:
             f"the volume: {OLDEST} to {INTERFACE}): {_OLDER_PIPELINE}"
         ) from None
     return int(interface)
-
-
-def _write(artifact: Any, text: str) -> None:
-    Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
-    Path(artifact.path).write_text(text, encoding="utf-8")
 
 
 JOBS = {"migrate": migrate, "trial": trial}

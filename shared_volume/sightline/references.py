@@ -33,14 +33,19 @@ def write_reference(artifact: Any, reference: Mapping[str, Fact]) -> None:
     Its `uri` is never set: the launcher refuses one outside the pipeline root. A number that JSON has no word for (NaN,
     infinity) is written as null; metadata, which KFP lets hold strings and numbers only, leaves a null out.
     """
-    facts = _with_nulls(reference)
-    path = Path(artifact.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
+    facts = with_nulls(reference)
+    write_artifact(artifact, json.dumps(facts, ensure_ascii=False) + "\n")
     artifact.metadata.update({name: value for name, value in facts.items() if value is not None})
 
 
-def _with_nulls(reference: Mapping[str, Fact]) -> dict[str, Fact]:
+def write_artifact(artifact: Any, text: str) -> None:
+    """Write a KFP artifact's file."""
+    Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
+    Path(artifact.path).write_text(text, encoding="utf-8")
+
+
+def with_nulls(reference: Mapping[str, Fact]) -> dict[str, Fact]:
+    """The same, with None for numbers that JSON has no word for."""
     strange = {name for name, value in reference.items() if isinstance(value, float) and not math.isfinite(value)}
     return {**reference, **dict.fromkeys(strange)}
 
@@ -52,15 +57,11 @@ class _Reference:
 
     def to_text(self) -> str:
         """One line of JSON, the same for the same facts."""
-        return json.dumps(_with_nulls(self.to_json()), ensure_ascii=False)
+        return json.dumps(with_nulls(self.to_json()), ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The inverse of `to_text`.
-
-        Raises:
-            BadReferenceError: not a reference to this kind of thing.
-        """
+        """The inverse of `to_text`; a BadReferenceError for what is no whole reference to this kind of thing."""
         try:
             content = json.loads(text)
         except ValueError:
@@ -77,11 +78,7 @@ class _Reference:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; unknown keys are ignored, so that newer writers can be read.
-
-        Raises:
-            BadReferenceError: a reference to something else, or a fact is missing.
-        """
+        """The inverse of `to_json`; raises like `from_text`. Unknown keys are ignored, so that newer writers can be read."""
         if content.get("kind") != cls.KIND:
             raise BadReferenceError(
                 f"This is a reference to a {content.get('kind')!r}, not to a {cls.KIND!r}: {dict(content)}"
@@ -105,6 +102,11 @@ class DatasetReference(_Reference):
     task: str = DETECTION
 
     KIND = "dataset"
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """The reference to a published version, by its row in the database."""
+        return cls(row.category, row.version, str(row.tag), str(row.commit), str(row.digest), task_of(row.recipe))
 
 
 @dataclass(frozen=True, slots=True)

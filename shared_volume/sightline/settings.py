@@ -39,11 +39,7 @@ class Settings(BaseSettings):
 
 @cache
 def read_settings() -> Settings:
-    """The process's settings.
-
-    Raises:
-        SightlineError: a setting is missing or malformed; names it and what to set.
-    """
+    """The process's settings; a SightlineError names what is missing or malformed, and what to set."""
     try:
         return Settings()  # type: ignore[call-arg]  # the values come from the environment
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """The grammar of versions, categories and tags: `v1.2.3`, `desk`, `desk_ann_v1.2.3`, `desk_train_v1.2.3`."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,11 +51,7 @@ class Tag:
 
 
 def parse_version(text: str) -> Version:
-    """The version that `text` writes.
-
-    Raises:
-        BadNameError: not of the form `v1.2.3`; names the version that was probably meant.
-    """
+    """The version that `text` writes; a BadNameError, if it is not of the form `v1.2.3`, names what was probably meant."""
     match = _VERSION.fullmatch(text)
     numbers = [int(number) for number in match.groups()] if match else []
     if not numbers or max(numbers) > LARGEST_NUMBER:
@@ -65,11 +62,7 @@ def parse_version(text: str) -> Version:
 
 
 def next_version(version: str) -> str:
-    """The version after this one: `v1.2.3` gives `v1.2.4`.
-
-    Raises:
-        BadNameError: `version` is not of the form `v1.2.3`.
-    """
+    """The version after this one: `v1.2.3` gives `v1.2.4`; errors as in `parse_version`."""
     now = parse_version(version)
     return str(Version(now.major, now.minor, now.patch + 1))
 
@@ -80,11 +73,7 @@ def newest_version(versions: Iterable[str]) -> str | None:
 
 
 def check_category(category: str) -> str:
-    """The category, unchanged.
-
-    Raises:
-        BadNameError: not small letters, digits, `_` and `-`, starting with a letter or a digit, at most 100 long.
-    """
+    """The category, unchanged; a BadNameError if it is not small letters, digits, `_` and `-`, or longer than 100."""
     if not _CATEGORY.fullmatch(category) or len(category) > LONGEST_CATEGORY:
         close = re.sub(r"[^a-z0-9_-]+", "-", category.lower()).strip("-_")[:LONGEST_CATEGORY]
         hint = f" Did you mean {close!r}?" if close else ""
@@ -96,31 +85,28 @@ def check_category(category: str) -> str:
 
 
 def check_kind(kind: str) -> Kind:
-    """The kind of version, unchanged.
-
-    Raises:
-        BadNameError: neither 'annotation' nor 'dataset'.
-    """
+    """The kind of version, unchanged; a BadNameError if it is neither 'annotation' nor 'dataset'."""
     if kind not in KINDS:
         raise BadNameError(f"{kind!r} is not a kind of version.{nearest(kind, KINDS)}")
     return cast(Kind, kind)
 
 
-def make_tag(category: str, kind: Kind, version: str) -> str:
-    """The tag of a version: `desk`, 'annotation', `v1.2.3` gives `desk_ann_v1.2.3`.
+def version_tags(names: Iterable[str]) -> dict[str, Tag]:
+    """Those names that are tags of versions; others are none of our business."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(BadNameError):
+            found[name] = parse_tag(name)
+    return found
 
-    Raises:
-        BadNameError: a part that the grammar does not allow.
-    """
+
+def make_tag(category: str, kind: Kind, version: str) -> str:
+    """The tag of a version: `desk`, 'annotation', `v1.2.3` gives `desk_ann_v1.2.3`. Parts are checked as above."""
     return str(Tag(check_category(category), check_kind(kind), str(parse_version(version))))
 
 
 def parse_tag(tag: str) -> Tag:
-    """What a tag names; the inverse of `make_tag`.
-
-    Raises:
-        BadNameError: not of the form `<category>_ann_v1.2.3` or `<category>_train_v1.2.3`.
-    """
+    """What a tag names; a BadNameError if it is not of the form `<category>_ann_v1.2.3` or `<category>_train_v1.2.3`."""
     match = _TAG.fullmatch(tag)
     if not match:
         raise BadNameError(f"{tag!r} is not a tag of a version. Tags read desk_ann_v1.2.3 or desk_train_v1.2.3.")

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from sightline.steps.train.checkpoints import newest_checkpoint, save_checkpoint, save_light_checkpoint
+from sightline.steps.train.checkpoints import LIGHT, newest_checkpoint, save_checkpoint, save_whole
 from sightline.steps.train.loop import ResumableTrainLoop
 
 
@@ -31,12 +31,13 @@ def test_the_last_two_are_kept_and_the_newest_is_taken(folder):
 
 @pytest.mark.parametrize(("iteration", "taken"), [(33, 33), (25, 30)], ids=["newer", "older"])
 def test_a_light_checkpoint_counts_when_it_is_the_newest(folder, iteration, taken):
-    save_light_checkpoint(folder, {"iter": iteration})
+    save_whole(folder / LIGHT, {"iter": iteration}, flush=False)
     assert newest(folder) == taken
 
 
 def test_damaged_ones_are_passed_over(folder):
-    light = save_light_checkpoint(folder, {"iter": 33})
+    light = folder / LIGHT
+    save_whole(light, {"iter": 33}, flush=False)
     light.write_bytes(light.read_bytes()[:100])
     assert newest(folder) == 30
     (folder / "iter_00000030.pth").write_bytes(b"")
@@ -58,4 +59,4 @@ def test_a_config_without_what_guards_the_loop_ends_before_the_first_epoch(tmp_p
     config = Config(settings)
     training = SimpleNamespace(config=config, folder=tmp_path)
     with pytest.raises(AttributeError, match=last):
-        ResumableTrainLoop(SimpleNamespace(), DataLoader([0]), training, SimpleNamespace())
+        ResumableTrainLoop(SimpleNamespace(), DataLoader([0]), training, SimpleNamespace(), None)

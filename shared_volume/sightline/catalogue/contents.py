@@ -102,11 +102,9 @@ def check_images(remote: Remote, listing: Mapping[str, str], images: Iterable[Im
         if (found := remote.read.get(digest)) and found.md5 == digest:
             content |= {name: found.sha256, **found.members}
     names = sorted(image.name for image in images if content.get(image.name, image.sha256) != image.sha256)
-    if not names:
-        return []
     message = f"the sha256 of {counted(len(names), 'image')} is not that of the content: {some_names(names)}"
     remedy = "publish the images again as a new version"
-    return [Problem(Trouble.IMAGES_DIFFER, message, remedy, False, tuple(names))]
+    return [Problem(Trouble.IMAGES_DIFFER, message, remedy, False, tuple(names))] if names else []
 
 
 def check_copy(
@@ -129,11 +127,9 @@ def check_copy(
     with ThreadPoolExecutor(PARALLEL) as pool:
         found = pool.map(lambda name: _digest_of(folder / name, wanted[name][0]), wanted)
         names = sorted(name for name, content in zip(wanted, found, strict=True) if content != wanted[name][1])
-    if not names:
-        return []
     message = f"{counted(len(names), 'file')} of its unpacked copy ({folder}) is not as published: {some_names(names)}"
     remedy = "--repair unpacks it again, as the next run that uses it does; what stands there is kept beside it"
-    return [Problem(Trouble.COPY_DIFFERS, message, remedy, True, tuple(names))]
+    return [Problem(Trouble.COPY_DIFFERS, message, remedy, True, tuple(names))] if names else []
 
 
 def _digest_of(path: Path, method: _Hash) -> str:

@@ -158,8 +158,8 @@ def _compare_annotations(
     old: _Side, new: _Side, names: Mapping[str, str]
 ) -> tuple[list[Annotation], list[Annotation], list[Changed]]:
     """What was added, removed and changed, by the image's name in the second version (else in the first)."""
-    before = old.read(_differing(old.files, new.files))
-    after = new.read(_differing(new.files, old.files))
+    before = old.read(dict(old.files.items() - new.files.items()))
+    after = new.read(dict(new.files.items() - old.files.items()))
     before = {names.get(image, image): instances for image, instances in before.items()}
     added, removed, changed = [], [], []
     for image in sorted(before.keys() | after.keys()):
@@ -168,10 +168,6 @@ def _compare_annotations(
         removed += [Annotation(image, one.label) for one in matched.removed]
         changed += [Changed(image, a.label, b.label, a.outline != b.outline) for a, b in matched.changed]
     return added, removed, changed
-
-
-def _differing(mine: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
-    return {name: digest for name, digest in mine.items() if other.get(name) != digest}
 
 
 def _compare_classes(old: _Side, new: _Side) -> tuple[ClassCount, ...]:
@@ -203,13 +199,12 @@ def match_instances(before: Sequence[Instance], after: Sequence[Instance]) -> Ma
     An annotation that was moved or redrawn counts as changed while its boxes overlap; one that got another label too must
     cover half of what both cover. The best overlap is paired first, whatever the order of the annotations.
     """
-    equal = Counter(before) & Counter(after)
-    old, new = _leave_out(before, equal), _leave_out(after, equal)
-    changed: list[tuple[Instance, Instance]] = []
-    _pair(old, new, changed, lambda a, b: float(a.outline == b.outline))
-    _pair(old, new, changed, lambda a, b: overlap(a.corners, b.corners) if a.label == b.label else 0.0)
-    _pair(old, new, changed, lambda a, b: share if (share := overlap(a.corners, b.corners)) > SAME_PLACE else 0.0)
-    return Matched(new, old, changed)
+    old, new = Counter(before), Counter(after)
+    rest = Matched([*(new - old).elements()], [*(old - new).elements()], [])
+    _pair(rest, lambda a, b: float(a.outline == b.outline))
+    _pair(rest, lambda a, b: overlap(a.corners, b.corners) if a.label == b.label else 0.0)
+    _pair(rest, lambda a, b: share if (share := overlap(a.corners, b.corners)) > SAME_PLACE else 0.0)
+    return rest
 
 
 def overlap(a: Corners, b: Corners) -> float:
@@ -222,30 +217,11 @@ def overlap(a: Corners, b: Corners) -> float:
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
-def _leave_out(instances: Sequence[Instance], equal: Counter[Instance]) -> list[Instance]:
-    rest: list[Instance] = []
-    left = equal.copy()
-    for instance in instances:
-        left[instance] -= 1
-        if left[instance] < 0:
-            rest.append(instance)
-    return rest
-
-
-def _pair(
-    old: list[Instance],
-    new: list[Instance],
-    changed: list[tuple[Instance, Instance]],
-    likeness: Callable[[Instance, Instance], float],
-) -> None:
-    """Move pairs with a likeness above 0 to `changed`, the most alike first."""
-    pairs = [(-share, i, j) for i, a in enumerate(old) for j, b in enumerate(new) if (share := likeness(a, b)) > 0]
-    gone_old: set[int] = set()
-    gone_new: set[int] = set()
-    for _, i, j in sorted(pairs):
-        if i not in gone_old and j not in gone_new:
-            gone_old.add(i)
-            gone_new.add(j)
-            changed.append((old[i], new[j]))
-    old[:] = [instance for i, instance in enumerate(old) if i not in gone_old]
-    new[:] = [instance for j, instance in enumerate(new) if j not in gone_new]
+def _pair(rest: Matched, likeness: Callable[[Instance, Instance], float]) -> None:
+    """Move pairs with a likeness above 0 to the changed ones, the most alike first."""
+    removed, added = dict(enumerate(rest.removed)), dict(enumerate(rest.added))
+    likely = ((likeness(a, b), i, j) for i, a in removed.items() for j, b in added.items())
+    for _, i, j in sorted((-share, i, j) for share, i, j in likely if share > 0):
+        if i in removed and j in added:
+            rest.changed.append((removed.pop(i), added.pop(j)))
+    rest.removed[:], rest.added[:] = removed.values(), added.values()

@@ -50,10 +50,8 @@ class Exported:
 def export_version(settings: Settings, tag: str, form: str, target: Path) -> Exported:
     """Write a published version in another format: a dataset version in its splits, an annotation version in one set.
 
-    `target` is a new or empty folder; it holds all of the export, or after an error nothing.
-
-    Raises:
-        SightlineError: no such version or format, the folder is in use, or a service failed.
+    `target` is a new or empty folder; it holds all of the export, or after an error nothing. A SightlineError for no such
+    version or format, a folder in use, or a service that failed.
     """
     named = parse_tag(tag)
     if form not in FORMS:

@@ -1,6 +1,5 @@
 """What versions live in, opened together: storage, Git and the database; every version that SQL or Git knows, with its state."""
 
-import contextlib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +17,9 @@ from sightline.services.versioning.objects import Objects
 from sightline.services.versioning.publication import FOLDERS
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings
-from sightline.versions import BadNameError, Kind, Tag, check_category, make_tag, parse_tag, parse_version
+from sightline.versions import Kind, Tag, check_category, make_tag, parse_tag, parse_version, version_tags
+
+Rows = Mapping[str, VersionRow]  # by the tag that the version has or would have
 
 
 class State(StrEnum):
@@ -66,8 +67,8 @@ class Installation:
         """The DVC remote of a kind of version."""
         return self.repo.objects(FOLDERS[kind])
 
-    def rows(self) -> Mapping[str, VersionRow]:
-        """Every version's row, published or pending, by the tag that it has or would have."""
+    def rows(self) -> Rows:
+        """Every version's row, published or pending."""
         return {
             make_tag(row.category, row.kind, row.version): row  # type: ignore[arg-type]  # the column is a text
             for row in list_versions(self.database, pending=True)
@@ -75,11 +76,7 @@ class Installation:
 
 
 def open_installation(settings: Settings) -> Installation:
-    """Open what the settings name, and bring the database's tables up to date.
-
-    Raises:
-        SightlineError: one of them is malformed or out of reach.
-    """
+    """Open what the settings name, and bring the database's tables up to date."""
     database = connect(settings.database_url.get_secret_value())
     database.migrate()
     return Installation(settings, DatasetRepo.of(settings), open_storage(settings.storage), database)
@@ -88,9 +85,7 @@ def open_installation(settings: Settings) -> Installation:
 def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Listed, ...]:
     """Every version, or one category's, oldest first within category and kind.
 
-    Raises:
-        SightlineError: database or dataset repository are out of reach.
-        OtherRepositoryError: the repository knows no category of the versions that the database says are published.
+    An OtherRepositoryError where the repository knows no category of the versions that the database says are published.
     """
     if category is not None:
         check_category(category)
@@ -98,10 +93,7 @@ def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Lis
     before = installation.rows()
     commits = installation.repo.tags()
     rows = settled_rows(before, installation.rows(), commits)
-    tags: dict[str, Tag] = {}
-    for name in (*rows, *commits):
-        with contextlib.suppress(BadNameError):  # a tag of something else
-            tags[name] = parse_tag(name)
+    tags = version_tags([*rows, *commits])
     _require_theirs(settings, rows, {tag.category for name, tag in tags.items() if name in commits})
     parents = {row.id: name for name, row in rows.items()}
     asked = {name: tag for name, tag in tags.items() if category in (None, tag.category)}
@@ -109,7 +101,7 @@ def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Lis
     return tuple(sorted(listed, key=lambda one: (one.category, one.kind, parse_version(one.version))))
 
 
-def _require_theirs(settings: Settings, rows: Mapping[str, VersionRow], tagged: set[str]) -> None:
+def _require_theirs(settings: Settings, rows: Rows, tagged: set[str]) -> None:
     """Of a repository that knows no category of the published versions most likely only its name is wrong: nothing is lost."""
     published = {name: row.category for name, row in rows.items() if row.status == "published"}
     if not published or tagged & set(published.values()):
@@ -154,9 +146,7 @@ def _list_one(tag: Tag, row: VersionRow | None, commit: str | None, parents: Map
     )
 
 
-def settled_rows(
-    before: Mapping[str, VersionRow], after: Mapping[str, VersionRow], tags: Container[str]
-) -> dict[str, VersionRow]:
+def settled_rows(before: Rows, after: Rows, tags: Container[str]) -> dict[str, VersionRow]:
     """Rows that agree with tags read in between: without versions that were published while the tags were read.
 
     A version's tag is there before its rows: only what is published already when the tags are read must have one.
@@ -165,12 +155,8 @@ def settled_rows(
     return {name: row for name, row in after.items() if row.status != "published" or name in settled or name in tags}
 
 
-def published_row(rows: Mapping[str, VersionRow], tag: str) -> VersionRow:
-    """The row of a published version.
-
-    Raises:
-        SightlineError: not a tag, or not that of a published version; names what is.
-    """
+def published_row(rows: Rows, tag: str) -> VersionRow:
+    """The row of a published version; a SightlineError for what is no tag of one names the nearest."""
     parse_tag(tag)
     row = rows.get(tag)
     if row is None or row.status != "published" or row.digest is None:

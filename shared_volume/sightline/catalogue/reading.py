@@ -13,8 +13,7 @@ import orjson
 from sightline.annotations.labelme import ImagePathError, Shape, parse_document
 from sightline.errors import SightlineError
 from sightline.services.versioning.objects import Objects
-
-SPLIT_FILES: Final = ("train.json", "val.json", "test.json")
+from sightline.services.versioning.shards import SPLITS
 
 Corners = tuple[float, float, float, float]
 
@@ -42,18 +41,15 @@ class UnreadableVersionError(SightlineError):
 def annotation_files(listing: Mapping[str, str], kind: str) -> dict[str, str]:
     """Those of a version's files that hold annotations: name -> digest."""
     if kind == "dataset":
-        return {name: listing[name] for name in SPLIT_FILES if name in listing}
+        return {name: listing[name] for name in (f"{split}.json" for split in SPLITS) if name in listing}
     return {name: listing[name] for name in listing if name.lower().endswith(".json") and "/." not in f"/{name}"}
 
 
 def read_instances(objects: Objects, files: Mapping[str, str], kind: str) -> Instances:
     """The annotations in some of a version's files, by image.
 
-    `files` are digests by name: labelme JSON of the kind annotation, COCO of the kind dataset.
-
-    Raises:
-        UnreadableVersionError: a file is not what it should be.
-        StorageError: a file is neither on the remote nor in the cache.
+    `files` are digests by name: labelme JSON of the kind annotation, COCO of the kind dataset. One that is not what it should
+    be is an UnreadableVersionError, one that is neither on the remote nor in the cache a StorageError.
     """
     content = objects.read_all(files.values())
     instances: Instances = defaultdict(list)

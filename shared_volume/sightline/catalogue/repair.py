@@ -33,8 +33,7 @@ class Deed:
 def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]:
     """Repair what `verify_versions` found a moment ago and what can be repaired; nothing is deleted but dead claims. Verify again.
 
-    Raises:
-        SightlineError: storage, Git or SQL is out of reach.
+    A SightlineError where storage, Git or SQL is out of reach.
     """
     installation = open_installation(settings)
     deeds = []
@@ -92,14 +91,8 @@ def _mend_rows(installation: Installation, git_tags: GitTags, tag: Tag, _problem
     if content is None:
         raise SightlineError(f"The description of {tag} cannot be read. Type: python pipeline.py verify {tag}")
     _, parent = parent_of(tag, content.recipe, installation.rows())
-    rows = VersionRows(
-        tag=tag,
-        commit=commit,
-        digest=pointer.digest,
-        published_at=date,
-        parent_id=parent.id if parent is not None else row.parent_id if row is not None else None,
-        content=content,
-    )
+    parent_id = parent.id if parent is not None else row.parent_id if row is not None else None
+    rows = VersionRows(tag, commit, pointer.digest, date, parent_id, content)
     dead = row.owner if row is not None and is_dead(row.owner) else None
     restore_version(installation.database, rows, name_owner(), dead)
     return f"wrote the rows: {counted(len(content.images), 'image')}, {counted(len(content.findings), 'finding')}"

@@ -4,6 +4,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping
 
+from sightline.catalogue.listing import Rows
 from sightline.catalogue.problems import Problem, Trouble, some_names
 from sightline.errors import SightlineError, counted
 from sightline.services.database.connection import Database
@@ -23,12 +24,8 @@ def read_content(objects: Objects, listing: Mapping[str, str]) -> Content | None
 
 def read_rows(database: Database, version: VersionRow) -> Content:
     """What the database says of a published version."""
-    return Content(
-        images=list_images(database, version.id),
-        findings=list_findings(database, version.id),
-        recipe=version.recipe or {},
-        stages=list_stages(database, version.id),
-    )
+    images, findings = list_images(database, version.id), list_findings(database, version.id)
+    return Content(images, findings, version.recipe or {}, list_stages(database, version.id))
 
 
 def missing_rows(content: Content | None) -> Problem:
@@ -69,7 +66,7 @@ def check_rows(version: VersionRow, digest: str, in_sql: Content, content: Conte
     return [Problem(Trouble.ROWS_DIFFER, message, remedy, content is not None, tuple(files))]
 
 
-def parent_of(tag: Tag, recipe: Mapping[str, object], rows: Mapping[str, VersionRow]) -> tuple[str, VersionRow | None]:
+def parent_of(tag: Tag, recipe: Mapping[str, object], rows: Rows) -> tuple[str, VersionRow | None]:
     """The tag of the annotation version that a dataset was made from (empty when there is none), and its published row."""
     version = recipe.get("annotation_version")
     if tag.kind != "dataset" or not version:
@@ -79,9 +76,7 @@ def parent_of(tag: Tag, recipe: Mapping[str, object], rows: Mapping[str, Version
     return name, row if row is not None and row.status == "published" else None
 
 
-def check_parent(
-    tag: Tag, version: VersionRow, recipe: Mapping[str, object], rows: Mapping[str, VersionRow]
-) -> list[Problem]:
+def check_parent(tag: Tag, version: VersionRow, recipe: Mapping[str, object], rows: Rows) -> list[Problem]:
     """Whether a dataset version's row names the annotation version that it was made from."""
     name, parent = parent_of(tag, recipe, rows)
     if not name or (parent is not None and version.parent_id == parent.id):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sightline.catalogue.contents import Remote, check_copy, check_images, check_listing, check_objects
 from sightline.catalogue.git_tags import GitTags, Tagged, open_git_tags
-from sightline.catalogue.listing import Installation, State, is_held, open_installation, settled_rows, state_of
+from sightline.catalogue.listing import Installation, Rows, State, is_held, open_installation, settled_rows, state_of
 from sightline.catalogue.problems import OBJECTS, PUBLISHING, Problem, Trouble
 from sightline.catalogue.rows import check_parent, check_rows, missing_rows, read_content, read_rows
 from sightline.errors import SightlineError, nearest
@@ -50,20 +50,18 @@ class _Evidence:
 
     installation: Installation
     git_tags: GitTags
-    rows: Mapping[str, VersionRow]
+    rows: Rows
     remotes: Mapping[Kind, Remote]
 
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
     """Hundreds of thousands of rows and digests are kept to the end: looking for garbage among them doubles the time."""
-    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
-            gc.enable()
+        gc.enable()
 
 
 @_without_collector()
@@ -71,10 +69,8 @@ def verify_versions(settings: Settings, tag: str | None = None, full: bool = Fal
     """Check one version, or all, against the remote, Git and SQL. Changes nothing and fetches no image.
 
     With `full`, every object is read back and its content compared, and what this volume holds unpacked; without it sizes
-    are compared, and the md5 where the remote's listing tells it (Cloud Storage does).
-
-    Raises:
-        SightlineError: no such version, or storage, Git or SQL is out of reach.
+    are compared, and the md5 where the remote's listing tells it (Cloud Storage does). A SightlineError for no such version,
+    or where storage, Git or SQL is out of reach.
     """
     asked = parse_tag(tag) if tag is not None else None
     installation = open_installation(settings)
@@ -119,7 +115,11 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
     published = row if row is not None and row.status == "published" else None
     digest = _digest(published, tagged)
     if digest is None:
-        return Checked(str(tag), state, None, None, (_no_pointer(tag),))
+        message = (
+            f"the commit of its tag has no readable {FOLDERS[tag.kind]}/{tag.category}.dvc, and there are no rows of it"
+        )
+        remedy = f"it was not published by Sightline: git push --delete origin {tag}"
+        return Checked(str(tag), state, None, None, (Problem(Trouble.POINTER_MISSING, message, remedy, False),))
     remote = evidence.remotes[tag.kind]
     listing, problems = check_listing(remote, digest)
     known = needed[tag.kind]
@@ -183,13 +183,6 @@ def _check_claim(row: VersionRow | None) -> list[Problem]:
     until = f"{row.lease_until:%Y-%m-%d %H:%M:%S} UTC" if row.lease_until is not None else "no time"
     message = f"the claim of {row.owner or 'nobody'} is abandoned: held until {until}, nothing was published"
     return [Problem(Trouble.CLAIM_EXPIRED, message, "--repair removes the claim; or publish the version again", True)]
-
-
-def _no_pointer(tag: Tag) -> Problem:
-    path = f"{FOLDERS[tag.kind]}/{tag.category}.dvc"
-    message = f"the commit of its tag has no readable {path}, and there are no rows of it"
-    remedy = f"it was not published by Sightline: git push --delete origin {tag}"
-    return Problem(Trouble.POINTER_MISSING, message, remedy, False)
 
 
 def _agree(problems: list[Problem]) -> tuple[Problem, ...]:

@@ -60,11 +60,8 @@ def line_chart(
 ) -> Markup:
     """Curves over a common axis, with a legend where there are several.
 
-    Args:
-        y_range: fixed limits; by default from 0 (or the lowest value, if negative) to the highest value.
-        marked_x: draws a dashed upright line there.
-        whole_x: ticks at whole numbers only (epochs).
-        note: a line below the chart.
+    `y_range` are fixed limits, by default from 0 (or the lowest value, if negative) to the highest; `marked_x` is where a dashed
+    upright line stands, `whole_x` means ticks at whole numbers only (epochs), the note is a line below the chart.
     """
     curves = [_averaged(one) for one in series]
     every_x, every_y = np.concatenate(curves, axis=1) if curves else np.zeros((2, 0))
@@ -135,12 +132,7 @@ def histogram(
     bins: int = 24,
     limits: tuple[float, float] | None = None,
 ) -> Markup:
-    """How often values fall where.
-
-    Args:
-        bins: how many bars.
-        limits: the least and the most that a value can be; by default the values' own.
-    """
+    """How often values fall where; `limits` are the least and the most that a value can be, by default the values' own."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if finite.size == 0:
@@ -174,11 +166,8 @@ def compared_histogram(
 ) -> Markup:
     """How several groups (such as splits) spread over the same bins, each as a share of its own total.
 
-    Args:
-        edges: of the bins, one more than there are bins; a bin goes up to, and without, the next edge.
-        counts: group -> how many of it lie in each bin.
-        doubling: the axis is logarithmic.
-        whole: the values are counts, and a bin of one value is named by it.
+    There is one edge more than there are bins; a bin goes up to, and without, the next edge. `counts` are by group, `doubling`
+    makes the axis logarithmic, and `whole` values are counts: a bin of one value is named by it.
     """
     totals = {group: sum(own) for group, own in counts.items()}
     if len(edges) < 2 or not any(totals.values()):

@@ -1,6 +1,7 @@
 """A report's page: blocks of HTML put together into one file that needs no network and no script."""
 
 import colorsys
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -49,6 +50,12 @@ def number(value: object) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
+def score(values: Mapping[str, Any], name: str) -> float:
+    """One of these values, or NaN, which shows as a dash: there is none, or -1 stands for a score that does not exist."""
+    value = values.get(name)
+    return float(value) if isinstance(value, int | float) and value != -1 and math.isfinite(value) else math.nan
+
+
 def duration(seconds: float) -> str:
     """Seconds as `45.2 s`, `3 min 04 s` or `2 h 05 min`."""
     if seconds < 59.95:
@@ -71,7 +78,7 @@ def plural(noun: str) -> str:
 
 def title_from(facts: Mapping[str, str], names: Sequence[str], otherwise: str) -> str:
     """Those of the named facts that there are, as a page's title."""
-    known = {_spelt(name): value for name, value in facts.items()}
+    known = {name.replace("_", " "): value for name, value in facts.items()}
     return " · ".join(known[name] for name in names if known.get(name)) or otherwise
 
 
@@ -130,17 +137,13 @@ def section(title: str, *blocks: Markup, intro: str = "") -> Markup:
 
 def render_page(kind: str, title: str, facts: Mapping[str, str], blocks: Sequence[Markup]) -> str:
     """The whole page: what report it is (`Record report`), of what (`desk v0.1.0`), what made it (run, version, …), and its body."""
-    shown = {_spelt(name): value for name, value in facts.items()}
+    shown = {name.replace("_", " "): value for name, value in facts.items()}
     return _environment().get_template("page.html").render(kind=kind, title=title, facts=shown, blocks=blocks)
 
 
 def block(macro: str, *arguments: Any) -> Markup:
     """One macro of blocks.html with its arguments."""
     return Markup(getattr(_environment().get_template("blocks.html").module, macro)(*arguments))
-
-
-def _spelt(name: str) -> str:
-    return name.replace("_", " ")
 
 
 @cache

@@ -3,7 +3,7 @@
 import base64
 import io
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from pycocotools import mask as run_length
 from sightline.errors import SightlineError
 from sightline.images.files import read_image
 from sightline.reports import page
-from sightline.reports.page import colour
+from sightline.reports.page import Picture, colour
 
 PAGE_BUDGET = 4_200_000  # bytes of thumbnails on a page; with tables and charts it stays under 5 MB
 LARGEST_SIDE, SMALLEST_SIDE = 480, 160  # pixels of a thumbnail
@@ -32,6 +32,8 @@ LINE, TEXT = 400, 48
 THUMBNAIL_LINE, THUMBNAIL_TEXT = 190, 25
 CUT = "..."
 MISSING_GLYPH = "\uffff"
+
+Size = tuple[int, int]  # width and height in pixels
 
 _font = lru_cache(maxsize=64)(ImageFont.load_default)
 
@@ -48,23 +50,15 @@ class Shape:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The upright image in RGB.
-
-    Raises:
-        SightlineError: the file cannot be read; names it.
-    """
+    """The upright image in RGB; a SightlineError names a file that cannot be read."""
     return Image.fromarray(np.ascontiguousarray(read_image(path)[:, :, ::-1]))
 
 
 def draw_shapes(picture: Image.Image, shapes: Sequence[Shape], longest_side: int | None = None) -> Image.Image:
-    """A copy of the picture with its objects.
+    """A copy of the picture (RGB) with its objects, given in its own pixels; later ones on top.
 
-    Args:
-        picture: RGB.
-        shapes: in the picture's own pixels; later ones on top.
-        longest_side: shrink to it first, or enlarge a small picture as often as it fits. A picture of that size leaves out
-            labels that would lie on others. Without it a picture keeps its size, but for a small one that is narrower than a
-            label: that is enlarged.
+    It is shrunk to the longest side first, or enlarged as often as it fits, and leaves out labels that would lie on others.
+    Without one a picture keeps its size, but for a small one that is narrower than a label: that is enlarged.
     """
     scale = _scale(picture.size, shapes, longest_side)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -101,16 +95,21 @@ class Thumbnails:
         self.left -= len(uri)
         return uri
 
+    def card(self, path: Path, note: str, name: str, **drawn: Callable[[Size], Sequence[Shape]]) -> Picture | None:
+        """A gallery's card with the picture once for each of the `drawn`: what it shows -> shapes on a picture of a size.
 
-def try_open(path: Path) -> Image.Image | None:
-    """The upright image, or None where it cannot be read: a report shows what it can."""
-    try:
-        return open_picture(path)
-    except (SightlineError, OSError):
-        return None
+        None where the picture cannot be read or the budget has no room left: a report shows what it can.
+        """
+        try:
+            picture = open_picture(path)
+        except (SightlineError, OSError):
+            return None
+        uris = [self.add(picture, shapes_of(picture.size)) for shapes_of in drawn.values()]
+        images = tuple((uri, shows) for uri, shows in zip(uris, drawn, strict=True) if uri)
+        return Picture(name, note, images) if len(images) == len(drawn) else None
 
 
-def _scale(size: tuple[int, int], shapes: Sequence[Shape], longest_side: int | None) -> float:
+def _scale(size: Size, shapes: Sequence[Shape], longest_side: int | None) -> float:
     """How many times as large a picture is drawn; a whole number where it is enlarged."""
     largest = max(size)
     if longest_side:
@@ -119,13 +118,13 @@ def _scale(size: tuple[int, int], shapes: Sequence[Shape], longest_side: int | N
     return next((times for times in range(1, most) if _fit(shapes, size, times)), most)
 
 
-def _fit(shapes: Sequence[Shape], size: tuple[int, int], times: int) -> bool:
+def _fit(shapes: Sequence[Shape], size: Size, times: int) -> bool:
     """Whether the picture so many times enlarged is as wide as each label."""
     font = _font(_text_size(times * max(size), TEXT))
     return all(_width(_label(shape, font), font) <= times * size[0] for shape in shapes)
 
 
-def _fill(drawn: Image.Image, shape: Shape, original: tuple[int, int], line: int) -> None:
+def _fill(drawn: Image.Image, shape: Shape, original: Size, line: int) -> None:
     """Lay the object's mask over the picture, with its outline."""
     found = _silhouette(shape.segmentation, drawn.size, original)
     if found is None:
@@ -137,9 +136,7 @@ def _fill(drawn: Image.Image, shape: Shape, original: tuple[int, int], line: int
     drawn.paste(colour(shape.class_index), corner, opacity)
 
 
-def _silhouette(
-    segmentation: Any, size: tuple[int, int], original: tuple[int, int]
-) -> tuple[Image.Image, tuple[int, int]] | None:
+def _silhouette(segmentation: Any, size: Size, original: Size) -> tuple[Image.Image, tuple[int, int]] | None:
     """The mask at the drawn size, cut to where it is (with a rim for its outline), and its corner in the picture."""
     scale_x, scale_y = size[0] / original[0], size[1] / original[1]
     if isinstance(segmentation, Mapping):
@@ -169,7 +166,7 @@ def _silhouette(
 
 
 def _write_labels(
-    draw: ImageDraw.ImageDraw, shapes: Sequence[Shape], scale: float, size: tuple[int, int], thumbnail: bool
+    draw: ImageDraw.ImageDraw, shapes: Sequence[Shape], scale: float, size: Size, thumbnail: bool
 ) -> None:
     """Class and score at each box: above it, below it or in it, wherever no other label lies."""
     largest = _text_size(max(size), THUMBNAIL_TEXT if thumbnail else TEXT)

@@ -18,7 +18,7 @@ from typing import Final
 
 from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder, remove_abandoned
-from sightline.references import DatasetReference, task_of
+from sightline.references import DatasetReference
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import list_versions
 from sightline.services.versioning.repository import DatasetRepo
@@ -48,9 +48,7 @@ def find_dataset(settings: Settings, category: str, version: str) -> DatasetRefe
             f"There is no published dataset version {version or '(newest)'} of {category}. "
             f"Published: {', '.join(published) or 'none'}. The record step makes one from an annotation version."
         )
-    return DatasetReference(
-        category, found.version, str(found.tag), str(found.commit), str(found.digest), task_of(found.recipe)
-    )
+    return DatasetReference.of(found)
 
 
 def pull_dataset(settings: Settings, dataset: DatasetReference) -> Path:

@@ -27,6 +27,8 @@ from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
+Truth = dict[str, Any]
+
 
 def evaluate(request: EvaluationRequest) -> Evaluated:
     """Evaluate as `evaluate_models` was asked to, in a process that may be killed."""
@@ -41,10 +43,10 @@ def evaluate(request: EvaluationRequest) -> Evaluated:
         scored = _score_all(score, candidates, truth, dataset_dir, str(choose_device(request.device)))
         best = _select(scored, request.select_by)
         _require_sense(best, request.select_by, score.task, truth)
-        return _deliver(settings, step, request, dataset_dir, truth, scored, best)
+        return _deliver(step, request, dataset_dir, truth, scored, best)
 
 
-def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> dict[str, Any]:
+def _truth(dataset_dir: Path, split: str, dataset: DatasetReference) -> Truth:
     if split not in SPLITS:
         raise SightlineError(f"There is no split {split!r}.{nearest(split, SPLITS)}")
     truth = json.loads((dataset_dir / f"{split}.json").read_text())
@@ -84,7 +86,7 @@ def _require_classes(candidate: Candidate, truth: Mapping[str, Any], dataset: Da
 
 
 def _score_all(
-    score: Scorer, candidates: Sequence[Candidate], truth: dict[str, Any], dataset_dir: Path, device: str
+    score: Scorer, candidates: Sequence[Candidate], truth: Truth, dataset_dir: Path, device: str
 ) -> list[Scored]:
     task = score.task
     scored: dict[str, Scored] = {}  # by the digest of the weights: best and last are often the same epoch
@@ -129,18 +131,12 @@ def _require_sense(best: Scored, select_by: str, task: Task, truth: Mapping[str,
 
 
 def _deliver(
-    settings: Settings,
-    step: RunningStep,
-    request: EvaluationRequest,
-    dataset_dir: Path,
-    truth: dict[str, Any],
-    scored: Sequence[Scored],
-    best: Scored,
+    step: RunningStep, request: EvaluationRequest, dataset_dir: Path, truth: Truth, scored: list[Scored], best: Scored
 ) -> Evaluated:
     """Upload the selected bundle, the predictions and the report, and write every value's row."""
     dataset, select_by, chosen = request.dataset, request.select_by, best.candidate
     sha256 = chosen.bundle.sha256
-    storage = open_storage(settings.storage)
+    storage = open_storage(read_settings().storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/evaluate"
     uri = store_bundle(storage, chosen.folder, sha256)
     reference = {"candidate": chosen.name, "select_by": select_by, "code": request.code, "run": step.run}

@@ -1,10 +1,10 @@
 """The evaluate report: all candidates' scores, the selected one's curves and confusion, its best and worst images."""
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from sightline.models.bundle import WEIGHTS, Bundle
 from sightline.reports import page
 from sightline.reports.charts import confusion_chart, grouped_bar_chart
-from sightline.reports.pictures import Thumbnails, legend, try_open
+from sightline.reports.pictures import Thumbnails, legend
 from sightline.services.database.scores import ModelKind
 from sightline.tasks.task import Confusion, ImageScore, Scores, Task
 
@@ -75,22 +75,16 @@ def render_evaluation_report(
     blocks = [
         _headline(task, chosen, len(coco["images"]), split, select_by),
         _candidates_section(task, compared, chosen, select_by),
-        _classes_section(task, chosen.scores.per_class, classes, coco, charts),
-        _images_section(task, dataset_dir, coco, chosen.results, classes),
+        _classes_section(task, chosen, classes, coco, charts),
+        _images_section(task, dataset_dir / "images", coco, chosen, classes),
     ]
     return page.render_page("Evaluate report", f"{dataset['category']} {dataset['version']} · {split}", facts, blocks)
-
-
-def _score(values: Mapping[str, float], name: str) -> float:
-    """A score, or NaN, which shows as a dash: the split has no such object, for which a metric may also give -1."""
-    value = values.get(name, math.nan)
-    return float(value) if math.isfinite(value) and value != -1 else math.nan
 
 
 def _headline(task: Task, chosen: Scored, images: int, split: str, select_by: str) -> Markup:
     values = chosen.scores.values
     names = dict.fromkeys([*task.facts.HEADLINES, select_by])
-    shown = [page.Tile(name, _score(values, name)) for name in names if name in values]
+    shown = [page.Tile(name, page.score(values, name)) for name in names if name in values]
     selected = page.Tile("Selected model", chosen.candidate.name)
     return page.tiles(selected, *shown, page.Tile("Images", images, f"of {split}"))
 
@@ -100,10 +94,10 @@ def _candidates_section(task: Task, compared: Sequence[Scored], chosen: Scored, 
     headlines = [name for name in metrics if name in task.facts.HEADLINES or name == select_by]
     names = [f"{one.candidate.name} (selected)" if one is chosen else one.candidate.name for one in compared]
     models = [
-        [name, *[_score(one.scores.values, metric) for metric in headlines], one.candidate.uri]
+        [name, *[page.score(one.scores.values, metric) for metric in headlines], one.candidate.uri]
         for name, one in zip(names, compared, strict=True)
     ]
-    by_metric = [[name, *[_score(one.scores.values, name) for one in compared]] for name in metrics]
+    by_metric = [[name, *[page.score(one.scores.values, name) for one in compared]] for name in metrics]
     return page.section(
         "Candidates",
         page.table(["model", *headlines, "where"], models, {compared.index(chosen)}),
@@ -113,15 +107,12 @@ def _candidates_section(task: Task, compared: Sequence[Scored], chosen: Scored, 
 
 
 def _classes_section(
-    task: Task,
-    per_class: Mapping[str, Mapping[str, float]],
-    classes: Sequence[str],
-    coco: Mapping[str, Any],
-    charts: list[Markup],
+    task: Task, chosen: Scored, classes: Sequence[str], coco: Mapping[str, Any], charts: list[Markup]
 ) -> Markup:
+    per_class = chosen.scores.per_class
     annotated = Counter(annotation["category_id"] - 1 for annotation in coco["annotations"])
     metrics = dict.fromkeys(name for values in per_class.values() for name in values)
-    scores = {name: [_score(per_class.get(label, {}), name) for label in classes] for name in metrics}
+    scores = {name: [page.score(per_class.get(label, {}), name) for label in classes] for name in metrics}
     rows = zip(classes, [annotated[index] for index in range(len(classes))], *scores.values(), strict=True)
     charted = [name for name in task.facts.SHORTEST if name in metrics] or list(metrics)[:2]
     if charted and len(classes) <= MOST_BARS:
@@ -132,10 +123,10 @@ def _classes_section(
 
 
 def _images_section(
-    task: Task, dataset_dir: Path, coco: Mapping[str, Any], results: Sequence[Mapping[str, Any]], classes: Sequence[str]
+    task: Task, images: Path, coco: Mapping[str, Any], chosen: Scored, classes: Sequence[str]
 ) -> Markup:
     names = {image["id"]: image["file_name"] for image in coco["images"]}
-    truth, found = _by_image(coco["annotations"]), _by_image(results)
+    truth, found = _by_image(coco["annotations"]), _by_image(chosen.results)
     scores = {key: task.report.score_image(truth[key], found[key], classes) for key in names}
     most = min(SHOWN_IMAGES, (len(scores) + 1) // 2)
     thumbnails = Thumbnails(expected=4 * most)
@@ -145,15 +136,11 @@ def _images_section(
         """Truth and prediction of each image side by side, as far as it can be read and the page is not full."""
         pairs = []
         for key in keys:
-            if picture := try_open(dataset_dir / "images" / names[key]):
-                sure = task.draw.shown_of(found[key], task.report.SHOWN_SCORE)
-                left, right = (
-                    thumbnails.add(picture, task.draw.shapes_of(objects, classes, picture.size))
-                    for objects in (truth[key], sure)
-                )
-                if left and right:
-                    pairs.append(page.Picture(names[key], scores[key].note, ((left, "truth"), (right, "prediction"))))
-        return page.gallery(pairs)
+            sure = task.draw.shown_of(found[key], task.report.SHOWN_SCORE)
+            drawn = {"truth": truth[key], "prediction": sure}
+            shapes = {shows: partial(task.draw.shapes_of, objects, classes) for shows, objects in drawn.items()}
+            pairs.append(thumbnails.card(images / names[key], scores[key].note, names[key], **shapes))
+        return page.gallery([pair for pair in pairs if pair])
 
     every = list(scores.values())
     charts = task.report.image_charts(every)
@@ -171,16 +158,13 @@ def _images_section(
 
 def _rank(scores: Mapping[int, ImageScore], names: Mapping[int, str], most: int) -> tuple[list[int], list[int]]:
     """The images with the worst results, as far as these are wrong, and those with the best."""
-
     # Among equals the fuller image tells more: what was found for the best, errors made for the worst.
-    def worst_first(key: int) -> tuple[float, float, int, str]:
-        return scores[key].f1, -scores[key].sureness, -scores[key].missed - scores[key].false, names[key]
-
-    def best_first(key: int) -> tuple[float, float, int, str]:
-        return -scores[key].f1, -scores[key].sureness, -scores[key].found, names[key]
-
-    worst = [key for key in sorted(scores, key=worst_first) if scores[key].f1 < 1][:most]
-    return worst, [key for key in sorted(scores, key=best_first) if scores[key].f1 > 0 and key not in worst][:most]
+    wrong = [
+        (one.f1, -one.sureness, -one.missed - one.false, names[key], key) for key, one in scores.items() if one.f1 < 1
+    ]
+    right = [(-one.f1, -one.sureness, -one.found, names[key], key) for key, one in scores.items() if one.f1 > 0]
+    worst = [key for *_, key in sorted(wrong)[:most]]
+    return worst, [key for *_, key in sorted(right) if key not in worst][:most]
 
 
 def _by_image(objects: Sequence[Mapping[str, Any]]) -> Mapping[int, list[Mapping[str, Any]]]:

@@ -23,11 +23,8 @@ def evaluate_models(
     """Score the best and the last bundle of a training, and bundles given by URI, on one split; select one.
 
     `code` is the folder of this step's frozen helper code, `dataset` and `model` are references, and the digest of what lies
-    at the candidates' URIs is for the cache alone.
-
-    Raises:
-        SightlineError: no candidate, an unknown split or metric, an empty split, classes that are not the dataset's, or
-            not enough memory.
+    at the candidates' URIs is for the cache alone. A SightlineError for no candidate, an unknown split or metric, an empty
+    split, classes that are not the dataset's, or not enough memory.
     """
     given = DatasetReference.from_text(dataset)
     trained = ModelReference.from_text(model) if model else None

@@ -24,7 +24,7 @@ from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, StageRow
 from sightline.services.versioning.shards import SPLITS_FILE, hash_image
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
-from sightline.steps.record.groups import SplitImage, as_first_published
+from sightline.steps.record.groups import Images, SplitImage, as_first_published
 from sightline.steps.record.plugin import load_plugin, transform_images
 from sightline.steps.record.split import assign_few, keep_splits, warn_of_alike
 from sightline.steps.record.write import DatasetSummary, Prepared, write_dataset
@@ -56,7 +56,7 @@ class Inputs:
 
     recipe_folder: Path | None = None  # the category's folder in the step's frozen code: split file and plug-in
     shown_folder: Path | None = None  # what messages call it: relative to the helper code, as users know it
-    earlier: Sequence[SplitImage] = ()  # what the category's annotation versions published so far
+    earlier: Images = ()  # what the category's annotation versions published so far
     findings: Sequence[FindingRow] = ()  # what was found when the annotation version was published
     task: str = DETECTION
     chosen_seed: int | None = None  # that an earlier version was split by instead of the recipe's, if one was
@@ -90,11 +90,9 @@ def build_dataset(
 
     Labelme JSON and images, nested as they like, become dataset.json (which begins with the `facts`: category, version,
     annotation_version), train.json, val.json, test.json, findings.json, statistics.json and image shards in `target`, an
-    empty or new folder. Nothing is written there before every check has passed.
-
-    Raises:
-        SightlineError: no such folder, no JSON, no annotated image left, a split without images, a finding that the policy
-            does not let pass, or a plug-in or split file that cannot be used.
+    empty or new folder. Nothing is written there before every check has passed: a SightlineError for no such folder, no JSON,
+    no annotated image left, a split without images, a finding that the policy does not let pass, or a plug-in or split file
+    that cannot be used.
     """
     inputs = inputs or Inputs()
     if target.is_dir() and any(target.iterdir()):
@@ -223,11 +221,7 @@ def _nothing_annotated(findings: Sequence[Finding]) -> str:
 
 
 def _split_images(
-    images: Iterable[DatasetImage],
-    annotation_dir: Path,
-    digests: Mapping[str, str],
-    recipe: Recipe,
-    earlier: Sequence[SplitImage],
+    images: Iterable[DatasetImage], annotation_dir: Path, digests: Mapping[str, str], recipe: Recipe, earlier: Images
 ) -> tuple[list[SplitImage], list[SplitImage]]:
     """The images as the splits see them, by the files that were annotated, and the history's other contents."""
     known = {one.sha256 for one in earlier}

@@ -22,6 +22,7 @@ from sightline.services.database.connection import Database
 from sightline.services.database.versions import ImageRow, VersionRow, list_images, list_versions
 
 Item = TypeVar("Item", int, str)
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class Group:
     listed: str | None  # the split that a list gives a founder, and with it to all
     resembles: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Member -> the other groups, published before it, that it belongs to just as well."""
+
+
+Images = Sequence[SplitImage]
 
 
 def read_first_published(database: Database, annotations: VersionRow, recipe: Recipe) -> tuple[SplitImage, ...]:
@@ -81,9 +85,7 @@ def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Rec
     return tuple(replace(one, generations=frozenset(generations[one.sha256])) for one in merge_images(first))
 
 
-def as_first_published(
-    images: Iterable[SplitImage], earlier: Sequence[SplitImage]
-) -> tuple[list[SplitImage], list[SplitImage]]:
+def as_first_published(images: Images, earlier: Images) -> tuple[list[SplitImage], list[SplitImage]]:
     """A dataset's images as they were published first, and the other contents of the history (`read_first_published`).
 
     Those that the history does not know stay as they are.
@@ -116,7 +118,7 @@ def merge_images(split_images: Iterable[SplitImage]) -> list[SplitImage]:
 
 
 def group_contents(
-    contents: Sequence[SplitImage], distance: int | None, pattern: str | None, listed: Mapping[str, str]
+    contents: Images, distance: int | None, pattern: str | None, listed: Mapping[str, str]
 ) -> list[Group]:
     """Put every content (of `merge_images`) into one group, by generation; in the order in which the groups began.
 
@@ -124,65 +126,81 @@ def group_contents(
     pattern capture in a name (or the whole match, without groups) is its key. A group that begins with a listed image
     (name -> split) joins no other.
     """
-    groups: list[Group] = []
-    group_of = np.full(len(contents), -1, dtype=np.int64)
-    groups_of_key: dict[tuple[str, ...], set[int]] = {}
-    keys = [_keys(content.first_names, pattern) for content in contents]
+    grouping = _Grouping(contents, distance, pattern, listed)
     for _, positions in groupby(range(len(contents)), key=lambda position: contents[position].generation):
-        new = list(positions)
-        older = _older_groups(contents, keys, new, distance, group_of, groups_of_key)
-        for component in _components(contents, keys, new, distance):
-            _settle(component, contents, older, listed, groups, group_of)
+        grouping.add(list(positions))
+    return grouping.groups
+
+
+class _Grouping:
+    """The groups so far, and by which looks and keys a content of the next generation belongs to one."""
+
+    def __init__(self, contents: Images, distance: int | None, pattern: str | None, listed: Mapping[str, str]) -> None:
+        self.names = [content.first_names for content in contents]
+        self.looks = ["" if distance is None else content.perceptual_hash for content in contents]
+        self.keys = [_keys(names, pattern) for names in self.names]
+        self.distance, self.listed = distance or 0, listed
+        self.groups: list[Group] = []
+        self.group_of = np.full(len(contents), -1, dtype=np.int64)
+        self.groups_of_key: dict[Key, set[int]] = {}
+
+    def add(self, new: Sequence[int]) -> None:
+        """Put the contents of one generation into groups."""
+        older = self._older_groups(new)
+        for component in self._components(new):
+            self._settle(component, older)
         for position in new:
-            for key in keys[position]:
-                groups_of_key.setdefault(key, set()).add(int(group_of[position]))
-    return groups
+            for key in self.keys[position]:
+                self.groups_of_key.setdefault(key, set()).add(int(self.group_of[position]))
+
+    def _settle(self, component: Sequence[int], older: Mapping[int, tuple[int, ...]]) -> None:
+        """Let new contents that hang together join an older group, or begin one."""
+        given = [self.listed[name] for one in component for name in self.names[one] if name in self.listed]
+        relatives = {group for position in component for group in older.get(position, ())}
+        if given or not relatives:
+            home = len(self.groups)
+            self.groups.append(Group(tuple(component), list(component), given[0] if given else None))
+        else:
+            # Groups are numbered as they began, so the first is that of the content published first.
+            home = min(relatives)
+            self.groups[home].members.extend(component)
+        self.group_of[component] = home
+        for position in component:
+            if others := tuple(group for group in older.get(position, ()) if group != home):
+                self.groups[home].resembles[position] = others
+
+    def _components(self, new: Sequence[int]) -> list[list[int]]:
+        """What hangs together among new contents; sorted, by their first."""
+        hashed = self._hashed(new)
+        linked = group_similar([self.looks[one] for one in hashed], self.distance)
+        of_key: dict[Key, list[int]] = {}
+        for position in new:
+            for key in self.keys[position]:
+                of_key.setdefault(key, []).append(position)
+        return join_linked(new, [*[[hashed[index] for index in group] for group in linked], *of_key.values()])
+
+    def _older_groups(self, new: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """New content -> the older groups that it resembles or shares a key with, oldest first."""
+        older = {one: set[int]().union(*(self.groups_of_key.get(key, ()) for key in self.keys[one])) for one in new}
+        hashed, known = self._hashed(new), self._hashed(range(new[0]))
+        if hashed and known:
+            group_of_known = self.group_of[known]
+            looks, known_looks = ([self.looks[one] for one in ones] for ones in (hashed, known))
+            found = find_similar(looks, known_looks, self.distance)
+            for one, similar in zip(hashed, found, strict=True):
+                older[one] |= set(group_of_known[similar].tolist())
+        return {one: tuple(sorted(groups)) for one, groups in older.items() if groups}
+
+    def _hashed(self, positions: Iterable[int]) -> list[int]:
+        """Those whose looks are known and matter."""
+        return [one for one in positions if self.looks[one]]
 
 
-def _settle(
-    component: Sequence[int],
-    contents: Sequence[SplitImage],
-    older: Mapping[int, tuple[int, ...]],
-    listed: Mapping[str, str],
-    groups: list[Group],
-    group_of: np.ndarray,
-) -> None:
-    """Let new contents that hang together join an older group, or begin one."""
-    given = [listed[name] for position in component for name in contents[position].first_names if name in listed]
-    relatives = {group for position in component for group in older.get(position, ())}
-    if given or not relatives:
-        home = len(groups)
-        groups.append(Group(tuple(component), list(component), given[0] if given else None))
-    else:
-        # Groups are numbered as they began, so the first is that of the content published first.
-        home = min(relatives)
-        groups[home].members.extend(component)
-    for position in component:
-        group_of[position] = home
-        others = tuple(group for group in older.get(position, ()) if group != home)
-        if others:
-            groups[home].resembles[position] = others
-
-
-def _keys(names: Iterable[str], pattern: str | None) -> list[tuple[str, ...]]:
+def _keys(names: Iterable[str], pattern: str | None) -> list[Key]:
     if pattern is None:
         return []
     found = (re.search(pattern, name) for name in names)
     return sorted({tuple(part or "" for part in match.groups()) or (match[0],) for match in found if match})
-
-
-def _components(
-    contents: Sequence[SplitImage], keys: Sequence[Sequence[tuple[str, ...]]], new: Sequence[int], distance: int | None
-) -> list[list[int]]:
-    """What hangs together among the contents of one generation; sorted, by their first."""
-    hashed = _hashed(contents, new, distance)
-    linked = group_similar([contents[one].perceptual_hash for one in hashed], distance or 0)
-    links = [[hashed[index] for index in group] for group in linked]
-    of_key: dict[tuple[str, ...], list[int]] = {}
-    for position in new:
-        for key in keys[position]:
-            of_key.setdefault(key, []).append(position)
-    return join_linked(new, [*links, *of_key.values()])
 
 
 def join_linked(items: Sequence[Item], links: Iterable[Sequence[Item]]) -> list[list[Item]]:
@@ -204,28 +222,3 @@ def join_linked(items: Sequence[Item], links: Iterable[Sequence[Item]]) -> list[
     for item in items:
         components.setdefault(root(item), []).append(item)
     return list(components.values())
-
-
-def _older_groups(
-    contents: Sequence[SplitImage],
-    keys: Sequence[Sequence[tuple[str, ...]]],
-    new: Sequence[int],
-    distance: int | None,
-    group_of: np.ndarray,
-    groups_of_key: Mapping[tuple[str, ...], set[int]],
-) -> dict[int, tuple[int, ...]]:
-    """New content -> the older groups that it resembles or shares a key with, oldest first."""
-    older = {one: set[int]().union(*(groups_of_key.get(key, ()) for key in keys[one])) for one in new}
-    hashed, known = _hashed(contents, new, distance), _hashed(contents, range(new[0]), distance)
-    if hashed and known:
-        group_of_known = group_of[known]
-        looks, known_looks = ([contents[one].perceptual_hash for one in ones] for ones in (hashed, known))
-        found = find_similar(looks, known_looks, distance or 0)
-        for one, similar in zip(hashed, found, strict=True):
-            older[one] |= set(group_of_known[similar].tolist())
-    return {one: tuple(sorted(groups)) for one, groups in older.items() if groups}
-
-
-def _hashed(contents: Sequence[SplitImage], positions: Iterable[int], distance: int | None) -> list[int]:
-    """Those whose looks are known and matter."""
-    return [] if distance is None else [one for one in positions if contents[one].perceptual_hash]

@@ -49,10 +49,8 @@ class LoadedPlugin:
 def load_plugin(folder: Path | None, wanted: Plugin, shown_as: Path | None = None) -> LoadedPlugin:
     """Load a plug-in from the category's folder in the step's frozen code, and from nowhere else.
 
-    Messages call the folder `shown_as`, where its own path says nothing to a user.
-
-    Raises:
-        PluginError: no such folder, file or function, a link that leads out of the folder, or an error while loading.
+    Messages call the folder `shown_as`, where its own path says nothing to a user. A PluginError for no such folder, file or
+    function, a link that leads out of the folder, or an error while loading.
     """
     if folder is None:
         raise PluginError(f"The recipe names the plug-in {wanted.file}, but there is no folder of the category.")

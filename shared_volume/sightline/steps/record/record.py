@@ -47,20 +47,14 @@ class Recorded:
 
 
 def record_dataset(
-    code: str,
-    category: str,
-    annotation_version: str,
-    annotation_commit: str,
-    recipe: Mapping[str, Any] | None = None,
+    code: str, category: str, annotation_version: str, annotation_commit: str, recipe: Mapping[str, Any] | None = None
 ) -> Recorded:
     """Validate an annotation version, convert it to COCO, split it, and publish the result as a dataset version.
 
     The dataset version is called like the annotation version, or the next free one when that is taken by another recipe.
     The same annotations and recipe give the version that is there already. `code` is this step's frozen helper code, in
-    which the category's recipe lies; the values of `recipe` stand in for the file's.
-
-    Raises:
-        SightlineError: the version is not published, its tag names another commit, or nothing usable is in it.
+    which the category's recipe lies; the values of `recipe` stand in for the file's. A SightlineError where the version is not
+    published, its tag names another commit, or nothing usable is in it.
     """
     settings, release = read_settings(), Path(code)
     with open_step(settings, "record", release.name, category) as step:
@@ -82,7 +76,8 @@ def record_dataset(
             with private_folder(settings.volume / "work", "record-") as private:
                 source, built = copy.pull(copy.category_folder("annotations", category)), private / "dataset"
                 summary = build_dataset(source, built, wanted, facts, inputs)
-                dataset = _publish(services, annotations, built, summary, inputs.findings, release.name)
+                found = _finding_rows(summary, inputs.findings)
+                dataset = _publish(services, annotations, built, summary, found, release.name)
         dataset_dir = pull_dataset(settings, dataset)
         shown = {
             "task": dataset.task,
@@ -113,8 +108,8 @@ def _publish(
     annotations: VersionRow,
     built: Path,
     summary: DatasetSummary,
-    published: Sequence[FindingRow],
-    release: str,
+    found: list[FindingRow],
+    code: str,
 ) -> DatasetReference:
     """The content says whether it is published already, and only then is it given a version."""
     category = annotations.category
@@ -122,14 +117,14 @@ def _publish(
     for row in versions:
         if row.recipe and row.recipe.get("content") == summary.digest:
             log.info("dataset version %s has the same content already", row.version)
-            return _reference(row)
+            return DatasetReference.of(row)
     version = annotations.version
     while version in {row.version for row in versions}:
         version = next_version(version)
     recipe_row = {
         "content": summary.digest,
         "annotation_version": annotations.version,
-        "code": release,
+        "code": code,
         **summary.recipe,
         "classes": list(summary.classes),
     }
@@ -138,20 +133,14 @@ def _publish(
         shutil.copytree(built, target, dirs_exist_ok=True)
         description = target / "dataset.json"
         write_json(description, orjson.loads(description.read_bytes()) | {"version": version})
-        return Content(summary.images, _finding_rows(summary, published), recipe_row, summary.stages)
+        return Content(summary.images, found, recipe_row, summary.stages)
 
     while True:
         try:
-            return _reference(publish(services, category, "dataset", version, fill, parent_id=annotations.id).row)
+            return DatasetReference.of(publish(services, category, "dataset", version, fill, annotations.id).row)
         except VersionTakenError as taken:  # by another recipe's attempt, at the same time or interrupted
             log.info("%s", taken)
             version = taken.free
-
-
-def _reference(row: VersionRow) -> DatasetReference:
-    return DatasetReference(
-        row.category, row.version, str(row.tag), str(row.commit), str(row.digest), task_of(row.recipe)
-    )
 
 
 def _finding_rows(summary: DatasetSummary, published: Sequence[FindingRow]) -> list[FindingRow]:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 from sightline.references import task_of
 from sightline.reports import page
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
-from sightline.reports.pictures import Thumbnails, legend, try_open
+from sightline.reports.pictures import Thumbnails, legend
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.build import STAGES
 from sightline.tasks.task import Task
@@ -29,7 +30,7 @@ ARROW: Final = "\u2192"
 OF_REGIONS: Final = ("groups", "objects")
 """Stages that leave annotations of whole images as they are."""
 
-
+Json = Mapping[str, Any]
 Sample = tuple[dict[str, Any], list[dict[str, Any]]]
 """An image to show, and its annotations."""
 
@@ -64,7 +65,7 @@ def _read(dataset_dir: Path, name: str) -> Any:
     return json.loads((dataset_dir / f"{name}.json").read_bytes())
 
 
-def _choose_samples(coco: Mapping[str, Any]) -> list[Sample]:
+def _choose_samples(coco: Json) -> list[Sample]:
     images = coco["images"]
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int))
     annotations_of: dict[int, list[dict[str, Any]]] = {images[index]["id"]: [] for index in chosen}
@@ -79,26 +80,24 @@ def _of_whole_images(task: Task) -> bool:
     return task.data.ANNOTATED_BY == "flags"
 
 
-def _headline(task: Task, statistics: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> Markup:
+def _headline(task: Task, statistics: Json, findings: Sequence[Json]) -> Markup:
     splits = statistics["splits"]
     images, objects, crowds = (sum(one[key] for one in splits.values()) for key in ("images", "objects", "crowds"))
     without = sum(one["images_without_objects"] for one in splits.values())
     per_image = f"{objects / images:.1f} per image" if images else ""
-    also = [
-        f"{page.number(count)} {name}" for count, name in ((without, "images without"), (crowds, "crowds")) if count
-    ]
+    noted = {"images without": without, "crowds": crowds}
+    also = [f"{page.number(count)} {name}" for name, count in noted.items() if count]
     annotated = page.Tile(page.plural(task.facts.ANNOTATED).capitalize(), objects, ", ".join([per_image, *also]))
+    of_splits = " / ".join(f"{page.number(one['images'])}\u00a0{name}" for name, one in splits.items())
     return page.tiles(
-        page.Tile(
-            "Images", images, " / ".join(f"{page.number(one['images'])}\u00a0{name}" for name, one in splits.items())
-        ),
+        page.Tile("Images", images, of_splits),
         *([] if _of_whole_images(task) else [annotated]),
         page.Tile("Classes", len(statistics["histograms"]["class"]["labels"])),
         page.Tile("Findings", len(findings), _outcomes(findings) or "nothing to report"),
     )
 
 
-def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[str, Any]) -> Markup:
+def _stages_section(task: Task, statistics: Json, recipe: Json) -> Markup:
     idle = OF_REGIONS if _of_whole_images(task) else ()
     by = task.data.ANNOTATED_BY
     rows = [
@@ -124,12 +123,12 @@ def _stages_section(task: Task, statistics: Mapping[str, Any], recipe: Mapping[s
     return page.section("Stages", *blocks, intro=intro)
 
 
-def _change(stage: Mapping[str, Any], what: str) -> str:
+def _change(stage: Json, what: str) -> str:
     before, after = stage[f"{what}_before"], stage[f"{what}_after"]
     return page.number(after) if before == after else f"{page.number(before)} {ARROW} {page.number(after)}"
 
 
-def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
+def _classes_section(task: Task, statistics: Json) -> Markup:
     histogram = statistics["histograms"]["class"]
     classes, splits = histogram["labels"], statistics["splits"]
     objects, images = (
@@ -147,32 +146,19 @@ def _classes_section(task: Task, statistics: Mapping[str, Any]) -> Markup:
     rows.append(["all", sum(all_of.values()), *total])
     columns = ["class", annotated, *[f"{name} {what}" for name in splits for what in counts]]
     cut = f"The {len(shown)} most frequent of {len(classes)} classes; the table has all."
-    return page.section(
-        "Classes",
-        page.grid(
-            grouped_bar_chart(
-                f"{annotated.capitalize()} per class and split",
-                shown,
-                {name: [own[label] for label in shown] for name, own in objects.items()},
-                annotated,
-                note=cut if len(shown) < len(classes) else "",
-            ),
-            grouped_bar_chart(
-                "Share of each class in its split",
-                shown,
-                {
-                    name: [round(100 * own[label] / max(splits[name]["objects"], 1), 1) for label in shown]
-                    for name, own in objects.items()
-                },
-                f"% of the split's {annotated}",
-            ),
-            bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
-        ),
-        page.table(columns, rows, highlighted={len(rows) - 1}),
+    bars = {name: [own[label] for label in shown] for name, own in objects.items()}
+    sizes = {name: max(splits[name]["objects"], 1) for name in bars}
+    shares = {name: [round(100 * count / sizes[name], 1) for count in own] for name, own in bars.items()}
+    title, note = f"{annotated.capitalize()} per class and split", cut if len(shown) < len(classes) else ""
+    charts = page.grid(
+        grouped_bar_chart(title, shown, bars, annotated, note),
+        grouped_bar_chart("Share of each class in its split", shown, shares, f"% of the split's {annotated}"),
+        bar_chart("Images per split", list(splits), [one["images"] for one in splits.values()], "images"),
     )
+    return page.section("Classes", charts, page.table(columns, rows, highlighted={len(rows) - 1}))
 
 
-def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tuple[int, int]]) -> Markup:
+def _sizes_section(task: Task, statistics: Json, sizes: Counter[tuple[int, int]]) -> Markup:
     listed = sizes.most_common(MOST_LISTED_SIZES)
     rest = len(sizes) - len(listed)
     what, annotated = task.facts.ANNOTATED.capitalize(), page.plural(task.facts.ANNOTATED)
@@ -189,17 +175,15 @@ def _sizes_section(task: Task, statistics: Mapping[str, Any], sizes: Counter[tup
         scale = {"doubling": one["scale"] == "doubling", "whole": one["scale"] == "whole"}
         if one["edges"]:  # objects may have no size: whole images
             charts.append(compared_histogram(title, one["edges"], one["counts"], x_label, y_label, **scale))
-    image_sizes = Markup("<h3>Image sizes</h3>{}").format(
-        page.table(
-            ["width x height, px", "images"], [[f"{width} x {height}", count] for (width, height), count in listed]
-        ),
-    )
+    rows = [[f"{width} x {height}", count] for (width, height), count in listed]
+    table = page.table(["width x height, px", "images"], rows)
+    image_sizes = Markup("<h3>Image sizes</h3>{}").format(table)
     more = Markup('<p class="muted small">and {} more sizes</p>').format(rest) if rest else Markup()
     told = "Every split as a share of its own; splits that are alike lie on each other. The numbers are in statistics.json."
     return page.section("Sizes", page.grid(*charts, image_sizes + more), intro=told if charts else "")
 
 
-def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Markup]:
+def _alike_section(statistics: Json, dataset_dir: Path) -> list[Markup]:
     alike = statistics["alike"]
     if not alike["groups"]:
         return []
@@ -210,13 +194,11 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
     thumbnails = Thumbnails(GROUPS_SHOWN * PICTURES_OF_A_GROUP)
     blocks = []
     for one in alike["largest"][:GROUPS_SHOWN]:
-        pictures = []
-        for name in one["names"][:PICTURES_OF_A_GROUP]:
-            picture = try_open(dataset_dir / "images" / name)
-            uri = thumbnails.add(picture, []) if picture else None
-            if uri:
-                pictures.append(page.Picture(name, one["split"], ((uri, "image"),)))
-        if pictures:
+        names = one["names"][:PICTURES_OF_A_GROUP]
+        cards = [
+            thumbnails.card(dataset_dir / "images" / name, one["split"], name, image=lambda _: ()) for name in names
+        ]
+        if pictures := [card for card in cards if card]:
             title = Markup("<h3>{} of {}</h3>").format(len(pictures), page.counted(one["size"], "image"))
             blocks += [title, page.gallery(pictures)]
     return [
@@ -231,32 +213,27 @@ def _alike_section(statistics: Mapping[str, Any], dataset_dir: Path) -> list[Mar
 
 
 def _samples_section(
-    task: Task,
-    statistics: Mapping[str, Any],
-    samples: Mapping[str, Sequence[Sample]],
-    classes: Sequence[str],
-    dataset_dir: Path,
+    task: Task, statistics: Json, samples: Mapping[str, Sequence[Sample]], classes: Sequence[str], dataset_dir: Path
 ) -> Markup:
     thumbnails = Thumbnails(sum(map(len, samples.values())))
     blocks: list[Markup] = [legend(classes)]
     for name, chosen in samples.items():
         pictures = []
         for image, annotations in chosen:
-            picture = try_open(dataset_dir / "images" / image["file_name"])
-            uri = thumbnails.add(picture, task.draw.shapes_of(annotations, classes, picture.size)) if picture else None
-            if uri:
-                caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
-                note = f"{image['width']} x {image['height']}, {caption}"
-                pictures.append(page.Picture(image["file_name"], note, ((uri, "annotated"),)))
+            caption = task.draw.caption(annotations, classes, task.facts.ANNOTATED)
+            note, file = f"{image['width']} x {image['height']}, {caption}", image["file_name"]
+            annotated = partial(task.draw.shapes_of, annotations, classes)
+            if card := thumbnails.card(dataset_dir / "images" / file, note, file, annotated=annotated):
+                pictures.append(card)
         images = page.counted(statistics["splits"][name]["images"], "image")
         blocks += [Markup("<h3>{}: {} of {}</h3>").format(name, len(pictures), images), page.gallery(pictures)]
     return page.section("Samples", *blocks)
 
 
-def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
+def _findings_section(findings: Sequence[Json]) -> Markup:
     if not findings:
         return page.section("Findings", page.notice("Nothing was dropped, fixed or left out.", kind="info"))
-    by_code: dict[str, list[Mapping[str, Any]]] = {}
+    by_code: dict[str, list[Json]] = {}
     for finding in findings:
         by_code.setdefault(finding["code"], []).append(finding)
     ranked = sorted(by_code.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -268,7 +245,7 @@ def _findings_section(findings: Sequence[Mapping[str, Any]]) -> Markup:
     )
 
 
-def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: bool) -> Markup:
+def _findings_of(code: str, findings: Sequence[Json], unfolded: bool) -> Markup:
     summary = f"{code}: {page.number(len(findings))} ({_outcomes(findings)})"
     rows = []
     for one in findings[:MOST_LISTED_FINDINGS]:
@@ -276,11 +253,10 @@ def _findings_of(code: str, findings: Sequence[Mapping[str, Any]], unfolded: boo
         rows.append([one["file"], shape, one["message"], one["outcome"], one.get("found_in", "record")])
     rest = len(findings) - len(rows)
     more = [Markup('<p class="muted small">and {} more like these</p>').format(page.number(rest))] if rest else []
-    return page.details(
-        summary, page.table(["file", "shape", "reason", "outcome", "found by"], rows), *more, unfolded=unfolded
-    )
+    table = page.table(["file", "shape", "reason", "outcome", "found by"], rows)
+    return page.details(summary, table, *more, unfolded=unfolded)
 
 
-def _outcomes(findings: Iterable[Mapping[str, Any]]) -> str:
+def _outcomes(findings: Iterable[Json]) -> str:
     counts = Counter(finding["outcome"] for finding in findings)
     return ", ".join(f"{page.number(count)} {outcome}" for outcome, count in counts.most_common())

@@ -21,11 +21,7 @@ class RefusedError(Exception):
 
 
 def check_returned(returned: Any, recipe: Recipe) -> tuple[np.ndarray, tuple[Instance, ...]]:
-    """The pixels, (height, width, 3) uint8 RGB, and the annotations that a plug-in returned.
-
-    Raises:
-        RefusedError: they cannot be used.
-    """
+    """The pixels, (height, width, 3) uint8 RGB, and annotations that a plug-in returned; a RefusedError if they are of no use."""
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise RefusedError(f"it returned {type(returned).__name__}, not (image, annotations) or None.")
     pixels, annotations = returned

@@ -15,7 +15,7 @@ from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.recipe import Fractions, Recipe
 from sightline.errors import SightlineError, counted, did_you_mean
 from sightline.services.versioning.shards import SPLITS
-from sightline.steps.record.groups import Group, SplitImage, group_contents, join_linked, merge_images
+from sightline.steps.record.groups import Group, Images, group_contents, join_linked, merge_images
 from sightline.steps.record.stratify import stratify_groups
 
 LARGE_GROUP: Final = 0.2  # of all images
@@ -26,6 +26,10 @@ _MOST_NAMED: Final = 3
 
 Parts = dict[str, list[str]]
 """Split -> names of images in it, sorted."""
+Here = Mapping[int, Sequence[str]]
+"""Position of a content -> its names in this dataset, sorted."""
+Sides = Mapping[str, str]
+"""Name of an image -> its split."""
 
 
 class EmptySplitError(SightlineError):
@@ -46,25 +50,19 @@ class Splitting:
     warnings: tuple[str, ...]  # sentences about the whole
 
 
-def assign_splits(
-    images: Sequence[SplitImage],
-    earlier: Sequence[SplitImage],
-    recipe: Recipe,
-    listed: Mapping[str, str],
-    strays: str = "",
-) -> Splitting:
+def assign_splits(images: Images, earlier: Images, recipe: Recipe, listed: Sides, strays: str = "") -> Splitting:
     """Assign every image to a split, so that neither added nor removed images ever move another.
 
     Equal files share a split. So do images that look alike or whose names give the same key, as the recipe says: they
     go where the first of them that was published is. `earlier` is what else was ever published in this category, up to
-    this annotation version: it holds its places, but is not in the result. A listed image (name -> split) stays there
+    this annotation version: it holds its places, but is not in the result. A listed image stays there
     whatever else holds; where `strays` names a split, an image that is not listed goes there instead of following listed ones
     into a split without a share. EmptySplitError when a split with a share above zero got no image.
     """
     contents = merge_images([*images, *earlier])
     groups = group_contents(contents, recipe.near_duplicates, recipe.group_by, listed)
     positions = {content.sha256: position for position, content in enumerate(contents)}
-    here: dict[int, list[str]] = {}  # position of a content -> its names in this dataset
+    here: dict[int, list[str]] = {}
     for image in sorted(images, key=lambda image: image.name):
         here.setdefault(positions[image.sha256], []).append(image.name)
 
@@ -84,7 +82,8 @@ def assign_splits(
     sides = split_of(recipe.seed)
     if empty := [part for part in shares if part not in sides.values()]:
         better = _better_seed(split_of, {image.name: image.labels for image in images}, recipe.fractions)
-        raise _empty_split(empty, len(images), groups, here, recipe, better, bool(listed))
+        apart = sum(any(member in here for member in group.members) for group in groups)
+        raise _empty_split(empty, len(images), apart, recipe, better, bool(listed))
     split = {part: tuple(sorted(name for name, side in sides.items() if side == part)) for part in SPLITS}
     parts = [_part_group(group, here, sides) for group in groups]
     joined = _join_alike(groups, parts, here, sides)
@@ -97,12 +96,7 @@ def assign_splits(
 
 
 def assign_few(
-    images: Sequence[SplitImage],
-    earlier: Sequence[SplitImage],
-    recipe: Recipe,
-    listed: Mapping[str, str],
-    known: int | None,
-    strays: str = "",
+    images: Images, earlier: Images, recipe: Recipe, listed: Sides, known: int | None, strays: str = ""
 ) -> tuple[Splitting, int]:
     """As `assign_splits`, and under which seed: of few images another than the recipe's, where that leaves a split empty.
 
@@ -171,7 +165,7 @@ def missing_classes(
     return sentences
 
 
-def _divide(groups: Sequence[Group], contents: Sequence[SplitImage], recipe: Recipe, seed: int) -> list[str]:
+def _divide(groups: Sequence[Group], contents: Images, recipe: Recipe, seed: int) -> list[str]:
     """The split of each group."""
     if recipe.stratify:
         return stratify_groups(groups, contents, with_share(recipe.fractions), seed)
@@ -202,7 +196,7 @@ def _warn_of_large(groups: Iterable[Sequence[str]], images: int) -> Iterable[str
 
 
 def _better_seed(
-    split_of: Callable[[int], Mapping[str, str]], labels: Mapping[str, frozenset[str]], fractions: Fractions
+    split_of: Callable[[int], Sides], labels: Mapping[str, frozenset[str]], fractions: Fractions
 ) -> int | None:
     """The seed under which every split gets images, train as many classes as can be, and all about their shares."""
     wanted, every = with_share(fractions), frozenset().union(*labels.values())
@@ -221,21 +215,12 @@ def _better_seed(
 
 
 def _empty_split(
-    empty: Sequence[str],
-    images: int,
-    groups: Sequence[Group],
-    here: Mapping[int, list[str]],
-    recipe: Recipe,
-    better: int | None,
-    are_listed: bool,
+    empty: Sequence[str], images: int, count: int, recipe: Recipe, better: int | None, are_listed: bool
 ) -> EmptySplitError:
-    wanted = with_share(recipe.fractions)
-    count = sum(any(member in here for member in group.members) for group in groups)
-    alike = (
-        ""
-        if count == images
-        else f", which form {count} group{'s' * (count > 1)} of images that resemble each other or belong together"
-    )
+    """What to do about it; the images form so many groups (`count`)."""
+    wanted, alike = with_share(recipe.fractions), ""
+    if count < images:
+        alike = f", which form {counted(count, 'group')} of images that resemble each other or belong together"
     found = f"{' and '.join(empty)} got none of the {counted(images, 'image')}{alike} (seed {recipe.seed})."
     if count < len(wanted):
         fewer = "train: 0.8, val: 0.2, test: 0" if count > 1 or are_listed else "train: 1, val: 0, test: 0"
@@ -254,8 +239,8 @@ def _empty_split(
     )
 
 
-def _part_group(group: Group, here: Mapping[int, Sequence[str]], sides: Mapping[str, str]) -> Parts:
-    """Where a group's images are, by `sides` (name -> split); in more than one split only when a list says so."""
+def _part_group(group: Group, here: Here, sides: Sides) -> Parts:
+    """Where a group's images are; in more than one split only when a list says so."""
     parts: Parts = {}
     for name in sorted(name for member in group.members for name in here.get(member, ())):
         parts.setdefault(sides[name], []).append(name)
@@ -263,7 +248,7 @@ def _part_group(group: Group, here: Mapping[int, Sequence[str]], sides: Mapping[
 
 
 def _join_alike(
-    groups: Sequence[Group], parts: Sequence[Parts], here: Mapping[int, Sequence[str]], sides: Mapping[str, str]
+    groups: Sequence[Group], parts: Sequence[Parts], here: Here, sides: Sides
 ) -> tuple[tuple[str, ...], ...]:
     """Groups of 2 and more names as a reader sees them: also joined with the older ones that they resemble, within a split."""
     links = [names for own in parts for names in own.values()]
@@ -275,12 +260,7 @@ def _join_alike(
 
 
 def _find_conflicts(
-    groups: Sequence[Group],
-    parts: Sequence[Parts],
-    here: Mapping[int, Sequence[str]],
-    sides: Mapping[str, str],
-    listed: Mapping[str, str],
-    policy: Policy,
+    groups: Sequence[Group], parts: Sequence[Parts], here: Here, sides: Sides, listed: Sides, policy: Policy
 ) -> Iterator[Finding]:
     """Images that are in another split than some that they belong to, and listed names that no image has."""
     for group, own in zip(groups, parts, strict=True):

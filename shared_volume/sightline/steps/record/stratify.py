@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sightline.steps.record.groups import Group, SplitImage
+from sightline.steps.record.groups import Group, Images, SplitImage
 
 _ANY: Final = ""  # stands for a class that is on every image, so that images are shared out as well; no label is empty
 
@@ -43,18 +43,9 @@ class _Deal:
 
         return max(self.shares, key=preference)
 
-    def can_spare(self, split: str, labels: Mapping[str, int]) -> bool:
-        """Whether each of the group's classes is on other images of the split as well."""
-        return all(self.placed[split][label] > count for label, count in labels.items())
 
-
-def stratify_groups(
-    groups: Sequence[Group], contents: Sequence[SplitImage], shares: Mapping[str, float], seed: int
-) -> list[str]:
-    """The split of each group, by the share of each split that has one above 0.
-
-    The seed changes the order in which groups are dealt out.
-    """
+def stratify_groups(groups: Sequence[Group], contents: Images, shares: Mapping[str, float], seed: int) -> list[str]:
+    """The split of each group, by the share of each split that has one above 0; the seed changes the order of dealing."""
     placed = {number: group.listed for number, group in enumerate(groups) if group.listed}
     founded: dict[int, list[int]] = {}
     for number, group in enumerate(groups):
@@ -77,7 +68,7 @@ def stratify_groups(
     return [placed[number] for number in range(len(groups))]
 
 
-def _rank(group: Group, contents: Sequence[SplitImage], seed: int) -> tuple[int, bytes]:
+def _rank(group: Group, contents: Images, seed: int) -> tuple[int, bytes]:
     """Large groups first, since small ones even out what they leave uneven; else by chance."""
     drawn = hashlib.sha256(f"{seed}:{contents[group.founders[0]].sha256}".encode()).digest()
     return -len(group.founders), drawn
@@ -116,7 +107,9 @@ def _mend(dealt: dict[int, str], labels: Mapping[int, Mapping[str, int]], deal: 
             spare = (
                 number
                 for number, own in labels.items()
-                if label in own and dealt[number] != split and deal.can_spare(dealt[number], own)
+                # Each of the group's classes must be on other images of its split as well.
+                if label in own and dealt[number] != split
+                if all(deal.placed[dealt[number]][other] > count for other, count in own.items())
             )
             moved = min(spare, key=lambda number: labels[number][_ANY], default=None)
             if moved is not None:

@@ -5,7 +5,7 @@ A step's inputs name what it reads, or a reused result would be a stale one.
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from sightline.errors import did_you_mean
 from sightline.images.limits import IMAGE_SUFFIXES
@@ -20,25 +20,17 @@ def require_images(uri: str) -> None:
     """Make sure that there is an image to test on, else a StorageError; an empty URI names none, and is all right."""
     if not uri:
         return
-    if uri.startswith("gs://"):
-        names: Iterable[str] = (item.key for item in open_storage(uri.rstrip("/")).list())
-    else:
-        names = (path.name for path in _require_folder(uri).rglob("*") if path.is_file())
-    if not any(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
-        raise StorageError(f"There is no image below {uri} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-
-
-def _require_folder(uri: str) -> Path:
-    folder = local_path(uri)
-    if folder.is_file():
+    folder = None if uri.startswith("gs://") else local_path(uri)
+    if folder and folder.is_file():
         raise StorageError(f"{uri} is a single file. Give the folder or prefix that holds the images.")
-    if not folder.is_dir():
+    if folder and not folder.is_dir():
         beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         raise StorageError(
             f"There is no folder {uri} to test on.{did_you_mean(folder.name, beside)} Give one that holds images, or leave it "
             "out: then the test split is used."
         )
-    return folder
+    if not any(PurePosixPath(item.key).suffix.lower() in IMAGE_SUFFIXES for item in open_storage(uri).list()):
+        raise StorageError(f"There is no image below {uri} ({', '.join(sorted(IMAGE_SUFFIXES))}).")
 
 
 def images_digest(uri: str) -> str:
@@ -49,7 +41,7 @@ def images_digest(uri: str) -> str:
     if not uri:
         return ""
     if uri.startswith("gs://"):
-        objects = open_storage(uri.rstrip("/")).list(checksums=True)
+        objects = open_storage(uri).list(checksums=True)
         return _digest(f"{item.key} {item.checksum}" for item in objects)
     folder = local_path(uri)
     files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())

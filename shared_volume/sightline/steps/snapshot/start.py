@@ -25,7 +25,7 @@ from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, c
 from sightline.steps.snapshot.outside import images_digest, models_digest, require_images
 from sightline.tasks.metrics import metric_modules, selecting_modules
 from sightline.tasks.task import part_names, require_task
-from sightline.versions import BadNameError, Tag, check_category, make_tag, newest_version, parse_tag, parse_version
+from sightline.versions import check_category, make_tag, newest_version, parse_version, version_tags
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +70,8 @@ def start_run(
     Empty versions are the newest ones, an empty config is the task's own. `…_follows` says whether the run records, whether it
     reads a dataset version that it does not record itself, and whether it trains. `test_images` is a folder or prefix, when the
     test images are no dataset's; `candidate_models` and `model` (to test when this run selects none) are URIs of bundles that
-    this run does not train. `…_gpus` is how many GPUs the step's pod gets.
-
-    Raises:
-        SightlineError: broken live code; no such config, category, version, key or metric; no image to test on; or more than one GPU.
+    this run does not train. `…_gpus` is how many GPUs the step's pod gets. A SightlineError for broken live code, no such config,
+    category, version, key or metric, no image to test on, or more than one GPU.
     """
     check_category(category)
     settings = read_settings()
@@ -127,11 +125,10 @@ def start_run(
 def find_annotation(settings: Settings, category: str, version: str) -> tuple[str, str, str]:
     """A published annotation version (empty: the newest) and its commit, by the dataset repository's tags, and its task.
 
-    Raises:
-        SightlineError: it is not published; names what is, and the nearest.
+    A SightlineError for one that is not published names what is, and the nearest.
     """
     tags = DatasetRepo.of(settings).tags()
-    published = [tag for tag in map(_parsed, tags) if tag and tag.kind == "annotation"]
+    published = [tag for tag in version_tags(tags).values() if tag.kind == "annotation"]
     versions = [tag.version for tag in published if tag.category == category]
     if not versions:
         categories = {tag.category for tag in published}
@@ -145,19 +142,10 @@ def find_annotation(settings: Settings, category: str, version: str) -> tuple[st
             f"There is no annotation version {chosen} of {category}. Published: "
             f"{', '.join(sorted(versions, key=parse_version))}."
         )
-    database = connect(settings.database_url.get_secret_value())
-    try:
+    with contextlib.closing(connect(settings.database_url.get_secret_value())) as database:
         database.migrate()
         row = find_version(database, category, "annotation", chosen)
-    finally:
-        database.close()
     return chosen, tags[make_tag(category, "annotation", chosen)], task_of(row.recipe if row else None)
-
-
-def _parsed(tag: str) -> Tag | None:
-    with contextlib.suppress(BadNameError):  # a tag that people made for themselves
-        return parse_tag(tag)
-    return None
 
 
 def _freeze(settings: Settings, live: Path, asked: Asked, config: str, task: str, with_train: bool) -> Snapshot:
@@ -184,15 +172,13 @@ def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str)
 
 def _remove_old_releases(settings: Settings) -> None:
     """Tidy the volume up. What cannot be done now is done by a later run: nothing of it is worth failing for."""
-    database = connect(settings.database_url.get_secret_value())
+    with contextlib.closing(connect(settings.database_url.get_secret_value())) as database:
 
-    def lives(run: str, since: datetime) -> bool:
-        database.migrate()
-        return any(step.heartbeat_at > since for step in list_steps(database, run))
+        def lives(run: str, since: datetime) -> bool:
+            database.migrate()
+            return any(step.heartbeat_at > since for step in list_steps(database, run))
 
-    try:
-        remove_old_releases(settings.volume, settings.keep_releases, settings.keep_days, lives)
-    except (SightlineError, OSError) as error:
-        log.warning("old releases stay for now: %s", error)
-    finally:
-        database.close()
+        try:
+            remove_old_releases(settings.volume, settings.keep_releases, settings.keep_days, lives)
+        except (SightlineError, OSError) as error:
+            log.warning("old releases stay for now: %s", error)

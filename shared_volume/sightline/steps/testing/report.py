@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 OPTIONS: dict[str, dict[str, int]] = {"JPEG": {"quality": 90, "subsampling": 0}, "PNG": {}}
 MOST_CHARTED_CLASSES = 30
 
+Results = Sequence[Mapping[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class TestedImage:
@@ -29,24 +32,17 @@ class TestedImage:
 
     name: str
     path: Path
-    results: Sequence[Mapping[str, Any]]
+    results: Results
     milliseconds: float
 
 
 def draw_predictions(
-    task: Task,
-    image_path: Path,
-    results: Sequence[Mapping[str, Any]],
-    classes: Sequence[str],
-    target_path: Path,
-    score_threshold: float,
+    task: Task, image_path: Path, results: Results, classes: Sequence[str], target_path: Path, score_threshold: float
 ) -> None:
     """Write the upright image with masks, boxes, classes and scores; results below the threshold are not drawn.
 
-    The results are in pixels of the upright image. The target is .jpg, .jpeg or .png; missing folders are made.
-
-    Raises:
-        SightlineError: the image cannot be read, or the target has another extension.
+    The results are in pixels of the upright image. The target is .jpg, .jpeg or .png; missing folders are made. A SightlineError
+    where the image cannot be read, or the target has another extension.
     """
     kind = FORMATS.get(target_path.suffix.lower())
     if kind is None:
@@ -59,11 +55,7 @@ def draw_predictions(
 
 
 def render_test_report(
-    task: Task,
-    images: Sequence[TestedImage],
-    classes: Sequence[str],
-    facts: Mapping[str, str],
-    score_threshold: float,
+    task: Task, images: Sequence[TestedImage], classes: Sequence[str], facts: Mapping[str, str], score_threshold: float
 ) -> str:
     """The page for one test, one self-contained HTML document under 5 MB: of many images as many are shown as fit.
 
@@ -71,15 +63,16 @@ def render_test_report(
     """
     scores = [result["score"] for image in images for result in task.draw.shown_of(image.results, 0.0)]
     shown = [task.draw.shown_of(image.results, score_threshold) for image in images]
+    blocks = [page.notice("There was no image to test.")]
     if images:
+        times = histogram("Time per image", [image.milliseconds for image in images], "ms", "images")
+        charts = page.grid(*_charts(task, shown, scores, classes, score_threshold), times)
         blocks = [
             _headline(task, images, shown, score_threshold),
             *([] if any(shown) else [page.notice(_nothing_shown(task, scores, score_threshold))]),
-            _charts_section(task, images, shown, scores, classes, score_threshold),
+            page.section(f"{page.plural(task.facts.FOUND).capitalize()} and speed", charts),
             _gallery_section(task, images, shown, classes),
         ]
-    else:
-        blocks = [page.notice("There was no image to test.")]
     title = page.title_from(facts, ("category", "images"), "Test")
     return page.render_page("Test report", title, facts, blocks)
 
@@ -94,9 +87,7 @@ def _nothing_shown(task: Task, scores: Sequence[float], score_threshold: float) 
     )
 
 
-def _headline(
-    task: Task, images: Sequence[TestedImage], shown: Sequence[Sequence[Mapping[str, Any]]], score_threshold: float
-) -> Markup:
+def _headline(task: Task, images: Sequence[TestedImage], shown: Sequence[Results], score_threshold: float) -> Markup:
     empty = sum(not results for results in shown)
     median, late = np.percentile([image.milliseconds for image in images], [50, 95])
     return page.tiles(
@@ -107,45 +98,30 @@ def _headline(
     )
 
 
-def _charts_section(
-    task: Task,
-    images: Sequence[TestedImage],
-    shown: Sequence[Sequence[Mapping[str, Any]]],
-    scores: Sequence[float],
-    classes: Sequence[str],
-    score_threshold: float,
-) -> Markup:
+def _charts(
+    task: Task, shown: Sequence[Results], scores: Sequence[float], classes: Sequence[str], score_threshold: float
+) -> list[Markup]:
     counts = Counter(result["category_id"] - 1 for results in shown for result in results)
-    found = page.plural(task.facts.FOUND)
-    charted = classes[:MOST_CHARTED_CLASSES]
-    return page.section(
-        f"{found.capitalize()} and speed",
-        page.grid(
-            bar_chart(
-                f"{found.capitalize()} per class, from score {score_threshold:g}",
-                charted,
-                [counts[index] for index in range(len(charted))],
-                found,
-                note=f"The first {len(charted)} of {len(classes)} classes." if len(charted) < len(classes) else "",
-            ),
-            histogram(f"Scores of all {found}", scores, "score", found, bins=25),
-            histogram("Time per image", [image.milliseconds for image in images], "ms", "images"),
-        ),
-    )
+    found, charted = page.plural(task.facts.FOUND), classes[:MOST_CHARTED_CLASSES]
+    title = f"{found.capitalize()} per class, from score {score_threshold:g}"
+    note = f"The first {len(charted)} of {len(classes)} classes." if len(charted) < len(classes) else ""
+    return [
+        bar_chart(title, charted, [counts[index] for index in range(len(charted))], found, note),
+        histogram(f"Scores of all {found}", scores, "score", found, bins=25),
+    ]
 
 
 def _gallery_section(
-    task: Task, images: Sequence[TestedImage], shown: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str]
+    task: Task, images: Sequence[TestedImage], shown: Sequence[Results], classes: Sequence[str]
 ) -> Markup:
     thumbnails = Thumbnails(expected=len(images))
     pictures: list[page.Picture] = []
     for image, results in zip(images, shown, strict=True):
-        picture = open_picture(image.path)
-        uri = thumbnails.add(picture, task.draw.shapes_of(results, classes, picture.size))
-        if uri is None:  # the page is full: do not even decode the rest
-            break
         note = f"{task.draw.caption(results, classes, task.facts.FOUND)}, {image.milliseconds:.0f} ms"
-        pictures.append(page.Picture(image.name, note, ((uri, "predictions"),)))
+        predictions = partial(task.draw.shapes_of, results, classes)
+        if not (card := thumbnails.card(image.path, note, image.name, predictions=predictions)):
+            break  # the page is full: do not even decode the rest
+        pictures.append(card)
     intro = f"{page.counted(len(pictures), 'image')} of {page.number(len(images))}"
     whole = len(pictures) == len(images)
     intro += "." if whole else ": as many as fit on this page; the drawn images hold all."

@@ -32,10 +32,7 @@ def test_model(
 
     `code` is the folder of this step's frozen helper code, `dataset` and `model` are references, and the digests of what lies
     at the URIs `images` and `model_uri` are for the cache alone. Detections below the threshold are not drawn; the predictions
-    file holds all.
-
-    Raises:
-        SightlineError: no model, no images, one that cannot be read, or not enough memory.
+    file holds all. A SightlineError for no model, no images, one that cannot be read, or not enough memory.
     """
     name = Path(code).name
     used = ModelReference.from_text(model) if model else model_uri

@@ -29,12 +29,6 @@ def save_checkpoint(folder: Path, iteration: int, state: Mapping[str, Any]) -> N
         old.unlink()
 
 
-def save_light_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
-    """Replace the light checkpoint."""
-    save_whole(folder / LIGHT, state, flush=False)
-    return folder / LIGHT
-
-
 def save_whole(path: Path, state: Mapping[str, Any], flush: bool = True) -> None:
     """Write a file under a temporary name, flush it to the disk, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)

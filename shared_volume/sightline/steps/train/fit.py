@@ -25,7 +25,7 @@ from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, resul
 from sightline.services.runs.supervise import Stopped
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
-from sightline.settings import Settings, read_settings
+from sightline.settings import read_settings
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.compute import fit
 from sightline.steps.train.events import Events
@@ -37,6 +37,8 @@ from sightline.steps.train.request import TrainingRequest
 from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
+
+Weights = Mapping[str, torch.Tensor]
 
 
 def train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> tuple[ModelReference, str]:
@@ -62,7 +64,7 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(training, events, board)
-            return _deliver(settings, request, training, loop, seconds, events)
+            return _deliver(request, training, loop, seconds, events)
 
 
 def _fit_into_memory(
@@ -100,16 +102,11 @@ def _only_one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _deliver(
-    settings: Settings,
-    request: TrainingRequest,
-    training: Training,
-    loop: ResumableTrainLoop,
-    seconds: float,
-    events: Events,
+    request: TrainingRequest, training: Training, loop: ResumableTrainLoop, seconds: float, events: Events
 ) -> tuple[ModelReference, str]:
     """Upload bundles, logs and report; write both models' rows."""
     dataset, step = request.dataset, events.step
-    storage = open_storage(settings.storage)
+    storage = open_storage(read_settings().storage)
     prefix = f"{results_prefix(dataset.category, dataset.version, step.run)}/train"
     # A bundle says what makes it what it is, and is the same for the same training; which run it was, the run's reference says.
     described = {
@@ -127,7 +124,7 @@ def _deliver(
         write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | {"epoch": epoch})
         step.write_model(kind, *written[kind], dataset=dataset, config=request.config)
     happened = read_lines(events.path)
-    shown = _report_facts(facts, training, loop, seconds)
+    shown = _shown_facts(facts, training, loop, seconds)
     report = render_training_report(training.task, read_lines(loop.history.path), shown, request.select_by, happened)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
@@ -150,7 +147,7 @@ def _deliver(
     return reference, report
 
 
-def _moments(training: Training, loop: ResumableTrainLoop) -> dict[ModelKind, tuple[int, Mapping[str, torch.Tensor]]]:
+def _moments(training: Training, loop: ResumableTrainLoop) -> dict[ModelKind, tuple[int, Weights]]:
     """The epoch and the weights of the last and the best moment."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in loop.runner.model.state_dict().items()}
     last = loop.epoch, weights
@@ -159,11 +156,7 @@ def _moments(training: Training, loop: ResumableTrainLoop) -> dict[ModelKind, tu
 
 
 def _write_bundle(
-    folder: Path,
-    training: Training,
-    model: torch.nn.Module,
-    weights: Mapping[str, torch.Tensor],
-    facts: Mapping[str, Any],
+    folder: Path, training: Training, model: torch.nn.Module, weights: Weights, facts: Mapping[str, Any]
 ) -> str:
     """Write a moment's bundle, with one validation image and what the model finds on it. Returns its sha256.
 
@@ -185,9 +178,7 @@ def _sample_image(dataset_dir: Path) -> Path | None:
     return None
 
 
-def _report_facts(
-    facts: Mapping[str, str], training: Training, loop: ResumableTrainLoop, seconds: float
-) -> dict[str, str]:
+def _shown_facts(facts: dict[str, str], training: Training, loop: ResumableTrainLoop, seconds: float) -> dict[str, str]:
     shown = {
         **facts,
         "epochs": str(loop.epoch),

@@ -12,7 +12,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from sightline.processes.progress import Progress
-from sightline.references import DatasetReference
+from sightline.references import DatasetReference, with_nulls
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +82,10 @@ class History:
         log.info("epoch %d/%d validated: %s", epoch, self.epochs, shown)
 
     def _write(self, line: dict[str, Any], group: str) -> None:
-        strange = [name for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)]
-        self._file.write(json.dumps(line | dict.fromkeys(strange)) + "\n")
+        line = with_nulls(line)  # of numbers that are not finite TensorBoard draws nothing, and warns
+        self._file.write(json.dumps(line) + "\n")
         for name, value in line.items():
-            if isinstance(value, float) and name not in strange:  # TensorBoard draws nothing of these, and warns
+            if isinstance(value, float):
                 self._writer.add_scalar(f"{group}/{name}", value, line["iter"])  # type: ignore[union-attr]
 
     def _seconds_left(self, iteration: int) -> float:

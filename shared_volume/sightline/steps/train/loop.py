@@ -13,14 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from sightline.errors import SightlineError
-from sightline.steps.train.checkpoints import (
-    newest_checkpoint,
-    random_states,
-    save_checkpoint,
-    save_light_checkpoint,
-    save_whole,
-    set_random_states,
-)
+from sightline.steps.train import checkpoints
 from sightline.steps.train.history import History
 from sightline.steps.train.micro_batches import train_in_parts
 from sightline.tasks.task import Task
@@ -75,12 +68,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     """
 
     def __init__(
-        self,
-        runner: Runner,
-        dataloader: DataLoader[Any],
-        training: Training,
-        history: History,
-        events: "Events | None" = None,
+        self, runner: Runner, dataloader: DataLoader[Any], training: Training, history: History, events: "Events | None"
     ) -> None:
         config = training.config
         super().__init__(runner, dataloader, max_epochs=config.max_epochs, val_interval=config.val_interval)
@@ -170,7 +158,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             value = -math.inf  # nothing compares with it: the first would stay the best for good
         if self.best.epoch == 0 or value > self.best.value + self._min_delta:
             self.best = Best(value, self._epoch)
-            save_whole(self.training.best_weights, self.runner.model.state_dict())
+            checkpoints.save_whole(self.training.best_weights, self.runner.model.state_dict())
         else:
             self.best.stale += 1
         if self._patience and self.best.stale >= self._patience:
@@ -182,13 +170,13 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if now - self._saved >= self._checkpoint_seconds:
             self._save()
         elif now - self._saved_lightly >= self._light_cost * LIGHT_PERIOD:
-            save_light_checkpoint(self.training.checkpoints, self._state())
+            checkpoints.save_whole(self.training.checkpoints / checkpoints.LIGHT, self._state(), flush=False)
             self._saved_lightly = time.monotonic()
             cost = self._saved_lightly - now
             self._light_cost = min(cost, self._light_cost or cost)  # a busy moment must not count for good
 
     def _save(self) -> None:
-        save_checkpoint(self.training.checkpoints, self._iter, self._state())
+        checkpoints.save_checkpoint(self.training.checkpoints, self._iter, self._state())
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -202,11 +190,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             "input_sizes": {name: list(module._input_size) for name, module in self._resizers()},
             "optimizer": self.runner.optim_wrapper.state_dict(),
             "schedules": [schedule.state_dict() for schedule in self.runner.param_schedulers or []],
-            "random": random_states(),
+            "random": checkpoints.random_states(),
         }
 
     def _resume(self) -> None:
-        state = newest_checkpoint(self.training.checkpoints)
+        state = checkpoints.newest_checkpoint(self.training.checkpoints)
         if state is None:
             return
         self._epoch, self._iter, self._batch = state["epoch"], state["iter"], state["batch"]
@@ -220,7 +208,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         for schedule, saved in zip(self.runner.param_schedulers or [], state["schedules"], strict=True):
             schedule.load_state_dict(saved)
         self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
-        set_random_states(state["random"])
+        checkpoints.set_random_states(state["random"])
         log.info("resumed at iteration %d of %d (epoch %d)", self._iter, self._max_iters, self._epoch + 1)
 
     def _resizers(self) -> list[tuple[str, Any]]:

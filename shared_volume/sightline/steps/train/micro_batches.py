@@ -58,10 +58,8 @@ def read_micro_batches(folder: Path, device: torch.device) -> MicroBatches | Non
 def halve(now: MicroBatches | None, batch: int, workers: int, stopped: "Stopped", device: torch.device) -> MicroBatches:
     """Half as many images at a time, after memory ran out; no data loading processes, after one of them was killed.
 
-    `now` is how it was done so far; the size of a batch and the number of workers are the config's.
-
-    Raises:
-        SightlineError: it was one image at a time already.
+    `now` is how it was done so far; the size of a batch and the number of workers are the config's. A SightlineError where it
+    was one image at a time already.
     """
     images = min(now.images, batch) if now else batch
     without_workers = now is not None and now.without_workers

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sightline.reports import page
 from sightline.reports.charts import Series, line_chart
-from sightline.reports.page import Tile, duration, grid, notice, number, render_page, section, table, tiles, title_from
 from sightline.tasks.task import Task
 
 SMOOTHING = 0.02  # share of all values that one smoothed value averages on either side
@@ -20,11 +20,7 @@ Line = Mapping[str, Any]
 
 
 def render_training_report(
-    task: Task,
-    history: Sequence[Line],
-    facts: Mapping[str, str],
-    best_by: str,
-    events: Sequence[Line] = (),
+    task: Task, history: Sequence[Line], facts: Mapping[str, str], best_by: str, events: Sequence[Line] = ()
 ) -> str:
     """The page for one training, one self-contained HTML document, of lines as `History` and `Events` write them.
 
@@ -33,22 +29,22 @@ def render_training_report(
     """
     train, val = _lines(history, "train"), _lines(history, "val")
     metrics = _metric_names(val)
-    scored = [line for line in val if math.isfinite(_value(line, best_by))]
-    best = max(scored, key=lambda line: (_value(line, best_by), -line["epoch"]), default=None)
+    scored = [line for line in val if math.isfinite(page.score(line, best_by))]
+    best = max(scored, key=lambda line: (page.score(line, best_by), -line["epoch"]), default=None)
     blocks = [_headline(train, val, best, best_by, facts)]
     if not train:
-        blocks.append(notice("The history holds no training iteration."))
-    blocks.append(section("Losses", grid(*_loss_charts(train))))
+        blocks.append(page.notice("The history holds no training iteration."))
+    blocks.append(page.section("Losses", page.grid(*_loss_charts(train))))
     if val:
-        charts = grid(*_metric_charts(task, val, metrics, best))
-        blocks.append(section("Validation", charts, _epoch_table(train, val, metrics, best)))
+        charts = page.grid(*_metric_charts(task, val, metrics, best))
+        blocks.append(page.section("Validation", charts, _epoch_table(train, val, metrics, best)))
     else:
-        blocks.append(section("Validation", notice("This training was never validated.", kind="info")))
+        blocks.append(page.section("Validation", page.notice("This training was never validated.", kind="info")))
     if events:
         rows = [[str(one["at"])[:19].replace("T", " "), one["iter"], one["kind"], one["message"]] for one in events]
-        blocks.append(section("Events", table(["when (UTC)", "iteration", "what", "how"], rows)))
-    title = title_from(facts, ("category", "dataset version", "config"), "Training")
-    return render_page("Train report", title, facts, blocks)
+        blocks.append(page.section("Events", page.table(["when (UTC)", "iteration", "what", "how"], rows)))
+    title = page.title_from(facts, ("category", "dataset version", "config"), "Training")
+    return page.render_page("Train report", title, facts, blocks)
 
 
 def _lines(history: Sequence[Mapping[str, Any]], kind: str) -> list[Line]:
@@ -57,16 +53,9 @@ def _lines(history: Sequence[Mapping[str, Any]], kind: str) -> list[Line]:
     return [newest[key] for key in sorted(newest)]
 
 
-def _value(line: Line, name: str) -> float:
-    """A value, or NaN where there is none; -1 stands for a score that does not exist."""
-    value: Any = line.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and value != -1 and math.isfinite(value) else math.nan
-
-
 def _metric_names(val: Sequence[Line]) -> list[str]:
     names = dict.fromkeys(name for line in val for name in line if name not in NOT_CURVES)
-    return [name for name in names if any(math.isfinite(_value(line, name)) for line in val)]
+    return [name for name in names if any(math.isfinite(page.score(line, name)) for line in val)]
 
 
 def _headline(
@@ -75,19 +64,19 @@ def _headline(
     losses = [loss for loss in _column(train, "loss") if math.isfinite(loss)]
     shown = []
     if best is not None:
-        shown.append(Tile(f"Best {best_by}", _value(best, best_by), f"after epoch {best['epoch']}"))
+        shown.append(page.Tile(f"Best {best_by}", page.score(best, best_by), f"after epoch {best['epoch']}"))
     last = max((line["epoch"] for line in (*train, *val)), default=0)
-    shown.append(Tile("Epochs", last, f"{number(len(train))} logged iterations"))
-    shown.append(Tile("Loss", losses[-1] if losses else None, f"from {number(losses[0])}" if losses else ""))
+    shown.append(page.Tile("Epochs", last, f"{page.number(len(train))} logged iterations"))
+    shown.append(page.Tile("Loss", losses[-1] if losses else None, f"from {page.number(losses[0])}" if losses else ""))
     if "seconds" in facts:
         seconds = float(facts["seconds"])
         per_iteration = f"{seconds / len(train):.2f} s per logged iteration" if train else ""
-        shown.append(Tile("Time", duration(seconds), per_iteration))
-    return tiles(*shown)
+        shown.append(page.Tile("Time", page.duration(seconds), per_iteration))
+    return page.tiles(*shown)
 
 
 def _column(lines: Sequence[Line], name: str) -> list[float]:
-    return [_value(line, name) for line in lines]
+    return [page.score(line, name) for line in lines]
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
@@ -119,29 +108,25 @@ def _loss_charts(train: Sequence[Line]) -> list[Markup]:
 
 def _metric_charts(task: Task, val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> list[Markup]:
     epochs = _column(val, "epoch")
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[Series]] = {}
     for name in metrics:
         fitting = (title for pattern, title in task.facts.CHARTS.items() if fnmatchcase(name, pattern))
-        groups.setdefault(next(fitting, OTHER_METRICS), []).append(name)
-    return [
-        line_chart(
-            title,
-            [Series(name, epochs, _column(val, name), points=True) for name in names],
-            "epoch",
-            "score",
-            y_range=None if any(value < 0 or value > 1 for name in names for value in _column(val, name)) else (0, 1),
-            marked_x=float(best["epoch"]) if best else None,
-            whole_x=True,
-            note=f"Dashed: the best epoch, {best['epoch']}." if best else "",
+        curve = Series(name, epochs, _column(val, name), points=True)
+        groups.setdefault(next(fitting, OTHER_METRICS), []).append(curve)
+    note, marked = (f"Dashed: the best epoch, {best['epoch']}.", float(best["epoch"])) if best else ("", None)
+    charts = []
+    for title, curves in groups.items():
+        within = None if any(value < 0 or value > 1 for curve in curves for value in curve.y) else (0, 1)
+        charts.append(
+            line_chart(title, curves, "epoch", "score", y_range=within, marked_x=marked, whole_x=True, note=note)
         )
-        for title, names in groups.items()
-    ]
+    return charts
 
 
 def _epoch_table(train: Sequence[Line], val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> Markup:
     rows: list[list[object]] = []
     for line in val:
-        losses = [_value(one, "loss") for one in train if one["epoch"] == line["epoch"]]
-        rows.append([line["epoch"], _mean(losses), *[_value(line, name) for name in metrics]])
+        losses = [page.score(one, "loss") for one in train if one["epoch"] == line["epoch"]]
+        rows.append([line["epoch"], _mean(losses), *[page.score(line, name) for name in metrics]])
     highlighted = {index for index, line in enumerate(val) if line is best}
-    return table(["epoch", "mean loss", *metrics], rows, highlighted)
+    return page.table(["epoch", "mean loss", *metrics], rows, highlighted)

@@ -36,10 +36,7 @@ def train_model(
 
     `code` is the folder of this step's frozen helper code, `dataset` a reference, `select_by` the validation metric that decides
     which epoch is best. `on_out_of_memory` says shrink (go on from the newest checkpoint, each batch in twice as many parts) or
-    fail.
-
-    Raises:
-        SightlineError: the config, an override, the dataset or the device cannot be used; or memory ran out.
+    fail. A SightlineError where the config, an override, the dataset or the device cannot be used, or memory ran out.
     """
     if on_out_of_memory not in (SHRINK, FAIL):
         hint = nearest(on_out_of_memory, (SHRINK, FAIL))

@@ -22,8 +22,7 @@ BUILT_LATER: Final = {
 def types_known(config: Config, scope: str) -> Iterator[None]:
     """Look at a config's types, by the task's scope, while model and data are built, and then at those of what is built later.
 
-    Raises:
-        ConfigError: a type that is not registered; names the key and the nearest.
+    A ConfigError for a type that is not registered names the key and the nearest.
     """
     named = dict(named_types(config.to_dict()))
     try:
