@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from laptop.samples.canvas import (
+    BLACK,
     Colour,
     Field,
     Picture,
     Points,
     between,
     box_distance,
+    coloured,
     ellipse,
     fractal_noise,
     from_centre,
     linear,
     rounded_box,
-    shade,
     smoothstep,
     soften,
     stamp,
@@ -35,6 +36,22 @@ GLYPH_SIZE = 160  # pixels of the font that outlines are traced from
 BOLD_STROKES = (3, 5, 7)  # pixels at GLYPH_SIZE: the built-in font is too thin for a plate
 
 
+COLOURS = (  # of a plate's sheet, its writing and (some have one) the band at its left
+    ("#e8e9e4", "#16161a", ""),
+    ("#ecece6", "#14183c", "#183c96"),
+    ("#f0f0ec", "#1a1a1a", "#1446a0"),
+    ("#eebe1a", "#181614", ""),
+    ("#e2aa14", "#1e1814", "#18368c"),
+    ("#16683e", "#ecece2", ""),
+    ("#1e7854", "#f0f0e8", ""),
+    ("#183e94", "#eef0f4", ""),
+    ("#7eb8de", "#141822", ""),
+    ("#1a1a1e", "#dcdee0", ""),
+    ("#ac1c1e", "#f0ece6", ""),
+    ("#d66018", "#1c1614", ""),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A labelled part of a plate. Outline in plate coordinates: 0..1 across and down."""
@@ -44,21 +61,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Colours:
-    """Of a plate's sheet, its writing and (some have one) the band at its left; sRGB 0..255."""
-
-    sheet: tuple[int, int, int]
-    ink: tuple[int, int, int]
-    band: tuple[int, int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PlateDesign:
     """What a plate looks like before anything happened to it."""
 
     kind: Kind
     text: str  # two digits and a letter, a space, four digits
-    colours: Colours
+    sheet: Colour
+    ink: Colour
+    band: Colour | None  # at the left of a plate with one row
     aspect: float  # width / height
     corner: float  # radius / height
     frame: float  # width of the line around the writing / height; 0 for none
@@ -66,30 +76,17 @@ class PlateDesign:
     slim: float  # how narrow the writing is; 1 is the font's own width
 
 
-COLOURS = (
-    Colours((232, 233, 228), (22, 22, 26)),
-    Colours((236, 236, 230), (20, 24, 60), (24, 60, 150)),
-    Colours((240, 240, 236), (26, 26, 26), (20, 70, 160)),
-    Colours((238, 190, 26), (24, 22, 20)),
-    Colours((226, 170, 20), (30, 24, 20), (24, 54, 140)),
-    Colours((22, 104, 62), (236, 236, 226)),
-    Colours((30, 120, 84), (240, 240, 232)),
-    Colours((24, 62, 148), (238, 240, 244)),
-    Colours((126, 184, 222), (20, 24, 34)),
-    Colours((26, 26, 30), (220, 222, 224)),
-    Colours((172, 28, 30), (240, 236, 230)),
-    Colours((214, 96, 24), (28, 22, 20)),
-)
-
-
 def design_plate(rng: np.random.Generator, kind: Kind) -> PlateDesign:
     """Draw a plate's text and looks at random."""
     digits = "".join(str(digit) for digit in rng.integers(0, 10, 6))
     letter = LETTERS[rng.integers(len(LETTERS))]
+    sheet, ink, band = COLOURS[rng.integers(len(COLOURS))]
     return PlateDesign(
         kind=kind,
         text=f"{digits[:2]}{letter} {digits[2:]}",
-        colours=COLOURS[rng.integers(len(COLOURS))],
+        sheet=coloured(sheet),
+        ink=coloured(ink),
+        band=coloured(band) if band and kind == "l" else None,
         aspect=rng.uniform(3.7, 4.7) if kind == "l" else rng.uniform(1.65, 2.1),
         corner=rng.uniform(0.05, 0.12) if kind == "l" else rng.uniform(0.04, 0.09),
         frame=float(rng.choice([0.0, 0.018, 0.026])) * (1.0 if kind == "l" else 0.7),
@@ -149,7 +146,7 @@ def lay_row(
 def lay_characters(design: PlateDesign) -> list[Box]:
     """Where each of the seven characters stands: the first three are the small number, the others the large one."""
     first, second = design.text.split(" ")
-    band = 0.09 if design.colours.band and design.kind == "l" else 0.0
+    band = 0.0 if design.band is None else 0.09
     if design.kind == "l":
         return lay_row(design.text, design, 0.045 + band, 0.955, 0.2, 0.8)
     return lay_row(first, design, 0.2, 0.8, 0.11, 0.38, gap=0.2) + lay_row(second, design, 0.06, 0.94, 0.46, 0.89)
@@ -214,10 +211,10 @@ def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light:
     relief = np.maximum(writing, frame)
     wear = fractal_noise(rng, shape, shape[0] / 6)
     ink = relief * (1 - rng.uniform(0, 0.5) * smoothstep(0.62, 0.8, wear))
-    sheet = linear(*design.colours.sheet) * (1 + 0.14 * (fractal_noise(rng, shape, shape[0] / 2) - 0.5))[..., None]
-    if design.colours.band and design.kind == "l":
-        _draw_band(sheet, linear(*design.colours.band), relief=frame)
-    picture = sheet + (linear(*design.colours.ink) - sheet) * (ink * rng.uniform(0.9, 0.99))[..., None]
+    sheet = design.sheet * (1 + 0.14 * (fractal_noise(rng, shape, shape[0] / 2) - 0.5))[..., None]
+    if design.band is not None:
+        _draw_band(sheet, design.band)
+    picture = sheet + (design.ink - sheet) * (ink * rng.uniform(0.9, 0.99))[..., None]
     picture = _emboss(picture, relief, design, light, depth=rng.uniform(0.5, 1.1))
     _draw_bolts(rng, picture, design, light)
     _soil(rng, picture, amount=float(rng.choice([0.15, 0.4, 0.9], p=[0.5, 0.35, 0.15])))
@@ -225,19 +222,16 @@ def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light:
     return picture
 
 
-def _draw_band(sheet: Picture, colour: Colour, relief: Field) -> None:
+def _draw_band(sheet: Picture, colour: Colour) -> None:
     """The coloured strip at the left with a ring of dots and a bar, in place."""
     height, width = sheet.shape[:2]
     right = round(0.085 * width)
     sheet[:, :right] = colour
-    mask = np.zeros((height, width), np.uint8)
-    centre, ring = (right * 0.52, height * 0.34), right * 0.26
+    gold = linear(226, 214, 150)
+    centre, ring = np.array([right * 0.52, height * 0.34]), right * 0.26
     for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
-        dot = (round((centre[0] + ring * np.cos(angle)) * 16), round((centre[1] + ring * np.sin(angle)) * 16))
-        cv2.circle(mask, dot, max(round(0.035 * right * 16), 10), 255, -1, cv2.LINE_AA, 4)
-    corners = (round(0.3 * right), round(0.66 * height)), (round(0.72 * right), round(0.76 * height))
-    cv2.rectangle(mask, *corners, 220, -1)
-    sheet += (linear(226, 214, 150) - sheet) * (mask.astype(np.float32) / 255 * (1 - relief))[..., None]
+        stamp(sheet, ellipse(centre + ring * np.array([np.cos(angle), np.sin(angle)]), 0.035 * right), gold)
+    stamp(sheet, rounded_box((0.51 * right, 0.71 * height), (0.42 * right, 0.1 * height), 0), gold, 0.86)
 
 
 def _emboss(picture: Picture, relief: Field, design: PlateDesign, light: tuple[float, float], depth: float) -> Picture:
@@ -263,11 +257,10 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
     lit = np.array(light) * radius
     for row in (0.105, 0.9)[:rows] if rows else ():
         for column in columns:
-            centre = (column * width, row * height)
-            shade(picture, ellipse(tuple(centre - 0.35 * lit), (1.3 * radius, 1.3 * radius)), 0.5, radius / 3)
-            stamp(picture, ellipse(centre, (radius, radius)), metal * np.float32(0.75))
-            gleam = ellipse(tuple(centre + 0.3 * lit), (radius / 2, radius / 2))
-            stamp(picture, gleam, metal * np.float32(1.3), 0.7, radius / 3)
+            centre = np.array([column * width, row * height])
+            stamp(picture, ellipse(centre - 0.35 * lit, 1.3 * radius), BLACK, 0.5, radius / 3)
+            stamp(picture, ellipse(centre, radius), metal * np.float32(0.75))
+            stamp(picture, ellipse(centre + 0.3 * lit, radius / 2), metal * np.float32(1.3), 0.7, radius / 3)
             slot = rounded_box(centre, (1.6 * radius, 0.3 * radius), 0.1 * radius)
             stamp(picture, turned(slot, rng.uniform(0, np.pi), centre), metal * np.float32(0.25), 0.8)
 
