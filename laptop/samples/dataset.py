@@ -1,8 +1,6 @@
 """A folder of drawn photographs, each with its labelme JSON: plates placed before a camera, drawn into what is behind."""
 
 import itertools
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +27,7 @@ from laptop.samples.canvas import (
 from laptop.samples.plates import LETTERS, Kind, PlateDesign, design_plate, draw_plate, plate_parts
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
+from sightline.processes.folders import private_folder
 
 LabelSet = Literal["board", "numbers", "all"]
 BOARDS = ("l_board", "r_board")
@@ -61,19 +60,14 @@ def make_plates(
     """
     folder = folder.resolve()
     _check(folder, images, seed, labels, size)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        # Not `staging` itself: mkdtemp's folders are closed to everyone else.
-        made = staging / folder.name
+    with private_folder(folder.parent, ".sampling-") as own:
+        made = own / folder.name
         made.mkdir()
         console = Console(stderr=True)
         hidden = not console.is_terminal
         for index in track(range(images), "Photographs", console=console, transient=True, disable=hidden):
             _write_image(made, index, seed, labels, size)
         made.replace(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _check(folder: Path, images: int, seed: int, labels: str, size: tuple[int, int]) -> None:

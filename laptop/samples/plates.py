@@ -95,15 +95,6 @@ def design_plate(rng: np.random.Generator, kind: Kind) -> PlateDesign:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A character's place in plate coordinates (0..1 across and down): its ink's upper left corner, and its size."""
-
-    character: str
-    corner: NDArray[np.float64]
-    size: NDArray[np.float64]
-
-
 @cache
 def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
     """A character's ink, cropped to it, and the ink's outer outline in 0..1 of that crop. Letters are capitals."""
@@ -122,53 +113,50 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
 
 def lay_row(
     text: str, design: PlateDesign, left: float, right: float, top: float, bottom: float, gap: float = 0.12
-) -> list[Box]:
-    """Characters of a row, centred between `left` and `right`, `gap` times their height apart; a space is half of one."""
+) -> list[Part]:
+    """Characters of a row, centred between `left` and `right`, `gap` times their height apart; a space is a narrow character."""
     height = bottom - top
     tall = height / design.aspect  # the row's height in units of the plate's width
     inks = [None if character == " " else glyph(character, design.stroke)[0] for character in text]
-    widths = [(0.5 if ink is None else ink.shape[1] / ink.shape[0]) * tall * design.slim for ink in inks]
+    widths = np.array([0.5 if ink is None else ink.shape[1] / ink.shape[0] for ink in inks]) * tall * design.slim
     # A narrow 1 keeps a place nearly as wide as the others', as on real plates.
-    least = 0.8 * float(np.median(widths))
-    slots = [width if character == " " else max(width, least) for character, width in zip(text, widths, strict=True)]
-    total = sum(slots) + gap * tall * (len(text) - 1)
+    slots = np.maximum(widths, 0.8 * np.median(widths))
+    steps = slots + gap * tall
+    total = steps.sum() - gap * tall
     squeeze = min(1.0, (right - left) / total)
-    x = (left + right - total * squeeze) / 2
-    boxes = []
-    for character, width, slot in zip(text, widths, slots, strict=True):
-        inset = (slot - width) / 2 * squeeze
-        if character != " ":
-            boxes.append(Box(character, np.array([x + inset, top]), np.array([width * squeeze, height])))
-        x += (slot + gap * tall) * squeeze
-    return boxes
+    starts = (left + right) / 2 + (np.cumsum(steps) - steps + (slots - widths - total) / 2) * squeeze
+    return [
+        Part(character, glyph(character, design.stroke)[1] * [width * squeeze, height] + [start, top])
+        for character, start, width in zip(text, starts, widths, strict=True)
+        if character != " "
+    ]
 
 
-def lay_characters(design: PlateDesign) -> list[Box]:
+def lay_characters(design: PlateDesign) -> list[Part]:
     """Where each of the seven characters stands: the first three are the small number, the others the large one."""
     first, second = design.text.split(" ")
-    band = 0.0 if design.band is None else 0.09
     if design.kind == "l":
-        return lay_row(design.text, design, 0.045 + band, 0.955, 0.2, 0.8)
+        return lay_row(design.text, design, 0.045 if design.band is None else 0.135, 0.955, 0.2, 0.8)
     return lay_row(first, design, 0.2, 0.8, 0.11, 0.38, gap=0.2) + lay_row(second, design, 0.06, 0.94, 0.46, 0.89)
 
 
-def number_area(boxes: list[Box], design: PlateDesign, label: str) -> Part:
+def number_area(characters: list[Part], design: PlateDesign, label: str) -> Part:
     """The rectangle around a number, a little wider than its ink."""
+    ink = np.concatenate([character.outline for character in characters])
     pad = np.array([0.03 / design.aspect, 0.03])
-    left, top = np.min([box.corner for box in boxes], axis=0) - pad
-    right, bottom = np.max([box.corner + box.size for box in boxes], axis=0) + pad
+    (left, top), (right, bottom) = ink.min(axis=0) - pad, ink.max(axis=0) + pad
     return Part(label, np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
 
 
 def plate_parts(design: PlateDesign) -> list[Part]:
     """Everything that can be labelled on a plate: the board, its two number areas, its seven characters."""
-    boxes = lay_characters(design)
+    characters = lay_characters(design)
     outline = rounded_box((design.aspect / 2, 0.5), (design.aspect, 1.0), design.corner) / [design.aspect, 1.0]
     return [
         Part(f"{design.kind}_board", outline),
-        number_area(boxes[:3], design, f"{design.kind}_s_n"),
-        number_area(boxes[3:], design, f"{design.kind}_m_n"),
-        *(Part(box.character, glyph(box.character, design.stroke)[1] * box.size + box.corner) for box in boxes),
+        number_area(characters[:3], design, f"{design.kind}_s_n"),
+        number_area(characters[3:], design, f"{design.kind}_m_n"),
+        *characters,
     ]
 
 
@@ -176,12 +164,12 @@ def draw_writing(design: PlateDesign, shape: tuple[int, int]) -> Field:
     """The ink of the characters, 0..1, each put with subpixel care where `lay_characters` says."""
     pixels = np.array(shape[::-1])
     ink = np.zeros(shape, np.float32)
-    for box in lay_characters(design):
-        source: Field = glyph(box.character, design.stroke)[0]
-        scale = box.size * pixels / source.shape[::-1]
+    for character in lay_characters(design):
+        source: Field = glyph(character.label, design.stroke)[0]
+        scale = np.ptp(character.outline, axis=0) * pixels / source.shape[::-1]
         # Shrinking by a transform alone would alias: blur the source to the target's pixel first.
         source = cv2.GaussianBlur(np.pad(source, 4), (0, 0), max(0.3, 0.45 / float(scale.min())))
-        offset = box.corner * pixels - 4 * scale + 0.5 * scale - 0.5
+        offset = character.outline.min(axis=0) * pixels - 4 * scale + 0.5 * scale - 0.5
         transform = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
         placed = cv2.warpAffine(source, transform, shape[::-1], flags=cv2.INTER_LINEAR)
         np.maximum(ink, placed.astype(np.float32) / 255, out=ink)
@@ -192,11 +180,11 @@ def draw_frame(design: PlateDesign, shape: tuple[int, int]) -> Field:
     """The line that runs around the writing, 0..1."""
     if not design.frame:
         return np.zeros(shape, np.float32)
-    height, width = shape
+    height = shape[0]
     inset, line = 0.045 * height, max(design.frame * height, 1.0)
     corner = max(design.corner * height - inset, 0.02 * height)
-    distance = _distance(shape, inset + line / 2, corner)
-    return np.clip(line / 2 + 0.5 - np.abs(distance), 0, 1).astype(np.float32)
+    away = np.abs(_distance(shape, inset + line / 2, corner))
+    return np.clip(line / 2 + 0.5 - away, 0, 1).astype(np.float32)
 
 
 def _distance(shape: tuple[int, int], inset: float, corner: float) -> Field:
