@@ -20,6 +20,7 @@ from laptop.samples.canvas import (
     coverage,
     ellipse,
     fractal_noise,
+    hairlines,
     linear,
     rounded_box,
     smoothstep,
@@ -220,9 +221,7 @@ def _crack(rng: np.random.Generator, picture: Picture) -> None:
     height, width = picture.shape[:2]
     steps = rng.normal([0, height / 28], [width / 45, height / 60], (40, 2))
     path = np.cumsum(steps, axis=0) + rng.uniform([0, -0.2 * height], [width, 0.3 * height])
-    mask = np.zeros((height, width), np.uint8)
-    cv2.polylines(mask, [np.round(path * 8).astype(np.int32)], False, 255, 1, cv2.LINE_AA, 3)
-    picture *= (1 - 0.7 * soften(mask.astype(np.float32) / 255, 0.6))[..., None]
+    picture *= (1 - 0.7 * soften(hairlines((height, width), [path]), 0.6))[..., None]
 
 
 def paint_bricks(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
@@ -256,9 +255,7 @@ def paint_asphalt(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     if rng.random() < 0.4:
         centre = (rng.uniform(0, width), rng.uniform(0, height))
         line = turned(rounded_box(centre, (3.0 * width, 0.16 * height), 1), rng.uniform(-0.5, 0.5), centre)
-        mask = np.zeros_like(picture[..., :1])
-        stamp(mask, line, np.ones(1, np.float32), blur=1.0)
-        worn = mask[..., 0] * smoothstep(0.3, 0.5, patches * 0.5 + stones * 0.35)
+        worn = soften(coverage(shape, line), 1.0) * smoothstep(0.3, 0.5, patches * 0.5 + stones * 0.35)
         colour = linear(226, 224, 214) if rng.random() < 0.6 else linear(214, 164, 40)
         picture += (colour * (0.5 + 0.3 * stones)[..., None] - picture) * (0.8 * worn)[..., None]
     for _ in range(rng.integers(0, 4)):

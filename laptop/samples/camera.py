@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from laptop.samples.canvas import Field, Picture, Points, fractal_noise, from_centre, smoothstep, soften
+from laptop.samples.canvas import Field, Picture, Points, fractal_noise, from_centre, hairlines, smoothstep, soften
 
 Matrix = NDArray[Any]  # (3, 3)
 
@@ -96,10 +96,8 @@ def _smear(picture: Picture, length: float, angle: float) -> Picture:
     """The camera moved while the shutter was open."""
     reach = max(int(np.ceil(length / 2)), 1)
     step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
-    ends = [tuple(int(v) for v in np.round((reach + sign * step) * 16)) for sign in (-1, 1)]
-    stroke = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
-    cv2.line(stroke, ends[0], ends[1], 255, 1, cv2.LINE_AA, 4)
-    return cv2.filter2D(picture, -1, stroke.astype(np.float32) / stroke.sum(), borderType=cv2.BORDER_REFLECT_101)
+    stroke = hairlines((2 * reach + 1, 2 * reach + 1), [np.array([reach - step, reach + step])])
+    return cv2.filter2D(picture, -1, stroke / stroke.sum(), borderType=cv2.BORDER_REFLECT_101)
 
 
 def _develop(light: Picture, haze: float, contrast: float) -> Picture:

@@ -1,5 +1,6 @@
 """Small drawing tools that the sample painters share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -85,6 +86,14 @@ def coverage(shape: tuple[int, int], polygon: Points) -> Field:
     # cv2 puts (0, 0) on the first pixel's centre.
     fixed = np.round((np.asarray(polygon) - 0.5) * (1 << SUBPIXEL_BITS)).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+    return mask.astype(np.float32) / 255
+
+
+def hairlines(shape: tuple[int, int], paths: Sequence[Points]) -> Field:
+    """Lines a pixel wide, 0..1; (0, 0) is the first pixel's centre."""
+    mask = np.zeros(shape, np.uint8)
+    fixed = [np.round(path * (1 << SUBPIXEL_BITS)).astype(np.int32) for path in paths]
+    cv2.polylines(mask, fixed, False, 255, 1, cv2.LINE_AA, SUBPIXEL_BITS)
     return mask.astype(np.float32) / 255
 
 

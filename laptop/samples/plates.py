@@ -21,6 +21,7 @@ from laptop.samples.canvas import (
     ellipse,
     fractal_noise,
     from_centre,
+    hairlines,
     linear,
     rounded_box,
     smoothstep,
@@ -176,34 +177,21 @@ def draw_writing(design: PlateDesign, shape: tuple[int, int]) -> Field:
     return ink
 
 
-def draw_frame(design: PlateDesign, shape: tuple[int, int]) -> Field:
-    """The line that runs around the writing, 0..1."""
-    if not design.frame:
-        return np.zeros(shape, np.float32)
-    height = shape[0]
-    inset, line = 0.045 * height, max(design.frame * height, 1.0)
-    corner = max(design.corner * height - inset, 0.02 * height)
-    away = np.abs(_distance(shape, inset + line / 2, corner))
-    return np.clip(line / 2 + 0.5 - away, 0, 1).astype(np.float32)
-
-
-def _distance(shape: tuple[int, int], inset: float, corner: float) -> Field:
-    height, width = shape
-    return box_distance(shape, (width / 2, height / 2), (width - 2 * inset, height - 2 * inset), corner)
-
-
 def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light: tuple[float, float]) -> Picture:
     """The plate straight on, `width` pixels wide, worn, dirty and lit from (right, down). The caller rounds its corners."""
     shape = (max(round(width / design.aspect), 8), width)
-    writing, frame = draw_writing(design, shape), draw_frame(design, shape)
-    relief = np.maximum(writing, frame)
+    # How deep inside the outline each pixel lies; the frame runs around the writing at one depth.
+    depth = -box_distance(shape, (width / 2, shape[0] / 2), (width, shape[0]), design.corner * shape[0])
+    line = max(design.frame * shape[0], 1.0)
+    frame = np.clip(line / 2 + 0.5 - np.abs(depth - 0.045 * shape[0] - line / 2), 0, 1) * bool(design.frame)
+    relief = np.maximum(draw_writing(design, shape), frame)
     wear = fractal_noise(rng, shape, shape[0] / 6)
     ink = relief * (1 - rng.uniform(0, 0.5) * smoothstep(0.62, 0.8, wear))
     sheet = design.sheet * (1 + 0.14 * (fractal_noise(rng, shape, shape[0] / 2) - 0.5))[..., None]
     if design.band is not None:
         _draw_band(sheet, design.band)
     picture = sheet + (design.ink - sheet) * (ink * rng.uniform(0.9, 0.99))[..., None]
-    picture = _emboss(picture, relief, design, light, depth=rng.uniform(0.5, 1.1))
+    picture = _emboss(picture, relief, depth, light, strength=rng.uniform(0.5, 1.1))
     _draw_bolts(rng, picture, design, light)
     _soil(rng, picture, amount=float(rng.choice([0.15, 0.4, 0.9], p=[0.5, 0.35, 0.15])))
     _shine(rng, picture)
@@ -222,15 +210,15 @@ def _draw_band(sheet: Picture, colour: Colour) -> None:
     stamp(sheet, rounded_box((0.51 * right, 0.71 * height), (0.42 * right, 0.1 * height), 0), gold, 0.86)
 
 
-def _emboss(picture: Picture, relief: Field, design: PlateDesign, light: tuple[float, float], depth: float) -> Picture:
+def _emboss(picture: Picture, relief: Field, depth: Field, light: tuple[float, float], strength: float) -> Picture:
     """Light the raised writing and the plate's rounded rim from one side."""
     height = picture.shape[0]
     raised = soften(relief, max(0.014 * height, 0.7))
-    rim = np.clip(-_distance(relief.shape, 0.0, design.corner * height) / max(0.035 * height, 1.5), 0, 1)
+    rim = np.clip(depth / max(0.035 * height, 1.5), 0, 1)
     surface = raised * 0.8 + np.sqrt(rim).astype(np.float32)
     slope = -light[0] * cv2.Sobel(surface, cv2.CV_32F, 1, 0) - light[1] * cv2.Sobel(surface, cv2.CV_32F, 0, 1)
     # Where the surface faces the light it is brighter; black ink shows it as a sheen of its own.
-    lit = np.clip(-slope * depth * 0.35, -0.55, 0.8)[..., None]
+    lit = np.clip(-slope * strength * 0.35, -0.55, 0.8)[..., None]
     return picture * (1 + lit) + np.maximum(lit, 0) * np.float32(0.05)
 
 
@@ -263,12 +251,9 @@ def _soil(rng: np.random.Generator, picture: Picture, amount: float) -> None:
     specks = smoothstep(0.80, 0.86, value_noise(rng, shape, (height / 26, height / 26)))
     where = smoothstep(0.5, 0.75, fractal_noise(rng, shape, height))
     picture += (dust * 0.35 - picture) * (specks * where * amount * 0.8)[..., None]
-    scratches = np.zeros(shape, np.uint8)
-    for _ in range(rng.integers(0, 7)):
-        start = rng.uniform([0, 0], [width, height])
-        end = start + rng.normal(0, 0.25 * height, 2)
-        cv2.line(scratches, tuple(int(v) for v in start * 8), tuple(int(v) for v in end * 8), 120, 1, cv2.LINE_AA, 3)
-    picture += (picture.mean() - picture) * (scratches.astype(np.float32) / 255 * 0.6)[..., None]
+    starts = rng.uniform([0, 0], [width, height], (rng.integers(0, 7), 2))
+    scratches = hairlines(shape, [np.array([start, start + rng.normal(0, 0.25 * height, 2)]) for start in starts])
+    picture += (picture.mean() - picture) * (0.28 * scratches)[..., None]
 
 
 def _shine(rng: np.random.Generator, picture: Picture) -> None:
