@@ -15,7 +15,6 @@ from laptop.samples.canvas import (
     Field,
     Picture,
     between,
-    box_distance,
     coloured,
     coverage,
     ellipse,
@@ -88,18 +87,15 @@ def _paint_coat(rng: np.random.Generator, rows: Field, shape: tuple[int, int]) -
 
 def _sink_recess(rng: np.random.Generator, picture: Picture, box: Boxes) -> None:
     """The hollow that a plate is screwed into: dark under its upper edge, bright on its lower lip."""
-    centre, (width, height) = box.mean(axis=0), box[1] - box[0]
-    grow = rng.uniform(0.1, 0.3) * height
-    size = (width + 2.4 * grow, height + 2 * grow)
-    distance = box_distance(picture.shape[:2], centre, size, 0.35 * grow)
-    soft = max(0.06 * height, 1.5)
-    inside = 1 - smoothstep(-soft, soft, distance)
-    y = (np.arange(picture.shape[0], dtype=np.float32)[:, None] - centre[1]) / (size[1] / 2)
-    ceiling = 1 - smoothstep(-1.1, 0.2, y)
-    picture *= (1 - inside * (0.18 + 0.6 * ceiling))[..., None]
-    x = (np.arange(picture.shape[1], dtype=np.float32)[None, :] - centre[0]) / (size[0] / 2)
-    lip = np.exp(-((distance / soft) ** 2)) * smoothstep(0.8, 1.0, y) * np.clip(1 - x**4, 0, 1)
-    picture *= (1 + np.float32(rng.uniform(0.1, 0.7)) * lip)[..., None]
+    centre, size = box.mean(axis=0), box[1] - box[0]
+    soft = max(0.06 * size[1], 1.5)
+    grow = rng.uniform(0.1, 0.3) * size[1]
+    size = size + grow * np.array([2.4, 2])
+    stamp(picture, rounded_box(centre, size, 0.35 * grow), BLACK, 0.35, soft / 2)
+    ceiling = rounded_box(centre - [0, 0.24 * size[1]], size * [0.97, 0.46], 0.35 * grow)
+    stamp(picture, ceiling, BLACK, 0.5, soft)
+    lip = rounded_box(centre + [0, size[1] / 2], (0.9 * size[0], soft), soft / 2)
+    stamp(picture, lip, linear(250, 250, 250), rng.uniform(0.01, 0.06), soft / 2)
 
 
 def _cut_seam(picture: Picture, offset: Field, depth: float) -> None:

@@ -145,13 +145,3 @@ def ellipse(centre: Pair, radii: float | Pair, angle: float = 0.0, steps: int = 
     """Outline of an ellipse; (steps, 2)."""
     turn = np.linspace(0, 2 * np.pi, steps, endpoint=False)
     return turned(np.column_stack([np.cos(turn), np.sin(turn)]) * radii + centre, angle, centre)
-
-
-def box_distance(shape: tuple[int, int], centre: Pair, size: Pair, radius: float) -> Field:
-    """Distance of each pixel to a round-cornered box: negative inside, in pixels."""
-    y, x = (
-        np.abs(np.arange(shape[1 - axis], dtype=np.float32) + 0.5 - centre[axis]) - (size[axis] / 2 - radius)
-        for axis in (1, 0)
-    )
-    inside = np.minimum(np.maximum(x, y[:, None]), 0)
-    return np.hypot(np.maximum(x, 0), np.maximum(y, 0)[:, None]) + inside - np.float32(radius)

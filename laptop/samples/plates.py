@@ -16,8 +16,8 @@ from laptop.samples.canvas import (
     Picture,
     Points,
     between,
-    box_distance,
     coloured,
+    coverage,
     ellipse,
     fractal_noise,
     from_centre,
@@ -181,7 +181,9 @@ def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light:
     """The plate straight on, `width` pixels wide, worn, dirty and lit from (right, down). The caller rounds its corners."""
     shape = (max(round(width / design.aspect), 8), width)
     # How deep inside the outline each pixel lies; the frame runs around the writing at one depth.
-    depth = -box_distance(shape, (width / 2, shape[0] / 2), (width, shape[0]), design.corner * shape[0])
+    outline = rounded_box((width / 2, shape[0] / 2), (width, shape[0]), design.corner * shape[0])
+    inside = np.pad(coverage(shape, outline) > 0.5, 1).astype(np.uint8)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] - np.float32(0.5)
     line = max(design.frame * shape[0], 1.0)
     frame = np.clip(line / 2 + 0.5 - np.abs(depth - 0.045 * shape[0] - line / 2), 0, 1) * bool(design.frame)
     relief = np.maximum(draw_writing(design, shape), frame)
