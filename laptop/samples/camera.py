@@ -107,7 +107,7 @@ def _develop(light: Picture, haze: float, contrast: float) -> Picture:
     """
     light = np.clip(light, 0, BRIGHTEST) + np.float32(haze)
     shown = np.minimum(np.sqrt(light * (1 + 0.16 * light) / (1 + 0.42 * light)), 1)
-    return shown + np.float32(contrast) * (smoothstep(0, 1, shown) - shown)
+    return shown + np.float32(contrast) * (shown * shown * (3 - 2 * shown) - shown)
 
 
 def _noise(rng: np.random.Generator, display: Picture, amount: float) -> Picture:
