@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,4 +180,4 @@ def _plain(value: Any) -> object:
         return asdict(value)
     if isinstance(value, datetime):
         return value.isoformat()
-    return value.value if isinstance(value, Enum) else str(value)
+    return str(value)

@@ -241,23 +241,20 @@ def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) 
         if not any(metrics[name] > 0 for name in names):
             console.print("no score is above 0: the model has learnt too little; train longer with --epochs")
     if result["model"]["uri"]:
-        console.print(f"model: {result['model']['uri']}", soft_wrap=True)
+        console.print(f"model: {result['model']['uri']}")
     for warning in result["warnings"]:
-        console.print(f"warning: {warning}", soft_wrap=True)
+        console.print(f"warning: {warning}")
     if result["findings"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result["findings"].items())
         total = sum(result["findings"].values())
         codes = [f"{count} {code}" for code, count in result["finding_codes"].items()]
         listed = ", ".join(codes[:MOST_CODES]) + (", …" if len(codes) > MOST_CODES else "")
-        console.print(
-            f"{counted(total, 'finding')} in the annotations ({outcomes}): {listed}; each is in the record report",
-            soft_wrap=True,
-            highlight=False,
-        )
+        found = f"{counted(total, 'finding')} in the annotations ({outcomes})"
+        console.print(f"{found}: {listed}; each is in the record report")
     if result.get("images_left_out"):
         console.print(f"images left out of the dataset: {result['images_left_out']}")
     for step, path in result["reports"].items():
-        console.print(f"{step + ' report:':<17} {_shown(Path(path))}", soft_wrap=True)
+        console.print(f"{step + ' report:':<17} {_shown(Path(path))}")
     console.print(f"all of this as JSON: {_shown(workspace / 'last_run.json')}", soft_wrap=True)
 
 

@@ -44,9 +44,8 @@ class Facts(Protocol):
     # Every value that the scoring part gives; a task may leave this out: then what selects is not looked at beforehand.
     NAMES: Sequence[str]
     HEADLINES: Sequence[str]  # the values that are shown first, in this order, as far as a model has them
-    SHORTEST: Sequence[
-        str
-    ]  # those that stand for all: in a line of the log (overall), in the chart of classes (per class)
+    # Those that stand for all: in a line of the log (overall), in the chart of classes (per class).
+    SHORTEST: Sequence[str]
     # Pattern of metrics' names, as of files -> title of the chart of a training that shows them; the first that fits.
     CHARTS: Mapping[str, str]  # metrics that none fits share a chart
     ANNOTATED: str  # what one annotation is of, in the singular: an object, an image
@@ -66,9 +65,7 @@ class Data(Protocol):
 class Fit(Protocol):
     """Models and datasets as mmengine's Runner takes them."""
 
-    SCOPE: (
-        str  # mmengine's registry where a config's types are looked up: mmdet; mmengine when they are registered there
-    )
+    SCOPE: str  # mmengine's registry of a config's types: mmdet; mmengine when they are registered there
 
     def training_dataset(self, config: Any, dataset_dir: Path, classes: Sequence[str]) -> Any: ...
     def evaluation_dataset(self, config: Any, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any: ...
@@ -127,9 +124,8 @@ class ImageScore:
         return 2 * self.found / total if total else 1.0
 
 
-Score = Callable[
-    [Any, Any, Sequence[str]], Scores
-]  # of a split's truth, a model's results on it, the kinds of its outputs
+# Of a split's truth, a model's results on it, the kinds of its outputs.
+Score = Callable[[Any, Any, Sequence[str]], Scores]
 
 
 class Scoring(Protocol):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from pycocotools import mask as coco_mask
 
 from sightline.reports.charts import Series, histogram, line_chart
 from sightline.reports.page import counted, number
@@ -18,6 +19,7 @@ SHOWN_SCORE = 0.3  # predictions below it do not count
 MOST_CURVES = 12
 RANKED_BY = f"Ranked by F1 at box IoU {MATCH_IOU}, predictions from score {SHOWN_SCORE}."
 BACKGROUND = "background"
+Match = tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]  # an annotation and a result that found it
 NOTE = "The last column is what was missed, the last row what was found where nothing is."
 
 
@@ -99,13 +101,10 @@ def image_charts(scores: Sequence[ImageScore]) -> list[Markup]:
     return [histogram("F1 of each image", [score.f1 for score in scores], "F1", "images", bins=20, limits=(0, 1))]
 
 
-def match_boxes(
-    expected: Results, found: Results
-) -> Iterator[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]]:
+def match_boxes(expected: Results, found: Results) -> Iterator[Match]:
     """Every result, the best score first, with the free annotation that it overlaps most, if by enough; then the rest."""
-    overlaps = box_overlaps(
-        *(np.array([one["bbox"] for one in ones], float).reshape(-1, 4) for ones in (found, expected))
-    )
+    boxes = (np.array([one["bbox"] for one in ones], float).reshape(-1, 4) for ones in (found, expected))
+    overlaps = box_overlaps(*boxes)
     free = np.ones(len(expected), dtype=bool)
     for position in sorted(range(len(found)), key=lambda at: -found[at]["score"]):
         fitting = np.where(free & (overlaps[position] >= MATCH_IOU), overlaps[position], -1.0)
@@ -120,8 +119,5 @@ def match_boxes(
 
 def box_overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """IoU of every pair of boxes: (N, 4) and (M, 4), x y width height, to (N, M)."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
-    common = np.clip(high - low, 0.0, None).prod(axis=2)
-    union = one[:, 2:].prod(axis=1)[:, None] + other[:, 2:].prod(axis=1)[None] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    found = coco_mask.iou(one, other, np.zeros(len(other), np.uint8))  # a list where there are no pairs
+    return np.reshape(found, (len(one), len(other)))
