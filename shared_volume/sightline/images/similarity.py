@@ -82,26 +82,30 @@ def _average(pixels: np.ndarray) -> np.ndarray:
     """(height, width, 3) as the mean grey of each of the 32 x 32 cells, in 1/256 levels, int64.
 
     Border pixels count by their part in a cell. The picture is taken band by band: whole, its greys would take several
-    times the memory of its pixels.
+    times the memory of its pixels. Floating-point products do it, of whole numbers that each type holds exactly, so that
+    they are the same in whatever order a machine adds them.
     """
     height, width, _ = pixels.shape
-    bands = [_sum_cells(_grey(pixels[top : top + _BAND]).T).T for top in range(0, height, _BAND)]
-    return (_sum_cells(np.concatenate(bands)) * _LEVELS) // (height * width)
+    down, across = _parts(height).astype(np.float32), _parts(width).astype(np.float64)
+    bands = range(0, height, _BAND)
+    # At most 255 * _BAND * 32, below float32's 2 ** 24.
+    rows = sum((down[:, top : top + _BAND] @ _grey(pixels[top : top + _BAND])).astype(np.float64) for top in bands)
+    return ((rows @ across.T).astype(np.int64) * _LEVELS) // (height * width)
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    """(height, width, 3) red green blue as (height, width) grey levels, rounded down, int64."""
-    red, green, blue = (pixels[:, :, channel].astype(np.uint32) for channel in range(3))
-    return ((_RED * red + _GREEN * green + _BLUE * blue) // 1000).astype(np.int64)
+    """(height, width, 3) red green blue as (height, width) grey levels, rounded down, float32."""
+    thousandths = pixels.astype(np.float32) @ np.array([_RED, _GREEN, _BLUE], dtype=np.float32)
+    # Half a thousandth keeps whole levels clear of what float32 rounds.
+    return np.floor((thousandths + np.float32(0.5)) * np.float32(0.001))
 
 
-def _sum_cells(rows: np.ndarray) -> np.ndarray:
-    """(n, m) summed into (32, m) equal strips, in 32nds, so that the parts of a row between two strips are whole numbers."""
-    whole, part = np.divmod(np.arange(_GRID + 1) * len(rows), _GRID)
-    above = np.zeros((len(rows) + 1, rows.shape[1]), dtype=np.int64)
-    np.cumsum(rows, axis=0, out=above[1:])
-    cut = rows[np.minimum(whole, len(rows) - 1)] * part[:, None]
-    return np.diff(above[whole] * _GRID + cut, axis=0)
+def _parts(length: int) -> np.ndarray:
+    """(32, length): how many 32nds of each pixel of a side lie in each of its 32 strips."""
+    ends = np.arange(length) * _GRID
+    strips = np.arange(_GRID)[:, None] * length
+    overlap = np.minimum(ends + _GRID, strips + length) - np.maximum(ends, strips)
+    return np.maximum(overlap, 0)
 
 
 def _cosines() -> np.ndarray:
