@@ -63,7 +63,8 @@ class _Installer:
         self.folder = folder
         # mmcv is built in seconds; the few compiled ops that our configs need are supplied on plain PyTorch.
         self.environment = os.environ | {"MMCV_WITH_OPS": "0", "UV_NO_PROGRESS": "1"}
-        if links := _find_links(folder):
+        links = _find_links(folder)
+        if links:
             self.environment.setdefault("UV_FIND_LINKS", ",".join(links))
 
     def install(self, *what: str, check: bool = True, links: bool = True) -> bool:
