@@ -22,7 +22,7 @@ TORCH = REQUIREMENTS / "torch.txt"
 UV = "uv==0.13.8"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 STAMP = "sightline-lock"
-OLDEST, NEWEST = (3, 11), (3, 13)
+PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest
 
 
 class SetupError(Exception):
@@ -100,9 +100,10 @@ def _python_serves(folder: Path, asked: bool) -> bool:
 
 def _require_python() -> None:
     this = f"{platform.python_version()} ({sys.executable})"
-    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        wanted = " to ".join(".".join(map(str, each)) for each in PYTHONS)
         raise SetupError(
-            f"Python {'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))} is needed, this is {this}. "
+            f"Python {wanted} is needed, this is {this}. "
             "Install one with venv, or name one: make setup PYTHON=/path/to/python3"
         )
     if importlib.util.find_spec("ensurepip") is None:
