@@ -1,6 +1,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# The newest Python that serves, unless PYTHON names one. Each is tried: pyenv leaves names on the PATH that run nothing,
+# Debian leaves out venv.
+NEWEST = $(shell for python in python3.13 python3.12 python3.11; do \
+  $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done; echo python3)
+SET_UP = $(or $(PYTHON),$(NEWEST)) laptop/setup_environment.py
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := .sightline/plates
@@ -27,15 +31,15 @@ help: ## Show this help
 
 .PHONY: setup
 setup: ## Make .venv with everything pinned (minutes the first time, a moment when nothing changed)
-	@$(PYTHON) laptop/setup_environment.py dev $(VENV)
+	@$(SET_UP) dev $(VENV) $(PYTHON)
 
 .PHONY: setup-submit
 setup-submit: ## Make .venv for the cluster's commands only (no torch, no numpy)
-	@$(PYTHON) laptop/setup_environment.py submit $(VENV)
+	@$(SET_UP) submit $(VENV) $(PYTHON)
 
 .PHONY: annotate-setup
 annotate-setup: ## Make .venv-annotate with the labelme program (brings Qt)
-	@$(PYTHON) laptop/setup_environment.py annotate .venv-annotate
+	@$(SET_UP) annotate .venv-annotate $(PYTHON)
 
 .PHONY: demo
 demo: setup ## Make a small licence-plate dataset and run the whole pipeline on it

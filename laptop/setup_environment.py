@@ -1,10 +1,15 @@
-"""Make a virtual environment from a lock: `python3.11 laptop/setup_environment.py LOCK VENV`. Needs Python and pip alone.
+"""Make a virtual environment from a lock: `python3 laptop/setup_environment.py LOCK VENV [PYTHON]`. Needs Python and pip alone.
+
+It is made with the Python that runs this. Of any Python, a whole one is left as it is, unless PYTHON says that this was asked for.
 
 Everything is pinned, so nothing is resolved. torch comes in a build for the machine: the CPU build where there is no
 NVIDIA GPU, the CUDA build with its libraries where there is one.
 """
 
+from __future__ import annotations  # An older Python is to read this file to its end, and be refused with a sentence.
+
 import hashlib
+import importlib.util
 import os
 import platform
 import subprocess
@@ -17,6 +22,7 @@ TORCH = REQUIREMENTS / "torch.txt"
 UV = "uv==0.13.8"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 STAMP = "sightline-lock"
+PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest
 
 
 class SetupError(Exception):
@@ -28,11 +34,12 @@ def main(arguments: list[str]) -> int:
     lock, folder = REQUIREMENTS / f"{arguments[0]}.txt", Path(arguments[1])
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in (lock, TORCH, Path(__file__)))).hexdigest()
     stamp = folder / STAMP
-    if stamp.is_file() and stamp.read_text() == digest:
+    if stamp.is_file() and stamp.read_text() == digest and _python_serves(folder, asked=bool(arguments[2:])):
         return 0
     try:
         _require_python()
-        print(f"setting up {folder} from {lock.name} (a few minutes, once)", flush=True)
+        python = platform.python_version()
+        print(f"setting up {folder} from {lock.name} with Python {python} (a few minutes, once)", flush=True)
         # From scratch, so that nothing of an older lock or of an interrupted set-up stays. Of a link venv would empty what
         # it leads to, and then refuse the link.
         venv.create(folder.resolve(), with_pip=True, clear=True, symlinks=True)
@@ -56,7 +63,8 @@ class _Installer:
         self.folder = folder
         # mmcv is built in seconds; the few compiled ops that our configs need are supplied on plain PyTorch.
         self.environment = os.environ | {"MMCV_WITH_OPS": "0", "UV_NO_PROGRESS": "1"}
-        if links := _find_links(folder):
+        links = _find_links(folder)
+        if links:
             self.environment.setdefault("UV_FIND_LINKS", ",".join(links))
 
     def install(self, *what: str, check: bool = True, links: bool = True) -> bool:
@@ -84,10 +92,24 @@ class _Installer:
         self.install("-r", str(TORCH), "-r", str(REQUIREMENTS / "cuda.txt"), links=False)
 
 
+def _python_serves(folder: Path, asked: bool) -> bool:
+    """Whether the environment's Python is still on this machine, and is of this one's version where that was asked for."""
+    this = "python{}.{}".format(*sys.version_info)
+    return (folder / "bin" / "python").exists() and (not asked or (folder / "lib" / this).is_dir())
+
+
 def _require_python() -> None:
-    if sys.version_info[:2] != (3, 11):
+    this = f"{platform.python_version()} ({sys.executable})"
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        wanted = " to ".join(".".join(map(str, each)) for each in PYTHONS)
         raise SetupError(
-            f"Python 3.11 is needed, this is {platform.python_version()}. Run: make setup PYTHON=python3.11"
+            f"Python {wanted} is needed, this is {this}. "
+            "Install one with venv, or name one: make setup PYTHON=/path/to/python3"
+        )
+    if importlib.util.find_spec("ensurepip") is None:
+        raise SetupError(
+            f"Python {this} has no venv. Install it (Debian: apt install python3-venv), "
+            "or name a Python that has it: make setup PYTHON=/path/to/python3"
         )
 
 

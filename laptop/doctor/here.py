@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from laptop.doctor.lines import Check, Line
+from laptop.setup_environment import PYTHONS
 from laptop.workspace import CONNECTED, LIBRARY
 from sightline.errors import SightlineError, counted
 from sightline.settings import Settings
 
 LOCKS = LIBRARY.parent / "docker" / "requirements"
-PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest
 LEAST_FREE = 2 * 10**9  # bytes, below which a small training fails
 SCANT = 0.1  # of a disk
 GIT_SECONDS = 10.0

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +99,31 @@ def test_make_sets_up_with_the_python_that_is_named(tmp_path, target, lock):
     program = write_program(tmp_path / "python", 'echo "$*"')
     asked = make(target, f"PYTHON={program}").split()
     assert asked[:2] == ["laptop/setup_environment.py", lock]
+    assert asked[3:] == [str(program)]
+
+
+BROKEN = "exit 127"
+"""As pyenv's names do, of a Python that is not chosen; or where venv is missing."""
+WHOLE = 'case "$*" in *ensurepip*venv*) ;; *) echo "$(basename $0) $*" ;; esac'
+
+
+@pytest.mark.parametrize(
+    ("found", "taken"),
+    [
+        ({"python3.11": WHOLE, "python3.12": WHOLE, "python3.13": WHOLE}, "python3.13"),
+        ({"python3.11": WHOLE, "python3.12": WHOLE, "python3.13": BROKEN}, "python3.12"),
+        ({"python3.11": WHOLE}, "python3.11"),
+        ({"python3": WHOLE, "python3.11": BROKEN, "python3.14": WHOLE}, "python3"),
+    ],
+)
+def test_make_sets_up_with_the_newest_python_that_serves(tmp_path, monkeypatch, found, taken):
+    for name in ("bash", "sh", "make", "basename", "env"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    for name, text in found.items():
+        write_program(tmp_path / name, text)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("PYTHON", raising=False)
+    assert make("setup-submit").splitlines() == [f"{taken} laptop/setup_environment.py submit .venv"]
 
 
 # --- setting up ------------------------------------------------------------------------------------------------------
@@ -128,12 +154,38 @@ def test_setting_up_again_takes_a_moment(asked, tmp_path):
     assert asked.read_text() == ""
 
 
-def test_another_python_is_refused_with_what_to_type(asked, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(setup_environment, "sys", SimpleNamespace(version_info=(3, 12, 1), stderr=sys.stderr))
+@pytest.mark.parametrize("version", [(3, 10, 13), (3, 14, 0)])
+def test_another_python_is_refused_with_what_to_type(asked, tmp_path, monkeypatch, capsys, version):
+    this = SimpleNamespace(version_info=version, stderr=sys.stderr, executable="/bin/python")
+    monkeypatch.setattr(setup_environment, "sys", this)
     assert setup_environment.main(["dev", str(tmp_path / "venv")]) == 1
     said = capsys.readouterr().err
-    assert "Python 3.11 is needed" in said and "make setup PYTHON=" in said
+    assert "Python 3.11 to 3.13 is needed" in said and "make setup PYTHON=" in said
     assert not (tmp_path / "venv").exists()
+
+
+def test_a_python_without_venv_is_refused_with_what_to_install(asked, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(setup_environment.importlib.util, "find_spec", lambda name: None)
+    assert setup_environment.main(["dev", str(tmp_path / "venv")]) == 1
+    assert "has no venv. Install it (Debian: apt install python3-venv)" in capsys.readouterr().err
+    assert not (tmp_path / "venv").exists()
+
+
+def test_an_environment_is_made_anew_for_a_python_that_is_asked_for_or_when_its_own_is_gone(asked, tmp_path):
+    folder = tmp_path / "venv"
+
+    def sets_up(*python: str) -> bool:
+        asked.write_text("")
+        assert setup_environment.main(["submit", str(folder), *python]) == 0
+        return "submit.txt" in asked.read_text()
+
+    assert [sets_up(), sets_up()] == [True, False]
+    (folder / "lib" / "python3.10").mkdir(parents=True)  # the fake above makes no folder of a version
+    assert [sets_up(), sets_up("/usr/bin/python3")] == [False, True]
+    (folder / "lib" / "python{}.{}".format(*sys.version_info)).mkdir()
+    assert [sets_up("/usr/bin/python3")] == [False]
+    (folder / "bin" / "python").unlink()
+    assert [sets_up(), sets_up()] == [True, False]
 
 
 @pytest.mark.parametrize("gpu", [False, True])

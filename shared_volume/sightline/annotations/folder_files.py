@@ -1,5 +1,6 @@
 """What lies in an annotation folder, and which of its images a document can mean."""
 
+import errno
 import filecmp
 import os
 import posixpath
@@ -180,10 +181,16 @@ def beside_of(document: str, name: str) -> str:
 
 def lies_within(path: Path, folder: Path) -> bool:
     """Whether a path is in a folder or below once its links are followed."""
+    return not _goes_in_circles(path) and path.resolve().is_relative_to(folder.resolve())
+
+
+def _goes_in_circles(path: Path) -> bool:
+    """Whether its links lead back to it; since Python 3.13 `resolve` does not tell."""
     try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a circle of links
-        return False
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def list_images(images: Sequence[str]) -> str:

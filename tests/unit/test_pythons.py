@@ -1,0 +1,97 @@
+"""Python 3.11 to 3.13: all that names the range agrees, and the locks serve each of them."""
+
+import configparser
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from laptop.setup_environment import PYTHONS
+from tests.unit.test_locks import EXTRAS, REPOSITORY, REQUIREMENTS, lock_lines, locked, normalised
+
+(_, OLDEST), (_, NEWEST) = PYTHONS
+EVERY = tuple(f"3.{minor}" for minor in range(OLDEST, NEWEST + 1))
+LEFT_OUT = {"torch", "opencv-python"}
+"""The installer's business; replaced in docker/requirements/overrides.txt."""
+
+
+def on(python: str, requirements: Iterable[str]) -> list[str]:
+    """The distributions of these lines that a Python needs, on Linux and without extras."""
+    asked = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux", "extra": ""}
+    lines = map(Requirement, requirements)
+    return [normalised(line.name) for line in lines if not line.marker or line.marker.evaluate(asked)]
+
+
+def on_lock(python: str, lock: str) -> list[str]:
+    return on(python, lock_lines(REQUIREMENTS / f"{lock}.txt"))
+
+
+def test_all_that_names_the_pythons_agrees():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    assert setup["options"]["python_requires"] == f">=3.{OLDEST},<3.{NEWEST + 1}"
+    tried = re.findall(r"for python in (.*);", (REPOSITORY / "Makefile").read_text())
+    assert tried == [" ".join(f"python{version}" for version in reversed(EVERY))]
+    for page in ("README.md", "docs/troubleshooting.md", "docs/development.md"):
+        assert f"Python {EVERY[0]} to {EVERY[-1]}" in (REPOSITORY / page).read_text(), page
+
+
+def test_code_is_checked_as_of_the_oldest_python():
+    assert f'target-version = "py3{OLDEST}"' in (REPOSITORY / "ruff.toml").read_text()
+    assert f"python_version = {EVERY[0]}" in (REPOSITORY / "setup.cfg").read_text()
+    images = set(re.findall(r"^FROM python:([\d.]+)", (REPOSITORY / "docker" / "Dockerfile").read_text(), re.MULTILINE))
+    assert images <= set(EVERY)
+
+
+@pytest.mark.parametrize("python", EVERY)
+@pytest.mark.parametrize("lock", EXTRAS)
+def test_a_lock_has_one_version_of_each_package_for_every_python(lock, python):
+    counted = Counter(on_lock(python, lock))
+    assert [name for name, times in counted.items() if times > 1] == []
+    assert len(counted) > 50
+
+
+@pytest.mark.parametrize("python", EVERY)
+def test_what_is_installed_serves_every_python(python):
+    """Its first release, too: Debian 12 has 3.11.2."""
+    pins = locked("dev")
+    wanted = {
+        normalised(found.name): found.metadata["Requires-Python"] or ""
+        for found in importlib.metadata.distributions()
+        if pins.get(normalised(found.name)) == found.version
+    }
+    assert len(wanted) > 150
+    assert [name for name, pythons in wanted.items() if not SpecifierSet(pythons).contains(f"{python}.0")] == []
+
+
+@pytest.mark.parametrize("python", EVERY)
+def test_a_lock_holds_what_its_packages_need_on_every_python(python):
+    """What was in the standard library once, like imghdr, may be needed from one Python on."""
+    held = set(on_lock(python, "dev"))
+    needed = {
+        name: on(python, found.requires or [])
+        for found in importlib.metadata.distributions()
+        if (name := normalised(found.name)) in held
+    }
+    assert len(needed) > 150
+    assert {name: lacking for name, all_ in needed.items() if (lacking := set(all_) - held - LEFT_OUT)} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", EVERY)
+@pytest.mark.parametrize("lock", EXTRAS)
+def test_the_registry_has_every_lock_for_every_python(tmp_path: Path, lock: str, python: str):
+    files = [lock, "torch", "cuda"] if lock in ("train", "dev") else [lock]
+    asked = [word for name in files for word in ("-r", REQUIREMENTS / f"{name}.txt")]
+    uv = [Path(sys.executable).with_name("uv"), "pip", "install", "--dry-run", "--no-deps", "--target", tmp_path]
+    done = subprocess.run([*uv, "--python-version", python, *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    planned = re.findall(r"^ \+ ([\w.-]+)==", done.stderr, re.MULTILINE)
+    assert set(planned) == {name for file in files for name in on_lock(python, file)}
