@@ -71,9 +71,8 @@ def test_a_parameter_is_added_in_three_files(checkout):
     assert form_of(checkout)["remark"] == {"defaultValue": "none", "isOptional": True, "parameterType": "STRING"}
     assert "remark" not in form_of(checkout, "--steps", "train")
     assert re.search(r"^  --remark REMARK +a word for record \(default: none\)$", help_of_local(checkout), re.MULTILINE)
-    printed = subprocess.run(
-        [sys.executable, "-m", "components.parameters"], cwd=checkout, capture_output=True, text=True, check=True
-    )
+    program = "from components.parameters import as_markdown; print(as_markdown())"
+    printed = subprocess.run([sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, check=True)
     assert "| `remark` | `--remark` | record | `none` | a word for record |" in printed.stdout
     assert "record was told 'well done'" in record(checkout, "--remark", "well done").stderr
 
