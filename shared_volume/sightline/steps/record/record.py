@@ -47,7 +47,11 @@ class Recorded:
 
 
 def record_dataset(
-    code: str, category: str, annotation_version: str, annotation_commit: str, recipe: Mapping[str, Any] | None = None
+    code: str,
+    category: str,
+    annotation_version: str,
+    annotation_commit: str,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Recorded:
     """Validate an annotation version, convert it to COCO, split it, and publish the result as a dataset version.
 
