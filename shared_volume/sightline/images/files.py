@@ -30,6 +30,7 @@ _UPRIGHT: Final = 1
 _ORIENTATION_TAG: Final = 0x0112
 _JPEG_END: Final = b"\xff\xd9"
 _LATE_EXIF_BYTES: Final = 2**17  # twice what a JPEG can hold, and cameras write
+_LUMINANCE: Final = (0.299, 0.587, 0.114, 0.0005 - 0.5)  # rounds down, where pillow adds a half and floats miss a whole
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 
 
@@ -153,6 +154,13 @@ def read_reduced(path: Path, side: int, max_pixels: int = MAX_PIXELS) -> np.ndar
     return pixels if header.format == "TIFF" else turn_upright(pixels, header.orientation)
 
 
+def read_grey(path: Path, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The luminance of the pixels that `read_reduced` gives, (height, width) uint8, rounded down; in a third of the time."""
+    header = read_header(path, max_pixels)
+    pixels = _decode_with_pillow(path, header, side, grey=True)
+    return pixels if header.format == "TIFF" else turn_upright(pixels, header.orientation)
+
+
 def turn_upright(pixels: np.ndarray, turned: int) -> np.ndarray:
     """Undo the EXIF orientation of pixels, (height, width) or (height, width, channels)."""
     if turned >= 5:
@@ -215,8 +223,11 @@ def _has_late_exif(file: BinaryIO) -> bool:
     return b"eXIf" in tail or b"Raw profile type exif" in tail
 
 
-def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None) -> np.ndarray:
-    """(height, width, 3) uint8 red green blue, as stored (TIFF: upright); with `side` at a lower resolution."""
+def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None, grey: bool = False) -> np.ndarray:
+    """(height, width, 3) uint8 red green blue, as stored (TIFF: upright); with `side` at a lower resolution.
+
+    With `grey` (height, width): 299, 587 and 114 thousandths of the three, rounded down.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -225,9 +236,10 @@ def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None
                     image.draft(None, (side, side))  # a JPEG at a half, a quarter or an eighth costs little
                 image.load()
                 shown = Image.fromarray(scale_to_bytes(np.asarray(image))) if is_deep(image) else image
-                colours = shown.convert("RGB")
+                colours = shown if shown.mode == "RGB" else shown.convert("RGB")
                 factor = min(image.size) // side if side is not None else 1
-                return np.asarray(colours.reduce(factor) if factor > 1 else colours)
+                reduced = colours.reduce(factor) if factor > 1 else colours
+                return np.asarray(reduced.convert("L", _LUMINANCE) if grey else reduced)
     except MemoryError:
         raise
     except Exception as error:  # pillow's plug-ins raise whatever damaged pixels make them
