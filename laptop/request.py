@@ -22,6 +22,7 @@ from components.parameters import (
 from laptop.compiling import require_work
 from sightline.errors import SightlineError
 from sightline.settings import Settings, read_settings
+from sightline.steps.snapshot.check import Asked
 from sightline.versions import check_category
 
 IMAGES = {"data": {"snapshot", "record"}, "train": {"train", "evaluate", "test"}}  # -> the steps that run in it
@@ -60,13 +61,19 @@ def require_sense(request: Request, in_containers: bool) -> None:
         choose_device(device)
 
 
+def asked_of(values: Mapping[str, Any]) -> Asked:
+    """What the parameters' values ask for, as snapshot looks at it; those that are not given have their defaults."""
+    parameters = (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE)
+    return Asked(*(each.default if (value := each.value_in(values)) is None else value for each in parameters))
+
+
 def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
     """Refuse steps that miss what an omitted one would have given, or are given what a chosen one makes."""
     parameters = (DATASET_VERSION, RECIPE, MODEL, CANDIDATE_MODELS, TEST_IMAGES)
     version, recipe, model, candidates, images = (each.value_in(values) or each.default for each in parameters)
     require_work(chosen)
     record, train, evaluate, test = (step in chosen for step in ("record", "train", "evaluate", "test"))
-    if not record and _reads_dataset(chosen, images) and not version:
+    if not record and reads_dataset(chosen, images) and not version:
         wrong = "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
     elif record and version:
         wrong = (
@@ -92,7 +99,7 @@ def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
     raise SightlineError(wrong)
 
 
-def _reads_dataset(steps: Collection[str], images: str) -> bool:
+def reads_dataset(steps: Collection[str], images: str) -> bool:
     """Whether steps need a dataset version, of which test reads none where it is given images to try."""
     return bool({"train", "evaluate"} & set(steps)) or ("test" in steps and not images)
 
@@ -100,12 +107,12 @@ def _reads_dataset(steps: Collection[str], images: str) -> bool:
 def _require_names(request: Request) -> None:
     """Look at what the options name, as snapshot and the steps do later: a version, config, key, metric, device, folder."""
     from sightline.processes.devices import check_device
-    from sightline.steps.snapshot.check import Asked, check_recipe, check_scores, check_training
+    from sightline.steps.snapshot.check import check_recipe, check_scores, check_training
     from sightline.steps.snapshot.outside import require_images
 
     settings = read_settings()
     live = (settings.volume / "code").resolve()
-    asked = Asked(*(request.value(each) for each in (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE)))
+    asked = asked_of(request.values)
     check_category(asked.category)
     check_device(asked.device)
     if "test" in request.steps:
@@ -130,7 +137,7 @@ def _find_version(settings: Settings, request: Request) -> tuple[str, str] | Non
     if "record" in request.steps:
         version, _, task = find_annotation(settings, category, request.value(ANNOTATION_VERSION))
         return version, task
-    if not _reads_dataset(request.steps, request.value(TEST_IMAGES)):
+    if not reads_dataset(request.steps, request.value(TEST_IMAGES)):
         return None
     dataset = find_dataset(settings, category, request.value(DATASET_VERSION))
     return dataset.version, dataset.task

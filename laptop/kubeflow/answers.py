@@ -10,16 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AliasChoices,
-    AliasGenerator,
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WrapValidator,
-)
+from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, BeforeValidator, Field, WrapValidator
 from pydantic.alias_generators import to_camel
 
 NEVER = datetime(1970, 1, 2, tzinfo=UTC)  # the server says year 1 or 1970 of what has not happened
@@ -67,15 +58,13 @@ def at(path: str, default: Any = "") -> Any:
 class Answer(BaseModel):
     """Part of what a server says; every field has a value when it said nothing. Servers write both run_id and runId."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
-    )
+    model_config = {
+        "frozen": True,
+        "alias_generator": AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
+    }
 
 
 class Page(Answer):
-    """Of a list."""
-
     next_page_token: Text = ""
 
 
@@ -87,8 +76,6 @@ class Change(Answer):
 
 
 class Child(Answer):
-    """The pod of a node."""
-
     pod_name: Text = ""
 
 
@@ -154,8 +141,6 @@ class Pipeline(Answer):
 
 
 class Experiment(Answer):
-    """An experiment."""
-
     experiment_id: Text = ""
     storage_state: Text = ""
 

@@ -7,31 +7,27 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.cluster import VOLUME
-from components.parameters import (
-    ANNOTATION_VERSION,
-    CATEGORY,
-    CONFIG,
-    DATASET_VERSION,
-    DEVICE,
-    OVERRIDES,
-    PARAMETERS,
-    RECIPE,
-    SELECT_BY,
-    TEST_IMAGES,
-)
+from components.parameters import ANNOTATION_VERSION, CATEGORY, DATASET_VERSION, PARAMETERS, TEST_IMAGES
 from laptop.compiling import require_named_images
 from laptop.kubeflow.package import Package
 from laptop.kubeflow.sql import open_metadata
+from laptop.request import asked_of, reads_dataset
 from laptop.workspace import LIBRARY
 from sightline.errors import NoConfigError, SightlineError, nearest
-from sightline.versions import BadNameError, Kind, parse_tag, parse_version
-
-if TYPE_CHECKING:
-    from sightline.steps.snapshot.check import Asked
+from sightline.processes.devices import check_device
+from sightline.references import DETECTION, task_of
+from sightline.services.runs.freeze import config_task
+from sightline.services.storage.folder import local_path
+from sightline.services.versioning.git import remote_tags
+from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training
+from sightline.tasks.metrics import MetricError
+from sightline.tasks.task import OURS, UnknownTaskError
+from sightline.versions import BadNameError, Kind, check_category, parse_tag, parse_version
 
 QUANTITY = re.compile(r"\+?(\d+(\.\d*)?|\.\d+)(m|k|[KMGTPE]i?|[eE][+-]?\d+)?")  # as Kubernetes writes amounts
 EXAMPLES = {"cpu": "2 or 500m", "memory": "8Gi or 512Mi", "gpus": "0 or 1"}
@@ -56,8 +52,14 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
     if CATEGORY.name not in arguments:
         return  # somebody else's pipeline
     try:
-        _require_reachable(str(arguments.get(TEST_IMAGES.name) or ""))
-        asked = asked_of(arguments)
+        images = str(arguments.get(TEST_IMAGES.name) or "")
+        if images and not images.startswith("gs://") and not local_path(images).is_relative_to(VOLUME):
+            raise SightlineError(
+                f"--images {images} is a folder of this machine, which no pod sees. Give a gs:// prefix, or a folder below "
+                f"{VOLUME}, where a pod has the volume."
+            )
+        gpus = {step: str(arguments[name]) for step, name in GPUS.items() if name in arguments}
+        asked = replace(asked_of(arguments), gpus=gpus)
         require_keys(asked, package.steps)
         version, task = _require_published(options.workspace, package.steps, arguments)
         require_names(asked, package.steps, task, f"{asked.category} {version}".strip())
@@ -88,24 +90,12 @@ def _bytes(value: Any) -> int:
     return len(json.dumps(value).encode())
 
 
-def _require_reachable(images: str) -> None:
-    if not images or images.startswith("gs://"):
-        return
-    from sightline.services.storage.folder import local_path
-
-    if not local_path(images).is_relative_to(VOLUME):
-        raise SightlineError(
-            f"--images {images} is a folder of this machine, which no pod sees. Give a gs:// prefix, or a folder below "
-            f"{VOLUME}, where a pod has the volume."
-        )
-
-
 def _require_published(workspace: Path, steps: Collection[str], arguments: Mapping[str, Any]) -> tuple[str, str]:
     """The version to train on and its task; empty where the installation's SQL and Git do not tell."""
     kind: Kind
     if "record" in steps:
         kind, wanted = "annotation", ANNOTATION_VERSION
-    elif {"train", "evaluate"} & set(steps) or ("test" in steps and not arguments.get(TEST_IMAGES.name)):
+    elif reads_dataset(steps, arguments.get(TEST_IMAGES.name) or ""):
         kind, wanted = "dataset", DATASET_VERSION
     else:
         return "", ""  # these steps read no version
@@ -132,7 +122,6 @@ def _by_sql(workspace: Path, kind: Kind) -> Mapping[tuple[str, str], str]:
     database = open_metadata(workspace).database if os.environ.get("SIGHTLINE_DATABASE_URL") else None
     if database is None:
         return {}
-    from sightline.references import task_of
     from sightline.services.database.versions import list_versions
 
     return {(row.category, row.version): task_of(row.recipe) for row in list_versions(database, kind=kind)}
@@ -140,8 +129,6 @@ def _by_sql(workspace: Path, kind: Kind) -> Mapping[tuple[str, str], str]:
 
 def _by_tags(kind: Kind) -> Mapping[tuple[str, str], str]:
     """The same by the dataset repository, which does not tell the task."""
-    from sightline.services.versioning.git import remote_tags
-
     found: dict[tuple[str, str], str] = {}
     if url := os.environ.get("SIGHTLINE_DATASET_REPO"):
         with contextlib.suppress(SightlineError):
@@ -153,24 +140,8 @@ def _by_tags(kind: Kind) -> Mapping[tuple[str, str], str]:
     return found
 
 
-def asked_of(arguments: Mapping[str, Any]) -> "Asked":
-    """What a run's arguments ask for, as snapshot looks at it."""
-    from sightline.steps.snapshot.check import Asked
-
-    category, config, recipe, changed, metric, device = (
-        each.default if (value := each.value_in(arguments)) is None else value
-        for each in (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE)
-    )
-    gpus = {step: str(arguments[name]) for step, name in GPUS.items() if name in arguments}
-    return Asked(category, config, recipe, changed, metric, device, gpus)
-
-
-def require_keys(asked: "Asked", steps: Collection[str]) -> None:
+def require_keys(asked: Asked, steps: Collection[str]) -> None:
     """Look at what holds for every task, by the checks with which snapshot begins: here they cost a second."""
-    from sightline.processes.devices import check_device
-    from sightline.steps.snapshot.check import check_gpus, check_recipe
-    from sightline.versions import check_category
-
     check_category(asked.category)
     check_gpus(asked)
     check_device(asked.device)
@@ -178,7 +149,7 @@ def require_keys(asked: "Asked", steps: Collection[str]) -> None:
         check_recipe(LIBRARY, asked)
 
 
-def require_names(asked: "Asked", steps: Collection[str], task: str, version: str) -> None:
+def require_names(asked: Asked, steps: Collection[str], task: str, version: str) -> None:
     """Look at config, its values and metric. What is not in this checkout may lie on the volume: a warning, unless it looks misspelt.
 
     The run trains on that `version`, whose `task` is empty where it cannot be told from here.
@@ -196,9 +167,7 @@ def require_names(asked: "Asked", steps: Collection[str], task: str, version: st
         )
 
 
-def _problems(asked: "Asked", steps: Collection[str], task: str, version: str) -> list[SightlineError]:
-    from sightline.steps.snapshot.check import check_scores, check_training
-
+def _problems(asked: Asked, steps: Collection[str], task: str, version: str) -> list[SightlineError]:
     found = []
     try:
         if "train" in steps:
@@ -213,18 +182,11 @@ def _problems(asked: "Asked", steps: Collection[str], task: str, version: str) -
 
 
 def _may_lie_there(problem: SightlineError) -> bool:
-    from sightline.tasks.metrics import MetricError
-    from sightline.tasks.task import UnknownTaskError
-
     return isinstance(problem, NoConfigError | MetricError | UnknownTaskError) and "Did you mean" not in str(problem)
 
 
-def _tasks(asked: "Asked") -> list[str]:
+def _tasks(asked: Asked) -> list[str]:
     """The tasks that it may be, where nothing says which: the config's, or all."""
-    from sightline.references import DETECTION
-    from sightline.services.runs.freeze import config_task
-    from sightline.tasks.task import OURS
-
     if asked.config:
         with contextlib.suppress(NoConfigError):
             return [config_task(LIBRARY, asked.config) or DETECTION]

@@ -17,11 +17,32 @@ def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
         parser.set_defaults(run=_run)
         return parser
 
-    _add_submit(add("submit", help="run the pipeline on a cluster"))
+    submit = add("submit", help="run the pipeline on a cluster")
+    _add_wait(submit)
+    submit.add_argument("--name", help="of the run (default: experiment and time)")
+    _add_times(submit, "--wait does it at once, `runs --retry-lost` when it is called")
+    _add_pipeline(submit)
+
     _add_schedule(add("schedule", help="run the pipeline on a cluster again and again"))
-    _add_retry(add("retry", help="go on with a run that failed, at its checkpoints; finished steps stay"))
-    _add_runs(add("runs", help="list runs: what Kubeflow says and what SQL says"))
-    _add_logs(add("logs", help="print the log of a run's steps (needs kubectl's access)"))
+
+    retry = add("retry", help="go on with a run that failed, at its checkpoints; finished steps stay")
+    retry.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest")
+    retry.add_argument("--force", action="store_true", help="also an error of a step's own, or what somebody stopped")
+    _add_wait(retry)
+
+    runs = add("runs", help="list runs: what Kubeflow says and what SQL says")
+    runs.add_argument("--category", help="only this one's")
+    runs.add_argument("--limit", type=positive, default=10, metavar="N", help="how many, newest first (default: 10)")
+    runs.add_argument("--all", action="store_true", help="other pipelines' runs too")
+    runs.add_argument("--json", action="store_true", help="for programs")
+    lost = "first retry what a lost pod ended, where --retry N allows it"
+    runs.add_argument("--retry-lost", action="store_true", help=lost)
+
+    logs = add("logs", help="print the log of a run's steps (needs kubectl's access)")
+    logs.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest (of ours)")
+    logs.add_argument("step", metavar="STEP", nargs="?", help="like train (default: every step)")
+    logs.add_argument("--follow", action="store_true", help="wait for the step, and go on while it runs")
+    logs.add_argument("--raw", action="store_true", help="with all that Kubeflow's own programs say around it")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -71,18 +92,8 @@ def _add_times(parser: argparse.ArgumentParser, who: str) -> None:
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wait",
-        action="store_true",
-        help="follow the steps to the end; the exit status says whether the run succeeded",
-    )
-
-
-def _add_submit(parser: argparse.ArgumentParser) -> None:
-    _add_wait(parser)
-    parser.add_argument("--name", help="of the run (default: experiment and time)")
-    _add_times(parser, "--wait does it at once, `runs --retry-lost` when it is called")
-    _add_pipeline(parser)
+    told = "follow the steps to the end; the exit status says whether the run succeeded"
+    parser.add_argument("--wait", action="store_true", help=told)
 
 
 def _add_schedule(parser: argparse.ArgumentParser) -> None:
@@ -114,26 +125,3 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         "--stop-runs", action="store_true", help="with delete or --replace: stop its run too (default: it goes on)"
     )
     _add_pipeline(parser)
-
-
-def _add_retry(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest")
-    parser.add_argument("--force", action="store_true", help="also an error of a step's own, or what somebody stopped")
-    _add_wait(parser)
-
-
-def _add_runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--category", help="only this one's")
-    parser.add_argument("--limit", type=positive, default=10, metavar="N", help="how many, newest first (default: 10)")
-    parser.add_argument("--all", action="store_true", help="other pipelines' runs too")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument(
-        "--retry-lost", action="store_true", help="first retry what a lost pod ended, where --retry N allows it"
-    )
-
-
-def _add_logs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("which", metavar="RUN", help="its id, the first characters of it, or latest (of ours)")
-    parser.add_argument("step", metavar="STEP", nargs="?", help="like train (default: every step)")
-    parser.add_argument("--follow", action="store_true", help="wait for the step, and go on while it runs")
-    parser.add_argument("--raw", action="store_true", help="with all that Kubeflow's own programs say around it")

@@ -3,16 +3,18 @@
 import contextlib
 import io
 import logging
+import multiprocessing
 import operator
 import os
 import re
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, wait
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import urllib3
 
 from laptop.kubeflow.access import Access
 from laptop.kubeflow.answers import A, Page, entries, parse, read
@@ -20,9 +22,6 @@ from laptop.volume.cluster import ACCOUNT, NAMESPACE
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
 from sightline.services.versioning.git import without_password
-
-if TYPE_CHECKING:
-    import kfp
 
 T = TypeVar("T")
 
@@ -43,10 +42,9 @@ class ServerError(SightlineError):
 class Server:
     """A connected server. A question is named by the client's interface and its method: `runs.run_service_get_run`."""
 
-    def __init__(self, client: "kfp.Client", access: Access) -> None:
-        self._client: Any = client
-        self._access = access
-        self.host = without_password(_host_of(client))
+    def __init__(self, client: Any, access: Access) -> None:
+        self._client, self._access = client, access
+        self.host = without_password(client._existing_config.host)
         self.namespace = ""  # of users' things; a server for a single user knows none
 
     @property
@@ -61,14 +59,12 @@ class Server:
 
     def ask(self, question: str, **values: Any) -> Mapping[str, Any]:
         """What the server answers, as it came; ServerError where that is nothing, a refusal or no answer of its kind."""
-        from urllib3 import Retry
-
         # The client's own records refuse a state that they do not know, and leave out every field that is new.
         method = operator.attrgetter(question)(self._client)
         client = method.__self__.api_client
         client.deserialize = lambda response, _kind: str(response.data)
         # A connection that breaks is tried once more; how long a server would like one to wait is not waited.
-        repeats = Retry(total=1, status=0, respect_retry_after_header=False)
+        repeats = urllib3.Retry(total=1, status=0, respect_retry_after_header=False)
         client.rest_client.pool_manager.connection_pool_kw["retries"] = repeats
         with _telling(self._access, self.host):
             limits = (CONNECT_SECONDS, deadline_seconds())
@@ -138,21 +134,14 @@ def try_connect(access: Access) -> tuple[Server | None, str, str]:
 
 def _within(seconds: float, ask: Callable[[], T]) -> T:
     """What a question gives, or TimeoutError: the client's own limit is for a silence, and a byte a second is none."""
-    answer: Future[T] = Future()
-
-    def work() -> None:
+    with ThreadPool(1) as pool:  # whose end waits for no thread
         try:
-            answer.set_result(ask())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    if not wait([answer], seconds).done:
-        raise TimeoutError(f"no whole answer within {seconds:g} s")
-    return answer.result()
+            return pool.apply_async(ask).get(seconds)
+        except multiprocessing.TimeoutError:
+            raise TimeoutError(f"no whole answer within {seconds:g} s") from None
 
 
-def _client(access: Access) -> "kfp.Client":
+def _client(access: Access) -> Any:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         import kfp
@@ -179,7 +168,8 @@ def _client(access: Access) -> "kfp.Client":
             raise ServerError(
                 f"kfp's own configuration cannot be read ({type(error).__name__}). Correct or remove {context}."
             ) from None
-    client._existing_config.host = _host_of(client)  # through kubectl's proxy kfp would ask for …/proxy//apis
+    host = str(client._existing_config.host)
+    client._existing_config.host = host.rstrip("/")  # through kubectl's proxy kfp would ask for …/proxy//apis
     return client
 
 
@@ -206,15 +196,10 @@ def _require_version(host: str, tag: str) -> None:
         )
 
 
-def _host_of(client: Any) -> str:
-    return str(client._existing_config.host).rstrip("/")
-
-
 @contextlib.contextmanager
 def _telling(access: Access, host: str) -> Iterator[None]:
     """Whatever the client raises becomes a sentence; no token or cookie is in it."""
     import kfp_server_api
-    import urllib3
 
     try:
         yield

@@ -27,12 +27,10 @@ FIELDS = (
 )
 SHORTHANDS = {
     "@hourly": "0 0 * * * *",
-    "@daily": "0 0 0 * * *",
-    "@midnight": "0 0 0 * * *",
+    **dict.fromkeys(("@daily", "@midnight"), "0 0 0 * * *"),
     "@weekly": "0 0 0 * * 0",
     "@monthly": "0 0 0 1 * *",
-    "@yearly": "0 0 0 1 1 *",
-    "@annually": "0 0 0 1 1 *",
+    **dict.fromkeys(("@yearly", "@annually"), "0 0 0 1 1 *"),
 }
 YEARS = 5  # a line that does not fire within them never will, but for some 29th of February
 MINUTES = 24 * 60

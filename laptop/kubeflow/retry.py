@@ -23,6 +23,7 @@ from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Run, Schedule, read
 from laptop.kubeflow.connect import NAMESPACE, Server, ServerError, connect
 from laptop.kubeflow.find import LOCAL, find_run_id, get_run, newest_runs
+from laptop.kubeflow.follow import follow
 from laptop.kubeflow.pods import Glance, Pods, RefusedError
 from laptop.kubeflow.sql import Metadata, open_metadata, write_retried
 from laptop.kubeflow.steps import SILENT, Evidence, Reason, why_failed
@@ -88,11 +89,7 @@ def retry(options: argparse.Namespace) -> int:
     else:
         print(f"run {run.run_id}: is running again already: somebody else was faster")
     print(server.link(run.run_id))
-    if not options.wait:
-        return 0
-    from laptop.kubeflow.follow import follow
-
-    return follow(server, run.run_id, metadata)
+    return follow(server, run.run_id, metadata) if options.wait else 0
 
 
 def _require_cluster(run_id: str) -> None:

@@ -17,6 +17,7 @@ from laptop.kubeflow.connect import Server, try_connect
 from laptop.kubeflow.find import UUID, Ours, newest_runs, short_id
 from laptop.kubeflow.log_text import cut
 from laptop.kubeflow.pods import Glance
+from laptop.kubeflow.retry import retry_lost_runs
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs
 from laptop.kubeflow.steps import Evidence, StepShown, others, shown_steps, why_lost
 from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, stopped_while_it_waited
@@ -54,8 +55,6 @@ def runs(options: argparse.Namespace) -> int:
     if server is not None and metadata.own:
         print("SQL: this workspace's sightline.db, not the cluster's; set SIGHTLINE_DATABASE_URL", file=sys.stderr)
     if options.retry_lost and server is not None:
-        from laptop.kubeflow.retry import retry_lost_runs
-
         retry_lost_runs(server, metadata)
     rows = _rows(server, metadata, Glance(namespace), options)
     if options.json:

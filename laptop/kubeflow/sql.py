@@ -121,7 +121,10 @@ def scores_of(run: Run, metadata: Metadata) -> tuple[Mapping[str, float | None],
         return {}, ""
     sql_row, evaluation = makers[0]
     given = CANDIDATE_MODELS.value_in(run.parameters)  # of which SQL keeps nothing
-    made_of = {_what_made(metadata, each.id, found) for each, found in makers}
+    made_of = set()
+    for each, found in makers:
+        steps = rows_of_steps(metadata, each.id)
+        made_of.add((found.version_id, *(steps[name].code if name in steps else None for name in MADE_BY)))
     made_by = f"made by the run {sql_row.id} of {sql_row.started_at:%Y-%m-%d %H:%M} UTC"
     if given or len(made_of) > 1:
         made_by += ", if it is the one that was reused: code or data of the runs with these parameters differ"
@@ -170,8 +173,3 @@ def _selected(database: Any, run_id: str) -> Any:
     from sightline.services.database.scores import list_evaluations
 
     return next((each for each in list_evaluations(database, run_id) if each.selected), None)
-
-
-def _what_made(metadata: Metadata, run_id: str, evaluation: Any) -> tuple[Any, ...]:
-    steps = rows_of_steps(metadata, run_id)
-    return (evaluation.version_id, *(steps[name].code if name in steps else None for name in MADE_BY))

@@ -14,6 +14,7 @@ from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Experiment, Pipeline, Run, entries, read
 from laptop.kubeflow.checks import require_sound
 from laptop.kubeflow.connect import Server, ServerError, connect
+from laptop.kubeflow.follow import follow
 from laptop.kubeflow.package import Package, arguments_of, package_of
 from laptop.kubeflow.retry import description_of, retry_if_lost, warn_of_lost_pods
 from laptop.kubeflow.sql import open_metadata
@@ -43,8 +44,6 @@ def submit(options: argparse.Namespace) -> int:
     print(f"run {run_id}: {name}, in the experiment {experiment}\n{server.link(run_id)}")
     if not options.wait:
         return 0
-    from laptop.kubeflow.follow import follow
-
     metadata = open_metadata(options.workspace)
     while True:
         status = follow(server, run_id, metadata)
@@ -128,9 +127,8 @@ def ensure_experiment(server: Server, name: str) -> str:
 
 
 def _find_experiment(server: Server, name: str) -> Experiment | None:
-    answer = server.ask(
-        "experiments.experiment_service_list_experiments", filter=_named(name), namespace=server.namespace
-    )
+    question = "experiments.experiment_service_list_experiments"
+    answer = server.ask(question, filter=_named(name), namespace=server.namespace)
     return next((each for each in entries(Experiment, answer, "experiments") if each.experiment_id), None)
 
 

@@ -12,18 +12,11 @@ NOT_BEGUN, PENDING, RUNNING, DONE, REUSED, FAILED, STOPPED, LOST = (
     "not begun", "pending", "running", "done", "reused", "failed", "stopped", "lost",
 )  # fmt: skip
 STATES = {
-    "": NOT_BEGUN,
-    "RUNTIME_STATE_UNSPECIFIED": NOT_BEGUN,
-    "SUCCEEDED": DONE,
-    "FAILED": FAILED,
-    "ERROR": FAILED,
-    "SYSTEM_ERROR": FAILED,
-    "RUNNING": RUNNING,
-    "PAUSED": RUNNING,
-    "CANCELING": RUNNING,
+    **dict.fromkeys(("", "RUNTIME_STATE_UNSPECIFIED", "SKIPPED", "OMITTED"), NOT_BEGUN),
     "PENDING": PENDING,
-    "SKIPPED": NOT_BEGUN,
-    "OMITTED": NOT_BEGUN,
+    **dict.fromkeys(("RUNNING", "PAUSED", "CANCELING"), RUNNING),
+    "SUCCEEDED": DONE,
+    **dict.fromkeys(("FAILED", "ERROR", "SYSTEM_ERROR"), FAILED),
     "CANCELED": STOPPED,
 }
 """What the server says -> what we say; other words are shown as they are."""

@@ -69,11 +69,6 @@ class Cluster:
         return cls(api, namespace or chosen["context"].get("namespace") or NAMESPACE)
 
     @property
-    def host(self) -> str:
-        """The API's address."""
-        return str(self.client.configuration.host)
-
-    @property
     def api(self) -> Any:
         """Kubernetes' core API."""
         from kubernetes import client
@@ -113,13 +108,14 @@ class Cluster:
         import websocket
         from kubernetes.client import ApiException
 
+        host = self.client.configuration.host
         try:
             yield
         except ApiException as error:
-            raise _refusal(error, self.host, needs) from None
+            raise _refusal(error, host, needs) from None
         except (urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError) as error:
             reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2].rstrip(".")
-            raise LostError(f"The cluster at {self.host} cannot be reached: {reason}.") from None
+            raise LostError(f"The cluster at {host} cannot be reached: {reason}.") from None
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:

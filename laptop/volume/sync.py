@@ -92,12 +92,7 @@ def watch(source: Path, door: Door, force: bool) -> NoReturn:
     A syntax error, or an edit on the volume, is told and waits for the next change here. A lost connection and another
     sync at work are tried again, after ever longer pauses. Any other error is raised.
     """
-    try:
-        import watchfiles
-    except ModuleNotFoundError:
-        raise SightlineError(
-            "sync --watch needs watchfiles, which is not installed here; `make setup` installs it."
-        ) from None
+    import watchfiles
 
     source = source.resolve()
     changes = watchfiles.watch(

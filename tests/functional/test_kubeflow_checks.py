@@ -179,7 +179,8 @@ class Missing:
 assert {"numpy", "torch", "mmengine", "cv2"} <= missing
 sys.meta_path.insert(0, Missing())
 from laptop.kubeflow import checks
-from laptop.kubeflow.checks import asked_of, require_keys, require_names
+from laptop.kubeflow.checks import require_keys, require_names
+from laptop.request import asked_of
 from components.parameters import CONFIG, OVERRIDES, RECIPE, SELECT_BY
 steps = ("snapshot", "record", "train", "evaluate", "test")
 for row, value in ((OVERRIDES, {"max_epoch": 3}), (RECIPE, {"near_duplicate": 3}), (SELECT_BY, "acuracy"), (CONFIG, "yolox_m")):

@@ -56,7 +56,7 @@ def own_account(tmp_path, monkeypatch):
 def test_which_cluster_and_namespace_a_kubeconfig_leads_to(tmp_path, namespaces, context, namespace, expected):
     file = kubeconfig(tmp_path / "given", **namespaces)
     door = PodDoor(file, context, namespace)
-    assert (door.cluster.host, door.cluster.namespace) == expected
+    assert (door.cluster.client.configuration.host, door.cluster.namespace) == expected
 
 
 @pytest.mark.parametrize(("namespace", "expected"), [(None, "team"), ("other", "other")])
@@ -69,7 +69,7 @@ def test_a_pod_without_kubeconfig_takes_its_own_cluster_account_and_namespace(na
 
 def test_a_kubeconfig_at_the_usual_place_comes_before_the_pods_own_account(tmp_path):
     kubeconfig(tmp_path / "usual", home="")
-    assert PodDoor(None, None, None).cluster.host == "https://home.test"
+    assert PodDoor(None, None, None).cluster.client.configuration.host == "https://home.test"
 
 
 def test_without_any_access_the_error_says_where_it_was_looked_for(tmp_path, monkeypatch):
