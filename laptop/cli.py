@@ -12,7 +12,7 @@ from components.parameters import STEPS
 from laptop.compiling import INSTALLATION, add_installation_options, apply_installation, compile_pipeline
 from laptop.examples import EXAMPLES
 from laptop.kubeflow.cli import add_commands, add_server_options
-from laptop.options import add_pipeline_options, given_values, pairs_of, positive, steps
+from laptop.options import add_pipeline_options, given_values, not_negative, pairs_of, positive, steps
 from laptop.volume.cli import CLUSTER_COMMANDS, add_cluster_options
 from laptop.workspace import open_workspace
 from sightline.errors import SightlineError, did_you_mean
@@ -206,6 +206,33 @@ def _catalogue(options: argparse.Namespace) -> int:
     return catalogue.export(options.version, options.format, target)
 
 
+def _prune_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="remove it (default: only show it)")
+    parser.add_argument(
+        "--older-than",
+        type=positive,
+        metavar="DAYS",
+        help="also results of runs, and models never selected, of which no run was heard for so many days",
+    )
+    parser.add_argument(
+        "--keep",
+        type=not_negative,
+        metavar="N",
+        help="so many of the newest work folders, unpacked datasets and fetched models stay (default: 10)",
+    )
+    parser.add_argument("--all", action="store_true", help="every name, not only how many of each kind")
+    parser.add_argument("--json", action="store_true", help="for programs; cannot be combined with --yes")
+
+
+def _prune(options: argparse.Namespace) -> int:
+    if options.yes and options.json:
+        raise SightlineError("--json only shows what may go: leave out --yes, or --json.")
+    workspace = open_workspace(options.workspace)
+    from laptop.prune import Asked, prune
+
+    return prune(workspace, Asked(options.keep, options.older_than, options.yes, options.all, options.json))
+
+
 def _compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("pipeline.yaml"), help="default: pipeline.yaml")
     parser.add_argument(
@@ -277,6 +304,7 @@ COMMANDS = {
     "versions": ("list annotation and dataset versions with their state", _versions_options, _catalogue),
     "diff": ("say how two versions differ: images, objects, classes", _diff_options, _catalogue),
     "verify": ("prove that versions can be read; repair what a crash left", _verify_options, _catalogue),
+    "prune": ("show what may go from volume and storage, or remove it", _prune_options, _prune),
     "export": ("write a version as COCO, YOLO or Pascal VOC", _export_options, _catalogue),
     "compile": ("write the pipeline's YAML for the Kubeflow UI", _compile_options, _compile),
     "doctor": ("say what of this installation works, and what to do about the rest", _doctor_options, _doctor),

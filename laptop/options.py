@@ -116,6 +116,13 @@ def value_of(text: str) -> object:
     return text
 
 
+def not_negative(text: str) -> int:
+    """A whole number, not below 0."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or above")
+    return int(text)
+
+
 def positive(text: str) -> int:
     try:
         number = int(text)

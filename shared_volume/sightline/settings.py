@@ -35,6 +35,12 @@ class Settings(BaseSettings):
         ge=1,
         description="For how many days after their last use more of them stay; those of running runs always do.",
     )
+    keep_folders: int = Field(
+        default=10,
+        ge=1,
+        description="How many of the newest work folders, unpacked datasets and fetched models stay on the volume; the others "
+        "go when a run starts, unless somebody uses them or a training is not finished.",
+    )
 
 
 @cache

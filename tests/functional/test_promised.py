@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -446,6 +446,19 @@ def test_training_leaves_its_best_and_its_last_model_as_bundles(installation, tr
         assert bundle.classes == ("plug", "switch")
         assert bundle.sample_image is not None and bundle.sample_predictions is not None
     assert (results / "report.html").is_file() and (results / "logs" / "history.jsonl").is_file()
+
+
+def test_a_finished_training_keeps_its_newest_checkpoint_and_is_not_done_twice(installation, trained):
+    folder, reference = trained
+    before = history(folder)
+    newest = f"checkpoints/iter_{before[-1]['iter']:08d}.pth"
+    kept = {path.relative_to(folder).as_posix() for path in folder.rglob("*.pth")}
+    assert kept == {"best.pth", newest}
+    assert not (folder / "bundles").exists()
+    output = finished(start(replace(installation, volume=installation.folder / "unbroken"), TINY, EPOCHS))
+    assert f"resumed at iteration {before[-1]['iter']}" in output
+    assert json.loads(output.splitlines()[-1]) == reference
+    assert history(folder) == before
 
 
 def test_a_training_that_kill_9_stopped_goes_on_where_it_was(installation, trained):

@@ -59,10 +59,12 @@ class GitTags:
 
 
 @contextlib.contextmanager
-def open_git_tags(repo: DatasetRepo) -> Iterator[GitTags]:
-    """Clone the repository's history, no files, and read every version's tag; the clone is removed afterwards."""
-    repo.remove_abandoned()
-    with private_folder(repo.volume / "work", "history-") as private:
+def open_git_tags(repo: DatasetRepo, tidies: bool = True) -> Iterator[GitTags]:
+    """Clone the repository's history, no files, and read every version's tag; the clone is removed afterwards.
+
+    Before that what dead processes left beside it is removed, if it `tidies`.
+    """
+    with private_folder(repo.volume / "work", "history-", tidies) as private:
         folder = private / "bare.git"
         _git(repo, None, "clone", "--quiet", "--bare", repo.url, str(folder))
         yield GitTags(repo, folder, _read_tags(repo, folder))

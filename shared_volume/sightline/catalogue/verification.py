@@ -79,7 +79,7 @@ def verify_versions(settings: Settings, tag: str | None = None, full: bool = Fal
     with open_git_tags(installation.repo) as git_tags:
         rows = settled_rows(before, installation.rows(), git_tags.tagged)
         tags = _choose(asked, [*rows, *git_tags.tagged])
-        remotes = {kind: _list_remote(installation, kind) for kind in KINDS if asked is None or asked.kind == kind}
+        remotes = {kind: list_remote(installation, kind) for kind in KINDS if asked is None or asked.kind == kind}
         evidence = _Evidence(installation, git_tags, rows, remotes)
         needed: dict[Kind, set[str] | None] = {kind: set() for kind in remotes}
         versions = tuple(_check(evidence, one, full, needed) for one in tags)
@@ -99,7 +99,8 @@ def _choose(asked: Tag | None, known: list[str]) -> list[Tag]:
     return [asked]
 
 
-def _list_remote(installation: Installation, kind: Kind) -> Remote:
+def list_remote(installation: Installation, kind: Kind) -> Remote:
+    """The objects of one DVC remote, as one listing shows them."""
     prefix = f"dvc/{FOLDERS[kind]}"
     start = len(f"{prefix}/files/md5/")
     there = {item.key[start:].replace("/", "", 1): item for item in installation.storage.list(prefix)}

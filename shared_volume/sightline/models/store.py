@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.models.bundle import MANIFEST, Bundle, BundleError, read_bundle
-from sightline.processes.folders import private_folder
+from sightline.processes.folders import private_folder, take_shared
 from sightline.references import ModelReference, task_of
 from sightline.services.storage.access import fetch, open_storage
 from sightline.services.storage.base import NoSuchObjectError, Storage, StoredObject
@@ -103,14 +103,15 @@ def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, 
     the bundle's own digests are checked. A SightlineError when there is no such bundle, or a file does not match its digest.
     """
     models = settings.volume / "models"
-    if sha256 and (models / sha256).is_dir():
+    if sha256 and take_shared(models / sha256):
         return models / sha256, read_bundle(models / sha256, sha256)
     # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
     with private_folder(models, ".fetching-") as private:
         arrived = fetch(find_bundle(uri), private / "bundle")
         digest = read_bundle(arrived, sha256 or None).sha256
-        with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
-            arrived.rename(models / digest)
+        if not take_shared(models / digest):
+            with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
+                arrived.rename(models / digest)
     return models / digest, read_bundle(models / digest, digest)
 
 

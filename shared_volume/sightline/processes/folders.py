@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 HELD: Final = ".held"  # ends the name of a folder's lock file
 BUSY_PAUSE_SECONDS: Final = 0.05
+LOCK_SECONDS: Final = 60.0  # how long somebody may take or remove a shared folder
 
 # A process's own locks never stop it, and a second look at one of these files would give the lock away.
 _ours: set[Path] = set()
@@ -28,10 +29,11 @@ _between_threads: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock
 
 
 @contextlib.contextmanager
-def private_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new, empty folder of one's own, removed at the end; those of dead processes beside it are removed first."""
+def private_folder(parent: Path, prefix: str, tidies: bool = True) -> Iterator[Path]:
+    """A new, empty folder of one's own, removed at the end; those of dead processes beside it first, if it `tidies`."""
     parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(parent)
+    if tidies:
+        remove_abandoned(parent)
     lock, descriptor = _make_lock(parent.resolve(), prefix)
     folder = lock.with_name(lock.name.removesuffix(HELD))
     try:
@@ -60,6 +62,80 @@ def remove_abandoned(parent: Path) -> int:
             finally:
                 os.close(descriptor)
     return removed
+
+
+def find_abandoned(parent: Path) -> list[Path]:
+    """The private folders in `parent` whose process died; nothing is changed."""
+    found = []
+    for lock in sorted(lock for lock in parent.resolve().glob(f"*{HELD}") if lock not in _ours):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(lock, os.O_RDWR)
+            try:
+                if _take(descriptor):
+                    found.append(lock.with_name(lock.name.removesuffix(HELD)))
+            finally:
+                os.close(descriptor)
+    return found
+
+
+def take_shared(folder: Path, lock: Path | None = None) -> bool:
+    """Use a folder that others share once more, which keeps it from being removed. Returns whether it is there."""
+    with only_one(lock or _lock_beside(folder.parent), LOCK_SECONDS):
+        if not folder.is_dir():
+            return False
+        with contextlib.suppress(OSError):  # another user's
+            os.utime(folder)
+        return True
+
+
+def remove_untaken(folder: Path, limit: float, lock: Path | None = None) -> bool:
+    """Remove a folder that nobody has taken since `limit` (seconds since 1970). Returns whether it did.
+
+    Killed anywhere, the folder is there as it was, or gone: what is left of it is an abandoned private folder.
+    """
+    with (
+        private_folder(folder.parent, ".removing-") as bin_folder,
+        # Somebody may have taken it since it was looked at: under the lock that shows, and nobody else can.
+        only_one(lock or _lock_beside(folder.parent), LOCK_SECONDS) as alone,
+        contextlib.suppress(OSError),
+    ):
+        if alone and folder.stat().st_mtime < limit:
+            folder.rename(bin_folder / folder.name)
+            return True
+    return False
+
+
+def _lock_beside(shared: Path) -> Path:
+    """The lock of a folder of shared folders; it lies beside it, where nobody takes it for one of them."""
+    return shared.with_name(f".{shared.name}.lock")
+
+
+def remove_unlocked(folder: Path, name: str, may_go: Callable[[], bool]) -> bool:
+    """Remove a folder whose lock, the file `name` in it, nobody holds, if it then may go. Returns whether it did.
+
+    Killed anywhere, the folder is there as it was, or gone.
+    """
+    with private_folder(folder.parent, ".removing-") as bin_folder, lock_if_free(folder / name) as alone:
+        if not alone or not may_go():
+            return False
+        folder.rename(bin_folder / folder.name)
+        return True
+
+
+@contextlib.contextmanager
+def lock_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock file that is there in the block, or not. Yields whether: False where others hold it, or nobody can.
+
+    Not for a file that this process has locked already: its lock would end with the block.
+    """
+    descriptor = None
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR)
+        yield descriptor is not None and _take(descriptor)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -3,32 +3,25 @@
 import contextlib
 import json
 import logging
-import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sightline.processes.folders import only_one, private_folder
+from sightline.processes.folders import remove_untaken, take_shared
 
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"([a-z]+)-[0-9a-f]{16}")
 LOCK = ".lock"
-LOCK_SECONDS = 60.0
 DAY_SECONDS = 86_400
 
 
 def take_release(release: Path) -> bool:
     """Use a release once more, which keeps it from being removed. Returns whether it is there."""
-    with only_one(release.parent / LOCK, LOCK_SECONDS):
-        if not release.is_dir():
-            return False
-        with contextlib.suppress(PermissionError):  # another user's: then the run's facts keep it
-            os.utime(release)
-    return True
+    return take_shared(release, release.parent / LOCK)
 
 
 def remove_old_releases(volume: Path, keep: int, days: float, lives: Callable[[str, datetime], bool]) -> list[str]:
@@ -37,22 +30,25 @@ def remove_old_releases(volume: Path, keep: int, days: float, lives: Callable[[s
     A release is removed when there are `keep` newer ones of its step, no run has taken it for so many days, and no run that
     may still go on names it in its facts: `lives` says whether a run that started before a time gave a sign of life since.
     """
+    unneeded, over = find_old_releases(volume, keep, days, lives)
+    for facts in over:
+        facts.unlink(missing_ok=True)
     limit = time.time() - days * DAY_SECONDS
-    old = list(_old_releases(volume / "releases", keep, limit))
-    needed = _needed_releases(volume / "runs", limit, lives)
-    unneeded = [release for release in old if release.name not in needed]
-    if not unneeded:
-        return []
-    removed = []
-    with private_folder(volume / "releases", ".removing-") as bin_folder:
-        for release in unneeded:
-            # A run that is just starting may have taken it since: under the lock that shows, and no other can.
-            with only_one(release.parent / LOCK, LOCK_SECONDS) as alone, contextlib.suppress(OSError):
-                if alone and release.stat().st_mtime < limit:
-                    release.rename(bin_folder / release.name)
-                    removed.append(release.name)
-    log.info("removed releases that no run needs: %s", ", ".join(removed))
+    removed = [release.name for release in unneeded if remove_untaken(release, limit, release.parent / LOCK)]
+    if removed:
+        log.info("removed releases that no run needs: %s", ", ".join(removed))
     return removed
+
+
+def find_old_releases(
+    volume: Path, keep: int, days: float, lives: Callable[[str, datetime], bool]
+) -> tuple[list[Path], set[Path]]:
+    """The releases, and the facts of runs, that `remove_old_releases` would remove; nothing is changed."""
+    limit = time.time() - days * DAY_SECONDS
+    old = list(_old_releases(volume / "releases", keep, limit)) if (volume / "releases").is_dir() else []
+    over = set(_facts_of_ended_runs(volume / "runs", limit, lives))
+    needed = _needed_releases(volume / "runs", over)
+    return [release for release in old if release.name not in needed], over
 
 
 def _old_releases(releases: Path, keep: int, limit: float) -> Iterator[Path]:
@@ -64,14 +60,18 @@ def _old_releases(releases: Path, keep: int, limit: float) -> Iterator[Path]:
         yield from (release for time_taken, release in sorted(found, reverse=True)[keep:] if time_taken < limit)
 
 
-def _needed_releases(runs: Path, limit: float, lives: Callable[[str, datetime], bool]) -> set[str]:
-    """The releases of runs that may go on. The facts of the others are removed."""
+def _needed_releases(runs: Path, over: Collection[Path]) -> set[str]:
+    """The releases of runs that may go on."""
     needed: set[str] = set()
-    for facts in runs.glob("*.json"):
+    for facts in set(runs.glob("*.json")) - set(over):
         # Another run's snapshot was here meanwhile, or is writing just now: then its releases are new, too.
         with contextlib.suppress(FileNotFoundError, ValueError):
-            if facts.stat().st_mtime < limit and not lives(facts.stem, datetime.fromtimestamp(limit, UTC)):
-                facts.unlink()
-            else:
-                needed |= set(json.loads(facts.read_text()).get("releases", ()))
+            needed |= set(json.loads(facts.read_text()).get("releases", ()))
     return needed
+
+
+def _facts_of_ended_runs(runs: Path, limit: float, lives: Callable[[str, datetime], bool]) -> Iterator[Path]:
+    for facts in runs.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):
+            if facts.stat().st_mtime < limit and not lives(facts.stem, datetime.fromtimestamp(limit, UTC)):
+                yield facts

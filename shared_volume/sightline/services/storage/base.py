@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 from uuid import uuid4
@@ -58,6 +59,7 @@ class StoredObject:
     size: int  # in bytes
     checksum: str | None  # CRC32C of the content as Cloud Storage writes it (base64), where it was asked for
     md5: str | None = None  # hex digest of the content, where a bucket tells it
+    changed_at: datetime | None = field(default=None, compare=False)  # when it was written, where that is known
 
 
 class Storage(Protocol):

@@ -134,11 +134,11 @@ class BucketStorage(base.Storage):
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
         folder = self._object_name(base.check_key(prefix)) if prefix else self._prefix
         with self._asking(f"gs://{base.join_key(self._name, folder)}"):
-            for blob in self._list(folder, fields="items(name,size,crc32c,md5Hash),nextPageToken"):
+            for blob in self._list(folder, fields="items(name,size,crc32c,md5Hash,updated),nextPageToken"):
                 if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
                     key = blob.name.removeprefix(f"{self._prefix}/") if self._prefix else blob.name
                     md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
-                    yield base.StoredObject(key, blob.size, blob.crc32c, md5)
+                    yield base.StoredObject(key, blob.size, blob.crc32c, md5, blob.updated)
 
     def _object_name(self, key: str) -> str:
         return base.join_key(self._prefix, key)

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -84,7 +85,9 @@ class FolderStorage(base.Storage):
         with base.local_errors():
             for name, path in sorted(base.walk(self._path(prefix) if prefix else self._folder).items()):
                 checksum = crc32c(path) if checksums else None
-                yield base.StoredObject(base.join_key(prefix, name), path.stat().st_size, checksum)
+                found = path.stat()
+                changed = datetime.fromtimestamp(found.st_mtime, UTC)
+                yield base.StoredObject(base.join_key(prefix, name), found.st_size, checksum, changed_at=changed)
 
     def _path(self, key: str) -> Path:
         return self._folder / base.check_key(key)

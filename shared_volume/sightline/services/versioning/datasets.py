@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from sightline.errors import SightlineError
-from sightline.processes.folders import private_folder, remove_abandoned
+from sightline.processes.folders import private_folder, remove_abandoned, take_shared
 from sightline.references import DatasetReference
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import list_versions
@@ -58,7 +58,7 @@ def pull_dataset(settings: Settings, dataset: DatasetReference) -> Path:
     what stood there instead is kept beside the folder. A SightlineError names the file that cannot be replaced.
     """
     target = unpacked_folder(settings.volume, dataset.category, dataset.version, dataset.digest)
-    if target.is_dir() and _is_as_left(target):
+    if take_shared(target) and _is_as_left(target):
         remove_abandoned(target.parent)
         return target
     mend_dataset(settings, dataset)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sightline.catalogue.pruning.find import tidy_volume
 from sightline.errors import SightlineError, nearest
 from sightline.models.store import given_model
 from sightline.references import DETECTION, task_of
@@ -108,7 +109,7 @@ def start_run(
         "dataset_version": dataset_version,
     }
     write_run_facts(settings, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
-    _remove_old_releases(settings)
+    _tidy_up(settings)
     log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, annotation_commit[:12])
     return Frozen(
         **{f"{step}_code": str(frozen.releases.get(step, "")) for step in STEPS},
@@ -170,7 +171,7 @@ def names_of_parts(task: str, step: str, metrics: Sequence[str], select_by: str)
     return parts
 
 
-def _remove_old_releases(settings: Settings) -> None:
+def _tidy_up(settings: Settings) -> None:
     """Tidy the volume up. What cannot be done now is done by a later run: nothing of it is worth failing for."""
     with contextlib.closing(connect(settings.database_url.get_secret_value())) as database:
 
@@ -180,5 +181,6 @@ def _remove_old_releases(settings: Settings) -> None:
 
         try:
             remove_old_releases(settings.volume, settings.keep_releases, settings.keep_days, lives)
+            tidy_volume(settings, database)
         except (SightlineError, OSError) as error:
-            log.warning("old releases stay for now: %s", error)
+            log.warning("old releases stay for now, and surplus folders: %s", error)

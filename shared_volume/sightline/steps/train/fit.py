@@ -1,11 +1,9 @@
 """Training itself: from a dataset version and a config to two model bundles and a report."""
 
-import contextlib
-import fcntl
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from sightline.services.database.scores import ModelKind
 from sightline.services.runs.homes import config_file
 from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
+from sightline.services.runs.work_folders import alone_in, finish, work_folder
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import read_settings
@@ -55,8 +54,8 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
         if request.epochs:
             set_epochs(config, request.epochs)
         chosen = choose_device(device)
-        folder = settings.volume / "work" / f"train-{request.key()}"
-        with _only_one_at_a_time(folder):
+        folder = work_folder(settings.volume, request.key())
+        with alone_in(folder):
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
             task = Task(dataset.task)
@@ -64,7 +63,9 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(training, events, board)
-            return _deliver(request, training, loop, seconds, events)
+            delivered = _deliver(request, training, loop, seconds, events)
+            finish(folder)
+            return delivered
 
 
 def _fit_into_memory(
@@ -85,20 +86,6 @@ def _fit_into_memory(
     if found.without_workers:
         config.num_workers = 0
     return min(found.images, config.train_batch_size)
-
-
-@contextlib.contextmanager
-def _only_one_at_a_time(folder: Path) -> Iterator[None]:
-    """Two runs that train the same thing: the second waits, then finds everything done."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            # Not flock: data loading processes would inherit that, and hold it when this process is killed.
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            log.info("another run is training the same model; waiting for it")
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _deliver(

@@ -1,0 +1,133 @@
+"""What may go from the volume: what is made or fetched again when somebody needs it, and what dead processes left."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sightline.catalogue.pruning.plan import DAY_SECONDS, HOUR_SECONDS, Look, Prunable, shown_days, size_of
+from sightline.processes.folders import find_abandoned, remove_abandoned, remove_untaken
+from sightline.services.runs.releases import LOCK, find_old_releases
+from sightline.services.runs.work_folders import (
+    find_surplus,
+    find_work_folders,
+    is_in_use,
+    remove_work_folder,
+    slim,
+    spare_parts,
+)
+
+UNPACKED: Final = re.compile(r"(?P<category>.+)-v\d+\.\d+\.\d+-[0-9a-f]{16}(?P<edited>\.changed-.+)?")
+FETCHED: Final = re.compile(r"[0-9a-f]{64}")
+PRIVATE: Final = ("work", "sources", "datasets", "models", "releases")  # where steps and publishers work
+
+
+def find_on_volume(look: Look) -> Iterator[Prunable]:
+    """All of it."""
+    yield from find_remakeable(look)
+    yield from _edited_datasets(look)
+    yield from _releases(look)
+    yield from _abandoned(look)
+
+
+def find_remakeable(look: Look) -> Iterator[Prunable]:
+    """What only saves work: beyond the newest `keep` of each, and where nobody is at work."""
+    yield from _work_folders(look)
+    yield from _datasets(look)
+    yield from _fetched_models(look)
+
+
+def _work_folders(look: Look) -> Iterator[Prunable]:
+    folders = find_work_folders(look.settings.volume)
+    surplus = find_surplus(folders, look.keep, look.days)
+    for folder in folders:
+        name, why = folder.path.name, f"nobody went on with the training for {shown_days(look.days)}"
+        if folder in surplus and not is_in_use(folder):
+            why = f"its training is finished, and the newest {look.keep} stay" if folder.finished else why
+            yield Prunable("work folders", name, size_of(folder.path), why, partial(remove_work_folder, folder))
+        elif folder.finished and (parts := spare_parts(folder.path)) and not is_in_use(folder):
+            why = "the training is finished: its newest checkpoint is enough"
+            yield Prunable("parts of work folders", name, sum(map(size_of, parts)), why, partial(slim, folder))
+
+
+def _datasets(look: Look) -> Iterator[Prunable]:
+    busy = look.busy_categories()
+    for folder in _surplus(look, "datasets", UNPACKED):
+        category = _category(folder)
+        if category not in busy:
+            why = f"the newest {look.keep} stay; unpacked again when a run needs it"
+            yield Prunable(
+                "unpacked datasets", folder.name, size_of(folder), why, partial(_remove_dataset, look, folder)
+            )
+
+
+def _remove_dataset(look: Look, folder: Path) -> bool:
+    return _category(folder) not in look.busy_categories() and remove_untaken(folder, look.now - HOUR_SECONDS)
+
+
+def _category(folder: Path) -> str:
+    found = UNPACKED.fullmatch(folder.name)
+    return found["category"] if found else ""
+
+
+def _fetched_models(look: Look) -> Iterator[Prunable]:
+    if not look.busy_with("evaluate", "test"):
+        why = f"the newest {look.keep} stay; fetched again when a run needs it"
+        for folder in _surplus(look, "models", FETCHED):
+            yield Prunable("fetched models", folder.name, size_of(folder), why, partial(_remove_model, look, folder))
+
+
+def _remove_model(look: Look, folder: Path) -> bool:
+    return not look.busy_with("evaluate", "test") and remove_untaken(folder, look.now - HOUR_SECONDS)
+
+
+def _surplus(look: Look, name: str, pattern: re.Pattern[str]) -> list[Path]:
+    """Folders that runs share, but for the newest ones and those that somebody took a moment ago."""
+    home = look.settings.volume / name
+    found = [path for path in home.iterdir() if path.is_dir()] if home.is_dir() else []
+    shared = [(path.stat().st_mtime, path) for path in found if _is_shared(path, pattern)]
+    newest_first = sorted(shared, reverse=True)
+    return [path for taken, path in newest_first[look.keep :] if taken < look.now - HOUR_SECONDS]
+
+
+def _is_shared(path: Path, pattern: re.Pattern[str]) -> bool:
+    found = pattern.fullmatch(path.name)
+    return found is not None and not found.groupdict().get("edited")
+
+
+def _edited_datasets(look: Look) -> Iterator[Prunable]:
+    """What people wrote to unpacked datasets and a step replaced: theirs, so only what is older than asked."""
+    if look.older_than is None:
+        return
+    limit = look.now - look.older_than * DAY_SECONDS
+    for folder in (look.settings.volume / "datasets").glob("*.changed-*"):
+        if UNPACKED.fullmatch(folder.name) and folder.stat().st_mtime < limit:
+            why = f"edits of an unpacked dataset that a step replaced more than {shown_days(look.older_than)} ago"
+            yield Prunable("edited datasets", folder.name, size_of(folder), why, partial(remove_untaken, folder, limit))
+
+
+def _releases(look: Look) -> Iterator[Prunable]:
+    signs, keep = look.signs(), look.settings.keep_releases
+
+    def lives(run: str, since: datetime) -> bool:
+        return any(sign.run == run and sign.at > since for sign in signs)
+
+    limit = look.now - look.days * DAY_SECONDS
+    for release in find_old_releases(look.settings.volume, keep, look.days, lives)[0]:
+        why = f"no run of the last {shown_days(look.days)} used it, and the newest {keep} of its step stay"
+        remove = partial(remove_untaken, release, limit, release.parent / LOCK)
+        yield Prunable("frozen code", release.name, size_of(release), why, remove)
+
+
+def _abandoned(look: Look) -> Iterator[Prunable]:
+    for parent in (look.settings.volume / name for name in PRIVATE):
+        for folder in find_abandoned(parent):
+            remove = partial(_remove_abandoned, folder)
+            yield Prunable("abandoned folders", folder.name, size_of(folder), "the process that made it died", remove)
+
+
+def _remove_abandoned(folder: Path) -> bool:
+    remove_abandoned(folder.parent)
+    return not folder.exists()

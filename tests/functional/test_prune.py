@@ -1,0 +1,432 @@
+"""What may go from volume and storage, what never goes, and what is left when its removal is killed."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from laptop.cli import main
+from sightline.catalogue.pruning.find import find_prunable, remove, tidy_volume
+from sightline.catalogue.pruning.plan import Plan
+from sightline.catalogue.verification import verify_versions
+from sightline.models.bundle import MANIFEST
+from sightline.processes.folders import take_shared
+from sightline.services.database.connection import Database, connect
+from sightline.services.database.models import Step
+from sightline.services.database.runs import end_step, start_step
+from sightline.services.database.scores import write_evaluation, write_model
+from sightline.services.database.versions import claim_version, find_version
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import Storage
+from sightline.services.versioning.claims import name_owner
+from sightline.services.versioning.datasets import find_dataset, pull_dataset, unpacked_folder
+from sightline.settings import Settings, read_settings
+from tests.catalogued import ALL, fill
+from tests.installed import install
+from tests.unit.test_work_folders import make as make_work_folder
+
+DAY = 86_400.0
+FORKS = get_context("fork")
+CATEGORY, VERSION = "desk", "v0.1.0"
+BEST, LAST, LOSER, OTHER, NOBODYS = (f"{number}" * 64 for number in range(5))
+"""Models: selected; of the same training; of a training without a selected one, the best and the last; without a row."""
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """Four published versions; `old`, a run of forty days ago that selected a model; `lost`, one that did not, as old."""
+    folder = tmp_path_factory.mktemp("pruned")
+    with pytest.MonkeyPatch.context() as environment:
+        settings = fill(install(folder / "here", environment), folder).settings
+        for version in ("v0.1.0", "v0.2.0"):
+            pull_dataset(settings, find_dataset(settings, CATEGORY, version))
+        add_runs(settings)
+        for key, finished in (("a", True), ("b", True), ("c", False)):
+            make_work_folder(settings.volume, key, finished=finished)
+        grow_old(settings, 40)
+    read_settings.cache_clear()
+    shutil.copytree(folder / "here", folder / "copy", symlinks=True)
+    yield folder / "here", folder / "copy"
+
+
+@pytest.fixture
+def settings(pristine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """That installation, as it was."""
+    here, copy = pristine
+    shutil.rmtree(here)
+    shutil.copytree(copy, here, symlinks=True)
+    yield install(here, monkeypatch).settings
+    read_settings.cache_clear()
+
+
+def add_runs(settings: Settings) -> None:
+    database, storage = opened(settings), open_storage(settings.storage)
+    for run, models, selected in (("old", (BEST, LAST), BEST), ("lost", (LOSER, OTHER), None)):
+        start_step(database, run, "train", category=CATEGORY, code="", code_digest="", parameters={})
+        add_results(database, storage, run, models, selected)
+        end_step(database, run, "train", "done")
+    store_model(storage, NOBODYS)
+    database.close()
+
+
+def opened(settings: Settings) -> Database:
+    database = connect(settings.database_url.get_secret_value())
+    database.migrate()
+    return database
+
+
+def add_results(database: Database, storage: Storage, run: str, models: tuple[str, str], selected: str | None) -> None:
+    """What train leaves, and evaluate, if it selected one."""
+    prefix, version = f"results/{CATEGORY}/{VERSION}/{run}", find_version(database, CATEGORY, "dataset", VERSION)
+    assert version is not None
+    for kind, sha256 in zip(("best", "last"), models, strict=True):
+        store_model(storage, sha256)
+        write_reference(storage, f"{prefix}/train/{kind}.json", sha256)
+        row = write_model(database, storage.uri(f"models/{sha256}"), sha256, kind, run_id=run, version_id=version.id)  # type: ignore[arg-type]
+        if sha256 == selected:
+            write_reference(storage, f"{prefix}/evaluate/selected.json", sha256)
+            write_evaluation(database, run, row.id, version.id, "test", selected=True, overall={})
+    storage.write_bytes(f"{prefix}/train/report.html", b"report" * 100)
+
+
+def write_reference(storage: Storage, key: str, sha256: str) -> None:
+    storage.write_bytes(key, json.dumps({"uri": storage.uri(f"models/{sha256}"), "sha256": sha256}).encode())
+
+
+def store_model(storage: Storage, sha256: str) -> None:
+    for name in ("model.safetensors", MANIFEST):
+        storage.write_bytes(f"models/{sha256}/{name}", name.encode() * 100)
+
+
+def grow_old(settings: Settings, days: float, run: str | None = None) -> None:
+    """Make everything on the volume and in a folder of storage, and what runs say, so many days older."""
+    roots = [settings.volume]
+    if settings.storage.startswith("file:"):
+        roots.append(Path(settings.storage.removeprefix("file://")))
+    for path in (path for root in roots for path in root.rglob("*") if run is None and not path.is_symlink()):
+        when = path.stat().st_mtime - days * DAY
+        os.utime(path, (when, when))
+    database = opened(settings)
+    when = datetime.now(UTC) - timedelta(days=days)
+    older = sqlalchemy.update(Step).where(Step.run_id == run if run else sqlalchemy.true()).values(heartbeat_at=when)
+    database.write(lambda session: session.execute(older))
+    database.close()
+
+
+def run_step(settings: Settings, step: str, run: str = "now") -> None:
+    """A step that is at work just now."""
+    database = opened(settings)
+    start_step(database, run, step, category=CATEGORY, code="", code_digest="", parameters={})
+    database.close()
+
+
+def by_kind(plan: Plan) -> dict[str, set[str]]:
+    """The names of what may go; of a path its end."""
+    found: dict[str, set[str]] = {}
+    for item in plan.items:
+        found.setdefault(item.what, set()).add(item.name.rpartition("/")[2])
+    return found
+
+
+def removed(plan: Plan) -> Plan:
+    gone, failed = remove(plan, lambda item: None)
+    assert not failed
+    assert {item.name for item in gone} == {item.name for item in plan.items}
+    return plan
+
+
+def models(settings: Settings) -> set[str]:
+    """The models that the storage has, each whole."""
+    keys = [item.key.split("/") for item in open_storage(settings.storage).list("models")]
+    found = {sha256 for _, sha256, name in keys if name == MANIFEST}
+    assert len(keys) == 2 * len(found)
+    return found
+
+
+def datasets(settings: Settings) -> set[str]:
+    return {path.name for path in (settings.volume / "datasets").iterdir()}
+
+
+def unpacked(settings: Settings, version: str) -> Path:
+    dataset = find_dataset(settings, CATEGORY, version)
+    return unpacked_folder(settings.volume, CATEGORY, version, dataset.digest)
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file with its size and time, but for the database's own and locks, which stay empty."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and ".db" not in path.suffix and not path.name.startswith(".")
+    }
+
+
+def test_what_nothing_refers_to_may_go(settings):
+    use(settings.volume / "work" / "train-b" / "lock")
+    assert take_shared(unpacked(settings, "v0.1.0"))
+    plan = find_prunable(settings, keep=1)
+    assert by_kind(plan) == {
+        "models": {NOBODYS},
+        "parts of work folders": {"train-b"},
+        "unpacked datasets": {unpacked(settings, "v0.2.0").name},
+        "work folders": {"train-a", "train-c"},
+    }
+    assert plan.notes == ()
+    removed(plan)
+    assert find_prunable(settings, keep=1).items == ()
+    assert work_folders(settings) == {"train-b"}
+    assert datasets(settings) == {unpacked(settings, "v0.1.0").name}
+    assert models(settings) == {BEST, LAST, LOSER, OTHER}
+    assert verify_versions(settings, full=True).ok
+
+
+def use(path: Path) -> None:
+    os.utime(path)
+
+
+def work_folders(settings: Settings) -> set[str]:
+    return {path.name for path in (settings.volume / "work").iterdir()}
+
+
+def test_what_is_older_than_asked_may_go_but_never_a_selected_model_or_a_version(settings):
+    before = find_prunable(settings, keep=0, older_than=41)
+    assert by_kind(before).keys() == {"models", "unpacked datasets", "work folders"}
+    plan = removed(find_prunable(settings, keep=0, older_than=39))
+    assert by_kind(plan)["models"] == {LOSER, OTHER, NOBODYS}
+    assert by_kind(plan)["results"] == {"old", "lost", "run-1"}
+    assert models(settings) == {BEST, LAST}
+    storage = open_storage(settings.storage)
+    left = {item.key.removeprefix(f"results/{CATEGORY}/{VERSION}/") for item in storage.list("results")}
+    assert left == {"old/train/best.json", "old/train/last.json", "old/evaluate/selected.json"}
+    assert datasets(settings) == set()
+    assert work_folders(settings) == set()
+    found = verify_versions(settings, full=True)
+    assert found.ok and {one.tag for one in found.versions} == set(ALL)
+    assert find_prunable(settings, keep=0, older_than=39).items == ()
+    assert pull_dataset(settings, find_dataset(settings, CATEGORY, VERSION)).is_dir()
+
+
+def test_the_command_shows_then_removes(settings, capsys):
+    workspace = str(settings.volume.parent)
+    assert main(["prune", "--workspace", workspace, "--keep", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert main(["prune", "--workspace", workspace, "--keep", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "work folders" in shown and shown.endswith("nothing was removed: the same command with --yes does it\n")
+    assert work_folders(settings) == {"train-a", "train-b", "train-c"}
+    assert main(["prune", "--workspace", workspace, "--keep", "1", "--yes"]) == 0
+    assert f"removed {len(told['items'])} of {len(told['items'])}" in capsys.readouterr().out
+    assert len(work_folders(settings)) == 1
+    assert main(["prune", "--workspace", workspace, "--keep", "1"]) == 0
+    assert capsys.readouterr().out == "nothing may go\n"
+    assert main(["prune", "--workspace", workspace, "--yes", "--json"]) == 1
+
+
+def test_showing_it_changes_nothing(settings):
+    leave(settings)
+    grow_old(settings, 2)
+    before = everything(settings.volume.parent)
+    assert find_prunable(settings, keep=0, older_than=1).size > 0
+    assert everything(settings.volume.parent) == before
+
+
+def test_what_a_run_uses_that_is_going_on_stays(settings):
+    plan = find_prunable(settings, keep=0, older_than=39)
+    assert len(by_kind(plan)["unpacked datasets"]) == 2
+    run_step(settings, "train")
+    going_on = find_prunable(settings, keep=0, older_than=39)
+    assert "unpacked datasets" not in by_kind(going_on)
+    gone = remove(plan, lambda item: None)[0]  # found before the run began
+    assert {item.what for item in gone} == {"results", "work folders"}
+    assert models(settings) == {BEST, LAST, LOSER, OTHER, NOBODYS}
+    assert len(datasets(settings)) == 2
+
+
+@pytest.mark.parametrize("step", ["evaluate", "test"])
+def test_a_fetched_model_stays_while_something_is_evaluated_or_tested(settings, step):
+    fetched = settings.volume / "models" / BEST
+    fetched.mkdir(parents=True)
+    os.utime(fetched, (time.time() - 2 * DAY,) * 2)
+    plan = find_prunable(settings, keep=0)
+    assert by_kind(plan)["fetched models"] == {BEST}
+    run_step(settings, step)
+    assert "fetched models" not in by_kind(find_prunable(settings, keep=0))
+    remove(plan, lambda item: None)
+    assert fetched.is_dir()
+
+
+def test_a_dataset_that_is_taken_since_it_was_looked_at_stays(settings):
+    plan = find_prunable(settings, keep=0)
+    assert take_shared(unpacked(settings, VERSION))
+    remove(plan, lambda item: None)
+    assert datasets(settings) == {unpacked(settings, VERSION).name}
+
+
+def test_a_run_that_is_started_again_keeps_its_results(settings):
+    plan = find_prunable(settings, older_than=39)
+    database = opened(settings)
+    start_step(database, "lost", "train", category=CATEGORY, code="", code_digest="", parameters={})
+    end_step(database, "lost", "train", "failed", "no luck")
+    database.close()
+    remove(plan, lambda item: None)
+    kept = {item.key.split("/")[3] for item in open_storage(settings.storage).list("results") if "report" in item.key}
+    assert kept == {"lost"}
+
+
+def test_a_model_that_a_cached_training_hands_on_stays(settings, capsys):
+    workspace = settings.volume.parent
+    entry = workspace / "kfp" / "0123" / "cache" / "entry.json"
+    entry.parent.mkdir(parents=True)
+    entry.write_text(json.dumps({"model_reference": json.dumps({"sha256": LOSER})}))
+    assert main(["prune", "--workspace", str(workspace), "--older-than", "39", "--yes"]) == 0
+    assert models(settings) == {BEST, LAST, LOSER}
+
+
+def test_in_a_storage_whose_runs_the_database_does_not_know_results_and_models_stay(settings):
+    database = opened(settings)
+    for table in ("metric_values", "evaluations", "models", "step_events", "steps", "runs"):
+        database.write(lambda session, name=table: session.execute(sqlalchemy.text(f"DELETE FROM {name}")))
+    database.close()
+    plan = find_prunable(settings, older_than=1)
+    assert not {"models", "results"} & by_kind(plan).keys()
+    assert "likely not theirs" in plan.notes[0]
+
+
+def test_results_of_a_run_that_the_database_does_not_know_may_go(settings):
+    storage = open_storage(settings.storage)
+    key = f"results/{CATEGORY}/{VERSION}/unknown/train/report.html"
+    storage.write_bytes(key, b"report")
+    assert "results" not in by_kind(find_prunable(settings)), "a run may be about to be recorded"
+    grow_old(settings, 2)
+    assert by_kind(removed(find_prunable(settings)))["results"] == {"unknown"}
+    assert not storage.exists(key)
+
+
+# --- what an interrupted publisher left ------------------------------------------------------------------------------
+
+
+def leave(settings: Settings) -> None:
+    """Files of no version, on the remote and in the cache; a folder and a half file of a dead process."""
+    storage = open_storage(settings.storage)
+    for remote in ("annotations", "datasets"):
+        storage.write_bytes(f"dvc/{remote}/files/md5/ab/{'c' * 30}", b"12345")
+    cached = settings.volume / "dvc-cache" / "files" / "md5" / "ab" / ("d" * 30)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(b"123")
+    (cached.parent / ".0123.sightline-part").write_bytes(b"12")
+    for name in ("work/repo-dead", "sources/.reading-dead"):
+        (settings.volume / name).mkdir(parents=True)
+        (settings.volume / f"{name}.held").touch()
+        (settings.volume / name / "file").write_bytes(b"1")
+
+
+def test_what_an_interrupted_publisher_left_may_go(settings):
+    leave(settings)
+    assert by_kind(find_prunable(settings)).keys() & {"uploaded files", "cached files"} == set(), "it may be at work"
+    grow_old(settings, 2)
+    plan = removed(find_prunable(settings, keep=9))
+    assert by_kind(plan) == {
+        "abandoned folders": {"repo-dead", ".reading-dead"},
+        "cached files": {"d" * 30},
+        "half files": {".0123.sightline-part"},
+        "models": {NOBODYS},
+        "parts of work folders": {"train-a", "train-b"},
+        "uploaded files": {"c" * 30},
+    }
+    assert sum(item.what == "uploaded files" for item in plan.items) == 2
+    assert find_prunable(settings, keep=9).items == ()
+    found = verify_versions(settings, full=True)
+    assert (found.ok, found.unneeded_objects, found.abandoned_folders) == (True, 0, 0)
+
+
+def test_while_somebody_publishes_no_files_go(settings):
+    leave(settings)
+    grow_old(settings, 2)
+    plan = find_prunable(settings, keep=9)
+    database = opened(settings)
+    claim = claim_version(database, "chair", "annotation", "v0.1.0", name_owner(), 60.0)
+    database.close()
+    found = find_prunable(settings, keep=9)
+    assert not {"uploaded files", "cached files", "claims"} & by_kind(found).keys()
+    assert found.notes == ("files of no version were not looked for: chair_ann_v0.1.0 is being published",)
+    gone = remove(plan, lambda item: None)[0]
+    assert not {"uploaded files", "cached files"} & {item.what for item in gone}
+    assert claim.status == "pending"
+
+
+def test_the_claim_of_a_dead_publisher_may_go(settings):
+    database = opened(settings)
+    claim_version(database, "chair", "annotation", "v0.1.0", "somebody elsewhere", -1.0)
+    assert by_kind(removed(find_prunable(settings, keep=9)))["claims"] == {"chair_ann_v0.1.0"}
+    assert find_version(database, "chair", "annotation", "v0.1.0") is None
+    database.close()
+
+
+# --- by itself -------------------------------------------------------------------------------------------------------
+
+
+def test_when_a_run_starts_what_is_surplus_goes(settings, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_KEEP_FOLDERS", "1")
+    read_settings.cache_clear()
+    database = opened(settings)
+    use(settings.volume / "work" / "train-a" / "lock")
+    tidy_volume(read_settings(), database)
+    database.close()
+    assert work_folders(settings) == {"train-a"}
+    assert len(datasets(settings)) == 1
+    assert models(settings) == {BEST, LAST, LOSER, OTHER, NOBODYS}, "only on the volume"
+
+
+# --- killed ----------------------------------------------------------------------------------------------------------
+
+
+def remove_and_die(settings: Settings, after: int) -> None:
+    """Remove everything, and die before the file system is asked for its n-th removal or renaming."""
+    left = [after]
+    plan = find_prunable(settings, keep=0, older_than=39)
+
+    def count(event: str, _arguments: Any) -> None:
+        if event in ("os.remove", "os.rename", "os.rmdir"):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    remove(plan, lambda item: None)
+
+
+QUICK = (0, 3, 40)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [pytest.param(number, marks=() if number in QUICK else pytest.mark.slow) for number in (*range(12), 20, 40, 60)],
+)
+def test_killed_anywhere_nothing_half_is_left_that_anybody_takes_for_whole(settings, after):
+    leave(settings)
+    grow_old(settings, 40)
+    process = FORKS.Process(target=remove_and_die, args=(settings, after))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    keys = {item.key for item in open_storage(settings.storage).list("models")}
+    for manifest in (key for key in keys if key.endswith(MANIFEST)):
+        assert manifest.replace(MANIFEST, "model.safetensors") in keys, "half a model that looks whole"
+    for version in ("v0.1.0", "v0.2.0"):
+        folder = unpacked(settings, version)
+        assert not folder.exists() or pull_dataset(settings, find_dataset(settings, CATEGORY, version)) == folder
+    assert verify_versions(settings, full=True).ok
+    removed(find_prunable(settings, keep=0, older_than=39))
+    assert models(settings) == {BEST, LAST}
+    assert find_prunable(settings, keep=0, older_than=39).items == ()
+    assert verify_versions(settings, full=True).ok
