@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 from laptop.compiling import add_installation_options
-from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, steps
+from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, add_smoke, positive, steps
 
 
 def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
@@ -75,6 +75,7 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
 
 def _add_submit(parser: argparse.ArgumentParser) -> None:
     _add_wait(parser)
+    add_smoke(parser)
     parser.add_argument("--name", help="of the run (default: experiment and time)")
     _add_times(parser, "--wait does it at once, `runs --retry-lost` when it is called")
     _add_pipeline(parser)
