@@ -102,7 +102,7 @@ PARAMETERS = (
         option=Option("--set", metavar="KEY=VALUE", example="optim_wrapper.optimizer.lr=0.002"),
         was="overrides",
     ),
-    Parameter(
+    EPOCHS := Parameter(
         "train_epochs",
         0,
         "training length",

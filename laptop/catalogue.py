@@ -13,6 +13,7 @@ from laptop.tables import as_table
 from sightline.errors import counted
 from sightline.references import DETECTION
 from sightline.settings import read_settings
+from sightline.versions import is_smoke, smoke_category
 
 if TYPE_CHECKING:
     from sightline.catalogue.difference import Difference
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 SHOWN = 10  # names of each kind, unless all are asked for
 
 
-def versions(category: str | None, as_json: bool) -> int:
-    """Print every version as a table, newest last."""
+def versions(category: str | None, as_json: bool, everything: bool = False) -> int:
+    """Print every version as a table, newest last; those of smoke tests only when everything or their category is asked for."""
     from sightline.catalogue.listing import State, list_catalogue
     from sightline.services.versioning.git import without_password
 
     listed = list_catalogue(read_settings(), category)
+    if everything and category:
+        listed += list_catalogue(read_settings(), smoke_category(category))
+    listed = tuple(one for one in listed if everything or category or not is_smoke(one.category))
     if as_json:
         _print_json(listed)
     elif listed:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from components.parameters import STEPS
+from components.parameters import STEPS, parameters_of
 from laptop.compiling import INSTALLATION, add_installation_options, apply_installation, compile_pipeline
 from laptop.examples import EXAMPLES
 from laptop.kubeflow.cli import add_commands, add_server_options
-from laptop.options import add_pipeline_options, given_values, not_negative, pairs_of, positive, steps
+from laptop.options import add_pipeline_options, add_smoke, given_values, not_negative, pairs_of, positive, steps
+from laptop.smoke import smoke_values
 from laptop.volume.cli import CLUSTER_COMMANDS, add_cluster_options
 from laptop.workspace import open_workspace
 from sightline.errors import SightlineError, did_you_mean
@@ -148,6 +149,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 def _local_options(parser: argparse.ArgumentParser) -> None:
     add_pipeline_options(parser)
+    add_smoke(parser)
     parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}")
     parser.add_argument(
         "--runner",
@@ -162,12 +164,16 @@ def _local(options: argparse.Namespace) -> int:
     apply_installation(options)
     from laptop.local import Request, run_locally
 
-    request = Request(tuple(step for step in STEPS if step in options.steps), given_values(options))
+    chosen, values = tuple(step for step in STEPS if step in options.steps), given_values(options)
+    if options.smoke:
+        values = smoke_values(values, [each.name for each in parameters_of(chosen)])
+    request = Request(chosen, values)
     return run_locally(open_workspace(options.workspace), request, in_containers=options.runner == "docker")
 
 
 def _versions_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--category", help="only this one's")
+    parser.add_argument("--all", action="store_true", help="what smoke tests published as well")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -197,7 +203,7 @@ def _catalogue(options: argparse.Namespace) -> int:
 
     match options.command:
         case "versions":
-            return catalogue.versions(options.category, options.json)
+            return catalogue.versions(options.category, options.json, options.all)
         case "diff":
             return catalogue.diff(options.before, options.after, options.json, options.all)
         case "verify":

@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from components.parameters import CANDIDATE_MODELS, CATEGORY, MODEL, TEST_IMAGES
+from components.parameters import CANDIDATE_MODELS, MODEL, TEST_IMAGES
 from laptop.compiling import pipeline_of
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
 from laptop.request import IMAGES, Request, require_sense
+from laptop.smoke import is_smoke_run, outlook, publishes_as
 from laptop.workspace import local_volume
 from sightline.errors import SightlineError, counted
 from sightline.processes.last_words import ERROR, RULE
@@ -48,7 +49,7 @@ def run_locally(workspace: Path, request: Request, in_containers: bool = False) 
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     log = workspace / "logs" / f"{run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"Sightline run {run}: {request.value(CATEGORY)}, log in {_shown(log)}")
+    console.print(f"Sightline run {run}: {publishes_as(request.values)}, log in {_shown(log)}")
     pipeline = pipeline_of(request.steps)
     arguments = arguments_of(pipeline, request)
     with (
@@ -58,7 +59,7 @@ def run_locally(workspace: Path, request: Request, in_containers: bool = False) 
     ):
         tasks = run_pipeline(runner, pipeline, arguments, _kfp_folder(workspace), file, display)
     result = _result(workspace, run, request, tasks)
-    with replacing(workspace / "last_run.json") as part:
+    with replacing(workspace / _result_file(request)) as part:
         part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if not any(task.state == "done" for name, task in tasks.items() if name != "snapshot"):
         _forget(workspace, run)
@@ -68,7 +69,14 @@ def run_locally(workspace: Path, request: Request, in_containers: bool = False) 
         print(f"error: the step {failed} failed. Its whole log: {_shown(log)}\n{reason}", file=sys.stderr)
         return 1
     _print_result(console, workspace, result)
+    console.print(f"all of this as JSON: {_shown(workspace / _result_file(request))}", soft_wrap=True)
+    for line in outlook(result) if is_smoke_run(request.values) else ():
+        console.print(line, soft_wrap=True)
     return 0
+
+
+def _result_file(request: Request) -> str:
+    return "last_smoke.json" if is_smoke_run(request.values) else "last_run.json"
 
 
 def arguments_of(pipeline: Any, request: Request) -> dict[str, Any]:
@@ -156,14 +164,14 @@ def _result(workspace: Path, run: str, request: Request, tasks: Mapping[str, Tas
     return {
         "run": run,
         "task": model.get("task") or dataset.get("task"),
-        "category": request.value(CATEGORY),
+        "category": publishes_as(request.values),
         "annotation_version": frozen.get("annotation_version") or None,
         "dataset_version": dataset.get("version") or frozen.get("dataset_version") or None,
         "code_digest": frozen.get("code_digest"),
         **_told_by_record(dataset),
         "model": {"uri": model.get("uri"), "sha256": model.get("sha256")},
         "metrics": {name: value for name, value in scores.items() if name != "display_name"},
-        "reports": _keep_reports(workspace, request.value(CATEGORY), outputs),
+        "reports": _keep_reports(workspace, publishes_as(request.values), outputs),
         "steps": {name: {"state": task.state, "seconds": round(task.seconds, 2)} for name, task in tasks.items()},
     }
 
@@ -180,7 +188,10 @@ def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
         folder = pull_dataset(read_settings(), DatasetReference.from_json(dataset))
         statistics = json.loads((folder / "statistics.json").read_bytes())
         told["warnings"] = statistics["warnings"]
-        told["images_left_out"] = statistics["stages"][0]["images_before"] - statistics["stages"][-1]["images_after"]
+        split = statistics["stages"][-1]
+        told["images_left_out"] = statistics["stages"][0]["images_before"] - split["images_before"]
+        if split["images_after"] < split["images_before"]:
+            told["images_of"] = [split["images_after"], split["images_before"]]
         findings = json.loads((folder / "findings.json").read_bytes())
         for key, of in (("findings", "outcome"), ("finding_codes", "code")):
             told[key] = dict(Counter(finding[of] for finding in findings).most_common())
@@ -255,7 +266,6 @@ def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) 
         console.print(f"images left out of the dataset: {result['images_left_out']}")
     for step, path in result["reports"].items():
         console.print(f"{step + ' report:':<17} {_shown(Path(path))}")
-    console.print(f"all of this as JSON: {_shown(workspace / 'last_run.json')}", soft_wrap=True)
 
 
 def _shown(path: Path) -> str:

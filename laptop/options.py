@@ -33,6 +33,15 @@ def add_pipeline_options(parser: argparse.ArgumentParser, category_required: boo
             )
 
 
+def add_smoke(parser: argparse.ArgumentParser) -> None:
+    """The option that makes a run a smoke test; see `laptop/smoke.py`."""
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="first try the same on 20 images for one epoch, published under a name of its own (CATEGORY--smoke)",
+    )
+
+
 def _how(parameter: Parameter, metavar: str) -> dict[str, Any]:
     """What argparse is told of a parameter's option."""
     how: dict[str, Any] = {"help": parameter.help}

@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 from laptop.compiling import add_installation_options
-from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, positive, steps
+from laptop.options import EXAMPLE_PARAMETER, add_pipeline_options, add_smoke, positive, steps
 
 
 def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def add_commands(verbs: argparse._SubParsersAction, shared: argparse.ArgumentPar
 
     submit = add("submit", help="run the pipeline on a cluster")
     _add_wait(submit)
+    add_smoke(submit)
     submit.add_argument("--name", help="of the run (default: experiment and time)")
     _add_times(submit, "--wait does it at once, `runs --retry-lost` when it is called")
     _add_pipeline(submit)

@@ -12,6 +12,7 @@ from components.parameters import CATEGORY, PARAMETERS, STEPS
 from laptop.compiling import INSTALLATION, apply_installation, compiled
 from laptop.options import EXAMPLE_PARAMETER, given_values, suit, value_of
 from laptop.request import require_inputs
+from laptop.smoke import smoke_values
 from sightline.annotations.recipe import whole
 from sightline.errors import SightlineError
 
@@ -130,7 +131,7 @@ def _given(options: argparse.Namespace, package: Package) -> dict[str, Any]:
             raise SightlineError(_unknown(name, package.parameters))
         kind = package.parameters[name].kind
         given[name] = value if kind == "STRING" else _typed(kind, value_of(value))  # two CPUs are the text 2
-    return given
+    return smoke_values(given, package.parameters) if getattr(options, "smoke", False) else given
 
 
 def _typed(kind: str, value: Any) -> Any:

@@ -21,6 +21,7 @@ from laptop.kubeflow.retry import retry_lost_runs
 from laptop.kubeflow.sql import Metadata, open_metadata, rows_of_runs
 from laptop.kubeflow.steps import Evidence, StepShown, others, shown_steps, why_lost
 from laptop.kubeflow.tasks import DONE, ENDED, LOST, RUNNING, nothing_new, state_of, stopped_while_it_waited
+from laptop.smoke import publishes_as
 from laptop.tables import print_table
 
 CLUSTER, THIS_LAPTOP, A_LAPTOP = "cluster", "this laptop", "a laptop"
@@ -117,7 +118,7 @@ def _listed(server: Server | None, sql_rows: dict[str, Any], options: argparse.N
 
 
 def _category(run: Run | None, sql_row: Any) -> str:
-    given = run.parameters.get("category") if run else ""
+    given = publishes_as(run.parameters) if run else ""
     return str(given or (sql_row.category if sql_row else ""))
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.parameters import CATEGORY
 from laptop.kubeflow.access import access_of
 from laptop.kubeflow.answers import Experiment, Pipeline, Run, entries, read
 from laptop.kubeflow.checks import require_sound
@@ -18,6 +17,7 @@ from laptop.kubeflow.follow import follow
 from laptop.kubeflow.package import Package, arguments_of, package_of
 from laptop.kubeflow.retry import description_of, retry_if_lost, warn_of_lost_pods
 from laptop.kubeflow.sql import open_metadata
+from laptop.smoke import is_smoke_run, publishes_as
 from sightline.errors import SightlineError
 
 HAS_FAILED = 1  # exit status
@@ -42,6 +42,10 @@ def submit(options: argparse.Namespace) -> int:
             "The server accepted the run but does not say what its id is. Look for it: python pipeline.py runs"
         )
     print(f"run {run_id}: {name}, in the experiment {experiment}\n{server.link(run_id)}")
+    if is_smoke_run(arguments):
+        print(
+            f"a smoke test: it publishes as {publishes_as(arguments)}; the real run is the same command without --smoke"
+        )
     if not options.wait:
         return 0
     metadata = open_metadata(options.workspace)
@@ -60,7 +64,7 @@ def prepare(
     if title == package.name:
         title += f" {package.short}"
     print(f"pipeline {package.name}, version {title}: {'uploaded' if made else 'there already'}")
-    experiment = options.experiment or str(arguments.get(CATEGORY.name) or package.name)
+    experiment = options.experiment or publishes_as(arguments) or package.name
     body = {
         "experiment_id": ensure_experiment(server, experiment),
         "pipeline_version_reference": {

@@ -12,6 +12,7 @@ Kind = Literal["annotation", "dataset"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST_CATEGORY = 100  # characters; the database's column
+SMOKE = "--smoke"  # ends the names of categories under which smoke tests publish
 LARGEST_NUMBER = 999_999_999  # of a version's three, so that it fits every integer column and tool
 
 _TAG_WORDS: dict[Kind, str] = {"annotation": "ann", "dataset": "train"}
@@ -80,6 +81,29 @@ def check_category(category: str) -> str:
         raise BadNameError(
             f"{category!r} is not a category name.{hint} Use small letters, digits, '_' and '-', starting with a letter "
             f"or a digit, {LONGEST_CATEGORY} characters at most."
+        )
+    return category
+
+
+def smoke_category(category: str) -> str:
+    """The category under which a smoke test of this one publishes, so that nothing of it is ever taken for the real one's."""
+    return f"{category}{SMOKE}"
+
+
+def is_smoke(category: str) -> bool:
+    """Whether a category is that of smoke tests."""
+    return category.endswith(SMOKE)
+
+
+def check_own_category(category: str) -> str:
+    """The category, unchanged.
+
+    Raises:
+        BadNameError: as `check_category`, or its ending is kept for smoke tests.
+    """
+    if is_smoke(check_category(category)):
+        raise BadNameError(
+            f"{category!r} ends with {SMOKE!r}, which is kept for what `--smoke` makes. Choose another category name."
         )
     return category
 

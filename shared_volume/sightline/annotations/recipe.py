@@ -144,6 +144,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         description="A file in the folder `<category>/` beside the recipe: YAML or JSON `test: [a.jpg]`, or lines `name,split`; "
         "listed images stay there.",
     )
+    smoke: int = Field(
+        default=0, ge=0, description="Of one run alone: a smoke test of so many images, published under another name."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -183,6 +186,11 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, s
     shown = shown_as or path
     content = _read_content(path, shown) if path else {}
     recipe = _validate(content, str(shown), "Correct it there.")
+    if "smoke" in content:
+        raise RecipeError(
+            f"{shown}: smoke is for one run and no key of a recipe's file, which holds for every run. Take it out there, and "
+            "type: python pipeline.py local --smoke"
+        )
     if not overrides:
         return recipe
     return _validate(content | _as_meant(overrides), "This run's recipe values", "")

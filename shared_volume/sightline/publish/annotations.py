@@ -39,7 +39,7 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import SPLITS_FILE, hash_image
 from sightline.settings import Settings
 from sightline.tasks.task import CLASSIFICATION, Task, require_task
-from sightline.versions import check_category, parse_version
+from sightline.versions import check_own_category, parse_version
 
 _SIZES: Final = frozenset({Code.NO_SIZE, Code.WRONG_SIZE, Code.SWAPPED_SIZE, Code.RESIZED})
 _HEADING: Final = ("name", "split")  # of the file of splits
@@ -99,7 +99,7 @@ def publish_annotations(
         FindingsError: files that the policy does not let pass; names the first ten.
         SightlineError: a name is malformed, nothing is annotated, the version is taken, or a service failed.
     """
-    check_category(category)
+    check_own_category(category)
     parse_version(version)
     recipe, chosen = _recipe_and_policy(settings, category, policy or {})
     with private_folder(settings.volume / "sources", ".reading-") as scratch:

@@ -23,6 +23,7 @@ from sightline.images.similarity import perceptual_hash
 from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, StageRow
 from sightline.services.versioning.shards import SPLITS_FILE, hash_image
+from sightline.steps.record.few import choose_few, keep_few
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
 from sightline.steps.record.groups import Images, SplitImage, as_first_published
 from sightline.steps.record.plugin import load_plugin, transform_images
@@ -144,13 +145,20 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
         splitting = warn_of_alike(splitting)
     if seed != recipe.seed:
         described["chosen_seed"] = seed
+    classes = choose_classes(work.images, recipe)
+    if recipe.smoke:
+        few = choose_few(splitting.split, {one.name: one.labels for one in split_images}, recipe.smoke)
+        splitting = keep_few(splitting, few)
+        work.images = [image for image in work.images if image.name in few]
+    else:
+        del described["smoke"]  # so that all other datasets are what they were before this key was there
     work.advance(sorted(work.images, key=lambda image: image.name), splitting.findings)
     work.findings.sort(key=position)
     require_none_fails(work.findings)
     looks = {one.name: one.perceptual_hash or None for one in split_images}
     return Prepared(
         images=work.images,
-        classes=choose_classes(work.images, recipe),
+        classes=classes,
         findings=work.findings,
         stages=work.stages,
         others=work.others.to_json(),

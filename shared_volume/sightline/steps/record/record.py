@@ -33,7 +33,7 @@ from sightline.steps.record.build import Inputs, build_dataset
 from sightline.steps.record.groups import read_first_published
 from sightline.steps.record.report import render_data_report
 from sightline.steps.record.write import DatasetSummary, write_json
-from sightline.versions import make_tag, next_version
+from sightline.versions import make_tag, next_version, smoke_category
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,13 @@ def record_dataset(
 
     The dataset version is called like the annotation version, or the next free one when that is taken by another recipe.
     The same annotations and recipe give the version that is there already. `code` is this step's frozen helper code, in
-    which the category's recipe lies; the values of `recipe` stand in for the file's. A SightlineError where the version is not
-    published, its tag names another commit, or nothing usable is in it.
+    which the category's recipe lies; the values of `recipe` stand in for the file's. A recipe with `smoke` publishes under the
+    category's name for smoke tests. A SightlineError where the version is not published, its tag names another commit, or
+    nothing usable is in it.
     """
     settings, release = read_settings(), Path(code)
-    with open_step(settings, "record", release.name, category) as step:
+    own = smoke_category(category) if (recipe or {}).get("smoke") else category
+    with open_step(settings, "record", release.name, own) as step:
         file, folder = recipe_file(release, category), recipe_folder(release, category)
         wanted = read_recipe(release / file if file else None, recipe, file)
         services, storage = Services(DatasetRepo.of(settings), step.database), open_storage(settings.storage)
@@ -76,22 +78,22 @@ def record_dataset(
                 task=task_of(annotations.recipe),
                 chosen_seed=_chosen_seed(list_versions(step.database, category, "dataset"), wanted),
             )
-            facts = {"category": category, "version": "", "annotation_version": annotation_version}
+            facts = {"category": own, "version": "", "annotation_version": annotation_version}
             with private_folder(settings.volume / "work", "record-") as private:
                 source, built = copy.pull(copy.category_folder("annotations", category)), private / "dataset"
                 summary = build_dataset(source, built, wanted, facts, inputs)
                 found = _finding_rows(summary, inputs.findings)
-                dataset = _publish(services, annotations, built, summary, found, release.name)
+                dataset = _publish(services, own, annotations, built, summary, found, release.name)
         dataset_dir = pull_dataset(settings, dataset)
         shown = {
             "task": dataset.task,
-            "category": category,
+            "category": own,
             "dataset version": dataset.version,
             "annotation version": annotation_version,
             "code": release.name,
         }
         report = render_data_report(dataset_dir, shown)
-        prefix = f"{results_prefix(category, dataset.version, step.run)}/record"
+        prefix = f"{results_prefix(own, dataset.version, step.run)}/record"
         storage.write_bytes(f"{prefix}/report.html", report.encode())
         storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
         return Recorded(dataset, report)
@@ -109,6 +111,7 @@ def _chosen_seed(versions: Iterable[VersionRow], recipe: Recipe) -> int | None:
 
 def _publish(
     services: Services,
+    category: str,
     annotations: VersionRow,
     built: Path,
     summary: DatasetSummary,
@@ -116,7 +119,6 @@ def _publish(
     code: str,
 ) -> DatasetReference:
     """The content says whether it is published already, and only then is it given a version."""
-    category = annotations.category
     versions = list_versions(services.database, category, "dataset")
     for row in versions:
         if row.recipe and row.recipe.get("content") == summary.digest:

@@ -37,6 +37,8 @@ def test_model(
     name = Path(code).name
     used = ModelReference.from_text(model) if model else model_uri
     seen = images or DatasetReference.from_text(dataset)
+    if isinstance(used, ModelReference):
+        category = used.category  # of a smoke test that is not the pipeline's
     return run_step(Step("test", name, category), _test, name, category, used, seen, score_threshold, device)
 
 

@@ -1,0 +1,56 @@
+"""`--smoke`: the same pipeline on few images for one epoch, under names of its own, before the long run."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from components.parameters import CATEGORY, EPOCHS, PARAMETERS, RECIPE, Parameter
+from sightline.versions import smoke_category
+
+IMAGES = 20
+CPU = "1"  # of each pod; more would wait for room on a full cluster
+CPUS = tuple(each for each in PARAMETERS if "cpu" in each.pod.values())
+
+
+def smoke_values(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The values of a run as a smoke test of it has them, for a pipeline with parameters of these names.
+
+    What is given stays: `--epochs 2` makes two epochs, `--recipe smoke=40` forty images.
+    """
+    small: dict[str, Any] = {EPOCHS.name: 1} | {each.name: CPU for each in CPUS}
+    smaller = {name: small[each.name] for each in PARAMETERS if each.name in small if (name := _name(each, known))}
+    recipe = _name(RECIPE, known) or RECIPE.name  # a pipeline without record says itself that it takes none
+    return {**smaller, **values, recipe: {"smoke": IMAGES, **(values.get(recipe) or {})}}
+
+
+def _name(parameter: Parameter, known: Collection[str]) -> str:
+    """What a pipeline calls a parameter, which may be its older name; empty where it has none."""
+    return next((name for name in (parameter.name, parameter.was) if name and name in known), "")
+
+
+def is_smoke_run(values: Mapping[str, Any]) -> bool:
+    """Whether a run's parameters make it a smoke test."""
+    recipe = RECIPE.value_in(values)
+    return isinstance(recipe, Mapping) and bool(recipe.get("smoke"))
+
+
+def publishes_as(values: Mapping[str, Any]) -> str:
+    """The category under which a run with these parameters publishes; empty where they name none."""
+    category = str(CATEGORY.value_in(values) or "")
+    return smoke_category(category) if category and is_smoke_run(values) else category
+
+
+def outlook(result: Mapping[str, Any]) -> list[str]:
+    """What a smoke test that succeeded says of the real run; `result` is what last_smoke.json holds."""
+    lines = ["smoke test passed: every step works. Its scores say nothing, and no version list shows it without --all."]
+    (few, whole), train = result.get("images_of", (1, 1)), result["steps"].get("train", {})
+    if train.get("state") == "done":
+        seconds = train["seconds"] * max(whole / few, 1)
+        lines.append(
+            f"training took {train['seconds']:.0f} s for one epoch of {few} of {whole} images, loading libraries included. In proportion an "
+            f"epoch of the real run takes {_rough(seconds)} on this machine, likely less; no more is known from this."
+        )
+    return lines
+
+
+def _rough(seconds: float) -> str:
+    return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} minutes"
