@@ -22,7 +22,7 @@ from sightline.catalogue.verification import verify_versions
 from sightline.models.bundle import MANIFEST
 from sightline.processes.folders import take_shared
 from sightline.services.database.connection import Database, connect
-from sightline.services.database.models import Step
+from sightline.services.database.models import StepRow
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, find_version
@@ -118,7 +118,9 @@ def grow_old(settings: Settings, days: float, run: str | None = None) -> None:
         os.utime(path, (when, when))
     database = opened(settings)
     when = datetime.now(UTC) - timedelta(days=days)
-    older = sqlalchemy.update(Step).where(Step.run_id == run if run else sqlalchemy.true()).values(heartbeat_at=when)
+    older = (
+        sqlalchemy.update(StepRow).where(StepRow.run_id == run if run else sqlalchemy.true()).values(heartbeat_at=when)
+    )
     database.write(lambda session: session.execute(older))
     database.close()
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sightline.services.database.connection import Database
-from sightline.services.database.models import Evaluation, Model, Run, Step
+from sightline.services.database.models import EvaluationRow, ModelRow, RunRow, StepRow
 
 SILENT_FOR: Final = timedelta(hours=1)  # a step that was taken for lost less long ago may be back: a database was away
 
@@ -37,8 +37,8 @@ class ModelUse:
 
 def signs_of_life(database: Database) -> list[SignOfLife]:
     """The last one of every step of every run."""
-    columns = (Step.run_id, Run.category, Step.step, Step.state, Step.heartbeat_at)
-    query = select(*columns).join(Run, Run.id == Step.run_id)
+    columns = (StepRow.run_id, RunRow.category, StepRow.step, StepRow.state, StepRow.heartbeat_at)
+    query = select(*columns).join(RunRow, RunRow.id == StepRow.run_id)
     return database.read(lambda session: [SignOfLife(*row) for row in session.execute(query)])
 
 
@@ -50,8 +50,10 @@ def living(signs: Sequence[SignOfLife], now: datetime | None = None) -> list[Sig
 
 def model_uses(database: Database) -> list[ModelUse]:
     """Every use of a model that SQL knows."""
-    made = select(Model.sha256, Model.run_id, Model.kind)
-    scored = select(Model.sha256, Evaluation.run_id, Evaluation.selected).join(Model, Model.id == Evaluation.model_id)
+    made = select(ModelRow.sha256, ModelRow.run_id, ModelRow.kind)
+    scored = select(ModelRow.sha256, EvaluationRow.run_id, EvaluationRow.selected).join(
+        ModelRow, ModelRow.id == EvaluationRow.model_id
+    )
 
     def read(session: Session) -> list[ModelUse]:
         rows = [
