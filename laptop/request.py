@@ -20,6 +20,7 @@ from components.parameters import (
     Parameter,
 )
 from laptop.compiling import require_work
+from laptop.smoke import is_smoke_run
 from sightline.errors import SightlineError
 from sightline.settings import Settings, read_settings
 from sightline.steps.snapshot.check import Asked
@@ -73,7 +74,9 @@ def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
     version, recipe, model, candidates, images = (each.value_in(values) or each.default for each in parameters)
     require_work(chosen)
     record, train, evaluate, test = (step in chosen for step in ("record", "train", "evaluate", "test"))
-    if not record and reads_dataset(chosen, images) and not version:
+    if is_smoke_run(values) and not record:
+        wrong = "A smoke test (--smoke) needs the step record, which chooses its images. Add record to --steps, or leave --smoke out."
+    elif not record and reads_dataset(chosen, images) and not version:
         wrong = "The step record is left out: say which dataset version to use with --dataset-version (like v0.1.0)."
     elif record and version:
         wrong = (

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy
 
 from laptop.samples import make_plates
+from laptop.smoke import smoke_values
 from sightline.services.storage.access import open_storage
 from sightline.steps.evaluate.start import evaluate_models
 from sightline.steps.record.record import record_dataset
@@ -203,6 +204,28 @@ def test_the_steps_with_models_run_to_the_end_as_well(
     assert states == [(step, "done", 0) for step in ("record", "train", "evaluate", "test")]
     shared_memory = outcomes["train"].pod["spec"]["volumes"]
     assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}} in shared_memory
+
+
+def test_a_smoke_test_runs_to_the_end_and_leaves_the_versions_of_the_real_runs_alone(
+    installation: Deployed, pipeline: CompiledPipeline, done: dict[str, Outcome], storage: str
+) -> None:
+    run = str(uuid.uuid4())
+    before = rows(installation, "SELECT tag, digest FROM versions WHERE category = 'plates' ORDER BY tag")
+    arguments = {name: value for name, value in pipeline.arguments.items() if name != "train_epochs"}
+    smoke = CompiledPipeline(
+        pipeline.spec, pipeline.platform, pipeline.arguments | smoke_values(arguments, pipeline.arguments)
+    )
+    outcomes: dict[str, Outcome] = {}
+    for task in ("snapshot", "record", "train", "evaluate", "test"):
+        outcomes[task] = run_task(installation.kube, smoke, task, outcomes, run)
+        assert outcomes[task].phase == "Succeeded", outcomes[task].log
+    assert rows(installation, "SELECT tag, image_count FROM versions WHERE category = 'plates--smoke'") == [
+        ("plates--smoke_train_v0.1.0", 20)
+    ]
+    assert rows(installation, "SELECT tag, digest FROM versions WHERE category = 'plates' ORDER BY tag") == before
+    assert rows(installation, f"SELECT category FROM runs WHERE id = '{run}'") == [("plates--smoke",)]
+    results = {item.key.split("/")[1] for item in open_storage(storage).list("results") if run in item.key}
+    assert results == {"plates--smoke"}
 
 
 # Live code. These edit what lies on the claim, so they come last.

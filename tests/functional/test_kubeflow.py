@@ -184,6 +184,21 @@ def test_every_parameter_is_passed_with_its_type(server, submit, compiled):
     assert type(parameters["train_epochs"]) is int
 
 
+def test_a_smoke_test_is_the_same_version_in_an_experiment_of_its_own(server, submit, command):
+    assert submit("--config", "yolox_s").status == 0
+    said = submit("--smoke", "--config", "yolox_s", "--param", "train_gpus=1")
+    assert said.status == 0, said.err
+    assert "it publishes as desk--smoke" in said.out
+    assert len(server.versions) == 1
+    real, smoke = (run["runtime_config"]["parameters"] for run in server.runs.values())
+    differing = {name: smoke[name] for name in smoke if smoke[name] != real[name]}
+    cpus = {f"{step}_cpu": "1" for step in ("record", "train", "evaluate", "test")}
+    assert differing == {"recipe": {"smoke": 20}, "train_epochs": 1, "train_gpus": "1", **cpus}
+    assert {each["display_name"] for each in server.experiments.values()} == {"desk", "desk--smoke"}
+    listed = json.loads(command("runs", "--json").out)
+    assert sorted(row["category"] for row in listed) == ["desk", "desk--smoke"]
+
+
 def test_a_second_submit_of_the_same_pipeline_uploads_nothing(server, submit):
     submit()
     first, server.requests[:] = only(server.runs), []

@@ -24,6 +24,7 @@ from sightline.errors import SightlineError, did_you_mean, nearest
 from sightline.images.limits import MAX_PIXELS
 from sightline.services.runs.homes import NOT_RECORDED, load_yaml
 
+OF_ONE_RUN: Final = ("smoke",)  # keys that no recipe's file may have
 MOST_BITS: Final = 20  # by which perceptual hashes of near-duplicates may differ; further apart all images are alike
 
 
@@ -186,7 +187,7 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, s
     shown = shown_as or path
     content = _read_content(path, shown) if path else {}
     recipe = _validate(content, str(shown), "Correct it there.")
-    if "smoke" in content:
+    if not set(OF_ONE_RUN).isdisjoint(content):
         raise RecipeError(
             f"{shown}: smoke is for one run and no key of a recipe's file, which holds for every run. Take it out there, and "
             "type: python pipeline.py local --smoke"

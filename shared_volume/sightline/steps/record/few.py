@@ -20,7 +20,7 @@ def choose_few(split: Mapping[str, Sequence[str]], labels: Mapping[str, Collecti
     left = most
     for part in sorted(split, key=ORDER.index, reverse=True):  # train last: it takes what the others leave
         names = split[part]
-        share = left if part == ORDER[0] else round(most * len(names) / total)
+        share = left if part == ORDER[0] else most * len(names) // total
         taken = _widest(names, labels, min(len(names), max(1, share)))
         chosen |= set(taken)
         left -= len(taken)
