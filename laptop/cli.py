@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from laptop.workspace import open_workspace
 from sightline.errors import SightlineError, did_you_mean
 
 WRONG_USE = 2  # exit status
+HAS_READ_ENOUGH = 141  # likewise, as a shell says of what SIGPIPE ended
 OURS = ("sightline", "laptop", "components", "custom")  # a missing module of these is our mistake, worth its traceback
 
 
@@ -31,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A kubeconfig that leaves out the check of certificates has said so; kubectl is silent about it, too.
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     try:
-        return options.run(options)
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # head or less has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return HAS_READ_ENOUGH
     except SightlineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,6 @@ EXAMPLES: Final = {
     "prune": "prune --older-than 90",
     "export": "export desk_train_v0.1.0 --format coco --output desk-coco",
     "doctor": "doctor --cluster --namespace kubeflow",
-    "prune": "prune --keep 5 --older-than 30 --yes",
     "compile": "compile -o pipeline.yaml --steps train,evaluate,test",
     "annotate": "annotate desk_ann_v0.1.0 --folder desk-next",
     "sample": "sample plates/ --images 30 --seed 1",

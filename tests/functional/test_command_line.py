@@ -233,3 +233,11 @@ def test_publishing_the_same_again_does_nothing_and_publishing_something_else_is
     message = refusal(publish(tmp_path / "others"))
     assert "already published with other content" in message
     assert "v0.1.1" in message
+
+
+def test_a_reader_that_has_read_enough_ends_a_command_without_a_traceback(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "pipeline.py"), "--workspace", str(tmp_path), "doctor"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(60) == 141
