@@ -22,7 +22,7 @@ def doctor(options: argparse.Namespace) -> int:
     except SightlineError as error:
         told = str(error)
         checks["workspace"] = lambda: Line("workspace", "fail", told)
-    checks |= here.checks(here.settings_or_reason())
+    checks |= here.checks(here.settings_or_reason(), options.workspace)
     if options.cluster or _names_server(options):
         from laptop.doctor.cluster import checks as of_the_cluster
 

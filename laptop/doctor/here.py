@@ -23,7 +23,7 @@ GIT_SECONDS = 10.0
 SETUP = "make setup (make setup-submit without torch)"
 
 
-def checks(settings: Settings | SightlineError) -> dict[str, Check]:
+def checks(settings: Settings | SightlineError, workspace: Path) -> dict[str, Check]:
     """What can be looked at with these settings, or without any."""
     always: dict[str, Check] = {"python": check_python, "GPU": check_gpu}
     if isinstance(settings, SightlineError):
@@ -32,6 +32,7 @@ def checks(settings: Settings | SightlineError) -> dict[str, Check]:
     return {
         **always,
         "disk": lambda: check_disk(settings),
+        "prune": lambda: check_prune(settings, workspace),
         "database": lambda: check_database(settings),
         "storage": lambda: check_storage(settings),
         "repository": lambda: check_repository(settings),
@@ -119,45 +120,58 @@ def _disk(names: str, usage: "shutil._ntuple_diskusage") -> Line:
     return Line("disk", "ok", found)
 
 
-def check_database(settings: Settings) -> Line:
-    """Whether the database answers, and has the tables that this code knows."""
+def check_prune(settings: Settings, workspace: Path) -> list[Line]:
+    """What `prune` would free; nothing is said where it cannot be told, the reason of which is another check's."""
+    with contextlib.suppress(SightlineError, OSError, ImportError):
+        from rich.filesize import decimal
+
+        from laptop.prune import models_in_cache
+        from sightline.catalogue.pruning.find import find_prunable
+        from sightline.services.database.connection import HEAD
+
+        if _tables(settings)[1] == HEAD:  # a look is to change no tables
+            plan = find_prunable(settings, named=models_in_cache(workspace))
+            return [Line("prune", "ok", f"python pipeline.py prune would free {decimal(plan.size)}")]
+    return []
+
+
+def _tables(settings: Settings) -> tuple[str, str | None]:
+    """What the database is called, and the migration of its tables: "" for none yet, None where its file is yet to be made."""
     from sqlalchemy.engine import make_url
 
-    from sightline.services.database.connection import HEAD, connect
+    from sightline.services.database.connection import connect
 
     text = settings.database_url.get_secret_value()
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):  # `connect` says what is wrong with a URL
         url = make_url(text)
         if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-            if not os.access(Path(url.database).parent, os.W_OK):
-                return Line(
-                    "database",
-                    "fail",
-                    f"SQLite file {url.database}: its folder cannot be written",
-                    "choose another folder",
-                )
-            return Line("database", "ok", f"SQLite file {url.database}: the first command makes it")
+            return url.database, None
     database = connect(text)
     try:
-        found = database.revision()
+        return database.name, database.revision() or ""
     finally:
         database.close()
+
+
+def check_database(settings: Settings) -> Line:
+    """Whether the database answers, and has the tables that this code knows."""
+    from sightline.services.database.connection import HEAD
+
+    name, found = _tables(settings)
     if found is None:
-        return Line(
-            "database",
-            "note",
-            f"{database.name} answers; it has no tables yet",
-            "nothing: the first command, or the migration job, makes them",
-        )
+        if not os.access(Path(name).parent, os.W_OK):
+            return Line(
+                "database", "fail", f"SQLite file {name}: its folder cannot be written", "choose another folder"
+            )
+        return Line("database", "ok", f"SQLite file {name}: the first command makes it")
+    if not found:
+        do = "nothing: the first command, or the migration job, makes them"
+        return Line("database", "note", f"{name} answers; it has no tables yet", do)
     if found < HEAD:
-        return Line(
-            "database",
-            "note",
-            f"{database.name} has tables of an older Sightline ({found}, this is {HEAD})",
-            "nothing: the next command updates them",
-        )
+        told = f"{name} has tables of an older Sightline ({found}, this is {HEAD})"
+        return Line("database", "note", told, "nothing: the next command updates them")
     newer = f"; they are of a newer Sightline ({found}, this is {HEAD})" if found > HEAD else ""
-    return Line("database", "ok", f"{database.name} answers, its tables are up to date{newer}")
+    return Line("database", "ok", f"{name} answers, its tables are up to date{newer}")
 
 
 def check_storage(settings: Settings) -> Line:

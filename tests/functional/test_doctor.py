@@ -3,6 +3,7 @@
 import argparse
 import base64
 import json
+import re
 import subprocess
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -61,7 +62,8 @@ def test_all_is_well_where_versions_are(installed):
     publish_annotations(settings, make_labelme(installed.folder / "desk"), "desk", "v0.1.0")
     before = installed.state()
     status, lines, _ = doctor(installed.folder / "workspace", **asked)
-    assert (status, states(lines)) == (0, dict.fromkeys(NAMES, "ok"))
+    assert (status, states(lines)) == (0, dict.fromkeys([*NAMES, "prune"], "ok"))
+    assert re.fullmatch(r"python pipeline.py prune would free \d[\d.]* (bytes|.B)", lines["prune"].found)
     assert "tables are up to date" in lines["database"].found
     assert "may be written" in lines["repository"].found
     assert installed.state() == before
