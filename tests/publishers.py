@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from sightline.services.storage.access import open_storage
 from sightline.services.versioning import publication
 from tests.services import EMULATOR_SETTINGS
 
@@ -168,7 +169,7 @@ def _in_add(attempt: Any) -> Any:
 
 def _in_push(attempt: Any) -> Any:
     def stored() -> int:
-        return sum(1 for _ in attempt.services.storage.list(f"dvc/{attempt.remote}"))
+        return sum(1 for _ in open_storage(attempt.services.repo.storage).list(f"dvc/{attempt.remote}"))
 
     before = stored()
     return _as_soon_as(lambda: stored() > before)

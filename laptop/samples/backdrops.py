@@ -1,27 +1,26 @@
 """What a plate hangs on or lies on, seen straight on: painted at random, in linear RGB.
 
-A painter takes the random generator and the picture's (height, width); those that a plate is fixed to, also where the
-plates will be.
+A painter takes the random generator, the picture's (height, width) and where the plates will be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from PIL import ImageColor
 
 from laptop.samples.canvas import (
-    BLACK,
     Field,
     Picture,
     between,
-    coloured,
+    box_distance,
     coverage,
     ellipse,
     fractal_noise,
-    hairlines,
     linear,
     rounded_box,
+    shade,
     smoothstep,
     soften,
     stamp,
@@ -29,23 +28,31 @@ from laptop.samples.canvas import (
     value_noise,
 )
 
-# (n, 2, 2) pixels of the backdrop: each plate's upper left and lower right corner. float32, else all that is made of them
-# would be float64.
-Boxes = NDArray[np.float32]
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a plate will be, in the backdrop's pixels (plain floats: numpy's would make every picture float64)."""
+
+    centre: tuple[float, float]
+    size: tuple[float, float]
+
+
+Painter = Callable[[np.random.Generator, tuple[int, int], Sequence[Spot]], Picture]
 
 PAINTS = ["#c6c8cc", "#e1e2e2", "#1e1f22", "#5c6066", "#8e161a", "#1a2c5c", "#3c5478", "#3a4a3e", "#a4947a", "#70281e"]
 
 
-def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], boxes: Boxes) -> Picture:
+def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """The rear or front of a car: reflections on curved paint, seams, a recess, a bumper, perhaps lamps."""
     height, width = shape
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     bow = rng.uniform(-0.05, 0.12) * height
     rows = np.arange(height, dtype=np.float32)[:, None] + bow * x**2
     picture = _paint_coat(rng, rows, shape)
-    top, bottom = boxes[:, 0, 1].min(), boxes[:, 1, 1].max()
+    top = min(spot.centre[1] - spot.size[1] / 2 for spot in spots)
+    bottom = max(spot.centre[1] + spot.size[1] / 2 for spot in spots)
     if rng.random() < 0.6:
-        _sink_recess(rng, picture, boxes[0])
+        _sink_recess(rng, picture, spots[0])
     for row in [top - rng.uniform(0.1, 0.3) * height, bottom + rng.uniform(0.06, 0.16) * height]:
         _cut_seam(picture, rows - row, rng.uniform(0.6, 0.9))
     if rng.random() < 0.7:  # unpainted grained plastic
@@ -55,7 +62,7 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], boxes: Boxe
         picture += (plastic - picture) * smoothstep(-1.5, 1.5, below)[..., None]
     if rng.random() < 0.5:  # the road, in the car's shadow at first
         below = rows - (bottom + rng.uniform(0.22, 0.36) * height)
-        road = soften(paint_asphalt(rng, shape), 0.003 * width)
+        road = soften(paint_asphalt(rng, shape, ()), 0.003 * width)
         lit = 0.05 + 1.6 * smoothstep(0.02 * height, 0.2 * height, below)
         picture += (road * lit[..., None] - picture) * smoothstep(-1.5, 1.5, below)[..., None]
     for side in (-1, 1):
@@ -63,39 +70,44 @@ def paint_bodywork(rng: np.random.Generator, shape: tuple[int, int], boxes: Boxe
             _fit_lamp(rng, picture, side, top - rng.uniform(0.0, 0.25) * height)
     if rng.random() < 0.5:  # what is far behind the car
         above = 1 - smoothstep(-2, 2, rows - (top - rng.uniform(0.3, 0.5) * height))
-        far = (paint_foliage if rng.random() < 0.5 else paint_street)(rng, shape)
+        far = (paint_foliage if rng.random() < 0.5 else paint_street)(rng, shape, ())
         picture += (far - picture) * above[..., None]
     return picture
 
 
 def _paint_coat(rng: np.random.Generator, rows: Field, shape: tuple[int, int]) -> Picture:
     height, width = shape
-    colour = coloured(PAINTS[rng.integers(len(PAINTS))])
+    colour = linear(*ImageColor.getrgb(PAINTS[rng.integers(len(PAINTS))]))
     # Knots of a vertical profile: a curved panel mirrors sky, horizon and ground as soft bands.
     knots = rng.uniform(0.25, 1.35, 9).astype(np.float32)
     profile = cv2.resize(knots[:, None], (1, 2 * height), interpolation=cv2.INTER_CUBIC)[:, 0]
-    at = np.linspace(-height / 2, 1.5 * height, 2 * height)
-    shading: Field = np.interp(rows, at, profile).astype(np.float32)
+    position = np.clip(rows + height / 2, 0, 2 * height - 1)
+    shading: Field = cv2.remap(profile[:, None], np.zeros_like(position), position, cv2.INTER_LINEAR)
     shading *= 0.85 + 0.3 * value_noise(rng, shape, (height * 0.6, width * 0.4))
     flakes = 1 + np.float32(rng.uniform(0.0, 0.05)) * rng.standard_normal(shape, dtype=np.float32)
-    # What stands behind the photographer shows in the paint.
-    around = paint_street(rng, (height // 3, width // 3))[:: rng.choice([-1, 1])]
-    mirrored = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)
+    # What stands behind the photographer shows in the paint, squeezed by the panel's curve.
+    around = paint_street(rng, (height // 3, width // 3), ())[:: rng.choice([-1, 1])]
+    squeeze = np.clip((rows - rng.uniform(-0.1, 0.2) * height) / (rng.uniform(0.5, 0.9) * height), 0, 1)
+    y = (squeeze * (height // 3 - 1)).astype(np.float32)
+    x = np.broadcast_to(np.linspace(0, width // 3 - 1, width, dtype=np.float32), shape)
+    mirrored = cv2.remap(around, np.ascontiguousarray(x), y, cv2.INTER_LINEAR)
     gloss = np.float32(rng.uniform(0.06, 0.22)) * shading
     return colour * (shading * flakes)[..., None] + mirrored * gloss[..., None]
 
 
-def _sink_recess(rng: np.random.Generator, picture: Picture, box: Boxes) -> None:
+def _sink_recess(rng: np.random.Generator, picture: Picture, spot: Spot) -> None:
     """The hollow that a plate is screwed into: dark under its upper edge, bright on its lower lip."""
-    centre, size = box.mean(axis=0), box[1] - box[0]
-    soft = max(0.06 * size[1], 1.5)
-    grow = rng.uniform(0.1, 0.3) * size[1]
-    size = size + grow * np.array([2.4, 2])
-    stamp(picture, rounded_box(centre, size, 0.35 * grow), BLACK, 0.35, soft / 2)
-    ceiling = rounded_box(centre - [0, 0.24 * size[1]], size * [0.97, 0.46], 0.35 * grow)
-    stamp(picture, ceiling, BLACK, 0.5, soft)
-    lip = rounded_box(centre + [0, size[1] / 2], (0.9 * size[0], soft), soft / 2)
-    stamp(picture, lip, linear(250, 250, 250), rng.uniform(0.01, 0.06), soft / 2)
+    grow = rng.uniform(0.1, 0.3) * spot.size[1]
+    size = (spot.size[0] + 2.4 * grow, spot.size[1] + 2 * grow)
+    distance = box_distance(picture.shape[:2], spot.centre, size, 0.35 * grow)
+    soft = max(0.06 * spot.size[1], 1.5)
+    inside = 1 - smoothstep(-soft, soft, distance)
+    y = (np.arange(picture.shape[0], dtype=np.float32)[:, None] - spot.centre[1]) / (size[1] / 2)
+    ceiling = 1 - smoothstep(-1.1, 0.2, y)
+    picture *= (1 - inside * (0.18 + 0.6 * ceiling))[..., None]
+    x = (np.arange(picture.shape[1], dtype=np.float32)[None, :] - spot.centre[0]) / (size[0] / 2)
+    lip = np.exp(-((distance / soft) ** 2)) * smoothstep(0.8, 1.0, y) * np.clip(1 - x**4, 0, 1)
+    picture *= (1 + np.float32(rng.uniform(0.1, 0.7)) * lip)[..., None]
 
 
 def _cut_seam(picture: Picture, offset: Field, depth: float) -> None:
@@ -112,7 +124,7 @@ def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float)
     size = (rng.uniform(0.18, 0.34) * width, rng.uniform(0.16, 0.3) * height)
     centre = (width / 2 + side * rng.uniform(0.42, 0.54) * width, row)
     outline = turned(rounded_box(centre, size, 0.4 * min(size)), side * rng.uniform(-0.15, 0.25), centre)
-    stamp(picture, outline + [0, 0.01 * height], BLACK, 0.5, 0.012 * height)
+    shade(picture, outline + [0, 0.01 * height], 0.5, 0.012 * height)
     glass = linear(150, 14, 16) if rng.random() < 0.65 else linear(150, 156, 162)
     stamp(picture, outline, glass * np.float32(0.35), blur=0.8)
     inner = centre + (outline - centre) * 0.9
@@ -126,7 +138,7 @@ def _fit_lamp(rng: np.random.Generator, picture: Picture, side: int, row: float)
     stamp(picture, gleam, linear(240, 244, 250), opacity=0.45, blur=0.008 * height)
 
 
-def paint_street(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
+def paint_street(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """A street far out of focus: sky, house fronts, road, spots of light."""
     height, width = small = max(shape[0] // 2, 8), max(shape[1] // 2, 8)
     horizon = rng.uniform(0.45, 0.65) * height
@@ -140,7 +152,7 @@ def paint_street(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
         size = rng.uniform([0.08, 0.15], [0.3, 0.6]) * [width, height]
         centre = (rng.uniform(0, width), horizon - size[1] / 2 + 0.05 * height)
         front = between(rng, (60, 50, 45), (190, 175, 160)) * brightness
-        stamp(picture, rounded_box(centre, size, 2), front)
+        stamp(picture, rounded_box(centre, tuple(size), 2), front)
         for row in np.arange(0.12, 0.9, 0.22):
             for column in (-0.28, 0.0, 0.28):
                 pane = (centre[0] + column * size[0], centre[1] + (row - 0.5) * size[1])
@@ -153,13 +165,13 @@ def _defocus(rng: np.random.Generator, picture: Picture, blur: float, shape: tup
     picture = soften(picture, blur)
     height, width = picture.shape[:2]
     for _ in range(rng.integers(0, lights)):
-        centre, radius = rng.uniform([0, 0], [width, height]), rng.uniform(0.012, 0.04) * width
+        centre, radius = tuple(rng.uniform([0, 0], [width, height])), rng.uniform(0.012, 0.04) * width
         warm = between(rng, (200, 150, 90), (255, 250, 240)) * np.float32(1.3)
-        stamp(picture, ellipse(centre, radius), warm, opacity=rng.uniform(0.2, 0.7), blur=1.0)
+        stamp(picture, ellipse(centre, (radius, radius)), warm, opacity=rng.uniform(0.2, 0.7), blur=1.0)
     return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def paint_foliage(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
+def paint_foliage(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """Leaves out of focus, darker deep inside, with the sky through the gaps."""
     height, width = small = max(shape[0] // 2, 8), max(shape[1] // 2, 8)
     depth = fractal_noise(rng, small, height * 0.4, 3)
@@ -169,36 +181,42 @@ def paint_foliage(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
         centre = rng.uniform([0, 0], [width, height])
         length = rng.uniform(0.03, 0.07) * width * (0.6 + nearness)
         lit = 0.25 + 1.2 * depth[int(centre[1]), int(centre[0])] * rng.uniform(0.4, 1.3)
-        leaf = ellipse(centre, (length / 2, length * rng.uniform(0.12, 0.25)), rng.uniform(0, np.pi), steps=12)
-        stamp(picture, leaf, linear(*hue) * np.float32(lit * nearness * 1.6))
+        leaf = ellipse(tuple(centre), (length / 2, length * rng.uniform(0.12, 0.25)), rng.uniform(0, np.pi), steps=12)
+        stamp(picture, leaf, linear(*hue.tolist()) * np.float32(lit * nearness * 1.6))
     return _defocus(rng, picture, rng.uniform(0.008, 0.02) * width, shape, lights=12)
 
 
-def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], boxes: Boxes) -> Picture:
+def paint_mounted(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """A board or sheet on a post, foliage or a street far behind it."""
     painter = paint_foliage if rng.random() < 0.55 else paint_street
-    picture = soften(painter(rng, shape), 0.006 * shape[1])
-    low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
+    picture = soften(painter(rng, shape, ()), 0.006 * shape[1])
+    corners = np.array([[spot.centre[0] + sx * spot.size[0] / 2, spot.centre[1] + sy * spot.size[1] / 2]
+                        for spot in spots for sx in (-1, 1) for sy in (-1, 1)])  # fmt: skip
+    low, high = corners.min(axis=0), corners.max(axis=0)
     grow = rng.uniform(0.05, 0.14) * shape[0]
-    centre, size = (low + high) / 2, high - low + 2 * grow
+    centre, size = tuple((low + high) / 2), tuple(high - low + 2 * grow)
     if rng.random() < 0.5:
-        material = paint_wood(rng, shape)
+        material = paint_wood(rng, shape, ())
     else:  # a brushed sheet
-        colour = linear(*(np.array([1.0, 1.0, 0.98]) * rng.uniform(90, 190)))
+        colour = linear(*(np.array([1.0, 1.0, 0.98]) * rng.uniform(90, 190)).tolist())
         streaks = value_noise(rng, shape, (1.5, shape[1] / 3)) - 0.5
         cloud = fractal_noise(rng, shape, shape[0] / 3) - 0.5
         material = colour * (1 + 0.12 * streaks + 0.7 * cloud)[..., None]
     post = rounded_box((centre[0], shape[0]), (0.09 * shape[1], 2 * shape[0] - 2 * centre[1]), 2)
     for outline in (post, rounded_box(centre, size, 0.012 * shape[1])):
-        stamp(picture, outline + [0.006 * shape[1], 0.01 * shape[1]], BLACK, 0.5, 0.012 * shape[1])
+        shade(picture, outline + [0.006 * shape[1], 0.01 * shape[1]], 0.5, 0.012 * shape[1])
         mask = coverage(shape, outline)
         edge = mask - soften(mask, 2.5)
         picture += (material * (1 + 0.8 * edge)[..., None] - picture) * mask[..., None]
     return picture
 
 
-def paint_plaster(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
-    """Plaster or concrete with stains, perhaps cracks."""
+def paint_wall(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
+    """Plaster or concrete with stains, or bricks."""
+    return _brick_wall(rng, shape) if rng.random() < 0.5 else _plaster_wall(rng, shape)
+
+
+def _plaster_wall(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     height = shape[0]
     colour = between(rng, (120, 112, 100), (216, 208, 196))
     surface = fractal_noise(rng, shape, height / 5, 6)
@@ -217,11 +235,12 @@ def _crack(rng: np.random.Generator, picture: Picture) -> None:
     height, width = picture.shape[:2]
     steps = rng.normal([0, height / 28], [width / 45, height / 60], (40, 2))
     path = np.cumsum(steps, axis=0) + rng.uniform([0, -0.2 * height], [width, 0.3 * height])
-    picture *= (1 - 0.7 * soften(hairlines((height, width), [path]), 0.6))[..., None]
+    mask = np.zeros((height, width), np.uint8)
+    cv2.polylines(mask, [np.round(path * 8).astype(np.int32)], False, 255, 1, cv2.LINE_AA, 3)
+    picture *= (1 - 0.7 * soften(mask.astype(np.float32) / 255, 0.6))[..., None]
 
 
-def paint_bricks(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
-    """Bricks and mortar."""
+def _brick_wall(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     height, width = shape
     course = rng.uniform(0.09, 0.15) * height
     y = np.arange(height, dtype=np.float32)[:, None] / course + rng.uniform(0, 1)
@@ -239,7 +258,7 @@ def paint_bricks(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     return picture * np.clip(grain * (1 + relief), 0.05, None)[..., None]
 
 
-def paint_asphalt(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
+def paint_asphalt(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """Road surface from above: stones in tar, patches, cracks, perhaps a worn painted line."""
     height, width = shape
     stones = soften(rng.random(shape, dtype=np.float32), 0.8)
@@ -251,7 +270,9 @@ def paint_asphalt(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     if rng.random() < 0.4:
         centre = (rng.uniform(0, width), rng.uniform(0, height))
         line = turned(rounded_box(centre, (3.0 * width, 0.16 * height), 1), rng.uniform(-0.5, 0.5), centre)
-        worn = soften(coverage(shape, line), 1.0) * smoothstep(0.3, 0.5, patches * 0.5 + stones * 0.35)
+        mask = np.zeros_like(picture[..., :1])
+        stamp(mask, line, np.ones(1, np.float32), blur=1.0)
+        worn = mask[..., 0] * smoothstep(0.3, 0.5, patches * 0.5 + stones * 0.35)
         colour = linear(226, 224, 214) if rng.random() < 0.6 else linear(214, 164, 40)
         picture += (colour * (0.5 + 0.3 * stones)[..., None] - picture) * (0.8 * worn)[..., None]
     for _ in range(rng.integers(0, 4)):
@@ -259,7 +280,7 @@ def paint_asphalt(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     return picture.astype(np.float32)
 
 
-def paint_wood(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
+def paint_wood(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """Planks, weathered or brown, with nails."""
     height, width = shape
     plank = rng.uniform(0.16, 0.3) * height
@@ -276,22 +297,20 @@ def paint_wood(rng: np.random.Generator, shape: tuple[int, int]) -> Picture:
     picture = (colour * tone[..., None]).astype(np.float32)
     for row in range(int(index.min()), int(index.max()) + 1):
         at = ((rng.uniform(0.05, 0.95)) * width, (row + 0.5 - float(y[0, 0])) * plank)
-        stamp(picture, ellipse(at, height / 120), linear(52, 46, 44), blur=0.7)
+        stamp(picture, ellipse(at, (height / 120, height / 120)), linear(52, 46, 44), blur=0.7)
     return picture
 
 
-SCENES: dict[Callable[..., Picture], float] = {  # how often each is chosen
+SCENES: dict[Painter, float] = {  # how often each is chosen
     paint_bodywork: 0.48,
     paint_mounted: 0.16,
-    paint_plaster: 0.07,
-    paint_bricks: 0.07,
+    paint_wall: 0.14,
     paint_asphalt: 0.12,
     paint_wood: 0.10,
 }
 
 
-def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], boxes: Boxes) -> Picture:
+def paint_backdrop(rng: np.random.Generator, shape: tuple[int, int], spots: Sequence[Spot]) -> Picture:
     """One backdrop at random."""
     paint = list(SCENES)[rng.choice(len(SCENES), p=list(SCENES.values()))]
-    fixed = [boxes] if paint in (paint_bodywork, paint_mounted) else []
-    return np.ascontiguousarray(paint(rng, shape, *fixed), np.float32)
+    return np.ascontiguousarray(paint(rng, shape, spots), np.float32)

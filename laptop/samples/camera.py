@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from laptop.samples.canvas import Field, Picture, Points, fractal_noise, from_centre, hairlines, smoothstep, soften
+from laptop.samples.canvas import Field, Picture, Points, fractal_noise, from_centre, smoothstep, soften
 
 Matrix = NDArray[Any]  # (3, 3)
 
@@ -15,7 +15,8 @@ BRIGHTEST = 4.0  # light that the sensor still tells apart; 1.0 is white paper
 
 def project(camera: Matrix, points: Points) -> Points:
     """Plane points (n, 2) -> image points (n, 2)."""
-    return cv2.perspectiveTransform(points[None], camera)[0]
+    image = np.column_stack([points, np.ones(len(points))]) @ camera.T
+    return image[:, :2] / image[:, 2:]
 
 
 def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Matrix:
@@ -23,13 +24,15 @@ def set_camera(rng: np.random.Generator, size: tuple[int, int]) -> Matrix:
 
     It maps the plane of the plates (pixels, origin where it looks) to the image (pixels, labelme's coordinates).
     """
-    yaw, pitch = np.clip(rng.normal(0, 21), -42, 42), np.clip(rng.normal(6, 12), -22, 30)
-    roll = np.clip(rng.normal(0, 3.5), -9, 9)
+    yaw, pitch = np.radians(np.clip(rng.normal(0, 21), -42, 42)), np.radians(np.clip(rng.normal(6, 12), -22, 30))
+    roll = np.radians(np.clip(rng.normal(0, 3.5), -9, 9))
     focal = size[0] * rng.uniform(0.85, 1.4)
-    about_x, about_y, about_z = (
-        cv2.Rodrigues(axis * np.radians(angle))[0] for axis, angle in zip(np.eye(3), (pitch, yaw, roll), strict=True)
+    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    turn = (
+        np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        @ np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+        @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     )
-    turn = about_z @ about_x @ about_y
     lens = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1]])
     # At a distance of one focal length a pixel of the plane is a pixel of the image where the camera looks.
     return lens @ np.column_stack([turn[:, 0], turn[:, 1], [0, 0, focal]])
@@ -96,8 +99,10 @@ def _smear(picture: Picture, length: float, angle: float) -> Picture:
     """The camera moved while the shutter was open."""
     reach = max(int(np.ceil(length / 2)), 1)
     step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
-    stroke = hairlines((2 * reach + 1, 2 * reach + 1), [np.array([reach - step, reach + step])])
-    return cv2.filter2D(picture, -1, stroke / stroke.sum(), borderType=cv2.BORDER_REFLECT_101)
+    ends = [tuple(int(v) for v in np.round((reach + sign * step) * 16)) for sign in (-1, 1)]
+    stroke = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
+    cv2.line(stroke, ends[0], ends[1], 255, 1, cv2.LINE_AA, 4)
+    return cv2.filter2D(picture, -1, stroke.astype(np.float32) / stroke.sum(), borderType=cv2.BORDER_REFLECT_101)
 
 
 def _develop(light: Picture, haze: float, contrast: float) -> Picture:
@@ -105,9 +110,11 @@ def _develop(light: Picture, haze: float, contrast: float) -> Picture:
 
     `haze` is light that the lens adds everywhere, `contrast` the share of an S-shaped tone curve.
     """
-    light = np.clip(light, 0, BRIGHTEST) + np.float32(haze)
-    shown = np.minimum(np.sqrt(light * (1 + 0.16 * light) / (1 + 0.42 * light)), 1)
-    return shown + np.float32(contrast) * (shown * shown * (3 - 2 * shown) - shown)
+    level = np.linspace(0, BRIGHTEST, 1 << 16, dtype=np.float32) + np.float32(haze)
+    shown = np.minimum(np.sqrt(level * (1 + 0.16 * level) / (1 + 0.42 * level)), 1)
+    shown += contrast * (shown * shown * (3 - 2 * shown) - shown)
+    scale = np.float32(((1 << 16) - 1) / BRIGHTEST)
+    return shown.astype(np.float32)[(np.clip(light, 0, BRIGHTEST) * scale).astype(np.uint16)]
 
 
 def _noise(rng: np.random.Generator, display: Picture, amount: float) -> Picture:

@@ -1,33 +1,23 @@
 """A folder of drawn photographs, each with its labelme JSON: plates placed before a camera, drawn into what is behind."""
 
-import itertools
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from laptop.samples.backdrops import paint_backdrop
+from laptop.samples.backdrops import Spot, paint_backdrop
 from laptop.samples.camera import Matrix, light_scene, project, set_camera, take_photograph, to_pixel_centres
-from laptop.samples.canvas import (
-    BLACK,
-    Pair,
-    Picture,
-    Points,
-    convex_coverage,
-    linear,
-    rounded_box,
-    stamp,
-    turned,
-    window,
-)
+from laptop.samples.canvas import Picture, Points, convex_coverage, linear, rounded_box, shade, stamp, turned, window
 from laptop.samples.plates import LETTERS, Kind, PlateDesign, design_plate, draw_plate, plate_parts
 from sightline.annotations.labelme import Document, Shape, write_document
 from sightline.errors import SightlineError, nearest
-from sightline.processes.folders import private_folder
 
 LabelSet = Literal["board", "numbers", "all"]
 BOARDS = ("l_board", "r_board")
@@ -44,7 +34,7 @@ MARGIN = 0.02  # of the image's width, free between a plate and the image's edge
 WIDTHS: dict[Kind, tuple[float, float]] = {"l": (0.47, 0.74), "r": (0.36, 0.58)}  # of the image's width
 WIDTHS_OF_TWO: dict[Kind, tuple[float, float]] = {"l": (0.38, 0.55), "r": (0.35, 0.44)}
 TWO_PLATES = 0.3  # share of the images
-TRIES = 40  # for a plate of full size; then the first becomes smaller, and a second is left out
+TRIES = 40
 CORNERS = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])  # of a plate, in its own coordinates
 REACH = 1.6  # the backdrop covers this many images of the plane, so that a tilted camera sees no end
 
@@ -60,33 +50,38 @@ def make_plates(
     """
     folder = folder.resolve()
     _check(folder, images, seed, labels, size)
-    with private_folder(folder.parent, ".sampling-") as own:
-        made = own / folder.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        # Not `staging` itself: mkdtemp's folders are closed to everyone else.
+        made = staging / folder.name
         made.mkdir()
         console = Console(stderr=True)
         hidden = not console.is_terminal
         for index in track(range(images), "Photographs", console=console, transient=True, disable=hidden):
             _write_image(made, index, seed, labels, size)
         made.replace(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _check(folder: Path, images: int, seed: int, labels: str, size: tuple[int, int]) -> None:
-    for wrong, message in (
-        (folder.exists() and not folder.is_dir(), f"{folder} is a file. Name a folder that does not exist yet."),
-        (
-            folder.is_dir() and any(folder.iterdir()),
-            f"{folder} is not empty, and sample data never overwrites. Name another folder or empty it.",
-        ),
-        (images < 1, f"{images} images were asked for. Ask for 1 or more."),
-        (seed < 0, f"The seed is {seed}. Give 0 or more."),
-        (labels not in LABELS, f"There is no label set {labels!r}.{nearest(labels, tuple(LABELS))}"),
-        (
-            min(size) < SMALLEST_SIDE,
-            f"Images of {size[0]}x{size[1]} pixels are too small. Give at least {SMALLEST_SIDE} each way.",
-        ),
-    ):
-        if wrong:
-            raise SightlineError(message)
+    if folder.exists() and not folder.is_dir():
+        raise SightlineError(f"{folder} is a file. Name a folder that does not exist yet.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise SightlineError(
+            f"{folder} is not empty, and sample data never overwrites. Name another folder or empty it."
+        )
+    if images < 1:
+        raise SightlineError(f"{images} images were asked for. Ask for 1 or more.")
+    if seed < 0:
+        raise SightlineError(f"The seed is {seed}. Give 0 or more.")
+    if labels not in LABELS:
+        raise SightlineError(f"There is no label set {labels!r}.{nearest(labels, tuple(LABELS))}")
+    if min(size) < SMALLEST_SIDE:
+        raise SightlineError(
+            f"Images of {size[0]}x{size[1]} pixels are too small. Give at least {SMALLEST_SIDE} each way."
+        )
 
 
 def _write_image(folder: Path, index: int, seed: int, labels: LabelSet, size: tuple[int, int]) -> None:
@@ -126,8 +121,8 @@ class HungPlate:
     """A plate on the plane: centre and size in the plane's pixels, angle in radians."""
 
     design: PlateDesign
-    centre: Pair
-    size: Pair
+    centre: tuple[float, float]
+    size: tuple[float, float]
     angle: float
 
     def on_plane(self, outline: Points) -> Points:
@@ -137,37 +132,58 @@ class HungPlate:
 
 def _hang_plates(rng: np.random.Generator, camera: Matrix, size: tuple[int, int]) -> list[HungPlate]:
     """One or two plates that lie wholly in the image and apart from each other."""
-    two = rng.random() < TWO_PLATES
-    edge = MARGIN * size[0]
-    hung: list[HungPlate] = []
-    taken: list[tuple[Points, Points]] = []  # upper left and lower right in the image
-    for _ in range(1 + two):
+    wanted = 2 if rng.random() < TWO_PLATES else 1
+    widths = WIDTHS_OF_TWO if wanted == 2 else WIDTHS
+    hung: list[tuple[HungPlate, NDArray[np.float64]]] = []
+    while len(hung) < wanted:
         kind: Kind = "l" if rng.random() < 0.5 else "r"
-        design, (least, most) = design_plate(rng, kind), (WIDTHS_OF_TWO if two else WIDTHS)[kind]
-        for attempt in range(TRIES) if hung else itertools.count():
-            shrink = 0.98 ** max(attempt - TRIES, 0)
-            width = rng.uniform(least, most) * size[0] * shrink
-            centre = rng.uniform(-0.3, 0.3, 2) * size
-            plate = HungPlate(design, centre, (width, width / design.aspect), np.radians(rng.normal(0, 1.5)))
-            corners = project(camera, plate.on_plane(CORNERS))
-            low, high = corners.min(axis=0), corners.max(axis=0)
-            inside = low.min() > edge and (high < np.array(size) - edge).all()
-            apart = all((low > right + edge).any() or (high < left - edge).any() for left, right in taken)
-            if inside and apart and least * 0.9 * shrink < (high - low)[0] / size[0] < 0.72:
-                hung.append(plate)
-                taken.append((low, high))
-                break
-    return hung
+        found = _find_spot(rng, camera, size, design_plate(rng, kind), widths[kind], [box for _, box in hung])
+        if found is None:
+            break  # the first plate left no room: one is enough
+        hung.append(found)
+    return [plate for plate, _ in hung]
+
+
+def _find_spot(
+    rng: np.random.Generator,
+    camera: Matrix,
+    size: tuple[int, int],
+    design: PlateDesign,
+    widths: tuple[float, float],
+    taken: list[NDArray[np.float64]],
+) -> tuple[HungPlate, NDArray[np.float64]] | None:
+    """A random place, and its (left, top, right, bottom) in the image; the first plate shrinks until one is found."""
+    edge = MARGIN * size[0]
+    shrink = 1.0
+    for attempt in range(10_000):
+        if taken and attempt == TRIES:
+            return None
+        width = rng.uniform(*widths) * size[0] * shrink
+        centre = (rng.uniform(-0.3, 0.3) * size[0], rng.uniform(-0.3, 0.3) * size[1])
+        plate = HungPlate(design, centre, (width, width / design.aspect), float(np.radians(rng.normal(0, 1.5))))
+        corners = project(camera, plate.on_plane(CORNERS))
+        box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+        share = (box[2] - box[0]) / size[0]
+        inside = box[:2].min() > edge and box[2] < size[0] - edge and box[3] < size[1] - edge
+        apart = all((box[:2] > other[2:] + edge).any() or (box[2:] < other[:2] - edge).any() for other in taken)
+        if inside and apart and widths[0] * 0.9 * shrink < share < 0.72:
+            return plate, box
+        shrink *= 1.0 if attempt < TRIES or taken else 0.98
+    raise AssertionError("a plate shrinks until it fits")
 
 
 def _see_backdrop(rng: np.random.Generator, camera: Matrix, hung: list[HungPlate], size: tuple[int, int]) -> Picture:
     """The backdrop as the camera sees it: painted straight on at the image's size, covering REACH of it."""
     width, height = size
     to_texture = np.array([[1 / REACH, 0, width / 2], [0, 1 / REACH, height / 2], [0, 0, 1]])
-    halves = [np.multiply(plate.size, 0.5) for plate in hung]
-    boxes = np.array([[plate.centre - half, plate.centre + half] for plate, half in zip(hung, halves, strict=True)])
-    boxes = (boxes / REACH + [width / 2, height / 2]).astype(np.float32)
-    texture = paint_backdrop(rng, (height, width), boxes)
+    spots = [
+        Spot(
+            (plate.centre[0] / REACH + width / 2, plate.centre[1] / REACH + height / 2),
+            (plate.size[0] / REACH, plate.size[1] / REACH),
+        )
+        for plate in hung
+    ]
+    texture = paint_backdrop(rng, (height, width), spots)
     view = to_pixel_centres(camera @ np.linalg.inv(to_texture))
     return cv2.warpPerspective(texture, view, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
@@ -185,15 +201,14 @@ def _draw_behind(rng: np.random.Generator, picture: Picture, camera: Matrix, pla
         lip = rng.uniform(0.03, 0.08) * unit
         holder = rounded_box((0, 0.35 * lip), (width + 2 * lip, height + 2.7 * lip), 0.12 * unit)
         tone = linear(*([rng.uniform(18, 60)] * 3))
-        stamp(picture, seen(holder + [0.02 * unit, 0.07 * unit]), BLACK, 0.6, 0.06 * unit)
+        shade(picture, seen(holder + [0.02 * unit, 0.07 * unit]), 0.6, 0.06 * unit)
         stamp(picture, seen(holder), tone)
         stamp(picture, seen(holder * [1, 0.985] - [0, 0.01 * unit]), tone * np.float32(1.5), blur=0.012 * unit)
         stamp(picture, seen(outline * 1.012), tone * np.float32(0.3), blur=0.012 * unit)
     else:
         gap = rng.uniform(0.02, 0.09) * unit
-        shadow = outline + [rng.uniform(-0.6, 0.6) * gap, gap]
-        stamp(picture, seen(shadow), BLACK, rng.uniform(0.5, 0.8), 0.7 * gap)
-    stamp(picture, seen(outline + [0, 0.012 * unit]), BLACK, 0.5, 0.02 * unit)
+        shade(picture, seen(outline + [rng.uniform(-0.6, 0.6) * gap, gap]), rng.uniform(0.5, 0.8), 0.7 * gap)
+    shade(picture, seen(outline + [0, 0.012 * unit]), 0.5, 0.02 * unit)
 
 
 def draw_board(
@@ -201,14 +216,15 @@ def draw_board(
 ) -> None:
     """Draw the plate itself into the picture, in place, cut along its outline."""
     outline = project(camera, plate.on_plane(plate_parts(plate.design)[0].outline))
-    rows, columns = window(picture.shape[:2], outline, 2)
+    area = window(picture.shape[:2], outline, 2)
+    assert area is not None, "plates are placed inside the image"
     # A fifth more pixels than the camera sees keeps the writing crisp without aliasing.
     flat = draw_plate(rng, plate.design, round(1.2 * np.ptp(outline[:, 0])), light)
-    offset = np.array([columns.start, rows.start])
+    offset = np.array([area[1].start, area[0].start])
     target = project(camera, plate.on_plane(CORNERS)) - offset
     source = CORNERS * [flat.shape[1], flat.shape[0]]
     view = to_pixel_centres(cv2.getPerspectiveTransform(source.astype(np.float32), target.astype(np.float32)))
-    part = picture[rows, columns]
+    part = picture[area]
     board = cv2.warpPerspective(
         flat, view, (part.shape[1], part.shape[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )

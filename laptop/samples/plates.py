@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from laptop.samples.canvas import (
-    BLACK,
     Colour,
     Field,
     Picture,
     Points,
     between,
-    coloured,
-    coverage,
+    box_distance,
     ellipse,
     fractal_noise,
     from_centre,
-    hairlines,
     linear,
     rounded_box,
+    shade,
     smoothstep,
     soften,
     stamp,
@@ -37,22 +35,6 @@ GLYPH_SIZE = 160  # pixels of the font that outlines are traced from
 BOLD_STROKES = (3, 5, 7)  # pixels at GLYPH_SIZE: the built-in font is too thin for a plate
 
 
-COLOURS = (  # of a plate's sheet, its writing and (some have one) the band at its left
-    ("#e8e9e4", "#16161a", ""),
-    ("#ecece6", "#14183c", "#183c96"),
-    ("#f0f0ec", "#1a1a1a", "#1446a0"),
-    ("#eebe1a", "#181614", ""),
-    ("#e2aa14", "#1e1814", "#18368c"),
-    ("#16683e", "#ecece2", ""),
-    ("#1e7854", "#f0f0e8", ""),
-    ("#183e94", "#eef0f4", ""),
-    ("#7eb8de", "#141822", ""),
-    ("#1a1a1e", "#dcdee0", ""),
-    ("#ac1c1e", "#f0ece6", ""),
-    ("#d66018", "#1c1614", ""),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """A labelled part of a plate. Outline in plate coordinates: 0..1 across and down."""
@@ -62,14 +44,21 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Colours:
+    """Of a plate's sheet, its writing and (some have one) the band at its left; sRGB 0..255."""
+
+    sheet: tuple[int, int, int]
+    ink: tuple[int, int, int]
+    band: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlateDesign:
     """What a plate looks like before anything happened to it."""
 
     kind: Kind
     text: str  # two digits and a letter, a space, four digits
-    sheet: Colour
-    ink: Colour
-    band: Colour | None  # at the left of a plate with one row
+    colours: Colours
     aspect: float  # width / height
     corner: float  # radius / height
     frame: float  # width of the line around the writing / height; 0 for none
@@ -77,23 +66,45 @@ class PlateDesign:
     slim: float  # how narrow the writing is; 1 is the font's own width
 
 
+COLOURS = (
+    Colours((232, 233, 228), (22, 22, 26)),
+    Colours((236, 236, 230), (20, 24, 60), (24, 60, 150)),
+    Colours((240, 240, 236), (26, 26, 26), (20, 70, 160)),
+    Colours((238, 190, 26), (24, 22, 20)),
+    Colours((226, 170, 20), (30, 24, 20), (24, 54, 140)),
+    Colours((22, 104, 62), (236, 236, 226)),
+    Colours((30, 120, 84), (240, 240, 232)),
+    Colours((24, 62, 148), (238, 240, 244)),
+    Colours((126, 184, 222), (20, 24, 34)),
+    Colours((26, 26, 30), (220, 222, 224)),
+    Colours((172, 28, 30), (240, 236, 230)),
+    Colours((214, 96, 24), (28, 22, 20)),
+)
+
+
 def design_plate(rng: np.random.Generator, kind: Kind) -> PlateDesign:
     """Draw a plate's text and looks at random."""
     digits = "".join(str(digit) for digit in rng.integers(0, 10, 6))
     letter = LETTERS[rng.integers(len(LETTERS))]
-    sheet, ink, band = COLOURS[rng.integers(len(COLOURS))]
     return PlateDesign(
         kind=kind,
         text=f"{digits[:2]}{letter} {digits[2:]}",
-        sheet=coloured(sheet),
-        ink=coloured(ink),
-        band=coloured(band) if band and kind == "l" else None,
+        colours=COLOURS[rng.integers(len(COLOURS))],
         aspect=rng.uniform(3.7, 4.7) if kind == "l" else rng.uniform(1.65, 2.1),
         corner=rng.uniform(0.05, 0.12) if kind == "l" else rng.uniform(0.04, 0.09),
         frame=float(rng.choice([0.0, 0.018, 0.026])) * (1.0 if kind == "l" else 0.7),
         stroke=int(rng.choice(BOLD_STROKES)),
         slim=rng.uniform(0.78, 0.98),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A character's place in plate coordinates (0..1 across and down): its ink's upper left corner, and its size."""
+
+    character: str
+    corner: NDArray[np.float64]
+    size: NDArray[np.float64]
 
 
 @cache
@@ -114,50 +125,53 @@ def glyph(character: str, stroke: int) -> tuple[NDArray[np.uint8], Points]:
 
 def lay_row(
     text: str, design: PlateDesign, left: float, right: float, top: float, bottom: float, gap: float = 0.12
-) -> list[Part]:
-    """Characters of a row, centred between `left` and `right`, `gap` times their height apart; a space is a narrow character."""
+) -> list[Box]:
+    """Characters of a row, centred between `left` and `right`, `gap` times their height apart; a space is half of one."""
     height = bottom - top
     tall = height / design.aspect  # the row's height in units of the plate's width
     inks = [None if character == " " else glyph(character, design.stroke)[0] for character in text]
-    widths = np.array([0.5 if ink is None else ink.shape[1] / ink.shape[0] for ink in inks]) * tall * design.slim
+    widths = [(0.5 if ink is None else ink.shape[1] / ink.shape[0]) * tall * design.slim for ink in inks]
     # A narrow 1 keeps a place nearly as wide as the others', as on real plates.
-    slots = np.maximum(widths, 0.8 * np.median(widths))
-    steps = slots + gap * tall
-    total = steps.sum() - gap * tall
+    least = 0.8 * float(np.median(widths))
+    slots = [width if character == " " else max(width, least) for character, width in zip(text, widths, strict=True)]
+    total = sum(slots) + gap * tall * (len(text) - 1)
     squeeze = min(1.0, (right - left) / total)
-    starts = (left + right) / 2 + (np.cumsum(steps) - steps + (slots - widths - total) / 2) * squeeze
-    return [
-        Part(character, glyph(character, design.stroke)[1] * [width * squeeze, height] + [start, top])
-        for character, start, width in zip(text, starts, widths, strict=True)
-        if character != " "
-    ]
+    x = (left + right - total * squeeze) / 2
+    boxes = []
+    for character, width, slot in zip(text, widths, slots, strict=True):
+        inset = (slot - width) / 2 * squeeze
+        if character != " ":
+            boxes.append(Box(character, np.array([x + inset, top]), np.array([width * squeeze, height])))
+        x += (slot + gap * tall) * squeeze
+    return boxes
 
 
-def lay_characters(design: PlateDesign) -> list[Part]:
+def lay_characters(design: PlateDesign) -> list[Box]:
     """Where each of the seven characters stands: the first three are the small number, the others the large one."""
     first, second = design.text.split(" ")
+    band = 0.09 if design.colours.band and design.kind == "l" else 0.0
     if design.kind == "l":
-        return lay_row(design.text, design, 0.045 if design.band is None else 0.135, 0.955, 0.2, 0.8)
+        return lay_row(design.text, design, 0.045 + band, 0.955, 0.2, 0.8)
     return lay_row(first, design, 0.2, 0.8, 0.11, 0.38, gap=0.2) + lay_row(second, design, 0.06, 0.94, 0.46, 0.89)
 
 
-def number_area(characters: list[Part], design: PlateDesign, label: str) -> Part:
+def number_area(boxes: list[Box], design: PlateDesign, label: str) -> Part:
     """The rectangle around a number, a little wider than its ink."""
-    ink = np.concatenate([character.outline for character in characters])
     pad = np.array([0.03 / design.aspect, 0.03])
-    (left, top), (right, bottom) = ink.min(axis=0) - pad, ink.max(axis=0) + pad
+    left, top = np.min([box.corner for box in boxes], axis=0) - pad
+    right, bottom = np.max([box.corner + box.size for box in boxes], axis=0) + pad
     return Part(label, np.array([[left, top], [right, top], [right, bottom], [left, bottom]]))
 
 
 def plate_parts(design: PlateDesign) -> list[Part]:
     """Everything that can be labelled on a plate: the board, its two number areas, its seven characters."""
-    characters = lay_characters(design)
+    boxes = lay_characters(design)
     outline = rounded_box((design.aspect / 2, 0.5), (design.aspect, 1.0), design.corner) / [design.aspect, 1.0]
     return [
         Part(f"{design.kind}_board", outline),
-        number_area(characters[:3], design, f"{design.kind}_s_n"),
-        number_area(characters[3:], design, f"{design.kind}_m_n"),
-        *characters,
+        number_area(boxes[:3], design, f"{design.kind}_s_n"),
+        number_area(boxes[3:], design, f"{design.kind}_m_n"),
+        *(Part(box.character, glyph(box.character, design.stroke)[1] * box.size + box.corner) for box in boxes),
     ]
 
 
@@ -165,62 +179,76 @@ def draw_writing(design: PlateDesign, shape: tuple[int, int]) -> Field:
     """The ink of the characters, 0..1, each put with subpixel care where `lay_characters` says."""
     pixels = np.array(shape[::-1])
     ink = np.zeros(shape, np.float32)
-    for character in lay_characters(design):
-        source: Field = glyph(character.label, design.stroke)[0]
-        scale = np.ptp(character.outline, axis=0) * pixels / source.shape[::-1]
+    for box in lay_characters(design):
+        source: Field = glyph(box.character, design.stroke)[0]
+        scale = box.size * pixels / source.shape[::-1]
         # Shrinking by a transform alone would alias: blur the source to the target's pixel first.
         source = cv2.GaussianBlur(np.pad(source, 4), (0, 0), max(0.3, 0.45 / float(scale.min())))
-        offset = character.outline.min(axis=0) * pixels - 4 * scale + 0.5 * scale - 0.5
+        offset = box.corner * pixels - 4 * scale + 0.5 * scale - 0.5
         transform = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
         placed = cv2.warpAffine(source, transform, shape[::-1], flags=cv2.INTER_LINEAR)
         np.maximum(ink, placed.astype(np.float32) / 255, out=ink)
     return ink
 
 
+def draw_frame(design: PlateDesign, shape: tuple[int, int]) -> Field:
+    """The line that runs around the writing, 0..1."""
+    if not design.frame:
+        return np.zeros(shape, np.float32)
+    height, width = shape
+    inset, line = 0.045 * height, max(design.frame * height, 1.0)
+    corner = max(design.corner * height - inset, 0.02 * height)
+    distance = _distance(shape, inset + line / 2, corner)
+    return np.clip(line / 2 + 0.5 - np.abs(distance), 0, 1).astype(np.float32)
+
+
+def _distance(shape: tuple[int, int], inset: float, corner: float) -> Field:
+    height, width = shape
+    return box_distance(shape, (width / 2, height / 2), (width - 2 * inset, height - 2 * inset), corner)
+
+
 def draw_plate(rng: np.random.Generator, design: PlateDesign, width: int, light: tuple[float, float]) -> Picture:
     """The plate straight on, `width` pixels wide, worn, dirty and lit from (right, down). The caller rounds its corners."""
     shape = (max(round(width / design.aspect), 8), width)
-    # How deep inside the outline each pixel lies; the frame runs around the writing at one depth.
-    outline = rounded_box((width / 2, shape[0] / 2), (width, shape[0]), design.corner * shape[0])
-    inside = np.pad(coverage(shape, outline) > 0.5, 1).astype(np.uint8)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1] - np.float32(0.5)
-    line = max(design.frame * shape[0], 1.0)
-    frame = np.clip(line / 2 + 0.5 - np.abs(depth - 0.045 * shape[0] - line / 2), 0, 1) * bool(design.frame)
-    relief = np.maximum(draw_writing(design, shape), frame)
+    writing, frame = draw_writing(design, shape), draw_frame(design, shape)
+    relief = np.maximum(writing, frame)
     wear = fractal_noise(rng, shape, shape[0] / 6)
     ink = relief * (1 - rng.uniform(0, 0.5) * smoothstep(0.62, 0.8, wear))
-    sheet = design.sheet * (1 + 0.14 * (fractal_noise(rng, shape, shape[0] / 2) - 0.5))[..., None]
-    if design.band is not None:
-        _draw_band(sheet, design.band)
-    picture = sheet + (design.ink - sheet) * (ink * rng.uniform(0.9, 0.99))[..., None]
-    picture = _emboss(picture, relief, depth, light, strength=rng.uniform(0.5, 1.1))
+    sheet = linear(*design.colours.sheet) * (1 + 0.14 * (fractal_noise(rng, shape, shape[0] / 2) - 0.5))[..., None]
+    if design.colours.band and design.kind == "l":
+        _draw_band(sheet, linear(*design.colours.band), relief=frame)
+    picture = sheet + (linear(*design.colours.ink) - sheet) * (ink * rng.uniform(0.9, 0.99))[..., None]
+    picture = _emboss(picture, relief, design, light, depth=rng.uniform(0.5, 1.1))
     _draw_bolts(rng, picture, design, light)
     _soil(rng, picture, amount=float(rng.choice([0.15, 0.4, 0.9], p=[0.5, 0.35, 0.15])))
     _shine(rng, picture)
     return picture
 
 
-def _draw_band(sheet: Picture, colour: Colour) -> None:
+def _draw_band(sheet: Picture, colour: Colour, relief: Field) -> None:
     """The coloured strip at the left with a ring of dots and a bar, in place."""
     height, width = sheet.shape[:2]
     right = round(0.085 * width)
     sheet[:, :right] = colour
-    gold = linear(226, 214, 150)
-    centre, ring = np.array([right * 0.52, height * 0.34]), right * 0.26
+    mask = np.zeros((height, width), np.uint8)
+    centre, ring = (right * 0.52, height * 0.34), right * 0.26
     for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
-        stamp(sheet, ellipse(centre + ring * np.array([np.cos(angle), np.sin(angle)]), 0.035 * right), gold)
-    stamp(sheet, rounded_box((0.51 * right, 0.71 * height), (0.42 * right, 0.1 * height), 0), gold, 0.86)
+        dot = (round((centre[0] + ring * np.cos(angle)) * 16), round((centre[1] + ring * np.sin(angle)) * 16))
+        cv2.circle(mask, dot, max(round(0.035 * right * 16), 10), 255, -1, cv2.LINE_AA, 4)
+    corners = (round(0.3 * right), round(0.66 * height)), (round(0.72 * right), round(0.76 * height))
+    cv2.rectangle(mask, *corners, 220, -1)
+    sheet += (linear(226, 214, 150) - sheet) * (mask.astype(np.float32) / 255 * (1 - relief))[..., None]
 
 
-def _emboss(picture: Picture, relief: Field, depth: Field, light: tuple[float, float], strength: float) -> Picture:
+def _emboss(picture: Picture, relief: Field, design: PlateDesign, light: tuple[float, float], depth: float) -> Picture:
     """Light the raised writing and the plate's rounded rim from one side."""
     height = picture.shape[0]
     raised = soften(relief, max(0.014 * height, 0.7))
-    rim = np.clip(depth / max(0.035 * height, 1.5), 0, 1)
+    rim = np.clip(-_distance(relief.shape, 0.0, design.corner * height) / max(0.035 * height, 1.5), 0, 1)
     surface = raised * 0.8 + np.sqrt(rim).astype(np.float32)
     slope = -light[0] * cv2.Sobel(surface, cv2.CV_32F, 1, 0) - light[1] * cv2.Sobel(surface, cv2.CV_32F, 0, 1)
     # Where the surface faces the light it is brighter; black ink shows it as a sheen of its own.
-    lit = np.clip(-slope * strength * 0.35, -0.55, 0.8)[..., None]
+    lit = np.clip(-slope * depth * 0.35, -0.55, 0.8)[..., None]
     return picture * (1 + lit) + np.maximum(lit, 0) * np.float32(0.05)
 
 
@@ -235,10 +263,11 @@ def _draw_bolts(rng: np.random.Generator, picture: Picture, design: PlateDesign,
     lit = np.array(light) * radius
     for row in (0.105, 0.9)[:rows] if rows else ():
         for column in columns:
-            centre = np.array([column * width, row * height])
-            stamp(picture, ellipse(centre - 0.35 * lit, 1.3 * radius), BLACK, 0.5, radius / 3)
-            stamp(picture, ellipse(centre, radius), metal * np.float32(0.75))
-            stamp(picture, ellipse(centre + 0.3 * lit, radius / 2), metal * np.float32(1.3), 0.7, radius / 3)
+            centre = (column * width, row * height)
+            shade(picture, ellipse(tuple(centre - 0.35 * lit), (1.3 * radius, 1.3 * radius)), 0.5, radius / 3)
+            stamp(picture, ellipse(centre, (radius, radius)), metal * np.float32(0.75))
+            gleam = ellipse(tuple(centre + 0.3 * lit), (radius / 2, radius / 2))
+            stamp(picture, gleam, metal * np.float32(1.3), 0.7, radius / 3)
             slot = rounded_box(centre, (1.6 * radius, 0.3 * radius), 0.1 * radius)
             stamp(picture, turned(slot, rng.uniform(0, np.pi), centre), metal * np.float32(0.25), 0.8)
 
@@ -253,9 +282,12 @@ def _soil(rng: np.random.Generator, picture: Picture, amount: float) -> None:
     specks = smoothstep(0.80, 0.86, value_noise(rng, shape, (height / 26, height / 26)))
     where = smoothstep(0.5, 0.75, fractal_noise(rng, shape, height))
     picture += (dust * 0.35 - picture) * (specks * where * amount * 0.8)[..., None]
-    starts = rng.uniform([0, 0], [width, height], (rng.integers(0, 7), 2))
-    scratches = hairlines(shape, [np.array([start, start + rng.normal(0, 0.25 * height, 2)]) for start in starts])
-    picture += (picture.mean() - picture) * (0.28 * scratches)[..., None]
+    scratches = np.zeros(shape, np.uint8)
+    for _ in range(rng.integers(0, 7)):
+        start = rng.uniform([0, 0], [width, height])
+        end = start + rng.normal(0, 0.25 * height, 2)
+        cv2.line(scratches, tuple(int(v) for v in start * 8), tuple(int(v) for v in end * 8), 120, 1, cv2.LINE_AA, 3)
+    picture += (picture.mean() - picture) * (scratches.astype(np.float32) / 255 * 0.6)[..., None]
 
 
 def _shine(rng: np.random.Generator, picture: Picture) -> None:
