@@ -8,6 +8,26 @@ shared=$(realpath -m "$(dirname "$0")/../../../shared")
 kept=/var/tmp/sightline-tests
 cluster=/run/sightline-tests
 
+keep_images() {
+  # A kubelet removes every image that no pod uses once 85 % of the disk is taken, the ones that later tests build from with it.
+  local kubelet command
+  kubelet=$(cat "$cluster/kubelet.pid")
+  mapfile -d '' -t command <"/proc/$kubelet/cmdline"
+  kill "$kubelet"
+  while kill -0 "$kubelet" 2>/dev/null; do sleep 0.1; done
+  cd "$cluster"
+  echo 'imageGCHighThresholdPercent: 100' >>kubelet.yaml
+  setsid nohup "${command[@]}" >>logs/kubelet 2>&1 </dev/null &
+  echo $! >kubelet.pid
+  cd - >/dev/null
+  for _ in $(seq 300); do
+    (exec 3<>/dev/tcp/127.0.0.1/10248) 2>/dev/null && return
+    sleep 0.2
+  done
+  tail -3 "$cluster/logs/kubelet" >&2
+  return 1
+}
+
 case ${1:?up or down} in
 up)
   if [ ! -x "$shared/tools/kubernetes" ]; then
@@ -25,6 +45,7 @@ up)
     "$shared/tools/kubernetes" down "$cluster" >/dev/null 2>&1 || true
     rm -rf "$cluster"
     "$shared/tools/kubernetes" up "$cluster" >/dev/null
+    keep_images
   fi
   echo "export SIGHTLINE_TEST_DOCKER_HOST=$DOCKER_HOST SIGHTLINE_TEST_KUBECONFIG=$KUBECONFIG"
   if [ -d "$shared/wheels" ]; then echo "export SIGHTLINE_TEST_WHEELS=$shared/wheels"; fi
