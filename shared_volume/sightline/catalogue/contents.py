@@ -52,10 +52,10 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One DVC remote as one listing showed it: what lies there, and what was read back so far, by digest."""
+    """One DVC remote: what lies there, as it was listed or asked for, and what was read back so far, by digest."""
 
     objects: Objects
-    there: Mapping[str, StoredObject]
+    there: dict[str, StoredObject]
     read: dict[str, ReadBack]
 
 

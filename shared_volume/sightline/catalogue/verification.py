@@ -52,6 +52,7 @@ class _Evidence:
     git_tags: GitTags
     rows: Rows
     remotes: Mapping[Kind, Remote]
+    listed: bool  # whether the remotes were listed; else each is asked about the objects that are needed
 
 
 @contextmanager
@@ -79,8 +80,12 @@ def verify_versions(settings: Settings, tag: str | None = None, full: bool = Fal
     with open_git_tags(installation.repo) as git_tags:
         rows = settled_rows(before, installation.rows(), git_tags.tagged)
         tags = _choose(asked, [*rows, *git_tags.tagged])
-        remotes = {kind: list_remote(installation, kind) for kind in KINDS if asked is None or asked.kind == kind}
-        evidence = _Evidence(installation, git_tags, rows, remotes)
+        remotes = (
+            {kind: list_remote(installation, kind) for kind in KINDS}
+            if asked is None
+            else {asked.kind: Remote(installation.objects(asked.kind), {}, {})}
+        )
+        evidence = _Evidence(installation, git_tags, rows, remotes, asked is None)
         needed: dict[Kind, set[str] | None] = {kind: set() for kind in remotes}
         versions = tuple(_check(evidence, one, full, needed) for one in tags)
     unneeded, size = _unneeded(remotes, needed) if asked is None else (None, 0)
@@ -122,12 +127,16 @@ def _check(evidence: _Evidence, tag: Tag, full: bool, needed: dict[Kind, set[str
         remedy = f"it was not published by Sightline: git push --delete origin {tag}"
         return Checked(str(tag), state, None, None, (Problem(Trouble.POINTER_MISSING, message, remedy, False),))
     remote = evidence.remotes[tag.kind]
+    if not evidence.listed:
+        remote.there.update(remote.objects.stored([digest]))
     listing, problems = check_listing(remote, digest)
     known = needed[tag.kind]
     if listing is None:
         needed[tag.kind] = None
     elif known is not None:
         known.update(listing.values(), [digest])
+    if listing is not None and not evidence.listed:
+        remote.there.update(remote.objects.stored(set(listing.values())))
     content = read_content(remote.objects, listing or {})
     in_sql = read_rows(evidence.installation.database, published) if published is not None else None
     images = (content or in_sql or Content(images=())).images

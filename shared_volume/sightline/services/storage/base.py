@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 from uuid import uuid4
@@ -69,6 +70,7 @@ class Storage(Protocol):
     StorageDeniedError, StorageUnreachableError (SIGHTLINE_TIMEOUT seconds without an answer), BadKeyError.
     """
 
+    listed_at_once: int = 0  # objects that a listing tells of in the time of one question about one object; 0: of none
     _parallel_small: int = PARALLEL
 
     @property
@@ -131,6 +133,9 @@ class Storage(Protocol):
 
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
         """The objects in the folder `prefix` and below, by key; a local folder reads every byte for `checksums`."""
+
+    def find(self, keys: Collection[str]) -> dict[str, StoredObject]:
+        """Those of the objects that are there, by key, as `list` tells of them; nothing else in storage is looked at."""
 
     def _upload(self, local: Path, key: str) -> None:
         """Store a file that is there."""
@@ -195,23 +200,27 @@ def in_parallel(
 
     `doing` is what a terminal calls it where that takes long.
     """
-    failed = threading.Event()
+    failed, taking, waiting = threading.Event(), threading.Lock(), iter(track(items, doing, len(items), "file"))
 
-    def attempt(item: Item) -> None:
-        try:
-            if not failed.is_set():
-                work(item)
-        except BaseException:
-            failed.set()  # here: this thread would have begun the next before anybody could cancel it
-            raise
+    def work_on() -> None:  # no future for each item: of thousands they take longer than the work
+        while not failed.is_set():
+            with taking:
+                taken = list(islice(waiting, 1))
+            if not taken:
+                return
+            try:
+                work(taken[0])
+            except BaseException:
+                failed.set()
+                raise
 
     pool = ThreadPoolExecutor(max(1, min(workers, len(items))))
     try:
-        submitted = [pool.submit(attempt, item) for item in items]
-        for done in track(as_completed(submitted), doing, len(items), "file"):
+        for done in as_completed([pool.submit(work_on) for _ in range(min(workers, len(items)))]):
             done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    finally:  # also when this thread is interrupted
+        failed.set()
+        pool.shutdown()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import http.client
 import mimetypes
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sightline.services.storage.folder import crc32c
 from sightline.services.storage.patience import Patience, cause_of
 
 PARALLEL_EMULATED = 4  # an emulator serves one request at a time, and turns away those that queue
+LISTED_AT_ONCE = 100  # of a page's 1000: pages come one after the other, answers about single objects 32 at a time
 CHUNK = 16 << 20  # bytes of a large upload that one attempt repeats
 WRITER = "sightline-writer"  # metadata: which write made an object
 UNREACHABLE = (
@@ -43,6 +44,8 @@ UNREACHABLE = (
 
 class BucketStorage(base.Storage):
     """A Storage whose keys are object names below a prefix of one bucket."""
+
+    listed_at_once = LISTED_AT_ONCE
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
         self._name, self._prefix = bucket, prefix
@@ -136,9 +139,20 @@ class BucketStorage(base.Storage):
         with self._asking(f"gs://{base.join_key(self._name, folder)}"):
             for blob in self._list(folder, fields="items(name,size,crc32c,md5Hash,updated),nextPageToken"):
                 if not blob.name.endswith("/"):  # Google's console marks an empty folder with such an object
-                    key = blob.name.removeprefix(f"{self._prefix}/") if self._prefix else blob.name
-                    md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
-                    yield base.StoredObject(key, blob.size, blob.crc32c, md5, blob.updated)
+                    yield _stored(blob.name.removeprefix(f"{self._prefix}/") if self._prefix else blob.name, blob)
+
+    def find(self, keys: Collection[str]) -> dict[str, base.StoredObject]:
+        found: dict[str, base.StoredObject] = {}
+
+        def ask(key: str) -> None:
+            if (blob := self._bucket.get_blob(self._object_name(base.check_key(key)), **self._request)) is not None:
+                found[key] = _stored(key, blob)
+
+        with self._asking(self.root):
+            base.in_parallel(ask, keys, self._parallel_small, "asking")
+            if len(found) < len(keys):
+                self._require_bucket()
+        return found
 
     def _object_name(self, key: str) -> str:
         return base.join_key(self._prefix, key)
@@ -202,6 +216,11 @@ class BucketStorage(base.Storage):
             raise base.StorageError(f"{uri} arrived with a wrong checksum; nothing was kept. Try again.") from error
         except (api.GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
             raise base.StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
+
+
+def _stored(key: str, blob: storage.Blob) -> base.StoredObject:
+    md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else None
+    return base.StoredObject(key, blob.size, blob.crc32c, md5, blob.updated)
 
 
 def _same(path: Path, stored: base.StoredObject | None) -> bool:

@@ -13,18 +13,22 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sightline.errors import SightlineError
 from sightline.services.storage import base
+from sightline.services.storage.folder import digest_file
 
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "files/md5"
 LISTING_ENDING: Final = ".dir"  # of the object that lists a folder's files
 READ_ONLY: Final = 0o444  # as DVC leaves its cache: files of working copies may be links to it
+MD5: Final = partial(hashlib.md5, usedforsecurity=False)
+SAMPLE: Final = "00"  # digests that begin so are counted
 BATCH: Final = 2000  # objects that a killed download loses at most
 _REPAIR: Final = "Restore it from a backup, or type: python pipeline.py verify --repair"
 
@@ -62,7 +66,7 @@ class Objects:
         if found := self.cached(digest):
             return found.read_bytes()
         data = self.storage.read_bytes(self.key(digest))
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        md5 = MD5(data).hexdigest()
         if md5 != digest.removesuffix(LISTING_ENDING):
             raise DamagedObjectError(
                 f"{self.storage.uri(self.key(digest))} is damaged: its content has the md5 {md5}. "
@@ -92,6 +96,11 @@ class Objects:
     def lacking(self, needed: Mapping[str, int]) -> list[str]:
         """Names of the objects (name -> size) that are not on the remote, or not with their size (in a bucket: their MD5)."""
         return _not_right(needed, self._stored(needed))
+
+    def stored(self, digests: Collection[str]) -> dict[str, base.StoredObject]:
+        """Those of the objects that are on the remote, by digest; nothing is said of others."""
+        names = {object_name(digest): digest for digest in digests}
+        return {names[name]: item for name, item in self._stored(names).items()}
 
     def upload(self, needed: Mapping[str, int]) -> None:
         """Bring what the remote lacks there, the listing last.
@@ -149,8 +158,17 @@ class Objects:
         return f"dvc/{self.remote}/{name}"
 
     def _stored(self, names: Collection[str]) -> dict[str, base.StoredObject]:
-        listed = ((item.key.removeprefix(self._key("")), item) for item in self.storage.list(self._key(FOLDER)))
-        return {name: item for name, item in listed if name in names}
+        """Those of the objects that the remote has, by name: asked for one by one, or out of a listing where that is quicker.
+
+        Digests are spread evenly, so that a small part of the remote tells how large the whole is.
+        """
+        keys = {self._key(name): name for name in names}
+        part = sum(1 for _ in self.storage.list(self._key(f"{FOLDER}/{SAMPLE}")))
+        if part * 16 ** len(SAMPLE) > len(keys) * self.storage.listed_at_once:
+            found: Iterable[base.StoredObject] = self.storage.find(keys).values()
+        else:
+            found = self.storage.list(self._key(FOLDER))
+        return {keys[item.key]: item for item in found if item.key in keys}
 
     def _require_whole(self, names: Collection[str]) -> None:
         with base.local_errors():
@@ -192,13 +210,6 @@ def object_name(digest: str) -> str:
     return f"{FOLDER}/{digest[:2]}/{digest[2:]}"
 
 
-def move_objects(source: Path, cache: Path) -> None:
-    """Move a private cache's objects into the one that all share; each appears there at once."""
-    with base.local_errors():
-        for path in sorted((source / FOLDER).glob("??/*")):
-            _move(path, cache / path.relative_to(source))
-
-
 def _parse_listing(data: bytes, where: str) -> dict[str, str]:
     """A listing's files: path inside the folder -> digest. `where` names the listing in a DamagedObjectError."""
     try:
@@ -230,8 +241,7 @@ def _not_whole(paths: Mapping[str, Path]) -> list[str]:
 def _is_whole(path: Path, name: str) -> bool:
     """Whether there is such a file, with the content that the object's name says."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == _md5_in(name)
+        return digest_file(path, MD5)[1] == _md5_in(name)
     except FileNotFoundError:
         return False
 

@@ -252,6 +252,7 @@ def _adopt_description(attempt: Attempt, digest: str) -> None:
     """Take the public description in place of ours, so that the rows say what the files say."""
     objects = attempt.services.repo.objects(attempt.remote)
     listing = objects.listing(digest)
+    attempt.copy.pull(attempt.folder)  # `add` has moved its files away
     if SPLITS_FILE not in listing:
         (attempt.folder / SPLITS_FILE).unlink(missing_ok=True)
     if entry := listing.get(FILE):

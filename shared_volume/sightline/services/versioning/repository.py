@@ -5,14 +5,11 @@ Layout: `annotations/<category>.dvc` and `datasets/<category>.dvc`, each naming 
 
 import contextlib
 import logging
-import os
 import random
-import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import yaml
@@ -20,9 +17,11 @@ import yaml
 from sightline.errors import SightlineError
 from sightline.processes.folders import private_folder, remove_abandoned
 from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import local_errors
 from sightline.services.storage.folder import local_path
 from sightline.services.versioning import git
-from sightline.services.versioning.objects import LostObjectError, Objects, move_objects
+from sightline.services.versioning.adding import move_into_cache, write_pointer
+from sightline.services.versioning.objects import LostObjectError, Objects
 from sightline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -114,57 +113,30 @@ class WorkingCopy:
     repo: DatasetRepo
     folder: Path
 
-    @property
-    def _private_cache(self) -> Path:
-        return self.folder.parent / "dvc-cache"
-
     def _git(self, *arguments: str) -> str:
         return self.repo._git(self.folder, *arguments)
 
     def _configure_dvc(self) -> None:
-        """Point DVC at the storage and a private cache. The committed part says where the bytes lie, no secret."""
-        os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+        """Say for DVC, in the committed part of its configuration, where the bytes lie; no secret."""
+        from dvc.config import Config, ConfigError
+
         folder = self.folder / ".dvc"
-        new = not folder.is_dir()
-        folder.mkdir(exist_ok=True)
-        # DVC keeps its indexes in /var/tmp otherwise, which a container with a read-only root file system lacks; the
-        # variable would win over the file.
-        os.environ.pop("DVC_SITE_CACHE_DIR", None)
-        (folder / "config.local").write_text(f'[core]\n    site_cache_dir = "{self.folder.parent / "dvc-site"}"\n')
-        if new:
+        if not folder.is_dir():
+            folder.mkdir()
+            (folder / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
             # Else DVC keeps a list in each folder, over which two categories that are new at the same time conflict.
             (self.folder / ".gitignore").write_text("".join(f"/{remote}/?*\n!/{remote}/?*.dvc\n" for remote in REMOTES))
-        with self.dvc() as dvc:
-            with dvc.config.edit("repo") as config:
+        try:
+            with Config(str(folder)).edit("repo") as config:
                 config["core"]["analytics"] = False
                 # DVC wants one, though each pointer names its own: without it a plain `dvc pull` ends at once.
                 config["core"]["remote"] = REMOTES[0]
                 for remote in REMOTES:
                     config["remote"][remote] = {"url": remote_url(self.repo.storage, remote)}
-            with dvc.config.edit("local") as config:
-                # Of one's own, so that a `dvc add` that is killed leaves nothing half written where others look.
-                config["cache"]["dir"] = str(self._private_cache)
-                # Links cost no copy, and DVC makes linked files read-only: nobody edits the cache by accident.
-                config["cache"]["type"] = ["hardlink", "copy"]
-
-    @contextlib.contextmanager
-    def dvc(self) -> Iterator[Any]:
-        """DVC's own repository object."""
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
-        from dvc.ui import ui
-
-        # Above ERROR, DVC and its parts draw no bars of their own either; importing it has set its own level.
-        for name in ("dvc", "dvc_data"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        ui.error_console.quiet = True  # its spinners
-        try:
-            with contextlib.closing(Repo(str(self.folder))) as dvc:
-                yield dvc
-        except (DvcException, OSError, sqlite3.Error) as error:  # its indexes are SQLite files
+        except ConfigError as error:
             raise SightlineError(
-                f"DVC failed on {self.folder}: {_reasons(error)}. Check the free space and the access to "
-                f"SIGHTLINE_VOLUME ({self.repo.volume}), then run the same command again."
+                f"The dataset repository {git.without_password(self.repo.url)} has a .dvc/config that DVC cannot read "
+                f"({error}). Correct it there, then run the same command again."
             ) from error
 
     def category_folder(self, kind: str, category: str) -> Path:
@@ -172,17 +144,12 @@ class WorkingCopy:
         return self.folder / kind / category
 
     def add(self, path: Path) -> str:
-        """`dvc add` a folder, naming the remote that holds it. Returns DVC's digest of the folder."""
-        self._configure_dvc()
-        pointer = _pointer(path)
-        with self.dvc() as dvc:
-            dvc.scm_context.quiet = True  # else it prints which git commands to type
-            dvc.add([str(path)])
-        move_objects(self._private_cache, self.repo.cache)
-        document = yaml.safe_load(pointer.read_text())
-        document["outs"][0]["remote"] = path.parent.name
-        pointer.write_text(yaml.safe_dump(document, sort_keys=False))
-        return document["outs"][0]["md5"]
+        """Move a folder's files into the cache, as objects, and write its pointer. Returns the folder's digest in DVC."""
+        with local_errors():
+            self._configure_dvc()
+            added = move_into_cache(path, self.repo.cache)
+            write_pointer(_pointer(path), added, path.parent.name)
+        return added.digest
 
     def digest(self, path: Path) -> str | None:
         """DVC's digest of the folder as committed here, or None when there is none."""
@@ -288,12 +255,3 @@ def _pointer(path: Path) -> Path:
 
 def _digest_in(pointer: str) -> str:
     return yaml.safe_load(pointer)["outs"][0]["md5"]
-
-
-def _reasons(error: BaseException) -> str:
-    reasons: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        reasons.append(str(cause))
-        cause = cause.__cause__
-    return git.without_password("; ".join(filter(None, dict.fromkeys(reasons))) or type(error).__name__)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sightline.errors import SightlineError
+from sightline.services.storage.folder import digest_file
 
 SPLITS: Final = ("train", "val", "test")  # each has its `<split>.json`
 SPLITS_FILE: Final = "splits.csv"  # of an annotation version: which image its source had in which split
@@ -33,8 +34,7 @@ class PackedImage:
 
 def hash_image(path: Path) -> PackedImage:
     """Size and sha256 of a file."""
-    with path.open("rb") as file:
-        return PackedImage(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    return PackedImage(*digest_file(path, hashlib.sha256))
 
 
 def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
