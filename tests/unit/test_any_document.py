@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 
 from sightline.annotations.findings import ALLOWED, Code, Policy
 from sightline.annotations.instances import choose_classes, read_usable
-from sightline.annotations.labelme import copy_document
+from sightline.annotations.labelme import edit_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.truth import write_truth
@@ -174,7 +174,9 @@ def copy_as_published(folder: Path, target: Path) -> None:
     policy = Policy.of({"embedded_image_only": "drop"})
     for found in read_annotations(folder, 10**6, policy, write_embedded=True):
         if isinstance(found, Annotated):
-            copy_document(folder / found.file, target / found.file, {"imageData": None, "imagePath": found.image})
+            (target / found.file).write_bytes(
+                edit_document(folder / found.file, {"imageData": None, "imagePath": found.image})
+            )
 
 
 @MANY
@@ -210,7 +212,7 @@ def test_any_document_can_be_read_for_publishing(folder, document):
     (folder / "a.json").write_text(json.dumps(document), encoding="utf-8")
     for found in read_annotations(folder, 10**6, Policy().publishing(), write_embedded=True):
         if isinstance(found, Annotated) and found.has_json:
-            copy_document(folder / found.file, folder.parent / "copy.json", {"imageData": None})
+            (folder.parent / "copy.json").write_bytes(edit_document(folder / found.file, {"imageData": None}))
             assert (folder.parent / "copy.json").stat().st_size
 
 

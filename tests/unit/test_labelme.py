@@ -15,7 +15,7 @@ from sightline.annotations.labelme import (
     ImagePathError,
     LabelmeError,
     Shape,
-    copy_document,
+    edit_document,
     read_document,
     read_embedded_image,
     write_document,
@@ -189,9 +189,9 @@ def test_a_copy_keeps_what_the_annotator_wrote_but_for_the_changes(tmp_path):
     odd = content(shapes=[shape(points=[[math.inf, 1]]), "x"], note={"ñ": [1, None]})
     for name, original in (("odd", odd), ("plain", content(note="번호판"))):
         path = write(tmp_path / f"{name}.json", original)
-        copy_document(path, tmp_path / "copy.json", {"imagePath": "b.jpg"})
+        (tmp_path / "copy.json").write_bytes(edit_document(path, {"imagePath": "b.jpg"}))
         assert json.loads((tmp_path / "copy.json").read_bytes()) == original | {"imagePath": "b.jpg"}
-        copy_document(tmp_path / "copy.json", tmp_path / "again.json", {"imagePath": "b.jpg"})
+        (tmp_path / "again.json").write_bytes(edit_document(tmp_path / "copy.json", {"imagePath": "b.jpg"}))
         assert (tmp_path / "again.json").read_bytes() == (tmp_path / "copy.json").read_bytes()
 
 

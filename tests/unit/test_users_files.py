@@ -15,7 +15,7 @@ from pycocotools import mask as rle_of
 
 from sightline.annotations.findings import Code, Outcome, Policy
 from sightline.annotations.instances import read_usable
-from sightline.annotations.labelme import copy_document, read_document
+from sightline.annotations.labelme import edit_document, read_document
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
 from sightline.errors import SightlineError
@@ -846,7 +846,7 @@ def test_what_cannot_be_copied_or_resized_is_no_traceback(tmp_path):
     for _ in range(300):
         deep = {"x": deep}
     write(tmp_path / "in", {"a.jpg": PICTURE, "a.json": labelme({}, more=deep)})
-    copy_document(tmp_path / "in" / "a.json", tmp_path / "copy.json", {})
+    (tmp_path / "copy.json").write_bytes(edit_document(tmp_path / "in" / "a.json", {}))
     assert json.loads((tmp_path / "copy.json").read_bytes())["more"] == deep
     tiny = base64.b64encode(b"no png").decode()
     for points in ([[0, 0], [1e8, 1e8]], [[0, 0], [20, 20]]):

@@ -116,8 +116,8 @@ def read_embedded_image(path: Path) -> bytes:
         raise LabelmeError(f"{path}: the embedded image is damaged. Save it again with labelme.") from None
 
 
-def copy_document(source: Path, target: Path, changes: Mapping[str, Any], shapes: Sequence[Shape] = ()) -> None:
-    """Copy a labelme JSON as its annotator wrote it, but for the changed keys. Same document, same bytes.
+def edit_document(source: Path, changes: Mapping[str, Any], shapes: Sequence[Shape] = ()) -> bytes:
+    """A labelme JSON as its annotator wrote it, but for the changed keys. Same document, same bytes.
 
     `shapes` are the document's, in its order, whose points and masks take the place of those written there.
     """
@@ -128,14 +128,18 @@ def copy_document(source: Path, target: Path, changes: Mapping[str, Any], shapes
             drawn |= {"points": shape.points.tolist()} | ({"mask": shape.mask} if shape.mask else {})
     if strict:
         with suppress(TypeError):  # nested deeper than orjson writes
-            target.write_bytes(orjson.dumps(content, option=_AS_LABELME))
-            return
+            return orjson.dumps(content, option=_AS_LABELME)
     # NaN stays NaN, so that the copy's findings are the same.
-    target.write_bytes((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def write_document(path: Path, document: Document) -> None:
     """Write one labelme JSON beside its image. The image is not embedded. Same document, same bytes."""
+    path.write_bytes(format_document(document))
+
+
+def format_document(document: Document) -> bytes:
+    """What `write_document` writes."""
     shapes = [
         {
             "label": shape.label,
@@ -157,7 +161,7 @@ def write_document(path: Path, document: Document) -> None:
         "imageHeight": document.image_height,
         "imageWidth": document.image_width,
     }
-    path.write_bytes(orjson.dumps(content, option=_AS_LABELME))
+    return orjson.dumps(content, option=_AS_LABELME)
 
 
 def _read(path: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.annotations.check import AnnotatedBy, covers_area, tell_class
+from sightline.annotations.check import AnnotatedBy, tell_class
 from sightline.annotations.findings import (
     Code,
     Finding,
@@ -20,7 +19,7 @@ from sightline.annotations.findings import (
     explain_findings,
     require_none_fails,
 )
-from sightline.annotations.labelme import Document, copy_document, write_document
+from sightline.annotations.labelme import edit_document, format_document
 from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.annotations.split_file import read_split_file
 from sightline.errors import SightlineError
@@ -28,15 +27,17 @@ from sightline.formats.convert import Source, as_labelme
 from sightline.formats.detect import LABELME
 from sightline.formats.splits import usable_splits
 from sightline.processes.folders import private_folder
-from sightline.processes.progress import track
+from sightline.processes.threads import available_cores
 from sightline.publish.items import Item, check_folder
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
 from sightline.services.runs.homes import recipe_file
+from sightline.services.storage.base import in_parallel
+from sightline.services.versioning.adding import NewFiles
 from sightline.services.versioning.publication import FOLDERS, Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
-from sightline.services.versioning.shards import SPLITS_FILE, hash_image
+from sightline.services.versioning.shards import SPLITS_FILE
 from sightline.settings import Settings
 from sightline.tasks.task import CLASSIFICATION, Task, require_task
 from sightline.versions import check_own_category, parse_version
@@ -112,7 +113,9 @@ def publish_annotations(
         _require_usable(folder, usable)
         splits = _splits(source, usable.items)
         services = Services(DatasetRepo.of(settings), database)
-        publication = publish(services, category, "annotation", version, partial(_build, source.folder, usable, splits))
+        files = NewFiles(services.repo.cache)
+        build = partial(_build, source.folder, usable, splits, files)
+        publication = publish(services, category, "annotation", version, build, noted=files.noted)
     row = publication.row
     if splits and SPLITS_FILE not in services.repo.objects(FOLDERS["annotation"]).listing(str(row.digest)):
         splits = {}  # published before a source's own splits were kept
@@ -137,14 +140,16 @@ def _choose(items: Sequence[Item], found: Sequence[Finding], task: str, recipe: 
     """What can be published for the task; without one for that which the documents are annotated for."""
     unread = 0 if task else sum(map(_is_only_flagged, items))
     if not task:
-        drawn = any(item.annotated.document.shapes for item in items)
+        drawn = any(item.types for item in items)
         task = CLASSIFICATION if unread and not drawn else DETECTION
     require_task(task)
     annotated_by = Task(task).data.ANNOTATED_BY
     if annotated_by == "flags":
         items, unclear = _of_one_class(items, recipe, policy)
         found = [*found, *unclear]
-    labels = sum((_labels(item.annotated.document, annotated_by) for item in items), Counter[str]())
+    labels = Counter[str]()
+    for item in items:
+        labels.update(_labels(item, annotated_by))
     findings = sorted(found, key=lambda finding: (finding.file, finding.code))
     return _Usable(task, annotated_by, items, findings, labels, 0 if annotated_by == "flags" else unread)
 
@@ -176,7 +181,7 @@ def _require_usable(folder: Path, usable: _Usable) -> None:
     if usable.labels:
         return
     what = "a shape drawn on it" if usable.annotated_by == "shapes" else "one flag that says what it shows"
-    types = sorted({shape.shape_type for item in usable.items for shape in item.annotated.document.shapes})
+    types = sorted({one for item in usable.items for one in item.types})
     advice = "Annotate some with labelme first."
     if usable.findings:
         advice = explain_findings(usable.findings)
@@ -186,14 +191,14 @@ def _require_usable(folder: Path, usable: _Usable) -> None:
 
 
 def _is_only_flagged(item: Item) -> bool:
-    return not item.annotated.document.shapes and any(item.annotated.document.flags.values())
+    return not item.types and any(item.annotated.document.flags.values())
 
 
-def _labels(document: Document, annotated_by: AnnotatedBy) -> Counter[str]:
-    """Label -> how often the image has it."""
+def _labels(item: Item, annotated_by: AnnotatedBy) -> Mapping[str, int]:
+    """Label -> how often the image has it, by label."""
     if annotated_by == "flags":
-        return Counter(name for name, ticked in document.flags.items() if ticked)
-    return Counter(shape.label for shape in document.shapes if not shape.damage and covers_area(shape))
+        return dict.fromkeys(sorted(name for name, ticked in item.annotated.document.flags.items() if ticked), 1)
+    return item.labels
 
 
 def _splits(source: Source, items: Iterable[Item]) -> dict[str, str]:
@@ -215,13 +220,17 @@ def _lists_splits(file: Path) -> bool:
     return False
 
 
-def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], target: Path) -> Content:
+def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], files: NewFiles, target: Path) -> Content:
     """Write the version's files into `target`, and say what its rows are."""
+    files.begin(target)
     if splits:
         with (target / SPLITS_FILE).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([_HEADING, *sorted(splits.items())])
+    rows: list[ImageRow] = []
     try:
-        rows = [_copy(folder, item, target, usable.annotated_by) for item in track(usable.items, "copying")]
+        in_parallel(
+            lambda item: rows.append(_copy(folder, item, files, usable.annotated_by)), usable.items, available_cores()
+        )
     except OSError as error:
         reason = error.strerror or error
         raise SightlineError(
@@ -234,30 +243,27 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], target: Pat
     )
 
 
-def _copy(folder: Path, item: Item, target: Path, annotated_by: AnnotatedBy) -> ImageRow:
+def _copy(folder: Path, item: Item, files: NewFiles, annotated_by: AnnotatedBy) -> ImageRow:
     annotated = item.annotated
-    image, written = target / annotated.stored_image, target / annotated.stored_file
-    image.parent.mkdir(parents=True, exist_ok=True)
-    written.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(item.image, image)
+    size, sha256 = files.copy(item.image, annotated.stored_image)
     if annotated.has_json:
         path = annotated.stored_image.removeprefix(annotated.stored_file[: annotated.stored_file.rfind("/") + 1])
         changes: dict[str, Any] = {"imageData": None, "imagePath": path}
         if any(found.code in _SIZES for found in annotated.findings):
             changes |= {"imageHeight": annotated.header.height, "imageWidth": annotated.header.width}
         shapes = annotated.document.shapes if annotated.resized else ()
-        copy_document(folder / annotated.file, written, changes, shapes)
+        files.write(annotated.stored_file, edit_document(folder / annotated.file, changes, shapes))
     else:
-        write_document(written, annotated.document)
-    copied, labels = hash_image(image), _labels(annotated.document, annotated_by)
+        files.write(annotated.stored_file, format_document(annotated.document))
+    labels = _labels(item, annotated_by)
     return ImageRow(
         name=annotated.stored_image,
         split=None,
         width=annotated.header.width,
         height=annotated.header.height,
-        bytes=copied.size,
-        sha256=copied.sha256,
-        annotation_count=labels.total(),
+        bytes=size,
+        sha256=sha256,
+        annotation_count=sum(labels.values()),
         perceptual_hash=item.perceptual_hash,
-        labels=dict(sorted(labels.items())),
+        labels=labels,
     )

@@ -1,31 +1,45 @@
 """What of a labelme folder can be published: its images with their annotations, looked at file by file, and what was found."""
 
-import os
+import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
+from sightline.annotations.check import covers_area
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
-from sightline.annotations.labelme import read_embedded_image
+from sightline.annotations.labelme import Document, Shape, read_embedded_image
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.images.files import ImageError
 from sightline.images.limits import MAX_PIXELS
 from sightline.images.similarity import perceptual_hash
 from sightline.processes.progress import track
+from sightline.processes.threads import available_cores
 from sightline.services.versioning.shards import hash_image
+
+T = TypeVar("T")
+R = TypeVar("R")
+BATCH: Final = 32  # photographs that a thread looks at before it asks for more
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An annotated image to copy: where its bytes are, and what it looks like."""
+    """An annotated image to copy: where its bytes are, what it looks like, and what is drawn on it.
+
+    Of hundreds of thousands no outline is kept: the document has its shapes only where they are to be written again.
+    """
 
     annotated: Annotated
-    image: Path
+    image: str  # the file's path
     sha256: str
     perceptual_hash: str
+    labels: Mapping[str, int]  # of shapes that cover an area -> how many
+    types: Sequence[str]  # of all shapes, each once
+    drawn: bytes  # equal for equal annotations
 
 
 def check_folder(
@@ -36,11 +50,24 @@ def check_folder(
     Images that are in a JSON only are written to `scratch`. `known` gives the perceptual hash by the sha256 of images that
     were published before.
     """
-    read: list[tuple[Annotated, Path]] = []
     findings: list[Finding] = []
+    readable = _read(folder, scratch, policy, findings)
+    slim = _Slimmer()
+
+    def look_at(batch: Sequence[tuple[Annotated, Path]]) -> list[Item | Finding]:
+        return [_look(annotated, image, known, policy, slim) for annotated, image in batch]
+
+    looked = list(track(_in_threads(look_at, readable), "looking at the photographs"))
+    findings += [one for one in looked if isinstance(one, Finding)]
+    items, copies = _tell_copies([one for one in looked if isinstance(one, Item)], policy)
+    findings += copies
+    return items, [*findings, *(found for item in items for found in item.annotated.findings)]
+
+
+def _read(folder: Path, scratch: Path, policy: Policy, findings: list[Finding]) -> Iterator[tuple[Annotated, Path]]:
+    """Every annotated image with its file; what cannot be used goes to `findings`."""
     names: dict[str, str] = {}
-    documents = read_annotations(folder, MAX_PIXELS, policy, write_embedded=True)
-    for number, found in enumerate(track(documents, "reading annotations")):
+    for number, found in enumerate(read_annotations(folder, MAX_PIXELS, policy, write_embedded=True)):
         if isinstance(found, Finding):
             findings.append(found)
             continue
@@ -51,24 +78,65 @@ def check_folder(
         if clash := _find_clash(found, names, policy):
             findings.append(clash)
         else:
-            read.append((found, image))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looking = pool.map(lambda pair: _look(pair[0], pair[1], known, policy), read)
-        looked = list(track(looking, "looking at the photographs", len(read)))
-    findings += [one for one in looked if isinstance(one, Finding)]
-    items, copies = _tell_copies([one for one in looked if isinstance(one, Item)], policy)
-    findings += copies
-    return items, [*findings, *(found for item in items for found in item.annotated.findings)]
+            yield found, image
 
 
-def _look(annotated: Annotated, image: Path, known: Mapping[str, str], policy: Policy) -> Item | Finding:
+def _in_threads(work: Callable[[Sequence[T]], list[R]], items: Iterator[T]) -> Iterator[R]:
+    """The results in the items' order. Only a few batches wait at a time, however many items there are."""
+    threads = available_cores()
+    waiting: deque[Future[list[R]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        while batch := list(islice(items, BATCH)):
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > 2 * threads:
+                yield from waiting.popleft().result()
+        for one in waiting:
+            yield from one.result()
+
+
+class _Slimmer:
+    """Keeps of a document what is asked for later, and equal parts of many once."""
+
+    def __init__(self) -> None:
+        self._once: dict[Hashable, Any] = {}
+
+    def keep(self, annotated: Annotated, shapes: Sequence[Shape]) -> tuple[Annotated, Mapping[str, int], Sequence[str]]:
+        """The document without its shapes, labels of shapes that cover an area, and types."""
+        document = annotated.document
+        labels = Counter(shape.label for shape in shapes if not shape.damage and covers_area(shape))
+        return (
+            replace(
+                annotated,
+                header=self._share(annotated.header, annotated.header),
+                document=replace(
+                    document,
+                    shapes=document.shapes if annotated.resized else (),
+                    flags=self._share(tuple(document.flags.items()), document.flags),
+                ),
+            ),
+            self._share(frozenset(labels.items()), dict(sorted(labels.items()))),
+            self._share(types := tuple(sorted({shape.shape_type for shape in shapes})), types),
+        )
+
+    def _share(self, key: Hashable, value: T) -> T:
+        try:
+            return self._once.setdefault((type(value), key), value)
+        except TypeError:  # flags of another tool's, which are no plain values
+            return value
+
+
+def _look(
+    annotated: Annotated, image: Path, known: Mapping[str, str], policy: Policy, slim: _Slimmer
+) -> Item | Finding:
     """The image with its perceptual hash; a finding on one that is damaged somewhere between its header and its end."""
     try:
         sha256 = hash_image(image).sha256
-        return Item(annotated, image, sha256, known.get(sha256) or perceptual_hash(image))
+        looks = known.get(sha256) or perceptual_hash(image)
     except ImageError as error:
         message = f"{annotated.image}: {str(error).removeprefix(f'{image}: ')}"
         return policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message)
+    kept, labels, types = slim.keep(annotated, annotated.document.shapes)
+    return Item(kept, str(image), sha256, looks, labels, types, _drawn(annotated.document))
 
 
 def _tell_copies(items: Iterable[Item], policy: Policy) -> tuple[list[Item], list[Finding]]:
@@ -77,7 +145,7 @@ def _tell_copies(items: Iterable[Item], policy: Policy) -> tuple[list[Item], lis
     first: dict[str, Item] = {}
     for item in items:
         if (other := first.setdefault(item.sha256, item)) is not item:
-            unlike = "" if _annotated_as(item) == _annotated_as(other) else ", annotated otherwise"
+            unlike = "" if item.drawn == other.drawn else ", annotated otherwise"
             message = f"{item.annotated.image} is a copy of {other.annotated.image}{unlike}. Keep one of the two."
             findings.append(policy.finding(Code.COPIED, item.annotated.file, None, message))
             if findings[-1].outcome is not Outcome.FIX:
@@ -86,10 +154,12 @@ def _tell_copies(items: Iterable[Item], policy: Policy) -> tuple[list[Item], lis
     return kept, findings
 
 
-def _annotated_as(item: Item) -> tuple[list[str], list[tuple[str, Any]]]:
-    document = item.annotated.document
-    ticked = sorted(name for name, on in document.flags.items() if on)
-    return ticked, sorted((shape.label, shape.points.tolist()) for shape in document.shapes)
+def _drawn(document: Document) -> bytes:
+    """A digest of the ticked flags, and of the shapes' labels and points."""
+    digest = hashlib.blake2b(repr(sorted(name for name, on in document.flags.items() if on)).encode(), digest_size=16)
+    for label, points in sorted((shape.label, shape.points.tobytes()) for shape in document.shapes):
+        digest.update(repr(label).encode() + len(points).to_bytes(8, "big") + points)
+    return digest.digest()
 
 
 def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> Finding | None:

@@ -5,16 +5,22 @@ took most of the time.
 """
 
 import contextlib
+import hashlib
 import json
 import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import yaml
 
 from sightline.services.storage import base
 from sightline.services.storage.folder import digest_file
 from sightline.services.versioning.objects import LISTING_ENDING, MD5, READ_ONLY, object_name
+
+IN_MEMORY: Final = 64 << 20  # bytes; larger files are not read whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +32,76 @@ class Added:
     files: int
 
 
-def move_into_cache(folder: Path, cache: Path) -> Added:
+Noted = tuple[int, str]  # of a file: its size in bytes and its MD5 in hex
+
+
+class NewFiles:
+    """Writes the files of a version in the making to a folder, but for those whose content the cache has: these are only noted.
+
+    From several threads at a time.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self.noted: dict[str, Noted] = {}  # path inside the version, with forward slashes -> size and digest
+        self._cache, self._folder = str(cache), ""
+
+    def begin(self, folder: Path) -> None:
+        """Begin with an empty folder."""
+        self._folder = str(folder)
+        self.noted.clear()
+
+    def copy(self, source: str, name: str) -> tuple[int, str]:
+        """Take a file over; its size in bytes and hex sha256."""
+        if os.stat(source).st_size > IN_MEMORY:  # noqa: PTH116 - of hundreds of thousands of files
+            target = self._target(name)
+            shutil.copyfile(source, target)
+            self.noted[name] = digest_file(target, MD5)
+            return digest_file(target, hashlib.sha256)
+        with open(source, "rb", buffering=0) as file:  # noqa: PTH123
+            data = file.readall()
+        self.write(name, data)
+        return len(data), hashlib.sha256(data).hexdigest()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file."""
+        md5 = MD5(data).hexdigest()
+        if not _has(self._cache, md5, len(data)):
+            with open(self._target(name), "wb", buffering=0) as file:  # noqa: PTH123
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[file.write(rest) :]
+        self.noted[name] = (len(data), md5)
+
+    def _target(self, name: str) -> str:
+        target = f"{self._folder}/{name}"
+        os.makedirs(target.rpartition("/")[0], exist_ok=True)  # noqa: PTH103
+        return target
+
+
+def move_into_cache(folder: Path, cache: Path, noted: Mapping[str, Noted]) -> Added:
     """Move a folder's files into the cache on the same file system, each there at once, and their listing last.
 
-    A StorageError where the file system refuses.
+    Those that are `noted` are not digested, and belong to the listing also where only the cache has them. A StorageError where
+    the file system refuses.
     """
     with base.local_errors():
-        names = _names_in(folder)
-        found: dict[str, tuple[int, str]] = {}
+        found = dict(noted)
+        written = _names_in(folder)
 
         def digest(name: str) -> None:
             found[name] = digest_file(f"{folder}/{name}", MD5)
 
-        base.in_parallel(digest, names, doing="digesting")
-        for name in names:
+        base.in_parallel(digest, [name for name in written if name not in noted], doing="digesting")
+        for name in written:
             size, md5 = found[name]
-            _move(f"{folder}/{name}", f"{cache}/{object_name(md5)}", size)
-        entries = [{"md5": found[name][1], "relpath": name} for name in names]
-        data = json.dumps(entries).encode()
+            if not _has(str(cache), md5, size):
+                _move(f"{folder}/{name}", f"{cache}/{object_name(md5)}")
+        data = json.dumps([{"md5": found[name][1], "relpath": name} for name in sorted(found)]).encode()
         listing = f"{MD5(data).hexdigest()}{LISTING_ENDING}"
         with base.replacing(cache / object_name(listing)) as part:
             part.write_bytes(data)
             part.chmod(READ_ONLY)
-    return Added(listing, sum(size for size, _ in found.values()), len(names))
+    return Added(listing, sum(size for size, _ in found.values()), len(found))
 
 
 def write_pointer(pointer: Path, added: Added, remote: str) -> None:
@@ -59,16 +112,19 @@ def write_pointer(pointer: Path, added: Added, remote: str) -> None:
 
 
 def _names_in(folder: Path) -> list[str]:
-    """The paths of a folder's files inside it, with forward slashes, in a listing's order."""
+    """The paths of a folder's files inside it, with forward slashes."""
     start = len(f"{folder}/")
-    return sorted(f"{parent}/{name}"[start:] for parent, _, names in os.walk(str(folder)) for name in names)
+    return [f"{parent}/{name}"[start:] for parent, _, names in os.walk(str(folder)) for name in names]
 
 
-def _move(path: str, target: str, size: int) -> None:
-    """Move a file to its place in the cache, unless it is there; one that was damaged without a change of its size is noticed at its upload."""
+def _has(cache: str, md5: str, size: int) -> bool:
+    """Whether the cache has an object; damage that leaves it its size is noticed before an upload."""
     with contextlib.suppress(FileNotFoundError):
-        if os.stat(target).st_size == size:  # noqa: PTH116 - thousands of files
-            return
+        return os.stat(f"{cache}/{object_name(md5)}").st_size == size  # noqa: PTH116
+    return False
+
+
+def _move(path: str, target: str) -> None:
     os.chmod(path, READ_ONLY)  # noqa: PTH101
     try:
         os.replace(path, target)  # noqa: PTH105

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import Content, VersionRow, VersionTakenError, list_versions, publish_version
+from sightline.services.versioning.adding import Noted
 from sightline.services.versioning.claims import Lease, wait_for_claim
 from sightline.services.versioning.description import FILE, FOLDER, parse_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
@@ -58,6 +60,7 @@ class Attempt:
     build: Build
     parent_id: int | None
     copy: WorkingCopy  # the private one that the version is built in
+    noted: Mapping[str, Noted]
     lease: Lease | None = None  # the claim, while it is ours
     published: VersionRow | None = None  # the version's row, when it is published already
     content: Content = field(default_factory=Content)  # what was built, and `digest` its name in DVC
@@ -88,11 +91,17 @@ class Attempt:
 
 
 def publish(
-    services: Services, category: str, kind: Kind, version: str, build: Build, parent_id: int | None = None
+    services: Services,
+    category: str,
+    kind: Kind,
+    version: str,
+    build: Build,
+    parent_id: int | None = None,
+    noted: Mapping[str, Noted] = MappingProxyType({}),
 ) -> Publication:
     """Publish what `build` puts into an empty folder as a version that never changes again.
 
-    The same content again writes nothing; an attempt that was interrupted is finished. While another publisher has the
+    `noted` holds, after `build`, files that need no digesting any more, as `NewFiles` notes them. The same content again writes nothing; an attempt that was interrupted is finished. While another publisher has the
     version this waits for it.
 
     Raises:
@@ -101,7 +110,7 @@ def publish(
     """
     services.repo.require_storage()
     with services.repo.working_copy() as copy:
-        attempt = Attempt(services, category, kind, version, build, parent_id, copy)
+        attempt = Attempt(services, category, kind, version, build, parent_id, copy, noted)
         try:
             for step in PROTOCOL:
                 step(attempt)
@@ -140,7 +149,7 @@ def build(attempt: Attempt) -> None:
 
 def add(attempt: Attempt) -> None:
     """Digest the files."""
-    attempt.digest = attempt.copy.add(attempt.folder)
+    attempt.digest = attempt.copy.add(attempt.folder, attempt.noted)
 
 
 def compare(attempt: Attempt) -> None:

@@ -7,9 +7,10 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import yaml
@@ -20,7 +21,7 @@ from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import local_errors
 from sightline.services.storage.folder import local_path
 from sightline.services.versioning import git
-from sightline.services.versioning.adding import move_into_cache, write_pointer
+from sightline.services.versioning.adding import Noted, move_into_cache, write_pointer
 from sightline.services.versioning.objects import LostObjectError, Objects
 from sightline.settings import Settings
 
@@ -143,11 +144,14 @@ class WorkingCopy:
         """The folder of a category's annotations or dataset."""
         return self.folder / kind / category
 
-    def add(self, path: Path) -> str:
-        """Move a folder's files into the cache, as objects, and write its pointer. Returns the folder's digest in DVC."""
+    def add(self, path: Path, noted: Mapping[str, Noted] = MappingProxyType({})) -> str:
+        """Move a folder's files into the cache, as objects, and write its pointer. Returns the folder's digest in DVC.
+
+        Those that are `noted` need no digesting, and may lie in the cache already.
+        """
         with local_errors():
             self._configure_dvc()
-            added = move_into_cache(path, self.repo.cache)
+            added = move_into_cache(path, self.repo.cache, noted)
             write_pointer(_pointer(path), added, path.parent.name)
         return added.digest
 
