@@ -166,6 +166,17 @@ def test_list_gives_keys_sizes_and_checksums_in_order(storage: Storage) -> None:
     assert list(storage.list("nothing")) == []
 
 
+def test_find_tells_of_those_that_are_there_as_a_listing_does(storage: Storage) -> None:
+    for key, data in {"a/b": b"12", "a/c/d": b"1", "e": b""}.items():
+        storage.write_bytes(key, data)
+    listed = {each.key: replace(each, checksum=None) for each in storage.list()}
+    found = storage.find(["a/b", "e", "a/c", "a/b/x", "no"])
+    assert {key: replace(each, checksum=None) for key, each in found.items()} == {
+        key: listed[key] for key in ("a/b", "e")
+    }
+    assert storage.find([]) == {}
+
+
 def test_deleting_twice_is_no_error(storage: Storage) -> None:
     storage.write_bytes("a/b", b"")
     storage.delete("a/b")

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import delete, insert, or_, select, text, true, update
@@ -17,6 +18,7 @@ from sightline.versions import Kind, check_category, check_kind, next_version, p
 
 PENDING, PUBLISHED = "pending", "published"
 LEASE_SECONDS = 60.0
+ROWS_AT_ONCE = 2000  # that one statement writes
 
 T = TypeVar("T")
 
@@ -258,7 +260,8 @@ def insert_content(session: Session, version_id: int, content: Content) -> None:
     stages = [asdict(row) | {"position": position} for position, row in enumerate(content.stages)]
     images, findings = map(asdict, content.images), map(asdict, content.findings)
     for table, rows in ((Image, images), (Finding, findings), (Stage, stages)):
-        if values := [row | {"version_id": version_id} for row in rows]:
+        waiting = iter(rows)
+        while values := [row | {"version_id": version_id} for row in islice(waiting, ROWS_AT_ONCE)]:
             session.execute(insert(table).execution_options(render_nulls=True), values)
 
 

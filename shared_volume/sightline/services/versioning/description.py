@@ -1,6 +1,5 @@
 """What a version says of itself, in a hidden file among its own: rows that can be written again."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ def write_description(folder: Path, content: Content) -> None:
     """Write a version's description into its folder; same content, same bytes."""
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(orjson.dumps(asdict(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def parse_description(data: bytes, where: str) -> Content:

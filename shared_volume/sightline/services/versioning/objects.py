@@ -5,7 +5,6 @@ the remote for a proof that its files are there, gives no reasons, and waits for
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -18,6 +17,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import orjson
+
 from sightline.errors import SightlineError
 from sightline.services.storage import base
 from sightline.services.storage.folder import digest_file
@@ -28,6 +29,7 @@ FOLDER: Final = "files/md5"
 LISTING_ENDING: Final = ".dir"  # of the object that lists a folder's files
 READ_ONLY: Final = 0o444  # as DVC leaves its cache: files of working copies may be links to it
 MD5: Final = partial(hashlib.md5, usedforsecurity=False)
+UPLOADED_AT_ONCE: Final = 10_000  # objects; their paths take memory, and each time a folder's storage flushes the disk
 SAMPLE: Final = "00"  # digests that begin so are counted
 BATCH: Final = 2000  # objects that a killed download loses at most
 _REPAIR: Final = "Restore it from a backup, or type: python pipeline.py verify --repair"
@@ -111,18 +113,17 @@ class Objects:
         there = self._stored(needed)
         lacking = _not_right(needed, there)
         began = time.monotonic()
-        self._require_whole(lacking)
+        for start in range(0, len(lacking), UPLOADED_AT_ONCE):
+            self._require_whole(lacking[start : start + UPLOADED_AT_ONCE])
         # Others may upload the same at the same time: what is there is theirs and right, but for what is known to be wrong.
         for is_listing in (False, True):
             for is_wrong in (False, True):
-                self.storage.upload_files(
-                    {
-                        self._key(name): self.cache / name
-                        for name in lacking
-                        if name.endswith(LISTING_ENDING) == is_listing and (name in there) == is_wrong
-                    },
-                    create_only=not is_wrong,
-                )
+                names = [n for n in lacking if n.endswith(LISTING_ENDING) == is_listing and (n in there) == is_wrong]
+                # Also where there are none: storage then removes what dead processes left half written.
+                for start in range(0, max(1, len(names)), UPLOADED_AT_ONCE):
+                    batch = names[start : start + UPLOADED_AT_ONCE]
+                    files = {self._key(name): self.cache / name for name in batch}
+                    self.storage.upload_files(files, create_only=not is_wrong)
         size = sum(needed[name] for name in lacking)
         log.info("uploaded %d objects, %.1f MB, in %.1f s", len(lacking), size / 1e6, time.monotonic() - began)
 
@@ -213,7 +214,7 @@ def object_name(digest: str) -> str:
 def _parse_listing(data: bytes, where: str) -> dict[str, str]:
     """A listing's files: path inside the folder -> digest. `where` names the listing in a DamagedObjectError."""
     try:
-        files = {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(data)}
+        files = {str(entry["relpath"]): str(entry["md5"]) for entry in orjson.loads(data)}
     except (ValueError, KeyError, TypeError):
         raise DamagedObjectError(
             f"{where} is not a listing of files as DVC writes them. Remove it and try again."

@@ -176,7 +176,7 @@ def push(attempt: Attempt) -> None:
 
 
 def verify(attempt: Attempt) -> None:
-    """Prove that every object is on the remote, by listing it."""
+    """Prove that every object is on the remote, by asking about it."""
     attempt.copy.verify(attempt.folder)
 
 
