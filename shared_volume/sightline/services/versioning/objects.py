@@ -30,7 +30,9 @@ LISTING_ENDING: Final = ".dir"  # of the object that lists a folder's files
 READ_ONLY: Final = 0o444  # as DVC leaves its cache: files of working copies may be links to it
 MD5: Final = partial(hashlib.md5, usedforsecurity=False)
 UPLOADED_AT_ONCE: Final = 10_000  # objects; their paths take memory, and each time a folder's storage flushes the disk
-SAMPLE: Final = "00"  # digests that begin so are counted
+PARTS: Final = [f"{number:02x}" for number in range(256)]  # how digests begin, each a folder of the remote's
+SAMPLE: Final = PARTS[0]  # its objects are counted
+LISTED_WHOLE: Final = 5000  # objects of a remote that is listed at once
 BATCH: Final = 2000  # objects that a killed download loses at most
 _REPAIR: Final = "Restore it from a backup, or type: python pipeline.py verify --repair"
 
@@ -164,12 +166,20 @@ class Objects:
         Digests are spread evenly, so that a small part of the remote tells how large the whole is.
         """
         keys = {self._key(name): name for name in names}
+        found: dict[str, base.StoredObject] = {}
+
+        def look_into(folder: str) -> None:
+            found.update((item.key, item) for item in self.storage.list(self._key(folder)) if item.key in keys)
+
         part = sum(1 for _ in self.storage.list(self._key(f"{FOLDER}/{SAMPLE}")))
-        if part * 16 ** len(SAMPLE) > len(keys) * self.storage.listed_at_once:
-            found: Iterable[base.StoredObject] = self.storage.find(keys).values()
+        if part * len(PARTS) > len(keys) * self.storage.listed_at_once:
+            found = self.storage.find(keys)
+        elif part * len(PARTS) > LISTED_WHOLE:  # pages of one folder come one after the other
+            folders = [f"{FOLDER}/{beginning}" for beginning in PARTS]
+            base.in_parallel(look_into, folders, self.storage.parallel_small, "looking at the remote")
         else:
-            found = self.storage.list(self._key(FOLDER))
-        return {keys[item.key]: item for item in found if item.key in keys}
+            look_into(FOLDER)
+        return {keys[key]: item for key, item in found.items()}
 
     def _require_whole(self, names: Collection[str]) -> None:
         with base.local_errors():
