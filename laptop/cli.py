@@ -173,7 +173,7 @@ def _local(options: argparse.Namespace) -> int:
 
     chosen, values = tuple(step for step in STEPS if step in options.steps), given_values(options)
     if options.smoke:
-        values = smoke_values(values, [each.name for each in parameters_of(chosen)])
+        values = smoke_values(values, {each.name: each.default for each in parameters_of(chosen)})
     request = Request(chosen, values)
     return run_locally(open_workspace(options.workspace), request, in_containers=options.runner == "docker")
 

@@ -192,11 +192,18 @@ def test_a_smoke_test_is_the_same_version_in_an_experiment_of_its_own(server, su
     assert len(server.versions) == 1
     real, smoke = (run["runtime_config"]["parameters"] for run in server.runs.values())
     differing = {name: smoke[name] for name in smoke if smoke[name] != real[name]}
-    cpus = {f"{step}_cpu": "1" for step in ("record", "train", "evaluate", "test")}
-    assert differing == {"recipe": {"smoke": 20}, "train_epochs": 1, "train_gpus": "1", **cpus}
+    sizes = {f"{step}_cpu": "1" for step in ("record", "train", "evaluate", "test")} | {"record_memory": "1Gi"}
+    assert differing == {"recipe": {"smoke": 20}, "train_epochs": 1, "train_gpus": "1", **sizes}
     assert {each["display_name"] for each in server.experiments.values()} == {"desk", "desk--smoke"}
     listed = json.loads(command("runs", "--json").out)
     assert sorted(row["category"] for row in listed) == ["desk", "desk--smoke"]
+
+
+def test_a_smoke_test_asks_for_less_unless_it_is_given(server, submit):
+    assert submit("--smoke", "--param", "test_cpu=3").status == 0
+    asked = only(server.runs)["runtime_config"]["parameters"]
+    assert [asked[f"{step}_cpu"] for step in ("record", "train", "evaluate", "test")] == ["1", "1", "1", "3"]
+    assert (asked["record_memory"], asked["train_memory"], asked["train_gpus"]) == ("1Gi", "4Gi", "0")
 
 
 def test_a_second_submit_of_the_same_pipeline_uploads_nothing(server, submit):
