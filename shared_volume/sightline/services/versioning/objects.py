@@ -133,10 +133,10 @@ class Objects:
         size = sum(needed[name] for name in lacking)
         log.info("uploaded %d objects, %.1f MB, in %.1f s", len(lacking), size / 1e6, time.monotonic() - began)
 
-    def fetch(self, digest: str, scratch: Path, target: Path) -> None:
+    def fetch(self, digest: str, scratch: Path, target: Path, wanted: Collection[str] | None = None) -> None:
         """Fill a folder with the files that a listing names; objects that the cache lacks are brought there first.
 
-        Each appears in the cache when it is whole, by way of `scratch`, a private folder on the cache's file system.
+        With `wanted` only with the files of these names. Each appears in the cache when it is whole, by way of `scratch`, a private folder on the cache's file system.
 
         Raises:
             LostObjectError: the remote lacks objects.
@@ -146,6 +146,8 @@ class Objects:
         with base.local_errors():
             self._fetch([object_name(digest)], scratch)
             files = self._cached_files(digest)
+            if wanted is not None:
+                files = {name: files[name] for name in wanted}
             self._fetch(sorted(set(files.values())), scratch)
             for parent in {(target / name).parent for name in files}:
                 parent.mkdir(parents=True, exist_ok=True)
