@@ -262,7 +262,8 @@ def _adopt_description(attempt: Attempt, digest: str) -> None:
     """Take the public description in place of ours, so that the rows say what the files say."""
     objects = attempt.services.repo.objects(attempt.remote)
     listing = objects.listing(digest)
-    attempt.copy.pull(attempt.folder)  # `add` has moved its files away
+    shutil.rmtree(attempt.folder)  # `add` has moved away what the cache lacked, and left the rest
+    attempt.copy.pull(attempt.folder)
     if SPLITS_FILE not in listing:
         (attempt.folder / SPLITS_FILE).unlink(missing_ok=True)
     if entry := listing.get(FILE):
