@@ -31,6 +31,7 @@ from sightline.services.storage.base import Storage
 from sightline.services.versioning.claims import name_owner
 from sightline.services.versioning.datasets import find_dataset, pull_dataset, unpacked_folder
 from sightline.settings import Settings, read_settings
+from sightline.versions import smoke_category
 from tests.catalogued import ALL, fill
 from tests.installed import install
 from tests.unit.test_work_folders import make as make_work_folder
@@ -216,6 +217,16 @@ def test_what_is_older_than_asked_may_go_but_never_a_selected_model_or_a_version
     assert found.ok and {one.tag for one in found.versions} == set(ALL)
     assert find_prunable(settings, keep=0, older_than=39).items == ()
     assert pull_dataset(settings, find_dataset(settings, CATEGORY, VERSION)).is_dir()
+
+
+def test_what_a_smoke_test_selected_may_go(settings):
+    storage = open_storage(settings.storage)
+    for item in list(storage.list(f"results/{CATEGORY}/{VERSION}/old")):
+        storage.write_bytes(item.key.replace(CATEGORY, smoke_category(CATEGORY), 1), storage.read_bytes(item.key))
+        storage.delete(item.key)
+    grow_old(settings, 40)
+    removed(find_prunable(settings, keep=0, older_than=39))
+    assert models(settings) == set()
 
 
 def test_the_command_shows_then_removes(settings, capsys):

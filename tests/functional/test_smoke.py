@@ -79,6 +79,11 @@ def test_versions_shows_smoke_tests_on_demand_only(installed, record, capsys):
     assert shown("desk--smoke", True) == smoke
 
 
+def test_what_a_smoke_test_published_is_whole_and_names_the_annotation_version_it_is_made_of(installed, record, capsys):
+    record(smoke=20)
+    assert catalogue.verify(None, False, False, False) == 0, capsys.readouterr().out
+
+
 def test_the_name_is_kept_for_smoke_tests(installed, tmp_path):
     make_labelme(tmp_path / "photos", ["a.png"])
     with pytest.raises(BadNameError, match="kept for what `--smoke` makes"):

@@ -1,6 +1,6 @@
 """What may go from the storage: results of runs, and models, that nothing refers to or that are older than asked.
 
-Never a model that was selected, nor the other one of its training, which evaluate compares it with whenever it runs again.
+Never a model that a real run selected, nor the other one of its training, which evaluate compares it with whenever it runs again.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from sightline.models.store import FOLDER
 from sightline.services.database.uses import ModelUse, model_uses
 from sightline.services.storage.base import PARALLEL_SMALL, Storage, StoredObject
 from sightline.services.storage.folder import local_path
+from sightline.versions import is_smoke
 
 SELECTED: Final = "evaluate/selected.json"
 TRAINED: Final = ("train/best.json", "train/last.json")
@@ -93,7 +94,8 @@ def _models(
         stored[item.key.split("/")[1]].append(item)
     recorded = model_uses(look.database)
     uses = [*recorded, *_uses_by_results(runs)]
-    kept = _never_removed(uses) | set(look.named)
+    tried = {one.run for one in runs if is_smoke(one.prefix.split("/")[1])}  # what these select says nothing
+    kept = _never_removed([use for use in uses if use.run not in tried]) | set(look.named)
     users = defaultdict(set)
     for use in uses:
         users[use.sha256].add(use.run)
@@ -103,7 +105,7 @@ def _models(
             if _newest(files) < moment(look.now - NEWEST_SECONDS):
                 why = "no run made, scored or selected it"
         elif look.older_than is not None and all(_is_old(look, last, runs, run) for run in users[sha256]):
-            why = f"it was never selected, and no run of the last {shown_days(look.older_than)} made or scored it"
+            why = f"no real run selected it, and no run of the last {shown_days(look.older_than)} made or scored it"
         if why and sha256 not in kept:
             remove = partial(_remove_model, look, storage, sha256, files, _of(sha256, recorded))
             yield Prunable("models", sha256, sum(item.size for item in files), why, remove)
