@@ -110,8 +110,9 @@ def _python_with_torch() -> str:
     """Where the folders of wheels have torch for other Pythons only, the newest of those that has venv; else empty."""
     if not _has_two_builds() or _has_gpu():
         return ""
-    links = [*_find_links(sys.executable), *os.environ.get("UV_FIND_LINKS", "").split(",")]
-    wheels = [file.name for each in links if each for file in Path(each.removeprefix("file://")).glob("torch-*.whl")]
+    said = [os.environ.get(name, "") for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS")]  # also of a Python without pip
+    links = [*_find_links(sys.executable), *" ".join(said).replace(",", " ").split()]
+    wheels = [file.name for each in links for file in Path(each.removeprefix("file://")).glob("torch-*.whl")]
 
     def is_at_hand(minor: int) -> bool:
         start = _torch().replace("==", "-")

@@ -768,7 +768,15 @@ def make_authority(folder: Path) -> tuple[Path, tuple[str, str]]:
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            # Without these, Python 3.13 trusts no authority's certificate.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
         )
+        if is_authority:
+            uses = dict.fromkeys(("digital_signature", "content_commitment", "key_encipherment"), False)
+            uses |= dict.fromkeys(("data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False)
+            usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **uses)
+            builder = builder.add_extension(usage, critical=True)
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         return builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(signing, hashes.SHA256())
 
