@@ -136,7 +136,8 @@ class Objects:
     def fetch(self, digest: str, scratch: Path, target: Path, wanted: Collection[str] | None = None) -> None:
         """Fill a folder with the files that a listing names; objects that the cache lacks are brought there first.
 
-        With `wanted` only with the files of these names. Each appears in the cache when it is whole, by way of `scratch`, a private folder on the cache's file system.
+        With `wanted` only with the files of these names. Each appears in the cache when it is whole, by way of `scratch`, a
+        private folder on the cache's file system.
 
         Raises:
             LostObjectError: the remote lacks objects.
