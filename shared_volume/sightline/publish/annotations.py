@@ -28,7 +28,7 @@ from sightline.formats.detect import LABELME
 from sightline.formats.splits import usable_splits
 from sightline.processes.folders import private_folder
 from sightline.processes.threads import available_cores
-from sightline.publish.items import Item, check_folder
+from sightline.publish.items import Item, check_folder, stamp_of
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
@@ -248,6 +248,11 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], files: NewF
 def _copy(folder: Path, item: Item, files: NewFiles, annotated_by: AnnotatedBy) -> ImageRow:
     annotated = item.annotated
     size, sha256 = files.copy(item.image, annotated.stored_image)
+    if sha256 != item.sha256 or stamp_of(folder, annotated) != item.stamp:
+        raise SightlineError(
+            f"{annotated.image} or its annotation was changed while the folder was read. Nothing was published; run the same "
+            "command again."
+        )
     if annotated.has_json:
         path = annotated.stored_image.removeprefix(annotated.stored_file[: annotated.stored_file.rfind("/") + 1])
         changes: dict[str, Any] = {"imageData": None, "imagePath": path}

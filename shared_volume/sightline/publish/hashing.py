@@ -6,7 +6,6 @@ A process reads the paths of some photographs from a line of its input (JSON) an
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -51,11 +50,13 @@ class Hashers:
         if self._few > 0:
             self._few -= len(paths)
             return [_hash(path) for path in paths]
-        process = self._idle.pop() if self._idle else self._start()
+        process = self._idle.pop() if self._idle else None
         try:
+            process = process or self._start()
             answers = _ask(process, paths)
-        except (OSError, ValueError):  # it was killed, perhaps for memory
-            process.kill()
+        except (OSError, ValueError):  # it could not be started, or was killed, perhaps for memory
+            if process is not None:
+                process.kill()
             return [_hash(path) for path in paths]
         self._idle.append(process)
         return [looks if error is None else ImageError(error) for looks, error in answers]
@@ -68,6 +69,7 @@ class Hashers:
             stdout=subprocess.PIPE,
             encoding="ascii",
             env=os.environ | {"PYTHONPATH": path},
+            process_group=0,  # Ctrl-C is for who started it, which then ends it
         )
         self._started.append(process)
         return process
@@ -90,7 +92,6 @@ def _hash(path: str) -> str | ImageError:
 
 def main() -> None:
     """Answer until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the whole group; who asks ends this process
     with contextlib.suppress(BrokenPipeError):
         for line in sys.stdin:
             hashed = [_hash(path) for path in json.loads(line)]

@@ -6,6 +6,7 @@ Never a model that a real run selected, nor the other one of its training, which
 import contextlib
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,9 @@ from sightline.versions import is_smoke
 
 SELECTED: Final = "evaluate/selected.json"
 TRAINED: Final = ("train/best.json", "train/last.json")
-MAKERS: Final = ("train", "trial", "evaluate")  # steps that store models
+USERS: Final = ("train", "trial", "evaluate", "test")  # steps that store models, or are given any
+VERSION: Final = re.compile(r"v\d+\.\d+\.\d+")
+SHA256: Final = re.compile(r"[0-9a-f]{64}")  # what is called otherwise is not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def _read_runs(storage: Storage) -> list[StoredRun]:
     files = defaultdict(list)
     for item in storage.list("results"):
         parts = item.key.split("/")
-        if len(parts) > 4:
+        if len(parts) > 4 and VERSION.fullmatch(parts[2]):
             files["/".join(parts[:4])].append(item)
     keys = {
         item.key for prefix, found in files.items() for item in found if _is_reference(item.key.removeprefix(prefix))
@@ -91,7 +94,8 @@ def _models(
 ) -> Iterator[Prunable]:
     stored = defaultdict(list)
     for item in storage.list(FOLDER):
-        stored[item.key.split("/")[1]].append(item)
+        if SHA256.fullmatch(name := item.key.split("/")[1]):
+            stored[name].append(item)
     recorded = model_uses(look.database)
     uses = [*recorded, *_uses_by_results(runs)]
     tried = {one.run for one in runs if is_smoke(one.prefix.split("/")[1])}  # what these select says nothing
@@ -148,7 +152,7 @@ def _remove_model(
     look: Look, storage: Storage, sha256: str, files: Sequence[StoredObject], before: set[ModelUse]
 ) -> bool:
     # A training that is at work may be about to store the very same model.
-    if look.busy_with(*MAKERS) or _of(sha256, model_uses(look.database)) != before:
+    if look.busy_with(*USERS) or _of(sha256, model_uses(look.database)) != before:
         return False
     # Without its manifest it is no model to anybody, and whoever stores it again puts back what is missing.
     for key in sorted((item.key for item in files), key=lambda key: not key.endswith(f"/{MANIFEST}")):
