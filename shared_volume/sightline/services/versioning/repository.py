@@ -40,6 +40,17 @@ class TagExistsError(SightlineError):
     """Somebody else pushed the tag."""
 
 
+def require_plain_paths(settings: Settings) -> None:
+    """Raise a SightlineError where storage or volume lie on a path that DVC cannot write down."""
+    paths = {"SIGHTLINE_STORAGE": settings.storage, "SIGHTLINE_VOLUME": str(settings.volume.resolve())}
+    for name, path in paths.items():
+        if not unquote(path).isascii():
+            raise SightlineError(
+                f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
+                "accents or other special letters (on a laptop: --workspace DIR)."
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetRepo:
     """A dataset repository."""
@@ -52,13 +63,7 @@ class DatasetRepo:
     @classmethod
     def of(cls, settings: Settings) -> "DatasetRepo":
         """The repository that the settings name; a local path that does not exist yet is created."""
-        paths = {"SIGHTLINE_STORAGE": settings.storage, "SIGHTLINE_VOLUME": str(settings.volume.resolve())}
-        for name, path in paths.items():
-            if not unquote(path).isascii():
-                raise SightlineError(
-                    f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
-                    "accents or other special letters (on a laptop: --workspace DIR)."
-                )
+        require_plain_paths(settings)
         if here := git.local_repository(settings.dataset_repo):
             git.create_bare(here)
         author = (settings.git_user_name, settings.git_user_email)
