@@ -123,9 +123,14 @@ def password_with_an_at(_: Path) -> dict[str, str]:
     return {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://u:p@{PASSWORD}%w@127.0.0.1:1/x"}
 
 
+def password_with_a_slash(_: Path) -> dict[str, str]:
+    return {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://u:p@{PASSWORD}/w@127.0.0.1:1/x"}
+
+
 BROKEN: dict[str, tuple[Broken, str, str, str]] = {
     "a path that DVC cannot write down": (volume_with_accents, "repository", "fail", "ASCII only"),
     "no git": (no_git, "repository", "fail", "git is not installed"),
+    "a password with a slash": (password_with_a_slash, "database", "fail", "write %40 for each"),
     "a password with an @": (password_with_an_at, "database", "fail", "write %40 for each"),
     "a database in memory": (lambda _: {"SIGHTLINE_DATABASE_URL": "sqlite://"}, "database", "fail", "needs a file"),
     "no database server": (no_server, "database", "fail", "could not be reached: tried for"),

@@ -244,9 +244,9 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _mysql(url: URL) -> Engine:
-    if "@" in (url.host or ""):  # the end of a password that has one: it is not repeated
+    if "@" in f"{url.host}{url.database}":  # the end of a password that has one: it is not repeated
         raise DatabaseError(
-            "SIGHTLINE_DATABASE_URL has more than one @: write %40 for each in the name or the password (%25 for %, %2F for /)."
+            "SIGHTLINE_DATABASE_URL has an @ where none can be: write %40 for each in the name or the password, %2F for /, %25 for %."
         )
     url = url.set(drivername=f"{url.get_backend_name()}+pymysql")
     if not url.database:
