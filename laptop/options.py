@@ -12,6 +12,7 @@ import yaml
 from components.parameters import CANDIDATE_MODELS, CATEGORY, MODEL, PARAMETERS, RECIPE, STEPS, TRAIN_MEMORY, Parameter
 from sightline.errors import SightlineError, did_you_mean
 
+MOST_DAYS = 36_500  # a hundred years; dates do not go back much further
 EXAMPLE_PARAMETER = f"{TRAIN_MEMORY.name}=8Gi"
 
 
@@ -130,9 +131,6 @@ def not_negative(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or above")
     return int(text)
-
-
-MOST_DAYS = 36_500
 
 
 def positive(text: str) -> int:

@@ -208,18 +208,16 @@ def check_repository(settings: Settings) -> Line:
     from sightline.services.versioning.repository import require_plain_paths
 
     require_plain_paths(settings)
-    if shutil.which("git") is None:
-        return Line("repository", "fail", "the program git is not installed, or not on the PATH", "install git")
     url, author = settings.dataset_repo, (settings.git_user_name, settings.git_user_email)
     shown = git.without_password(url)
     here = git.local_repository(url)
-    if here and not here.exists():
-        return Line("repository", "ok", f"{shown}: the first publication makes it")
-    tags = git.remote_tags(url, author, GIT_SECONDS)
-    found = f"{shown}: {counted(len(tags), 'tag')}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         git.run_git(url, author, folder, "init", "--quiet")
+        if here and not here.exists():
+            return Line("repository", "ok", f"{shown}: the first publication makes it")
+        tags = git.remote_tags(url, author, GIT_SECONDS)
+        found = f"{shown}: {counted(len(tags), 'tag')}"
         git.run_git(url, author, folder, "commit", "--quiet", "--allow-empty", "--message", "doctor")
         try:
             git.run_git(

@@ -90,6 +90,13 @@ def smoke_category(category: str) -> str:
     return f"{category}{SMOKE}"
 
 
+def is_version(text: str) -> bool:
+    """Whether `parse_version` takes a text."""
+    with contextlib.suppress(BadNameError):
+        return bool(parse_version(text))
+    return False
+
+
 def is_smoke(category: str) -> bool:
     """Whether a category is that of smoke tests."""
     return category.endswith(SMOKE)

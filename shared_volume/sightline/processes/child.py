@@ -98,13 +98,18 @@ def _result(told: Mapping[str, Any], status: int, kills: int) -> Any:
 
 
 def _start(shown_as: str, question: int, answer: int) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(filter(None, (str(LIBRARY), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
         # -P: the folder that a step happens to start in holds no modules of ours.
         [sys.executable, "-P", "-m", __name__, shown_as, str(os.getpid()), str(question), str(answer)],
-        env=os.environ | {"PYTHONPATH": path, VARIABLE: str(os.getpid())},
+        env=environment() | {VARIABLE: str(os.getpid())},
         pass_fds=(question, answer),
     )
+
+
+def environment() -> dict[str, str]:
+    """Of a process that imports this very helper code."""
+    path = os.pathsep.join(filter(None, (str(LIBRARY), os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": path}
 
 
 def _wait(child: subprocess.Popen[bytes]) -> bool:

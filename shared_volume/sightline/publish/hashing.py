@@ -5,7 +5,6 @@ A process reads the paths of some photographs from a line of its input (JSON) an
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from typing import Final, Self
 
 from sightline.images.files import ImageError
 from sightline.images.similarity import perceptual_hash
+from sightline.processes.child import environment
 
-LIBRARY: Final = Path(__file__).resolve().parents[2]
 FEW: Final = 500  # photographs that are hashed here while others would still be starting
 
 
@@ -62,13 +61,12 @@ class Hashers:
         return [looks if error is None else ImageError(error) for looks, error in answers]
 
     def _start(self) -> subprocess.Popen[str]:
-        path = os.pathsep.join(filter(None, (str(LIBRARY), os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="ascii",
-            env=os.environ | {"PYTHONPATH": path},
+            env=environment(),
             process_group=0,  # Ctrl-C is for who started it, which then ends it
         )
         self._started.append(process)

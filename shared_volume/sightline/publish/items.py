@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sightline.annotations.check import covers_area
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
-from sightline.annotations.labelme import Document, Shape, read_embedded_image
+from sightline.annotations.labelme import Document, read_embedded_image
 from sightline.annotations.read import Annotated, read_annotations
+from sightline.batches import in_batches
 from sightline.images.files import ImageError
 from sightline.images.limits import MAX_PIXELS
 from sightline.processes.progress import track
@@ -87,7 +87,7 @@ def _in_threads(work: Callable[[Sequence[T]], list[R]], items: Iterator[T]) -> I
     threads = available_cores()
     waiting: deque[Future[list[R]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        while batch := list(islice(items, BATCH)):
+        for batch in in_batches(items, BATCH):
             waiting.append(pool.submit(work, batch))
             if len(waiting) > 2 * threads:
                 yield from waiting.popleft().result()
@@ -101,9 +101,9 @@ class _Slimmer:
     def __init__(self) -> None:
         self._once: dict[Hashable, Any] = {}
 
-    def keep(self, annotated: Annotated, shapes: Sequence[Shape]) -> tuple[Annotated, Mapping[str, int], Sequence[str]]:
+    def keep(self, annotated: Annotated) -> tuple[Annotated, Mapping[str, int], Sequence[str]]:
         """The document without its shapes, labels of shapes that cover an area, and types."""
-        document = annotated.document
+        document, shapes = annotated.document, annotated.document.shapes
         labels = Counter(shape.label for shape in shapes if not shape.damage and covers_area(shape))
         return (
             replace(
@@ -111,7 +111,7 @@ class _Slimmer:
                 header=self._share(annotated.header, annotated.header),
                 document=replace(
                     document,
-                    shapes=document.shapes if annotated.resized else (),
+                    shapes=shapes if annotated.resized else (),
                     flags=self._share(tuple(document.flags.items()), document.flags),
                 ),
             ),
@@ -145,7 +145,7 @@ def _look_at(
             message = f"{annotated.image}: {str(looks).removeprefix(f'{image}: ')}"
             looked.append(policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message))
         else:
-            kept, labels, types = slim.keep(annotated, annotated.document.shapes)
+            kept, labels, types = slim.keep(annotated)
             drawn, stamp = _drawn(annotated.document), stamp_of(folder, annotated)
             looked.append(Item(kept, str(image), sha256, stamp, looks, labels, types, drawn))
     return looked

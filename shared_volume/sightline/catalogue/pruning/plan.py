@@ -1,6 +1,7 @@
 """What may go, and why: found without changing anything, then removed one by one."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from sightline.settings import Settings
 
 HOUR_SECONDS: Final = 3600.0
 DAY_SECONDS: Final = 86_400.0
+SHA256_NAME: Final = re.compile(r"[0-9a-f]{64}")  # of models' folders; what is called otherwise is not ours
 NEWEST_SECONDS: Final = DAY_SECONDS  # what nothing refers to may be about to be referred to, while it is younger
 
 

@@ -6,7 +6,6 @@ Never a model that a real run selected, nor the other one of its training, which
 import contextlib
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sightline.catalogue.pruning.plan import NEWEST_SECONDS, Look, Prunable, last_signs, moment, shown_days
+from sightline.catalogue.pruning.plan import NEWEST_SECONDS, SHA256_NAME, Look, Prunable, last_signs, moment, shown_days
 from sightline.models.bundle import MANIFEST
 from sightline.models.store import FOLDER
 from sightline.services.database.uses import ModelUse, model_uses
 from sightline.services.storage.base import PARALLEL_SMALL, Storage, StoredObject
 from sightline.services.storage.folder import local_path
-from sightline.versions import is_smoke
+from sightline.versions import is_smoke, is_version
 
 SELECTED: Final = "evaluate/selected.json"
 TRAINED: Final = ("train/best.json", "train/last.json")
 USERS: Final = ("train", "trial", "evaluate", "test")  # steps that store models, or are given any
-VERSION: Final = re.compile(r"v\d+\.\d+\.\d+")
-SHA256: Final = re.compile(r"[0-9a-f]{64}")  # what is called otherwise is not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def _read_runs(storage: Storage) -> list[StoredRun]:
     files = defaultdict(list)
     for item in storage.list("results"):
         parts = item.key.split("/")
-        if len(parts) > 4 and VERSION.fullmatch(parts[2]):
+        if len(parts) > 4 and is_version(parts[2]):
             files["/".join(parts[:4])].append(item)
     keys = {
         item.key for prefix, found in files.items() for item in found if _is_reference(item.key.removeprefix(prefix))
@@ -94,7 +91,7 @@ def _models(
 ) -> Iterator[Prunable]:
     stored = defaultdict(list)
     for item in storage.list(FOLDER):
-        if SHA256.fullmatch(name := item.key.split("/")[1]):
+        if SHA256_NAME.fullmatch(name := item.key.split("/")[1]):
             stored[name].append(item)
     recorded = model_uses(look.database)
     uses = [*recorded, *_uses_by_results(runs)]

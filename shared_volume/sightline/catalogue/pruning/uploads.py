@@ -59,18 +59,22 @@ def find_left_by_publishers(look: Look, installation: Installation) -> Iterator[
                 yield Prunable("claims", name, 0, "whoever claimed the version died or gave up", remove)
         needed = {kind: _needed(look, installation, rows, git_tags, kind) for kind in KINDS}
     known, used = _Known(installation, rows), set[str]()
+    is_whole = True
     for kind, digests in needed.items():
         if digests is None:
-            return
+            is_whole = False
+            continue
         there = {
             digest: item for digest, item in list_remote(installation, kind).there.items() if DIGEST.fullmatch(digest)
         }
         strangers = _of_strangers(look, installation, kind, there.keys() - digests)
         if strangers is None:
-            return
+            is_whole = False
+            continue
         used |= digests | strangers
         yield from _uploads(look, known, kind, {one: there[one] for one in there.keys() - digests - strangers})
-    yield from _cached(look, known, used)
+    if is_whole:
+        yield from _cached(look, known, used)
 
 
 def _held(rows: Mapping[str, VersionRow]) -> str | None:

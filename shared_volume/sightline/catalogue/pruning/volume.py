@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sightline.catalogue.pruning.plan import DAY_SECONDS, HOUR_SECONDS, Look, Prunable, shown_days, size_of
+from sightline.catalogue.pruning.plan import DAY_SECONDS, HOUR_SECONDS, SHA256_NAME, Look, Prunable, shown_days, size_of
 from sightline.processes.folders import find_abandoned, remove_abandoned, remove_untaken
 from sightline.services.runs.releases import LOCK, find_old_releases
 from sightline.services.runs.work_folders import (
@@ -20,7 +20,6 @@ from sightline.services.runs.work_folders import (
 )
 
 UNPACKED: Final = re.compile(r"(?P<category>.+)-v\d+\.\d+\.\d+-[0-9a-f]{16}(?P<edited>\.changed-.+)?")
-FETCHED: Final = re.compile(r"[0-9a-f]{64}")
 PRIVATE: Final = ("work", "sources", "datasets", "models", "releases")  # where steps and publishers work
 
 
@@ -75,7 +74,7 @@ def _category(folder: Path) -> str:
 def _fetched_models(look: Look) -> Iterator[Prunable]:
     if not look.busy_with("evaluate", "test"):
         why = f"the newest {look.keep} stay; fetched again when a run needs it"
-        for folder in _surplus(look, "models", FETCHED):
+        for folder in _surplus(look, "models", SHA256_NAME):
             yield Prunable("fetched models", folder.name, size_of(folder), why, partial(_remove_model, look, folder))
 
 

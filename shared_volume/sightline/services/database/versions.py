@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import delete, insert, or_, select, text, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from sightline.batches import in_batches
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database, DatabaseError, in_transaction
 from sightline.services.database.models import Finding, Image, Stage, VersionRow
@@ -260,8 +260,8 @@ def insert_content(session: Session, version_id: int, content: Content) -> None:
     stages = [asdict(row) | {"position": position} for position, row in enumerate(content.stages)]
     images, findings = map(asdict, content.images), map(asdict, content.findings)
     for table, rows in ((Image, images), (Finding, findings), (Stage, stages)):
-        waiting = iter(rows)
-        while values := [row | {"version_id": version_id} for row in islice(waiting, ROWS_AT_ONCE)]:
+        for batch in in_batches(rows, ROWS_AT_ONCE):
+            values = [row | {"version_id": version_id} for row in batch]
             session.execute(insert(table).execution_options(render_nulls=True), values)
 
 

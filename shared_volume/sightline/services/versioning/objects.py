@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import orjson
 
+from sightline.batches import in_batches
 from sightline.errors import SightlineError
 from sightline.services.storage import base
 from sightline.services.storage.folder import digest_file
@@ -116,7 +116,7 @@ class Objects:
         """
         lacking = self._not_right(needed)
         began = time.monotonic()
-        for names in _batches(lacking):
+        for names in in_batches(lacking, MOVED_AT_ONCE):
             self._require_whole(names)
         # Others may upload the same at the same time: what is there is theirs and right, but for what is known to be wrong.
         for is_listing in (False, True):
@@ -127,7 +127,7 @@ class Objects:
                     if name.endswith(LISTING_ENDING) == is_listing and wrong == is_wrong
                 ]
                 # Also where there are none: storage then removes what dead processes left half written.
-                for names in _batches(chosen) or [[]]:
+                for names in list(in_batches(chosen, MOVED_AT_ONCE)) or [[]]:
                     files = {self._key(name): self.cache / name for name in names}
                     self.storage.upload_files(files, create_only=not is_wrong)
         size = sum(needed[name] for name in lacking)
@@ -200,7 +200,7 @@ class Objects:
 
         total = len(PARTS) * sum(1 for _ in self.storage.list(self._key(f"{FOLDER}/{SAMPLE}")))
         if total > len(names) * self.storage.listed_at_once:
-            for batch in _batches(names):
+            for batch in in_batches(names, MOVED_AT_ONCE):
                 for item in self.storage.find([self._key(name) for name in batch]).values():
                     tell(item.key[start:], item)
         elif total > LISTED_WHOLE:  # pages of one folder come one after the other
@@ -220,8 +220,7 @@ class Objects:
                 )
 
     def _fetch(self, names: Collection[str], scratch: Path) -> None:
-        waiting = iter(_not_whole({name: self.cache / name for name in names}))
-        while batch := list(islice(waiting, BATCH)):
+        for batch in in_batches(_not_whole({name: self.cache / name for name in names}), BATCH):
             parts = {name: scratch / name.replace("/", "-") for name in batch}
             scratch.mkdir(parents=True, exist_ok=True)
             try:
@@ -263,12 +262,6 @@ def _parse_listing(data: bytes, where: str) -> dict[str, str]:
                 f"{where} lists {name!r}, which lies outside the version's folder. Nothing was read."
             )
     return files
-
-
-def _batches(names: Iterable[str]) -> list[list[str]]:
-    """The names, as many together as are moved at once."""
-    waiting = iter(names)
-    return list(iter(lambda: list(islice(waiting, MOVED_AT_ONCE)), []))
 
 
 def _not_whole(paths: Mapping[str, Path]) -> list[str]:

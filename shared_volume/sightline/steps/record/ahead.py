@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.annotations.findings import Code, Outcome, Policy
@@ -10,7 +10,7 @@ from sightline.annotations.recipe import Recipe
 from sightline.services.database.versions import ImageRow
 from sightline.steps.record.assign import assign_all
 from sightline.steps.record.few import choose_few
-from sightline.steps.record.groups import Images
+from sightline.steps.record.groups import Images, SplitImage, as_first_published, wanted_labels
 from sightline.steps.record.split import Splitting
 
 
@@ -44,14 +44,13 @@ def choose_ahead(
     """
     if recipe.plugin or Policy.of(recipe.policy).outcome(Code.RARE_LABEL) is Outcome.DROP:
         return None
-    known = {one.sha256: one for one in earlier}
-    labels = {row.name: _wanted_labels(row, recipe) for row in rows if _is_kept(row, recipe)}
+    known = {one.sha256 for one in earlier}
+    labels = {row.name: wanted_labels(row, recipe) for row in rows if _is_kept(row, recipe)}
     kept = [row for row in rows if row.name in labels]
     if not kept or len(rows) <= recipe.smoke or any(row.labels is None or row.sha256 not in known for row in rows):
         return None
-    here = {row.sha256 for row in kept}
-    images = [replace(known[row.sha256], name=row.name) for row in kept]
-    others = [one for one in earlier if one.sha256 not in here]
+    now = [SplitImage(row.name, row.sha256, row.perceptual_hash or "", labels[row.name], 0) for row in kept]
+    images, others = as_first_published(now, earlier)
     splitting, seed = assign_all(images, others, recipe, listed, source, chosen_seed)
     chosen = choose_few(splitting.split, labels, recipe.smoke)
     held = set(files)
@@ -62,15 +61,11 @@ def choose_ahead(
     return Ahead(chosen, chosen | frozenset(documents.values()), splitting, seed, classes)
 
 
-def _wanted_labels(row: ImageRow, recipe: Recipe) -> frozenset[str]:
-    return frozenset(filter(recipe.wants, map(recipe.rename, row.labels or {})))
-
-
 def _is_kept(row: ImageRow, recipe: Recipe) -> bool:
     """Whether the recipe keeps an image, as far as its row tells."""
     is_sized = min(row.width, row.height) >= recipe.min_image_side and row.width * row.height <= recipe.max_pixels
     drops_others = recipe.empty_images == "drop" or (recipe.other_labels == "drop" and bool(row.labels))
-    return is_sized and not (drops_others and not _wanted_labels(row, recipe))
+    return is_sized and not (drops_others and not wanted_labels(row, recipe))
 
 
 def _document_of(image: str, files: Collection[str]) -> str:

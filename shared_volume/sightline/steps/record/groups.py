@@ -80,9 +80,14 @@ def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Rec
             held = generations.setdefault(row.sha256, set())
             held.add(generation)
             if len(held) == 1:
-                labels = frozenset(filter(recipe.wants, map(recipe.rename, row.labels or {})))
+                labels = wanted_labels(row, recipe)
                 first.append(SplitImage(row.name, row.sha256, row.perceptual_hash or "", labels, generation))
     return tuple(replace(one, generations=frozenset(generations[one.sha256])) for one in merge_images(first))
+
+
+def wanted_labels(row: ImageRow, recipe: Recipe) -> frozenset[str]:
+    """The labels of a published image, as the recipe renames and chooses them."""
+    return frozenset(filter(recipe.wants, map(recipe.rename, row.labels or {})))
 
 
 def as_first_published(images: Images, earlier: Images) -> tuple[list[SplitImage], list[SplitImage]]:
