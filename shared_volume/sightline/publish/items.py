@@ -14,9 +14,9 @@ from sightline.annotations.check import covers_area
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
 from sightline.annotations.labelme import Document, read_embedded_image
 from sightline.annotations.read import Annotated, read_annotations
-from sightline.batches import in_batches
 from sightline.images.files import ImageError
 from sightline.images.limits import MAX_PIXELS
+from sightline.processes.batches import in_batches
 from sightline.processes.progress import track
 from sightline.processes.threads import available_cores
 from sightline.publish.hashing import Hashers

@@ -10,8 +10,8 @@ from sqlalchemy import delete, insert, or_, select, text, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from sightline.batches import in_batches
 from sightline.errors import SightlineError
+from sightline.processes.batches import in_batches
 from sightline.services.database.connection import Database, DatabaseError, in_transaction
 from sightline.services.database.models import Finding, Image, Stage, VersionRow
 from sightline.versions import Kind, check_category, check_kind, next_version, parse_version

@@ -18,8 +18,8 @@ from typing import Final
 
 import orjson
 
-from sightline.batches import in_batches
 from sightline.errors import SightlineError
+from sightline.processes.batches import in_batches
 from sightline.services.storage import base
 from sightline.services.storage.folder import digest_file
 

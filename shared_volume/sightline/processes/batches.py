@@ -1,4 +1,4 @@
-"""Many things, some at a time."""
+"""Many things, some at a time, so that memory holds no more of them."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
