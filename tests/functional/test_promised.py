@@ -235,6 +235,7 @@ def test_the_newest_python_is_taken_that_a_folder_of_wheels_has_torch_for(tmp_pa
         write_program(programs / f"python3.{minor}", "exit 0" if minor in found else BROKEN)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.delenv("UV_FIND_LINKS", raising=False)  # a machine may have one of its own
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setattr(setup_environment, "_has_two_builds", lambda: True)
     gpu: list[bool] = [False]
