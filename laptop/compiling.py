@@ -90,7 +90,7 @@ def require_work(steps: Collection[str]) -> None:
 def require_named_images(pipeline: bytes) -> None:
     """Raise a SightlineError for a compiled pipeline whose images nobody named; it says what to type."""
     if UNNAMED.search(pipeline):
-        raise SightlineError(f"Nothing says where the images are that the cluster should run. {HOW_TO_NAME}")
+        raise SightlineError(f"Nothing says which images the cluster should run. {HOW_TO_NAME}")
 
 
 def compile_pipeline(output: Path, steps: Collection[str]) -> int:

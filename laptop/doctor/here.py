@@ -182,7 +182,7 @@ def check_storage(settings: Settings) -> Line:
         return Line(
             "storage",
             "skip",
-            f"{settings.storage} is on the volume of namespace {namespace}, which no laptop reaches",
+            f"{settings.storage} is on the volume of namespace {namespace}, which laptops cannot reach",
             "doctor --cluster",
         )
     storage, key, data = open_storage(settings.storage), f"doctor-{uuid.uuid4().hex}", os.urandom(16)
