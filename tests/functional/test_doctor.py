@@ -65,7 +65,7 @@ def test_all_is_well_where_versions_are(installed):
     assert (status, states(lines)) == (0, dict.fromkeys([*NAMES, "prune"], "ok"))
     assert re.fullmatch(r"python pipeline.py prune would free \d[\d.]* (bytes|.B)", lines["prune"].found)
     assert "tables are up to date" in lines["database"].found
-    assert "may be written" in lines["repository"].found
+    assert "writable" in lines["repository"].found
     assert installed.state() == before
 
 
@@ -178,7 +178,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch, free, state):
         storage=f"file://{tmp_path}", database_url="sqlite://", dataset_repo="", volume=tmp_path / "no" / "such"
     )
     (line,) = here.check_disk(settings)
-    assert line.state == state and f"{free / 1e9:.1f} GB of 100 GB are free where volume and storage lie" in line.found
+    assert line.state == state and f"{free / 1e9:.1f} GB of 100 GB are free for volume and storage" in line.found
 
 
 @pytest.mark.parametrize(("torch", "state"), [("2.9.0+cpu", "note"), ("", "ok")])
@@ -246,7 +246,7 @@ CLUSTERS_FAULTS: dict[str, tuple[Callable[[Cluster], Any], str, str]] = {
     "no storage": (
         lambda it: it.objects["configmaps/sightline-config"]["data"].pop("SIGHTLINE_STORAGE"),
         "ConfigMap",
-        "says no SIGHTLINE_STORAGE",
+        "has no SIGHTLINE_STORAGE",
     ),
     "no secret": (
         lambda it: it.objects.pop("secrets/sightline-database"),
