@@ -13,7 +13,7 @@ from components.parameters import STEPS, parameters_of
 from laptop.compiling import INSTALLATION, add_installation_options, apply_installation, compile_pipeline
 from laptop.examples import EXAMPLES
 from laptop.kubeflow.cli import add_commands, add_server_options
-from laptop.options import add_pipeline_options, add_smoke, given_values, not_negative, pairs_of, positive, steps
+from laptop.options import add_pipeline_options, add_smoke, days, given_values, not_negative, pairs_of, positive, steps
 from laptop.smoke import smoke_values
 from laptop.volume.cli import CLUSTER_COMMANDS, add_cluster_options
 from laptop.workspace import open_workspace
@@ -26,6 +26,8 @@ OURS = ("sightline", "laptop", "components", "custom")  # a missing module of th
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status; an error that the user can mend is one sentence on stderr."""
+    if sys.stdout is None:  # closed, as by `>&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that others chose may hold what no terminal takes
@@ -47,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if package in ("", *OURS):
             raise
         print(f"error: {options.command} needs {package}, which is not installed here: make setup", file=sys.stderr)
+        return 1
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {what}. Check permissions and free space, then run the same command again.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -175,7 +181,7 @@ def _local(options: argparse.Namespace) -> int:
 
     chosen, values = tuple(step for step in STEPS if step in options.steps), given_values(options)
     if options.smoke:
-        values = smoke_values(values, [each.name for each in parameters_of(chosen)])
+        values = smoke_values(values, {each.name: each.default for each in parameters_of(chosen)})
     request = Request(chosen, values)
     return run_locally(open_workspace(options.workspace), request, in_containers=options.runner == "docker")
 
@@ -229,7 +235,7 @@ def _prune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="remove it (default: only show it)")
     parser.add_argument(
         "--older-than",
-        type=positive,
+        type=days,
         metavar="DAYS",
         help="also results of runs, and models never selected, that no run has used for DAYS days",
     )

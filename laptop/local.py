@@ -194,8 +194,8 @@ def _told_by_record(dataset: Mapping[str, Any]) -> dict[str, Any]:
         told["warnings"] = statistics["warnings"]
         split = statistics["stages"][-1]
         told["images_left_out"] = statistics["stages"][0]["images_before"] - split["images_before"]
-        if split["images_after"] < split["images_before"]:
-            told["images_of"] = [split["images_after"], split["images_before"]]
+        if whole := statistics.get("chosen_from"):
+            told["images_of"] = [split["images_after"], whole]
         findings = json.loads((folder / "findings.json").read_bytes())
         for key, of in (("findings", "outcome"), ("finding_codes", "code")):
             told[key] = dict(Counter(finding[of] for finding in findings).most_common())

@@ -132,6 +132,9 @@ def not_negative(text: str) -> int:
     return int(text)
 
 
+MOST_DAYS = 36_500
+
+
 def positive(text: str) -> int:
     try:
         number = int(text)
@@ -139,6 +142,12 @@ def positive(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def days(text: str) -> int:
+    if (number := positive(text)) > MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"must be {MOST_DAYS:,} or less")
     return number
 
 

@@ -1,6 +1,7 @@
 """Make a virtual environment from a lock: `python3 laptop/setup_environment.py LOCK VENV [PYTHON]`. Needs Python and pip alone.
 
-It is made with the Python that runs this. Of any Python, a whole one is left as it is, unless PYTHON says that this was asked for.
+It is made with the Python that runs this, or with another that torch's wheel is at hand for, where this has none and PYTHON does not
+say that it was asked for. Of any Python, a whole one is left as it is, unless PYTHON says so.
 
 Everything is pinned, so nothing is resolved. torch comes in a build for the machine: the CPU build where there is no
 NVIDIA GPU, the CUDA build with its libraries where there is one.
@@ -31,11 +32,18 @@ class SetupError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Make or update the environment; does nothing when the lock has not changed."""
-    lock, folder = REQUIREMENTS / f"{arguments[0]}.txt", Path(arguments[1])
+    lock, folder, asked = REQUIREMENTS / f"{arguments[0]}.txt", Path(arguments[1]), bool(arguments[2:])
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in (lock, TORCH, Path(__file__)))).hexdigest()
     stamp = folder / STAMP
-    if stamp.is_file() and stamp.read_text() == digest and _python_serves(folder, asked=bool(arguments[2:])):
+    if stamp.is_file() and stamp.read_text() == digest and _python_serves(folder, asked):
         return 0
+    needs_torch = any(line.startswith("onedl-mmengine==") for line in lock.read_text().splitlines())
+    if needs_torch and not asked and (other := _python_with_torch()):
+        print(
+            f"of torch your folder of wheels has none for Python {platform.python_version()}: taking {other}",
+            flush=True,
+        )
+        os.execvp(other, [other, __file__, *arguments])
     try:
         _require_python()
         python = platform.python_version()
@@ -45,7 +53,7 @@ def main(arguments: list[str]) -> int:
         venv.create(folder.resolve(), with_pip=True, clear=True, symlinks=True)
         _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
         installer = _Installer(folder)
-        if any(line.startswith("onedl-mmengine==") for line in lock.read_text().splitlines()):
+        if needs_torch:
             installer.install_torch()
         installer.install("-r", str(lock))
     except SetupError as error:
@@ -63,7 +71,7 @@ class _Installer:
         self.folder = folder
         # mmcv is built in seconds; the few compiled ops that our configs need are supplied on plain PyTorch.
         self.environment = os.environ | {"MMCV_WITH_OPS": "0", "UV_NO_PROGRESS": "1"}
-        links = _find_links(folder)
+        links = _find_links(str(folder / "bin" / "python"))
         if links:
             self.environment.setdefault("UV_FIND_LINKS", ",".join(links))
 
@@ -75,8 +83,8 @@ class _Installer:
         return _run([*command, *what], environment, check)
 
     def install_torch(self) -> None:
-        """The build that fits the machine; only Linux on x86-64 has a CPU build and a CUDA build to choose from."""
-        if platform.system() != "Linux" or platform.machine() != "x86_64":
+        """The build that fits the machine."""
+        if not _has_two_builds():
             self.install("-r", str(TORCH))
         elif _has_gpu():
             self._install_cuda()
@@ -96,6 +104,35 @@ def _python_serves(folder: Path, asked: bool) -> bool:
     """Whether the environment's Python is still on this machine, and is of this one's version where that was asked for."""
     this = "python{}.{}".format(*sys.version_info)
     return (folder / "bin" / "python").exists() and (not asked or (folder / "lib" / this).is_dir())
+
+
+def _python_with_torch() -> str:
+    """Where the folders of wheels have torch for other Pythons only, the newest of those that has venv; else empty."""
+    if not _has_two_builds() or _has_gpu():
+        return ""
+    said = [os.environ.get(name, "") for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS")]  # also of a Python without pip
+    links = [*_find_links(sys.executable), *" ".join(said).replace(",", " ").split()]
+    wheels = [file.name for each in links for file in Path(each.removeprefix("file://")).glob("torch-*.whl")]
+
+    def is_at_hand(minor: int) -> bool:
+        start = _torch().replace("==", "-")
+        return any(name.startswith(start) and f"-cp3{minor}-cp3{minor}-" in name for name in wheels)
+
+    if is_at_hand(sys.version_info[1]):
+        return ""
+    (_, oldest), (_, newest) = PYTHONS
+    pythons = [f"python3.{minor}" for minor in range(newest, oldest - 1, -1) if is_at_hand(minor)]
+    return next((each for each in pythons if _has_venv(each)), "")
+
+
+def _has_venv(python: str) -> bool:
+    """Whether there is such a program, with venv; pyenv leaves names on the PATH that run nothing."""
+    try:
+        return (
+            subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode == 0
+        )
+    except OSError:
+        return False
 
 
 def _require_python() -> None:
@@ -118,13 +155,18 @@ def _torch() -> str:
     return next(line for line in TORCH.read_text().splitlines() if line.startswith("torch=="))
 
 
+def _has_two_builds() -> bool:
+    """Only for Linux on x86-64 there are a CPU build and a CUDA build of torch to choose from."""
+    return platform.system() == "Linux" and platform.machine() == "x86_64"
+
+
 def _has_gpu() -> bool:
     return Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists()
 
 
-def _find_links(folder: Path) -> list[str]:
-    """Wheel folders from pip's configuration, which uv does not read."""
-    asked = [str(folder / "bin" / "python"), "-m", "pip", "config", "list"]
+def _find_links(python: str) -> list[str]:
+    """Wheel folders from the configuration of a Python's pip, which uv does not read."""
+    asked = [python, "-m", "pip", "config", "list"]
     listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
     found = []
     for line in listed.splitlines():

@@ -3,23 +3,43 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from components.parameters import CATEGORY, EPOCHS, PARAMETERS, RECIPE, Parameter
+from components.parameters import CATEGORY, EPOCHS, PARAMETERS, RECIPE, STEPS, Parameter
 from sightline.versions import smoke_category
 
 IMAGES = 20
-CPU = "1"  # of each pod; more would wait for room on a full cluster
-CPUS = tuple(each for each in PARAMETERS if "cpu" in each.pod.values())
+# Step and what its pod gets; more would wait for room on a full cluster. How much memory a model takes depends on the size of
+# a batch and of its photographs, and not on their number: that stays.
+SIZES = {(step, "cpu"): "1" for step in STEPS} | {(step, "gpus"): "1" for step in STEPS} | {("record", "memory"): "1Gi"}
 
 
-def smoke_values(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """The values of a run as a smoke test of it has them, for a pipeline with parameters of these names.
+def smoke_values(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run as a smoke test of it has them, for a pipeline with these parameters: name -> default.
 
-    What is given stays: `--epochs 2` makes two epochs, `--recipe smoke=40` forty images.
+    What is given stays: `--epochs 2` makes two epochs, `--recipe smoke=40` forty images. Pods get less than by default,
+    and never more.
     """
-    small: dict[str, Any] = {EPOCHS.name: 1} | {each.name: CPU for each in CPUS}
-    smaller = {name: small[each.name] for each in PARAMETERS if each.name in small if (name := _name(each, known))}
+    small: dict[str, Any] = {}
+    for each in PARAMETERS:
+        if name := _name(each, known):
+            small |= {name: 1} if each is EPOCHS else _smaller(each, name, known)
     recipe = _name(RECIPE, known) or RECIPE.name  # a pipeline without record says itself that it takes none
-    return {**smaller, **values, recipe: {"smoke": IMAGES, **(values.get(recipe) or {})}}
+    return {**small, **values, recipe: {"smoke": IMAGES, **(values.get(recipe) or {})}}
+
+
+def _smaller(size: Parameter, name: str, known: Mapping[str, Any]) -> dict[str, str]:
+    """The size of a pod that is enough for a smoke test; nothing where it has no more by default."""
+    enough = [SIZES[one] for one in size.pod.items() if one in SIZES]
+    return {name: enough[0]} if enough and _is_less(enough[0], str(known[name])) else {}
+
+
+def _is_less(amount: str, than: str) -> bool:
+    """Whether one of Kubernetes' amounts is less than another; False where that is none."""
+    from kubernetes.utils.quantity import parse_quantity  # takes half a second, which no other command needs
+
+    try:
+        return bool(parse_quantity(amount) < parse_quantity(than))
+    except ValueError:
+        return False
 
 
 def _name(parameter: Parameter, known: Collection[str]) -> str:

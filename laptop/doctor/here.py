@@ -20,6 +20,7 @@ LOCKS = LIBRARY.parent / "docker" / "requirements"
 LEAST_FREE = 2 * 10**9  # bytes, below which a small training fails
 SCANT = 0.1  # of a disk
 GIT_SECONDS = 10.0
+WRITTEN = ("dvc-cache", "work", "sources", "datasets", "models", "releases")  # on the volume, by commands and steps
 SETUP = "make setup (make setup-submit without torch)"
 
 
@@ -144,8 +145,9 @@ def _tables(settings: Settings) -> tuple[str, str | None]:
     text = settings.database_url.get_secret_value()
     with contextlib.suppress(Exception):  # `connect` says what is wrong with a URL
         url = make_url(text)
-        if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-            return url.database, None
+        file = url.database if url.get_backend_name() == "sqlite" else None
+        if file and file != ":memory:" and not Path(file).exists():
+            return file, None
     database = connect(text)
     try:
         return database.name, database.revision() or ""
@@ -203,7 +205,11 @@ def check_storage(settings: Settings) -> Line:
 def check_repository(settings: Settings) -> Line:
     """List the dataset repository's tags, and try a push that sends nothing."""
     from sightline.services.versioning import git
+    from sightline.services.versioning.repository import require_plain_paths
 
+    require_plain_paths(settings)
+    if shutil.which("git") is None:
+        return Line("repository", "fail", "the program git is not installed, or not on the PATH", "install git")
     url, author = settings.dataset_repo, (settings.git_user_name, settings.git_user_email)
     shown = git.without_password(url)
     here = git.local_repository(url)
@@ -237,15 +243,17 @@ def check_volume(settings: Settings) -> Line:
     volume = settings.volume
     if not volume.is_dir():
         return Line("volume", "fail", f"there is no folder {volume}", "mount the volume, or set SIGHTLINE_VOLUME")
+    folder = volume
     try:
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=volume):
-            pass
+        for folder in (volume, *filter(Path.is_dir, (volume / name for name in WRITTEN))):
+            with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder):
+                pass
     except OSError as error:
         who = f"user {os.getuid()}, group {os.getgid()}"
         return Line(
             "volume",
             "fail",
-            f"{volume} cannot be written by {who} ({error.strerror})",
+            f"{folder} cannot be written by {who} ({error.strerror})",
             "the init job gives it to user 1001; on NFS look at the export",
         )
     code = volume / "code"

@@ -131,7 +131,9 @@ def _given(options: argparse.Namespace, package: Package) -> dict[str, Any]:
             raise SightlineError(_unknown(name, package.parameters))
         kind = package.parameters[name].kind
         given[name] = value if kind == "STRING" else _typed(kind, value_of(value))  # two CPUs are the text 2
-    return smoke_values(given, package.parameters) if getattr(options, "smoke", False) else given
+    if not getattr(options, "smoke", False):
+        return given
+    return smoke_values(given, {name: each.default for name, each in package.parameters.items()})
 
 
 def _typed(kind: str, value: Any) -> Any:

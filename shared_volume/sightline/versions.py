@@ -95,6 +95,11 @@ def is_smoke(category: str) -> bool:
     return category.endswith(SMOKE)
 
 
+def annotated_category(category: str) -> str:
+    """The category whose annotation versions a category's dataset versions are made of."""
+    return category.removesuffix(SMOKE)
+
+
 def check_own_category(category: str) -> str:
     """The category, unchanged.
 

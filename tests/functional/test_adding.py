@@ -82,11 +82,16 @@ class Counting(FolderStorage):
             yield item
 
 
+@pytest.mark.parametrize("whole", [0, 5000])
 @pytest.mark.parametrize(("needed", "listed"), [(5, False), (200, True)])
-def test_a_large_remote_is_listed_only_for_many_objects(tmp_path: Path, needed: int, listed: bool) -> None:
+def test_a_large_remote_is_listed_only_for_many_objects(
+    tmp_path: Path, needed: int, listed: bool, whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.services.versioning.objects.LISTED_WHOLE", whole)
     digests = [hashlib.md5(str(number).encode()).hexdigest() for number in range(2000)]
     storage = Counting(tmp_path)
     objects = Objects(storage, "annotations", tmp_path / "cache")
     fill(tmp_path, {objects.key(digest): digest.encode() for digest in digests})
     assert objects.stored([*digests[:needed], "0" * 32]).keys() == set(digests[:needed])
+    assert storage.listed < 1.1 * len(digests)
     assert (storage.asked, storage.listed >= len(digests)) == ((0, True) if listed else (needed + 1, False))

@@ -15,6 +15,7 @@ import pytest
 from laptop.doctor import cluster as in_cluster
 from laptop.doctor import here
 from laptop.doctor.lines import Line, look
+from laptop.workspace import LIBRARY
 from sightline.publish.annotations import publish_annotations
 from sightline.settings import Settings
 from tests.kube_api import write_kubeconfig
@@ -108,7 +109,30 @@ def volume_without_code(folder: Path) -> dict[str, str]:
     return {"SIGHTLINE_VOLUME": str(folder / "volume")}
 
 
+def volume_with_accents(folder: Path) -> dict[str, str]:
+    (folder / "é").mkdir()
+    (folder / "é" / "code").symlink_to(LIBRARY, target_is_directory=True)
+    return {"SIGHTLINE_VOLUME": str(folder / "é")}
+
+
+def no_git(folder: Path) -> dict[str, str]:
+    return {"PATH": str(folder)}
+
+
+def password_with_an_at(_: Path) -> dict[str, str]:
+    return {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://u:p@{PASSWORD}%w@127.0.0.1:1/x"}
+
+
+def password_with_a_slash(_: Path) -> dict[str, str]:
+    return {"SIGHTLINE_DATABASE_URL": f"mysql+pymysql://u:p@{PASSWORD}/w@127.0.0.1:1/x"}
+
+
 BROKEN: dict[str, tuple[Broken, str, str, str]] = {
+    "a path that DVC cannot write down": (volume_with_accents, "repository", "fail", "ASCII only"),
+    "no git": (no_git, "repository", "fail", "git is not installed"),
+    "a password with a slash": (password_with_a_slash, "database", "fail", "write %40 for each"),
+    "a password with an @": (password_with_an_at, "database", "fail", "write %40 for each"),
+    "a database in memory": (lambda _: {"SIGHTLINE_DATABASE_URL": "sqlite://"}, "database", "fail", "needs a file"),
     "no database server": (no_server, "database", "fail", "could not be reached: tried for"),
     "a file that is no database": (no_database_file, "database", "fail", "a file"),
     "no tables yet": (no_tables, "database", "note", "it has no tables yet"),

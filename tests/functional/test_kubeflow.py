@@ -192,11 +192,18 @@ def test_a_smoke_test_is_the_same_version_in_an_experiment_of_its_own(server, su
     assert len(server.versions) == 1
     real, smoke = (run["runtime_config"]["parameters"] for run in server.runs.values())
     differing = {name: smoke[name] for name in smoke if smoke[name] != real[name]}
-    cpus = {f"{step}_cpu": "1" for step in ("record", "train", "evaluate", "test")}
-    assert differing == {"recipe": {"smoke": 20}, "train_epochs": 1, "train_gpus": "1", **cpus}
+    sizes = {f"{step}_cpu": "1" for step in ("record", "train", "evaluate", "test")} | {"record_memory": "1Gi"}
+    assert differing == {"recipe": {"smoke": 20}, "train_epochs": 1, "train_gpus": "1", **sizes}
     assert {each["display_name"] for each in server.experiments.values()} == {"desk", "desk--smoke"}
     listed = json.loads(command("runs", "--json").out)
     assert sorted(row["category"] for row in listed) == ["desk", "desk--smoke"]
+
+
+def test_a_smoke_test_asks_for_less_unless_it_is_given(server, submit):
+    assert submit("--smoke", "--param", "test_cpu=3").status == 0
+    asked = only(server.runs)["runtime_config"]["parameters"]
+    assert [asked[f"{step}_cpu"] for step in ("record", "train", "evaluate", "test")] == ["1", "1", "1", "3"]
+    assert (asked["record_memory"], asked["train_memory"], asked["train_gpus"]) == ("1Gi", "4Gi", "0")
 
 
 def test_a_second_submit_of_the_same_pipeline_uploads_nothing(server, submit):
@@ -761,7 +768,15 @@ def make_authority(folder: Path) -> tuple[Path, tuple[str, str]]:
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            # Without these, Python 3.13 trusts no authority's certificate.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
         )
+        if is_authority:
+            uses = dict.fromkeys(("digital_signature", "content_commitment", "key_encipherment"), False)
+            uses |= dict.fromkeys(("data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False)
+            usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **uses)
+            builder = builder.add_extension(usage, critical=True)
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         return builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(signing, hashes.SHA256())
 

@@ -143,6 +143,7 @@ def asked(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(setup_environment.platform, "system", lambda: "Linux")
     monkeypatch.setattr(setup_environment.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(setup_environment, "_has_gpu", lambda: False)
+    monkeypatch.setattr(setup_environment, "_python_with_torch", lambda: "")
     return log
 
 
@@ -206,6 +207,58 @@ def test_where_no_cpu_build_is_in_reach_the_large_one_is_installed_and_said(aske
     assert setup_environment.main(["dev", str(tmp_path / "venv")]) == 0
     assert "no CPU build of torch is in reach" in capsys.readouterr().out
     assert "cuda.txt" in asked.read_text()
+
+
+THIS = sys.version_info[1]
+OTHERS = [minor for minor in (13, 12, 11) if minor != THIS]
+
+
+@pytest.mark.parametrize(
+    ("wheels", "found", "taken"),
+    [
+        pytest.param(OTHERS, OTHERS, OTHERS[0], id="the newest that has one"),
+        pytest.param(OTHERS[1:], OTHERS, OTHERS[1], id="not the newest"),
+        pytest.param(OTHERS, OTHERS[1:], OTHERS[1], id="the newest is not there"),
+        pytest.param([THIS, *OTHERS], OTHERS, None, id="this one has one too"),
+        pytest.param(OTHERS, [], None, id="no other is there"),
+        pytest.param([], OTHERS, None, id="no wheel at all"),
+    ],
+)
+def test_the_newest_python_is_taken_that_a_folder_of_wheels_has_torch_for(tmp_path, monkeypatch, wheels, found, taken):
+    folder, programs = tmp_path / "wheels", tmp_path / "bin"
+    folder.mkdir()
+    name = setup_environment._torch().replace("==", "-")
+    for minor in wheels:
+        (folder / f"{name}+cpu-cp3{minor}-cp3{minor}-manylinux_2_28_x86_64.whl").touch()
+    (folder / f"torch-0.1+cpu-cp3{THIS}-cp3{THIS}-manylinux_2_28_x86_64.whl").touch()
+    for minor in (11, 12, 13):
+        write_program(programs / f"python3.{minor}", "exit 0" if minor in found else BROKEN)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setattr(setup_environment, "_has_two_builds", lambda: True)
+    gpu: list[bool] = [False]
+    monkeypatch.setattr(setup_environment, "_has_gpu", lambda: gpu[0])
+    assert setup_environment._python_with_torch() == (f"python3.{taken}" if taken else "")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    assert setup_environment._python_with_torch() == ""
+    monkeypatch.setenv("UV_FIND_LINKS", f"/nowhere,{folder}")
+    assert setup_environment._python_with_torch() == (f"python3.{taken}" if taken else "")
+    gpu[0] = True
+    assert setup_environment._python_with_torch() == ""
+
+
+def test_another_python_sets_up_in_the_place_of_the_newest_unless_one_is_asked_for(asked, tmp_path, monkeypatch, capfd):
+    program = write_program(tmp_path / "python3.12", 'echo "$*" && exit 7')
+    monkeypatch.setattr(setup_environment, "_python_with_torch", lambda: str(program))
+    monkeypatch.setattr(os, "execvp", lambda _, words: sys.exit(subprocess.run(words, check=False).returncode))
+    with pytest.raises(SystemExit, match="7"):
+        setup_environment.main(["dev", str(tmp_path / "venv")])
+    said = capfd.readouterr().out
+    assert f"taking {program}" in said and f"setup_environment.py dev {tmp_path / 'venv'}\n" in said
+    assert not (tmp_path / "venv").exists()
+    assert setup_environment.main(["submit", str(tmp_path / "small")]) == 0
+    assert setup_environment.main(["dev", str(tmp_path / "venv"), "python3"]) == 0
 
 
 # --- publishing ------------------------------------------------------------------------------------------------------

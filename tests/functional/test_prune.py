@@ -1,5 +1,6 @@
 """What may go from volume and storage, what never goes, and what is left when its removal is killed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from pydantic import SecretStr
 
 from laptop.cli import main
 from sightline.catalogue.pruning.find import find_prunable, remove, tidy_volume
@@ -28,9 +30,12 @@ from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, find_version
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import Storage
+from sightline.services.storage.folder import FolderStorage
 from sightline.services.versioning.claims import name_owner
 from sightline.services.versioning.datasets import find_dataset, pull_dataset, unpacked_folder
+from sightline.services.versioning.objects import object_name
 from sightline.settings import Settings, read_settings
+from sightline.versions import smoke_category
 from tests.catalogued import ALL, fill
 from tests.installed import install
 from tests.unit.test_work_folders import make as make_work_folder
@@ -218,6 +223,16 @@ def test_what_is_older_than_asked_may_go_but_never_a_selected_model_or_a_version
     assert pull_dataset(settings, find_dataset(settings, CATEGORY, VERSION)).is_dir()
 
 
+def test_what_a_smoke_test_selected_may_go(settings):
+    storage = open_storage(settings.storage)
+    for item in list(storage.list(f"results/{CATEGORY}/{VERSION}/old")):
+        storage.write_bytes(item.key.replace(CATEGORY, smoke_category(CATEGORY), 1), storage.read_bytes(item.key))
+        storage.delete(item.key)
+    grow_old(settings, 40)
+    removed(find_prunable(settings, keep=0, older_than=39))
+    assert models(settings) == set()
+
+
 def test_the_command_shows_then_removes(settings, capsys):
     workspace = str(settings.volume.parent)
     assert main(["prune", "--workspace", workspace, "--keep", "1", "--json"]) == 0
@@ -364,6 +379,78 @@ def test_while_somebody_publishes_no_files_go(settings):
     gone = remove(plan, lambda item: None)[0]
     assert not {"uploaded files", "cached files"} & {item.what for item in gone}
     assert claim.status == "pending"
+
+
+def test_what_is_published_since_keeps_its_files(settings, monkeypatch):
+    """Whoever publishes while files are removed finds some of them there, and counts on them."""
+    name, storage = object_name(hashlib.md5(b"12345").hexdigest()), open_storage(settings.storage)
+    for remote in ("annotations", "datasets"):
+        storage.write_bytes(f"dvc/{remote}/{name}", b"12345")
+    cached = settings.volume / "dvc-cache" / name
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(b"12345")
+    grow_old(settings, 2)
+    plan = find_prunable(settings, keep=9)
+    database, deleted = opened(settings), FolderStorage.delete
+
+    def delete(storage: FolderStorage, key: str) -> None:
+        deleted(storage, key)
+        if key.startswith("dvc/"):  # and by now its claim has ended
+            claim_version(database, "chair", "annotation", "v0.1.0", "somebody elsewhere", -1.0)
+
+    monkeypatch.setattr(FolderStorage, "delete", delete)
+    gone = {item.name for item in remove(plan, lambda item: None)[0]}
+    database.close()
+    files = {item.name for item in plan.items if item.what in ("uploaded files", "cached files")}
+    assert len(files) == 3
+    assert not files & gone
+    assert cached.exists()
+    assert [storage.read_bytes(f"dvc/{remote}/{name}") for remote in ("annotations", "datasets")] == [b"12345"] * 2
+
+
+def test_another_installations_files_stay(settings, tmp_path):
+    grow_old(settings, 2)
+    elsewhere = {
+        "database_url": SecretStr(f"sqlite:///{tmp_path}/other.db"),
+        "dataset_repo": str(tmp_path / "other.git"),
+    }
+    stranger = settings.model_copy(update=elsewhere)
+    found = find_prunable(stranger, keep=9)
+    assert not {"uploaded files", "cached files"} & by_kind(found).keys()
+    assert sum("stay: they make whole folders" in note for note in found.notes) == 2
+    leave(stranger)
+    grow_old(settings, 2)
+    assert by_kind(find_prunable(stranger, keep=9))["uploaded files"] == {"c" * 30}
+    assert verify_versions(settings, full=True).ok
+
+
+FOREIGN = (
+    "models/pretrained.pth",
+    "models/mine/model.pth",
+    "results/notes/2024/jan/thoughts.txt",
+    "dvc/annotations/mine/precious",
+    "dvc/annotations/files/md5/aa/notes.txt",
+)
+
+
+def test_what_has_no_name_of_ours_stays(settings, tmp_path):
+    storage = open_storage(settings.storage)
+    for key in FOREIGN:
+        storage.write_bytes(key, b"1")
+    (settings.volume / "dvc-cache/files/md5/aa").mkdir(parents=True, exist_ok=True)
+    (settings.volume / "dvc-cache/files/md5/aa/notes.txt").touch()
+    (settings.volume / "dvc-cache/files/md5/aa" / ("b" * 30)).mkdir()
+    own = tmp_path / "checkpoints"
+    shutil.move(settings.volume / "work" / "train-a" / "checkpoints", own)
+    (settings.volume / "work" / "train-a" / "checkpoints").symlink_to(own)
+    shutil.move(settings.volume / "work" / "train-b", tmp_path / "train-b")
+    (settings.volume / "work" / "train-b").symlink_to(tmp_path / "train-b")
+    before = everything(tmp_path)
+    grow_old(settings, 40)
+    plan = removed(find_prunable(settings, keep=9, older_than=39))
+    assert not {"cached files", "uploaded files", "parts of work folders"} & by_kind(plan).keys()
+    assert all(storage.exists(key) for key in FOREIGN)
+    assert everything(tmp_path) == before
 
 
 def test_the_claim_of_a_dead_publisher_may_go(settings):

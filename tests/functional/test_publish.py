@@ -14,6 +14,7 @@ from laptop.publish import publish as publish_as_typed
 from sightline.annotations.findings import FindingsError
 from sightline.errors import SightlineError
 from sightline.processes.folders import HELD
+from sightline.publish import annotations
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
 from sightline.services.database.models import Finding, VersionRow
@@ -44,6 +45,22 @@ def with_times(folder: Path) -> dict[str, tuple[bytes, int]]:
 def plain(folder: Path) -> dict[str, bytes]:
     """The files of a version, without the description that publishing adds."""
     return {name: data for name, data in files_in(folder).items() if not name.startswith(".sightline/")}
+
+
+@pytest.mark.parametrize("changed", ["a.png", "kitchen/c.json"])
+def test_what_changes_while_the_folder_is_read_is_not_published(installed, tmp_path, monkeypatch, changed):
+    folder, choose = make_labelme(tmp_path / "in"), annotations._choose
+
+    def change(*given):
+        file = folder / changed
+        file.write_bytes(file.read_bytes()[:-1] if changed.endswith(".json") else b"\x89PNG")
+        return choose(*given)
+
+    monkeypatch.setattr(annotations, "_choose", change)
+    with pytest.raises(SightlineError, match=r"a.png|c.png") as refused:
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+    assert "changed while the folder was read" in str(refused.value)
+    assert (installed.refs(), installed.rows("versions")["versions"], installed.left_behind()) == ([], [], [])
 
 
 @pytest.mark.parametrize(("outcome", "kept"), [("fix", ["a.png", "b.png", "c.png"]), ("drop", ["a.png", "c.png"])])

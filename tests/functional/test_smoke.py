@@ -79,6 +79,11 @@ def test_versions_shows_smoke_tests_on_demand_only(installed, record, capsys):
     assert shown("desk--smoke", True) == smoke
 
 
+def test_what_a_smoke_test_published_is_whole_and_names_the_annotation_version_it_is_made_of(installed, record, capsys):
+    record(smoke=20)
+    assert catalogue.verify(None, False, False, False) == 0, capsys.readouterr().out
+
+
 def test_the_name_is_kept_for_smoke_tests(installed, tmp_path):
     make_labelme(tmp_path / "photos", ["a.png"])
     with pytest.raises(BadNameError, match="kept for what `--smoke` makes"):
@@ -109,21 +114,36 @@ def test_smoke_is_the_same_run_with_small_values(installed, tmp_path, monkeypatc
     (request,) = asked
     assert local.arguments_of(pipeline_of(request.steps), request) == {
         "category": "desk", "train_config": "yolox_s", "recipe": {"stratify": True, "smoke": 20}, "train_epochs": 1,
-        "record_cpu": "1", "train_cpu": "1", "evaluate_cpu": "1", "test_cpu": "1",
+        "record_cpu": "1", "train_cpu": "1", "evaluate_cpu": "1", "test_cpu": "1", "record_memory": "1Gi",
     }  # fmt: skip
     assert publishes_as(request.values) == "desk--smoke"
 
 
+DEFAULTS = {each.name: each.default for each in PARAMETERS}
+
+
 def test_what_is_given_stays_and_older_pipelines_get_their_own_names():
-    known = [each.was or each.name for each in PARAMETERS]
+    known = {each.was or each.name: each.default for each in PARAMETERS}
     given = smoke_values({"category": "desk", "epochs": 2, "train_cpu": "4", "recipe": {"smoke": 5}}, known)
     assert (given["epochs"], given["train_cpu"], given["recipe"]) == (2, "4", {"smoke": 5})
     assert "train_epochs" not in given
     assert smoke_values({}, known)["epochs"] == 1
 
 
+def test_pods_never_get_more_than_the_pipeline_gives_them():
+    own = {"train_cpu": "500m", "evaluate_cpu": "as it likes", "record_memory": "512Mi", "evaluate_gpus": "1"}
+    made = smoke_values({}, DEFAULTS | own | {"test_gpus": "4"})
+    assert own.keys().isdisjoint(made)
+    assert {"test_gpus": "1", "test_cpu": "1", "record_cpu": "1"}.items() <= made.items()
+
+
+def test_pods_of_models_keep_their_memory_which_does_not_depend_on_how_many_images_there_are():
+    made = smoke_values({"record_memory": "3Gi"}, DEFAULTS)
+    assert {name: made[name] for name in made if name.endswith("_memory")} == {"record_memory": "3Gi"}
+
+
 def test_a_run_without_record_is_no_smoke_test(installed, tmp_path):
-    request = local.Request(("test",), smoke_values({"category": "desk", "test_model": "m"}, ["test_cpu"]))
+    request = local.Request(("test",), smoke_values({"category": "desk", "test_model": "m"}, {"test_cpu": "2"}))
     with pytest.raises(SightlineError, match="needs the step record"):
         local.require_sense(request, in_containers=False)
 

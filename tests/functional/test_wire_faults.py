@@ -7,7 +7,7 @@ import re
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import StorageDeniedError, StorageError, StorageUnreachableError
+from sightline.services.versioning.adding import Noted
 from sightline.services.versioning.objects import DamagedObjectError, LostObjectError
 from sightline.services.versioning.publication import Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo, WorkingCopy
@@ -160,8 +161,8 @@ def test_a_passing_fault_is_retried_and_the_version_published_once(installed, wi
     assert fault.met == times
     needed = set(files_at(installed, remote, "desk_ann_v0.1.0").values())
     asked = [request for request in wire.requests if on(request)]
-    # Each object and the listing of them once, or the remote before and after; and what failed once more.
-    assert len(asked) == times + (len(needed) + 1 if on is UPLOAD else 2)
+    # Each object and the listing of them once, or a part of the remote and the whole, before and after; and what failed once more.
+    assert len(asked) == times + (len(needed) + 1 if on is UPLOAD else 4)
     wire.heal()
     require_published(installed, remote, "v0.1.0")
 
@@ -253,11 +254,11 @@ def test_a_damaged_object_on_the_remote_is_replaced_not_taken_for_the_right_one(
 
 @pytest.mark.slow
 def test_a_damaged_file_in_the_cache_is_never_uploaded(installed, remote, monkeypatch):
-    """As a full or failing disk leaves it: between `dvc add` and the upload."""
+    """As a full or failing disk leaves it: between the adding and the upload."""
     added = WorkingCopy.add
 
-    def damage(copy: WorkingCopy, path: Path) -> str:
-        digest = added(copy, path)
+    def damage(copy: WorkingCopy, path: Path, noted: Mapping[str, Noted]) -> str:
+        digest = added(copy, path, noted)
         cached = copy.repo.cache / object_of("image.png").removeprefix("annotations/")
         cached.chmod(0o644)
         cached.write_bytes(FILES["image.png"][::-1])

@@ -11,7 +11,7 @@ from sightline.services.database.connection import Database
 from sightline.services.database.versions import Content, VersionRow, list_findings, list_images, list_stages
 from sightline.services.versioning.description import FILE, parse_description
 from sightline.services.versioning.objects import Objects
-from sightline.versions import Tag, make_tag
+from sightline.versions import Tag, annotated_category, make_tag
 
 
 def read_content(objects: Objects, listing: Mapping[str, str]) -> Content | None:
@@ -71,7 +71,7 @@ def parent_of(tag: Tag, recipe: Mapping[str, object], rows: Rows) -> tuple[str, 
     version = recipe.get("annotation_version")
     if tag.kind != "dataset" or not version:
         return "", None
-    name = make_tag(tag.category, "annotation", str(version))
+    name = make_tag(annotated_category(tag.category), "annotation", str(version))
     row = rows.get(name)
     return name, row if row is not None and row.status == "published" else None
 

@@ -79,22 +79,28 @@ def parse_hashes(hashes: Sequence[str]) -> np.ndarray:
 def _average(pixels: np.ndarray) -> np.ndarray:
     """(height, width) uint8 as the mean of each of the 32 x 32 cells, in 1/256 levels, int64.
 
-    Border pixels count by their part in a cell. The longer side is summed first, so that little is left of a picture that
-    is one long line.
+    Border pixels count by their part in a cell. Of a picture that is one long line the length is summed first, so that
+    little is left of it.
     """
-    longer = int(pixels.shape[1] >= pixels.shape[0])
-    return (_sum_strips(_sum_strips(pixels, longer), 1 - longer) * _LEVELS) // pixels.size
+    is_line = pixels.shape[1] > 8 * pixels.shape[0]
+    sums = _sum_strips(_sum_strips(pixels.T if is_line else pixels).T)
+    return ((sums if is_line else sums.T) * _LEVELS) // pixels.size
 
 
-def _sum_strips(values: np.ndarray, axis: int) -> np.ndarray:
-    """Values summed into 32 equal strips along an axis, in 32nds, so that the parts of a value between two strips are whole numbers."""
-    whole, part = np.divmod(np.arange(_GRID + 1) * values.shape[axis], _GRID)
+def _sum_strips(values: np.ndarray) -> np.ndarray:
+    """Rows summed into 32 equal strips, in 32nds, so that the parts of a row between two strips are whole numbers."""
+    height = len(values)
+    whole, part = np.divmod(np.arange(_GRID + 1) * height, _GRID)
+    least = height // _GRID  # rows that lie wholly in every strip
+    fits = values.dtype == np.uint8 and least * 255 <= np.iinfo(np.uint16).max
     # No matrix product: numpy's would begin threads, which on a busy machine take ten times as long.
-    inner = np.add.reduceat(values, whole[:-1], axis, np.promote_types(values.dtype, np.uint32)).astype(np.int64)
-    along = (1, -1) if axis else (-1, 1)
-    inner *= (np.diff(whole) > 0).reshape(along)  # of an empty strip reduceat gives the value where it begins
-    border = values.take(np.minimum(whole, values.shape[axis] - 1), axis) * part.reshape(along)
-    return inner * _GRID + np.diff(border, axis=axis)
+    rows = values[whole[:-1, None] + np.arange(least)]
+    sums = rows.sum(axis=1, dtype=np.uint16 if fits else np.promote_types(values.dtype, np.uint32)).astype(np.int64)
+    longer = np.flatnonzero(np.diff(whole) > least)
+    sums[longer] += values[whole[longer] + least]
+    sums *= _GRID
+    border = values[np.minimum(whole, height - 1)] * part[:, None]
+    return sums - border[:-1] + border[1:]
 
 
 def _cosines() -> np.ndarray:

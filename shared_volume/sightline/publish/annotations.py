@@ -28,7 +28,7 @@ from sightline.formats.detect import LABELME
 from sightline.formats.splits import usable_splits
 from sightline.processes.folders import private_folder
 from sightline.processes.threads import available_cores
-from sightline.publish.items import Item, check_folder
+from sightline.publish.items import Item, check_folder, stamp_of
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
@@ -74,7 +74,7 @@ class _Usable:
 
     task: str
     annotated_by: AnnotatedBy
-    items: Sequence[Item]
+    items: list[Item]  # emptied when they are written
     findings: Sequence[Finding]
     labels: Counter[str]
     unread: int
@@ -110,6 +110,7 @@ def publish_annotations(
         items, found = check_folder(source.folder, scratch, chosen, known_hashes(database, category))
         found = [replace(finding, file=source.made.get(finding.file, finding.file)) for finding in found]
         usable = _choose(items, [*source.findings, *found], task, recipe, chosen)
+        del items
         _require_usable(folder, usable)
         splits = _splits(source, usable.items)
         services = Services(DatasetRepo.of(settings), database)
@@ -136,7 +137,7 @@ def _recipe_and_policy(settings: Settings, category: str, chosen: Mapping[str, s
     return recipe, Policy.of({**recipe.policy, **chosen}).publishing()
 
 
-def _choose(items: Sequence[Item], found: Sequence[Finding], task: str, recipe: Recipe, policy: Policy) -> _Usable:
+def _choose(items: list[Item], found: Sequence[Finding], task: str, recipe: Recipe, policy: Policy) -> _Usable:
     """What can be published for the task; without one for that which the documents are annotated for."""
     unread = 0 if task else sum(map(_is_only_flagged, items))
     if not task:
@@ -236,6 +237,7 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], files: NewF
         raise SightlineError(
             f"{error.filename or target}: cannot be copied ({reason}). Nothing was published; make room, or check its permissions."
         ) from None
+    usable.items.clear()  # of hundreds of thousands: the upload takes memory too
     return Content(
         images=sorted(rows, key=lambda row: row.name),
         findings=[FindingRow(**finding.to_json()) for finding in usable.findings],
@@ -246,6 +248,11 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], files: NewF
 def _copy(folder: Path, item: Item, files: NewFiles, annotated_by: AnnotatedBy) -> ImageRow:
     annotated = item.annotated
     size, sha256 = files.copy(item.image, annotated.stored_image)
+    if sha256 != item.sha256 or stamp_of(folder, annotated) != item.stamp:
+        raise SightlineError(
+            f"{annotated.image} or its annotation was changed while the folder was read. Nothing was published; run the same "
+            "command again."
+        )
     if annotated.has_json:
         path = annotated.stored_image.removeprefix(annotated.stored_file[: annotated.stored_file.rfind("/") + 1])
         changes: dict[str, Any] = {"imageData": None, "imagePath": path}

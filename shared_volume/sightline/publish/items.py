@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,9 +17,9 @@ from sightline.annotations.labelme import Document, Shape, read_embedded_image
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.images.files import ImageError
 from sightline.images.limits import MAX_PIXELS
-from sightline.images.similarity import perceptual_hash
 from sightline.processes.progress import track
 from sightline.processes.threads import available_cores
+from sightline.publish.hashing import Hashers
 from sightline.services.versioning.shards import hash_image
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Item:
     annotated: Annotated
     image: str  # the file's path
     sha256: str
+    stamp: int  # when its JSON was written, in nanoseconds
     perceptual_hash: str
     labels: Mapping[str, int]  # of shapes that cover an area -> how many
     types: Sequence[str]  # of all shapes, each once
@@ -54,10 +56,9 @@ def check_folder(
     readable = _read(folder, scratch, policy, findings)
     slim = _Slimmer()
 
-    def look_at(batch: Sequence[tuple[Annotated, Path]]) -> list[Item | Finding]:
-        return [_look(annotated, image, known, policy, slim) for annotated, image in batch]
-
-    looked = list(track(_in_threads(look_at, readable), "looking at the photographs"))
+    with Hashers() as hashers:
+        look_at = partial(_look_at, folder=folder, known=known, policy=policy, slim=slim, hashers=hashers)
+        looked = list(track(_in_threads(look_at, readable), "looking at the photographs"))
     findings += [one for one in looked if isinstance(one, Finding)]
     items, copies = _tell_copies([one for one in looked if isinstance(one, Item)], policy)
     findings += copies
@@ -125,18 +126,34 @@ class _Slimmer:
             return value
 
 
-def _look(
-    annotated: Annotated, image: Path, known: Mapping[str, str], policy: Policy, slim: _Slimmer
-) -> Item | Finding:
-    """The image with its perceptual hash; a finding on one that is damaged somewhere between its header and its end."""
-    try:
-        sha256 = hash_image(image).sha256
-        looks = known.get(sha256) or perceptual_hash(image)
-    except ImageError as error:
-        message = f"{annotated.image}: {str(error).removeprefix(f'{image}: ')}"
-        return policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message)
-    kept, labels, types = slim.keep(annotated, annotated.document.shapes)
-    return Item(kept, str(image), sha256, looks, labels, types, _drawn(annotated.document))
+def _look_at(
+    batch: Sequence[tuple[Annotated, Path]],
+    folder: Path,
+    known: Mapping[str, str],
+    policy: Policy,
+    slim: _Slimmer,
+    hashers: Hashers,
+) -> list[Item | Finding]:
+    """The images with their perceptual hashes; a finding on one that is damaged somewhere between its header and its end."""
+    digests = [hash_image(image).sha256 for _, image in batch]
+    new = [str(image) for (_, image), sha256 in zip(batch, digests, strict=True) if not known.get(sha256)]
+    hashed = dict(zip(new, hashers.hash(new), strict=True))
+    looked: list[Item | Finding] = []
+    for (annotated, image), sha256 in zip(batch, digests, strict=True):
+        looks = hashed[str(image)] if str(image) in hashed else known[sha256]
+        if isinstance(looks, ImageError):
+            message = f"{annotated.image}: {str(looks).removeprefix(f'{image}: ')}"
+            looked.append(policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message))
+        else:
+            kept, labels, types = slim.keep(annotated, annotated.document.shapes)
+            drawn, stamp = _drawn(annotated.document), stamp_of(folder, annotated)
+            looked.append(Item(kept, str(image), sha256, stamp, looks, labels, types, drawn))
+    return looked
+
+
+def stamp_of(folder: Path, annotated: Annotated) -> int:
+    """When the JSON was written, in nanoseconds; 0 without one."""
+    return (folder / annotated.file).stat().st_mtime_ns if annotated.has_json else 0
 
 
 def _tell_copies(items: Iterable[Item], policy: Policy) -> tuple[list[Item], list[Finding]]:

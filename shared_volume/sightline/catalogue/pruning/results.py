@@ -1,11 +1,12 @@
 """What may go from the storage: results of runs, and models, that nothing refers to or that are older than asked.
 
-Never a model that was selected, nor the other one of its training, which evaluate compares it with whenever it runs again.
+Never a model that a real run selected, nor the other one of its training, which evaluate compares it with whenever it runs again.
 """
 
 import contextlib
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +22,13 @@ from sightline.models.store import FOLDER
 from sightline.services.database.uses import ModelUse, model_uses
 from sightline.services.storage.base import PARALLEL_SMALL, Storage, StoredObject
 from sightline.services.storage.folder import local_path
+from sightline.versions import is_smoke
 
 SELECTED: Final = "evaluate/selected.json"
 TRAINED: Final = ("train/best.json", "train/last.json")
-MAKERS: Final = ("train", "trial", "evaluate")  # steps that store models
+USERS: Final = ("train", "trial", "evaluate", "test")  # steps that store models, or are given any
+VERSION: Final = re.compile(r"v\d+\.\d+\.\d+")
+SHA256: Final = re.compile(r"[0-9a-f]{64}")  # what is called otherwise is not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def _read_runs(storage: Storage) -> list[StoredRun]:
     files = defaultdict(list)
     for item in storage.list("results"):
         parts = item.key.split("/")
-        if len(parts) > 4:
+        if len(parts) > 4 and VERSION.fullmatch(parts[2]):
             files["/".join(parts[:4])].append(item)
     keys = {
         item.key for prefix, found in files.items() for item in found if _is_reference(item.key.removeprefix(prefix))
@@ -90,10 +94,12 @@ def _models(
 ) -> Iterator[Prunable]:
     stored = defaultdict(list)
     for item in storage.list(FOLDER):
-        stored[item.key.split("/")[1]].append(item)
+        if SHA256.fullmatch(name := item.key.split("/")[1]):
+            stored[name].append(item)
     recorded = model_uses(look.database)
     uses = [*recorded, *_uses_by_results(runs)]
-    kept = _never_removed(uses) | set(look.named)
+    tried = {one.run for one in runs if is_smoke(one.prefix.split("/")[1])}  # what these select says nothing
+    kept = _never_removed([use for use in uses if use.run not in tried]) | set(look.named)
     users = defaultdict(set)
     for use in uses:
         users[use.sha256].add(use.run)
@@ -103,7 +109,7 @@ def _models(
             if _newest(files) < moment(look.now - NEWEST_SECONDS):
                 why = "no run made, scored or selected it"
         elif look.older_than is not None and all(_is_old(look, last, runs, run) for run in users[sha256]):
-            why = f"it was never selected, and no run of the last {shown_days(look.older_than)} made or scored it"
+            why = f"no real run selected it, and no run of the last {shown_days(look.older_than)} made or scored it"
         if why and sha256 not in kept:
             remove = partial(_remove_model, look, storage, sha256, files, _of(sha256, recorded))
             yield Prunable("models", sha256, sum(item.size for item in files), why, remove)
@@ -146,7 +152,7 @@ def _remove_model(
     look: Look, storage: Storage, sha256: str, files: Sequence[StoredObject], before: set[ModelUse]
 ) -> bool:
     # A training that is at work may be about to store the very same model.
-    if look.busy_with(*MAKERS) or _of(sha256, model_uses(look.database)) != before:
+    if look.busy_with(*USERS) or _of(sha256, model_uses(look.database)) != before:
         return False
     # Without its manifest it is no model to anybody, and whoever stores it again puts back what is missing.
     for key in sorted((item.key for item in files), key=lambda key: not key.endswith(f"/{MANIFEST}")):

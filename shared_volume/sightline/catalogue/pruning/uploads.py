@@ -1,7 +1,10 @@
 """What an interrupted publisher left: claims, and files that belong to no version, in the storage and on the volume."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,12 +16,33 @@ from sightline.catalogue.verification import list_remote
 from sightline.errors import SightlineError
 from sightline.processes.folders import find_abandoned, remove_abandoned
 from sightline.services.database.versions import VersionRow, release_claim
-from sightline.services.storage.base import PART, StoredObject
+from sightline.services.storage.base import PART, ObjectExistsError, StoredObject
 from sightline.services.storage.folder import UPLOADS, local_path
-from sightline.services.versioning.objects import FOLDER, object_name
+from sightline.services.versioning.objects import FOLDER, LISTING_ENDING, object_name
+from sightline.services.versioning.publication import FOLDERS
 from sightline.versions import KINDS, Kind
 
 WHY: Final = "of no version: a publisher was interrupted"
+DIGEST: Final = re.compile(rf"[0-9a-f]{{32}}({re.escape(LISTING_ENDING)})?")  # other names are not ours
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The versions that were there when the plan was made: who publishes since may count on files that were of none."""
+
+    installation: Installation
+    rows: Mapping[str, VersionRow]
+
+    def is_outdated(self) -> bool:
+        """Whether somebody has published, or begun to, since."""
+        return any(
+            is_held(row) or name not in self.rows or _mark(row) != _mark(self.rows[name])
+            for name, row in self.installation.rows().items()
+        )
+
+
+def _mark(row: VersionRow) -> tuple[str, str | None, str]:
+    return row.status, row.digest, row.owner
 
 
 def find_left_by_publishers(look: Look, installation: Installation) -> Iterator[Prunable]:
@@ -34,11 +58,19 @@ def find_left_by_publishers(look: Look, installation: Installation) -> Iterator[
                 remove = partial(release_claim, installation.database, row, only_expired=False)
                 yield Prunable("claims", name, 0, "whoever claimed the version died or gave up", remove)
         needed = {kind: _needed(look, installation, rows, git_tags, kind) for kind in KINDS}
+    known, used = _Known(installation, rows), set[str]()
     for kind, digests in needed.items():
-        if digests is not None:
-            yield from _uploads(look, installation, kind, digests)
-    if None not in needed.values():
-        yield from _cached(look, installation, {digest for digests in needed.values() for digest in digests or ()})
+        if digests is None:
+            return
+        there = {
+            digest: item for digest, item in list_remote(installation, kind).there.items() if DIGEST.fullmatch(digest)
+        }
+        strangers = _of_strangers(look, installation, kind, there.keys() - digests)
+        if strangers is None:
+            return
+        used |= digests | strangers
+        yield from _uploads(look, known, kind, {one: there[one] for one in there.keys() - digests - strangers})
+    yield from _cached(look, known, used)
 
 
 def _held(rows: Mapping[str, VersionRow]) -> str | None:
@@ -64,32 +96,60 @@ def _needed(
     return needed
 
 
-def _uploads(look: Look, installation: Installation, kind: Kind, needed: set[str]) -> Iterator[Prunable]:
-    for digest, item in list_remote(installation, kind).there.items():
+def _of_strangers(look: Look, installation: Installation, kind: Kind, unneeded: Collection[str]) -> set[str] | None:
+    """The unneeded objects that make whole folders, which a listing proves: another installation's versions, perhaps.
+
+    None when a listing cannot be read.
+    """
+    whole: set[str] = set()
+    for listing in sorted(digest for digest in unneeded if digest.endswith(LISTING_ENDING)):
+        try:
+            whole |= {listing, *installation.objects(kind).listing(listing).values()}
+        except SightlineError as error:
+            look.notes.append(f"files of no version stay: {error}")
+            return None
+    if found := whole & set(unneeded):
+        look.notes.append(
+            f"{len(found)} files below {installation.storage.uri(f'dvc/{FOLDERS[kind]}')} stay: they make whole folders, perhaps of "
+            "versions of another database and dataset repository. Check SIGHTLINE_DATABASE_URL and SIGHTLINE_DATASET_REPO"
+        )
+    return whole
+
+
+def _uploads(look: Look, known: _Known, kind: Kind, unneeded: Mapping[str, StoredObject]) -> Iterator[Prunable]:
+    for digest, item in sorted(unneeded.items()):
         written = item.changed_at
-        if digest not in needed and written and written < moment(look.now - NEWEST_SECONDS):
-            remove = partial(_remove_upload, installation, item)
+        if written and written < moment(look.now - NEWEST_SECONDS):
+            remove = partial(_remove_upload, known, kind, digest, item)
             yield Prunable("uploaded files", item.key, item.size, WHY, remove)
 
 
-def _remove_upload(installation: Installation, item: StoredObject) -> bool:
-    if _held(installation.rows()):
+def _remove_upload(known: _Known, kind: Kind, digest: str, item: StoredObject) -> bool:
+    if known.is_outdated():
         return False  # whoever publishes just now may have found it there, and counts on it
+    installation = known.installation
     installation.storage.delete(item.key)
-    return True
+    if not known.is_outdated():
+        return True
+    cached = installation.objects(kind).cached(digest)
+    if cached is not None:
+        with contextlib.suppress(ObjectExistsError):
+            installation.storage.write_bytes(item.key, cached.read_bytes(), create_only=True)
+    return False
 
 
-def _cached(look: Look, installation: Installation, needed: set[str]) -> Iterator[Prunable]:
+def _cached(look: Look, known: _Known, needed: set[str]) -> Iterator[Prunable]:
     names = {object_name(digest) for digest in needed}
-    cache = installation.repo.cache
+    cache = known.installation.repo.cache
     for path in sorted((cache / FOLDER).glob("??/*")):
         name = path.relative_to(cache).as_posix()
-        if name not in names and not name.endswith(PART) and _is_older(path, look.now - NEWEST_SECONDS):
-            yield Prunable("cached files", name, size_of(path), WHY, partial(_remove_cached, installation, path))
+        ours = DIGEST.fullmatch(f"{path.parent.name}{path.name}") and path.is_file()
+        if ours and name not in names and _is_older(path, look.now - NEWEST_SECONDS):
+            yield Prunable("cached files", name, size_of(path), WHY, partial(_remove_cached, known, path))
 
 
-def _remove_cached(installation: Installation, path: Path) -> bool:
-    if _held(installation.rows()):
+def _remove_cached(known: _Known, path: Path) -> bool:
+    if known.is_outdated():
         return False
     path.unlink(missing_ok=True)
     return True

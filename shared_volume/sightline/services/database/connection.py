@@ -244,6 +244,10 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _mysql(url: URL) -> Engine:
+    if "@" in f"{url.host}{url.database}":  # the end of a password that has one: it is not repeated
+        raise DatabaseError(
+            "SIGHTLINE_DATABASE_URL has an @ where none can be: write %40 for each in the name or the password, %2F for /, %25 for %."
+        )
     url = url.set(drivername=f"{url.get_backend_name()}+pymysql")
     if not url.database:
         raise DatabaseError("SIGHTLINE_DATABASE_URL names no database: write mysql+pymysql://user:password@host/name.")

@@ -79,7 +79,7 @@ def finish(folder: Path) -> None:
 
 def find_work_folders(volume: Path) -> list[WorkFolder]:
     """All work folders, the last used first."""
-    found = [_look(path) for path in (volume / "work").glob(f"{PREFIX}*") if path.is_dir()]
+    found = [_look(path) for path in (volume / "work").glob(f"{PREFIX}*") if path.is_dir() and not path.is_symlink()]
     return sorted(found, key=lambda one: one.used, reverse=True)
 
 
@@ -113,6 +113,8 @@ def spare_parts(folder: Path, read: bool = False) -> list[Path]:
     """What a finished training's work folder no longer needs: all checkpoints but the newest whole one, and copies of what
     it stored. Nothing where no checkpoint is whole, which without `read` its end alone has to tell."""
     checkpoints = folder / CHECKPOINTS
+    if checkpoints.is_symlink():  # somebody keeps them elsewhere
+        return []
     newest_first = sorted(checkpoints.glob("iter_*.pth"), reverse=True)
     whole = next(filter(_is_whole if read else zipfile.is_zipfile, newest_first), None)
     if whole is None:

@@ -71,7 +71,7 @@ class Storage(Protocol):
     """
 
     listed_at_once: int = 0  # objects that a listing tells of in the time of one question about one object; 0: of none
-    _parallel_small: int = PARALLEL
+    parallel_small: int = PARALLEL
 
     @property
     def root(self) -> str:
@@ -111,7 +111,7 @@ class Storage(Protocol):
     def download_files(self, files: Mapping[str, Path]) -> None:
         """Copy many objects (key -> new file in a folder of one's own), several at a time, until one fails."""
         with local_errors():
-            in_parallel(lambda pair: self._download(*pair), files.items(), self._parallel_small, "downloading")
+            in_parallel(lambda pair: self._download(*pair), files.items(), self.parallel_small, "downloading")
 
     def download_folder(self, prefix: str, local_dir: Path) -> None:
         """Copy every object under `prefix` to the new (or empty) folder `local_dir`, which appears when all are there."""

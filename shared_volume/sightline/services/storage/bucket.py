@@ -56,7 +56,7 @@ class BucketStorage(base.Storage):
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         with self._asking(self.root):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
-            self._parallel_small = PARALLEL_EMULATED if emulated else base.PARALLEL_SMALL
+            self.parallel_small = PARALLEL_EMULATED if emulated else base.PARALLEL_SMALL
             self._client = storage.Client(project=None, credentials=AnonymousCredentials() if emulated else None)
             for scheme in ("https://", "http://"):
                 self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=base.PARALLEL_SMALL))
@@ -120,7 +120,7 @@ class BucketStorage(base.Storage):
             small = {key for key, path in files.items() if path.stat().st_size <= base.SMALL}
             folder = os.path.commonpath([key.rpartition("/")[0] for key in files]) if files else ""
             with self._asking(f"{self.root}/{folder}".rstrip("/")):
-                base.in_parallel(upload, small, self._parallel_small, "uploading")
+                base.in_parallel(upload, small, self.parallel_small, "uploading")
                 base.in_parallel(upload, files.keys() - small, base.PARALLEL, "uploading")
 
     def _download(self, key: str, target: Path) -> None:
@@ -149,7 +149,7 @@ class BucketStorage(base.Storage):
                 found[key] = _stored(key, blob)
 
         with self._asking(self.root):
-            base.in_parallel(ask, keys, self._parallel_small, "asking")
+            base.in_parallel(ask, keys, self.parallel_small, "asking")
             if len(found) < len(keys):
                 self._require_bucket()
         return found

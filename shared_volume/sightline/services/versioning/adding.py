@@ -96,12 +96,21 @@ def move_into_cache(folder: Path, cache: Path, noted: Mapping[str, Noted]) -> Ad
             size, md5 = found[name]
             if not _has(str(cache), md5, size):
                 _move(f"{folder}/{name}", f"{cache}/{object_name(md5)}")
-        data = json.dumps([{"md5": found[name][1], "relpath": name} for name in sorted(found)]).encode()
+        data = _listing(found)
         listing = f"{MD5(data).hexdigest()}{LISTING_ENDING}"
         with base.replacing(cache / object_name(listing)) as part:
             part.write_bytes(data)
             part.chmod(READ_ONLY)
     return Added(listing, sum(size for size, _ in found.values()), len(found))
+
+
+def _listing(found: Mapping[str, Noted]) -> bytes:
+    """The files as DVC lists them: JSON, sorted by path. Put together piece by piece, of hundreds of thousands."""
+    data = bytearray(b"[")
+    for name in sorted(found):
+        data += b", " if len(data) > 1 else b""
+        data += json.dumps({"md5": found[name][1], "relpath": name}).encode()
+    return bytes(data + b"]")
 
 
 def write_pointer(pointer: Path, added: Added, remote: str) -> None:

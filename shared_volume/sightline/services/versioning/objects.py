@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +29,10 @@ FOLDER: Final = "files/md5"
 LISTING_ENDING: Final = ".dir"  # of the object that lists a folder's files
 READ_ONLY: Final = 0o444  # as DVC leaves its cache: files of working copies may be links to it
 MD5: Final = partial(hashlib.md5, usedforsecurity=False)
-UPLOADED_AT_ONCE: Final = 10_000  # objects; their paths take memory, and each time a folder's storage flushes the disk
-SAMPLE: Final = "00"  # digests that begin so are counted
+MOVED_AT_ONCE: Final = 10_000  # objects that are uploaded or asked for; their paths take memory, and each time a folder's storage flushes the disk
+PARTS: Final = [f"{number:02x}" for number in range(256)]  # how digests begin, each a folder of the remote's
+SAMPLE: Final = PARTS[0]  # its objects are counted
+LISTED_WHOLE: Final = 5000  # objects of a remote that is listed at once
 BATCH: Final = 2000  # objects that a killed download loses at most
 _REPAIR: Final = "Restore it from a backup, or type: python pipeline.py verify --repair"
 
@@ -97,12 +99,14 @@ class Objects:
 
     def lacking(self, needed: Mapping[str, int]) -> list[str]:
         """Names of the objects (name -> size) that are not on the remote, or not with their size (in a bucket: their MD5)."""
-        return _not_right(needed, self._stored(needed))
+        return list(self._not_right(needed))
 
     def stored(self, digests: Collection[str]) -> dict[str, base.StoredObject]:
         """Those of the objects that are on the remote, by digest; nothing is said of others."""
         names = {object_name(digest): digest for digest in digests}
-        return {names[name]: item for name, item in self._stored(names).items()}
+        there: dict[str, base.StoredObject] = {}
+        self._look_for(names, lambda name, item: there.update({names[name]: item}))
+        return there
 
     def upload(self, needed: Mapping[str, int]) -> None:
         """Bring what the remote lacks there, the listing last.
@@ -110,27 +114,30 @@ class Objects:
         A DamagedObjectError for a cached object that is not whole: then nothing was uploaded. A StorageError where the remote
         failed for longer than the deadline.
         """
-        there = self._stored(needed)
-        lacking = _not_right(needed, there)
+        lacking = self._not_right(needed)
         began = time.monotonic()
-        for start in range(0, len(lacking), UPLOADED_AT_ONCE):
-            self._require_whole(lacking[start : start + UPLOADED_AT_ONCE])
+        for names in _batches(lacking):
+            self._require_whole(names)
         # Others may upload the same at the same time: what is there is theirs and right, but for what is known to be wrong.
         for is_listing in (False, True):
             for is_wrong in (False, True):
-                names = [n for n in lacking if n.endswith(LISTING_ENDING) == is_listing and (n in there) == is_wrong]
+                chosen = [
+                    name
+                    for name, wrong in lacking.items()
+                    if name.endswith(LISTING_ENDING) == is_listing and wrong == is_wrong
+                ]
                 # Also where there are none: storage then removes what dead processes left half written.
-                for start in range(0, max(1, len(names)), UPLOADED_AT_ONCE):
-                    batch = names[start : start + UPLOADED_AT_ONCE]
-                    files = {self._key(name): self.cache / name for name in batch}
+                for names in _batches(chosen) or [[]]:
+                    files = {self._key(name): self.cache / name for name in names}
                     self.storage.upload_files(files, create_only=not is_wrong)
         size = sum(needed[name] for name in lacking)
         log.info("uploaded %d objects, %.1f MB, in %.1f s", len(lacking), size / 1e6, time.monotonic() - began)
 
-    def fetch(self, digest: str, scratch: Path, target: Path) -> None:
+    def fetch(self, digest: str, scratch: Path, target: Path, wanted: Collection[str] | None = None) -> None:
         """Fill a folder with the files that a listing names; objects that the cache lacks are brought there first.
 
-        Each appears in the cache when it is whole, by way of `scratch`, a private folder on the cache's file system.
+        With `wanted` only with the files of these names. Each appears in the cache when it is whole, by way of `scratch`, a
+        private folder on the cache's file system.
 
         Raises:
             LostObjectError: the remote lacks objects.
@@ -140,6 +147,8 @@ class Objects:
         with base.local_errors():
             self._fetch([object_name(digest)], scratch)
             files = self._cached_files(digest)
+            if wanted is not None:
+                files = {name: files[name] for name in wanted}
             self._fetch(sorted(set(files.values())), scratch)
             for parent in {(target / name).parent for name in files}:
                 parent.mkdir(parents=True, exist_ok=True)
@@ -158,18 +167,47 @@ class Objects:
     def _key(self, name: str) -> str:
         return f"dvc/{self.remote}/{name}"
 
-    def _stored(self, names: Collection[str]) -> dict[str, base.StoredObject]:
-        """Those of the objects that the remote has, by name: asked for one by one, or out of a listing where that is quicker.
+    def _not_right(self, needed: Mapping[str, int]) -> dict[str, bool]:
+        """Names of the objects that are not on the remote as they should be, and whether something is there in their stead."""
+        lacking = dict.fromkeys(needed, False)
 
-        Digests are spread evenly, so that a small part of the remote tells how large the whole is.
+        def compare(name: str, found: base.StoredObject) -> None:
+            if found.size == needed[name] and found.md5 in (None, _md5_in(name)):
+                del lacking[name]
+            else:
+                lacking[name] = True
+
+        self._look_for(needed, compare)
+        return lacking
+
+    def _gone(self, names: Collection[str]) -> list[str]:
+        lacking = set(names)
+        self._look_for(set(names), lambda name, _: lacking.discard(name))
+        return sorted(lacking)
+
+    def _look_for(self, names: Collection[str], tell: Callable[[str, base.StoredObject], None]) -> None:
+        """Tell of those of the objects that the remote has: asked for one by one, or out of a listing where that is quicker.
+
+        Nothing is kept of them, of which there may be hundreds of thousands. Digests are spread evenly, so that a small part of
+        the remote tells how large the whole is.
         """
-        keys = {self._key(name): name for name in names}
-        part = sum(1 for _ in self.storage.list(self._key(f"{FOLDER}/{SAMPLE}")))
-        if part * 16 ** len(SAMPLE) > len(keys) * self.storage.listed_at_once:
-            found: Iterable[base.StoredObject] = self.storage.find(keys).values()
+        start = len(self._key(""))
+
+        def look_into(folder: str) -> None:
+            for item in self.storage.list(self._key(folder)):
+                if (name := item.key[start:]) in names:
+                    tell(name, item)
+
+        total = len(PARTS) * sum(1 for _ in self.storage.list(self._key(f"{FOLDER}/{SAMPLE}")))
+        if total > len(names) * self.storage.listed_at_once:
+            for batch in _batches(names):
+                for item in self.storage.find([self._key(name) for name in batch]).values():
+                    tell(item.key[start:], item)
+        elif total > LISTED_WHOLE:  # pages of one folder come one after the other
+            folders = [f"{FOLDER}/{beginning}" for beginning in PARTS]
+            base.in_parallel(look_into, folders, self.storage.parallel_small, "looking at the remote")
         else:
-            found = self.storage.list(self._key(FOLDER))
-        return {keys[item.key]: item for item in found if item.key in keys}
+            look_into(FOLDER)
 
     def _require_whole(self, names: Collection[str]) -> None:
         with base.local_errors():
@@ -189,7 +227,7 @@ class Objects:
             try:
                 self.storage.download_files({self._key(name): part for name, part in parts.items()})
             except base.NoSuchObjectError:
-                if not (gone := sorted(set(names) - self._stored(names).keys())):
+                if not (gone := self._gone(names)):
                     raise
                 raise LostObjectError(
                     f"{len(gone)} of {len(names)} objects of this version are gone from the remote, the first "
@@ -227,9 +265,10 @@ def _parse_listing(data: bytes, where: str) -> dict[str, str]:
     return files
 
 
-def _not_right(needed: Mapping[str, int], there: Mapping[str, base.StoredObject]) -> list[str]:
-    right = {name for name, found in there.items() if found.size == needed[name] and found.md5 in (None, _md5_in(name))}
-    return [name for name in needed if name not in right]
+def _batches(names: Iterable[str]) -> list[list[str]]:
+    """The names, as many together as are moved at once."""
+    waiting = iter(names)
+    return list(iter(lambda: list(islice(waiting, MOVED_AT_ONCE)), []))
 
 
 def _not_whole(paths: Mapping[str, Path]) -> list[str]:

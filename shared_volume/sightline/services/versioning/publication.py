@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
@@ -60,7 +59,7 @@ class Attempt:
     build: Build
     parent_id: int | None
     copy: WorkingCopy  # the private one that the version is built in
-    noted: Mapping[str, Noted]
+    noted: dict[str, Noted]
     lease: Lease | None = None  # the claim, while it is ours
     published: VersionRow | None = None  # the version's row, when it is published already
     content: Content = field(default_factory=Content)  # what was built, and `digest` its name in DVC
@@ -97,12 +96,13 @@ def publish(
     version: str,
     build: Build,
     parent_id: int | None = None,
-    noted: Mapping[str, Noted] = MappingProxyType({}),
+    noted: dict[str, Noted] | None = None,
 ) -> Publication:
     """Publish what `build` puts into an empty folder as a version that never changes again.
 
-    `noted` holds, after `build`, files that need no digesting any more, as `NewFiles` notes them. The same content again writes nothing; an attempt that was interrupted is finished. While another publisher has the
-    version this waits for it.
+    `noted` holds, after `build`, files that need no digesting any more, as `NewFiles` notes them; it is emptied. The same
+    content again writes nothing; an attempt that was interrupted is finished. While another publisher has the version this
+    waits for it.
 
     Raises:
         VersionTakenError: the version is public with other content; says what differs and which version is free.
@@ -110,7 +110,7 @@ def publish(
     """
     services.repo.require_storage()
     with services.repo.working_copy() as copy:
-        attempt = Attempt(services, category, kind, version, build, parent_id, copy, noted)
+        attempt = Attempt(services, category, kind, version, build, parent_id, copy, {} if noted is None else noted)
         try:
             for step in PROTOCOL:
                 step(attempt)
@@ -150,6 +150,7 @@ def build(attempt: Attempt) -> None:
 def add(attempt: Attempt) -> None:
     """Digest the files."""
     attempt.digest = attempt.copy.add(attempt.folder, attempt.noted)
+    attempt.noted.clear()  # of hundreds of thousands of files: the upload takes memory too
 
 
 def compare(attempt: Attempt) -> None:
@@ -261,7 +262,8 @@ def _adopt_description(attempt: Attempt, digest: str) -> None:
     """Take the public description in place of ours, so that the rows say what the files say."""
     objects = attempt.services.repo.objects(attempt.remote)
     listing = objects.listing(digest)
-    attempt.copy.pull(attempt.folder)  # `add` has moved its files away
+    shutil.rmtree(attempt.folder)  # `add` has moved away what the cache lacked, and left the rest
+    attempt.copy.pull(attempt.folder)
     if SPLITS_FILE not in listing:
         (attempt.folder / SPLITS_FILE).unlink(missing_ok=True)
     if entry := listing.get(FILE):

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +40,17 @@ class TagExistsError(SightlineError):
     """Somebody else pushed the tag."""
 
 
+def require_plain_paths(settings: Settings) -> None:
+    """Raise a SightlineError where storage or volume lie on a path that DVC cannot write down."""
+    paths = {"SIGHTLINE_STORAGE": settings.storage, "SIGHTLINE_VOLUME": str(settings.volume.resolve())}
+    for name, path in paths.items():
+        if not unquote(path).isascii():
+            raise SightlineError(
+                f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
+                "accents or other special letters (on a laptop: --workspace DIR)."
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetRepo:
     """A dataset repository."""
@@ -52,13 +63,7 @@ class DatasetRepo:
     @classmethod
     def of(cls, settings: Settings) -> "DatasetRepo":
         """The repository that the settings name; a local path that does not exist yet is created."""
-        paths = {"SIGHTLINE_STORAGE": settings.storage, "SIGHTLINE_VOLUME": str(settings.volume.resolve())}
-        for name, path in paths.items():
-            if not unquote(path).isascii():
-                raise SightlineError(
-                    f"{name} is {unquote(path)}: DVC writes its paths down in ASCII only. Use a folder whose path has no "
-                    "accents or other special letters (on a laptop: --workspace DIR)."
-                )
+        require_plain_paths(settings)
         if here := git.local_repository(settings.dataset_repo):
             git.create_bare(here)
         author = (settings.git_user_name, settings.git_user_email)
@@ -182,13 +187,21 @@ class WorkingCopy:
                 "removes them. Nothing was published; run the same command again."
             )
 
-    def pull(self, path: Path) -> Path:
-        """Bring a folder's files from the cache, or else from the remote; raises like `Objects.fetch`."""
+    def pull(self, path: Path, wanted: Collection[str] | None = None) -> Path:
+        """Bring a folder's files, or the `wanted` of them, from the cache or else from the remote; raises like `Objects.fetch`."""
+        self._objects(path).fetch(self._committed(path), self.folder.parent / "pulled", path, wanted)
+        return path
+
+    def names(self, path: Path) -> list[str]:
+        """The names of a folder's files as committed here, sorted; raises like `Objects.read`."""
+        return sorted(self._objects(path).listing(self._committed(path)))
+
+    def _committed(self, path: Path) -> str:
+        """The folder's digest as committed here."""
         digest = self.digest(path)
         if digest is None:
             raise SightlineError(f"There is no {_pointer(path).name} in {self.repo.url} at this commit.")
-        self._objects(path).fetch(digest, self.folder.parent / "pulled", path)
-        return path
+        return digest
 
     def _objects(self, path: Path) -> Objects:
         return self.repo.objects(path.parent.name)

@@ -23,11 +23,12 @@ from sightline.images.similarity import perceptual_hash
 from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, StageRow
 from sightline.services.versioning.shards import SPLITS_FILE, hash_image
+from sightline.steps.record.ahead import Ahead, LeftOutError
+from sightline.steps.record.assign import assign_all
 from sightline.steps.record.few import choose_few, keep_few
 from sightline.steps.record.filters import OtherLabels, choose_labels, filter_images, filter_objects
 from sightline.steps.record.groups import Images, SplitImage, as_first_published
 from sightline.steps.record.plugin import load_plugin, transform_images
-from sightline.steps.record.split import assign_few, keep_splits, warn_of_alike
 from sightline.steps.record.write import DatasetSummary, Prepared, write_dataset
 from sightline.tasks.task import Task
 
@@ -61,6 +62,7 @@ class Inputs:
     findings: Sequence[FindingRow] = ()  # what was found when the annotation version was published
     task: str = DETECTION
     chosen_seed: int | None = None  # that an earlier version was split by instead of the recipe's, if one was
+    ahead: Ahead | None = None  # of a smoke test: only its images are in the folder; a LeftOutError if one is left out
 
 
 @dataclass(slots=True)
@@ -108,8 +110,8 @@ def build_dataset(
 
 def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs) -> Prepared:
     """All stages, up to the split."""
-    of_shapes = Task(inputs.task).data.ANNOTATED_BY == "shapes"
-    work = _read(annotation_dir, recipe, Task(inputs.task))
+    ahead, of_shapes = inputs.ahead, Task(inputs.task).data.ANNOTATED_BY == "shapes"
+    work = _read(annotation_dir, recipe, Task(inputs.task), is_whole=ahead is None)
     hashed = {image.source: hash_image(annotation_dir / image.source) for image in work.images}
     digests = {source: file.sha256 for source, file in hashed.items()}
     described = recipe.model_dump(mode="json")
@@ -126,28 +128,26 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     # An annotation of a whole image has no size of its own: min_image_side and max_pixels are about that one.
     work.advance(*(filter_objects(work.images, recipe) if of_shapes else (work.images, ())))
     work.advance(*filter_images(work.images, recipe))
+    if ahead and {image.name for image in work.images} != ahead.images:
+        raise LeftOutError
     if not any(image.instances for image in work.images):
         raise NothingAnnotatedError(_nothing_annotated(work.findings))
     split_images, earlier = _split_images(work.images, annotation_dir, digests, recipe, inputs.earlier)
-    listed, listed_sha256 = _listed(recipe, inputs)
+    listed, listed_sha256 = read_listed(recipe, inputs)
     if recipe.split_file is not None:
         described["split_file"] = {"file": recipe.split_file, "sha256": listed_sha256}
-    source = annotation_dir / SPLITS_FILE
-    if not source.is_file():
+    if not (annotation_dir / SPLITS_FILE).is_file():
         del described["keep_splits"]  # of what has none there is nothing to say, as before this key was there
-    own, cut, strays = dict[str, str](), recipe, ""
-    if source.is_file() and recipe.keep_splits:
-        own, cut = keep_splits(read_split_file(source, Path(SPLITS_FILE)), recipe)
-        listed = {one.name: own[one.name] for one in split_images if one.name in own} | listed
-        strays = "train" if cut is not recipe else ""
-    splitting, seed = assign_few(split_images, earlier, cut, listed, inputs.chosen_seed, strays)
-    if own:
-        splitting = warn_of_alike(splitting)
+    if ahead:
+        splitting, seed = ahead.splitting, ahead.seed
+    else:
+        splitting, seed = assign_all(split_images, earlier, recipe, listed, annotation_dir, inputs.chosen_seed)
     if seed != recipe.seed:
         described["chosen_seed"] = seed
-    classes = choose_classes(work.images, recipe)
+    classes = ahead.classes if ahead else choose_classes(work.images, recipe)
     if recipe.smoke:
-        few = choose_few(splitting.split, {one.name: one.labels for one in split_images}, recipe.smoke)
+        labels = {one.name: one.labels for one in split_images}
+        few = ahead.images if ahead else choose_few(splitting.split, labels, recipe.smoke)
         splitting = keep_few(splitting, few)
         work.images = [image for image in work.images if image.name in few]
     else:
@@ -174,7 +174,7 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
     )
 
 
-def _listed(recipe: Recipe, inputs: Inputs) -> tuple[dict[str, str], str | None]:
+def read_listed(recipe: Recipe, inputs: Inputs) -> tuple[dict[str, str], str | None]:
     """What the recipe's split file says, and its sha256."""
     if recipe.split_file is None:
         return {}, None
@@ -185,8 +185,8 @@ def _listed(recipe: Recipe, inputs: Inputs) -> tuple[dict[str, str], str | None]
     return read_split_file(path, (inputs.shown_folder or folder) / recipe.split_file), hash_image(path).sha256
 
 
-def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
-    """The stages up to `groups`: what is usable in an annotation folder."""
+def _read(annotation_dir: Path, recipe: Recipe, task: Task, is_whole: bool) -> _Work:
+    """The stages up to `labels`: what is usable in an annotation folder. What is rare shows in whole ones only."""
     work = _Work()
     files: set[str] = set()
     readable = chosen = written = understood = chosen_shapes = parts = 0
@@ -215,7 +215,7 @@ def _read(annotation_dir: Path, recipe: Recipe, task: Task) -> _Work:
     work.count(chosen, chosen_shapes)
     work.count(len(work.images), parts)
     work.advance(work.images, ())
-    work.advance(*find_rare_labels(work.images, recipe))
+    work.advance(*(find_rare_labels(work.images, recipe) if is_whole else (work.images, ())))
     return work
 
 

@@ -48,5 +48,9 @@ def keep_few(splitting: Splitting, few: Collection[str]) -> Splitting:
         f"This is a smoke test of {len(few)} images ({counts}): its scores say nothing, and it is no version to use."
     )
     return replace(
-        splitting, split=kept, groups=tuple(group for group in groups if len(group) > 1), warnings=(sentence,)
+        splitting,
+        split=kept,
+        groups=tuple(group for group in groups if len(group) > 1),
+        warnings=(sentence,),
+        chosen_from=sum(map(len, splitting.split.values())),
     )

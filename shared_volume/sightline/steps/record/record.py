@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from sightline.references import DatasetReference, task_of
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import (
     FindingRow,
+    ImageRow,
     VersionRow,
     VersionTakenError,
     find_version,
     list_findings,
+    list_images,
     list_versions,
 )
 from sightline.services.runs.homes import recipe_file, recipe_folder
@@ -27,9 +29,11 @@ from sightline.services.runs.running_step import open_step, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.services.versioning.publication import Content, Services, publish
-from sightline.services.versioning.repository import DatasetRepo
+from sightline.services.versioning.repository import DatasetRepo, WorkingCopy
+from sightline.services.versioning.shards import SPLITS_FILE
 from sightline.settings import read_settings
-from sightline.steps.record.build import Inputs, build_dataset
+from sightline.steps.record.ahead import LeftOutError, choose_ahead
+from sightline.steps.record.build import Inputs, build_dataset, read_listed
 from sightline.steps.record.groups import read_first_published
 from sightline.steps.record.report import render_data_report
 from sightline.steps.record.write import DatasetSummary, write_json
@@ -80,8 +84,10 @@ def record_dataset(
             )
             facts = {"category": own, "version": "", "annotation_version": annotation_version}
             with private_folder(settings.volume / "work", "record-") as private:
-                source, built = copy.pull(copy.category_folder("annotations", category)), private / "dataset"
-                summary = build_dataset(source, built, wanted, facts, inputs)
+                built, rows = private / "dataset", list_images(step.database, annotations.id) if wanted.smoke else []
+                summary = _build(
+                    copy, copy.category_folder("annotations", category), rows, built, wanted, facts, inputs
+                )
                 found = _finding_rows(summary, inputs.findings)
                 dataset = _publish(services, own, annotations, built, summary, found, release.name)
         dataset_dir = pull_dataset(settings, dataset)
@@ -97,6 +103,33 @@ def record_dataset(
         storage.write_bytes(f"{prefix}/report.html", report.encode())
         storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())
         return Recorded(dataset, report)
+
+
+def _build(
+    copy: WorkingCopy,
+    folder: Path,
+    rows: Sequence[ImageRow],
+    built: Path,
+    recipe: Recipe,
+    facts: Mapping[str, str],
+    inputs: Inputs,
+) -> DatasetSummary:
+    """Fetch the annotation version and build the dataset; of a smoke test, only what it needs where that shows beforehand.
+
+    `rows` are the version's images, none where all are wanted.
+    """
+    if rows:
+        files = copy.names(folder)
+        copy.pull(folder, {SPLITS_FILE} & set(files))
+        listed, _ = read_listed(recipe, inputs)
+        if ahead := choose_ahead(rows, files, inputs.earlier, recipe, listed, folder, inputs.chosen_seed):
+            copy.pull(folder, ahead.files)
+            try:
+                return build_dataset(folder, built, recipe, facts, replace(inputs, ahead=ahead))
+            except LeftOutError:
+                log.info("some of %d images cannot be used: looking at all %d", len(ahead.images), len(rows))
+        shutil.rmtree(folder, ignore_errors=True)
+    return build_dataset(copy.pull(folder), built, recipe, facts, inputs)
 
 
 def _chosen_seed(versions: Iterable[VersionRow], recipe: Recipe) -> int | None:

@@ -48,6 +48,7 @@ class Splitting:
     groups: tuple[tuple[str, ...], ...]  # 2 and more names that share a split for a reason other than chance; sorted
     findings: tuple[Finding, ...]  # on images apart from some that they resemble, and on listed ones that are not there
     warnings: tuple[str, ...]  # sentences about the whole
+    chosen_from: int = 0  # how many images there were; of a smoke test only
 
 
 def assign_splits(images: Images, earlier: Images, recipe: Recipe, listed: Sides, strays: str = "") -> Splitting:

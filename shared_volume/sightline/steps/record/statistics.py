@@ -92,6 +92,7 @@ def assemble_statistics(
         "other_labels": other_labels,
         "alike": _describe_groups(splitting),
         "warnings": [*splitting.warnings, *empty, *missing_classes(objects, annotated, left_out)],
+        **({"chosen_from": splitting.chosen_from} if splitting.chosen_from else {}),
     }
 
 
