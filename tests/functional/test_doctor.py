@@ -139,7 +139,7 @@ BROKEN: dict[str, tuple[Broken, str, str, str]] = {
     "no bucket": (no_bucket, "storage", "fail", "gs://nowhere/x"),
     "no repository": (no_repository, "repository", "fail", "git ls-remote failed"),
     "a damaged repository": (read_only_repository, "repository", "fail", "datasets.git"),
-    "a volume without code": (volume_without_code, "volume", "fail", "it holds no helper code yet"),
+    "a volume without code": (volume_without_code, "volume", "fail", "holds no helper code yet"),
     "a bad setting": (lambda _: {"SIGHTLINE_KEEP_DAYS": "soon"}, "settings", "fail", "SIGHTLINE_KEEP_DAYS"),
     "a volume that cannot be written": (
         lambda _: {"SIGHTLINE_VOLUME": "/proc/sys"},
