@@ -55,8 +55,8 @@ class Parameter:
         return given.get(self.name, given.get(self.was))
 
 
-CPU = "limit of its pod's CPUs, as Kubernetes writes it: 2 or 500m"
-MEMORY = "limit of its pod's memory, as Kubernetes writes it: 8Gi"
+CPU = "CPU limit of its pod, in Kubernetes' notation: 2 or 500m"
+MEMORY = "memory limit of its pod, in Kubernetes' notation: 8Gi"
 GPUS = "how many GPUs its pod gets: 0 or 1"
 
 # In the order of the laptop's help. A row that code must know by what it means has a name in Python as well.
@@ -81,7 +81,7 @@ PARAMETERS = (
     RECIPE := Parameter(
         "recipe",
         {},
-        "replaces values of the category's recipe, like seed=3 or near_duplicates=null",
+        "replaces values in the category's recipe, like seed=3 or near_duplicates=null",
         to={"snapshot": "recipe", "record": "recipe"},
         option=Option("--recipe", metavar="KEY=VALUE", example="seed=3"),
     ),
@@ -97,7 +97,7 @@ PARAMETERS = (
     OVERRIDES := Parameter(
         "train_overrides",
         {},
-        "replaces values of the config, like optim_wrapper.optimizer.lr=0.002; +KEY=VALUE adds one",
+        "replaces values in the config, like optim_wrapper.optimizer.lr=0.002; +KEY=VALUE adds one",
         to={"snapshot": "overrides", "train": "overrides"},
         option=Option("--set", metavar="KEY=VALUE", example="optim_wrapper.optimizer.lr=0.002"),
         was="overrides",
@@ -105,7 +105,7 @@ PARAMETERS = (
     EPOCHS := Parameter(
         "train_epochs",
         0,
-        "training length",
+        "how many epochs to train",
         empty="the config's",
         to={"snapshot": "epochs", "train": "epochs"},
         option=Option("--epochs"),
@@ -114,7 +114,7 @@ PARAMETERS = (
     SELECT_BY := Parameter(
         "evaluate_select_by",
         "",
-        "the metric that the best model is best at",
+        "the metric by which the best model is chosen",
         empty="the task's own",
         to={"snapshot": "select_by", "train": "select_by", "evaluate": "select_by"},
         option=Option("--select-by", metavar="METRIC"),
@@ -123,7 +123,7 @@ PARAMETERS = (
     Parameter(
         "evaluate_split",
         "test",
-        "what evaluate scores on",
+        "the split that evaluate scores on",
         to={"evaluate": "split"},
         choices=("train", "val", "test"),
         option=Option("--split"),
@@ -140,7 +140,7 @@ PARAMETERS = (
     TEST_IMAGES := Parameter(
         "test_images",
         "",
-        "test on the images of this folder or gs:// prefix",
+        "test on the images in this folder or gs:// prefix",
         empty="the test split",
         to={"snapshot": "test_images", "test": "images"},
         option=Option("--images", metavar="PLACE"),
@@ -148,7 +148,7 @@ PARAMETERS = (
     Parameter(
         "test_score_threshold",
         0.3,
-        "the least score of what test draws",
+        "the lowest score that test still draws",
         to={"test": "score_threshold"},
         option=Option("--score-threshold", metavar="S"),
         was="score_threshold",
@@ -164,7 +164,7 @@ PARAMETERS = (
     Parameter(
         "train_on_out_of_memory",
         "shrink",
-        "training goes on with smaller parts of each batch, or fails",
+        "when memory runs out, train on with smaller parts of each batch, or fail",
         to={"train": "on_out_of_memory"},
         choices=("shrink", "fail"),
         option=Option("--on-out-of-memory"),
@@ -173,7 +173,7 @@ PARAMETERS = (
     DATASET_VERSION := Parameter(
         "dataset_version",
         "",
-        "the dataset version, when record is left out",
+        "the dataset version to use when record is left out",
         to={"snapshot": "dataset_version"},
         only_for=("train", "evaluate", "test"),
         not_with=("record",),
@@ -182,7 +182,7 @@ PARAMETERS = (
     MODEL := Parameter(
         "test_model",
         "",
-        "a model bundle, when train is left out",
+        "the model bundle to use when train is left out",
         to={"snapshot": "model", "test": "model_uri"},
         not_with=("train", "evaluate"),
         option=Option("--model", metavar="URI"),
@@ -202,7 +202,7 @@ PARAMETERS = (
     Parameter(
         "pod_node_selector",
         {},
-        'labels of the nodes that pods may go to, like {"cloud.google.com/gke-accelerator": "nvidia-l4"}',
+        'labels that a node must have for pods to run there, like {"cloud.google.com/gke-accelerator": "nvidia-l4"}',
         pod=dict.fromkeys(STEPS, "node_selector"),
         only_for=STEPS,
         was="node_selector",
@@ -210,7 +210,7 @@ PARAMETERS = (
     Parameter(
         "pod_tolerations",
         [],
-        'taints of nodes that keep no pod away, like [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]',
+        'tolerations: node taints that do not keep pods away, like [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]',
         pod=dict.fromkeys(STEPS, "tolerations"),
         only_for=STEPS,
         was="tolerations",
@@ -227,7 +227,7 @@ def parameters_of(steps: Collection[str]) -> tuple[Parameter, ...]:
 
 def as_markdown() -> str:
     """The table for docs/steps.md."""
-    rows = ["| parameter | option | of | default | |", "|---|---|---|---|---|"]
+    rows = ["| parameter | option | of | default | meaning |", "|---|---|---|---|---|"]
     for each in PARAMETERS:
         option = f"`{each.option.flag}`" if each.option else ""
         steps = "all" if each.steps == STEPS else ", ".join(each.steps)

@@ -127,26 +127,26 @@ def _publish_options(parser: argparse.ArgumentParser) -> None:
         "folder",
         metavar="FOLDER",
         type=Path,
-        help="images and their annotations in one of the formats below, nested or not",
+        help="images and their annotations in one of the formats of --format; subfolders are read too",
     )
-    parser.add_argument("--category", required=True, help="what the annotations are of, like desk")
+    parser.add_argument("--category", required=True, help="a short name for what the images show, like desk")
     parser.add_argument("--version", required=True, help="the new version, like v0.1.0")
     parser.add_argument(
         "--format",
         default="auto",
         choices=("auto", "labelme", "coco", "voc", "yolo", "cvat", "folders"),
-        help="what the folder holds (default: told by its files)",
+        help="format of the annotations (default: recognized from the files)",
     )
     parser.add_argument(
         "--policy",
         action="append",
         default=[],
         metavar="CODE=OUTCOME",
-        help="what becomes of a finding on a file: fix, drop or fail, like missing_image=drop; wins over the category's "
-        "recipe. Shapes are looked at by record, which goes by the recipe alone",
+        help="what to do about a finding in a file: fix, drop or fail, like missing_image=drop; overrides the category's "
+        "recipe. Shapes are checked later, by record, which follows only the recipe",
     )
     parser.add_argument(
-        "--task", default="", help="kind of vision problem, like classification (default: told by the files)"
+        "--task", default="", help="kind of vision problem, like classification (default: recognized from the files)"
     )
 
 
@@ -163,7 +163,9 @@ def _publish(options: argparse.Namespace) -> int:
 def _local_options(parser: argparse.ArgumentParser) -> None:
     add_pipeline_options(parser)
     add_smoke(parser)
-    parser.add_argument("--steps", type=steps, default=STEPS, metavar="A,B", help=f"some of {','.join(STEPS)}")
+    parser.add_argument(
+        "--steps", type=steps, default=STEPS, metavar="A,B", help=f"only these steps of {','.join(STEPS)}"
+    )
     parser.add_argument(
         "--runner",
         choices=("process", "docker"),
@@ -185,29 +187,33 @@ def _local(options: argparse.Namespace) -> int:
 
 
 def _versions_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--category", help="only this one's")
-    parser.add_argument("--all", action="store_true", help="what smoke tests published as well")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--category", help="only this category")
+    parser.add_argument("--all", action="store_true", help="also list what smoke tests published")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", metavar="A", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
     parser.add_argument("after", metavar="B", help="another tag of the same kind")
-    parser.add_argument("--all", action="store_true", help="every name, not the first ten of each kind")
-    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    parser.add_argument("--all", action="store_true", help="show every name, not only the first ten of each kind")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON, for programs")
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="VERSION", nargs="?", help="a tag like desk_ann_v0.1.0 (default: all)")
     parser.add_argument("--repair", action="store_true", help="repair what can be repaired, then verify again")
-    parser.add_argument("--full", action="store_true", help="read every byte back; else sizes and listed checksums")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--full", action="store_true", help="read every byte back (default: compare sizes and listed checksums)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0 or desk_train_v0.1.0")
     parser.add_argument("--format", required=True, choices=("coco", "yolo", "voc"), help="what to write")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: named like tag and format)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="a new folder (default: named after the tag and format)"
+    )
 
 
 def _catalogue(options: argparse.Namespace) -> int:
@@ -231,16 +237,16 @@ def _prune_options(parser: argparse.ArgumentParser) -> None:
         "--older-than",
         type=days,
         metavar="DAYS",
-        help="also results of runs, and models never selected, of which no run was heard for so many days",
+        help="also results of runs, and models never selected, that no run has used for DAYS days",
     )
     parser.add_argument(
         "--keep",
         type=not_negative,
         metavar="N",
-        help="so many of the newest work folders, unpacked datasets and fetched models stay (default: 10)",
+        help="how many of the newest work folders, unpacked datasets and fetched models to keep (default: 10)",
     )
-    parser.add_argument("--all", action="store_true", help="every name, not only how many of each kind")
-    parser.add_argument("--json", action="store_true", help="for programs; cannot be combined with --yes")
+    parser.add_argument("--all", action="store_true", help="show every name, not only how many of each kind")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs; cannot be combined with --yes")
 
 
 def _prune(options: argparse.Namespace) -> int:
@@ -259,7 +265,7 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         type=steps,
         default=STEPS,
         metavar="A,B",
-        help="some steps only, like train,evaluate,test; what the others would have given becomes a parameter",
+        help="only these steps, like train,evaluate,test; what the others would have made becomes a parameter",
     )
     add_installation_options(parser)
 
@@ -273,9 +279,9 @@ def _doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster",
         action="store_true",
-        help="a cluster too: Kubeflow, secrets, claim, images, and what its helper pod finds",
+        help="check a cluster too: Kubeflow, secrets, claim, images, and what its helper pod finds",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_cluster_options(parser, "where Sightline is installed")
     add_installation_options(parser, [name for name in INSTALLATION if name != "shared_memory"])
     add_server_options(parser)
@@ -290,7 +296,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _annotate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="VERSION", help="a tag like desk_ann_v0.1.0")
-    parser.add_argument("--folder", type=Path, help="where to put the files (default: a folder named like the tag)")
+    parser.add_argument("--folder", type=Path, help="where to put the files (default: a folder named after the tag)")
 
 
 def _annotate(options: argparse.Namespace) -> int:
@@ -305,7 +311,10 @@ def _sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=positive, default=120, help="default: 120")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument(
-        "--labels", choices=("board", "numbers", "all"), default="numbers", help="how fine (default: numbers)"
+        "--labels",
+        choices=("board", "numbers", "all"),
+        default="numbers",
+        help="how detailed the labels are (default: numbers)",
     )
 
 
@@ -323,10 +332,10 @@ COMMANDS = {
     "versions": ("list annotation and dataset versions with their state", _versions_options, _catalogue),
     "diff": ("say how two versions differ: images, objects, classes", _diff_options, _catalogue),
     "verify": ("prove that versions can be read; repair what a crash left", _verify_options, _catalogue),
-    "prune": ("show what may go from volume and storage, or remove it", _prune_options, _prune),
+    "prune": ("show what can be removed from the volume and the storage, or remove it", _prune_options, _prune),
     "export": ("write a version as COCO, YOLO or Pascal VOC", _export_options, _catalogue),
     "compile": ("write the pipeline's YAML for the Kubeflow UI", _compile_options, _compile),
-    "doctor": ("say what of this installation works, and what to do about the rest", _doctor_options, _doctor),
+    "doctor": ("check what works in this installation, and say how to mend the rest", _doctor_options, _doctor),
     "annotate": ("open an annotation version in labelme", _annotate_options, _annotate),
     "sample": ("make a small licence-plate dataset", _sample_options, _sample),
     **CLUSTER_COMMANDS,

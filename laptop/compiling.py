@@ -13,15 +13,15 @@ from typing import Any
 from sightline.errors import SightlineError
 
 INSTALLATION = {
-    "registry": "where the images lie, like europe-docker.pkg.dev/project/repo (default: as `make images` was told)",
-    "tag": "the images' tag (default: as `make images` was told)",
-    "digests": "file with the images' digests: pins their very bytes (default: those that `make push` got)",
+    "registry": "registry of the images, like europe-docker.pkg.dev/project/repo (default: the one that `make images` used)",
+    "tag": "the images' tag (default: the one that `make images` used)",
+    "digests": "file with the images' digests, which pin their exact bytes (default: what `make push` wrote)",
     "claim": "PersistentVolumeClaim of the shared volume (default: sightline-volume)",
     "config_map": "ConfigMap with the settings (default: sightline-config)",
     "database_secret": "Secret whose key url is the database's URL (default: sightline-database)",
     "git_secret": "Secret for the dataset repository, if it needs one (default: sightline-git)",
     "storage_secret": "Secret with a service account's key.json, if storage needs one (default: sightline-gcs)",
-    "pull_secret": "Secret of a private registry",
+    "pull_secret": "Secret for a private registry",
     "shared_memory": "size of /dev/shm while models run, part of their memory (default: 1Gi)",
 }
 """What belongs to an installation on a cluster: option and SIGHTLINE_<NAME> -> help."""
@@ -90,7 +90,7 @@ def require_work(steps: Collection[str]) -> None:
 def require_named_images(pipeline: bytes) -> None:
     """Raise a SightlineError for a compiled pipeline whose images nobody named; it says what to type."""
     if UNNAMED.search(pipeline):
-        raise SightlineError(f"Nothing says where the images are that the cluster should run. {HOW_TO_NAME}")
+        raise SightlineError(f"Nothing says which images the cluster should run. {HOW_TO_NAME}")
 
 
 def compile_pipeline(output: Path, steps: Collection[str]) -> int:

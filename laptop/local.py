@@ -37,6 +37,10 @@ REPORTS = {"record": "data_report", "train": "training_report", "evaluate": "eva
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
 SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
+KILLED = (
+    "It ended without giving a reason, so something else probably killed it. Run the same command again: training goes on "
+    "where it stopped. Its last lines:"
+)
 MOST_CODES = 5  # of findings, on the screen
 
 
@@ -234,7 +238,8 @@ def _reason(log: Path) -> list[str]:
     ]
     # Code that was frozen a while ago prints tracebacks.
     raised = [line.partition(": ")[2] for line in lines if line.startswith("sightline.") and "Error: " in line]
-    return framed[-1:] or raised[-1:] or lines[-MOST_REASON_LINES:]
+    killed = [] if any(line.startswith("Traceback") for line in lines) else [KILLED]
+    return framed[-1:] or raised[-1:] or [*killed, *lines[-MOST_REASON_LINES:]]
 
 
 def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) -> None:

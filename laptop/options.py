@@ -27,7 +27,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, category_required: boo
             parser.add_argument(
                 "--group-by",
                 metavar="PATTERN",
-                help="images in whose names this regular expression captures the same share a split, like '^(.+)_frame'",
+                help="images share a split if this regular expression captures the same text in their names, like '^(.+)_frame'",
             )
             parser.add_argument(
                 "--stratify", action="store_true", help="keep rare classes in every split where counts allow"
@@ -39,7 +39,7 @@ def add_smoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smoke",
         action="store_true",
-        help="first try the same on 20 images for one epoch, published under a name of its own (CATEGORY--smoke)",
+        help="try the same run on 20 images for one epoch first, published under a name of its own (CATEGORY--smoke)",
     )
 
 

@@ -66,7 +66,7 @@ def _lines(plan: Plan, everything: bool) -> Iterable[str]:
         total = ["total", str(len(plan.items)), decimal(plan.size), ""]
         yield as_table(("what", "name" if everything else "how many", "size", "why it may go"), [*rows, total])
     else:
-        yield "nothing may go"
+        yield "nothing can be removed"
     yield from (f"note: {note}" for note in plan.notes)
 
 

@@ -27,7 +27,9 @@ def publish(
             raise
         choices = dict(policy) | {str(code): str(outcome) for code, outcome in error.choices.items()}
         again = _command(workspace, folder, category, version, form, choices, task)
-        raise FindingsError(f"{error}\nTo go on all the same, look at what they mean and type: {again}") from None
+        raise FindingsError(
+            f"{error}\nTo publish all the same, look at what these outcomes mean and type: {again}"
+        ) from None
     row = published.publication.row
     told = task_of(row.recipe)
     if published.publication.new:

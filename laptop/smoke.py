@@ -67,7 +67,7 @@ def outlook(result: Mapping[str, Any]) -> list[str]:
         seconds = train["seconds"] * max(whole / few, 1)
         lines.append(
             f"training took {train['seconds']:.0f} s for one epoch of {few} of {whole} images, loading libraries included. In proportion an "
-            f"epoch of the real run takes {_rough(seconds)} on this machine, likely less; no more is known from this."
+            f"epoch of the real run takes {_rough(seconds)} on this machine, likely less. This is only an estimate."
         )
     return lines
 

@@ -17,8 +17,8 @@ def open_workspace(folder: Path, reads_storage: bool = True, only_looks: bool = 
     if reads_storage and (namespace := os.environ.get(CONNECTED)):
         # What the command stored here would be named by the cluster's database and tags, and found by no pod.
         raise SightlineError(
-            f"This terminal has the settings of the cluster's namespace {namespace}, whose storage lies on its volume, which no "
-            f"laptop reaches. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
+            f"This terminal has the settings of the cluster's namespace {namespace}, whose storage is on its volume, which "
+            f"laptops cannot reach. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
             "/opt/sightline/pipeline.py …), or in a terminal without these settings."
         )
     folder = folder.resolve()
@@ -26,7 +26,7 @@ def open_workspace(folder: Path, reads_storage: bool = True, only_looks: bool = 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # a file stands there or above, or nobody may write there
         raise SightlineError(
-            f"The workspace {folder} cannot be made ({error.strerror}). Name another folder by --workspace."
+            f"The workspace {folder} cannot be made ({error.strerror}). Name another folder with --workspace."
         ) from None
     foreign = "SIGHTLINE_VOLUME" in os.environ
     for name, value in {
@@ -41,7 +41,7 @@ def open_workspace(folder: Path, reads_storage: bool = True, only_looks: bool = 
             _link_code(local_volume())
     except OSError as error:
         raise SightlineError(
-            f"The volume {local_volume()} cannot be written ({error.strerror}). Give it to your user, or set SIGHTLINE_VOLUME to another "
+            f"The volume {local_volume()} cannot be written ({error.strerror}). Make your user its owner, or set SIGHTLINE_VOLUME to another "
             "folder."
         ) from None
     return folder

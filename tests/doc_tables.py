@@ -101,7 +101,7 @@ def _command(
         else:
             rows.append((written, meaning))
     if rows:
-        yield table(("", ""), rows)
+        yield table(("argument", "meaning"), rows)
     for earlier, flags in before.items():
         yield f"As for [{earlier}](#{earlier}): {', '.join(flags)}."
 

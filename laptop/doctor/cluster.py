@@ -75,7 +75,7 @@ def check_settings(cluster: Cluster) -> Line:
         return Line(
             "ConfigMap",
             "fail",
-            f"{name} says no {' and no '.join(missing)}",
+            f"{name} has no {' and no '.join(missing)}",
             "manifests/overlays/…/config.yaml, then kubectl apply -k",
         )
     return Line("ConfigMap", "ok", f"{name}: {', '.join(f'{each} {data[each]}' for each in WANTED)}")

@@ -93,7 +93,7 @@ def check_gpu() -> Line:
             "GPU",
             "fail",
             f"an NVIDIA GPU that torch {torch} cannot use",
-            "look at nvidia-smi: the driver may be too old for it",
+            "run nvidia-smi: the driver may be too old for it",
         )
     return Line("GPU", "ok", f"{loaded.cuda.get_device_name(0)}, {counted(loaded.cuda.device_count(), 'device')}")
 
@@ -113,7 +113,7 @@ def check_disk(settings: Settings) -> list[Line]:
 
 
 def _disk(names: str, usage: "shutil._ntuple_diskusage") -> Line:
-    found = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.0f} GB are free where {names} lie{'' if ' and ' in names else 's'}"
+    found = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.0f} GB are free for {names}"
     if usage.total and usage.free < LEAST_FREE:
         return Line("disk", "fail", found, "make room: a small training needs 2 GB")
     if usage.free < SCANT * usage.total:
@@ -184,7 +184,7 @@ def check_storage(settings: Settings) -> Line:
         return Line(
             "storage",
             "skip",
-            f"{settings.storage} is on the volume of namespace {namespace}, which no laptop reaches",
+            f"{settings.storage} is on the volume of namespace {namespace}, which laptops cannot reach",
             "doctor --cluster",
         )
     storage, key, data = open_storage(settings.storage), f"doctor-{uuid.uuid4().hex}", os.urandom(16)
@@ -194,8 +194,8 @@ def check_storage(settings: Settings) -> Line:
             return Line(
                 "storage",
                 "fail",
-                f"{storage.root} gives other bytes than were written",
-                "look at what stands between: a proxy or cache",
+                f"{storage.root} returned other bytes than were written",
+                "look at what is in between, such as a proxy or cache",
             )
     finally:
         storage.delete(key)
@@ -231,9 +231,9 @@ def check_repository(settings: Settings) -> Line:
             "repository",
             "fail",
             f"{found}; it cannot be written by this user",
-            "give the folder to the user who publishes",
+            "make the user who publishes its owner",
         )
-    return Line("repository", "ok", f"{found}, and may be written")
+    return Line("repository", "ok", f"{found}, writable")
 
 
 def check_volume(settings: Settings) -> Line:
@@ -256,10 +256,8 @@ def check_volume(settings: Settings) -> Line:
         )
     code = volume / "code"
     if not (code / "sightline" / "__init__.py").is_file():
-        return Line(
-            "volume", "fail", f"{volume} may be written; it holds no helper code yet", "python pipeline.py sync"
-        )
-    return Line("volume", "ok", f"{volume} may be written; its helper code is in {os.path.realpath(code)}")
+        return Line("volume", "fail", f"{volume} is writable, but holds no helper code yet", "python pipeline.py sync")
+    return Line("volume", "ok", f"{volume} is writable; its helper code is in {os.path.realpath(code)}")
 
 
 def settings_or_reason() -> Settings | SightlineError:

@@ -66,7 +66,7 @@ def _open(cluster: Cluster, settings: dict[str, str], first_port: int) -> Iterat
             try:
                 way.open().connection.close(timeout=1)
             except SightlineError as error:
-                raise SightlineError(f"There is no way to the {way.name}: {error}") from None
+                raise SightlineError(f"The {way.name} cannot be reached through the cluster: {error}") from None
             settings.update(way.settings)
             print(f"{way.name:<18}  {HOST}:{way.port} -> {way.where}", flush=True)
             relays.append(relay)
@@ -81,7 +81,7 @@ def _open(cluster: Cluster, settings: dict[str, str], first_port: int) -> Iterat
 def _told(cluster: Cluster, settings: Mapping[str, str], file: Path | None, show: bool) -> Iterator[str]:
     if CONNECTED in settings:
         yield (
-            f"{'storage':<18}  {settings[STORAGE]} is on the volume, which no laptop reaches: what reads or writes it (publish, "
+            f"{'storage':<18}  {settings[STORAGE]} is on the volume, which laptops cannot reach: what reads or writes it (publish, "
             "diff, verify, export) works in the helper's pod: "
             f"kubectl -n {cluster.namespace} exec deployment/sightline-helper -- python /opt/sightline/pipeline.py …"
         )

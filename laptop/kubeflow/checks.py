@@ -55,7 +55,7 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
         images = str(arguments.get(TEST_IMAGES.name) or "")
         if images and not images.startswith("gs://") and not local_path(images).is_relative_to(VOLUME):
             raise SightlineError(
-                f"--images {images} is a folder of this machine, which no pod sees. Give a gs:// prefix, or a folder below "
+                f"--images {images} is a folder on this machine, which pods cannot see. Give a gs:// prefix, or a folder below "
                 f"{VOLUME}, where a pod has the volume."
             )
         gpus = {step: str(arguments[name]) for step, name in GPUS.items() if name in arguments}

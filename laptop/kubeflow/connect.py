@@ -192,7 +192,7 @@ def _require_version(host: str, tag: str) -> None:
     if found and (int(found[1]), int(found[2])) < OLDEST:
         raise ServerError(
             f"Kubeflow Pipelines at {host} is version {tag}, too old: Sightline needs {OLDEST[0]}.{OLDEST[1]} or newer. "
-            "Ask who runs it for an upgrade."
+            "Ask its administrator to upgrade it."
         )
 
 

@@ -87,7 +87,7 @@ def find_run_id(which: str, server: Server | None, metadata: Metadata, problem: 
         newest = next(chain((run.run_id for run in ours), sql_rows), None)
         if newest is None:
             raise SightlineError(
-                "There is no run of ours yet. `python pipeline.py runs --all` lists other pipelines' runs too."
+                "This pipeline has no runs yet. `python pipeline.py runs --all` lists other pipelines' runs too."
             )
         return newest
     on_server = (run.run_id for run in newest_runs(server)) if server else ()

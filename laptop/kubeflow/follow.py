@@ -87,7 +87,7 @@ class _Following:
             self._silent_since = self._silent_since or time.monotonic()
             passing = error.status in (0, 429) or error.status >= 500
             if not passing or time.monotonic() - self._silent_since > deadline_seconds():
-                raise ServerError(f"{error} The run {self._run_id} goes on without us.", error.status) from None
+                raise ServerError(f"{error} The run {self._run_id} goes on all the same.", error.status) from None
             return None
 
     def _once_more(self, run: Run) -> Run:

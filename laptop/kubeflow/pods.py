@@ -94,7 +94,7 @@ class Pods:
             values |= {"namespace": self.namespace, "_preload_content": False, "_request_timeout": self._timeout}
             said = parse(method(**values).data)
         if said is None:
-            raise RefusedError("Kubernetes answers with something other than JSON. Check the cluster of KUBECONFIG.")
+            raise RefusedError("Kubernetes answered with something that is not JSON. Check the cluster of KUBECONFIG.")
         return said
 
 

@@ -38,7 +38,7 @@ def schedule(options: argparse.Namespace) -> int:
         return _list(connect(access_of(options)), zone)
     if not options.which:
         raise SightlineError(
-            f"Say which: python pipeline.py schedule {options.action} NAME. `schedule list` has names."
+            f"Say which schedule: python pipeline.py schedule {options.action} NAME. `schedule list` shows their names."
         )
     server = connect(access_of(options))
     for found in _named(server, options.which):
@@ -138,7 +138,7 @@ def _named(server: Server, name: str) -> list[Schedule]:
     found = [each for each in everything if name in (each.display_name, each.recurring_run_id)]
     if not found:
         names = {each.display_name or each.recurring_run_id for each in everything}
-        raise SightlineError(f"There is no schedule {name}.{nearest(name, names) or ' There is none at all.'}")
+        raise SightlineError(f"There is no schedule {name}.{nearest(name, names) or ' There are no schedules.'}")
     return found
 
 

@@ -13,14 +13,20 @@ def _sync_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", type=Path, default=LIBRARY, metavar="DIR", help="default: this checkout's shared_volume"
     )
-    parser.add_argument("--volume", type=Path, metavar="DIR", help="the volume is mounted here: no cluster needed")
+    parser.add_argument(
+        "--volume", type=Path, metavar="DIR", help="folder where the volume is mounted; no cluster is needed then"
+    )
     add_cluster_options(parser, "where the helper pod runs")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--watch", action="store_true", help="sync after every change, until stopped")
     mode.add_argument(
-        "--status", action="store_true", help="say what lies there, who synced it, and whether it was edited"
+        "--status",
+        action="store_true",
+        help="say what is on the volume, who synced it, and whether it was edited there",
     )
-    parser.add_argument("--force", action="store_true", help="replace edits made on the volume; they are kept beside")
+    parser.add_argument(
+        "--force", action="store_true", help="replace edits made on the volume; a copy of them stays there"
+    )
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -39,7 +45,7 @@ def _connect_options(parser: argparse.ArgumentParser) -> None:
         "--write",
         type=Path,
         metavar="FILE",
-        help="put the settings there, passwords included, for `source FILE` (default: cluster.env in the workspace)",
+        help="write the settings to this file, passwords included, for `source FILE` (default: cluster.env in the workspace)",
     )
     parser.add_argument(
         "--show", action="store_true", help="print the settings with their passwords; no file unless --write names one"
@@ -49,7 +55,7 @@ def _connect_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=FIRST_PORT,
         metavar="N",
-        help=f"of this machine; the next ones follow (default: {FIRST_PORT})",
+        help=f"first port to use on this machine; the next ones follow (default: {FIRST_PORT})",
     )
     add_cluster_options(parser, "where Sightline is installed")
 
@@ -63,7 +69,7 @@ def _connect(options: argparse.Namespace) -> int:
 def add_cluster_options(parser: argparse.ArgumentParser, what: str) -> None:
     """The options that say which cluster, for `Cluster.find`; `what` says what the namespace is."""
     parser.add_argument("--namespace", help=f"{what} (default: the context's, else kubeflow)")
-    parser.add_argument("--context", help="of the kubeconfig (default: its current one)")
+    parser.add_argument("--context", help="context of the kubeconfig (default: its current one)")
     parser.add_argument(
         "--kubeconfig", metavar="FILE", help="default: $KUBECONFIG or ~/.kube/config, else the pod's account"
     )

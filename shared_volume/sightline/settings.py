@@ -16,8 +16,8 @@ class Settings(BaseSettings):
 
     storage: str = Field(description="Storage root: `gs://bucket[/prefix]` or `file:///path`.")
     database_url: SecretStr = Field(
-        description="SQLAlchemy URL: `mysql+pymysql://user:password@host/name` or `sqlite:///path`; its tables are made and updated by "
-        "themselves."
+        description="SQLAlchemy URL: `mysql+pymysql://user:password@host/name` or `sqlite:///path`; tables are made and updated "
+        "automatically."
     )
     dataset_repo: str = Field(description="Git URL or path of the dataset repository.")
     volume: Path = Field(default=Path("/shared_volume"), description="Where the persistent volume is mounted.")
@@ -25,21 +25,21 @@ class Settings(BaseSettings):
     git_user_name: str = Field(default="sightline", description="Author of the dataset repository's commits.")
     git_user_email: str = Field(default="sightline@localhost", description="That author's address.")
     debug: bool = Field(
-        default=False, description="`1` prints the traceback of every error, also where a sentence explains it."
+        default=False, description="`1` prints the traceback of every error, even of those that a sentence explains."
     )
     keep_releases: int = Field(
-        default=20, ge=1, description="How many frozen copies of helper code stay for each step, however old."
+        default=20, ge=1, description="How many frozen copies of helper code are kept for each step, however old."
     )
     keep_days: float = Field(
         default=30,
         ge=1,
-        description="For how many days after their last use more of them stay; those of running runs always do.",
+        description="For how many days after its last use any further copy is kept; those of running runs always are.",
     )
     keep_folders: int = Field(
         default=10,
         ge=1,
-        description="How many of the newest work folders, unpacked datasets and fetched models stay on the volume; the others "
-        "go when a run starts, unless somebody uses them or a training is not finished.",
+        description="How many of the newest work folders, unpacked datasets and fetched models are kept on the volume; the "
+        "others are removed when a run starts, unless somebody uses them or a training is not finished.",
     )
 
 

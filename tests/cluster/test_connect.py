@@ -106,7 +106,7 @@ def test_one_command_reaches_database_and_repository(installation: Deployed, tmp
         assert re.search(r"plates_ann_v0.1.0 +published +3 ", listed.stdout), listed.stdout + listed.stderr
 
         refused = run_pipeline(*workspace, "publish", str(tmp_path), *VERSION, environment=settings)
-        assert refused.returncode == 1 and "no laptop reaches" in refused.stderr
+        assert refused.returncode == 1 and "laptops cannot reach" in refused.stderr
         assert f"kubectl -n {kube.namespace} exec -it deployment/sightline-helper" in refused.stderr
 
         pushed = git("push", settings["SIGHTLINE_DATASET_REPO"], "HEAD:refs/heads/mine")

@@ -145,7 +145,7 @@ def test_a_misspelt_config_recipe_key_metric_or_number_of_gpus_is_refused(live: 
         SightlineError, match="There is no metric 'bbox_mAP50' to select by. Did you mean 'bbox_mAP_50'"
     ):
         check_scores(live, Asked("desk", select_by="bbox_mAP50"), "detection")
-    with pytest.raises(SightlineError, match="train_gpus is 2: a step uses one GPU at most"):
+    with pytest.raises(SightlineError, match="train_gpus is 2: a step can use one GPU at most"):
         check_gpus(Asked("desk", gpus={"train": "2"}))
     check_gpus(Asked("desk", gpus={"train": "1", "test": ""}))
 
@@ -156,7 +156,7 @@ def test_a_misspelt_config_recipe_key_metric_or_number_of_gpus_is_refused(live: 
         ({"config": "mask_rcnn_r18_smal"}, "Did you mean 'mask_rcnn_r18_small'"),
         ({"config": CONFIG, "overrides": {"optim_wrapper.optimizer.type": "AdmaW"}}, "Did you mean 'AdamW'"),
         ({"recipe": {"near_duplicate": 3}}, r"Did you mean 'near_duplicates'\?$"),
-        ({"train_gpus": "2"}, "a step uses one GPU at most"),
+        ({"train_gpus": "2"}, "a step can use one GPU at most"),
     ],
 )
 def test_what_files_tell_is_told_before_git_and_sql_are_asked(

@@ -189,7 +189,7 @@ FAULTS: dict[str, tuple[Callable[[Cluster], None], str]] = {
     ),
     "no right to forward": (
         lambda cluster: setattr(cluster, "refuses", ("pods/",)),
-        "There is no way to the database: The cluster does not allow it",
+        "The database cannot be reached through the cluster: The cluster does not allow it",
     ),
     "no pod": (lambda cluster: cluster.pods.clear(), "There is no pod of the database (label app=sightline-mysql)"),
     "a pod that does not start": (

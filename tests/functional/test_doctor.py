@@ -66,7 +66,7 @@ def test_all_is_well_where_versions_are(installed):
     assert (status, states(lines)) == (0, dict.fromkeys([*NAMES, "prune"], "ok"))
     assert re.fullmatch(r"python pipeline.py prune would free \d[\d.]* (bytes|.B)", lines["prune"].found)
     assert "tables are up to date" in lines["database"].found
-    assert "may be written" in lines["repository"].found
+    assert "writable" in lines["repository"].found
     assert installed.state() == before
 
 
@@ -139,7 +139,7 @@ BROKEN: dict[str, tuple[Broken, str, str, str]] = {
     "no bucket": (no_bucket, "storage", "fail", "gs://nowhere/x"),
     "no repository": (no_repository, "repository", "fail", "git ls-remote failed"),
     "a damaged repository": (read_only_repository, "repository", "fail", "datasets.git"),
-    "a volume without code": (volume_without_code, "volume", "fail", "it holds no helper code yet"),
+    "a volume without code": (volume_without_code, "volume", "fail", "holds no helper code yet"),
     "a bad setting": (lambda _: {"SIGHTLINE_KEEP_DAYS": "soon"}, "settings", "fail", "SIGHTLINE_KEEP_DAYS"),
     "a volume that cannot be written": (
         lambda _: {"SIGHTLINE_VOLUME": "/proc/sys"},
@@ -202,7 +202,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch, free, state):
         storage=f"file://{tmp_path}", database_url="sqlite://", dataset_repo="", volume=tmp_path / "no" / "such"
     )
     (line,) = here.check_disk(settings)
-    assert line.state == state and f"{free / 1e9:.1f} GB of 100 GB are free where volume and storage lie" in line.found
+    assert line.state == state and f"{free / 1e9:.1f} GB of 100 GB are free for volume and storage" in line.found
 
 
 @pytest.mark.parametrize(("torch", "state"), [("2.9.0+cpu", "note"), ("", "ok")])
@@ -270,7 +270,7 @@ CLUSTERS_FAULTS: dict[str, tuple[Callable[[Cluster], Any], str, str]] = {
     "no storage": (
         lambda it: it.objects["configmaps/sightline-config"]["data"].pop("SIGHTLINE_STORAGE"),
         "ConfigMap",
-        "says no SIGHTLINE_STORAGE",
+        "has no SIGHTLINE_STORAGE",
     ),
     "no secret": (
         lambda it: it.objects.pop("secrets/sightline-database"),

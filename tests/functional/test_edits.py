@@ -201,7 +201,7 @@ def test_a_metric_of_ones_own_is_scored_and_selects(laptop: Laptop) -> None:
     ("file", "text", "told"),
     [
         ("custom/recipes/named.yaml", "metrics: [answer]", "'answer', and neither custom/metrics/answer.py"),
-        ("custom/recipes/named.yaml", "metrics: answers", "is not a list of metrics' names"),
+        ("custom/recipes/named.yaml", "metrics: answers", "is not a list of metric names"),
     ],
 )
 def test_a_metric_that_is_not_there_is_told_before_anything_runs(

@@ -448,7 +448,7 @@ def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_images_that_nobody_named_are_refused_with_the_line_to_type(server, command, remembered, verb):
     said = command(*verb, "--category", "desk")
     assert said.status == 1
-    assert "Nothing says where the images are" in said.err
+    assert "Nothing says which images the cluster should run" in said.err
     assert "`make images REGISTRY=europe-docker.pkg.dev/project/repo TAG=v1`" in said.err
     assert server.requests == []
 
@@ -492,7 +492,7 @@ SPOILT = {
 def test_a_spoilt_note_of_the_images_is_no_note(server, command, remembered, case):
     remembered.write_text(SPOILT[case])
     said = command("submit", "--category", "desk")
-    assert (said.status, "Nothing says where the images are" in said.err) == (1, True)
+    assert (said.status, "Nothing says which images the cluster should run" in said.err) == (1, True)
 
 
 def test_a_registry_whose_name_ends_like_ours_is_somebodys(server, command, remembered):
@@ -888,7 +888,7 @@ def test_a_session_that_runs_out_ends_the_following_not_the_run(server, submit):
     said = submit("--wait", "--cookies", COOKIE)
     assert said.status == 1
     assert "likely a login" in said.err
-    assert f"The run {only(server.runs)['run_id']} goes on without us" in said.err
+    assert f"The run {only(server.runs)['run_id']} goes on all the same" in said.err
 
 
 def test_ctrl_c_leaves_the_run_running(server, submit, monkeypatch):

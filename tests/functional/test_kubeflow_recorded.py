@@ -801,7 +801,7 @@ def test_latest_and_runs_mean_ours(server, command, kubernetes):
     assert list(rows(command("runs", "--json"))) == [ours["run_id"]]
     assert list(rows(command("runs", "--json", "--all"))) == [other["run_id"], ours["run_id"]]
     del server.runs[ours["run_id"]]
-    assert "There is no run of ours yet" in command("logs", "latest").err
+    assert "This pipeline has no runs yet" in command("logs", "latest").err
 
 
 @pytest.mark.parametrize("known", ["by SQL", "by its pipeline's name", "by the name in its own text"])

@@ -245,7 +245,7 @@ def test_the_command_shows_then_removes(settings, capsys):
     assert f"removed {len(told['items'])} of {len(told['items'])}" in capsys.readouterr().out
     assert len(work_folders(settings)) == 1
     assert main(["prune", "--workspace", workspace, "--keep", "1"]) == 0
-    assert capsys.readouterr().out == "nothing may go\n"
+    assert capsys.readouterr().out == "nothing can be removed\n"
     assert main(["prune", "--workspace", workspace, "--yes", "--json"]) == 1
 
 

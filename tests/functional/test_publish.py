@@ -582,7 +582,7 @@ def test_flags_that_the_policy_does_not_let_pass_stop_the_publication(installed,
     if where == "recipe":
         write_recipe(installed, "pets", {"policy": policy})
         policy = {}
-    with pytest.raises(FindingsError, match=rf"(?s)1 finding forbids it, {code} \(1\).*Nothing was published"):
+    with pytest.raises(FindingsError, match=rf"(?s)1 finding stands in the way: {code} \(1\).*Nothing was published"):
         publish_annotations(installed.settings, flagged(tmp_path / "pets"), "pets", "v0.1.0", policy=policy)
     assert installed.published() == []
 

@@ -92,7 +92,7 @@ def test_the_name_is_kept_for_smoke_tests(installed, tmp_path):
 
 def test_no_recipe_file_makes_every_run_a_smoke_test(tmp_path):
     (tmp_path / "desk.yaml").write_text("smoke: 20\n")
-    with pytest.raises(RecipeError, match="smoke is for one run"):
+    with pytest.raises(RecipeError, match="smoke is for a single run"):
         read_recipe(tmp_path / "desk.yaml")
 
 

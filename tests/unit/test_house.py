@@ -187,13 +187,6 @@ def test_no_page_names_a_variable_that_nothing_reads():
     assert {page: names - read for page, names in named.items() if names - read} == {}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_links_to_files_that_are_there(page):
-    file = REPOSITORY / page
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text())
-    assert [link for link in links if not (file.parent / link).exists()] == []
-
-
 def test_the_map_names_every_file_and_nothing_that_is_gone():
     folder, named = "", set()
     for line in MAP.read_text().splitlines():

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from components.wiring import make_pipeline
-from laptop.local import Request, _print_result, arguments_of
+from laptop.local import KILLED, Request, _print_result, _reason, arguments_of
 
 
 def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -> Request:
@@ -71,3 +71,17 @@ def test_scores_that_are_all_0_point_to_longer_training(tmp_path: Path, capsys, 
     }  # fmt: skip
     _print_result(Console(), tmp_path, result)
     assert ("train longer with --epochs" in capsys.readouterr().out) is hinted
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("epoch 3/14\n", [KILLED, "epoch 3/14"]),
+        ("epoch 3/14\nTraceback (most recent call last):\nKeyError: 1\n", ["epoch 3/14", "Traceback (most recent call last):", "KeyError: 1"]),
+        ("Traceback (most recent call last):\nsightline.errors.SightlineError: No space.\n", ["No space."]),
+    ],
+    ids=["killed", "a mistake of ours", "a sentence"],
+)  # fmt: skip
+def test_a_failed_step_is_told_by_what_its_log_ends_with(tmp_path, log, told):
+    (tmp_path / "run.log").write_text(log)
+    assert _reason(tmp_path / "run.log") == told

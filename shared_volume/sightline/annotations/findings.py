@@ -249,10 +249,10 @@ def require_none_fails(findings: Iterable[Finding], advice: str = _ADVICE) -> No
         return
     counts = count_findings(failing)
     codes = ", ".join(f"{code} ({count})" for code, count in counts.items())
-    what = f"{counted(len(failing), 'finding')} {'forbids' if len(failing) == 1 else 'forbid'} it"
+    what = f"{counted(len(failing), 'finding')} {'stands' if len(failing) == 1 else 'stand'} in the way"
     choices = "\n".join(f"  {code}: {_may_become(Code(code))}" for code in counts)
     lenient = {Code(code): _lenient(Code(code)) for code in counts}
-    raise FindingsError(f"{what}, {codes}:\n{list_findings(failing)}\n{advice} Outcomes:\n{choices}", lenient)
+    raise FindingsError(f"{what}: {codes}\n{list_findings(failing)}\n{advice} Outcomes:\n{choices}", lenient)
 
 
 def _lenient(code: Code) -> Outcome:

@@ -105,40 +105,49 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         default=None, description="The chosen labels, in the order of their category ids; `null`: all, by name."
     )
     valid_labels: tuple[Name, ...] | None = Field(
-        default=None, description="Labels (after the map) to keep, in no particular order; `null`: all."
+        default=None, description="The labels (after `label_map`) to keep, in no particular order; `null`: all."
     )
     other_labels: Literal["background", "drop"] = Field(
         default="background",
-        description="Images that have only other labels stay as background, or `drop`.",
+        description="What becomes of images that have only other labels: `background` keeps them as background, `drop` leaves them out.",
     )
     policy: Annotated[dict[str, str], AfterValidator(_known_codes)] = Field(
-        default={}, description="What becomes of a finding: `{zero_area: fail}`, or `fix` or `drop`."
+        default={}, description="What to do about a finding: `{zero_area: fail}`, or `fix` or `drop`."
     )
     plugin: Plugin | None = Field(default=None, description="A function of your own, `{file, function, arguments}`.")
-    min_area: Pixels = Field(default=0, description="Objects that cover fewer square pixels are left out.")
-    min_side: Pixels = Field(default=0, description="Likewise objects whose box's shorter side has fewer pixels.")
+    min_area: Pixels = Field(default=0, description="Objects that cover fewer square pixels than this are left out.")
+    min_side: Pixels = Field(
+        default=0, description="Objects whose box is narrower than this many pixels (its shorter side) are left out."
+    )
     max_aspect: Annotated[FiniteFloat, Field(ge=1)] | None = Field(
-        default=None, description="Likewise objects whose box is longer than this many times its width; `null`: off."
+        default=None,
+        description="Objects whose box is longer than this many times its width are left out; `null`: off.",
     )
     empty_images: Literal["keep", "drop"] = Field(
-        default="keep", description="Images without any object left: trained on as background, or `drop`."
+        default="keep",
+        description="What becomes of images without any object left: `keep` uses them as background, `drop` leaves them out.",
     )
-    min_image_side: int = Field(default=0, ge=0, description="Images whose shorter side has fewer pixels are left out.")
-    max_pixels: int = Field(default=MAX_PIXELS, gt=0, le=MAX_PIXELS, description="Larger images are left out.")
+    min_image_side: int = Field(
+        default=0, ge=0, description="Images whose shorter side has fewer pixels than this are left out."
+    )
+    max_pixels: int = Field(
+        default=MAX_PIXELS, gt=0, le=MAX_PIXELS, description="Larger images are left out (width times height)."
+    )
     fractions: Fractions = Field(default=Fractions(), description="Shares of the splits; they add up to 1.")
-    seed: int = Field(default=0, description="Another seed, another split.")
+    seed: int = Field(default=0, description="Another seed gives another split.")
     near_duplicates: Annotated[int, Field(ge=0, le=MOST_BITS)] | None = Field(
         default=6,
-        description="Images share a split whose perceptual hashes differ in at most so many bits; `null`: only equal files do.",
+        description="Images share a split if their perceptual hashes differ in at most this many bits; `null`: only if their files are equal.",
     )
     group_by: NamePattern | None = Field(
-        default=None, description="Regular expression searched in image names; equal captured parts share a split."
+        default=None,
+        description="Regular expression that is searched in image names; images with equal captured parts share a split.",
     )
     stratify: bool = Field(default=False, description="Keep rare classes in every split where counts allow.")
     keep_splits: bool = Field(
         default=True,
         description="A folder that comes with splits of its own (train, val and test folders or lists) keeps them; a split that it "
-        "lacks is cut from its train. `false`: assigned by content.",
+        "lacks is cut from its train. `false`: all images are split by content.",
     )
     split_file: FileName | None = Field(
         default=None,
@@ -146,7 +155,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         "listed images stay there.",
     )
     smoke: int = Field(
-        default=0, ge=0, description="Of one run alone: a smoke test of so many images, published under another name."
+        default=0, ge=0, description="For one run only: a smoke test of this many images, published under another name."
     )
 
     @model_validator(mode="after")
@@ -189,7 +198,7 @@ def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None, s
     recipe = _validate(content, str(shown), "Correct it there.")
     if not set(OF_ONE_RUN).isdisjoint(content):
         raise RecipeError(
-            f"{shown}: smoke is for one run and no key of a recipe's file, which holds for every run. Take it out there, and "
+            f"{shown}: smoke is for a single run, and a recipe's file is for every run. Take it out there, and "
             "type: python pipeline.py local --smoke"
         )
     if not overrides:

@@ -110,7 +110,7 @@ def _require_documents(listing: Listing) -> None:
     others = listing.with_suffix(".xml", ".txt", ".csv", ".yaml", ".yml", ".names")
     if others and not listing.with_suffix(".json"):
         raise SightlineError(
-            f"{listing.root}: there is no JSON file, and no other file annotates an image in a format that is read. It holds "
+            f"{listing.root}: there is no JSON file, and no other file annotates an image in a format that Sightline reads. It holds "
             f"{describe(listing)}, like {others[0]}. docs/formats.md says how labelme, COCO, VOC, YOLO and CVAT lay out "
             "their files; images in a folder per class need --format folders."
         )

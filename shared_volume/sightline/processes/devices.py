@@ -18,7 +18,7 @@ def check_device(name: str) -> None:
     if not name or (kind in DEVICES and number.isdecimal() == bool(colon)):
         return
     if kind in DEVICES:
-        raise SightlineError(f"There is no device {name!r}. After {kind}: stands a number, like {kind}:0.")
+        raise SightlineError(f"There is no device {name!r}. Write a number after {kind}:, like {kind}:0.")
     meant = MEANT.get(kind.lower())
     hint = f" Did you mean {meant!r}?" if meant else nearest(kind, DEVICES)
     raise SightlineError(f"There is no device {name!r}.{hint}")

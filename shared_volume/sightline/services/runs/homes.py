@@ -62,7 +62,7 @@ def read_metrics(code: Path, category: str) -> tuple[str, ...]:
     named = (content.get(METRICS) if isinstance(content, dict) else None) or ()
     if not isinstance(named, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in named):
         raise RecipeKeyError(
-            f"{recipe}: {METRICS}: {named!r} is not a list of metrics' names, like [f1]. Correct it there."
+            f"{recipe}: {METRICS}: {named!r} is not a list of metric names, like [f1]. Correct it there."
         )
     return tuple(dict.fromkeys(named))
 

@@ -88,4 +88,4 @@ def check_gpus(asked: Asked) -> None:
     """Refuse more GPUs than a step uses."""
     for step, gpus in asked.gpus.items():
         if str(gpus).strip() not in ONE_GPU:
-            raise SightlineError(f"{step}_gpus is {gpus}: a step uses one GPU at most. Give 1, or 0 for none.")
+            raise SightlineError(f"{step}_gpus is {gpus}: a step can use one GPU at most. Give 1, or 0 for none.")
