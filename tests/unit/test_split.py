@@ -762,4 +762,4 @@ def test_video_frames_never_straddle_splits(photographs, seed, stratify):
 def test_chained_video_frames_are_warned_of(photographs):
     splitting = record(photographs, near_duplicates=12, fractions=THIRDS, stratify=True)
     assert len(splitting.warnings) == 1
-    assert splitting.warnings[0].startswith("39 of the 92 images are one group")
+    assert splitting.warnings[0].startswith("57 of the 92 images are one group")

@@ -115,17 +115,17 @@ def list_folder(root: Path) -> Listing:
                 links.append(_shown(parent / name, root))
                 if count := _count_images(parent / name):
                     linked[links[-1]] = count
+        within = "" if parent == root else parent.relative_to(root).as_posix()
         for name in names:
-            path = parent / name
-            file = path.relative_to(root).as_posix()
+            path, file = os.path.join(directory, name), under(within, name)  # noqa: PTH118 - hundreds of thousands
             if name.startswith("."):
                 continue
-            if path.is_symlink() and not (lies_within(path, root) and path.exists()):
-                links += [_shown(path, root)] if suffix_of(file) in IMAGE_SUFFIXES else []
-            elif path.is_file() and is_plain(file):
+            if os.path.islink(path) and not _is_linked_inside(Path(path), root):  # noqa: PTH114
+                links += [_shown(Path(path), root)] if suffix_of(file) in IMAGE_SUFFIXES else []
+            elif os.path.isfile(path) and is_plain(file):  # noqa: PTH113
                 files.append(file)
-            elif path.is_file() and suffix_of(file) in _LOOKED_AT:
-                unusable.append(_shown(path, root))
+            elif suffix_of(file) in _LOOKED_AT and os.path.isfile(path):  # noqa: PTH113
+                unusable.append(_shown(Path(path), root))
     files.sort()
     painted = {file for file in files if PAINTED.intersection(file.split("/")[:-1])}
     images = [file for file in files if suffix_of(file) in IMAGE_SUFFIXES and file not in painted]
@@ -136,6 +136,10 @@ def list_folder(root: Path) -> Listing:
         by_stem.setdefault(stem_key(image), []).append(image)
     found = tuple(files), tuple(images), by_name, by_stem
     return Listing(root, *found, tuple(sorted(unusable)), hidden, linked, tuple(sorted(links)))
+
+
+def _is_linked_inside(link: Path, root: Path) -> bool:
+    return lies_within(link, root) and link.exists()
 
 
 def _refuse(error: OSError) -> None:
@@ -186,7 +190,8 @@ def short_name(image: str) -> str:
 
 def suffix_of(file: str) -> str:
     """`.json` of `a/b.JSON`."""
-    return PurePosixPath(file).suffix.lower()
+    stem, _, ending = file.rpartition("/")[2].rpartition(".")
+    return f".{ending}".lower() if stem and ending else ""
 
 
 def parent_of(file: str) -> str:

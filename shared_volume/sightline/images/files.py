@@ -24,8 +24,8 @@ try:
 except ImportError:  # the data image has no OpenCV
     cv2 = None  # type: ignore[assignment]
 
-# What pillow may read: its other formats are rare as photographs, and some start programs.
-_FORMATS: Final = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# What pillow may read, the frequent first: its other formats are rare as photographs, and some start programs.
+_FORMATS: Final = ("JPEG", "PNG", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "TIFF", "WEBP")
 _UPRIGHT: Final = 1
 _ORIENTATION_TAG: Final = 0x0112
 _JPEG_END: Final = b"\xff\xd9"
@@ -154,9 +154,13 @@ def read_reduced(path: Path, side: int, max_pixels: int = MAX_PIXELS) -> np.ndar
     return pixels if header.format == "TIFF" else turn_upright(pixels, header.orientation)
 
 
-def read_grey(path: Path, side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The luminance of the pixels that `read_reduced` gives, (height, width) uint8, rounded down; in a third of the time."""
-    header = read_header(path, max_pixels)
+def read_grey(path: Path, side: int, max_pixels: int = MAX_PIXELS, header: ImageHeader | None = None) -> np.ndarray:
+    """The luminance of the pixels that `read_reduced` gives, (height, width) uint8, rounded down; in a third of the time.
+
+    Of a coloured JPEG it is the one that is stored, which a level or two of rounding may part from its pixels'. `header` is
+    what `read_header` has said of the file.
+    """
+    header = header or read_header(path, max_pixels)
     pixels = _decode_with_pillow(path, header, side, grey=True)
     return pixels if header.format == "TIFF" else turn_upright(pixels, header.orientation)
 
@@ -226,20 +230,22 @@ def _has_late_exif(file: BinaryIO) -> bool:
 def _decode_with_pillow(path: Path, header: ImageHeader, side: int | None = None, grey: bool = False) -> np.ndarray:
     """(height, width, 3) uint8 red green blue, as stored (TIFF: upright); with `side` at a lower resolution.
 
-    With `grey` (height, width): 299, 587 and 114 thousandths of the three, rounded down.
+    With `grey` (height, width): 299, 587 and 114 thousandths of the three, rounded down; a JPEG's own.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_FORMATS) as image:
                 if side is not None:
-                    image.draft(None, (side, side))  # a JPEG at a half, a quarter or an eighth costs little
+                    # A JPEG at a half, a quarter or an eighth costs little, and half of that without its colours.
+                    image.draft("L" if grey else None, (side, side))
                 image.load()
                 shown = Image.fromarray(scale_to_bytes(np.asarray(image))) if is_deep(image) else image
-                colours = shown if shown.mode == "RGB" else shown.convert("RGB")
+                enough = ("RGB", "L") if grey else ("RGB",)
+                colours = shown if shown.mode in enough else shown.convert("RGB")
                 factor = min(image.size) // side if side is not None else 1
                 reduced = colours.reduce(factor) if factor > 1 else colours
-                return np.asarray(reduced.convert("L", _LUMINANCE) if grey else reduced)
+                return np.asarray(reduced.convert("L", _LUMINANCE) if grey and reduced.mode == "RGB" else reduced)
     except MemoryError:
         raise
     except Exception as error:  # pillow's plug-ins raise whatever damaged pixels make them

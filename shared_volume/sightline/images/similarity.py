@@ -8,12 +8,14 @@ pixels give the same hash on every machine.
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from sightline.images.files import read_grey, read_reduced
+from sightline.images.files import ImageHeader, read_grey, read_reduced
 from sightline.images.limits import MAX_PIXELS
 
 HASH_BITS: Final = 63
@@ -24,20 +26,20 @@ _LEVELS: Final = 256  # steps of a grey level that a cell's mean is kept in
 _COSINE_SCALE: Final = 2**14
 
 
-def perceptual_hash(path: Path, max_pixels: int = MAX_PIXELS) -> str:
+def perceptual_hash(path: Path, max_pixels: int = MAX_PIXELS, header: ImageHeader | None = None) -> str:
     """What an image looks like, upright, as 16 hex digits; images that look alike differ in few of the 63 bits.
 
     A picture without any structure (one colour all over) resembles only its equal, since it has nothing to compare. Errors
-    as in `read_image`.
+    as in `read_image`. `header` is what `read_header` has said of the file.
     """
-    cells = _average(read_grey(path, _READ_SIDE, max_pixels))
+    cells = _average(read_grey(path, _READ_SIDE, max_pixels, header))
     if int(cells.max()) - int(cells.min()) < _LEVELS:
         pixels = read_reduced(path, _READ_SIDE, max_pixels)
         drawn = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).digest()
         return f"{int.from_bytes(drawn[:8], 'big') >> 1:016x}"
     low = (_COSINES @ cells @ _COSINES.T).ravel()[1:]
     bits = low > np.sort(low)[HASH_BITS // 2]
-    return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
+    return np.packbits(np.concatenate(([False], bits))).tobytes().hex()
 
 
 def group_similar(hashes: Sequence[str], distance: int) -> list[list[int]]:
@@ -89,18 +91,37 @@ def _average(pixels: np.ndarray) -> np.ndarray:
 
 def _sum_strips(values: np.ndarray) -> np.ndarray:
     """Rows summed into 32 equal strips, in 32nds, so that the parts of a row between two strips are whole numbers."""
-    height = len(values)
-    whole, part = np.divmod(np.arange(_GRID + 1) * height, _GRID)
-    least = height // _GRID  # rows that lie wholly in every strip
-    fits = values.dtype == np.uint8 and least * 255 <= np.iinfo(np.uint16).max
+    strips = _strips(len(values))
+    fits = values.dtype == np.uint8 and strips.whole.shape[1] * 255 <= np.iinfo(np.uint16).max
     # No matrix product: numpy's would begin threads, which on a busy machine take ten times as long.
-    rows = values[whole[:-1, None] + np.arange(least)]
+    rows = values[strips.whole]
     sums = rows.sum(axis=1, dtype=np.uint16 if fits else np.promote_types(values.dtype, np.uint32)).astype(np.int64)
-    longer = np.flatnonzero(np.diff(whole) > least)
-    sums[longer] += values[whole[longer] + least]
+    if len(strips.longer):
+        sums[strips.longer] += values[strips.last]
     sums *= _GRID
-    border = values[np.minimum(whole, height - 1)] * part[:, None]
+    border = values[strips.border] * strips.part
     return sums - border[:-1] + border[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Strips:
+    """Which rows of a picture make its 32 strips."""
+
+    whole: np.ndarray  # (32, least): the rows that lie wholly in a strip, so many as lie in every one
+    longer: np.ndarray  # the strips that have one row more
+    last: np.ndarray  # that row of each of these
+    border: np.ndarray  # (33,): the row at each border
+    part: np.ndarray  # (33, 1): how much of it lies above, in 32nds
+
+
+@lru_cache(maxsize=64)
+def _strips(height: int) -> _Strips:
+    """Most photographs of a dataset have the same few sizes, and this costs as much as the sums."""
+    first, part = np.divmod(np.arange(_GRID + 1) * height, _GRID)
+    least = height // _GRID
+    longer = np.flatnonzero(np.diff(first) > least)
+    whole = first[:-1, None] + np.arange(least)
+    return _Strips(whole, longer, first[longer] + least, np.minimum(first, height - 1), part[:, None])
 
 
 def _cosines() -> np.ndarray:

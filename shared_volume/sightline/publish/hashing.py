@@ -1,6 +1,7 @@
 """Perceptual hashes of many photographs, by processes beside this one: of threads, one at a time would run most of the work.
 
-A process reads the paths of some photographs from a line of its input (JSON) and answers with a line of `[hash, error]`.
+A process reads the paths and headers of some photographs from a line of its input (JSON) and answers with a line of
+`[hash, error]`.
 """
 
 import contextlib
@@ -8,15 +9,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from sightline.images.files import ImageError
+from sightline.images.files import ImageError, ImageHeader
 from sightline.images.similarity import perceptual_hash
 from sightline.processes.child import environment
 
 FEW: Final = 500  # photographs that are hashed here while others would still be starting
+# Pixels of each photograph are allocated and freed: glibc, left to itself, gives them back to the system every time.
+_KEEP_MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": f"{32 << 20}", "MALLOC_TRIM_THRESHOLD_": f"{64 << 20}"}
+
+Photograph = tuple[str, ImageHeader]  # its path, and what `read_header` has said of it
 
 
 class Hashers:
@@ -42,21 +48,21 @@ class Hashers:
         """Those that were started, by number."""
         return [process.pid for process in self._started]
 
-    def hash(self, paths: Sequence[str]) -> list[str | ImageError]:
+    def hash(self, photographs: Sequence[Photograph]) -> list[str | ImageError]:
         """Of each photograph its `perceptual_hash`, or why it has none."""
-        if not paths:
+        if not photographs:
             return []
         if self._few > 0:
-            self._few -= len(paths)
-            return [_hash(path) for path in paths]
+            self._few -= len(photographs)
+            return [_hash(*one) for one in photographs]
         process = self._idle.pop() if self._idle else None
         try:
             process = process or self._start()
-            answers = _ask(process, paths)
+            answers = _ask(process, photographs)
         except (OSError, ValueError):  # it could not be started, or was killed, perhaps for memory
             if process is not None:
                 process.kill()
-            return [_hash(path) for path in paths]
+            return [_hash(*one) for one in photographs]
         self._idle.append(process)
         return [looks if error is None else ImageError(error) for looks, error in answers]
 
@@ -66,24 +72,24 @@ class Hashers:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="ascii",
-            env=environment(),
+            env=environment() | _KEEP_MEMORY,
             process_group=0,  # Ctrl-C is for who started it, which then ends it
         )
         self._started.append(process)
         return process
 
 
-def _ask(process: subprocess.Popen[str], paths: Sequence[str]) -> list[tuple[str, str | None]]:
+def _ask(process: subprocess.Popen[str], photographs: Sequence[Photograph]) -> list[tuple[str, str | None]]:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{json.dumps(paths)}\n")
+    process.stdin.write(f"{json.dumps([(path, astuple(header)) for path, header in photographs])}\n")
     process.stdin.flush()
     return json.loads(process.stdout.readline())
 
 
-def _hash(path: str) -> str | ImageError:
+def _hash(path: str, header: ImageHeader) -> str | ImageError:
     try:
-        return perceptual_hash(Path(path))
+        return perceptual_hash(Path(path), header=header)
     except ImageError as error:
         return error
 
@@ -92,7 +98,7 @@ def main() -> None:
     """Answer until nobody asks any more."""
     with contextlib.suppress(BrokenPipeError):
         for line in sys.stdin:
-            hashed = [_hash(path) for path in json.loads(line)]
+            hashed = [_hash(path, ImageHeader(*header)) for path, header in json.loads(line)]
             print(json.dumps([(one, None) if isinstance(one, str) else ("", str(one)) for one in hashed]), flush=True)
 
 

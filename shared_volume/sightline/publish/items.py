@@ -136,8 +136,9 @@ def _look_at(
 ) -> list[Item | Finding]:
     """The images with their perceptual hashes; a finding on one that is damaged somewhere between its header and its end."""
     digests = [hash_image(image).sha256 for _, image in batch]
-    new = [str(image) for (_, image), sha256 in zip(batch, digests, strict=True) if not known.get(sha256)]
-    hashed = dict(zip(new, hashers.hash(new), strict=True))
+    pairs = zip(batch, digests, strict=True)
+    new = [(str(image), annotated.header) for (annotated, image), sha256 in pairs if not known.get(sha256)]
+    hashed = dict(zip((path for path, _ in new), hashers.hash(new), strict=True))
     looked: list[Item | Finding] = []
     for (annotated, image), sha256 in zip(batch, digests, strict=True):
         looks = hashed[str(image)] if str(image) in hashed else known[sha256]

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -257,12 +257,17 @@ def public_values(content: Content, parent_id: int | None) -> dict[str, Any]:
 
 def insert_content(session: Session, version_id: int, content: Content) -> None:
     """Write the rows of a version's images, findings and stages."""
-    stages = [asdict(row) | {"position": position} for position, row in enumerate(content.stages)]
-    images, findings = map(asdict, content.images), map(asdict, content.findings)
+    stages = [_columns(row) | {"position": position} for position, row in enumerate(content.stages)]
+    images, findings = map(_columns, content.images), map(_columns, content.findings)
     for table, rows in ((Image, images), (Finding, findings), (Stage, stages)):
         for batch in in_batches(rows, ROWS_AT_ONCE):
             values = [row | {"version_id": version_id} for row in batch]
             session.execute(insert(table).execution_options(render_nulls=True), values)
+
+
+def _columns(row: Any) -> dict[str, Any]:
+    # Not `asdict`, which copies each value: of 10,000 rows, ten times as slow.
+    return {name: getattr(row, name) for name in row.__slots__}
 
 
 def database_time(session: Session) -> datetime:
