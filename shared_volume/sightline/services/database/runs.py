@@ -26,9 +26,8 @@ BEAT_SECONDS = 30.0
 LONGEST_REASON = 20_000  # characters
 
 
-@in_transaction
 def start_step(
-    session: Session,
+    database: Database,
     run_id: str,
     step: str,
     *,
@@ -46,15 +45,25 @@ def start_step(
     goes on instead. With `goes_on` it is the same attempt in a new process: its number and the time of its start stay.
     """
     now = datetime.now(UTC)
-    before = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
-    least = 0 if before is None else before.attempt + (0 if goes_on else 1)
-    running = {"state": "running", "ended_at": None}
     run = {"category": category, "code_digest": code_digest, "parameters": dict(parameters)}
+    running = {"state": "running", "ended_at": None}
     began = {"started_at": now}
-    upsert(session, RunRow, {"id": run_id}, run | running, began)
-    values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
-    upsert(session, StepRow, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
-    return before
+    before: StepRow | None = None
+
+    def start(session: Session) -> StepRow | None:
+        nonlocal before
+        found = session.scalar(select(StepRow).filter_by(run_id=run_id, step=step))
+        if found and now in (found.started_at, found.heartbeat_at):
+            return before  # written by this very call, whose answer was lost
+        session.expunge_all()  # or it would expire with a transaction whose end is not known
+        before = found
+        least = 0 if before is None else before.attempt + (0 if goes_on else 1)
+        upsert(session, RunRow, {"id": run_id}, run | running, began)
+        values = {"code": code, "reason": "", "heartbeat_at": now, "attempt": max(attempt, least)} | running
+        upsert(session, StepRow, {"run_id": run_id, "step": step}, values | ({} if goes_on else began), began)
+        return before
+
+    return database.write(start)
 
 
 def write_event(
@@ -113,20 +122,25 @@ def end_lost_steps(database: Database) -> None:
             log.info("lost steps could not be recorded: %s", error)
 
 
-@in_transaction
-def stop_steps(session: Session, run_id: str) -> list[str]:
+def stop_steps(database: Database, run_id: str) -> list[str]:
     """Record as stopped what says that it runs of a run that somebody terminated, and end the run. Returns the steps' names.
 
     A step that has the time to say how it ended is believed afterwards.
     """
     now = datetime.now(UTC)
-    query = select(StepRow).filter_by(run_id=run_id).where(StepRow.state.in_(("running", "lost")))
-    rows = session.scalars(query.order_by(StepRow.id)).all()
-    for row in rows:
-        row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
-    if rows:
-        _settle_run(session, run_id, now)
-    return [row.step for row in rows]
+    at_work = StepRow.state.in_(("running", "lost"))
+    written = (StepRow.state == "stopped") & (StepRow.ended_at == now)  # by this very call, whose answer was lost
+    query = select(StepRow).filter_by(run_id=run_id).where(at_work | written).order_by(StepRow.id)
+
+    def stop(session: Session) -> list[str]:
+        rows = session.scalars(query).all()
+        for row in rows:
+            row.state, row.reason, row.ended_at = "stopped", TERMINATED, now
+        if rows:
+            _settle_run(session, run_id, now)
+        return [row.step for row in rows]
+
+    return database.write(stop)
 
 
 def _settle_run(session: Session, run_id: str, ended_at: datetime | None) -> None:
