@@ -131,6 +131,18 @@ def test_a_changed_folder_uploads_over_the_old_one(storage: Storage, folder: Pat
     assert storage.read_bytes("x/.hidden") == b".hidden" * 100
 
 
+def test_of_a_folder_that_is_uploaded_again_what_is_stored_already_stays(storage: Storage, folder: Path) -> None:
+    storage.upload_folder(folder, "x")
+    before = {each.key: each.changed_at for each in storage.list("x")}
+    time.sleep(0.01)
+    (folder / "a b.txt").write_bytes(b"A B.TXT" * 100)  # as long as before
+    (folder / ".hidden").write_bytes(b"longer")
+    assert storage.upload_folder(folder, "x") == tuple(sorted(before))
+    after = {each.key: each.changed_at for each in storage.list("x")}
+    assert {key for key in after if after[key] != before[key]} == {"x/a b.txt", "x/.hidden"}
+    assert storage.read_bytes("x/a b.txt") == b"A B.TXT" * 100
+
+
 @pytest.mark.parametrize("name", UNHELPFUL_NAMES)
 def test_a_file_travels_by_its_uri(storage: Storage, folder: Path, tmp_path: Path, name: str) -> None:
     uri = storage.upload_file(folder / name, name)

@@ -51,7 +51,9 @@ class FolderStorage(base.Storage):
 
     def upload_folder(self, local_dir: Path, prefix: str) -> tuple[str, ...]:
         files = {base.join_key(prefix, name): path for name, path in base.files_below(local_dir).items()}
-        self.upload_files(files)
+        with base.local_errors():
+            changed = {key: path for key, path in files.items() if not _same(path, self._path(key))}
+        self.upload_files(changed)
         return tuple(files)
 
     def upload_files(self, files: Mapping[str, Path], create_only: bool = False) -> None:
@@ -146,6 +148,13 @@ def digest_file(path: str | Path, method: Callable[[], "hashlib._Hash"]) -> tupl
             digest.update(block)
             size += len(block)
     return size, digest.hexdigest()
+
+
+def _same(path: Path, stored: Path) -> bool:
+    """Whether a file is stored already, as a bucket would tell by size and checksum."""
+    if not stored.is_file() or path.stat().st_size != stored.stat().st_size:
+        return False
+    return crc32c(path) == crc32c(stored)
 
 
 def crc32c(path: Path) -> str:
