@@ -20,6 +20,8 @@ from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.storage import Storage
 
 Handler = Callable[..., None]
+AGE = "updated"
+"""The field of an object that a test may write, unlike anybody at Google: when it was written."""
 REFUSAL = "At least one of the pre-conditions you specified did not hold."
 
 
@@ -113,6 +115,7 @@ REPLACED = {
 
 def main() -> None:
     """Serve until killed."""
+    objects._WRITABLE_FIELDS = (*objects._WRITABLE_FIELDS, AGE)
     for _, methods in server.HANDLERS:
         methods.update({method: REPLACED.get(handler, handler) for method, handler in methods.items()})
     answering = functools.partial(server.RequestHandler, MemoryOnly())

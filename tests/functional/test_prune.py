@@ -1,5 +1,6 @@
 """What may go from volume and storage, what never goes, and what is left when its removal is killed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,56 +21,65 @@ from laptop.cli import main
 from sightline.catalogue.pruning.find import find_prunable, remove, tidy_volume
 from sightline.catalogue.pruning.plan import Plan
 from sightline.catalogue.verification import verify_versions
+from sightline.errors import SightlineError
 from sightline.models.bundle import MANIFEST
+from sightline.models.store import fetch_bundle
 from sightline.processes.folders import take_shared
-from sightline.services.database.connection import Database, connect
-from sightline.services.database.models import StepRow
+from sightline.services.database.connection import Database
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, find_version
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import Storage
-from sightline.services.storage.folder import FolderStorage
 from sightline.services.versioning.claims import name_owner
 from sightline.services.versioning.datasets import find_dataset, pull_dataset, unpacked_folder
 from sightline.services.versioning.objects import object_name
 from sightline.settings import Settings, read_settings
+from sightline.steps.snapshot.outside import models_digest
 from sightline.versions import smoke_category
 from tests.catalogued import ALL, fill
 from tests.installed import install
+from tests.kept import DAY, Kept, grow_old, keep, opened
+from tests.mariadb import new_database
+from tests.services import make_bucket
 from tests.unit.test_work_folders import make as make_work_folder
 
-DAY = 86_400.0
 FORKS = get_context("fork")
 CATEGORY, VERSION = "desk", "v0.1.0"
 BEST, LAST, LOSER, OTHER, NOBODYS = (f"{number}" * 64 for number in range(5))
 """Models: selected; of the same training; of a training without a selected one, the best and the last; without a row."""
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """Four published versions; `old`, a run of forty days ago that selected a model; `lost`, one that did not, as old."""
+@pytest.fixture(scope="module", params=["files", pytest.param("cloud", marks=pytest.mark.slow)])
+def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    """Four published versions; `old`, a run of forty days ago that selected a model; `lost`, one that did not, as old.
+
+    On files with SQLite, and in the Cloud Storage emulator with MariaDB.
+    """
     folder = tmp_path_factory.mktemp("pruned")
-    with pytest.MonkeyPatch.context() as environment:
-        settings = fill(install(folder / "here", environment), folder).settings
+    with contextlib.ExitStack() as services:
+        environment = services.enter_context(pytest.MonkeyPatch.context())
+        storage = database = ""
+        if request.param == "cloud":
+            storage = f"gs://{make_bucket(request.getfixturevalue('gcs_emulator'))}/team"
+            database = services.enter_context(new_database(request.getfixturevalue("mariadb_server")))
+        settings = fill(install(folder / "here", environment, storage, database), folder).settings
         for version in ("v0.1.0", "v0.2.0"):
             pull_dataset(settings, find_dataset(settings, CATEGORY, version))
         add_runs(settings)
         for key, finished in (("a", True), ("b", True), ("c", False)):
             make_work_folder(settings.volume, key, finished=finished)
         grow_old(settings, 40)
-    read_settings.cache_clear()
-    shutil.copytree(folder / "here", folder / "copy", symlinks=True)
-    yield folder / "here", folder / "copy"
+        read_settings.cache_clear()
+        yield keep(settings, folder / "here")
 
 
 @pytest.fixture
-def settings(pristine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def settings(pristine: Kept, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """That installation, as it was."""
-    here, copy = pristine
-    shutil.rmtree(here)
-    shutil.copytree(copy, here, symlinks=True)
-    yield install(here, monkeypatch).settings
+    pristine.restore()
+    database = pristine.settings.database_url.get_secret_value()
+    yield install(pristine.folder, monkeypatch, pristine.settings.storage, database).settings
     read_settings.cache_clear()
 
 
@@ -82,12 +91,6 @@ def add_runs(settings: Settings) -> None:
         end_step(database, run, "train", "done")
     store_model(storage, NOBODYS)
     database.close()
-
-
-def opened(settings: Settings) -> Database:
-    database = connect(settings.database_url.get_secret_value())
-    database.migrate()
-    return database
 
 
 def add_results(database: Database, storage: Storage, run: str, models: tuple[str, str], selected: str | None) -> None:
@@ -111,23 +114,6 @@ def write_reference(storage: Storage, key: str, sha256: str) -> None:
 def store_model(storage: Storage, sha256: str) -> None:
     for name in ("model.safetensors", MANIFEST):
         storage.write_bytes(f"models/{sha256}/{name}", name.encode() * 100)
-
-
-def grow_old(settings: Settings, days: float, run: str | None = None) -> None:
-    """Make everything on the volume and in a folder of storage, and what runs say, so many days older."""
-    roots = [settings.volume]
-    if settings.storage.startswith("file:"):
-        roots.append(Path(settings.storage.removeprefix("file://")))
-    for path in (path for root in roots for path in root.rglob("*") if run is None and not path.is_symlink()):
-        when = path.stat().st_mtime - days * DAY
-        os.utime(path, (when, when))
-    database = opened(settings)
-    when = datetime.now(UTC) - timedelta(days=days)
-    older = (
-        sqlalchemy.update(StepRow).where(StepRow.run_id == run if run else sqlalchemy.true()).values(heartbeat_at=when)
-    )
-    database.write(lambda session: session.execute(older))
-    database.close()
 
 
 def run_step(settings: Settings, step: str, run: str = "now") -> None:
@@ -391,14 +377,14 @@ def test_what_is_published_since_keeps_its_files(settings, monkeypatch):
     cached.write_bytes(b"12345")
     grow_old(settings, 2)
     plan = find_prunable(settings, keep=9)
-    database, deleted = opened(settings), FolderStorage.delete
+    database, deleted = opened(settings), type(storage).delete
 
-    def delete(storage: FolderStorage, key: str) -> None:
+    def delete(storage: Storage, key: str) -> None:
         deleted(storage, key)
         if key.startswith("dvc/"):  # and by now its claim has ended
             claim_version(database, "chair", "annotation", "v0.1.0", "somebody elsewhere", -1.0)
 
-    monkeypatch.setattr(FolderStorage, "delete", delete)
+    monkeypatch.setattr(type(storage), "delete", delete)
     gone = {item.name for item in remove(plan, lambda item: None)[0]}
     database.close()
     files = {item.name for item in plan.items if item.what in ("uploaded files", "cached files")}
@@ -479,19 +465,28 @@ def test_when_a_run_starts_what_is_surplus_goes(settings, monkeypatch):
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def remove_and_die(settings: Settings, after: int) -> None:
-    """Remove everything, and die before the file system is asked for its n-th removal or renaming."""
+def remove_and_die(settings: Settings, after: int, what: str = "") -> None:
+    """Remove everything, or what is of a kind; die before file system or bucket are asked for their n-th removal or renaming."""
     left = [after]
     plan = find_prunable(settings, keep=0, older_than=39)
+    plan = Plan(tuple(item for item in plan.items if what in ("", item.what)))
 
-    def count(event: str, _arguments: Any) -> None:
-        if event in ("os.remove", "os.rename", "os.rmdir"):
+    def count(event: str, arguments: Any) -> None:
+        deletes = event == "http.client.send" and arguments[1].startswith(b"DELETE ")
+        if deletes or event in ("os.remove", "os.rename", "os.rmdir"):
             left[0] -= 1
             if left[0] < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
     remove(plan, lambda item: None)
+
+
+def kill_while_removing(settings: Settings, after: int, what: str = "") -> None:
+    process = FORKS.Process(target=remove_and_die, args=(settings, after, what))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
 
 
 QUICK = (0, 3, 40)
@@ -504,10 +499,7 @@ QUICK = (0, 3, 40)
 def test_killed_anywhere_nothing_half_is_left_that_anybody_takes_for_whole(settings, after):
     leave(settings)
     grow_old(settings, 40)
-    process = FORKS.Process(target=remove_and_die, args=(settings, after))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    kill_while_removing(settings, after)
     keys = {item.key for item in open_storage(settings.storage).list("models")}
     for manifest in (key for key in keys if key.endswith(MANIFEST)):
         assert manifest.replace(MANIFEST, "model.safetensors") in keys, "half a model that looks whole"
@@ -519,3 +511,47 @@ def test_killed_anywhere_nothing_half_is_left_that_anybody_takes_for_whole(setti
     assert models(settings) == {BEST, LAST}
     assert find_prunable(settings, keep=0, older_than=39).items == ()
     assert verify_versions(settings, full=True).ok
+
+
+def test_a_model_of_which_something_is_left_is_none_to_anybody_and_goes_with_the_next(settings):
+    kill_while_removing(settings, 1, "models")
+    storage = open_storage(settings.storage)
+    keys = [item.key.split("/") for item in storage.list("models")]
+    (half,) = {LOSER, OTHER, NOBODYS} - {sha256 for _, sha256, name in keys if name == MANIFEST}
+    assert [name for _, sha256, name in keys if sha256 == half] == ["model.safetensors"]
+    for look in (lambda uri: models_digest([uri]), lambda *uri: fetch_bundle(settings, *uri)):
+        with pytest.raises(SightlineError, match=MANIFEST):
+            look(storage.uri(f"models/{half}"))
+    removed(find_prunable(settings, keep=0, older_than=39))
+    assert models(settings) == {BEST, LAST}
+
+
+@pytest.mark.parametrize("after", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_of_results_a_report_goes_before_its_pictures_and_what_is_left_goes_with_the_next(settings, after):
+    storage, prefix = open_storage(settings.storage), f"results/{CATEGORY}/{VERSION}/lost"
+    for name in ("images/a.jpg", "images/b.jpg", "report.html"):
+        storage.write_bytes(f"{prefix}/test/{name}", b"drawn")
+    for item in [one for one in find_prunable(settings, older_than=39).items if one.what == "results"]:
+        if not item.name.endswith("lost"):
+            item.remove()
+    kill_while_removing(settings, after, "results")
+    left = {item.key.removeprefix(f"{prefix}/test/") for item in storage.list(f"{prefix}/test")}
+    assert left == {"images/a.jpg", "images/b.jpg"}
+    removed(find_prunable(settings, keep=0, older_than=39))
+    assert list(storage.list(prefix)) == []
+
+
+def test_what_names_a_model_that_an_earlier_removal_took_goes_with_the_next(settings):
+    plan = find_prunable(settings, older_than=39)
+    removed(Plan(tuple(item for item in plan.items if item.what == "models")))  # and then it is killed
+    removed(find_prunable(settings, keep=0, older_than=39))
+    assert [item.key for item in open_storage(settings.storage).list("results") if "/lost/" in item.key] == []
+
+
+def test_what_names_a_model_that_is_left_alone_stays(settings):
+    plan = find_prunable(settings, older_than=39)
+    run_step(settings, "train")
+    gone = remove(plan, lambda item: None)[0]
+    assert {item.what for item in gone} >= {"results"} and LOSER in models(settings)
+    kept = {item.key.rpartition("/lost/")[2] for item in open_storage(settings.storage).list("results")}
+    assert kept >= {"train/best.json", "train/last.json"} and "train/report.html" not in kept

@@ -25,7 +25,16 @@ from sightline.versions import is_smoke, is_version
 
 SELECTED: Final = "evaluate/selected.json"
 TRAINED: Final = ("train/best.json", "train/last.json")
+REPORT_ENDING: Final = ".html"
 USERS: Final = ("train", "trial", "evaluate", "test")  # steps that store models, or are given any
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model that a reference names."""
+
+    sha256: str
+    here: bool  # in this storage, by its digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class StoredRun:
     prefix: str  # `results/<category>/<dataset version>/<run>`
     run: str
     files: tuple[StoredObject, ...]
-    references: Mapping[str, str]  # key -> the sha256 of the bundle that it names
+    references: Mapping[str, Named]  # by key
 
 
 def find_in_storage(look: Look, storage: Storage) -> Iterator[Prunable]:
@@ -48,9 +57,10 @@ def find_in_storage(look: Look, storage: Storage) -> Iterator[Prunable]:
             "it is likely not theirs. Check SIGHTLINE_DATABASE_URL"
         )
         return
-    models = list(_models(look, storage, runs, last))
+    stored = _stored_models(storage)
+    models = list(_models(look, storage, runs, last, stored))
     yield from models
-    yield from _results(look, storage, runs, last, {item.name for item in models})
+    yield from _results(look, storage, runs, last, stored.keys() - {item.name for item in models})
 
 
 def _read_runs(storage: Storage) -> list[StoredRun]:
@@ -69,7 +79,7 @@ def _read_runs(storage: Storage) -> list[StoredRun]:
             prefix,
             prefix.rpartition("/")[2],
             tuple(found),
-            {item.key: sha for item in found if (sha := named.get(item.key))},
+            {item.key: one for item in found if (one := named.get(item.key))},
         )
         for prefix, found in files.items()
     ]
@@ -79,20 +89,30 @@ def _is_reference(name: str) -> bool:
     return name.removeprefix("/") in (SELECTED, *TRAINED)
 
 
-def _named_by(storage: Storage, key: str) -> str:
+def _named_by(storage: Storage, key: str) -> Named | None:
     try:
-        return str(json.loads(storage.read_bytes(key))["sha256"])
+        document = json.loads(storage.read_bytes(key))
+        sha256, uri = str(document["sha256"]), str(document["uri"])
+        return Named(sha256, here=uri.endswith(f"/{FOLDER}/{sha256}"))
     except (ValueError, KeyError, TypeError):
-        return ""
+        return None
 
 
-def _models(
-    look: Look, storage: Storage, runs: Sequence[StoredRun], last: Mapping[str, datetime]
-) -> Iterator[Prunable]:
+def _stored_models(storage: Storage) -> dict[str, list[StoredObject]]:
     stored = defaultdict(list)
     for item in storage.list(FOLDER):
         if SHA256_NAME.fullmatch(name := item.key.split("/")[1]):
             stored[name].append(item)
+    return stored
+
+
+def _models(
+    look: Look,
+    storage: Storage,
+    runs: Sequence[StoredRun],
+    last: Mapping[str, datetime],
+    stored: Mapping[str, Sequence[StoredObject]],
+) -> Iterator[Prunable]:
     recorded = model_uses(look.database)
     uses = [*recorded, *_uses_by_results(runs)]
     tried = {one.run for one in runs if is_smoke(one.prefix.split("/")[1])}  # what these select says nothing
@@ -114,8 +134,8 @@ def _models(
 
 def _uses_by_results(runs: Iterable[StoredRun]) -> Iterator[ModelUse]:
     for one in runs:
-        for key, sha256 in one.references.items():
-            yield ModelUse(sha256, one.run, key.endswith(SELECTED), key.endswith(TRAINED))
+        for key, named in one.references.items():
+            yield ModelUse(named.sha256, one.run, key.endswith(SELECTED), key.endswith(TRAINED))
 
 
 def _never_removed(uses: Collection[ModelUse]) -> set[str]:
@@ -159,7 +179,7 @@ def _remove_model(
 
 
 def _results(
-    look: Look, storage: Storage, runs: Sequence[StoredRun], last: Mapping[str, datetime], gone: Collection[str]
+    look: Look, storage: Storage, runs: Sequence[StoredRun], last: Mapping[str, datetime], staying: Collection[str]
 ) -> Iterator[Prunable]:
     for one in runs:
         why = None
@@ -169,10 +189,15 @@ def _results(
         elif look.older_than is not None and _is_old(look, last, runs, one.run):
             why = f"the run ended more than {shown_days(look.older_than)} ago; its scores stay in the database"
         # A reference is a few lines by which people and schedules name a model: it lasts as long as its model.
-        files = [item for item in one.files if one.references.get(item.key, "") in ("", *gone)]
+        files = [item for item in one.files if not _names_one_of(staying, one.references.get(item.key))]
         if why and files:
             remove = partial(_remove_results, look, storage, one, files, last.get(one.run))
             yield Prunable("results", one.prefix, sum(item.size for item in files), why, remove)
+
+
+def _names_one_of(models: Collection[str], named: Named | None) -> bool:
+    """Whether a file names one of these models, or one that lies elsewhere."""
+    return named is not None and (not named.here or named.sha256 in models)
 
 
 def _remove_results(
@@ -180,8 +205,11 @@ def _remove_results(
 ) -> bool:
     if last_signs(look.signs()).get(one.run) != before:
         return False  # it was started again
-    for item in files:
-        storage.delete(item.key)
+    # A report goes before the pictures that it leads to.
+    for key in sorted((item.key for item in files), key=lambda key: (not key.endswith(REPORT_ENDING), key)):
+        named = one.references.get(key)
+        if named is None or not storage.exists(f"{FOLDER}/{named.sha256}/{MANIFEST}"):  # somebody took it up again
+            storage.delete(key)
     _remove_empty_folders(storage, one.prefix)
     return True
 
