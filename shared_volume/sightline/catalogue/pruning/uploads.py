@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,29 +17,47 @@ from sightline.catalogue.verification import list_remote
 from sightline.errors import SightlineError
 from sightline.processes.folders import find_abandoned, remove_abandoned
 from sightline.services.database.versions import VersionRow, release_claim
-from sightline.services.storage.base import PART, ObjectExistsError, StoredObject
+from sightline.services.storage.base import PART, ObjectExistsError, StorageError, StoredObject
 from sightline.services.storage.folder import UPLOADS, local_path
+from sightline.services.versioning.claims import is_dead
 from sightline.services.versioning.objects import FOLDER, LISTING_ENDING, object_name
 from sightline.services.versioning.publication import FOLDERS
 from sightline.versions import KINDS, Kind
 
 WHY: Final = "of no version: a publisher was interrupted"
 DIGEST: Final = re.compile(rf"[0-9a-f]{{32}}({re.escape(LISTING_ENDING)})?")  # other names are not ours
+TAGS_SECONDS: Final = (
+    5.0  # between two looks at Git's tags; at SQL's rows, which tell of nearly all, before each removal
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
     """The versions that were there when the plan was made: who publishes since may count on files that were of none."""
 
     installation: Installation
     rows: Mapping[str, VersionRow]
+    tags: Collection[str]
+    looked: float = -TAGS_SECONDS  # at the tags, by the clock that never goes back
 
     def is_outdated(self) -> bool:
         """Whether somebody has published, or begun to, since."""
+        return self._has_other_rows() or self._has_new_tags()
+
+    def _has_other_rows(self) -> bool:
         return any(
             is_held(row) or name not in self.rows or _mark(row) != _mark(self.rows[name])
             for name, row in self.installation.rows().items()
         )
+
+    def _has_new_tags(self) -> bool:
+        """Who pushed a tag and failed at its rows gave the claim back."""
+        if time.monotonic() - self.looked < TAGS_SECONDS:
+            return False
+        if not self.installation.repo.tags().keys() <= set(self.tags):
+            return True
+        self.looked = time.monotonic()
+        return False
 
 
 def _mark(row: VersionRow) -> tuple[str, str | None, str]:
@@ -52,13 +71,13 @@ def find_left_by_publishers(look: Look, installation: Installation) -> Iterator[
     if held := _held(rows):
         look.notes.append(f"files of no version were not looked for: {held} is being published")
         return
+    known, used = _Known(installation, rows, set(installation.repo.tags())), set[str]()
     with open_git_tags(installation.repo, tidies=False) as git_tags:
         for name, row in rows.items():
             if row.status != "published" and name not in git_tags.tagged:
-                remove = partial(release_claim, installation.database, row, only_expired=False)
+                remove = partial(_remove_claim, installation, row)
                 yield Prunable("claims", name, 0, "whoever claimed the version died or gave up", remove)
         needed = {kind: _needed(look, installation, rows, git_tags, kind) for kind in KINDS}
-    known, used = _Known(installation, rows), set[str]()
     is_whole = True
     for kind, digests in needed.items():
         if digests is None:
@@ -75,6 +94,11 @@ def find_left_by_publishers(look: Look, installation: Installation) -> Iterator[
         yield from _uploads(look, known, kind, {one: there[one] for one in there.keys() - digests - strangers})
     if is_whole:
         yield from _cached(look, known, used)
+
+
+def _remove_claim(installation: Installation, row: VersionRow) -> bool:
+    # By the database's clock: this machine's may be wrong, and the publisher alive.
+    return release_claim(installation.database, row, only_expired=not is_dead(row.owner))
 
 
 def _held(rows: Mapping[str, VersionRow]) -> str | None:
@@ -136,9 +160,12 @@ def _remove_upload(known: _Known, kind: Kind, digest: str, item: StoredObject) -
     if not known.is_outdated():
         return True
     cached = installation.objects(kind).cached(digest)
-    if cached is not None:
-        with contextlib.suppress(ObjectExistsError):
-            installation.storage.write_bytes(item.key, cached.read_bytes(), create_only=True)
+    if cached is None:
+        raise StorageError(
+            "it was removed while somebody began to publish, who may need it. When that has ended, type: python pipeline.py verify"
+        )
+    with contextlib.suppress(ObjectExistsError):
+        installation.storage.write_bytes(item.key, cached.read_bytes(), create_only=True)
     return False
 
 

@@ -92,10 +92,16 @@ class Objects:
         return _parse_listing(self.read(digest), self.storage.uri(self.key(digest)))
 
     def needed(self, digest: str) -> dict[str, int]:
-        """What a pull of a folder needs, of which the cache must hold all: object name -> size in bytes."""
+        """What a pull of a folder needs: object name -> size in bytes. A LostObjectError when the cache does not hold all."""
         with base.local_errors():
-            names = {object_name(digest), *self._cached_files(digest).values()}
-            return {name: os.stat(f"{self.cache}/{name}").st_size for name in sorted(names)}  # noqa: PTH116 - thousands
+            try:
+                names = {object_name(digest), *self._cached_files(digest).values()}
+                return {name: os.stat(f"{self.cache}/{name}").st_size for name in sorted(names)}  # noqa: PTH116 - thousands
+            except FileNotFoundError as error:
+                raise LostObjectError(
+                    f"{error.filename} is gone, which was there when this began: `prune` on another machine, or somebody else, "
+                    "removed it meanwhile. Nothing was published; run the same command again."
+                ) from None
 
     def lacking(self, needed: Mapping[str, int]) -> list[str]:
         """Names of the objects (name -> size) that are not on the remote, or not with their size (in a bucket: their MD5)."""
