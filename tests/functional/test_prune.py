@@ -30,7 +30,7 @@ from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, find_version
 from sightline.services.storage.access import open_storage
-from sightline.services.storage.base import Storage
+from sightline.services.storage.base import NoSuchObjectError, Storage
 from sightline.services.versioning.claims import name_owner
 from sightline.services.versioning.datasets import find_dataset, pull_dataset, unpacked_folder
 from sightline.services.versioning.objects import object_name
@@ -293,6 +293,16 @@ def test_a_model_that_a_cached_training_hands_on_stays(settings, capsys):
     entry.write_text(json.dumps({"model_reference": json.dumps({"sha256": LOSER})}))
     assert main(["prune", "--workspace", str(workspace), "--older-than", "39", "--yes"]) == 0
     assert models(settings) == {BEST, LAST, LOSER}
+
+
+def test_a_step_that_is_handed_a_model_that_is_gone_says_how_to_train_it_again(settings):
+    """By Kubeflow's cache, which does not know what was removed."""
+    removed(find_prunable(settings, older_than=39))
+    uri = open_storage(settings.storage).uri(f"models/{LOSER}")
+    with pytest.raises(NoSuchObjectError, match=rf"{uri}, which an earlier step hands on, is gone.*--set seed=1"):
+        fetch_bundle(settings, uri, LOSER)
+    with pytest.raises(NoSuchObjectError, match=f"There is nothing at {uri}"):
+        fetch_bundle(settings, uri)
 
 
 def test_in_a_storage_whose_runs_the_database_does_not_know_results_and_models_stay(settings):

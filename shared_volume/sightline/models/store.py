@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 
 FOLDER: Final = "models"
 RECORD_ENDING: Final = ".json"
+TRAIN_AGAIN: Final = (
+    "Start a run that trains it again: switch the cache off in Kubeflow's form, or change the training, for instance with "
+    "python pipeline.py submit … --set seed=1"
+)
 RESULTS: Final = "/results/"  # between a storage's root and a run's results in a URI
 
 
@@ -100,19 +104,35 @@ def fetch_bundle(settings: Settings, uri: str, sha256: str = "") -> tuple[Path, 
     """The folder on the volume of a model bundle, and its verified description.
 
     The URI is gs://, file:// or a plain path, of a bundle or of a run's reference to one; without the manifest's sha256 only
-    the bundle's own digests are checked. A SightlineError when there is no such bundle, or a file does not match its digest.
+    the bundle's own digests are checked. A SightlineError when there is no such bundle, or a file does not match its digest; of
+    one that a step handed on, by its sha256, it says how to make it again.
     """
     models = settings.volume / "models"
     if sha256 and take_shared(models / sha256):
         return models / sha256, read_bundle(models / sha256, sha256)
     # Without a digest nobody knows whether what lies behind the URI is still the same: it is fetched, and then has one.
     with private_folder(models, ".fetching-") as private:
-        arrived = fetch(find_bundle(uri), private / "bundle")
+        arrived = _fetch(uri, private / "bundle", handed_on=bool(sha256))
         digest = read_bundle(arrived, sha256 or None).sha256
         if not take_shared(models / digest):
             with contextlib.suppress(OSError):  # another step fetched the same bundle meanwhile
                 arrived.rename(models / digest)
     return models / digest, read_bundle(models / digest, digest)
+
+
+def _fetch(uri: str, target: Path, handed_on: bool) -> Path:
+    found = find_bundle(uri)
+    try:
+        if handed_on and not open_storage(found).exists(MANIFEST):  # gone, or about to go
+            raise NoSuchObjectError(f"There is no {MANIFEST} at {found}.")
+        return fetch(found, target)
+    except NoSuchObjectError as error:
+        if not handed_on:
+            raise
+        raise NoSuchObjectError(
+            f"The model {found}, which an earlier step hands on, is gone. That step's result came from the cache, and `prune`, or "
+            f"somebody else, has removed the model since. {TRAIN_AGAIN}"
+        ) from error
 
 
 def given_model(settings: Settings, uri: str, category: str) -> ModelReference | None:
