@@ -16,6 +16,8 @@ from sightline.catalogue.verification import verify_versions
 from sightline.errors import SightlineError
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.models import VersionRow
+from sightline.services.storage.access import open_storage
+from sightline.services.storage.base import Storage
 from sightline.services.versioning import publication
 from sightline.settings import read_settings
 from tests.installed import BOTH, Installed
@@ -79,8 +81,28 @@ def test_what_is_public_without_rows_since_it_was_looked_at_stays(installed, fol
     plan = find_prunable(installed.settings)
     assert run_publisher(publish_without_rows, folder).error == "SightlineError"
     assert installed.tags() == [f"desk_ann_{VERSION}"] and installed.rows("versions")["versions"] == []
+    before = installed.stored()
     remove(plan, lambda item: None)
+    assert installed.stored() == before
     assert publish(folder)
+    require_whole(installed)
+
+
+@BOTH
+def test_what_is_published_while_a_removal_is_on_its_way_is_put_back(installed, folder, monkeypatch):
+    plan = find_prunable(installed.settings)
+    storage = type(open_storage(installed.settings.storage))
+    delete, published = storage.delete, []
+
+    def delete_slowly(self: Storage, key: str) -> None:
+        if not published:
+            published.append(publish(folder))
+        delete(self, key)
+
+    monkeypatch.setattr(storage, "delete", delete_slowly)
+    removed, failed = remove(plan, lambda item: None)
+    assert published == [True] and not failed
+    assert "uploaded files" not in {item.what for item in removed}
     require_whole(installed)
 
 
