@@ -21,6 +21,11 @@ from sightline.errors import SightlineError, did_you_mean
 
 WRONG_USE = 2  # exit status
 HAS_READ_ENOUGH = 141  # likewise, as a shell says of what SIGPIPE ended
+NO_THREAD = "can't start new thread"  # Python's words, which alone tell this RuntimeError from others
+THREADS_REFUSED = (
+    "The system refused to start a thread: there are too many processes (ulimit -u), or there is too little memory (ulimit -v). "
+    "End some, or raise the limit, then run the same command again."
+)
 OURS = ("sightline", "laptop", "components", "custom")  # a missing module of these is our mistake, worth its traceback
 
 
@@ -51,8 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {options.command} needs {package}, which is not installed here: make setup", file=sys.stderr)
         return 1
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         print(f"error: {what}. Check permissions and free space, then run the same command again.", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        print(f"error: {THREADS_REFUSED}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)

@@ -238,6 +238,17 @@ def add_other_accents(folder):
     annotate(folder, "caf\u00e9.png", [box()])
 
 
+@pytest.mark.parametrize(
+    ("spoil", "how"),
+    [(add_other_case, "only in case"), (add_other_accents, r"only in how accents .*Unicode normalization")],
+)
+def test_of_names_that_some_systems_cannot_tell_apart_it_is_told_in_what_they_differ(installed, tmp_path, spoil, how):
+    folder = make_labelme(tmp_path / "desk")
+    spoil(folder)
+    with pytest.raises(FindingsError, match=rf"cannot tell \S+ from \S+: they differ {how}.*\. Rename one of them"):
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "code"),

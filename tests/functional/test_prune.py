@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -549,6 +551,29 @@ def test_of_results_a_report_goes_before_its_pictures_and_what_is_left_goes_with
     assert left == {"images/a.jpg", "images/b.jpg"}
     removed(find_prunable(settings, keep=0, older_than=39))
     assert list(storage.list(prefix)) == []
+
+
+def remove_together(settings: Settings, barrier: Barrier, answers: Connection) -> None:
+    plan = find_prunable(settings, keep=0, older_than=39)
+    barrier.wait(60)
+    gone, failed = remove(plan, lambda item: None)
+    answers.send(([(item.what, item.name) for item in plan.items], [(item.what, item.name) for item in gone], failed))
+
+
+def test_of_several_removals_at_once_each_counts_what_it_removed_itself(settings):
+    leave(settings)
+    grow_old(settings, 40)
+    answers, theirs = FORKS.Pipe(duplex=False)
+    barrier = FORKS.Barrier(3)
+    processes = [FORKS.Process(target=remove_together, args=(settings, barrier, theirs)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    plans, counted, failed = zip(*[answers.recv() for _ in processes], strict=True)
+    for process in processes:
+        process.join(60)
+    assert {what for what, _ in plans[0]} >= {"models", "results", "uploaded files", "half files", "abandoned folders"}
+    assert not any(failed)
+    assert sorted(one for part in counted for one in part) == sorted(plans[0])
 
 
 def test_what_names_a_model_that_an_earlier_removal_took_goes_with_the_next(settings):

@@ -47,21 +47,39 @@ def private_folder(parent: Path, prefix: str, tidies: bool = True) -> Iterator[P
 
 
 def remove_abandoned(parent: Path) -> int:
-    """Remove the private folders in `parent` whose process died. Returns how many there were."""
-    removed = 0
-    for lock in sorted(lock for lock in parent.resolve().glob(f"*{HELD}") if lock not in _ours):
-        with contextlib.suppress(OSError):  # somebody else removed it meanwhile
-            descriptor = os.open(lock, os.O_RDWR)
-            try:
-                if _take(descriptor):
-                    folder = lock.with_name(lock.name.removesuffix(HELD))
-                    log.info("removing %s, which a process left that died", folder)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    lock.unlink(missing_ok=True)
-                    removed += 1
-            finally:
-                os.close(descriptor)
-    return removed
+    """Remove the private folders in `parent` whose process died. Returns how many this call removed."""
+    return sum(map(_remove_if_dead, sorted(parent.resolve().glob(f"*{HELD}"))))
+
+
+def remove_abandoned_folder(folder: Path) -> bool:
+    """Remove one private folder if its process died. Returns whether this very call did: of several at once, one."""
+    return _remove_if_dead(folder.with_name(f"{folder.name}{HELD}"))
+
+
+def _remove_if_dead(lock: Path) -> bool:
+    if lock in _ours:
+        return False
+    with contextlib.suppress(OSError):  # somebody else removed it meanwhile
+        descriptor = os.open(lock, os.O_RDWR)
+        try:
+            if _take(descriptor) and os.path.samestat(os.fstat(descriptor), lock.stat()):
+                folder = lock.with_name(lock.name.removesuffix(HELD))
+                log.info("removing %s, which a process left that died", folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+                return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def remove_file(path: Path) -> bool:
+    """Remove a file of this machine. Returns whether this very call did: of several at once, one."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def find_abandoned(parent: Path) -> list[Path]:
@@ -94,7 +112,7 @@ def remove_untaken(folder: Path, limit: float, lock: Path | None = None) -> bool
     Killed anywhere, the folder is there as it was, or gone: what is left of it is an abandoned private folder.
     """
     with (
-        private_folder(folder.parent, ".removing-") as bin_folder,
+        private_folder(folder.parent, ".removing-", tidies=False) as bin_folder,
         # Somebody may have taken it since it was looked at: under the lock that shows, and nobody else can.
         only_one(lock or _lock_beside(folder.parent), LOCK_SECONDS) as alone,
         contextlib.suppress(OSError),
@@ -115,7 +133,7 @@ def remove_unlocked(folder: Path, name: str, may_go: Callable[[], bool]) -> bool
 
     Killed anywhere, the folder is there as it was, or gone.
     """
-    with private_folder(folder.parent, ".removing-") as bin_folder, lock_if_free(folder / name) as alone:
+    with private_folder(folder.parent, ".removing-", tidies=False) as bin_folder, lock_if_free(folder / name) as alone:
         if not alone or not may_go():
             return False
         folder.rename(bin_folder / folder.name)

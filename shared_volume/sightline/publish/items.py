@@ -185,7 +185,9 @@ def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> 
     own = (annotated.stored_file, annotated.stored_image)
     for name in own:
         if (other := names.get(_fold(name))) is not None:
-            message = f"some systems cannot tell {name} from {other}. Rename one of them."
+            message = (
+                f"some systems cannot tell {name} from {other}: they differ {_how(name, other)}. Rename one of them."
+            )
             if other == name:
                 message = (
                     f"another photograph's annotation would be called {name} too. Rename one of the two photographs."
@@ -193,6 +195,15 @@ def _find_clash(annotated: Annotated, names: dict[str, str], policy: Policy) -> 
             return policy.finding(Code.NAMES_CLASH, annotated.file, None, message)
     names.update((_fold(name), name) for name in own)
     return None
+
+
+def _how(one: str, other: str) -> str:
+    """In what two names differ that fold to the same."""
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        return "only in how accents are written (Unicode normalization: NFC or NFD)"
+    if one.casefold() == other.casefold():
+        return "only in case"
+    return "in case, and in how accents are written (Unicode normalization: NFC or NFD)"
 
 
 def _fold(name: str) -> str:

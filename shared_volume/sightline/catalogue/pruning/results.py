@@ -172,10 +172,10 @@ def _remove_model(
     if look.busy_with(*USERS) or _of(sha256, model_uses(look.database)) != before:
         return False
     # Without its manifest it is no model to anybody, and whoever stores it again puts back what is missing.
-    for key in sorted((item.key for item in files), key=lambda key: not key.endswith(f"/{MANIFEST}")):
-        storage.delete(key)
+    keys = sorted((item.key for item in files), key=lambda key: not key.endswith(f"/{MANIFEST}"))
+    is_ours = [storage.delete(key) for key in keys][0]  # of several that remove it at once, one comes first
     _remove_empty_folders(storage, f"{FOLDER}/{sha256}")
-    return True
+    return is_ours
 
 
 def _results(
@@ -206,12 +206,13 @@ def _remove_results(
     if last_signs(look.signs()).get(one.run) != before:
         return False  # it was started again
     # A report goes before the pictures that it leads to.
+    are_ours = []
     for key in sorted((item.key for item in files), key=lambda key: (not key.endswith(REPORT_ENDING), key)):
         named = one.references.get(key)
         if named is None or not storage.exists(f"{FOLDER}/{named.sha256}/{MANIFEST}"):  # somebody took it up again
-            storage.delete(key)
+            are_ours.append(storage.delete(key))
     _remove_empty_folders(storage, one.prefix)
-    return True
+    return bool(are_ours) and are_ours[0]  # of several that remove them at once, one comes first
 
 
 def _remove_empty_folders(storage: Storage, prefix: str) -> None:

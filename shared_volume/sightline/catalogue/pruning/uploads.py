@@ -15,7 +15,7 @@ from sightline.catalogue.listing import Installation, is_held
 from sightline.catalogue.pruning.plan import NEWEST_SECONDS, Look, Prunable, moment, size_of
 from sightline.catalogue.verification import list_remote
 from sightline.errors import SightlineError
-from sightline.processes.folders import find_abandoned, remove_abandoned
+from sightline.processes.folders import find_abandoned, remove_abandoned_folder, remove_file
 from sightline.services.database.versions import VersionRow, release_claim
 from sightline.services.storage.base import PART, ObjectExistsError, StorageError, StoredObject
 from sightline.services.storage.folder import UPLOADS, local_path
@@ -156,9 +156,9 @@ def _remove_upload(known: _Known, kind: Kind, digest: str, item: StoredObject) -
     if known.is_outdated():
         return False  # whoever publishes just now may have found it there, and counts on it
     installation = known.installation
-    installation.storage.delete(item.key)
+    is_ours = installation.storage.delete(item.key)
     if not known.is_outdated():
-        return True
+        return is_ours
     cached = installation.objects(kind).cached(digest)
     if cached is None:
         raise StorageError(
@@ -180,10 +180,7 @@ def _cached(look: Look, known: _Known, needed: set[str]) -> Iterator[Prunable]:
 
 
 def _remove_cached(known: _Known, path: Path) -> bool:
-    if known.is_outdated():
-        return False
-    path.unlink(missing_ok=True)
-    return True
+    return not known.is_outdated() and remove_file(path)
 
 
 def _parts(look: Look, installation: Installation) -> Iterator[Prunable]:
@@ -193,7 +190,7 @@ def _parts(look: Look, installation: Installation) -> Iterator[Prunable]:
         root = local_path(installation.storage.root)
         roots.append(root)
         for folder in find_abandoned(root / UPLOADS):
-            remove = partial(_remove_abandoned, folder)
+            remove = partial(remove_abandoned_folder, folder)
             yield Prunable("abandoned folders", folder.name, size_of(folder), "the process that made it died", remove)
     for root in roots:
         for parent, folders, names in os.walk(root):
@@ -201,17 +198,7 @@ def _parts(look: Look, installation: Installation) -> Iterator[Prunable]:
             for path in (Path(parent, name) for name in names if name.endswith(PART)):
                 if _is_older(path, look.now - NEWEST_SECONDS):
                     why = "it was being written when the writer died"
-                    yield Prunable("half files", path.name, size_of(path), why, partial(_remove_part, path))
-
-
-def _remove_abandoned(folder: Path) -> bool:
-    remove_abandoned(folder.parent)
-    return not folder.exists()
-
-
-def _remove_part(path: Path) -> bool:
-    path.unlink(missing_ok=True)
-    return True
+                    yield Prunable("half files", path.name, size_of(path), why, partial(remove_file, path))
 
 
 def _is_older(path: Path, limit: float) -> bool:

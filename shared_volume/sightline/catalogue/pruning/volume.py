@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sightline.catalogue.pruning.plan import DAY_SECONDS, HOUR_SECONDS, SHA256_NAME, Look, Prunable, shown_days, size_of
-from sightline.processes.folders import find_abandoned, remove_abandoned, remove_untaken
+from sightline.processes.folders import find_abandoned, remove_abandoned_folder, remove_untaken
 from sightline.services.runs.releases import LOCK, find_old_releases
 from sightline.services.runs.work_folders import (
     find_surplus,
@@ -123,10 +123,5 @@ def _releases(look: Look) -> Iterator[Prunable]:
 def _abandoned(look: Look) -> Iterator[Prunable]:
     for parent in (look.settings.volume / name for name in PRIVATE):
         for folder in find_abandoned(parent):
-            remove = partial(_remove_abandoned, folder)
+            remove = partial(remove_abandoned_folder, folder)
             yield Prunable("abandoned folders", folder.name, size_of(folder), "the process that made it died", remove)
-
-
-def _remove_abandoned(folder: Path) -> bool:
-    remove_abandoned(folder.parent)
-    return not folder.exists()

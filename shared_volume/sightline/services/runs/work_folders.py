@@ -104,9 +104,10 @@ def remove_work_folder(folder: WorkFolder) -> bool:
 def slim(folder: WorkFolder) -> bool:
     """Remove what a finished training no longer needs, where no other process is at work. Returns whether it did."""
     with lock_if_free(folder.path / LOCK) as free:
-        if free and folder.finished:
-            finish(folder.path)
-        return free
+        if not free or not folder.finished or not spare_parts(folder.path):
+            return False
+        finish(folder.path)
+        return True
 
 
 def spare_parts(folder: Path, read: bool = False) -> list[Path]:

@@ -129,8 +129,8 @@ class Storage(Protocol):
                         "Try again."
                     )
 
-    def delete(self, key: str) -> None:
-        """Remove the object; nothing happens when there is none."""
+    def delete(self, key: str) -> bool:
+        """Remove the object; nothing happens when there is none. Returns whether it was there."""
 
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[StoredObject]:
         """The objects in the folder `prefix` and below, by key; a local folder reads every byte for `checksums`."""

@@ -127,12 +127,14 @@ class BucketStorage(base.Storage):
         with self._asking(self.uri(key), key):
             self._blob(key).download_to_filename(str(target), checksum="auto", **self._request)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         with self._asking(self.uri(key)):
             try:
                 self._blob(key).delete(**self._request)
             except api.NotFound:
                 self._require_bucket()
+                return False
+            return True
 
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
         folder = self._object_name(base.check_key(prefix)) if prefix else self._prefix

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from sightline.processes.folders import private_folder, remove_abandoned
+from sightline.processes.folders import private_folder, remove_abandoned, remove_file
 from sightline.services.storage import base
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -84,11 +84,10 @@ class FolderStorage(base.Storage):
     def _download(self, key: str, target: Path) -> None:
         shutil.copyfile(self._existing(key), target)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         with base.local_errors():
             path = self._path(key)
-            if path.is_file():
-                path.unlink(missing_ok=True)
+            return path.is_file() and remove_file(path)
 
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
         with base.local_errors():

@@ -18,7 +18,8 @@ import yaml
 
 from sightline.services.storage import base
 from sightline.services.storage.folder import digest_file
-from sightline.services.versioning.objects import LISTING_ENDING, MD5, READ_ONLY, object_name
+from sightline.services.versioning.moving import READ_ONLY, move_into
+from sightline.services.versioning.objects import LISTING_ENDING, MD5, object_name
 
 IN_MEMORY: Final = 64 << 20  # bytes; larger files are not read whole
 
@@ -79,7 +80,7 @@ class NewFiles:
 
 
 def move_into_cache(folder: Path, cache: Path, noted: Mapping[str, Noted]) -> Added:
-    """Move a folder's files into the cache on the same file system, each there at once, and their listing last.
+    """Move a folder's files into the cache, each there at once, and their listing last.
 
     Those that are `noted` are not digested, and belong to the listing also where only the cache has them. A StorageError where
     the file system refuses.
@@ -95,7 +96,7 @@ def move_into_cache(folder: Path, cache: Path, noted: Mapping[str, Noted]) -> Ad
         for name in written:
             size, md5 = found[name]
             if not _has(str(cache), md5, size):
-                _move(f"{folder}/{name}", f"{cache}/{object_name(md5)}")
+                move_into(f"{folder}/{name}", f"{cache}/{object_name(md5)}")
         data = _listing(found)
         listing = f"{MD5(data).hexdigest()}{LISTING_ENDING}"
         with base.replacing(cache / object_name(listing)) as part:
@@ -131,12 +132,3 @@ def _has(cache: str, md5: str, size: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.stat(f"{cache}/{object_name(md5)}").st_size == size  # noqa: PTH116
     return False
-
-
-def _move(path: str, target: str) -> None:
-    os.chmod(path, READ_ONLY)  # noqa: PTH101
-    try:
-        os.replace(path, target)  # noqa: PTH105
-    except FileNotFoundError:
-        os.makedirs(target.rpartition("/")[0], exist_ok=True)  # noqa: PTH103
-        os.replace(path, target)  # noqa: PTH105

@@ -22,12 +22,12 @@ from sightline.errors import SightlineError
 from sightline.processes.batches import in_batches
 from sightline.services.storage import base
 from sightline.services.storage.folder import digest_file
+from sightline.services.versioning.moving import READ_ONLY, move_into
 
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "files/md5"
 LISTING_ENDING: Final = ".dir"  # of the object that lists a folder's files
-READ_ONLY: Final = 0o444  # as DVC leaves its cache: files of working copies may be links to it
 MD5: Final = partial(hashlib.md5, usedforsecurity=False)
 MOVED_AT_ONCE: Final = 10_000  # objects that are uploaded or asked for; their paths take memory, and each time a folder's storage flushes the disk
 PARTS: Final = [f"{number:02x}" for number in range(256)]  # how digests begin, each a folder of the remote's
@@ -143,7 +143,7 @@ class Objects:
         """Fill a folder with the files that a listing names; objects that the cache lacks are brought there first.
 
         With `wanted` only with the files of these names. Each appears in the cache when it is whole, by way of `scratch`, a
-        private folder on the cache's file system.
+        private folder.
 
         Raises:
             LostObjectError: the remote lacks objects.
@@ -240,8 +240,10 @@ class Objects:
                 ) from None
             finally:  # also what arrived before a failure
                 damaged = _not_whole(parts)
-                whole = {part: self.cache / name for name, part in parts.items() if name not in set(damaged)}
-                base.in_parallel(lambda pair: _move(*pair, mode=READ_ONLY), whole.items())
+                whole = [
+                    (f"{part}", f"{self.cache}/{name}") for name, part in parts.items() if name not in set(damaged)
+                ]
+                base.in_parallel(lambda pair: move_into(*pair), whole)
             if damaged:
                 raise DamagedObjectError(
                     f"{self.storage.uri(self._key(damaged[0]))} is damaged: its content is not what its name says. "
@@ -289,10 +291,3 @@ def _md5_in(name: str) -> str:
     """The digest in an object's name, without the ending of a listing's."""
     _, beginning, rest = name.rsplit("/", 2)
     return (beginning + rest).removesuffix(LISTING_ENDING)
-
-
-def _move(path: Path, target: Path, mode: int | None = None) -> None:
-    if mode is not None:
-        path.chmod(mode)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
