@@ -241,3 +241,13 @@ def test_a_reader_that_has_read_enough_ends_a_command_without_a_traceback(tmp_pa
         assert process.stdout and process.stderr
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(60) == 141
+
+
+def test_an_output_that_is_full_is_answered_with_a_sentence(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "pipeline.py"), "--workspace", str(tmp_path), "versions"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: No space left on device. Check permissions and free space, then run the same command again."
+    ]

@@ -3,6 +3,9 @@
 import hashlib
 import itertools
 import json
+import shutil
+import tempfile
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import pytest
 import sqlalchemy
 from PIL import Image
 
+from laptop.cli import main
 from laptop.publish import publish as publish_as_typed
 from sightline.annotations.findings import FindingsError
+from sightline.catalogue.export import export_version
 from sightline.errors import SightlineError
 from sightline.processes.folders import HELD
 from sightline.publish import annotations
@@ -229,6 +234,39 @@ def test_an_installation_may_lie_in_a_folder_with_a_space(tmp_path, monkeypatch)
     publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
     clone = installed.clone_and_pull("desk_ann_v0.1.0", "clone")
     assert plain(clone / "annotations" / "desk") == files_in(tmp_path / "desk")
+
+
+def test_the_cache_may_be_a_link_to_another_disk(installed, tmp_path):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as disk:
+        assert Path(disk).stat().st_dev != installed.folder.stat().st_dev
+        cache = installed.settings.volume / "dvc-cache"
+        cache.parent.mkdir(exist_ok=True)
+        cache.symlink_to(disk)
+        publish_annotations(installed.settings, make_labelme(tmp_path / "desk"), "desk", "v0.1.0")
+        objects = objects_in(Path(disk))
+        assert len(objects) > len(NAMES)
+        shutil.rmtree(f"{disk}/files")
+        target = tmp_path / "exported"
+        export_version(installed.settings, "desk_ann_v0.1.0", "coco", target)
+        assert objects_in(Path(disk)) == objects
+
+
+def objects_in(cache: Path) -> dict[str, int]:
+    """The names of a cache's objects, and their modes."""
+    return {path.relative_to(cache).as_posix(): path.stat().st_mode for path in cache.glob("files/md5/*/*")}
+
+
+def test_a_system_that_starts_no_thread_is_answered_with_a_sentence(tmp_path, capsys):
+    folder = make_labelme(tmp_path / "desk")
+    threading.stack_size(1 << 46)  # bytes: more than any machine has room for
+    try:
+        status = main(
+            ["--workspace", str(tmp_path / "here"), "publish", str(folder), "--category", "desk", "--version", "v0.1.0"]
+        )
+    finally:
+        threading.stack_size(0)
+    assert status == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: The system refused to start a thread: ")
 
 
 def test_a_path_that_dvc_cannot_write_down_is_refused(tmp_path, monkeypatch):
