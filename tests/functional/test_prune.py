@@ -30,7 +30,7 @@ from sightline.processes.folders import take_shared
 from sightline.services.database.connection import Database
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
-from sightline.services.database.versions import claim_version, find_version
+from sightline.services.database.versions import claim_version, find_version, renew_claim
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import NoSuchObjectError, Storage
 from sightline.services.versioning.claims import name_owner
@@ -391,10 +391,11 @@ def test_what_is_published_since_keeps_its_files(settings, monkeypatch):
     plan = find_prunable(settings, keep=9)
     database, deleted = opened(settings), type(storage).delete
 
-    def delete(storage: Storage, key: str) -> None:
-        deleted(storage, key)
+    def delete(storage: Storage, key: str) -> bool:
+        was_there = deleted(storage, key)
         if key.startswith("dvc/"):  # and by now its claim has ended
             claim_version(database, "chair", "annotation", "v0.1.0", "somebody elsewhere", -1.0)
+        return was_there
 
     monkeypatch.setattr(type(storage), "delete", delete)
     gone = {item.name for item in remove(plan, lambda item: None)[0]}
@@ -404,6 +405,26 @@ def test_what_is_published_since_keeps_its_files(settings, monkeypatch):
     assert not files & gone
     assert cached.exists()
     assert [storage.read_bytes(f"dvc/{remote}/{name}") for remote in ("annotations", "datasets")] == [b"12345"] * 2
+
+
+def test_what_goes_while_somebody_begins_to_publish_and_cannot_be_put_back_is_told(settings, monkeypatch):
+    leave(settings)
+    grow_old(settings, 2)
+    plan, storage = find_prunable(settings, keep=9), open_storage(settings.storage)
+    database, deleted = opened(settings), type(storage).delete
+
+    def delete(storage: Storage, key: str) -> bool:
+        if key.startswith("dvc/"):
+            claim_version(database, "chair", "annotation", "v0.1.0", "somebody elsewhere", 60.0)
+        return deleted(storage, key)
+
+    monkeypatch.setattr(type(storage), "delete", delete)
+    gone, failed = remove(plan, lambda item: None)
+    database.close()
+    files = [item.name for item in plan.items if item.what == "uploaded files"]
+    assert [item for item in gone if item.what == "uploaded files"] == []
+    assert failed.keys() == {files[0]}, "of the other one it was known before"
+    assert "somebody began to publish" in failed[files[0]] and "pipeline.py verify" in failed[files[0]]
 
 
 def test_another_installations_files_stay(settings, tmp_path):
@@ -456,6 +477,18 @@ def test_the_claim_of_a_dead_publisher_may_go(settings):
     claim_version(database, "chair", "annotation", "v0.1.0", "somebody elsewhere", -1.0)
     assert by_kind(removed(find_prunable(settings, keep=9)))["claims"] == {"chair_ann_v0.1.0"}
     assert find_version(database, "chair", "annotation", "v0.1.0") is None
+    database.close()
+
+
+def test_a_claim_that_its_publisher_renewed_since_stays(settings):
+    """Its machine slept, or this one's clock is wrong: the database's tells."""
+    database = opened(settings)
+    claim = claim_version(database, "chair", "annotation", "v0.1.0", "somebody elsewhere", -1.0)
+    plan = find_prunable(settings, keep=9)
+    assert by_kind(plan)["claims"] == {"chair_ann_v0.1.0"}
+    renew_claim(database, claim, 60.0)
+    assert "claims" not in {item.what for item in remove(plan, lambda item: None)[0]}
+    assert find_version(database, "chair", "annotation", "v0.1.0") is not None
     database.close()
 
 

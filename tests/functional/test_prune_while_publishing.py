@@ -98,10 +98,10 @@ def test_what_is_published_while_a_removal_is_on_its_way_is_put_back(installed, 
     storage = type(open_storage(installed.settings.storage))
     delete, published = storage.delete, []
 
-    def delete_slowly(self: Storage, key: str) -> None:
+    def delete_slowly(self: Storage, key: str) -> bool:
         if not published:
             published.append(publish(folder))
-        delete(self, key)
+        return delete(self, key)
 
     monkeypatch.setattr(storage, "delete", delete_slowly)
     removed, failed = remove(plan, lambda item: None)
