@@ -75,7 +75,7 @@ def test_what_was_published_since_it_was_looked_at_stays(installed, folder):
     plan = find_prunable(installed.settings)
     assert publish(folder)
     removed, failed = remove(plan, lambda item: None)
-    assert {item.what for item in removed} == {"abandoned folders"} and not failed
+    assert removed == [] and not failed  # the publisher tidied the abandoned folder itself
     require_whole(installed)
 
 
