@@ -115,7 +115,9 @@ class Cluster:
             raise _refusal(error, host, needs) from None
         except (urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError) as error:
             reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2].rstrip(".")
-            raise LostError(f"The cluster at {host} cannot be reached: {reason}.") from None
+            raise LostError(
+                f"The cluster at {host} cannot be reached: {reason}. Check the kubeconfig's address and the VPN."
+            ) from None
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:
