@@ -1,4 +1,4 @@
-"""What doctor looks at in a cluster: Kubeflow, settings, secrets, claim, helper pod, and a pod that is made for it and goes again."""
+"""What doctor looks at in a cluster: Kubeflow, settings, secrets, claim, nodes, helper pod, and images by a pod that goes again."""
 
 import argparse
 import contextlib

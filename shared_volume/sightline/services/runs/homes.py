@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, clause
 
 CONFIGS: Final = (Path("custom", "configs"), Path("configs"))
 RECIPES: Final = (Path("custom", "recipes"), Path("configs", "categories"))
@@ -58,7 +58,7 @@ def read_metrics(code: Path, category: str) -> tuple[str, ...]:
     try:
         content = load_yaml((code / recipe).read_bytes())
     except ValueError as error:
-        raise RecipeKeyError(f"{recipe}: not YAML: {error}. Correct it there.") from None
+        raise RecipeKeyError(f"{recipe}: not YAML: {clause(error)}. Correct it there.") from None
     named = (content.get(METRICS) if isinstance(content, dict) else None) or ()
     if not isinstance(named, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in named):
         raise RecipeKeyError(
