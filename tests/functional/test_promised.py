@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from laptop import annotate as annotate_command
-from laptop import local, setup_environment
+from laptop import display, local, setup_environment
 from laptop.cli import main
 from laptop.compiling import pipeline_of
 from sightline.errors import SightlineError
@@ -436,7 +436,7 @@ def test_training_tells_its_loss_and_the_time_left(tmp_path, monkeypatch):
     Progress(40).report(10, loss=0.71234, epoch=2, epochs=4, seconds_left=83.0)
     told = json.loads((tmp_path / "progress").read_text())
     assert (told["done"], told["total"]) == (10, 40)
-    assert local._note(told).split(", ") == [" 25%", "epoch 2/4", "loss 0.712", "1:23 left"]
+    assert display.note_of(told).split(", ") == [" 25%", "epoch 2/4", "loss 0.712", "1:23 left"]
 
 
 def test_a_thread_count_that_is_set_is_kept(monkeypatch):
