@@ -126,6 +126,24 @@ def test_make_sets_up_with_the_newest_python_that_serves(tmp_path, monkeypatch, 
     assert make("setup-submit").splitlines() == [f"{taken} laptop/setup_environment.py submit .venv"]
 
 
+@pytest.mark.parametrize("target", ["setup", "setup-submit", "annotate-setup", "demo"])
+@pytest.mark.parametrize("fitting", ["python3.12", ""])
+def test_a_python_that_does_not_run_is_named_with_those_that_fit(tmp_path, target, fitting):
+    for name in ("bash", "sh", "env"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    if fitting:
+        write_program(tmp_path / fitting, WHOLE)
+    make = [str(shutil.which("make")), target, "PYTHON=no-such-python"]
+    done = subprocess.run(
+        make, cwd=REPOSITORY, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    (said,) = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert done.returncode != 0
+    assert said.startswith("error: PYTHON=no-such-python does not run") and "Python 3.11 to 3.13 is needed" in said
+    goal = "setup" if target == "demo" else target
+    assert said.endswith(f"make {goal} PYTHON={fitting or '/path/to/python3'}")
+
+
 # --- setting up ------------------------------------------------------------------------------------------------------
 
 
