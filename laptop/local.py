@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from components.parameters import CANDIDATE_MODELS, MODEL, TEST_IMAGES
 from laptop.compiling import pipeline_of
@@ -198,16 +197,12 @@ def _reason(log: Path) -> list[str]:
 def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) -> None:
     metrics = result["metrics"]
     if metrics:
+        from laptop.scores import scores_table, shown_scores
         from sightline.tasks.task import headlines_of
 
-        table = Table(title=f"{result['category']} {result['dataset_version']}: scores of the selected model")
-        table.add_column("metric")
-        table.add_column("value", justify="right")
-        names = list(headlines_of(metrics, result.get("task") or ""))
-        for name in names:
-            table.add_row(name, f"{metrics[name]:.3f}")
-        console.print(table)
-        if not any(metrics[name] > 0 for name in names):
+        task, title = result.get("task") or "", f"{result['category']} {result['dataset_version']}"
+        console.print(scores_table(f"{title}: scores of the selected model", metrics, shown_scores(metrics, task)))
+        if not any(metrics[name] > 0 for name in headlines_of(metrics, task)):
             console.print("no score is above 0: the model has learnt too little; train longer with --epochs")
     if result["model"]["uri"]:
         console.print(f"model: {result['model']['uri']}")

@@ -34,13 +34,13 @@ class Holding:
 
     Attributes:
         line: what is said of it, where the others hold no more than it does.
-        place: what it is called.
+        shown: what it is called.
         there: whether there is such a thing yet.
         holds: whether versions are in it; None where that cannot be told.
     """
 
     line: Line
-    place: str
+    shown: str
     there: bool = True
     holds: bool | None = None
 
@@ -68,11 +68,11 @@ def _found(name: str, check: Callable[[Settings], Holding], settings: Settings) 
 
 def _beside_the_others(name: str, found: Mapping[str, Holding]) -> Line:
     one = found[name]
-    full = [f"the {other} {each.place}" for other, each in found.items() if each.holds]
+    full = [f"the {other} {each.shown}" for other, each in found.items() if each.holds]
     if one.holds is not False or not full:
         return one.line
     lacks = "holds no version" if one.there else "is not there"
-    told = f"{one.place} {lacks}, while versions are in {' and in '.join(full)}"
+    told = f"{one.shown} {lacks}, while versions are in {' and in '.join(full)}"
     return Line(
         name, "fail", told, f"check {SETTINGS[name]}, which is likely not the one of these versions; {LOST[name]}"
     )
@@ -84,13 +84,13 @@ def can_make(path: Path) -> bool:
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
-def _new(name: str, place: str, folder: Path, held_by: str) -> Holding:
+def _new(name: str, shown: str, folder: Path, held_by: str) -> Holding:
     """What is not there yet: whether it can be made in the folder."""
     if can_make(folder):
-        return Holding(Line(name, "ok", f"{place}: {MADE}"), place, there=False, holds=False)
+        return Holding(Line(name, "ok", f"{shown}: {MADE}"), shown, there=False, holds=False)
     do = f"make your user the folder's owner, or set {SETTINGS[name]} to another place"
     return Holding(
-        Line(name, "fail", f"{place} cannot be made: {held_by} cannot be written", do), place, False, holds=False
+        Line(name, "fail", f"{shown} cannot be made: {held_by} cannot be written", do), shown, False, holds=False
     )
 
 

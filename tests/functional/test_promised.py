@@ -19,6 +19,7 @@ from laptop import annotate as annotate_command
 from laptop import display, local, setup_environment
 from laptop.cli import main
 from laptop.compiling import pipeline_of
+from laptop.scores import scores_table, shown_scores
 from sightline.errors import SightlineError
 from sightline.models.bundle import read_bundle
 from sightline.processes.progress import Progress
@@ -428,7 +429,7 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
     result = {
         "category": "plates",
         "dataset_version": "v0.1.0",
-        "metrics": {"bbox_mAP_50": 0.7123, "segm_mAP": 0.5},
+        "metrics": {"bbox_mAP_50": 0.7123, "segm_mAP": 0.5, "f1_small": 0.25},
         "model": {"uri": "file:///model"},
         "warnings": ["No object of r_board is in val"],
         "findings": {"fix": 3, "drop": 4},
@@ -439,6 +440,7 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
     local._print_result(Console(file=output, width=200), tmp_path, result)
     said = output.getvalue()
     assert re.search(r"bbox_mAP_50\W+0\.712\b", said) and re.search(r"segm_mAP\W+0\.500\b", said)
+    assert re.search(r"f1_small\W+0\.250\b", said), "of a metric that the recipe names"
     for line in (
         "model: file:///model",
         "warning: No object of r_board is in val",
@@ -447,6 +449,21 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
         "test report:      /reports/test.html",
     ):
         assert line in said.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "shown"),
+    [
+        ({"f1": 0.5, "bbox_AR_1": 0.1, "segm_mAP": None, "bbox_mAP": 0.7}, "detection", ["bbox_mAP", "f1"]),
+        ({"f1": 0.5, "f1_small": None, "bbox_mAP": 0.7}, "", ["bbox_mAP", "f1"]),
+        ({"half": 0.4, "macro_F1": 0.3, "accuracy": 0.8}, "classification", ["accuracy", "macro_F1", "half"]),
+        ({"half": 0.4}, "gone", ["half"]),
+    ],
+)
+def test_scores_of_own_metrics_are_in_the_table_below_the_tasks(values, task, shown):
+    names = shown_scores(values, task)
+    assert names == shown
+    assert [str(cell) for cell in scores_table("", values, names).columns[0].cells] == shown
 
 
 def test_training_tells_its_loss_and_the_time_left(tmp_path, monkeypatch):
