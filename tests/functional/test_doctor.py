@@ -228,6 +228,22 @@ def test_a_person_sees_what_fails_and_what_to_do(tmp_path):
     assert done.stdout.endswith("1 of 7 fail\n")
 
 
+LOOKS = (
+    "versions",
+    "verify",
+    "prune",
+    "diff desk_ann_v0.1.0 desk_ann_v0.1.0",
+    "annotate desk_ann_v0.1.0 --folder none",
+)
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_no_command_that_looks_makes_a_repository_where_a_setting_is_mistyped(with_versions, tmp_path, command):
+    repository = {"SIGHTLINE_DATASET_REPO": str(tmp_path / "other.git")}
+    done = run_pipeline("--workspace", str(with_versions), *command.split(), environment=repository)
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
 # --- Python, GPU and disk, which a test cannot break for real --------------------------------------------------------
 
 
