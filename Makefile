@@ -2,9 +2,16 @@
 SHELL := /bin/bash
 # The newest Python that serves, unless PYTHON names one. Each is tried: pyenv leaves names on the PATH that run nothing,
 # Debian leaves out venv.
-NEWEST = $(shell for python in python3.13 python3.12 python3.11; do \
-  $$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done; echo python3)
-SET_UP = $(or $(PYTHON),$(NEWEST)) laptop/setup_environment.py
+PYTHONS := python3.13 python3.12 python3.11
+FITTING = $(eval FITTING := $(shell for python in $(PYTHONS); do \
+  $$python -c 'import ensurepip, venv' >/dev/null 2>&1 && echo $$python && exit; done))$(FITTING)
+# What is older cannot read the script, which refuses the others with a sentence.
+RUNS = -c 'import sys; sys.exit(sys.version_info < (3, 7))' >/dev/null 2>&1
+ADVICE = Python 3.11 to 3.13 is needed, with venv. $(if $(FITTING),Type: make $@ PYTHON=$(FITTING),Install one \
+  (Debian: apt install python3 python3-venv), or name one: make $@ PYTHON=/path/to/python3)
+set_up = python='$(or $(PYTHON),$(FITTING),python3)'; $$python $(RUNS) || { \
+  echo "error: $(if $(PYTHON),PYTHON=)$$python does not run, or is no Python of today. $(ADVICE)" >&2; exit 1; }; \
+  $$python laptop/setup_environment.py $(1) $(PYTHON)
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := .sightline/plates
@@ -31,15 +38,15 @@ help: ## Show this help
 
 .PHONY: setup
 setup: ## Make .venv with everything pinned (minutes the first time, a moment when nothing changed)
-	@$(SET_UP) dev $(VENV) $(PYTHON)
+	@$(call set_up,dev $(VENV))
 
 .PHONY: setup-submit
 setup-submit: ## Make .venv for the cluster's commands only (no torch, no numpy)
-	@$(SET_UP) submit $(VENV) $(PYTHON)
+	@$(call set_up,submit $(VENV))
 
 .PHONY: annotate-setup
 annotate-setup: ## Make .venv-annotate with the labelme program (brings Qt)
-	@$(SET_UP) annotate .venv-annotate $(PYTHON)
+	@$(call set_up,annotate .venv-annotate)
 
 .PHONY: demo
 demo: setup ## Make a small licence-plate dataset and run the whole pipeline on it

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from components.parameters import CANDIDATE_MODELS, MODEL, TEST_IMAGES
 from laptop.compiling import pipeline_of
+from laptop.display import displayed
 from laptop.kfp_tasks import Task, run_pipeline
 from laptop.options import suit
 from laptop.request import IMAGES, Request, require_sense
@@ -35,7 +33,6 @@ REPORTS = {"record": "data_report", "train": "training_report", "evaluate": "eva
 """Step -> the artifact that is its report."""
 
 INSTALLATION = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATABASE_URL", "SIGHTLINE_DATASET_REPO", "SIGHTLINE_VOLUME")
-SECONDS_BETWEEN_LOOKS = 0.25
 MOST_REASON_LINES = 15
 KILLED = (
     "It ended without giving a reason, so something else probably killed it. Run the same command again: training goes on "
@@ -58,7 +55,7 @@ def run_locally(workspace: Path, request: Request, in_containers: bool = False) 
     arguments = arguments_of(pipeline, request)
     with (
         log.open("w", encoding="utf-8", buffering=1) as file,
-        _display(console, log.with_suffix(".progress")) as display,
+        displayed(console, log.with_suffix(".progress")) as display,
         _runner(workspace, run, request, in_containers) as runner,
     ):
         tasks = run_pipeline(runner, pipeline, arguments, _kfp_folder(workspace), file, display)
@@ -111,51 +108,6 @@ def _kfp_folder(workspace: Path) -> Path:
     """Results are reused within one installation only: another bucket or database knows nothing of them."""
     locations = "\0".join(os.environ[name] for name in INSTALLATION)
     return workspace / "kfp" / hashlib.sha256(locations.encode()).hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def _display(console: Console, path: Path) -> Iterator[Any]:
-    """A line per finished step, and a bar while a step tells in the file how far it is."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, transient=True) as bars:
-        os.environ["SIGHTLINE_PROGRESS"] = str(path)
-        bar = bars.add_task("", visible=False, total=1, note="")
-        stopped = threading.Event()
-        watcher = threading.Thread(target=_follow, args=(path, bars, bar, stopped), daemon=True)
-        watcher.start()
-
-        def on_change(task: Task) -> None:
-            path.unlink(missing_ok=True)
-            # Without a total the bar pulses: the step loads its libraries and has not told yet how much there is to do.
-            bars.reset(bar, description=f"{task.name:<10}", total=None, visible=task.state == "running", note="")
-            if task.state != "running":
-                bars.console.print(f"  {task.name:<10} {task.state:<7} {task.seconds:7.1f} s")
-
-        try:
-            yield on_change
-        finally:
-            stopped.set()
-            watcher.join()
-            path.unlink(missing_ok=True)
-
-
-def _follow(path: Path, bars: Progress, bar: Any, stopped: threading.Event) -> None:
-    while not stopped.wait(SECONDS_BETWEEN_LOOKS):
-        with contextlib.suppress(OSError, ValueError):
-            seen = json.loads(path.read_text())
-            bars.update(bar, visible=True, total=seen["total"], completed=seen["done"], note=_note(seen))
-
-
-def _note(seen: Mapping[str, Any]) -> str:
-    parts = [f"{seen['done'] / max(seen['total'], 1):4.0%}"]
-    if "epochs" in seen:
-        parts.append(f"epoch {seen['epoch']}/{seen['epochs']}")
-    if "loss" in seen:
-        parts.append(f"loss {seen['loss']:.3f}")
-    if seen.get("seconds_left"):
-        minutes, seconds = divmod(round(seen["seconds_left"]), 60)
-        parts.append(f"{minutes}:{seconds:02d} left")
-    return ", ".join(parts)
 
 
 def _result(workspace: Path, run: str, request: Request, tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -245,16 +197,12 @@ def _reason(log: Path) -> list[str]:
 def _print_result(console: Console, workspace: Path, result: Mapping[str, Any]) -> None:
     metrics = result["metrics"]
     if metrics:
+        from laptop.scores import scores_table, shown_scores
         from sightline.tasks.task import headlines_of
 
-        table = Table(title=f"{result['category']} {result['dataset_version']}: scores of the selected model")
-        table.add_column("metric")
-        table.add_column("value", justify="right")
-        names = list(headlines_of(metrics, result.get("task") or ""))
-        for name in names:
-            table.add_row(name, f"{metrics[name]:.3f}")
-        console.print(table)
-        if not any(metrics[name] > 0 for name in names):
+        task, title = result.get("task") or "", f"{result['category']} {result['dataset_version']}"
+        console.print(scores_table(f"{title}: scores of the selected model", metrics, shown_scores(metrics, task)))
+        if not any(metrics[name] > 0 for name in headlines_of(metrics, task)):
             console.print("no score is above 0: the model has learnt too little; train longer with --epochs")
     if result["model"]["uri"]:
         console.print(f"model: {result['model']['uri']}")

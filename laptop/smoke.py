@@ -61,7 +61,9 @@ def publishes_as(values: Mapping[str, Any]) -> str:
 
 def outlook(result: Mapping[str, Any]) -> list[str]:
     """What a smoke test that succeeded says of the real run; `result` is what last_smoke.json holds."""
-    lines = ["smoke test passed: every step works. Its scores say nothing, and no version list shows it without --all."]
+    lines = [
+        f"smoke test passed: {_works(result['steps'])}. Its scores say nothing, and no version list shows it without --all."
+    ]
     (few, whole), train = result.get("images_of", (1, 1)), result["steps"].get("train", {})
     if train.get("state") == "done":
         seconds = train["seconds"] * max(whole / few, 1)
@@ -70,6 +72,19 @@ def outlook(result: Mapping[str, Any]) -> list[str]:
             f"epoch of the real run takes {_rough(seconds)} on this machine, likely less. This is only an estimate."
         )
     return lines
+
+
+def _works(ran: Collection[str]) -> str:
+    """What is shown by a run of these steps, whether they ran now or were reused."""
+    others = [step for step in STEPS if step not in ran]
+    if not others:
+        return "every step works"
+    works = [step for step in STEPS if step in ran]
+    return f"{_listed(works)} {'works' if len(works) == 1 else 'work'}; not tried: {_listed(others)}"
+
+
+def _listed(steps: list[str]) -> str:
+    return " and ".join([", ".join(steps[:-1]), steps[-1]] if len(steps) > 1 else steps)
 
 
 def _rough(seconds: float) -> str:

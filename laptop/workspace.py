@@ -9,11 +9,8 @@ from sightline.errors import SightlineError
 CONNECTED = "SIGHTLINE_CONNECTED"  # set by `connect` where the storage lies on the cluster's volume: the namespace
 
 
-def open_workspace(folder: Path, reads_storage: bool = True, only_looks: bool = False) -> Path:
-    """Point every setting that the environment leaves open into the folder. Returns its absolute path.
-
-    A command that `only_looks` at an installation leaves a volume that is not the folder's own as it is.
-    """
+def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
+    """Make the folder, and point every setting that the environment leaves open into it. Returns its absolute path."""
     if reads_storage and (namespace := os.environ.get(CONNECTED)):
         # What the command stored here would be named by the cluster's database and tags, and found by no pod.
         raise SightlineError(
@@ -28,23 +25,33 @@ def open_workspace(folder: Path, reads_storage: bool = True, only_looks: bool = 
         raise SightlineError(
             f"The workspace {folder} cannot be made ({error.strerror}). Name another folder with --workspace."
         ) from None
-    foreign = "SIGHTLINE_VOLUME" in os.environ
-    for name, value in {
-        "SIGHTLINE_STORAGE": (folder / "storage").as_uri(),
-        "SIGHTLINE_DATABASE_URL": f"sqlite:///{folder / 'sightline.db'}",
-        "SIGHTLINE_DATASET_REPO": str(folder / "dataset.git"),
-        "SIGHTLINE_VOLUME": str(folder / "volume"),
-    }.items():
-        os.environ.setdefault(name, value)
+    point_into(folder)
     try:
-        if not (only_looks and foreign):
-            _link_code(local_volume())
+        _link_code(local_volume())
     except OSError as error:
         raise SightlineError(
             f"The volume {local_volume()} cannot be written ({error.strerror}). Make your user its owner, or set SIGHTLINE_VOLUME to another "
             "folder."
         ) from None
     return folder
+
+
+def point_into(folder: Path) -> Path:
+    """Point every setting that the environment leaves open into the folder, and make nothing. Returns its absolute path."""
+    folder = folder.resolve()
+    for name, value in {
+        "SIGHTLINE_STORAGE": (folder / "storage").as_uri(),
+        "SIGHTLINE_DATABASE_URL": f"sqlite:///{folder / 'sightline.db'}",
+        "SIGHTLINE_DATASET_REPO": str(folder / "dataset.git"),
+        "SIGHTLINE_VOLUME": str(own_volume(folder)),
+    }.items():
+        os.environ.setdefault(name, value)
+    return folder
+
+
+def own_volume(folder: Path) -> Path:
+    """Where a workspace has the volume, if the environment names none."""
+    return folder.resolve() / "volume"
 
 
 def local_volume() -> Path:

@@ -1,39 +1,36 @@
-"""What doctor looks at in a cluster: Kubeflow, settings, secrets, claim, helper pod, and a pod that is made for it and goes again."""
+"""What doctor looks at in a cluster: Kubeflow, settings, secrets, claim, nodes, helper pod, and images by a pod that goes again."""
 
 import argparse
 import contextlib
 import json
-import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from components.cluster import USER, VOLUME, installation
-from components.images import image
-from laptop.doctor.lines import Check, Line
-from laptop.volume.cluster import ANSWER_SECONDS, CONNECT_SECONDS, Cluster
+from components.cluster import installation
+from laptop.doctor.lines import Check, Line, as_told, look
+from laptop.doctor.probe import MAY, REQUEST, look_into_images
+from laptop.kubeflow.access import names_server
+from laptop.volume.cluster import ANSWER_SECONDS, Cluster
 from laptop.volume.doors import HOW_TO_START, LABEL
 from sightline.errors import SightlineError
 
 WANTED = ("SIGHTLINE_STORAGE", "SIGHTLINE_DATASET_REPO")
 INSTALL = "docs/cluster.md, part 2: kubectl apply -k manifests/overlays/…"
 PIPELINE = "/opt/sightline/pipeline.py"
-PROBE_SECONDS = 40.0
-PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-WRITES = f"import tempfile; tempfile.TemporaryFile(dir={VOLUME!r}).close()"
-REQUEST = (CONNECT_SECONDS, ANSWER_SECONDS)
 
 
 def checks(options: argparse.Namespace) -> dict[str, Check]:
     """What can be looked at: Kubeflow Pipelines where a server is named, and with --cluster all of a namespace."""
-    found: dict[str, Check] = {"kubeflow": lambda: check_kubeflow(options)}
     if not options.cluster:
-        return found
-    try:
-        cluster = Cluster.find(options.kubeconfig, options.context, options.namespace)
-    except SightlineError as error:
-        told = str(error)
-        return {**found, "cluster": lambda: Line("cluster", "fail", told)}
+        return {"kubeflow": lambda: check_kubeflow(options)}
+    if names_server(options):
+        return {"kubeflow": lambda: check_kubeflow(options), "cluster": lambda: check_cluster(options)}
+    return {"cluster": lambda: check_cluster(options, {"kubeflow": lambda: check_kubeflow(options)})}
+
+
+def check_cluster(options: argparse.Namespace, also: Mapping[str, Check] = MappingProxyType({})) -> list[Line]:
+    """All of a namespace, and what `also` is reached through its cluster; of a cluster out of reach one reason."""
     each: dict[str, Callable[[Cluster], Line | list[Line]]] = {
         "ConfigMap": check_settings,
         "Secrets": check_secrets,
@@ -42,7 +39,31 @@ def checks(options: argparse.Namespace) -> dict[str, Check]:
         "helper pod": check_helper,
         "images": check_images,
     }
-    return found | {name: _explained(cluster, check) for name, check in each.items()}
+    try:
+        cluster = Cluster.find(options.kubeconfig, options.context, options.namespace)
+        _require_answer(cluster)
+    except SightlineError as error:
+        names = ", ".join([*also, *each])
+        unchecked = Line(
+            "the rest",
+            "skip",
+            f"not checked, as the cluster cannot be used: {names}",
+            "first the line above, then repeat",
+        )
+        return [as_told("cluster", str(error)), unchecked]
+    return look({**also, **{name: _explained(cluster, check) for name, check in each.items()}})
+
+
+def _require_answer(cluster: Cluster) -> None:
+    """Raise a SightlineError where the cluster is out of reach, or knows no such login; what it forbids is each check's own matter."""
+    from kubernetes.client import ApiException
+
+    with cluster.explained(""):
+        try:
+            _there(cluster.api.read_namespaced_config_map, installation().config_map, cluster)
+        except ApiException as error:
+            if error.status == 401:
+                raise
 
 
 def _explained(cluster: Cluster, check: Callable[[Cluster], Line | list[Line]]) -> Check:
@@ -143,7 +164,7 @@ def check_nodes(cluster: Cluster) -> Line:
     except ApiException as error:
         if error.status != 403:
             raise
-        return Line("nodes", "skip", "this account may not list nodes, so nothing is known of GPUs")
+        return Line("nodes", "skip", "this account may not list nodes, so nothing is known of GPUs", MAY)
     gpus = sum(int((node.status.allocatable or {}).get("nvidia.com/gpu", 0)) for node in nodes)
     return Line("nodes", "ok", f"{len(nodes)}, with {gpus or 'no'} GPU{'' if gpus == 1 else 's'} that pods can ask for")
 
@@ -183,104 +204,10 @@ def check_helper(cluster: Cluster) -> list[Line]:
 
 
 def check_images(cluster: Cluster) -> list[Line]:
-    """Pull both images into a pod of a step's kind, which writes to the volume as a step's user, and is deleted."""
-    from kubernetes.client import ApiException
-
+    """Pull both images into a pod of a step's kind, where there is a volume for it."""
     if _there(cluster.api.read_namespaced_persistent_volume_claim, installation().claim, cluster) is None:
-        return [Line("images", "skip", "without its claim no pod runs")]
-    name = f"sightline-doctor-{uuid.uuid4().hex[:8]}"
-    try:
-        cluster.api.create_namespaced_pod(cluster.namespace, probe(name), _request_timeout=REQUEST)
-    except ApiException as error:
-        if error.status != 403:
-            raise
-        return [
-            Line(
-                "images",
-                "skip",
-                f"this account may not make pods in {cluster.namespace}, so nothing is known of the images",
-            )
-        ]
-    try:
-        until = time.monotonic() + PROBE_SECONDS
-        while True:
-            pod = cluster.api.read_namespaced_pod(name, cluster.namespace, _request_timeout=REQUEST)
-            lines = [_image(status) for status in pod.status.container_statuses or ()]
-            if lines and all(line for line in lines):
-                return [line for line in lines if line]
-            if time.monotonic() > until:
-                return [line or _waiting(pod) for line in lines] or [_waiting(pod)]
-            time.sleep(1)
-    finally:
-        with contextlib.suppress(ApiException):
-            cluster.api.delete_namespaced_pod(name, cluster.namespace, grace_period_seconds=0, _request_timeout=REQUEST)
-
-
-def _image(status: Any) -> Line | None:
-    """What is known of a container's image; None while it is not yet."""
-    waiting, ended = status.state.waiting, status.state.terminated
-    if waiting and waiting.reason in PULLING:
-        return Line(
-            "images",
-            "fail",
-            f"{status.image} cannot be pulled ({waiting.reason}: {waiting.message})",
-            "make images push with the REGISTRY and TAG that the cluster reaches; a private registry: SIGHTLINE_PULL_SECRET",
-        )
-    if not ended:
-        return None
-    if ended.exit_code:
-        return Line(
-            "images",
-            "fail",
-            f"{status.image} was pulled; its user cannot write to the volume",
-            f"kubectl get job sightline-init: it gives the volume to user 1001 ({(ended.message or '').strip()[-200:]})",
-        )
-    return Line("images", "ok", f"{status.image} was pulled, and may write to the volume")
-
-
-def _waiting(pod: Any) -> Line:
-    reasons = [each.message for each in pod.status.conditions or () if each.status == "False" and each.message]
-    why = reasons[0] if reasons else "its image may be large, or the registry slow"
-    return Line(
-        "images",
-        "fail",
-        f"a pod did not run within {PROBE_SECONDS:.0f} s: {why}",
-        "try again; kubectl get events says more",
-    )
-
-
-def probe(name: str) -> dict[str, Any]:
-    """A pod with a container of each image, as a step's pod is made."""
-    names = installation()
-    mounts = [{"name": "volume", "mountPath": VOLUME}]
-    rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    containers = [
-        {
-            "name": target,
-            "image": image(target),
-            "command": ["python", "-c", WRITES],
-            "terminationMessagePolicy": "FallbackToLogsOnError",
-            "securityContext": rights,
-            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "128Mi"}},
-            "volumeMounts": mounts,
-        }
-        for target in ("data", "train")
-    ]
-    user = {"runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "sightline"}},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "securityContext": user,
-            "activeDeadlineSeconds": 120,
-            "containers": containers,
-            "imagePullSecrets": [{"name": names.pull_secret}] if names.pull_secret else [],
-            "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": names.claim}}],
-        },
-    }
+        return [Line("images", "skip", "without its claim no pod runs", "make the claim first")]
+    return look_into_images(cluster)
 
 
 def _there(method: Callable[..., Any], name: str, cluster: Cluster) -> Any:

@@ -6,38 +6,40 @@ import os
 import shutil
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from laptop.doctor.lines import Check, Line
+from laptop.doctor.lines import Check, Line, as_told
+from laptop.doctor.services import MADE, can_make, check_services, tables_of
 from laptop.setup_environment import PYTHONS
-from laptop.workspace import CONNECTED, LIBRARY
+from laptop.workspace import LIBRARY, own_volume
 from sightline.errors import SightlineError, counted
 from sightline.settings import Settings
 
 LOCKS = LIBRARY.parent / "docker" / "requirements"
 LEAST_FREE = 2 * 10**9  # bytes, below which a small training fails
 SCANT = 0.1  # of a disk
-GIT_SECONDS = 10.0
 WRITTEN = ("dvc-cache", "work", "sources", "datasets", "models", "releases")  # on the volume, by commands and steps
+ELSEWHERE = "make your user its owner, or name another folder with --workspace"
 SETUP = "make setup (make setup-submit without torch)"
 
 
 def checks(settings: Settings | SightlineError, workspace: Path) -> dict[str, Check]:
     """What can be looked at with these settings, or without any."""
-    always: dict[str, Check] = {"python": check_python, "GPU": check_gpu}
+    always: dict[str, Check] = {
+        "python": check_python,
+        "GPU": check_gpu,
+        "workspace": lambda: check_workspace(workspace),
+    }
     if isinstance(settings, SightlineError):
         told = str(settings)
-        return {**always, "settings": lambda: Line("settings", "fail", told)}
+        return {**always, "settings": lambda: as_told("settings", told)}
     return {
         **always,
         "disk": lambda: check_disk(settings),
         "prune": lambda: check_prune(settings, workspace),
-        "database": lambda: check_database(settings),
-        "storage": lambda: check_storage(settings),
-        "repository": lambda: check_repository(settings),
-        "volume": lambda: check_volume(settings),
+        "database": lambda: check_services(settings),
+        "volume": lambda: check_volume(settings, workspace),
     }
 
 
@@ -98,6 +100,14 @@ def check_gpu() -> Line:
     return Line("GPU", "ok", f"{loaded.cuda.get_device_name(0)}, {counted(loaded.cuda.device_count(), 'device')}")
 
 
+def check_workspace(folder: Path) -> list[Line]:
+    """Whether commands can work in a workspace; nothing is said of one in which they can, or which they can make."""
+    if can_make(folder):
+        return []
+    what = "cannot be written by this user" if folder.is_dir() else "cannot be made"
+    return [Line("workspace", "fail", f"the workspace {folder} {what}", ELSEWHERE)]
+
+
 def check_disk(settings: Settings) -> list[Line]:
     """How full the disks are that the volume and a storage in a folder lie on."""
     from sightline.services.storage.folder import local_path
@@ -129,116 +139,24 @@ def check_prune(settings: Settings, workspace: Path) -> list[Line]:
         from laptop.prune import models_in_cache
         from sightline.catalogue.pruning.find import find_prunable
         from sightline.services.database.connection import HEAD
+        from sightline.services.versioning.git import local_repository
 
-        if _tables(settings)[1] == HEAD:  # a look is to change no tables
+        bare = local_repository(settings.dataset_repo)
+        if tables_of(settings)[1] == HEAD and not (bare and not bare.exists()):  # a look is to make nothing
             plan = find_prunable(settings, named=models_in_cache(workspace))
             return [Line("prune", "ok", f"python pipeline.py prune would free {decimal(plan.size)}")]
     return []
 
 
-def _tables(settings: Settings) -> tuple[str, str | None]:
-    """What the database is called, and the migration of its tables: "" for none yet, None where its file is yet to be made."""
-    from sqlalchemy.engine import make_url
-
-    from sightline.services.database.connection import connect
-
-    text = settings.database_url.get_secret_value()
-    with contextlib.suppress(Exception):  # `connect` says what is wrong with a URL
-        url = make_url(text)
-        file = url.database if url.get_backend_name() == "sqlite" else None
-        if file and file != ":memory:" and not Path(file).exists():
-            return file, None
-    database = connect(text)
-    try:
-        return database.name, database.revision() or ""
-    finally:
-        database.close()
-
-
-def check_database(settings: Settings) -> Line:
-    """Whether the database answers, and has the tables that this code knows."""
-    from sightline.services.database.connection import HEAD
-
-    name, found = _tables(settings)
-    if found is None:
-        if not os.access(Path(name).parent, os.W_OK):
-            return Line(
-                "database", "fail", f"SQLite file {name}: its folder cannot be written", "choose another folder"
-            )
-        return Line("database", "ok", f"SQLite file {name}: the first command makes it")
-    if not found:
-        do = "nothing: the first command, or the migration job, makes them"
-        return Line("database", "note", f"{name} answers; it has no tables yet", do)
-    if found < HEAD:
-        told = f"{name} has tables of an older Sightline ({found}, this is {HEAD})"
-        return Line("database", "note", told, "nothing: the next command updates them")
-    newer = f"; they are of a newer Sightline ({found}, this is {HEAD})" if found > HEAD else ""
-    return Line("database", "ok", f"{name} answers, its tables are up to date{newer}")
-
-
-def check_storage(settings: Settings) -> Line:
-    """Write, read and delete one object."""
-    from sightline.services.storage.access import open_storage
-
-    if namespace := os.environ.get(CONNECTED):
-        return Line(
-            "storage",
-            "skip",
-            f"{settings.storage} is on the volume of namespace {namespace}, which laptops cannot reach",
-            "doctor --cluster",
-        )
-    storage, key, data = open_storage(settings.storage), f"doctor-{uuid.uuid4().hex}", os.urandom(16)
-    storage.write_bytes(key, data, create_only=True)
-    try:
-        if storage.read_bytes(key) != data:
-            return Line(
-                "storage",
-                "fail",
-                f"{storage.root} returned other bytes than were written",
-                "look at what is in between, such as a proxy or cache",
-            )
-    finally:
-        storage.delete(key)
-    return Line("storage", "ok", f"{storage.root}: one object was written, read and deleted")
-
-
-def check_repository(settings: Settings) -> Line:
-    """List the dataset repository's tags, and try a push that sends nothing."""
-    from sightline.services.versioning import git
-    from sightline.services.versioning.repository import require_plain_paths
-
-    require_plain_paths(settings)
-    url, author = settings.dataset_repo, (settings.git_user_name, settings.git_user_email)
-    shown = git.without_password(url)
-    here = git.local_repository(url)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        git.run_git(url, author, folder, "init", "--quiet")
-        if here and not here.exists():
-            return Line("repository", "ok", f"{shown}: the first publication makes it")
-        tags = git.remote_tags(url, author, GIT_SECONDS)
-        found = f"{shown}: {counted(len(tags), 'tag')}"
-        git.run_git(url, author, folder, "commit", "--quiet", "--allow-empty", "--message", "doctor")
-        try:
-            git.run_git(
-                url, author, folder, "push", "--quiet", "--dry-run", url, "HEAD:refs/heads/doctor", seconds=GIT_SECONDS
-            )
-        except git.GitError as error:
-            reads = "this machine may read it only, which is enough for all but publish and record"
-            return Line("repository", "note", f"{found}; {reads}", " ".join(str(error).split()))
-    if here and not os.access(here / "refs", os.W_OK):
-        return Line(
-            "repository",
-            "fail",
-            f"{found}; it cannot be written by this user",
-            "make the user who publishes its owner",
-        )
-    return Line("repository", "ok", f"{found}, writable")
-
-
-def check_volume(settings: Settings) -> Line:
+def check_volume(settings: Settings, workspace: Path) -> Line:
     """Write a file, and look for the helper code."""
-    volume = settings.volume
+    volume, own = settings.volume, settings.volume == own_volume(workspace)
+    if own and not volume.exists():
+        return (
+            Line("volume", "ok", f"{volume}: {MADE}")
+            if can_make(volume)
+            else Line("volume", "fail", f"{volume} cannot be made", ELSEWHERE)
+        )
     if not volume.is_dir():
         return Line("volume", "fail", f"there is no folder {volume}", "mount the volume, or set SIGHTLINE_VOLUME")
     folder = volume
@@ -255,6 +173,8 @@ def check_volume(settings: Settings) -> Line:
             "the init job gives it to user 1001; on NFS look at the export",
         )
     code = volume / "code"
+    if own and not code.exists():
+        return Line("volume", "ok", f"{volume} is writable; the first command that works here links the helper code")
     if not (code / "sightline" / "__init__.py").is_file():
         return Line("volume", "fail", f"{volume} is writable, but holds no helper code yet", "python pipeline.py sync")
     return Line("volume", "ok", f"{volume} is writable; its helper code is in {os.path.realpath(code)}")

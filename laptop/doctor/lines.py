@@ -1,15 +1,17 @@
-"""What doctor says: a line for everything it looked at, and a second with what to do where that fails."""
+"""What doctor says: a line for everything it looked at, and a second with what to do where that is not ok."""
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from sightline.errors import SightlineError
 
 State = Literal["ok", "note", "fail", "skip"]
+ELSE = "docs/troubleshooting.md lists what is known; then repeat"
 STATES: tuple[State, ...] = ("ok", "note", "fail", "skip")
 
 
@@ -23,13 +25,20 @@ class Line:
     do: str = ""
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> Self:
+    def read(cls, entry: Mapping[str, Any]) -> "Line":
         """A line of another doctor's JSON, which may be older or newer."""
         state: State = entry["state"] if entry.get("state") in STATES else "note"
-        return cls(str(entry.get("name", "")), state, str(entry.get("found", "")), str(entry.get("do", "")))
+        name, found, do = (str(entry.get(key) or "") for key in ("name", "found", "do"))
+        return cls(name, state, found, do) if do or state == "ok" else as_told(name, found, state)
 
 
 Check = Callable[[], Line | Sequence[Line]]
+
+
+def as_told(name: str, text: str, state: State = "fail") -> Line:
+    """A line of an error's sentences: the first says what is wrong, the others what to do."""
+    found, *rest = re.split(r"(?<=[.?!]) (?=[A-Z`-])", " ".join(text.split()), maxsplit=1)
+    return Line(name, state, found, rest[0] if rest else ELSE)
 
 
 def look(checks: Mapping[str, Check]) -> list[Line]:
@@ -44,7 +53,7 @@ def _outcome(check: tuple[str, Check]) -> Sequence[Line]:
     try:
         said = ask()
     except (SightlineError, OSError) as error:
-        return [Line(name, "fail", " ".join(str(error).split()))]
+        return [as_told(name, str(error))]
     return [said] if isinstance(said, Line) else said
 
 

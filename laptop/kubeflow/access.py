@@ -62,6 +62,11 @@ def access_of(options: argparse.Namespace) -> Access:
     )
 
 
+def names_server(options: argparse.Namespace) -> bool:
+    """Whether it is said where Kubeflow Pipelines is; else kfp reaches it through the cluster of the kubeconfig."""
+    return bool(options.host or os.environ.get("KF_PIPELINES_ENDPOINT") or os.environ.get("KFP_ENDPOINT"))
+
+
 def _address(text: str) -> str:
     text = text.strip().rstrip("/").partition("/#")[0]
     return text if not text or "://" in text else f"https://{text}"

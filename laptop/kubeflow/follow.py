@@ -4,7 +4,6 @@ import sys
 import time
 
 from rich.console import Console
-from rich.table import Table
 
 from laptop.kubeflow.answers import Run
 from laptop.kubeflow.connect import Server, ServerError
@@ -23,9 +22,9 @@ from laptop.kubeflow.tasks import (
     steps_of,
     stopped_while_it_waited,
 )
+from laptop.scores import scores_table, shown_scores
 from laptop.tables import print_framed
 from sightline.processes.deadline import deadline_seconds
-from sightline.tasks.task import headlines_of
 
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_BETWEEN_DOUBTS = 60.0  # whether a run that says nothing is still there
@@ -143,13 +142,8 @@ def _print_end(console: Console, run: Run, metadata: Metadata) -> None:
     if nothing_new(steps):
         console.print("nothing new: every step was reused, code and data are those of an earlier run")
     scores, made_by = scores_of(run, metadata)
-    if headlines := headlines_of(scores):
-        table = Table(title="scores of the selected model")
-        table.add_column("metric")
-        table.add_column("value", justify="right")
-        for name in headlines:
-            table.add_row(name, f"{scores[name]:.3f}")
-        console.print(table)
+    if names := shown_scores(scores):
+        console.print(scores_table("scores of the selected model", scores, names))
         if made_by:
             console.print(made_by, markup=False)
     elif any(step.name == "evaluate" for step in steps):

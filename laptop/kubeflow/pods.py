@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from laptop.kubeflow.answers import entries, parse, read
 from laptop.kubeflow.pod_state import CONTAINER, ConfigMap, CronJob, Event, Pod, Workflow, WorkflowNode
 from laptop.volume.cluster import SPOILT
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, clause
 from sightline.processes.deadline import deadline_seconds
 
 RUN_LABEL = "pipeline/runid"
@@ -156,7 +156,7 @@ def telling(namespace: str) -> Iterator[None]:
                 "kubectl does, name the namespace with --kfp-namespace, or read the log in the UI.",
                 error.status,
             ) from None
-        raise RefusedError(f"Kubernetes refuses ({error.status}): {error.reason}.", error.status) from None
+        raise RefusedError(f"Kubernetes refuses ({error.status}): {clause(error.reason)}.", error.status) from None
     except urllib3.exceptions.HTTPError as error:
         raise SightlineError(
             f"Kubernetes cannot be reached ({type(error).__name__}). Check the cluster that KUBECONFIG names."

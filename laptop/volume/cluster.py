@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, clause
 
 NAMESPACE = "kubeflow"  # where a Kubeflow Pipelines for one user runs its pods
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -59,7 +59,9 @@ class Cluster:
                 raise SightlineError(f"The kubeconfig has no context {context!r}. It has: {names}.")
             api = config.new_client_from_config(kubeconfig, chosen["name"])
         except config.ConfigException as error:
-            raise SightlineError(f"The kubeconfig cannot be used: {error}. kubectl config view shows it.") from None
+            raise SightlineError(
+                f"The kubeconfig cannot be used: {clause(error)}. kubectl config view shows it."
+            ) from None
         except (OSError, *SPOILT) as error:
             told = " ".join(str(error).split())[:200]
             raise SightlineError(
@@ -99,7 +101,7 @@ class Cluster:
             if pod.status.phase == "Running" and all(each.ready for each in pod.status.container_statuses or ()):
                 return pod
         why = f"is not running: {_why(pods[0])}" if pods else "is being deleted, and there is no other yet"
-        raise LostError(f"The {name} {(pods or found)[0].metadata.name} {why}.")
+        raise LostError(f"The {name} {(pods or found)[0].metadata.name} {clause(why)}.")
 
     @contextlib.contextmanager
     def explained(self, needs: str) -> Iterator[None]:
@@ -114,14 +116,17 @@ class Cluster:
         except ApiException as error:
             raise _refusal(error, host, needs) from None
         except (urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError) as error:
-            reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2].rstrip(".")
-            raise LostError(f"The cluster at {host} cannot be reached: {reason}.") from None
+            reason = clause(str(getattr(error, "reason", None) or error).rpartition(": ")[2])
+            raise LostError(
+                f"The cluster at {host} cannot be reached: {reason}. Check the kubeconfig's address and the VPN."
+            ) from None
 
 
 def _refusal(error: Any, host: str, needs: str) -> SightlineError:
     reason = str(error.reason).partition("\n")[0].strip()[:300]
     with contextlib.suppress(ValueError, TypeError, LookupError):
         reason = json.loads(error.body)["message"]
+    reason = clause(reason)
     if error.status == 401 or "401" in reason:
         return SightlineError(f"The cluster at {host} does not accept this login: {reason}. Log in again and repeat.")
     if error.status == 403 or "403" in reason:

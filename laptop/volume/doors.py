@@ -17,7 +17,7 @@ from typing import Any
 
 from laptop.forwards.relay import Wire, pump
 from laptop.volume.cluster import ANSWER_SECONDS, Cluster, LostError
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, clause
 from sightline.services.runs import live_files
 
 # The program comes by the pipe: a command line has room for a few kB only on its way through proxies. The alarm ends
@@ -123,7 +123,7 @@ class Channel:
                 f"The volume is being synced by {message['held']}. Nothing was sent: sync again when that has finished."
             )
         if "failed" in message:
-            raise SightlineError(f"The volume cannot be synced: {message['failed']}.")
+            raise SightlineError(f"The volume cannot be synced: {clause(message['failed'])}.")
         return message
 
     def close(self) -> None:

@@ -1,11 +1,18 @@
 """The base of every error that a user can cause."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class SightlineError(Exception):
     """What is wrong, where (file, version, setting), and what to do next, in one message."""
+
+
+def clause(said: object) -> str:
+    """What somebody else's error says, to be put into a sentence of ours: in one line, of one sentence, without its full stop."""
+    text = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(said).split()))
+    return re.sub(r"\. (?=[A-Z])", "; ", text).rstrip(". ")
 
 
 def counted(number: int, noun: str) -> str:

@@ -35,7 +35,9 @@ def doctor(folder: Path, *options: str, **settings: str) -> tuple[int, dict[str,
     done = run_pipeline(
         "--workspace", str(folder), "doctor", "--json", *options, environment={"SIGHTLINE_TIMEOUT": "2", **settings}
     )
-    lines = [Line.read(entry) for entry in json.loads(done.stdout)]
+    entries = json.loads(done.stdout)
+    assert [entry for entry in entries if entry["state"] != "ok" and not entry["do"]] == []
+    lines = [Line.read(entry) for entry in entries]
     return done.returncode, {line.name: line for line in lines}, done.stdout + done.stderr
 
 
@@ -46,11 +48,9 @@ def states(lines: dict[str, Line]) -> dict[str, str]:
 def test_all_is_well_on_a_new_laptop_and_nothing_is_left(tmp_path):
     status, lines, _ = doctor(tmp_path / "new")
     assert (status, states(lines)) == (0, dict.fromkeys(NAMES, "ok"))
-    assert "the first publication makes it" in lines["repository"].found
-    left = sorted(
-        path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*") if path.is_file()
-    )
-    assert left == [], "as before"
+    for name in ("database", "storage", "repository", "volume"):
+        assert lines[name].found.endswith("the first command makes it")
+    assert list(tmp_path.iterdir()) == [], "a look makes nothing"
 
 
 def test_all_is_well_where_versions_are(installed):
@@ -165,12 +165,83 @@ def test_a_workspace_that_is_a_file_is_told(tmp_path):
     (tmp_path / "file").touch()
     status, lines, _ = doctor(tmp_path / "file")
     assert status == 1 and "cannot be made" in lines["workspace"].found and lines["python"].state == "ok"
+    assert "settings" not in lines
+
+
+def test_a_workspace_that_cannot_be_written_is_told_and_is_no_matter_of_settings(tmp_path):
+    status, lines, _ = doctor(Path("/proc/sys/sightline"))
+    failing = {name: line.found for name, line in lines.items() if line.state == "fail"}
+    assert status == 1 and set(failing) == {"workspace", "database", "storage", "repository", "volume"}
+    assert all("cannot be made" in found for found in failing.values())
+
+
+# --- versions in some of database, storage and repository -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which a version is published."""
+    folder = tmp_path_factory.mktemp("with versions")
+    published = run_pipeline(
+        "--workspace",
+        str(folder / "w"),
+        "publish",
+        str(make_labelme(folder / "desk")),
+        "--category=desk",
+        "--version=v0.1.0",
+    )
+    assert published.returncode == 0, published.stderr
+    return folder / "w"
+
+
+MISTYPED = {
+    "database": ("SIGHTLINE_DATABASE_URL", "sqlite:///{}/other.db"),
+    "storage": ("SIGHTLINE_STORAGE", "file://{}/other"),
+    "repository": ("SIGHTLINE_DATASET_REPO", "{}/other.git"),
+}
+
+
+@pytest.mark.parametrize("name", MISTYPED)
+def test_what_is_not_there_is_no_new_one_where_the_others_hold_versions(with_versions, tmp_path, name):
+    variable, value = MISTYPED[name]
+    before = sorted(with_versions.rglob("*"))
+    status, lines, _ = doctor(with_versions, **{variable: value.format(tmp_path)})
+    assert status == 1 and states(lines)[name] == "fail"
+    assert {other: lines[other].state for other in MISTYPED if other != name} == dict.fromkeys(
+        set(MISTYPED) - {name}, "ok"
+    )
+    assert "is not there, while versions are in" in lines[name].found
+    assert all(f"the {other} " in lines[name].found for other in MISTYPED if other != name)
+    assert variable in lines[name].do and "lost" in lines[name].do
+    assert list(tmp_path.iterdir()) == [] and sorted(with_versions.rglob("*")) == before, "a look makes nothing"
+
+
+def test_one_that_is_there_and_empty_is_not_that_of_the_versions_either(with_versions, tmp_path):
+    subprocess.run(["git", "init", "--quiet", "--bare", str(tmp_path / "empty.git")], check=True)
+    status, lines, _ = doctor(with_versions, SIGHTLINE_DATASET_REPO=str(tmp_path / "empty.git"))
+    assert status == 1 and "holds no version, while versions are in" in lines["repository"].found
 
 
 def test_a_person_sees_what_fails_and_what_to_do(tmp_path):
     done = run_pipeline("--workspace", str(tmp_path / "w"), "doctor", environment=volume_without_code(tmp_path))
     assert "\nFAIL  volume      " in done.stdout and "\n                  do: python pipeline.py sync" in done.stdout
     assert done.stdout.endswith("1 of 7 fail\n")
+
+
+LOOKS = (
+    "versions",
+    "verify",
+    "prune",
+    "diff desk_ann_v0.1.0 desk_ann_v0.1.0",
+    "annotate desk_ann_v0.1.0 --folder none",
+)
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_no_command_that_looks_makes_a_repository_where_a_setting_is_mistyped(with_versions, tmp_path, command):
+    repository = {"SIGHTLINE_DATASET_REPO": str(tmp_path / "other.git")}
+    done = run_pipeline("--workspace", str(with_versions), *command.split(), environment=repository)
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
 
 
 # --- Python, GPU and disk, which a test cannot break for real --------------------------------------------------------
@@ -212,6 +283,12 @@ def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch, torch, state):
     assert here.check_gpu().state == state
 
 
+def test_a_line_of_another_doctor_that_says_not_what_to_do_is_parted():
+    old = Line.read({"name": "a", "state": "fail", "found": "x at 10.0.0.3 is away (no route). Check the network."})
+    assert (old.found, old.do) == ("x at 10.0.0.3 is away (no route).", "Check the network.")
+    assert Line.read({"name": "a", "state": "fail", "found": "it is away"}).do
+
+
 def test_checks_that_raise_are_lines_and_keep_their_order():
     def fail() -> Line:
         raise OSError(28, "No space left on device")
@@ -243,12 +320,11 @@ def cluster() -> Iterator[Cluster]:
 
 def seen(cluster: Cluster, folder: Path) -> dict[str, Line]:
     """What doctor says of the cluster, by name."""
-    options = argparse.Namespace(
-        cluster=True, kubeconfig=str(write_kubeconfig(folder / "kubeconfig", cluster.url)), context=None, namespace=None
-    )
-    checks: dict[str, Any] = in_cluster.checks(options)
-    del checks["kubeflow"]
-    return {line.name: line for line in reversed(look(checks))}
+    kubeconfig = str(write_kubeconfig(folder / "kubeconfig", cluster.url))
+    options = argparse.Namespace(cluster=True, kubeconfig=kubeconfig, context=None, namespace=None, host="")
+    lines = look({"cluster": lambda: in_cluster.check_cluster(options)})
+    assert [line for line in lines if line.state != "ok" and not line.do] == []
+    return {line.name: line for line in reversed(lines)}
 
 
 def test_an_installation_in_a_cluster_is_looked_at(cluster, tmp_path):
@@ -303,3 +379,17 @@ def test_no_cluster_and_no_server_are_lines(tmp_path):
             tmp_path / "w", "--cluster", "--kubeconfig", str(tmp_path / "none"), "--host", f"http://127.0.0.1:{port}"
         )
     assert status == 1 and {name for name, line in lines.items() if line.state == "fail"} == {"kubeflow", "cluster"}
+
+
+@pytest.mark.parametrize("named", ["kubeflow", ""])
+def test_a_cluster_out_of_reach_is_one_failure(tmp_path, named):
+    """What is reached through it is listed, and not tried."""
+    with closed_port() as port:
+        kubeconfig = str(write_kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{port}"))
+        host = ("--host", f"http://127.0.0.1:{port}") if named else ()
+        status, lines, _ = doctor(tmp_path / "w", "--cluster", "--kubeconfig", kubeconfig, *host)
+    assert status == 1
+    assert {name for name, line in lines.items() if line.state == "fail"} == {"cluster", *filter(None, [named])}
+    assert "cannot be reached" in lines["cluster"].found and "kubeconfig" in lines["cluster"].do
+    unchecked = "ConfigMap, Secrets, claim, nodes, helper pod, images"
+    assert lines["the rest"].found.endswith(unchecked if named else f": kubeflow, {unchecked}")

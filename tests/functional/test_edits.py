@@ -202,6 +202,11 @@ def test_a_metric_of_ones_own_is_scored_and_selects(laptop: Laptop) -> None:
     [
         ("custom/recipes/named.yaml", "metrics: [answer]", "'answer', and neither custom/metrics/answer.py"),
         ("custom/recipes/named.yaml", "metrics: answers", "is not a list of metric names"),
+        (
+            "configs/categories/named.yml",
+            "metrics: [answers]",
+            "counts only in the category's recipe, custom/recipes/named.yaml",
+        ),
     ],
 )
 def test_a_metric_that_is_not_there_is_told_before_anything_runs(
@@ -213,6 +218,7 @@ def test_a_metric_that_is_not_there_is_told_before_anything_runs(
 ) -> None:
     laptop.pipeline("publish", str(crops), "--category", "named", "--version", "v0.1.0")
     path = laptop.code / file
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     done = laptop.pipeline("local", "--category", "named", *TINY)
     path.unlink()

@@ -830,10 +830,12 @@ def test_the_reason_of_a_failure_comes_from_sql(server, submit, database_url):
 
 def test_a_run_ends_with_its_scores_and_its_page(server, submit, database_url):
     server.plan = [[(step, DONE) for step in ("snapshot", "record", "train", "evaluate", "test")]]
-    record_when_started(server, database_url, "evaluate", "done", scores={"bbox_mAP": 0.8125, "segm_mAP": None})
+    record_when_started(
+        server, database_url, "evaluate", "done", scores={"bbox_mAP": 0.8125, "segm_mAP": None, "f1": 0.5}
+    )
     said = submit("--wait")
     assert said.status == 0, said.err
-    assert re.search(r"bbox_mAP\W+0\.812", said.out)
+    assert re.search(r"bbox_mAP\W+0\.812", said.out) and re.search(r"f1\W+0\.500", said.out)
     assert "segm_mAP" not in said.out
     assert said.out.splitlines()[-1] == f"{server.url}/#/runs/details/{only(server.runs)['run_id']}"
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from laptop import annotate as annotate_command
-from laptop import local, setup_environment
+from laptop import display, local, setup_environment
 from laptop.cli import main
 from laptop.compiling import pipeline_of
+from laptop.scores import scores_table, shown_scores
 from sightline.errors import SightlineError
 from sightline.models.bundle import read_bundle
 from sightline.processes.progress import Progress
@@ -124,6 +125,24 @@ def test_make_sets_up_with_the_newest_python_that_serves(tmp_path, monkeypatch, 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("PYTHON", raising=False)
     assert make("setup-submit").splitlines() == [f"{taken} laptop/setup_environment.py submit .venv"]
+
+
+@pytest.mark.parametrize("target", ["setup", "setup-submit", "annotate-setup", "demo"])
+@pytest.mark.parametrize("fitting", ["python3.12", ""])
+def test_a_python_that_does_not_run_is_named_with_those_that_fit(tmp_path, target, fitting):
+    for name in ("bash", "sh", "env"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    if fitting:
+        write_program(tmp_path / fitting, WHOLE)
+    make = [str(shutil.which("make")), target, "PYTHON=no-such-python"]
+    done = subprocess.run(
+        make, cwd=REPOSITORY, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    (said,) = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert done.returncode != 0
+    assert said.startswith("error: PYTHON=no-such-python does not run") and "Python 3.11 to 3.13 is needed" in said
+    goal = "setup" if target == "demo" else target
+    assert said.endswith(f"make {goal} PYTHON={fitting or '/path/to/python3'}")
 
 
 # --- setting up ------------------------------------------------------------------------------------------------------
@@ -410,7 +429,7 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
     result = {
         "category": "plates",
         "dataset_version": "v0.1.0",
-        "metrics": {"bbox_mAP_50": 0.7123, "segm_mAP": 0.5},
+        "metrics": {"bbox_mAP_50": 0.7123, "segm_mAP": 0.5, "f1_small": 0.25},
         "model": {"uri": "file:///model"},
         "warnings": ["No object of r_board is in val"],
         "findings": {"fix": 3, "drop": 4},
@@ -421,6 +440,7 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
     local._print_result(Console(file=output, width=200), tmp_path, result)
     said = output.getvalue()
     assert re.search(r"bbox_mAP_50\W+0\.712\b", said) and re.search(r"segm_mAP\W+0\.500\b", said)
+    assert re.search(r"f1_small\W+0\.250\b", said), "of a metric that the recipe names"
     for line in (
         "model: file:///model",
         "warning: No object of r_board is in val",
@@ -431,12 +451,27 @@ def test_a_run_ends_with_its_scores_its_model_and_its_reports(tmp_path):
         assert line in said.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("values", "task", "shown"),
+    [
+        ({"f1": 0.5, "bbox_AR_1": 0.1, "segm_mAP": None, "bbox_mAP": 0.7}, "detection", ["bbox_mAP", "f1"]),
+        ({"f1": 0.5, "f1_small": None, "bbox_mAP": 0.7}, "", ["bbox_mAP", "f1"]),
+        ({"half": 0.4, "macro_F1": 0.3, "accuracy": 0.8}, "classification", ["accuracy", "macro_F1", "half"]),
+        ({"half": 0.4}, "gone", ["half"]),
+    ],
+)
+def test_scores_of_own_metrics_are_in_the_table_below_the_tasks(values, task, shown):
+    names = shown_scores(values, task)
+    assert names == shown
+    assert [str(cell) for cell in scores_table("", values, names).columns[0].cells] == shown
+
+
 def test_training_tells_its_loss_and_the_time_left(tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_PROGRESS", str(tmp_path / "progress"))
     Progress(40).report(10, loss=0.71234, epoch=2, epochs=4, seconds_left=83.0)
     told = json.loads((tmp_path / "progress").read_text())
     assert (told["done"], told["total"]) == (10, 40)
-    assert local._note(told).split(", ") == [" 25%", "epoch 2/4", "loss 0.712", "1:23 left"]
+    assert display.note_of(told).split(", ") == [" 25%", "epoch 2/4", "loss 0.712", "1:23 left"]
 
 
 def test_a_thread_count_that_is_set_is_kept(monkeypatch):

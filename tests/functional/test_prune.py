@@ -211,6 +211,28 @@ def test_what_is_older_than_asked_may_go_but_never_a_selected_model_or_a_version
     assert pull_dataset(settings, find_dataset(settings, CATEGORY, VERSION)).is_dir()
 
 
+def test_an_hour_protects_what_is_made_again_at_once_but_not_the_folder_of_a_finished_training(settings):
+    assert take_shared(unpacked(settings, "v0.1.0"))
+    use(settings.volume / "work" / "train-a" / "lock")
+    plan = by_kind(find_prunable(settings, keep=0))
+    assert "train-a" in plan["work folders"]
+    assert unpacked(settings, "v0.1.0").name not in plan["unpacked datasets"]
+
+
+def test_predictions_drawn_images_and_curves_of_an_old_run_go_from_the_storage_alone(settings):
+    storage, curves = open_storage(settings.storage), settings.volume / "tensorboard" / "a run" / "events"
+    prefix = f"results/{CATEGORY}/{VERSION}/old"
+    files = [f"{prefix}/{name}" for name in ("test/predictions.json", "test/images/a.png", "train/tensorboard/events")]
+    for key in files:
+        storage.write_bytes(key, b"{}")
+    curves.parent.mkdir(parents=True)
+    curves.touch()
+    grow_old(settings, 40)
+    removed(find_prunable(settings, older_than=39))
+    assert not any(storage.exists(key) for key in files) and curves.exists()
+    assert storage.exists(f"{prefix}/train/best.json")
+
+
 def test_what_a_smoke_test_selected_may_go(settings):
     storage = open_storage(settings.storage)
     for item in list(storage.list(f"results/{CATEGORY}/{VERSION}/old")):

@@ -267,7 +267,10 @@ def _problem(problem: ErrorDetails, sign: str) -> str:
         message = message.removeprefix("Value error, ").removeprefix(f"{where}: ")
         return f"{where}: {message}" if where else message
     if where in NOT_RECORDED:
-        return f"the key {where!r} is not record's: it counts in the category's recipe file alone"
+        return (
+            f"the key {where!r} counts only in the file of the category's recipe, custom/recipes/<category>.yaml, since evaluate "
+            "reads it and record does not"
+        )
     model = _NESTED.get(location[0], Recipe) if len(location) > 1 else Recipe
     names = [*model.model_fields, *(NOT_RECORDED if model is Recipe else ())]
     return f"there is no key {where!r}.{nearest(str(location[-1]), names).rstrip('.')}"

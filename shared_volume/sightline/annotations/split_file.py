@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from sightline.errors import SightlineError, nearest
+from sightline.errors import SightlineError, clause, nearest
 from sightline.services.versioning.shards import SPLITS
 
 _MAPPINGS: Final = frozenset({".json", ".yaml", ".yml"})
@@ -66,7 +66,9 @@ def _entries_of_lines(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
                 )
             yield f"line {lines.line_num}", cells[0], cells[1]
     except csv.Error as error:
-        raise SplitFileError(f"{path}, line {lines.line_num}: {error}. Write a line `name,split` per image.") from None
+        raise SplitFileError(
+            f"{path}, line {lines.line_num}: {clause(error)}. Write a line `name,split` per image."
+        ) from None
 
 
 def _entries_of_mapping(path: Path, text: str) -> Iterable[tuple[str, str, str]]:

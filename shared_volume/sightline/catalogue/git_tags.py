@@ -66,7 +66,8 @@ def open_git_tags(repo: DatasetRepo, tidies: bool = True) -> Iterator[GitTags]:
     """
     with private_folder(repo.volume / "work", "history-", tidies) as private:
         folder = private / "bare.git"
-        _git(repo, None, "clone", "--quiet", "--bare", repo.url, str(folder))
+        source = ("init", "--quiet", "--bare") if repo.is_to_be_made else ("clone", "--quiet", "--bare", repo.url)
+        _git(repo, None, *source, str(folder))
         yield GitTags(repo, folder, _read_tags(repo, folder))
 
 

@@ -20,6 +20,7 @@ from sightline.annotations.encoding import NotTextError, as_utf8, decode_text, o
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
 from sightline.annotations.labelme import LARGEST_COORDINATE, LARGEST_GROUP, Shape
 from sightline.annotations.regions import parse_runs
+from sightline.errors import clause
 from sightline.images.files import ImageError, ImageHeader, read_header
 from sightline.images.limits import MAX_PIXELS
 
@@ -152,7 +153,9 @@ def alternate(counts: Any, size: int) -> np.ndarray:
     try:
         runs = parse_runs(counts, size)
     except ValueError as error:
-        raise Unusable(Code.BAD_MASK, f"the run lengths cannot be used: {error}. Export the mask again.") from None
+        raise Unusable(
+            Code.BAD_MASK, f"the run lengths cannot be used: {clause(error)}. Export the mask again."
+        ) from None
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
 
 

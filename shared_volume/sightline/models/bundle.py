@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, clause
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +150,7 @@ def parse_config(text: str, where: str) -> dict[str, Any]:
             "Write it from the resolved config."
         ) from None
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
-        raise BundleError(f"{where} is not a config: {error}. Train the model again.") from error
+        raise BundleError(f"{where} is not a config: {clause(error)}. Train the model again.") from error
     return values
 
 

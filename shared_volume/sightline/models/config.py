@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from sightline.errors import ConfigError, nearest
+from sightline.errors import ConfigError, clause, nearest
 from sightline.models.config_keys import dicts_within, override, refuse_unsupported
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
@@ -79,4 +79,4 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid Python: {error.msg} ({where}). Correct that line.") from error
     except Exception as error:
         # A config is a program: it can fail in any way.
-        raise ConfigError(f"{path} does not load: {type(error).__name__}: {error}. Correct it.") from error
+        raise ConfigError(f"{path} does not load: {type(error).__name__}: {clause(error)}. Correct it.") from error

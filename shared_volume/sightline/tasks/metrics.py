@@ -14,7 +14,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.errors import SightlineError, nearest
+from sightline.errors import SightlineError, clause, nearest
 from sightline.tasks.task import Scores, Task, try_import
 
 LONGEST_NAME: Final = 100  # characters of a value's name; SQL takes 255
@@ -122,7 +122,7 @@ class Scorer:
                 raise
             except Exception as error:
                 raise MetricError(
-                    f"{module.replace('.', '/')}.py failed: {type(error).__name__}: {error}. Correct it."
+                    f"{module.replace('.', '/')}.py failed: {type(error).__name__}: {clause(error)}. Correct it."
                 ) from error
         if required:
             raise MetricError(f"There is no metric {name!r} with a function score in custom/metrics/{name}.py.")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, get_args, get_type_hints
 
-from sightline.errors import SightlineError, nearest
+from sightline.errors import SightlineError, clause, nearest
 from sightline.references import DETECTION
 
 CLASSIFICATION: Final = "classification"
@@ -197,7 +197,7 @@ def load_part(task: str, part: str) -> Any:
                 return module
         except Exception as error:
             raise UnknownTaskError(
-                f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {error}. Correct it."
+                f"{name.replace('.', '/')}.py cannot be imported: {type(error).__name__}: {clause(error)}. Correct it."
             ) from error
     raise UnknownTaskError(
         f"There is no task {task!r} with a part {part}: neither sightline/tasks/{task}/{part}.py nor "

@@ -4,6 +4,7 @@ The users' own lie in `custom/`, which no upgrade touches, and come before ours.
 neither its release nor a dataset version.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, clause
 
 CONFIGS: Final = (Path("custom", "configs"), Path("configs"))
 RECIPES: Final = (Path("custom", "recipes"), Path("configs", "categories"))
@@ -51,20 +52,39 @@ def recipe_folder(code: Path, category: str) -> Path:
 
 
 def read_metrics(code: Path, category: str) -> tuple[str, ...]:
-    """The metrics that a category's recipe names; a RecipeKeyError where that is no list of names, or no YAML."""
+    """The metrics that a category's recipe names.
+
+    Raises:
+        RecipeKeyError: they are no list of names, the recipe is no YAML, or a file that is not the recipe names some.
+    """
     recipe = recipe_file(code, category)
+    _require_no_others(code, category, recipe)
     if recipe is None:
         return ()
     try:
         content = load_yaml((code / recipe).read_bytes())
     except ValueError as error:
-        raise RecipeKeyError(f"{recipe}: not YAML: {error}. Correct it there.") from None
+        raise RecipeKeyError(f"{recipe}: not YAML: {clause(error)}. Correct it there.") from None
     named = (content.get(METRICS) if isinstance(content, dict) else None) or ()
     if not isinstance(named, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in named):
         raise RecipeKeyError(
             f"{recipe}: {METRICS}: {named!r} is not a list of metric names, like [f1]. Correct it there."
         )
     return tuple(dict.fromkeys(named))
+
+
+def _require_no_others(code: Path, category: str, recipe: Path | None) -> None:
+    """Refuse metrics in a file that looks like the category's recipe and is read by nobody."""
+    for other in (home / f"{category}{ending}" for home in RECIPES for ending in (".yaml", ".yml", ".json")):
+        if other == recipe or not (code / other).is_file():
+            continue
+        with contextlib.suppress(ValueError):
+            content = load_yaml((code / other).read_bytes())
+            if isinstance(content, dict) and METRICS in content:
+                read = recipe or RECIPES[0] / f"{category}.yaml"
+                raise RecipeKeyError(
+                    f"{other}: {METRICS} counts only in the category's recipe, {read}, and this is another file. Write it there."
+                )
 
 
 def keep_stated(recipe: Path) -> None:

@@ -20,6 +20,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from requests.adapters import HTTPAdapter
 
+from sightline.errors import clause
 from sightline.processes.deadline import deadline_seconds
 from sightline.services.storage import base
 from sightline.services.storage.folder import crc32c
@@ -217,7 +218,7 @@ class BucketStorage(base.Storage):
         except DataCorruption as error:
             raise base.StorageError(f"{uri} arrived with a wrong checksum; nothing was kept. Try again.") from error
         except (api.GoogleAPICallError, auth.GoogleAuthError, requests.RequestException) as error:
-            raise base.StorageError(f"Cloud Storage refused {uri}: {cause_of(error)}.") from error
+            raise base.StorageError(f"Cloud Storage refused {uri}: {clause(cause_of(error))}.") from error
 
 
 def _stored(key: str, blob: storage.Blob) -> base.StoredObject:

@@ -61,10 +61,10 @@ class DatasetRepo:
     author: git.Author
 
     @classmethod
-    def of(cls, settings: Settings) -> "DatasetRepo":
-        """The repository that the settings name; a local path that does not exist yet is created."""
+    def of(cls, settings: Settings, only_looks: bool = False) -> "DatasetRepo":
+        """The repository that the settings name; a local path that does not exist yet is created, except by who `only_looks`."""
         require_plain_paths(settings)
-        if here := git.local_repository(settings.dataset_repo):
+        if not only_looks and (here := git.local_repository(settings.dataset_repo)):
             git.create_bare(here)
         author = (settings.git_user_name, settings.git_user_email)
         return cls(settings.dataset_repo, settings.storage, settings.volume, author)
@@ -74,9 +74,15 @@ class DatasetRepo:
         """The objects that all working copies on the volume share."""
         return self.volume.resolve() / "dvc-cache"
 
+    @property
+    def is_to_be_made(self) -> bool:
+        """Whether it is a path of this machine where nothing is yet."""
+        here = git.local_repository(self.url)
+        return here is not None and not here.exists()
+
     def tags(self) -> dict[str, str]:
         """Every tag and the commit it names."""
-        return git.remote_tags(self.url, self.author)
+        return {} if self.is_to_be_made else git.remote_tags(self.url, self.author)
 
     def require_storage(self) -> None:
         """Make sure that the storage answers, or say why not: DVC tries for half a minute and gives no reason."""

@@ -8,7 +8,7 @@ import numpy as np
 from sightline.annotations.instances import Instance
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.regions import Region, encode_region, parse_runs, polygon_area, polygon_region, runs_region
-from sightline.errors import nearest
+from sightline.errors import clause, nearest
 from sightline.images.limits import MAX_PIXELS
 
 KEYS: Final = ("label", "bbox", "segmentation", "iscrowd")
@@ -112,7 +112,7 @@ def _run_length(segmentation: Mapping[str, Any], width: int, height: int) -> Reg
     try:
         return runs_region(parse_runs(counts, height * width), width, height)
     except (TypeError, ValueError) as error:
-        raise RefusedError(f"its segmentation's counts cannot be used: {error}.") from None
+        raise RefusedError(f"its segmentation's counts cannot be used: {clause(error)}.") from None
 
 
 def _numbers(values: Any, name: str, count: int | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from sightline.errors import ConfigError
+from sightline.errors import ConfigError, clause
 from sightline.images.files import read_image
 from sightline.tasks.task import Score
 
@@ -34,7 +34,7 @@ def build_model(config: Config) -> torch.nn.Module:
     try:
         return MODELS.build(config.model)
     except Exception as error:
-        raise ConfigError(f"The model cannot be built from its config: {error}. Look at `model`.") from error
+        raise ConfigError(f"The model cannot be built from its config: {clause(error)}. Look at `model`.") from error
 
 
 def training_dataset(config: Config, dataset_dir: Path, classes: Sequence[str]) -> Dataset[Any]:

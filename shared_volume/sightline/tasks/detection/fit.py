@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from sightline.errors import ConfigError
+from sightline.errors import ConfigError, clause
 from sightline.tasks.detection.ops import supply_missing_ops
 from sightline.tasks.task import Score
 
@@ -50,7 +50,7 @@ def build_model(config: Config) -> torch.nn.Module:
     except Exception as error:
         # mmengine raises whatever the failing part raised, with the part's name put before it.
         raise ConfigError(
-            f"The model cannot be built from its config: {error}. Look at that part of `model`."
+            f"The model cannot be built from its config: {clause(error)}. Look at that part of `model`."
         ) from error
 
 
