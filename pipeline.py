@@ -4,9 +4,18 @@
 import sys
 
 if __name__ == "__main__":
-    # The commands load kfp only where they need it, so that --help answers at once.
-    from laptop.cli import main
+    from laptop import OURS
 
+    try:
+        # The commands load kfp only where they need it, so that --help answers at once.
+        from laptop.cli import main
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] in OURS:
+            raise
+        sys.exit(
+            f"error: {error.name} is not installed for {sys.executable}. "
+            "Type `source .venv/bin/activate`, after `make setup` or `make setup-submit` once."
+        )
     sys.exit(main())
 
 from components.parameters import STEPS

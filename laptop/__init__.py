@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+OURS = ("sightline", "laptop", "components", "custom")
+"""A missing module of these is our mistake, worth its traceback."""
 LIBRARY = Path(__file__).resolve().parents[1] / "shared_volume"
 
 if str(LIBRARY) not in sys.path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from components.parameters import STEPS, parameters_of
+from laptop import OURS
 from laptop.compiling import INSTALLATION, add_installation_options, apply_installation, compile_pipeline
 from laptop.examples import EXAMPLES
 from laptop.kubeflow.cli import add_commands, add_server_options
@@ -26,7 +27,6 @@ THREADS_REFUSED = (
     "The system refused to start a thread: there are too many processes (ulimit -u), or there is too little memory (ulimit -v). "
     "End some, or raise the limit, then run the same command again."
 )
-OURS = ("sightline", "laptop", "components", "custom")  # a missing module of these is our mistake, worth its traceback
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

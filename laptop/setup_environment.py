@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import ssl
 import subprocess
 import sys
 import venv
@@ -71,6 +72,9 @@ class _Installer:
         self.folder = folder
         # mmcv is built in seconds; the few compiled ops that our configs need are supplied on plain PyTorch.
         self.environment = os.environ | {"MMCV_WITH_OPS": "0", "UV_NO_PROGRESS": "1"}
+        if _has_certificates():
+            # As pip does: a network's own authority is known to the system, and not to uv's list.
+            self.environment.setdefault("UV_SYSTEM_CERTS", "1")
         links = _find_links(str(folder / "bin" / "python"))
         if links:
             self.environment.setdefault("UV_FIND_LINKS", ",".join(links))
@@ -164,6 +168,12 @@ def _has_gpu() -> bool:
     return Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists()
 
 
+def _has_certificates() -> bool:
+    """Whether the system has a list of authorities (Debian: ca-certificates)."""
+    paths = ssl.get_default_verify_paths()
+    return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
+
+
 def _find_links(python: str) -> list[str]:
     """Wheel folders from the configuration of a Python's pip, which uv does not read."""
     asked = [python, "-m", "pip", "config", "list"]
@@ -180,7 +190,7 @@ def _run(command: list[str], environment: dict[str, str] | None = None, check: b
     done = subprocess.run(command, env=environment, capture_output=not check, text=True, check=False)
     if check and done.returncode != 0:
         raise SetupError(
-            f"`{' '.join(command)}` failed; its output is above. Check the network and run make setup again."
+            f"`{' '.join(command)}` failed; its output is above. Check the network, then run the same command again."
         )
     return done.returncode == 0
 
