@@ -12,7 +12,6 @@ MariaDB are left out where there is none.
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.promises import REPOSITORY, VARIABLES, Promise, broken, read_promises
+from tests.workspace import copy_whole_checkout
 
 SECONDS = 1800.0
 """How long the tests of one promise may take; some changes let a program wait for what never comes."""
@@ -135,18 +135,9 @@ def _try(promise: Promise, whole: bool) -> bool:
 
 @contextlib.contextmanager
 def _copy() -> Iterator[Path]:
-    """A copy of the checkout as it is: what Git follows or would after `git add`, and a link to its .venv."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    """A copy of the checkout as it is, and a link to its .venv."""
     with tempfile.TemporaryDirectory(prefix="broken-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / "checkout"
-        for name in filter(None, listed.stdout.split("\0")):
-            source = REPOSITORY / name
-            if source.is_file() or source.is_symlink():
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, copy / name, follow_symlinks=False)
+        copy = copy_whole_checkout(Path(folder) / "checkout")
         # Of its own: what lists the files of a checkout finds the copy's.
         subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
         subprocess.run(["git", "add", "--all"], cwd=copy, check=True)
