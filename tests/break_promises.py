@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.checkout import copy_whole_checkout
 from tests.promises import REPOSITORY, VARIABLES, Promise, broken, read_promises
-from tests.workspace import copy_whole_checkout
 
 SECONDS = 1800.0
 """How long the tests of one promise may take; some changes let a program wait for what never comes."""

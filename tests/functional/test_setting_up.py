@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from laptop import setup_environment
+from tests.checkout import copy_whole_checkout
 from tests.debian_root import DebianRoot, NoRootError, debian_root
 from tests.unit.test_pythons import EVERY
-from tests.workspace import copy_checkout, copy_whole_checkout, run_pipeline
+from tests.workspace import copy_checkout, run_pipeline
 
 DEBIAN = "trixie"
 README_NEEDS = ("python3", "git", "make")
@@ -119,6 +120,7 @@ def test_the_small_environment_serves_with_every_python(fresh, compiled, version
     run(".venv/bin/python", "pipeline.py", "compile", "-o", "pipeline.yaml")
     assert (fresh / "pipeline.yaml").read_bytes() == compiled
     assert "compile" in run(".venv/bin/python", "pipeline.py", "--help")
+    assert "no runs yet" in run(".venv/bin/python", "pipeline.py", "runs")
     told = run(".venv/bin/python", "pipeline.py", "doctor")
     assert re.search(
         rf"^ok +python +{re.escape(version)}\.\S+ in .*, packages as submit\.txt pins them$", told, re.MULTILINE
