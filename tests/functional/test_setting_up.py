@@ -120,7 +120,7 @@ def test_the_small_environment_serves_with_every_python(fresh, compiled, version
     run(".venv/bin/python", "pipeline.py", "compile", "-o", "pipeline.yaml")
     assert (fresh / "pipeline.yaml").read_bytes() == compiled
     assert "compile" in run(".venv/bin/python", "pipeline.py", "--help")
-    assert "no runs yet" in run(".venv/bin/python", "pipeline.py", "runs")
+    assert "no versions yet" in run(".venv/bin/python", "pipeline.py", "versions")
     told = run(".venv/bin/python", "pipeline.py", "doctor")
     assert re.search(
         rf"^ok +python +{re.escape(version)}\.\S+ in .*, packages as submit\.txt pins them$", told, re.MULTILINE
