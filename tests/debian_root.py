@@ -65,6 +65,8 @@ def debian_root(suite: str, packages: Sequence[str]) -> Iterator[DebianRoot]:
     """
     if os.geteuid() != 0 or shutil.which("mmdebstrap") is None:
         raise NoRootError(f"{NO_ROOT}: run the tests as root, with mmdebstrap (Debian: apt install mmdebstrap)")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        raise NoRootError(f"{NO_ROOT}: mounting is not allowed")
     # Not pytest's folder, which keeps what the last three sessions left.
     with tempfile.TemporaryDirectory(prefix="sightline-root-", ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "root"
