@@ -74,7 +74,7 @@ EDITS = {
     ),
     "evaluate alone": (
         Cost({"evaluate"}),
-        Edit("the evaluation's report", render_evaluation_report),
+        Edit("the evaluate report", render_evaluation_report),
         Edit("a task's report", report_of_the_task),
         Edit("a metric that nobody selects by", "custom/metrics/answers.py"),
         Edit("the recipe's metrics", RECIPE, "metrics: [answers, half]"),
@@ -85,7 +85,7 @@ EDITS = {
     ),
     "train, which finds its finished checkpoint": (
         Cost({"train"}),
-        Edit("the training's report", render_training_report),
+        Edit("the train report", render_training_report),
     ),
     "all steps": (
         Cost(set(STEPS)),
