@@ -51,7 +51,6 @@ class Lines:
 
     def __init__(self, tell: Callable[[str], None], every: float = SECONDS_BETWEEN_LINES) -> None:
         self._tell, self._every = tell, every
-        self._lock = threading.Lock()  # a step's end and what it told last come from two threads
         self.begin("", False)
 
     def begin(self, name: str, running: bool) -> None:
@@ -62,13 +61,12 @@ class Lines:
 
     def show(self, seen: Mapping[str, Any]) -> None:
         """Say it where an epoch is over, or nothing was said for long."""
-        with self._lock:
-            last, self._last = self._last, seen
-            over = seen["done"] >= seen["total"]
-            if last and last.get("epoch", 0) < seen.get("epoch", 0):
-                self._say(last)
-            if over and seen.get("epoch") or time.monotonic() - self._told_at >= self._every:
-                self._say(seen)
+        last, self._last = self._last, seen
+        over = seen["done"] >= seen["total"]
+        if last and last.get("epoch", 0) < seen.get("epoch", 0):
+            self._say(last)
+        if over and seen.get("epoch") or time.monotonic() - self._told_at >= self._every:
+            self._say(seen)
 
     def _say(self, seen: Mapping[str, Any]) -> None:
         if self._name and seen["done"] != self._said:
@@ -87,14 +85,21 @@ def displayed(console: Console, path: Path) -> Iterator[Callable[[Task], None]]:
         else:
             display = Lines(console.print)
         os.environ[VARIABLE] = str(path)
-        stopped = threading.Event()
-        watcher = threading.Thread(target=_follow, args=(path, display, stopped), daemon=True)
+        stopped, turn = threading.Event(), threading.Lock()  # what a step told last is never shown as the next one's
+
+        def follow() -> None:
+            while not stopped.wait(SECONDS_BETWEEN_LOOKS):
+                with turn:
+                    _look(path, display)
+
+        watcher = threading.Thread(target=follow, daemon=True)
         watcher.start()
 
         def on_change(task: Task) -> None:
-            _look(path, display)
-            path.unlink(missing_ok=True)
-            display.begin(task.name, task.state == "running")
+            with turn:
+                _look(path, display)
+                path.unlink(missing_ok=True)
+                display.begin(task.name, task.state == "running")
             if task.state != "running":
                 console.print(f"  {task.name:<10} {task.state:<7} {task.seconds:7.1f} s")
 
@@ -104,11 +109,6 @@ def displayed(console: Console, path: Path) -> Iterator[Callable[[Task], None]]:
             stopped.set()
             watcher.join()
             path.unlink(missing_ok=True)
-
-
-def _follow(path: Path, display: Display, stopped: threading.Event) -> None:
-    while not stopped.wait(SECONDS_BETWEEN_LOOKS):
-        _look(path, display)
 
 
 def _look(path: Path, display: Display) -> None:

@@ -139,10 +139,10 @@ def check_prune(settings: Settings, workspace: Path) -> list[Line]:
         from laptop.prune import models_in_cache
         from sightline.catalogue.pruning.find import find_prunable
         from sightline.services.database.connection import HEAD
-        from sightline.services.versioning.git import local_repository
+        from sightline.services.versioning.repository import DatasetRepo
 
-        bare = local_repository(settings.dataset_repo)
-        if tables_of(settings)[1] == HEAD and not (bare and not bare.exists()):  # a look is to make nothing
+        to_be_made = DatasetRepo.of(settings, only_looks=True).is_to_be_made
+        if tables_of(settings)[1] == HEAD and not to_be_made:  # a look is to make nothing
             plan = find_prunable(settings, named=models_in_cache(workspace))
             return [Line("prune", "ok", f"python pipeline.py prune would free {decimal(plan.size)}")]
     return []

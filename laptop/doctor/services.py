@@ -7,11 +7,15 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from laptop.doctor.lines import Line, as_told
 from laptop.workspace import CONNECTED
 from sightline.errors import SightlineError, counted
 from sightline.settings import Settings
+
+if TYPE_CHECKING:
+    from sightline.services.versioning.repository import DatasetRepo
 
 GIT_SECONDS = 10.0
 MADE = "the first command makes it"
@@ -173,18 +177,17 @@ def check_storage(settings: Settings) -> Holding:
 def check_repository(settings: Settings) -> Holding:
     """List the dataset repository's tags, and try a push that sends nothing."""
     from sightline.services.versioning import git
-    from sightline.services.versioning.repository import require_plain_paths
+    from sightline.services.versioning.repository import DatasetRepo
     from sightline.versions import version_tags
 
-    require_plain_paths(settings)
-    url, author = settings.dataset_repo, (settings.git_user_name, settings.git_user_email)
-    shown, here = git.without_password(url), git.local_repository(url)
-    git.run_git(url, author, None, "version")  # says where there is no git
-    if here and not here.exists():
+    repo = DatasetRepo.of(settings, only_looks=True)
+    shown, here = git.without_password(repo.url), git.local_repository(repo.url)
+    git.run_git(repo.url, repo.author, None, "version")  # says where there is no git
+    if here and repo.is_to_be_made:
         return _new("repository", shown, here.absolute().parent, "the folder above it")
-    tags = git.remote_tags(url, author, GIT_SECONDS)
+    tags = git.remote_tags(repo.url, repo.author, GIT_SECONDS)
     found, holds = f"{shown}: {counted(len(tags), 'tag')}", bool(version_tags(tags))
-    if refused := _refused_push(settings):
+    if refused := _refused_push(repo):
         reads = "this machine may read it only, which is enough for all but publish and record"
         do = f"to publish from here, get the right to push: {refused}"
         return Holding(Line("repository", "note", f"{found}; {reads}", do), shown, holds=holds)
@@ -194,11 +197,11 @@ def check_repository(settings: Settings) -> Holding:
     return Holding(Line("repository", "ok", f"{found}, writable"), shown, holds=holds)
 
 
-def _refused_push(settings: Settings) -> str:
+def _refused_push(repo: "DatasetRepo") -> str:
     """Why a push would be refused; empty where it would not."""
     from sightline.services.versioning import git
 
-    url, author = settings.dataset_repo, (settings.git_user_name, settings.git_user_email)
+    url, author = repo.url, repo.author
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         git.run_git(url, author, folder, "init", "--quiet")

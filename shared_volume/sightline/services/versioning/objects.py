@@ -240,9 +240,7 @@ class Objects:
                 ) from None
             finally:  # also what arrived before a failure
                 damaged = _not_whole(parts)
-                whole = [
-                    (f"{part}", f"{self.cache}/{name}") for name, part in parts.items() if name not in set(damaged)
-                ]
+                whole = [(f"{parts[name]}", f"{self.cache}/{name}") for name in parts.keys() - set(damaged)]
                 base.in_parallel(lambda pair: move_into(*pair), whole)
             if damaged:
                 raise DamagedObjectError(
