@@ -1,0 +1,1 @@
+"""Trained weights of others: read without running anything from a file, and matched to a model."""
