@@ -14,7 +14,8 @@ from sightline.models.weights.names import DIALECTS, Renamed, Tensors
 if TYPE_CHECKING:
     import torch
 
-COMPUTED = re.compile(r"(num_batches_tracked|relative_position_index|attn_mask|relative_coords_table)$")
+TABLES = r"(relative_position_index|attn_mask|relative_coords_table)$"  # which a model computes from its own sizes
+COMPUTED = re.compile(rf"num_batches_tracked$|{TABLES}")  # nobody misses them
 STATISTICS = re.compile(r"(running_mean|running_var)$")
 ENOUGH = 0.5  # of the parameters
 BACKBONE = "backbone"
@@ -221,7 +222,7 @@ def _fitted(
     name: str, given: Renamed, state: Tensors, classes: tuple[Sequence[str] | None, Sequence[str] | None]
 ) -> Taken | Left:
     target = state.get(name)
-    if target is None:
+    if target is None or re.search(TABLES, name):
         return Left(given.source, "not in the model")
     ours, theirs = classes
     same_tail = target.shape[1:] == given.tensor.shape[1:] and target.dim() == given.tensor.dim() > 0
