@@ -188,6 +188,7 @@ def test_a_file_whose_weights_contain_themselves_is_refused_in_a_sentence(tmp_pa
         (4, (0, (2,), (1, 1))),
         (1 << 40, (0, (2,), (1,))),  # the storage is larger than the file
         (4, (0, (1 << 50,), (1,))),
+        (6, (0, (6,), (1,))),  # its numbers go on behind their place
     ],
 )
 def test_a_tensor_that_is_more_than_the_file_holds_is_refused(tmp_path, storage, arguments):
@@ -206,5 +207,6 @@ def test_a_tensor_that_is_more_than_the_file_holds_is_refused(tmp_path, storage,
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
         archive.writestr("archive/data.pkl", pickled.getvalue())
         archive.writestr("archive/data/0", b"\0" * 16)
+        archive.writestr("archive/data/1", b"\0" * 16)
     with pytest.raises(WeightsError, match=r"larger than its numbers|impossible shape|not whole"):
         read_weights(tmp_path / "w.pth")
