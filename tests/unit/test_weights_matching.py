@@ -207,7 +207,9 @@ def test_each_anchor_keeps_its_rows():
 
 
 def test_as_many_classes_with_other_names_are_still_other_classes():
-    before, after, given, _ = applied("rtmdet_ins_tiny", ("cup", "pen"), ("pen", "fork"))
+    before, after, given, found = applied("rtmdet_ins_tiny", ("cup", "pen"), ("pen", "fork"))
+    matched, size = found.counts["bbox_head.rtm_cls"]
+    assert matched * 2 == size
     ours, old, new = (which["bbox_head.rtm_cls.0.weight"] for which in (before, given, after))
     assert torch.equal(new, torch.stack([ours[0], old[0]]))
 
