@@ -175,6 +175,7 @@ def test_mask_rcnn_keeps_the_rows_of_classes_with_the_same_names():
     assert torch.equal(new, torch.cat([old[4:8], boxes[4:8], old[0:4]]))
     masks, old, new = (which["roi_head.mask_head.conv_logits.weight"] for which in (before, given, after))
     assert torch.equal(new, torch.stack([old[1], masks[1], old[0]]))
+    assert found.summary()[0] == "158 tensors matched: 99% of the model's parameters"
     assert f"reshaped: {head}fc_cls.weight, 3 of 4 rows, those of classes with the same names" in found.summary()
     assert found.left == ()
     matched, size = found.counts["roi_head.bbox_head"]

@@ -46,8 +46,8 @@ def _joined(pairs: Sequence[tuple[int, int]]) -> Rows:
 
 
 def _same(classes: Sequence[str], their_classes: Sequence[str]) -> list[tuple[int, int]]:
-    places: Mapping[str, int] = {_plain(name): place for place, name in reversed(list(enumerate(their_classes)))}
-    return [(place, places[_plain(name)]) for place, name in enumerate(classes) if _plain(name) in places]
+    labels: Mapping[str, int] = {_plain(name): label for label, name in reversed(list(enumerate(their_classes)))}
+    return [(label, labels[_plain(name)]) for label, name in enumerate(classes) if _plain(name) in labels]
 
 
 def _plain(name: str) -> str:

@@ -1,5 +1,6 @@
 """Which of a file's tensors fit a model: names of other tools, whole detectors with other classes, and what is left out, and why."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -95,9 +96,9 @@ class Match:
 
     def summary(self) -> list[str]:
         """Lines for a log or a report: the shares, each module's, what was reshaped, what was left out."""
-        lines = [f"{counted(len(self.taken), 'tensor')} matched: {self.share:.0%} of the model's parameters"]
+        lines = [f"{counted(len(self.taken), 'tensor')} matched: {_percent(self.share)} of the model's parameters"]
         if self.part:
-            lines[0] += f", {self.share_of_part:.0%} of its {self.part}"
+            lines[0] += f", {_percent(self.share_of_part)} of its {self.part}"
         for name, (matched, size) in self.counts.items():
             lines.append(f"{name}: {matched:,} of {size:,} parameters")
         lines += [f"reshaped: {taken.name}, {taken.how}" for taken in self.reshaped]
@@ -157,7 +158,7 @@ def _too_few(result: Match) -> WeightsError:
     unused = [entry.source for entry in result.left]
     of_what = f"the model's {result.part}" if result.part else "the model"
     return WeightsError(
-        f"The weights fit only {result.share_of_part:.0%} of {of_what}: it wants "
+        f"The weights fit only {_percent(result.share_of_part)} of {of_what}: it wants "
         f"{_some(result.missing) or 'nothing more'}, and not used of the file are {_some(unused) or 'none'}. They are of "
         "another architecture: take weights that were trained with this config, or allow few of them to fit."
     )
@@ -257,3 +258,8 @@ def _counts(state: Tensors, taken: Sequence[Taken]) -> dict[str, tuple[int, int]
 def _share(counts: Iterable[tuple[int, int]]) -> float:
     pairs = list(counts)
     return sum(matched for matched, _ in pairs) / max(sum(size for _, size in pairs), 1)
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that 100% are all."""
+    return f"{math.floor(share * 100)}%"

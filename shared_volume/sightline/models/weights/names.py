@@ -69,10 +69,10 @@ def _swin_layers(name: str, late: bool) -> str:
 
 
 def _swin_features(name: str) -> str:
-    place = re.match(r"features\.(\d+)\.", name)
-    if not place:
+    found = re.match(r"features\.(\d+)\.", name)
+    if not found:
         return name
-    number, rest = int(place[1]), name[place.end() :]
+    number, rest = int(found[1]), name[found.end() :]
     if number == 0:
         return re.sub(r"^2\.", "patch_embed.norm.", re.sub(r"^0\.", "patch_embed.projection.", rest))
     if number % 2 == 0:
@@ -114,13 +114,13 @@ def efficientnet(tensors: Tensors) -> dict[str, Renamed] | None:
 
 
 def _stages(tensors: Tensors) -> dict[int, tuple[int, int]]:
-    """The stage of each block, and its place there: a stage ends where the number of channels changes."""
+    """The stage of each block, and its number there: a stage ends where the number of channels changes."""
     places: dict[int, tuple[int, int]] = {}
-    stage, place, channels = -1, 0, None
+    stage, number, channels = -1, 0, None
     while (project := tensors.get(f"_blocks.{len(places)}._project_conv.weight")) is not None:
-        stage, place = (stage, place + 1) if project.shape[0] == channels else (stage + 1, 0)
+        stage, number = (stage, number + 1) if project.shape[0] == channels else (stage + 1, 0)
         channels = project.shape[0]
-        places[len(places)] = (stage, place)
+        places[len(places)] = (stage, number)
     return places
 
 

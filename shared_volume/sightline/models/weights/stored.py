@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.errors import clause
 from sightline.models.weights.base import WeightsError, shown
 from sightline.models.weights.records import NotPlainError, TensorRecord
 from sightline.models.weights.unpickle import BYTES, Unpickled, unpickle
@@ -71,7 +72,7 @@ def read_zip(path: Path) -> Stored:
                 if name.startswith(prefix)
             }
     except NotPlainError as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}. {AGAIN}") from error
+        raise WeightsError(f"{path} cannot be read as weights: {clause(error)}. {AGAIN}") from error
     except (zipfile.BadZipFile, struct.error, EOFError, NotImplementedError, ValueError) as error:
         raise WeightsError(
             f"{path} is not whole: it starts as a file of torch.save but is damaged or cut off. {AGAIN}"
@@ -126,7 +127,7 @@ def read_pickles(path: Path) -> Stored:
             keys = unpickle(source).value
             return Stored(path, contents, _places_after(source, keys, contents.kinds))
         except NotPlainError as error:
-            raise WeightsError(f"{path} cannot be read as weights: {error}. {AGAIN}") from error
+            raise WeightsError(f"{path} cannot be read as weights: {clause(error)}. {AGAIN}") from error
 
 
 def _places_after(source: mmap.mmap, keys: Any, kinds: Mapping[str, str]) -> dict[str, tuple[int, int]]:
