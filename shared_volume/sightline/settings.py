@@ -21,6 +21,11 @@ class Settings(BaseSettings):
     )
     dataset_repo: str = Field(description="Git URL or path of the dataset repository.")
     volume: Path = Field(default=Path("/shared_volume"), description="Where the persistent volume is mounted.")
+    weights: str = Field(
+        default="",
+        description="A folder or `gs://bucket[/prefix]` with files of trained weights. Weights to begin from that a web address or a "
+        "name stands for are looked for here first, by the file's name: for clusters without internet.",
+    )
     run: str = Field(default="", description="The run's id; `local` and pods set it.")
     git_user_name: str = Field(default="sightline", description="Author of the dataset repository's commits.")
     git_user_email: str = Field(default="sightline@localhost", description="That author's address.")
