@@ -14,10 +14,10 @@ from sightline.models.weights.named import NAMED
 from sightline.models.weights.places import Kind, WeightsError, WeightsPlace
 from sightline.processes.folders import private_folder, take_shared
 from sightline.services.storage import access
+from sightline.services.storage.addresses import shown
 from sightline.services.storage.base import (
     NoSuchObjectError,
     StorageDeniedError,
-    StorageError,
     StorageUnreachableError,
     flush,
     local_errors,
@@ -62,15 +62,21 @@ def fetch(where: WeightsPlace, settings: Settings) -> Fetched:
         came_from = _bring(where, settings, arrived)
         sha256 = _check(arrived, where, came_from)
         log.info("fetched %s from %s", where.text, came_from)
-        if not _kept(home, sha256):
-            flush(arrived)
-            with contextlib.suppress(OSError):  # somebody else fetched the same meanwhile
-                arrived.parent.rename(home / sha256)
-                flush(home)
-        path = _kept(home, sha256)
-    if path is None:
-        raise StorageError(f"{home / sha256} vanished as soon as it was there. See what removes it, and try again.")
+        path = _kept(home, sha256) or _keep(arrived, home / sha256)
     return Fetched(path, sha256, _origin(where))
+
+
+def _keep(arrived: Path, folder: Path) -> Path:
+    """Move a file, with the folder that it is in, to where everybody finds it."""
+    flush(arrived)
+    try:
+        arrived.parent.rename(folder)
+        flush(folder.parent)
+    except OSError:
+        if not take_shared(folder):
+            raise
+        return next(folder.iterdir())  # somebody else fetched the same meanwhile
+    return folder / arrived.name
 
 
 def _kept(home: Path, digest: str) -> Path | None:
@@ -142,11 +148,7 @@ def _mirror(settings: Settings) -> str:
 
 
 def _origin(where: WeightsPlace) -> str:
-    if where.kind is not Kind.ADDRESS:
-        return where.text
-    from sightline.services.storage.web import shown
-
-    return shown(where.uri)
+    return shown(where.uri) if where.kind is Kind.ADDRESS else where.text
 
 
 def _check(arrived: Path, where: WeightsPlace, came_from: str) -> str:

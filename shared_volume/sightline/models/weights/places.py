@@ -11,6 +11,7 @@ from sightline.errors import SightlineError, did_you_mean
 from sightline.models import mmdet_index
 from sightline.models.weights.digests import ENDINGS, WHOLE, digest_in
 from sightline.models.weights.named import NAMED
+from sightline.services.storage.addresses import check_address, shown
 from sightline.services.storage.folder import local_path
 
 AUTO: Final = "auto"
@@ -102,8 +103,6 @@ def _published(name: str, digest: str) -> WeightsPlace:
 
 
 def _address(address: str, digest: str) -> WeightsPlace:
-    from sightline.services.storage.web import check_address, shown
-
     check_address(address, checked=bool(digest))
     name = _file_name(address)
     if not name.endswith(ENDINGS):

@@ -15,6 +15,7 @@ from google.api_core.exceptions import GoogleAPICallError, from_http_status
 from sightline.errors import clause
 from sightline.processes.deadline import deadline_seconds
 from sightline.processes.progress import track
+from sightline.services.storage.addresses import check_address, shown
 from sightline.services.storage.base import (
     NoSuchObjectError,
     StorageDeniedError,
@@ -28,7 +29,6 @@ from sightline.services.storage.patience import Patience
 BLOCK: Final = 1 << 20  # bytes
 TRIES: Final = 3  # of files that break off in the middle, each from its beginning
 LONGEST_CHAIN: Final = 10  # redirections
-THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
 PASSING: Final = (408, 429, 500, 502, 503, 504)  # answers after which one asks again
 PAGE: Final = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 
@@ -68,37 +68,6 @@ def download(address: str, target: Path, checked: bool = False) -> None:
             patience(attempt)()
         except (requests.RequestException, GoogleAPICallError) as error:
             raise StorageUnreachableError(f"{shown(address)} cannot be fetched: {clause(_reason(error))}.") from None
-
-
-def shown(address: str) -> str:
-    """The address as it may be printed: without user, password, and what stands after `?`, which may be a key."""
-    try:
-        parts = urlsplit(address)
-        host = parts.netloc.rpartition("@")[2]
-        proper = parts.hostname and (parts.port or True)
-    except ValueError:
-        proper = False
-    if not proper:  # a password with a slash, perhaps
-        return re.sub(r"(\w+://)\S*@", r"\1…@", address).partition("?")[0]
-    user = "…@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{user}{host}{parts.path}{'?…' if parts.query else ''}"
-
-
-def check_address(address: str, checked: bool) -> None:
-    """A StorageError for what is no address of a file, and for http where neither a whole digest nor this machine vouches."""
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-        proper = bool(host) and parts.port != 0 and parts.scheme in ("https", "http")
-    except ValueError:
-        proper = False
-    if not proper or re.search(r"\s", address):
-        raise StorageError(f"{shown(address)} is not the address of a file. Write https://server/path/file.")
-    if parts.scheme == "http" and not checked and host not in THIS_MACHINE:
-        raise StorageError(
-            f"{shown(address)} would come without encryption, so anybody on the way could change it. Write https://, or add the file's "
-            "digest: #sha256=<64 hex digits>."
-        )
 
 
 class _Session(requests.Session):
