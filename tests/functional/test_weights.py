@@ -16,7 +16,7 @@ from sightline.errors import SightlineError
 from sightline.models.bundle import WEIGHTS, write_bundle
 from sightline.models.store import store_bundle, write_bundle_facts
 from sightline.models.weights import named, places
-from sightline.models.weights.fetching import Fetched, fetch
+from sightline.models.weights.fetching import Fetched, _keep, fetch
 from sightline.models.weights.places import WeightsError, parse
 from sightline.services.storage.access import open_storage
 from sightline.settings import Settings
@@ -340,6 +340,13 @@ def test_two_processes_at_once_both_end_well(server: WebServer, tmp_path: Path) 
     (path,) = {out.strip() for out, _ in told}
     assert Path(path).read_bytes() == CONTENT
     assert len(kept(tmp_path)) == 2, "nothing else is left"
+
+
+def test_whoever_comes_second_takes_what_the_first_one_left(tmp_path: Path) -> None:
+    for part in ("mine", SHA256):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / f"{part[:4]}.pth").write_bytes(CONTENT)
+    assert _keep(tmp_path / "mine" / "mine.pth", tmp_path / SHA256) == tmp_path / SHA256 / f"{SHA256[:4]}.pth"
 
 
 def test_a_killed_fetch_leaves_nothing_that_could_be_taken_for_the_file(server: WebServer, tmp_path: Path) -> None:
