@@ -253,7 +253,7 @@ def _prune_options(parser: argparse.ArgumentParser) -> None:
         "--keep",
         type=not_negative,
         metavar="N",
-        help="how many of the newest work folders, unpacked datasets and fetched models to keep (default: 10)",
+        help="how many of the newest work folders, unpacked datasets, fetched models and weights to keep (default: 10)",
     )
     parser.add_argument("--all", action="store_true", help="show every name, not only how many of each kind")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs; cannot be combined with --yes")

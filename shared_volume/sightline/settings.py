@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     keep_folders: int = Field(
         default=10,
         ge=1,
-        description="How many of the newest work folders, unpacked datasets and fetched models are kept on the volume; the "
+        description="How many of the newest work folders, unpacked datasets, fetched models and fetched weights are kept on the volume; the "
         "others are removed when a run starts, unless somebody uses them or a training is not finished.",
     )
 

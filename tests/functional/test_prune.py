@@ -279,17 +279,40 @@ def test_what_a_run_uses_that_is_going_on_stays(settings):
     assert len(datasets(settings)) == 2
 
 
-@pytest.mark.parametrize("step", ["evaluate", "test"])
-def test_a_fetched_model_stays_while_something_is_evaluated_or_tested(settings, step):
-    fetched = settings.volume / "models" / BEST
+@pytest.mark.parametrize(
+    ("what", "step"),
+    [
+        ("models", "evaluate"),
+        ("models", "test"),
+        ("weights", "snapshot"),
+        ("weights", "record"),
+        ("weights", "train"),
+    ],
+)
+def test_what_was_fetched_stays_while_a_step_may_read_it(settings, what, step):
+    fetched = settings.volume / what / BEST
     fetched.mkdir(parents=True)
     os.utime(fetched, (time.time() - 2 * DAY,) * 2)
+    assert f"fetched {what}" not in by_kind(find_prunable(settings, keep=1)), "the newest one"
     plan = find_prunable(settings, keep=0)
-    assert by_kind(plan)["fetched models"] == {BEST}
+    assert by_kind(plan)[f"fetched {what}"] == {BEST}
     run_step(settings, step)
-    assert "fetched models" not in by_kind(find_prunable(settings, keep=0))
+    assert f"fetched {what}" not in by_kind(find_prunable(settings, keep=0))
     remove(plan, lambda item: None)
     assert fetched.is_dir()
+
+
+def test_surplus_weights_are_removed_and_what_a_killed_fetch_left_too(settings):
+    fetched = settings.volume / "weights" / BEST
+    (settings.volume / "weights" / ".fetching-0" / "file").mkdir(parents=True)
+    (settings.volume / "weights" / ".fetching-0.held").touch()
+    fetched.mkdir()
+    (fetched / "net.pth").write_bytes(b"weights")
+    assert "fetched weights" not in by_kind(find_prunable(settings, keep=0)), "taken within the hour"
+    os.utime(fetched, (time.time() - 2 * DAY,) * 2)
+    found = {item.what: item.size for item in removed(find_prunable(settings, keep=0)).items}
+    assert found["fetched weights"] == 7 and "abandoned folders" in found
+    assert list((settings.volume / "weights").iterdir()) == []
 
 
 def test_a_dataset_that_is_taken_since_it_was_looked_at_stays(settings):

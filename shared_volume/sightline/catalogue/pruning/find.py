@@ -20,7 +20,7 @@ def find_prunable(
 ) -> Plan:
     """What may go. Nothing is removed.
 
-    `keep` is how many of the newest work folders, unpacked datasets and fetched models stay (default: the setting). With
+    `keep` is how many of the newest work folders, unpacked datasets, fetched models and weights stay (default: the setting). With
     `older_than`, in days, also what something refers to may go: results, models that were never selected. `named` are the
     sha256 of further models that stay.
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,22 @@ from sightline.services.runs.work_folders import (
 )
 
 UNPACKED: Final = re.compile(r"(?P<category>.+)-v\d+\.\d+\.\d+-[0-9a-f]{16}(?P<edited>\.changed-.+)?")
-PRIVATE: Final = ("work", "sources", "datasets", "models", "releases")  # where steps and publishers work
+PRIVATE: Final = ("work", "sources", "datasets", "models", "weights", "releases")  # where steps and publishers work
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A folder of what is fetched by its digest."""
+
+    what: str
+    folder: str
+    steps: tuple[str, ...]  # while one of these is at work nothing of it goes
+
+
+FETCHED: Final = (
+    _Fetched("fetched models", "models", ("evaluate", "test")),
+    _Fetched("fetched weights", "weights", ("snapshot", "record", "train")),  # snapshot fetches what train reads
+)
 
 
 def find_on_volume(look: Look) -> Iterator[Prunable]:
@@ -35,7 +51,8 @@ def find_remakeable(look: Look) -> Iterator[Prunable]:
     """What only saves work: beyond the newest `keep` of each, and where nobody is at work."""
     yield from _work_folders(look)
     yield from _datasets(look)
-    yield from _fetched_models(look)
+    for fetched in FETCHED:
+        yield from _fetched(look, fetched)
 
 
 def _work_folders(look: Look) -> Iterator[Prunable]:
@@ -71,15 +88,16 @@ def _category(folder: Path) -> str:
     return found["category"] if found else ""
 
 
-def _fetched_models(look: Look) -> Iterator[Prunable]:
-    if not look.busy_with("evaluate", "test"):
+def _fetched(look: Look, fetched: _Fetched) -> Iterator[Prunable]:
+    if not look.busy_with(*fetched.steps):
         why = f"the newest {look.keep} stay; fetched again when a run needs it"
-        for folder in _surplus(look, "models", SHA256_NAME):
-            yield Prunable("fetched models", folder.name, size_of(folder), why, partial(_remove_model, look, folder))
+        for folder in _surplus(look, fetched.folder, SHA256_NAME):
+            remove = partial(_remove_fetched, look, fetched, folder)
+            yield Prunable(fetched.what, folder.name, size_of(folder), why, remove)
 
 
-def _remove_model(look: Look, folder: Path) -> bool:
-    return not look.busy_with("evaluate", "test") and remove_untaken(folder, look.now - HOUR_SECONDS)
+def _remove_fetched(look: Look, fetched: _Fetched, folder: Path) -> bool:
+    return not look.busy_with(*fetched.steps) and remove_untaken(folder, look.now - HOUR_SECONDS)
 
 
 def _surplus(look: Look, name: str, pattern: re.Pattern[str]) -> list[Path]:
