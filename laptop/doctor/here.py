@@ -19,15 +19,8 @@ from sightline.settings import Settings
 LOCKS = LIBRARY.parent / "docker" / "requirements"
 LEAST_FREE = 2 * 10**9  # bytes, below which a small training fails
 SCANT = 0.1  # of a disk
-WRITTEN = (
-    "dvc-cache",
-    "work",
-    "sources",
-    "datasets",
-    "models",
-    "weights",
-    "releases",
-)  # on the volume, by commands and steps
+WRITTEN = ("dvc-cache", "work", "sources", "datasets", "models", "weights", "releases")
+"""Folders on the volume that commands and steps write to."""
 ELSEWHERE = "make your user its owner, or name another folder with --workspace"
 SETUP = "make setup (make setup-submit without torch)"
 

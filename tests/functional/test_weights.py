@@ -352,7 +352,7 @@ def test_whoever_comes_second_takes_what_the_first_one_left(tmp_path: Path) -> N
 def test_a_killed_fetch_leaves_nothing_that_could_be_taken_for_the_file(server: WebServer, tmp_path: Path) -> None:
     address = server.publish(CONTENT)
     path = address.removeprefix(server.address)
-    good, server.answers[path] = server.answers[path], dripping(CONTENT, 100, 0.2)
+    good, server.answers[path] = server.answers[path], dripping(CONTENT, 30, 0.1)
     process = start(address, tmp_path)
     until = time.monotonic() + 60
     while not any(part.stat().st_size for part in tmp_path.glob("weights/.fetching-*/file/.*")):
