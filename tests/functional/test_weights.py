@@ -16,8 +16,9 @@ from sightline.errors import SightlineError
 from sightline.models.bundle import WEIGHTS, write_bundle
 from sightline.models.store import store_bundle, write_bundle_facts
 from sightline.models.weights import named, places
+from sightline.models.weights.base import WeightsError
 from sightline.models.weights.fetching import Fetched, _keep, fetch
-from sightline.models.weights.places import WeightsError, parse
+from sightline.models.weights.places import parse
 from sightline.services.storage.access import open_storage
 from sightline.settings import Settings
 from tests.ports import closed_port, silent_port

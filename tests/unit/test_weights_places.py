@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import ConfigError, SightlineError
+from sightline.models.weights.base import WeightsError
 from sightline.models.weights.digests import digest_in
-from sightline.models.weights.places import Kind, WeightsError, parse
+from sightline.models.weights.places import Kind, parse
 from sightline.services.storage.addresses import shown
 
 WHOLE = "0123456789abcdef" * 4

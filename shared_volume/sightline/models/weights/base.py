@@ -1,4 +1,4 @@
-"""What reading and matching trained weights share: the error, and words for what a stranger's file says."""
+"""What finding, reading and matching trained weights share: the error, and words for what a stranger's file says."""
 
 from sightline.errors import SightlineError
 
@@ -6,7 +6,7 @@ SHOWN = 120  # characters of a stranger's text in a message
 
 
 class WeightsError(SightlineError):
-    """A file without weights that we can read, or weights that do not fit the model."""
+    """Weights to begin from that are not there, are not what they should be, cannot be read, or do not fit the model."""
 
 
 def shown(text: object) -> str:

@@ -9,9 +9,10 @@ from typing import Final
 
 from sightline.models.bundle import MANIFEST, WEIGHTS
 from sightline.models.store import fetch_bundle, find_bundle
+from sightline.models.weights.base import WeightsError
 from sightline.models.weights.digests import ENDINGS, WHOLE, sha256_of
 from sightline.models.weights.named import NAMED
-from sightline.models.weights.places import Kind, WeightsError, WeightsPlace
+from sightline.models.weights.places import Kind, WeightsPlace
 from sightline.processes.folders import private_folder, take_shared
 from sightline.services.storage import access
 from sightline.services.storage.addresses import shown

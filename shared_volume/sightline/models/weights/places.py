@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from sightline.errors import SightlineError, did_you_mean
+from sightline.errors import did_you_mean
 from sightline.models import mmdet_index
+from sightline.models.weights.base import WeightsError
 from sightline.models.weights.digests import ENDINGS, WHOLE, digest_in
 from sightline.models.weights.named import NAMED
 from sightline.services.storage.addresses import check_address, shown
@@ -21,10 +22,6 @@ FORMS: Final = (
 )
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MARK: Final = "#sha256="
-
-
-class WeightsError(SightlineError):
-    """Weights to begin from that are not there, are not what they should be, or that nobody can name so."""
 
 
 class Kind(StrEnum):
