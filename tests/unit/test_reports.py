@@ -18,7 +18,6 @@ from sightline.reports.page import duration, number, table
 from sightline.reports.pictures import Shape, Thumbnails, draw_shapes, drawable, legend
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.evaluate.report import Scored, render_evaluation_report
-from sightline.steps.record.report import render_data_report
 from sightline.steps.record.split import Splitting
 from sightline.steps.record.statistics import assemble_statistics, measure_split
 from sightline.steps.testing.report import TestedImage, draw_predictions, render_test_report
@@ -26,6 +25,7 @@ from sightline.steps.train.report import render_training_report
 from sightline.tasks.detection.draw import shapes_of, shown_of
 from sightline.tasks.detection.report import image_charts, score_image
 from sightline.tasks.task import Confusion, ImageScore, Scores, Task
+from tests.data_report import render_report_on
 
 FIVE_MB = 5_000_000
 CLASSES = ["board", "<b>digit</b>", "車牌"]
@@ -140,7 +140,7 @@ def data_report(folder: Path) -> str:
     measures = {split: measure_split(json.loads((folder / f"{split}.json").read_bytes())) for split in SPLITS}
     statistics = assemble_statistics(measures, CLASSES, [], [], Splitting({}, (), (), ()), "object")
     (folder / "statistics.json").write_text(json.dumps(statistics))
-    return render_data_report(folder, FACTS)
+    return render_report_on(folder, FACTS)
 
 
 def test_the_data_report_counts_classes_per_split(tmp_path):
@@ -221,7 +221,7 @@ def test_the_report_draws_from_statistics_json(tmp_path):
     (folder / "statistics.json").write_text(json.dumps(statistics))
     described = {"category": "desk", "version": "v0.1.0", "classes": CLASSES, "recipe": {"other_labels": "drop"}}
     (folder / "dataset.json").write_text(json.dumps(described))
-    html = render_data_report(folder, FACTS)
+    html = render_report_on(folder, FACTS)
     page = read_page(html)
     assert ["read", "9 → 7", "2\u2009000", "files and annotations that cannot be read are left out"] in page.rows
     assert ["check", "7", "2\u2009000 → 1\u2009999", "shapes that cannot be used are left out"] in page.rows

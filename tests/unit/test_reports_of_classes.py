@@ -12,11 +12,11 @@ from sightline.annotations.labelme import Document, write_document
 from sightline.annotations.recipe import Recipe
 from sightline.steps.evaluate.report import render_evaluation_report
 from sightline.steps.record.build import Inputs, build_dataset
-from sightline.steps.record.report import render_data_report
 from sightline.steps.testing.report import TestedImage, render_test_report
 from sightline.steps.train.report import render_training_report
 from sightline.tasks.classification.report import score_image, sum_up
 from sightline.tasks.task import Confusion, Task
+from tests.data_report import render_report_on
 from tests.unit.test_reports import FACTS, read_page, scored, write_image
 
 CLASSIFICATION = Task("classification")
@@ -59,7 +59,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_data_report_speaks_of_images(dataset):
-    html = render_data_report(dataset, FACTS)
+    html = render_report_on(dataset, FACTS)
     page = read_page(html)
     assert not re.search("object|shape", " ".join(page.text), re.IGNORECASE)
     assert ["class", "images", "train images", "val images", "test images"] in page.rows
@@ -76,7 +76,7 @@ def test_the_data_report_speaks_of_images(dataset):
 
 
 def test_a_class_that_nothing_shows_is_missed_as_an_image(dataset):
-    assert read_page(render_data_report(dataset, FACTS)).says("No image at all is of the class cow.")
+    assert read_page(render_report_on(dataset, FACTS)).says("No image at all is of the class cow.")
 
 
 def evaluation(folder: Path, results: list[dict]) -> str:

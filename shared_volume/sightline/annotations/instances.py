@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from sightline.annotations.check import WHOLE_IMAGE, AnnotatedBy, Checked, Part, check_document, resembling_label
 from sightline.annotations.findings import Code, Finding, Outcome, Policy
+from sightline.annotations.kept import Instance, KeptInstances
 from sightline.annotations.read import Annotated, read_annotations
 from sightline.annotations.recipe import Recipe
-from sightline.annotations.regions import Region, encode_region, merge_regions
+from sightline.annotations.regions import encode_region, merge_regions
 
 if TYPE_CHECKING:
     from sightline.services.database.versions import FindingRow
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
 CROWD_FLAG: Final = "iscrowd"  # of a labelme shape: a region with objects that nobody told apart
 _RARE: Final = 2  # objects at most
 _TIMES_AS_MANY: Final = 10  # objects of the other label
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One annotation of the dataset."""
-
-    label: str
-    region: Region  # what it covers; run-length encoded when it is a crowd
-    crowd: bool  # a region that training and evaluation ignore
-    shape_index: int | None  # the document's shape that it comes from (the first of several parts); None from a plug-in
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +30,21 @@ class DatasetImage:
     file: str  # its JSON there
     width: int
     height: int
-    instances: tuple[Instance, ...]  # in the order drawn
+    instances: Sequence[Instance]  # in the order drawn; a tuple, or kept in a file
 
-    def count_labels(self) -> dict[str, int]:
-        """Label -> number of instances, by label."""
-        return dict(sorted(Counter(instance.label for instance in self.instances).items()))
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the instances, in their order."""
+        if isinstance(self.instances, KeptInstances):
+            return self.instances.labels
+        return tuple(instance.label for instance in self.instances)
 
 
 def choose_classes(images: Iterable[DatasetImage], recipe: Recipe) -> tuple[str, ...]:
     """The classes in the order of their category ids: the recipe's, else every label that occurs, by name."""
     if recipe.classes is not None:
         return recipe.classes
-    return tuple(sorted({instance.label for image in images for instance in image.instances}))
+    return tuple(sorted({label for image in images for label in image.labels}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +102,15 @@ def find_rare_labels(images: Sequence[DatasetImage], recipe: Recipe) -> tuple[li
     if recipe.chosen_labels():
         return list(images), []
     policy = Policy.of(recipe.policy)
-    counts = Counter(instance.label for image in images for instance in image.instances)
+    counts = Counter(label for image in images for label in image.labels)
     meant: dict[str, str] = {}
     for rare, count in counts.items():
         frequent = [label for label, times in counts.items() if times >= _TIMES_AS_MANY * count]
         if count <= _RARE and (likely := resembling_label(rare, frequent)):
             meant[rare] = likely
     findings = []
-    for image in images:
+    concerned = [image for image in images if not meant.keys().isdisjoint(image.labels)]
+    for image in concerned:
         for label, index in [(one.label, one.shape_index) for one in image.instances if one.label in meant]:
             message = (
                 f"{label!r} occurs {counts[label]} times, {meant[label]!r} {counts[meant[label]]} times. "
@@ -123,8 +118,8 @@ def find_rare_labels(images: Sequence[DatasetImage], recipe: Recipe) -> tuple[li
             )
             findings.append(policy.finding(Code.RARE_LABEL, image.file, index, message))
     if findings and policy.outcome(Code.RARE_LABEL) is Outcome.DROP:
-        kept = [tuple(one for one in image.instances if one.label not in meant) for image in images]
-        images = [replace(image, instances=instances) for image, instances in zip(images, kept, strict=True)]
+        kept = {image.name: tuple(one for one in image.instances if one.label not in meant) for image in concerned}
+        images = [replace(one, instances=kept[one.name]) if one.name in kept else one for one in images]
     return list(images), findings
 
 

@@ -37,16 +37,16 @@ def hash_image(path: Path) -> PackedImage:
     return PackedImage(*digest_file(path, hashlib.sha256))
 
 
-def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
+def pack_images(images: Mapping[str, str | Path], target: Path) -> list[Path]:
     """Write images (name, with forward slashes -> file) into `target/images-00000.tar`, …; returns those in order.
 
     The same images give the same bytes everywhere. A PackError names an image that cannot be read.
     """
-    batches: list[list[tuple[str, Path]]] = []
+    batches: list[list[tuple[str, str | Path]]] = []
     size = 0
     try:
         for name, path in sorted(images.items()):
-            length = path.stat().st_size
+            length = Path(path).stat().st_size
             if not batches or len(batches[-1]) >= SHARD_IMAGES or size + length > SHARD_BYTES:
                 batches.append([])
                 size = 0
@@ -58,8 +58,8 @@ def pack_images(images: Mapping[str, Path], target: Path) -> list[Path]:
                 for name, path in batch:
                     # A fresh entry has no time, owner or group of its own, unlike one made from the file.
                     entry = tarfile.TarInfo(f"{IMAGES}/{name}")
-                    entry.size, entry.mode = path.stat().st_size, 0o644
-                    with path.open("rb") as file:
+                    entry.size, entry.mode = Path(path).stat().st_size, 0o644
+                    with Path(path).open("rb") as file:
                         archive.addfile(entry, file)
                     archive.members.clear()  # type: ignore[attr-defined]  # for reading only; they would fill memory
     except OSError as error:

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,14 @@ from sightline.annotations.instances import (
     join_parts,
     position,
 )
+from sightline.annotations.kept import InstanceFile
 from sightline.annotations.recipe import Recipe
 from sightline.annotations.split_file import read_split_file
 from sightline.errors import SightlineError
 from sightline.images.similarity import perceptual_hash
 from sightline.references import DETECTION
 from sightline.services.database.versions import FindingRow, StageRow
-from sightline.services.versioning.shards import SPLITS_FILE, hash_image
+from sightline.services.versioning.shards import SPLITS_FILE, PackedImage, hash_image
 from sightline.steps.record.ahead import Ahead, LeftOutError
 from sightline.steps.record.assign import assign_all
 from sightline.steps.record.few import choose_few, keep_few
@@ -46,6 +47,8 @@ STAGES: Final = {
     "split": "train, val and test are assigned",
 }
 """In order, as the report tells them. Annotations are shapes or flags (`by`) up to `check`, instances from `groups` on."""
+
+INSTANCES: Final = ".instances"  # a file of the scratch folder, in which a plug-in's pictures lie too
 
 
 class NothingAnnotatedError(SightlineError):
@@ -101,19 +104,21 @@ def build_dataset(
     if target.is_dir() and any(target.iterdir()):
         raise SightlineError(f"{target}: the folder for the dataset is not empty. Empty it, or choose another.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".transformed-", dir=target.parent) as scratch:
-        prepared = _prepare(annotation_dir, Path(scratch), recipe, inputs)
+    with (
+        tempfile.TemporaryDirectory(prefix=".transformed-", dir=target.parent) as scratch,
+        InstanceFile(Path(scratch, INSTANCES)) as file,
+    ):
+        prepared = _prepare(annotation_dir, Path(scratch), recipe, inputs, file)
         summary = write_dataset(target, prepared, Task(inputs.task), facts, inputs.findings)
     logger.info("built %s: %d images, %d findings", target, len(summary.images), len(summary.findings))
     return summary
 
 
-def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs) -> Prepared:
-    """All stages, up to the split."""
+def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs, file: InstanceFile) -> Prepared:
+    """All stages, up to the split; what is drawn on the images is kept in the file."""
     ahead, of_shapes = inputs.ahead, Task(inputs.task).data.ANNOTATED_BY == "shapes"
-    work = _read(annotation_dir, recipe, Task(inputs.task), is_whole=ahead is None)
+    work = _read(annotation_dir, recipe, Task(inputs.task), file, is_whole=ahead is None)
     hashed = {image.source: hash_image(annotation_dir / image.source) for image in work.images}
-    digests = {source: file.sha256 for source, file in hashed.items()}
     described = recipe.model_dump(mode="json")
     if inputs.task != DETECTION:  # of which there was nothing to say before there were other tasks
         described["task"] = inputs.task
@@ -122,7 +127,9 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
         work.advance(work.images, ())
     else:
         plugin = load_plugin(inputs.recipe_folder, recipe.plugin, inputs.shown_folder)
-        images, left_out, changed = transform_images(plugin, work.images, annotation_dir, scratch, recipe, digests)
+        images, left_out, changed = transform_images(
+            plugin, work.images, annotation_dir, scratch, recipe, hashed, file.keep
+        )
         work.advance(images, left_out)
         described["plugin"]["sha256"] = plugin.sha256
     # An annotation of a whole image has no size of its own: min_image_side and max_pixels are about that one.
@@ -132,7 +139,7 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
         raise LeftOutError
     if not any(image.instances for image in work.images):
         raise NothingAnnotatedError(_nothing_annotated(work.findings))
-    split_images, earlier = _split_images(work.images, annotation_dir, digests, recipe, inputs.earlier)
+    split_images, earlier = _split_images(work.images, annotation_dir, hashed, recipe, inputs.earlier)
     listed, listed_sha256 = read_listed(recipe, inputs)
     if recipe.split_file is not None:
         described["split_file"] = {"file": recipe.split_file, "sha256": listed_sha256}
@@ -162,10 +169,10 @@ def _prepare(annotation_dir: Path, scratch: Path, recipe: Recipe, inputs: Inputs
         findings=work.findings,
         stages=work.stages,
         others=work.others.to_json(),
+        folder=annotation_dir,
+        changed=changed,
         files={
-            one.name: (changed[one.name], hash_image(changed[one.name]))
-            if one.name in changed
-            else (annotation_dir / one.source, hashed[one.source])
+            one.name: hash_image(changed[one.name]) if one.name in changed else hashed[one.source]
             for one in work.images
         },
         looks={one.name: None if one.name in changed else looks[one.source] for one in work.images},
@@ -185,7 +192,7 @@ def read_listed(recipe: Recipe, inputs: Inputs) -> tuple[dict[str, str], str | N
     return read_split_file(path, (inputs.shown_folder or folder) / recipe.split_file), hash_image(path).sha256
 
 
-def _read(annotation_dir: Path, recipe: Recipe, task: Task, is_whole: bool) -> _Work:
+def _read(annotation_dir: Path, recipe: Recipe, task: Task, file: InstanceFile, is_whole: bool) -> _Work:
     """The stages up to `labels`: what is usable in an annotation folder. What is rare shows in whole ones only."""
     work = _Work()
     files: set[str] = set()
@@ -209,7 +216,8 @@ def _read(annotation_dir: Path, recipe: Recipe, task: Task, is_whole: bool) -> _
         chosen_shapes += annotated - (work.others.shapes.total() - others)
         if checked is not None:
             parts += len(checked.parts)
-            work.images.append(join_parts(checked, one.file))
+            joined = join_parts(checked, one.file)
+            work.images.append(replace(joined, instances=file.keep(joined.instances)))
     work.images.sort(key=lambda image: image.name)
     work.stages.append(StageRow("read", len(files), readable, written, understood))
     work.count(chosen, chosen_shapes)
@@ -229,16 +237,21 @@ def _nothing_annotated(findings: Sequence[Finding]) -> str:
 
 
 def _split_images(
-    images: Iterable[DatasetImage], annotation_dir: Path, digests: Mapping[str, str], recipe: Recipe, earlier: Images
+    images: Iterable[DatasetImage],
+    annotation_dir: Path,
+    hashed: Mapping[str, PackedImage],
+    recipe: Recipe,
+    earlier: Images,
 ) -> tuple[list[SplitImage], list[SplitImage]]:
     """The images as the splits see them, by the files that were annotated, and the history's other contents."""
     known = {one.sha256 for one in earlier}
     newest = max((one.generation for one in earlier), default=-1) + 1
     split_images = []
+    label_sets: dict[tuple[str, ...], frozenset[str]] = {}  # most images have the same few
     for image in images:
-        sha256 = digests[image.source]
+        sha256 = hashed[image.source].sha256
         alike = recipe.near_duplicates is not None and sha256 not in known
         looks = perceptual_hash(annotation_dir / image.source, recipe.max_pixels) if alike else ""
-        labels = frozenset(instance.label for instance in image.instances)
+        labels = label_sets.setdefault(image.labels, frozenset(image.labels))
         split_images.append(SplitImage(image.source, sha256, looks, labels, newest))
     return as_first_published(split_images, earlier)

@@ -62,7 +62,8 @@ def filter_objects(images: Sequence[DatasetImage], recipe: Recipe) -> tuple[list
             else:
                 code, message = unwanted
                 findings.append(policy.finding(code, image.file, instance.shape_index, message))
-        kept.append(replace(image, instances=tuple(instances)))
+        all_stay = len(instances) == len(image.instances)
+        kept.append(image if all_stay else replace(image, instances=tuple(instances)))
     return kept, findings
 
 

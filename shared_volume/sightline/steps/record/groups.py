@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sightline.annotations.recipe import Recipe
 from sightline.images.similarity import find_similar, group_similar
 from sightline.services.database.connection import Database
-from sightline.services.database.versions import ImageRow, VersionRow, list_images, list_versions
+from sightline.services.database.versions import ImageRow, VersionRow, list_versions, stream_images
 
 Item = TypeVar("Item", int, str)
 Key = tuple[str, ...]
@@ -67,22 +67,26 @@ def read_first_published(database: Database, annotations: VersionRow, recipe: Re
         return version.published_at or datetime.max.replace(tzinfo=UTC), version.id
 
     versions = sorted(list_versions(database, annotations.category, "annotation"), key=moment)
-    known = (one for one in versions if moment(one) <= moment(annotations))
-    return assemble_first_published((list_images(database, one.id) for one in known), recipe)
+    known = [one.id for one in versions if moment(one) <= moment(annotations)]
+    return database.read(
+        lambda session: assemble_first_published((stream_images(session, one) for one in known), recipe)
+    )
 
 
 def assemble_first_published(versions: Iterable[Iterable[ImageRow]], recipe: Recipe) -> tuple[SplitImage, ...]:
     """As `read_first_published`, from the images of each version, the version published first coming first."""
-    generations: dict[str, set[int]] = {}
+    generations: dict[str, frozenset[int]] = {}
+    same: dict[frozenset[int] | frozenset[str], Any] = {}  # sets that many images share are kept once
     first = []
     for generation, rows in enumerate(versions):
         for row in rows:
-            held = generations.setdefault(row.sha256, set())
-            held.add(generation)
+            held = generations.get(row.sha256, frozenset()) | {generation}
+            generations[row.sha256] = same.setdefault(held, held)
             if len(held) == 1:
                 labels = wanted_labels(row, recipe)
+                labels = same.setdefault(labels, labels)
                 first.append(SplitImage(row.name, row.sha256, row.perceptual_hash or "", labels, generation))
-    return tuple(replace(one, generations=frozenset(generations[one.sha256])) for one in merge_images(first))
+    return tuple(replace(one, generations=generations[one.sha256]) for one in merge_images(first))
 
 
 def wanted_labels(row: ImageRow, recipe: Recipe) -> frozenset[str]:
@@ -108,6 +112,9 @@ def merge_images(split_images: Iterable[SplitImage]) -> list[SplitImage]:
         by_content.setdefault(split_image.sha256, []).append(split_image)
     contents = []
     for own in by_content.values():
+        if len(own) == 1:
+            contents.append(own[0] if own[0].first_names else replace(own[0], first_names=(own[0].name,)))
+            continue
         generation = min(one.generation for one in own)
         first = [one for one in own if one.generation == generation]
         contents.append(

@@ -27,6 +27,7 @@ from sightline.annotations.recipe import Plugin, Recipe
 from sightline.errors import SightlineError, nearest
 from sightline.images.files import read_image
 from sightline.processes.progress import Progress
+from sightline.services.versioning.shards import PackedImage
 from sightline.steps.record.returned import RefusedError, check_returned
 
 TRACEBACK_LINES: Final = 4
@@ -119,12 +120,13 @@ def transform_images(
     annotation_dir: Path,
     scratch: Path,
     recipe: Recipe,
-    digests: Mapping[str, str],
+    digests: Mapping[str, PackedImage],
+    keep: Callable[[Sequence[Instance]], Sequence[Instance]] = tuple,
 ) -> tuple[list[DatasetImage], list[Finding], dict[str, Path]]:
     """Hand every image to the plug-in. Changed pixels are written to `scratch` as PNG, which loses nothing.
 
     Returns the images that are left, findings on the others, and the new files of those whose pixels changed, by the name
-    in the dataset. `digests` are the sources' sha256. Raises like `transform_image`.
+    in the dataset. `digests` are the sources', and `keep` puts what came back where it is to stay. Raises like `transform_image`.
     """
     from PIL import Image
 
@@ -135,7 +137,7 @@ def transform_images(
     taken = {image.name for image in images}
     progress = Progress(len(images))
     for index, image in enumerate(images, start=1):
-        seed = f"{recipe.seed}:{digests[image.source]}"
+        seed = f"{recipe.seed}:{digests[image.source].sha256}"
         changed, pixels = transform_image(plugin, image, annotation_dir / image.source, recipe, seed)
         if changed is None:
             message = f"{plugin.name} returned None for {image.source}."
@@ -147,7 +149,7 @@ def transform_images(
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path, "PNG")  # the same pixels give the same bytes
             files[changed.name] = path
-        left.append(changed)
+        left.append(replace(changed, instances=keep(changed.instances)))
         progress.report(index)
     return left, findings, files
 

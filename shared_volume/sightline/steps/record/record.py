@@ -98,7 +98,7 @@ def record_dataset(
             "annotation version": annotation_version,
             "code": release.name,
         }
-        report = render_data_report(dataset_dir, shown)
+        report = render_data_report(dataset_dir, summary.splits, shown)
         prefix = f"{results_prefix(own, dataset.version, step.run)}/record"
         storage.write_bytes(f"{prefix}/report.html", report.encode())
         storage.write_bytes(f"{prefix}/statistics.json", (dataset_dir / "statistics.json").read_bytes())

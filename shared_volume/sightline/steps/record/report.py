@@ -7,18 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from markupsafe import Markup
 
 from sightline.references import task_of
 from sightline.reports import page
 from sightline.reports.charts import bar_chart, compared_histogram, grouped_bar_chart
 from sightline.reports.pictures import Thumbnails, legend
-from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.build import STAGES
+from sightline.steps.record.write import Sample, ShownSplit
 from sightline.tasks.task import Task
 
-SAMPLES_PER_SPLIT = 12
 MOST_CHARTED_CLASSES = 30
 MOST_LISTED_SIZES = 8
 MOST_LISTED_FINDINGS = 200  # of one code
@@ -31,23 +29,18 @@ OF_REGIONS: Final = ("groups", "objects")
 """Stages that leave annotations of whole images as they are."""
 
 Json = Mapping[str, Any]
-Sample = tuple[dict[str, Any], list[dict[str, Any]]]
-"""An image to show, and its annotations."""
 
 
-def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
+def render_data_report(dataset_dir: Path, splits: Mapping[str, ShownSplit], facts: Mapping[str, str]) -> str:
     """The page for one dataset version, one self-contained HTML document under 5 MB.
 
-    `dataset_dir` is as `write_dataset` leaves it, its images unpacked; `facts` (name -> value) stand in the page's head.
+    `dataset_dir` is as `write_dataset` leaves it, its images unpacked, and `splits` what it says of them; `facts` (name ->
+    value) stand in the page's head.
     """
     dataset, statistics, findings = (_read(dataset_dir, name) for name in ("dataset", "statistics", "findings"))
     task = Task(task_of(dataset.get("recipe")))
-    samples = {}
-    sizes: Counter[tuple[int, int]] = Counter()
-    for split in SPLITS:
-        coco = _read(dataset_dir, split)
-        samples[split] = _choose_samples(coco)
-        sizes.update((image["width"], image["height"]) for image in coco["images"])
+    samples = {name: split.samples for name, split in splits.items()}
+    sizes = sum((split.sizes for split in splits.values()), Counter[tuple[int, int]]())
     blocks = [
         _headline(task, statistics, findings),
         *[page.notice(warning) for warning in statistics["warnings"]],
@@ -63,16 +56,6 @@ def render_data_report(dataset_dir: Path, facts: Mapping[str, str]) -> str:
 
 def _read(dataset_dir: Path, name: str) -> Any:
     return json.loads((dataset_dir / f"{name}.json").read_bytes())
-
-
-def _choose_samples(coco: Json) -> list[Sample]:
-    images = coco["images"]
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int))
-    annotations_of: dict[int, list[dict[str, Any]]] = {images[index]["id"]: [] for index in chosen}
-    for annotation in coco["annotations"]:
-        if annotation["image_id"] in annotations_of:
-            annotations_of[annotation["image_id"]].append(annotation)
-    return [(images[index], annotations_of[images[index]["id"]]) for index in chosen]
 
 
 def _of_whole_images(task: Task) -> bool:

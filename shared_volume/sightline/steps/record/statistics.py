@@ -29,19 +29,33 @@ class Measures:
 
     images: int
     crowds: int
+    annotations: Counter[int]  # category id -> number of annotations, crowds among them
     objects: Counter[int]  # category id -> number of objects
     images_with: Counter[int]  # category id -> images with at least one
     values: Mapping[str, np.ndarray]  # histogram -> what is counted: of each object, where it has one, or of each image
 
 
+def join_measures(parts: Sequence[Measures]) -> Measures:
+    """The measures of one split, from those of its parts, at least one; no image is in two of them."""
+    return Measures(
+        images=sum(one.images for one in parts),
+        crowds=sum(one.crowds for one in parts),
+        annotations=sum((one.annotations for one in parts), Counter()),
+        objects=sum((one.objects for one in parts), Counter()),
+        images_with=sum((one.images_with for one in parts), Counter()),
+        values={name: np.concatenate([one.values[name] for one in parts]) for name in parts[0].values},
+    )
+
+
 def measure_split(coco: Mapping[str, Any]) -> Measures:
-    """Count and measure what a split's COCO file holds."""
+    """Count and measure what a split's COCO file, or a part of it, holds."""
     objects = [one for one in coco["annotations"] if not one.get("iscrowd")]
     per_image = Counter(one["image_id"] for one in objects)
     pairs = {(one["image_id"], one["category_id"]) for one in objects}
     return Measures(
         images=len(coco["images"]),
         crowds=len(coco["annotations"]) - len(objects),
+        annotations=Counter(one["category_id"] for one in coco["annotations"]),
         objects=Counter(one["category_id"] for one in objects),
         images_with=Counter(category for _, category in pairs),
         values={

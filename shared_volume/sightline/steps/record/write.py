@@ -5,18 +5,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from sightline.annotations.findings import Finding
 from sightline.annotations.instances import DatasetImage, position
-from sightline.annotations.truth import write_truth
+from sightline.annotations.truth import TruthFile
 from sightline.services.database.versions import FindingRow, ImageRow, StageRow
 from sightline.services.versioning.shards import IMAGES, SPLITS, PackedImage, hash_image, pack_images
 from sightline.steps.record.split import Splitting
-from sightline.steps.record.statistics import Measures, assemble_statistics, measure_split
+from sightline.steps.record.statistics import Measures, assemble_statistics, join_measures, measure_split
 from sightline.tasks.task import Task
+
+AT_ONCE: Final = 500  # images whose annotations are in memory
+SAMPLES_PER_SPLIT: Final = 12
+
+Sample = tuple[dict[str, Any], list[dict[str, Any]]]
+"""An image to show, as in the split's file, and its annotations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,15 @@ class DatasetSummary:
     findings: tuple[Finding, ...]  # by file; the annotation version's own are not among them
     stages: tuple[StageRow, ...]  # in the order of `STAGES`
     recipe: dict[str, Any]  # with the digests of the files that it names
+    splits: Mapping[str, "ShownSplit"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSplit:
+    """What a reader of the report is shown of a split."""
+
+    sizes: Counter[tuple[int, int]]  # width and height in pixels -> how many images
+    samples: list[Sample]  # images spread evenly over the split
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +57,16 @@ class Prepared:
     findings: list[Finding]
     stages: list[StageRow]
     others: list[dict[str, object]]  # labels that were not chosen, as in statistics.json
-    files: Mapping[str, tuple[Path, PackedImage]]  # name of an image -> where it lies, its size and its digest
+    folder: Path  # where the images lie by their sources
+    changed: Mapping[str, Path]  # name of an image whose pixels a plug-in changed -> where it lies
+    files: Mapping[str, PackedImage]  # name of an image -> its size and its digest
     looks: Mapping[str, str | None]  # name -> perceptual hash; None without one, or where a plug-in changed the pixels
     splitting: Splitting  # by the images' sources
     recipe: dict[str, Any]
+
+    def path_of(self, image: DatasetImage) -> str:
+        """Where an image lies."""
+        return str(self.changed.get(image.name) or f"{self.folder}/{image.source}")
 
 
 def write_dataset(
@@ -57,44 +79,68 @@ def write_dataset(
     target.mkdir(parents=True, exist_ok=True)
     classes, splitting = prepared.classes, prepared.splitting
     split_of = {source: part for part, sources in splitting.split.items() for source in sources}
-    counts, measures = _write_splits(task, target, prepared.images, split_of, classes)
+    written = _write_splits(task, target, prepared.images, split_of, classes)
+    measures = {part: measured for part, (measured, _) in written.items()}
+    counts = {part: _counts(one, classes) for part, one in measures.items()}
     stages = [asdict(stage) for stage in prepared.stages]
     statistics = assemble_statistics(measures, classes, stages, prepared.others, splitting, task.facts.ANNOTATED)
     write_json(target / "statistics.json", statistics)
     write_json(target / "findings.json", _findings_json(prepared.findings, published))
     content = {"classes": classes, "recipe": prepared.recipe, "stages": stages, "counts": counts}
     write_json(target / "dataset.json", {**facts, **content})
-    pack_images({name: path for name, (path, _) in prepared.files.items()}, target)
+    pack_images({image.name: prepared.path_of(image) for image in prepared.images}, target)
     return DatasetSummary(
         classes=classes,
         counts=counts,
-        digest=_digest(target, content, {name: file.sha256 for name, (_, file) in prepared.files.items()}),
+        digest=_digest(target, content, {name: file.sha256 for name, file in prepared.files.items()}),
         images=tuple(_rows(prepared, split_of)),
         findings=tuple(prepared.findings),
         stages=tuple(prepared.stages),
         recipe=prepared.recipe,
+        splits={part: shown for part, (_, shown) in written.items()},
     )
+
+
+def _counts(measures: Measures, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "images": measures.images,
+        "annotations": measures.annotations.total(),
+        "per_class": {label: measures.annotations[number] for number, label in enumerate(classes, start=1)},
+    }
 
 
 def _write_splits(
     task: Task, target: Path, images: Iterable[DatasetImage], split_of: Mapping[str, str], classes: Sequence[str]
-) -> tuple[dict[str, dict[str, Any]], dict[str, Measures]]:
-    """Write each split's COCO file, one at a time for the sake of memory, count and measure."""
-    counts, measures = {}, {}
+) -> dict[str, tuple[Measures, ShownSplit]]:
+    """Write each split's COCO file, a few images at a time for the sake of memory, count and measure."""
     members: dict[str, list[DatasetImage]] = {part: [] for part in SPLITS}
     for image in images:
         members[split_of[image.source]].append(image)
-    for part in SPLITS:
-        coco = task.data.truth_of(members[part], classes)
-        write_truth(target / f"{part}.json", coco)
-        per_class = Counter(annotation["category_id"] for annotation in coco["annotations"])
-        counts[part] = {
-            "images": len(coco["images"]),
-            "annotations": len(coco["annotations"]),
-            "per_class": {label: per_class[number] for number, label in enumerate(classes, start=1)},
-        }
-        measures[part] = measure_split(coco)
-    return counts, measures
+    return {part: _write_split(task, target / f"{part}.json", members[part], classes) for part in SPLITS}
+
+
+def _write_split(
+    task: Task, path: Path, images: Sequence[DatasetImage], classes: Sequence[str]
+) -> tuple[Measures, ShownSplit]:
+    file, measures, samples = TruthFile(path), list[Measures](), list[Sample]()
+    sizes = Counter((image.width, image.height) for image in images)
+    shown = np.unique(np.linspace(0, len(images) - 1, min(SAMPLES_PER_SPLIT, len(images))).round().astype(int)).tolist()
+    for start in range(0, max(len(images), 1), AT_ONCE):
+        coco = task.data.truth_of(images[start : start + AT_ONCE], classes)
+        file.add(coco)
+        measures.append(measure_split(coco))
+        samples += choose_samples(coco, [index - start for index in shown if start <= index < start + AT_ONCE])
+    file.close()
+    return join_measures(measures), ShownSplit(sizes, samples)
+
+
+def choose_samples(coco: Mapping[str, Any], positions: Iterable[int]) -> list[Sample]:
+    """The images at these positions of a truth, each with its annotations."""
+    chosen: dict[int, Sample] = {coco["images"][one]["id"]: (coco["images"][one], []) for one in positions}
+    for annotation in coco["annotations"]:
+        if annotation["image_id"] in chosen:
+            chosen[annotation["image_id"]][1].append(annotation)
+    return list(chosen.values())
 
 
 def _findings_json(own: Iterable[Finding], published: Sequence[FindingRow]) -> list[dict[str, Any]]:
@@ -121,8 +167,9 @@ def _digest(target: Path, content: dict[str, Any], images: Mapping[str, str]) ->
 
 
 def _rows(prepared: Prepared, split_of: Mapping[str, str]) -> Iterator[ImageRow]:
+    counted: dict[tuple[str, ...], dict[str, int]] = {}  # most images have the same few
     for image in prepared.images:
-        file = prepared.files[image.name][1]
+        file, labels = prepared.files[image.name], image.labels
         yield ImageRow(
             name=image.name,
             split=split_of[image.source],
@@ -130,7 +177,7 @@ def _rows(prepared: Prepared, split_of: Mapping[str, str]) -> Iterator[ImageRow]
             height=image.height,
             bytes=file.size,
             sha256=file.sha256,
-            annotation_count=len(image.instances),
+            annotation_count=len(labels),
             perceptual_hash=prepared.looks[image.name],
-            labels=image.count_labels(),
+            labels=counted.setdefault(labels, dict(sorted(Counter(labels).items()))),
         )
