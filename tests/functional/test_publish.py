@@ -19,7 +19,7 @@ from sightline.annotations.findings import FindingsError
 from sightline.catalogue.export import export_version
 from sightline.errors import SightlineError
 from sightline.processes.folders import HELD
-from sightline.publish import annotations
+from sightline.publish import annotations, items
 from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import connect
 from sightline.services.database.models import Finding, VersionRow
@@ -65,6 +65,23 @@ def test_what_changes_while_the_folder_is_read_is_not_published(installed, tmp_p
     with pytest.raises(SightlineError, match=r"a.png|c.png") as refused:
         publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert "changed while the folder was read" in str(refused.value)
+    assert (installed.refs(), installed.rows("versions")["versions"], installed.left_behind()) == ([], [], [])
+
+
+@pytest.mark.parametrize("changed", ["a.png", "kitchen/c.json"])
+def test_what_changes_between_its_reading_and_its_hashing_is_not_published(installed, tmp_path, monkeypatch, changed):
+    folder, look_at = make_labelme(tmp_path / "in"), items._look_at
+
+    def change(*given, **more):
+        if changed.endswith(".json"):
+            annotate(folder / "kitchen", "c.png", [box(label="plug"), box(label="cup"), box(label="cup")])
+        else:
+            make_image(folder / changed, (31, 17))
+        return look_at(*given, **more)
+
+    monkeypatch.setattr(items, "_look_at", change)
+    with pytest.raises(SightlineError, match="changed while the folder was read"):
+        publish_annotations(installed.settings, folder, "desk", "v0.1.0")
     assert (installed.refs(), installed.rows("versions")["versions"], installed.left_behind()) == ([], [], [])
 
 

@@ -57,6 +57,10 @@ class Annotated:
     has_image: bool = True  # False when the image is in the JSON only, and is yet to be written out
     resized: bool = False  # whether `document` was drawn on another size of the photograph, and is scaled to this
     stored: str = ""  # what the image is called in a version, where its own name would part it from its JSON
+    stamps: tuple[int, int] = (
+        0,
+        0,
+    )  # `stamp_of` the JSON and the image before they were read; 0 for one that is no file
 
     @property
     def stored_image(self) -> str:
@@ -67,6 +71,15 @@ class Annotated:
     def stored_file(self) -> str:
         """The JSON's name in a version, where it lies in its image's folder or above."""
         return f"{self.stored.rpartition('.')[0]}.json" if self.stored else self.file
+
+
+def stamp_of(path: Path) -> int:
+    """A number that changes when a file is written or replaced; 0 where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    return hash((found.st_mtime_ns, found.st_size, found.st_ino))
 
 
 def read_annotations(
@@ -105,10 +118,12 @@ class _Reader:
         self._named: set[str] = set()  # JSON of backgrounds
         self.meant: set[str] = set()  # images that a document names, whatever became of it
         self._file = ""
+        self._image_stamp = 0
 
     def read(self, file: str) -> Sequence[Annotated | Finding]:
         """A document with its image and what is corrected on it; or why it cannot be used."""
         self._file, self.notes = file, Notes(self.notes.policy, show_name(file))
+        stamp = stamp_of(self.folder / file)
         try:
             document, image = self._document()
             if document.encoding:
@@ -119,7 +134,17 @@ class _Reader:
             sized = self._sized(document, header)
             found, resized = tuple(self.notes.findings), sized is not document
             return [
-                Annotated(file, image, sized, header, found, True, has_image, resized, self._stored(image, has_image))
+                Annotated(
+                    file,
+                    image,
+                    sized,
+                    header,
+                    found,
+                    has_image=has_image,
+                    resized=resized,
+                    stored=self._stored(image, has_image),
+                    stamps=(stamp, self._image_stamp if has_image else 0),
+                )
             ]
         except LeftOut:
             return self.notes.findings
@@ -139,7 +164,8 @@ class _Reader:
             file = f"{image}.json"
         self._named.add(file)
         document = Document(image.rpartition("/")[2], header.height, header.width, ())
-        return [Annotated(file, image, document, header, tuple(self.notes.findings), has_json=False)]
+        stamps = (0, self._image_stamp)
+        return [Annotated(file, image, document, header, tuple(self.notes.findings), has_json=False, stamps=stamps)]
 
     def _refuse_unusable(self, name: str) -> None:
         """Nothing but plain files with plain names is opened, and no link that leads out of the folder."""
@@ -274,6 +300,7 @@ class _Reader:
         return image, header, False
 
     def _header(self, image: str, path: Path) -> ImageHeader:
+        self._image_stamp = stamp_of(path)
         try:
             return images.read_header(path, self.max_pixels, whole=True)
         except SightlineError as error:

@@ -20,6 +20,7 @@ from sightline.annotations.findings import (
     require_none_fails,
 )
 from sightline.annotations.labelme import edit_document, format_document
+from sightline.annotations.read import Annotated, stamp_of
 from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.annotations.split_file import read_split_file
 from sightline.errors import SightlineError
@@ -28,7 +29,7 @@ from sightline.formats.detect import LABELME
 from sightline.formats.splits import usable_splits
 from sightline.processes.folders import private_folder
 from sightline.processes.threads import available_cores
-from sightline.publish.items import Item, check_folder, stamp_of
+from sightline.publish.items import Item, check_folder
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.versions import FindingRow, ImageRow, known_hashes
@@ -245,14 +246,15 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], files: NewF
     )
 
 
+def _was_changed(folder: Path, annotated: Annotated) -> bool:
+    """Whether a file is another than when it was read first: what is known of it may not hold of what was copied."""
+    before = zip((annotated.file, annotated.image), annotated.stamps, strict=True)
+    return any(stamp and stamp_of(folder / name) != stamp for name, stamp in before)
+
+
 def _copy(folder: Path, item: Item, files: NewFiles, annotated_by: AnnotatedBy) -> ImageRow:
     annotated = item.annotated
     size, sha256 = files.copy(item.image, annotated.stored_image)
-    if sha256 != item.sha256 or stamp_of(folder, annotated) != item.stamp:
-        raise SightlineError(
-            f"{annotated.image} or its annotation was changed while the folder was read. Nothing was published; run the same "
-            "command again."
-        )
     if annotated.has_json:
         path = annotated.stored_image.removeprefix(annotated.stored_file[: annotated.stored_file.rfind("/") + 1])
         changes: dict[str, Any] = {"imageData": None, "imagePath": path}
@@ -262,6 +264,11 @@ def _copy(folder: Path, item: Item, files: NewFiles, annotated_by: AnnotatedBy) 
         files.write(annotated.stored_file, edit_document(folder / annotated.file, changes, shapes))
     else:
         files.write(annotated.stored_file, format_document(annotated.document))
+    if sha256 != item.sha256 or _was_changed(folder, annotated):
+        raise SightlineError(
+            f"{annotated.image} or its annotation was changed while the folder was read. Nothing was published; run the same "
+            "command again."
+        )
     labels = _labels(item, annotated_by)
     return ImageRow(
         name=annotated.stored_image,

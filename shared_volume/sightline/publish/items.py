@@ -37,7 +37,6 @@ class Item:
     annotated: Annotated
     image: str  # the file's path
     sha256: str
-    stamp: int  # when its JSON was written, in nanoseconds
     perceptual_hash: str
     labels: Mapping[str, int]  # of shapes that cover an area -> how many
     types: Sequence[str]  # of all shapes, each once
@@ -57,7 +56,7 @@ def check_folder(
     slim = _Slimmer()
 
     with Hashers() as hashers:
-        look_at = partial(_look_at, folder=folder, known=known, policy=policy, slim=slim, hashers=hashers)
+        look_at = partial(_look_at, known=known, policy=policy, slim=slim, hashers=hashers)
         looked = list(track(_in_threads(look_at, readable), "looking at the photographs"))
     findings += [one for one in looked if isinstance(one, Finding)]
     items, copies = _tell_copies([one for one in looked if isinstance(one, Item)], policy)
@@ -128,7 +127,6 @@ class _Slimmer:
 
 def _look_at(
     batch: Sequence[tuple[Annotated, Path]],
-    folder: Path,
     known: Mapping[str, str],
     policy: Policy,
     slim: _Slimmer,
@@ -147,14 +145,8 @@ def _look_at(
             looked.append(policy.finding(Code.TRUNCATED_IMAGE, annotated.file, None, message))
         else:
             kept, labels, types = slim.keep(annotated)
-            drawn, stamp = _drawn(annotated.document), stamp_of(folder, annotated)
-            looked.append(Item(kept, str(image), sha256, stamp, looks, labels, types, drawn))
+            looked.append(Item(kept, str(image), sha256, looks, labels, types, _drawn(annotated.document)))
     return looked
-
-
-def stamp_of(folder: Path, annotated: Annotated) -> int:
-    """When the JSON was written, in nanoseconds; 0 without one."""
-    return (folder / annotated.file).stat().st_mtime_ns if annotated.has_json else 0
 
 
 def _tell_copies(items: Iterable[Item], policy: Policy) -> tuple[list[Item], list[Finding]]:
