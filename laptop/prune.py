@@ -52,8 +52,8 @@ def prune(workspace: Path, asked: Asked) -> int:
 
 def models_in_cache(workspace: Path) -> set[str]:
     """The sha256 of every model that `local` hands to a run that reuses its training."""
-    entries = (workspace / "kfp").glob("*/cache/*.json")
-    return {sha256 for entry in entries for sha256 in re.findall(r"[0-9a-f]{64}", entry.read_text())}
+    entries = [entry for entry in (workspace / "kfp").glob("*/cache/*.json") if entry.is_file()]
+    return {found.decode() for entry in entries for found in re.findall(rb"[0-9a-f]{64}", entry.read_bytes())}
 
 
 def _lines(plan: Plan, everything: bool) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sightline.errors import SightlineError
@@ -46,6 +46,13 @@ class Settings(BaseSettings):
         description="How many of the newest work folders, unpacked datasets, fetched models and fetched weights are kept on the volume; the "
         "others are removed when a run starts, unless somebody uses them or a training is not finished.",
     )
+
+    @field_validator("volume", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if not str(value).strip():  # which a path would take for the current folder
+            raise ValueError("it is empty; name a folder, or leave it unset")
+        return value
 
 
 @cache

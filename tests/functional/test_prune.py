@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -20,6 +22,7 @@ import sqlalchemy
 from pydantic import SecretStr
 
 from laptop.cli import main
+from sightline.catalogue.pruning import volume
 from sightline.catalogue.pruning.find import find_prunable, remove, tidy_volume
 from sightline.catalogue.pruning.plan import Plan
 from sightline.catalogue.verification import verify_versions
@@ -31,6 +34,7 @@ from sightline.services.database.connection import Database
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, find_version, renew_claim
+from sightline.services.storage import base
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import NoSuchObjectError, Storage
 from sightline.services.versioning.claims import name_owner
@@ -486,6 +490,103 @@ def test_another_installations_files_stay(settings, tmp_path):
     grow_old(settings, 2)
     assert by_kind(find_prunable(stranger, keep=9))["uploaded files"] == {"c" * 30}
     assert verify_versions(settings, full=True).ok
+
+
+def test_a_file_that_any_commit_of_the_repository_names_stays(settings, tmp_path):
+    leave(settings)
+    clone = tmp_path / "clone"
+    run = partial(subprocess.run, check=True, capture_output=True, cwd=clone)
+    subprocess.run(["git", "clone", "-q", settings.dataset_repo, str(clone)], check=True)
+    (clone / "notes").mkdir()
+    name = hashlib.md5(b"class definitions", usedforsecurity=False).hexdigest()
+    (clone / "notes/classes.txt.dvc").write_text(
+        f"outs:\n- md5: {name}\n  size: 17\n  hash: md5\n  path: classes.txt\n"
+    )
+    run(["git", "checkout", "-q", "-b", "notes"])
+    run(["git", "add", "-A"])
+    run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "notes"])
+    run(["git", "push", "-q", "origin", "notes"])
+    for remote in ("annotations", "datasets"):
+        open_storage(settings.storage).write_bytes(f"dvc/{remote}/{object_name(name)}", b"class definitions")
+    cached = settings.volume / "dvc-cache" / object_name(name)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(b"class definitions")
+    grow_old(settings, 2)
+    plan = removed(find_prunable(settings, keep=9))
+    assert by_kind(plan)["uploaded files"] == {"c" * 30}
+    assert by_kind(plan)["cached files"] == {"d" * 30}
+    assert open_storage(settings.storage).exists(f"dvc/annotations/{object_name(name)}")
+    assert cached.is_file()
+
+
+def test_tables_of_a_newer_release_are_not_pruned_by(settings):
+    leave(settings)
+    grow_old(settings, 2)
+    with sqlalchemy.create_engine(settings.database_url.get_secret_value()).begin() as connection:
+        connection.execute(sqlalchemy.text("update alembic_version set version_num = '9999'"))
+    with pytest.raises(SightlineError, match="newer Sightline, which may refer to more than this one knows"):
+        find_prunable(settings)
+
+
+def test_what_cannot_be_removed_is_named_and_found_again(settings, monkeypatch):
+    grow_old(settings, 60)
+    names = by_kind(find_prunable(settings, keep=0))["work folders"]
+    refused, refuses = [], shutil.rmtree
+
+    def refuse(path, ignore_errors=False, **more):
+        if Path(path).name in names and Path(path).parent.name.startswith(".removing-"):
+            refused.append(Path(path))
+            if not ignore_errors:
+                raise PermissionError(13, "Permission denied", str(path / "mine"))
+            return
+        if Path(path).name.startswith(".removing-") and any(Path(path).iterdir()):
+            if not ignore_errors:
+                raise PermissionError(13, "Permission denied", str(path))
+            return
+        refuses(path, ignore_errors=ignore_errors, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    done, failed = remove(find_prunable(settings, keep=0), lambda _: None)
+    assert failed.keys() >= names
+    assert all(failed[name].startswith("Permission denied (") and "mine" in failed[name] for name in names)
+    assert not names & {item.name for item in done}
+    monkeypatch.undo()
+    left = {path.parent.name for path in refused}
+    assert by_kind(find_prunable(settings, keep=0))["abandoned folders"] >= left
+    removed(find_prunable(settings, keep=0))
+    assert not any((settings.volume / "work" / name).exists() for name in left)
+
+
+def test_a_folder_that_nobody_may_look_into_is_noted_and_the_others_go(settings, monkeypatch):
+    grow_old(settings, 60)
+    (closed, *others) = sorted(by_kind(find_prunable(settings, keep=0))["work folders"])
+    looks = volume.is_in_use
+
+    def look(folder):
+        if folder.path.name == closed:
+            raise PermissionError(13, "Permission denied", str(folder.path))
+        return looks(folder)
+
+    monkeypatch.setattr(volume, "is_in_use", look)
+    plan = find_prunable(settings, keep=0)
+    assert by_kind(plan)["work folders"] == set(others)
+    assert any(f"{closed} stays: it cannot be looked at (Permission denied)" in note for note in plan.notes)
+
+
+def test_files_that_go_while_the_storage_is_listed_are_not_missed(settings, monkeypatch):
+    leave(settings)
+    walks = base.walk
+
+    def walk(folder):
+        found = walks(folder)
+        for path in found.values():
+            if path.name == "c" * 30:
+                path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(base, "walk", walk)
+    assert "c" * 30 not in "".join(item.key for item in open_storage(settings.storage).list("dvc"))
+    assert verify_versions(settings).ok
 
 
 FOREIGN = (

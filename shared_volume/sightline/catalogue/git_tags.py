@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import yaml
 
@@ -15,6 +17,9 @@ from sightline.services.versioning.git import GitError, pushing, run_git
 from sightline.services.versioning.publication import FOLDERS
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.versions import BadNameError, Kind, Tag, parse_tag
+
+DVC_FILES: Final = (".dvc", "dvc.lock")
+_DIGEST: Final = re.compile(rb"\bmd5: *['\"]?([0-9a-f]{32}(?:\.dir)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,13 @@ class GitTags:
     def pointer_at(self, commit: str, kind: Kind, category: str) -> Pointer | None:
         """The pointer of a category at a commit, or None when the repository lacks either."""
         return _read_pointers(self.folder, [_pointer_path(commit, kind, category)])[0]
+
+    def referenced(self) -> set[str]:
+        """The digests that DVC's files name at any commit, on whatever branch or tag, whoever made it."""
+        listed = _git(self.repo, self.folder, "rev-list", "--objects", "--all").splitlines()
+        objects = [name for name, _, path in (line.partition(" ") for line in listed) if path.endswith(DVC_FILES)]
+        texts = _read_objects(self.folder, objects)
+        return {digest.decode() for text in texts for digest in _DIGEST.findall(text or b"")}
 
     def push_tag(self, tag: str, commit: str, message: str) -> None:
         """Make the remote's tag name a commit; GitError when somebody else changed the tag since this clone was made."""
@@ -95,22 +107,26 @@ def _pointer_path(commit: str, kind: Kind, category: str) -> str:
 
 
 def _read_pointers(folder: Path, paths: Sequence[str]) -> list[Pointer | None]:
-    """The pointers at `commit:path`, by one process for all of them."""
+    """The pointers at `commit:path`."""
+    return [None if text is None else _parse_pointer(text) for text in _read_objects(folder, paths)]
+
+
+def _read_objects(folder: Path, names: Sequence[str]) -> list[bytes | None]:
+    """Git's objects of these names, by one process for all of them; None for one that is not there."""
     done = subprocess.run(
         ["git", "-C", str(folder), "cat-file", "--batch"],
-        input="".join(f"{path}\n" for path in paths).encode(),
+        input="".join(f"{name}\n" for name in names).encode(),
         capture_output=True,
         check=False,
     )
     if done.returncode != 0:
         raise GitError(f"git cat-file failed in {folder}: {done.stderr.decode(errors='replace').strip()} Try again.")
-    pointers: list[Pointer | None] = []
+    found: list[bytes | None] = []
     answers = io.BytesIO(done.stdout)
     for head in answers:
         size = head.split()[-1]
-        found = size.isdigit()  # else "… missing" or "… ambiguous"
-        pointers.append(_parse_pointer(answers.read(int(size) + 1)) if found else None)
-    return pointers
+        found.append(answers.read(int(size) + 1) if size.isdigit() else None)  # else "… missing" or "… ambiguous"
+    return found
 
 
 def _parse_pointer(text: bytes) -> Pointer | None:

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+from typing import Final
 
 from sightline.errors import SightlineError
+
+LONGEST: Final = 86_400  # seconds; the systems' own clocks overflow far above
 
 
 def deadline_seconds() -> float:
@@ -13,6 +16,8 @@ def deadline_seconds() -> float:
     """
     text = os.environ.get("SIGHTLINE_TIMEOUT") or "60"
     with contextlib.suppress(ValueError):
-        if 0 < float(text) < float("inf"):
+        if 0 < float(text) <= LONGEST:
             return float(text)
-    raise SightlineError(f"SIGHTLINE_TIMEOUT is {text!r}: set it to a number of seconds above zero, such as 60.")
+    raise SightlineError(
+        f"SIGHTLINE_TIMEOUT is {text!r}: set it to a number of seconds above zero, of a day at most ({LONGEST}), such as 60."
+    )

@@ -40,36 +40,67 @@ def private_folder(parent: Path, prefix: str, tidies: bool = True) -> Iterator[P
         folder.mkdir()
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.unlink(missing_ok=True)
+        if error := _remove_with_lock(folder, lock):
+            log.warning("%s cannot be removed: %s (%s)", folder, error.strerror, error.filename)
         os.close(descriptor)
         _ours.discard(lock)
 
 
+def _remove_with_lock(folder: Path, lock: Path) -> OSError | None:
+    """Remove a private folder and its lock. What cannot be removed keeps its lock, by which it is found again; returns why."""
+    error = _remove_tree(folder)
+    if error is None:
+        lock.unlink(missing_ok=True)
+    return error
+
+
+def _remove_tree(folder: Path) -> OSError | None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # the rest of it
+        return error if folder.exists() else None
+    return None
+
+
 def remove_abandoned(parent: Path) -> int:
     """Remove the private folders in `parent` whose process died. Returns how many this call removed."""
-    return sum(map(_remove_if_dead, sorted(parent.resolve().glob(f"*{HELD}"))))
+    removed = 0
+    for lock in sorted(parent.resolve().glob(f"*{HELD}")):
+        try:
+            removed += _remove_if_dead(lock)
+        except OSError as error:
+            log.warning("what is left of a process that died cannot be removed: %s", error)
+    return removed
 
 
 def remove_abandoned_folder(folder: Path) -> bool:
-    """Remove one private folder if its process died. Returns whether this very call did: of several at once, one."""
+    """Remove one private folder if its process died. Returns whether this very call did: of several at once, one.
+
+    An OSError names what of it cannot be removed.
+    """
     return _remove_if_dead(folder.with_name(f"{folder.name}{HELD}"))
 
 
 def _remove_if_dead(lock: Path) -> bool:
     if lock in _ours:
         return False
-    with contextlib.suppress(OSError):  # somebody else removed it meanwhile
+    try:
         descriptor = os.open(lock, os.O_RDWR)
-        try:
+    except OSError:  # somebody else removed it meanwhile
+        return False
+    try:
+        with contextlib.suppress(FileNotFoundError):
             if _take(descriptor) and os.path.samestat(os.fstat(descriptor), lock.stat()):
                 folder = lock.with_name(lock.name.removesuffix(HELD))
                 log.info("removing %s, which a process left that died", folder)
-                shutil.rmtree(folder, ignore_errors=True)
-                lock.unlink(missing_ok=True)
+                if error := _remove_with_lock(folder, lock):
+                    raise error
                 return True
-        finally:
-            os.close(descriptor)
+    finally:
+        os.close(descriptor)
     return False
 
 
@@ -109,18 +140,24 @@ def take_shared(folder: Path, lock: Path | None = None) -> bool:
 def remove_untaken(folder: Path, limit: float, lock: Path | None = None) -> bool:
     """Remove a folder that nobody has taken since `limit` (seconds since 1970). Returns whether it did.
 
-    Killed anywhere, the folder is there as it was, or gone: what is left of it is an abandoned private folder.
+    An OSError names what of it cannot be removed: that is an abandoned private folder from then on. Killed anywhere, the folder is there as it was, or gone: what is left of it is an abandoned private folder.
     """
-    with (
-        private_folder(folder.parent, ".removing-", tidies=False) as bin_folder,
+    with private_folder(folder.parent, ".removing-", tidies=False) as bin_folder:
         # Somebody may have taken it since it was looked at: under the lock that shows, and nobody else can.
-        only_one(lock or _lock_beside(folder.parent), LOCK_SECONDS) as alone,
-        contextlib.suppress(OSError),
-    ):
-        if alone and folder.stat().st_mtime < limit:
-            folder.rename(bin_folder / folder.name)
-            return True
-    return False
+        with only_one(lock or _lock_beside(folder.parent), LOCK_SECONDS) as alone:
+            try:
+                if not alone or folder.stat().st_mtime >= limit:
+                    return False
+                folder.rename(bin_folder / folder.name)
+            except OSError:
+                return False
+        _remove_moved(bin_folder / folder.name)
+        return True
+
+
+def _remove_moved(folder: Path) -> None:
+    if error := _remove_tree(folder):
+        raise error
 
 
 def _lock_beside(shared: Path) -> Path:
@@ -131,12 +168,13 @@ def _lock_beside(shared: Path) -> Path:
 def remove_unlocked(folder: Path, name: str, may_go: Callable[[], bool]) -> bool:
     """Remove a folder whose lock, the file `name` in it, nobody holds, if it then may go. Returns whether it did.
 
-    Killed anywhere, the folder is there as it was, or gone.
+    Killed anywhere, the folder is there as it was, or gone. An OSError as in `remove_untaken`.
     """
     with private_folder(folder.parent, ".removing-", tidies=False) as bin_folder, lock_if_free(folder / name) as alone:
         if not alone or not may_go():
             return False
         folder.rename(bin_folder / folder.name)
+        _remove_moved(bin_folder / folder.name)
         return True
 
 

@@ -25,9 +25,14 @@ def find_prunable(
     sha256 of further models that stay.
 
     Raises:
-        SightlineError: storage, Git or SQL is out of reach.
+        SightlineError: storage, Git or SQL is out of reach, or the tables are of a newer Sightline.
     """
     installation = open_installation(settings)
+    if installation.database.is_newer():
+        raise SightlineError(
+            f"{installation.database.name} has tables of a newer Sightline, which may refer to more than this one knows: nothing "
+            "can be told to be needless. Prune with the release that the team uses."
+        )
     look = Look(settings, installation.database, settings.keep_folders if keep is None else keep, older_than, named)
     items = [
         *find_on_volume(look),

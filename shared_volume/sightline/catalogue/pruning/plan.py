@@ -3,7 +3,8 @@
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +60,16 @@ class Look:
     def days(self) -> float:
         """For how many days nobody needs what may be taken up again."""
         return self.settings.keep_days if self.older_than is None else self.older_than
+
+    @contextmanager
+    def noting(self, path: Path) -> Iterator[None]:
+        """What this machine's file system refuses to tell of one thing is noted, and all else is looked at."""
+        try:
+            yield
+        except OSError as error:
+            self.notes.append(
+                f"{path} stays: it cannot be looked at ({error.strerror or error}). Check its owner and mode"
+            )
 
     def signs(self) -> list[SignOfLife]:
         """Every step's last sign of life, just now."""

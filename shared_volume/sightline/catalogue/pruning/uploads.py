@@ -77,6 +77,7 @@ def find_left_by_publishers(look: Look, installation: Installation) -> Iterator[
             if row.status != "published" and name not in git_tags.tagged:
                 remove = partial(_remove_claim, installation, row)
                 yield Prunable("claims", name, 0, "whoever claimed the version died or gave up", remove)
+        used |= git_tags.referenced()  # of others who keep files there with DVC, too
         needed = {kind: _needed(look, installation, rows, git_tags, kind) for kind in KINDS}
     is_whole = True
     for kind, digests in needed.items():
@@ -91,7 +92,7 @@ def find_left_by_publishers(look: Look, installation: Installation) -> Iterator[
             is_whole = False
             continue
         used |= digests | strangers
-        yield from _uploads(look, known, kind, {one: there[one] for one in there.keys() - digests - strangers})
+        yield from _uploads(look, known, kind, {one: there[one] for one in there.keys() - used})
     if is_whole:
         yield from _cached(look, known, used)
 

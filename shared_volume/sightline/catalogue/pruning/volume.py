@@ -12,6 +12,7 @@ from sightline.catalogue.pruning.plan import DAY_SECONDS, HOUR_SECONDS, SHA256_N
 from sightline.processes.folders import find_abandoned, remove_abandoned_folder, remove_untaken
 from sightline.services.runs.releases import LOCK, find_old_releases
 from sightline.services.runs.work_folders import (
+    WorkFolder,
     find_surplus,
     find_work_folders,
     is_in_use,
@@ -59,13 +60,20 @@ def _work_folders(look: Look) -> Iterator[Prunable]:
     folders = find_work_folders(look.settings.volume)
     surplus = find_surplus(folders, look.keep, look.days)
     for folder in folders:
-        name, why = folder.path.name, f"nobody went on with the training for {shown_days(look.days)}"
-        if folder in surplus and not is_in_use(folder):
-            why = f"its training is finished, and the newest {look.keep} stay" if folder.finished else why
-            yield Prunable("work folders", name, size_of(folder.path), why, partial(remove_work_folder, folder))
-        elif folder.finished and (parts := spare_parts(folder.path)) and not is_in_use(folder):
-            why = "the training is finished: its newest checkpoint is enough"
-            yield Prunable("parts of work folders", name, sum(map(size_of, parts)), why, partial(slim, folder))
+        with look.noting(folder.path):
+            if found := _of_work_folder(look, folder, folder in surplus):
+                yield found
+
+
+def _of_work_folder(look: Look, folder: WorkFolder, is_surplus: bool) -> Prunable | None:
+    name, why = folder.path.name, f"nobody went on with the training for {shown_days(look.days)}"
+    if is_surplus and not is_in_use(folder):
+        why = f"its training is finished, and the newest {look.keep} stay" if folder.finished else why
+        return Prunable("work folders", name, size_of(folder.path), why, partial(remove_work_folder, folder))
+    if folder.finished and (parts := spare_parts(folder.path)) and not is_in_use(folder):
+        why = "the training is finished: its newest checkpoint is enough"
+        return Prunable("parts of work folders", name, sum(map(size_of, parts)), why, partial(slim, folder))
+    return None
 
 
 def _datasets(look: Look) -> Iterator[Prunable]:

@@ -89,6 +89,11 @@ class Database:
         """The migration that the tables are at; None where there are none yet."""
         return self.read(lambda session: _revision(session.connection()))
 
+    def is_newer(self) -> bool:
+        """Whether the tables are those of a newer Sightline, of which this one does not know all that it should keep."""
+        found = self.revision()
+        return found is not None and found > HEAD
+
     def migrate(self) -> None:
         """Bring the tables to this code's form; quick when they have it. One process does it, others wait."""
         found = self.revision()

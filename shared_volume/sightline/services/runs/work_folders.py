@@ -148,6 +148,6 @@ def _look(path: Path) -> WorkFolder:
     for file in (path / LOCK, path / "history.jsonl", *(path / CHECKPOINTS).glob("*.pth")):
         with contextlib.suppress(OSError):
             times.append(file.stat().st_mtime)
-    # What was finished before that was noted had both of its bundles, the best last.
-    finished = (path / FINISHED).exists() or (path / BUNDLES / "best" / "manifest.json").exists()
+    # What was finished before that was noted had both of its bundles, the best last. os.path: what nobody may look at is no error.
+    finished = any(map(os.path.exists, (path / FINISHED, path / BUNDLES / "best" / "manifest.json")))
     return WorkFolder(path, max(times), finished)

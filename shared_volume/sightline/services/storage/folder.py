@@ -92,8 +92,11 @@ class FolderStorage(base.Storage):
     def list(self, prefix: str = "", checksums: bool = False) -> Iterator[base.StoredObject]:
         with base.local_errors():
             for name, path in sorted(base.walk(self._path(prefix) if prefix else self._folder).items()):
-                checksum = crc32c(path) if checksums else None
-                found = path.stat()
+                try:
+                    checksum = crc32c(path) if checksums else None
+                    found = path.stat()
+                except FileNotFoundError:
+                    continue  # removed since the folder was listed, as a bucket would not list it either
                 changed = datetime.fromtimestamp(found.st_mtime, UTC)
                 yield base.StoredObject(base.join_key(prefix, name), found.st_size, checksum, changed_at=changed)
 
