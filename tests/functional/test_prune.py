@@ -30,7 +30,7 @@ from sightline.errors import SightlineError
 from sightline.models.bundle import MANIFEST
 from sightline.models.store import fetch_bundle
 from sightline.processes.folders import take_shared
-from sightline.services.database.connection import Database
+from sightline.services.database.connection import HEAD, Database
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, find_version, renew_claim
@@ -522,10 +522,18 @@ def test_a_file_that_any_commit_of_the_repository_names_stays(settings, tmp_path
 def test_tables_of_a_newer_release_are_not_pruned_by(settings):
     leave(settings)
     grow_old(settings, 2)
-    with sqlalchemy.create_engine(settings.database_url.get_secret_value()).begin() as connection:
-        connection.execute(sqlalchemy.text("update alembic_version set version_num = '9999'"))
-    with pytest.raises(SightlineError, match="newer Sightline, which may refer to more than this one knows"):
-        find_prunable(settings)
+    engine = sqlalchemy.create_engine(settings.database_url.get_secret_value())
+
+    def set_version(version: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(f"update alembic_version set version_num = '{version}'"))
+
+    set_version("9999")
+    try:
+        with pytest.raises(SightlineError, match="newer Sightline, which may refer to more than this one knows"):
+            find_prunable(settings)
+    finally:
+        set_version(HEAD)  # other tests have the same database
 
 
 def test_what_cannot_be_removed_is_named_and_found_again(settings, monkeypatch):
@@ -574,6 +582,8 @@ def test_a_folder_that_nobody_may_look_into_is_noted_and_the_others_go(settings,
 
 
 def test_files_that_go_while_the_storage_is_listed_are_not_missed(settings, monkeypatch):
+    if settings.storage.startswith("gs://"):
+        pytest.skip("a bucket lists what it holds by itself")
     leave(settings)
     walks = base.walk
 
