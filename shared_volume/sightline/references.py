@@ -110,6 +110,19 @@ class DatasetReference(_Reference):
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsReference(_Reference):
+    """Trained weights that lie on the volume, for a training to begin from."""
+
+    sha256: str  # of the file
+    origin: str  # where it is from, as it may be printed
+    file_name: str
+    bundle: str = ""  # the manifest's sha256, where it is a model that Sightline trained
+    model_uri: str = ""  # where that model lies
+
+    KIND = "weights"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReference(_Reference):
     """A model bundle: where it lies, its manifest's sha256, what it was trained on, and how good it was."""
 
@@ -123,5 +136,9 @@ class ModelReference(_Reference):
     last_uri: str | None = None
     last_sha256: str | None = None
     task: str = DETECTION
+    # What its training began from, None for random weights: a file, and the model that it is of, if Sightline trained that.
+    weights_sha256: str | None = None
+    weights_origin: str | None = None
+    parent_sha256: str | None = None
 
     KIND = "model"

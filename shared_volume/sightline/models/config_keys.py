@@ -14,6 +14,7 @@ READ: Final = (
     *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
     *("optim_wrapper", "param_scheduler", "max_epochs", "val_interval", "seed", "checkpoint_seconds", "early_stopping"),
     "task",
+    "load_from",
 )
 # Keys of mmengine's own configs that change no result; the steps have their own ways.
 HARMLESS: Final = (
@@ -29,7 +30,7 @@ INSTEAD: Final = {
     "randomness": "seed",
 }
 # Keys of mmengine's runner, which training does not use.
-UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "load_from", "resume", *INSTEAD)
+UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "resume", *INSTEAD)
 EARLY_STOPPING: Final = ("patience", "min_delta")  # what is read of `early_stopping`, at which nobody else looks
 
 

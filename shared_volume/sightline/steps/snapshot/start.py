@@ -24,6 +24,7 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, read_settings
 from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training
 from sightline.steps.snapshot.outside import images_digest, models_digest, require_images
+from sightline.steps.snapshot.weights import bring_weights, find_weights
 from sightline.tasks.metrics import metric_modules, selecting_modules
 from sightline.tasks.task import part_names, require_task
 from sightline.versions import check_category, make_tag, newest_version, parse_version, version_tags
@@ -45,6 +46,7 @@ class Frozen(NamedTuple):
     images_digest: str
     models_digest: str
     code_digest: str
+    weights_reference: str
 
 
 def start_run(
@@ -65,20 +67,21 @@ def start_run(
     train_gpus: str = "",
     evaluate_gpus: str = "",
     test_gpus: str = "",
+    pretrained: str = "",
 ) -> Frozen:
     """Freeze the helper code, turn "the newest version" into a version and a commit, and digest what lies elsewhere.
 
     Empty versions are the newest ones, an empty config is the task's own. `…_follows` says whether the run records, whether it
     reads a dataset version that it does not record itself, and whether it trains. `test_images` is a folder or prefix, when the
     test images are no dataset's; `candidate_models` and `model` (to test when this run selects none) are URIs of bundles that
-    this run does not train. `…_gpus` is how many GPUs the step's pod gets. A SightlineError for broken live code, no such config,
+    this run does not train. `pretrained` names weights that train begins from, as docs/weights.md says; they are fetched here. `…_gpus` is how many GPUs the step's pod gets. A SightlineError for broken live code, no such config,
     category, version, key or metric, no image to test on, or more than one GPU.
     """
     check_category(category)
     settings = read_settings()
     live = (settings.volume / "code").resolve()
     gpus = {"train": train_gpus, "evaluate": evaluate_gpus, "test": test_gpus}
-    asked = Asked(category, config, recipe, overrides, select_by, gpus=gpus)
+    asked = Asked(category, config, recipe, overrides, select_by, pretrained=pretrained, gpus=gpus)
     check_at_once(live, asked, record=record_follows, train=train_follows)
     require_images(test_images)
     task, annotation_commit, dataset_reference = DETECTION, "", ""
@@ -95,9 +98,12 @@ def start_run(
         given = given_model(settings, next(filter(None, (model, *candidate_models)), ""), category)
         task = given.task if given else task
     require_task(task)
+    first_weights = None
     if train_follows:
         config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
+        first_weights = find_weights(live, asked, config)
     frozen = _freeze(settings, live, asked, config, task, with_train=train_follows)
+    weights = bring_weights(first_weights, settings)
     parameters = {
         "task": task,
         "config": config,
@@ -120,6 +126,7 @@ def start_run(
         images_digest=images_digest(test_images),
         models_digest=models_digest([*candidate_models, model]),
         code_digest=frozen.code_digest,
+        weights_reference=weights,
     )
 
 
