@@ -110,10 +110,10 @@ def reads_dataset(steps: Collection[str], images: str) -> bool:
 
 def _require_names(request: Request) -> None:
     """Look at what the options name, as snapshot and the steps do later: a version, config, key, metric, device, folder."""
+    from sightline.models.weights.chosen import find_weights, require_there
     from sightline.processes.devices import check_device
     from sightline.steps.snapshot.check import check_recipe, check_scores, check_training
     from sightline.steps.snapshot.outside import require_images
-    from sightline.steps.snapshot.weights import find_weights, require_there
 
     settings = read_settings()
     live = (settings.volume / "code").resolve()
@@ -130,7 +130,7 @@ def _require_names(request: Request) -> None:
     version, task = found
     if "train" in request.steps:
         config = check_training(live, asked, task, f"{asked.category} {version}")
-        if place := find_weights(live, asked, config):
+        if place := find_weights(live, config, asked.overrides or {}, asked.pretrained):
             require_there(place)
     check_scores(live, asked, task)
 

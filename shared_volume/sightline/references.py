@@ -23,6 +23,14 @@ def task_of(described: Mapping[str, Any] | None) -> str:
     return str((described or {}).get("task") or DETECTION)
 
 
+LINEAGE = ("weights_sha256", "weights_origin", "parent_sha256")
+
+
+def lineage_of(described: Mapping[str, Any]) -> dict[str, str]:
+    """What a bundle's facts or a model's reference say of the weights that its training began from; nothing for random ones."""
+    return {name: str(described[name]) for name in LINEAGE if described.get(name)}
+
+
 class BadReferenceError(SightlineError):
     """A reference's file is missing, or is not what it should be."""
 
@@ -120,6 +128,11 @@ class WeightsReference(_Reference):
     model_uri: str = ""  # where that model lies
 
     KIND = "weights"
+
+    @property
+    def folder(self) -> str:
+        """Where the file is on the volume."""
+        return f"models/{self.bundle}" if self.bundle else f"weights/{self.sha256}"
 
 
 @dataclass(frozen=True, slots=True)

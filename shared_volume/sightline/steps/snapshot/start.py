@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sightline.catalogue.pruning.find import tidy_volume
 from sightline.errors import SightlineError, nearest
 from sightline.models.store import given_model
+from sightline.models.weights.chosen import bring_weights, find_weights
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
@@ -24,7 +25,6 @@ from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, read_settings
 from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training
 from sightline.steps.snapshot.outside import images_digest, models_digest, require_images
-from sightline.steps.snapshot.weights import bring_weights, find_weights
 from sightline.tasks.metrics import metric_modules, selecting_modules
 from sightline.tasks.task import part_names, require_task
 from sightline.versions import check_category, make_tag, newest_version, parse_version, version_tags
@@ -101,7 +101,7 @@ def start_run(
     first_weights = None
     if train_follows:
         config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
-        first_weights = find_weights(live, asked, config)
+        first_weights = find_weights(live, config, overrides or {}, pretrained)
     frozen = _freeze(settings, live, asked, config, task, with_train=train_follows)
     weights = bring_weights(first_weights, settings)
     parameters = {
@@ -111,10 +111,12 @@ def start_run(
         "overrides": dict(overrides or {}),
         "epochs": epochs,
         "select_by": select_by,
+        "pretrained": weights.origin if weights else "",
         "annotation_version": annotation_version,
         "dataset_version": dataset_version,
     }
-    write_run_facts(settings, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
+    releases = [release.name for release in frozen.releases.values()]
+    write_run_facts(settings, frozen.code_digest, parameters, releases, [weights.folder] if weights else [])
     _tidy_up(settings)
     log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, annotation_commit[:12])
     return Frozen(
@@ -126,7 +128,7 @@ def start_run(
         images_digest=images_digest(test_images),
         models_digest=models_digest([*candidate_models, model]),
         code_digest=frozen.code_digest,
-        weights_reference=weights,
+        weights_reference=weights.to_text() if weights else "",
     )
 
 

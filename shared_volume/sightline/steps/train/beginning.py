@@ -13,7 +13,7 @@ import torch
 from sightline.models.weights.base import shown
 from sightline.models.weights.checkpoints import Weights, read_weights
 from sightline.models.weights.matching import Match, match
-from sightline.references import WeightsReference
+from sightline.references import LINEAGE, WeightsReference, lineage_of
 
 if TYPE_CHECKING:
     from sightline.models.weights.taken import Taken
@@ -84,8 +84,7 @@ def lineage(began: Mapping[str, Any] | None) -> dict[str, str]:
     """What a model's bundle and its references say of its beginning; nothing for random weights."""
     if began is None:
         return {}
-    facts = {"weights_sha256": began["sha256"], "weights_origin": began["origin"], "parent_sha256": began["bundle"]}
-    return {name: value for name, value in facts.items() if value}
+    return lineage_of(dict(zip(LINEAGE, (began["sha256"], began["origin"], began["bundle"]), strict=True)))
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:

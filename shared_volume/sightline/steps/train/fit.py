@@ -27,6 +27,7 @@ from sightline.services.runs.work_folders import alone_in, finish, work_folder
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import read_settings
+from sightline.steps.train.began_report import began_from
 from sightline.steps.train.beginning import Beginning, lineage, read_began
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.compute import fit
@@ -64,7 +65,9 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
             task = Task(dataset.task)
             beginning = _beginning(request, classes)
-            training = Training(task, config, dataset_dir, classes, folder, request.select_by, chosen, images, beginning)
+            training = Training(
+                task, config, dataset_dir, classes, folder, request.select_by, chosen, images, beginning
+            )
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(training, events, board)
@@ -113,19 +116,22 @@ def _deliver(
         "category": dataset.category,
         "dataset_version": dataset.version,
         "config": request.config,
-        **lineage(began := read_began(training.folder)),
     }
+    began = read_began(training.folder)
+    descent = lineage(began)
     facts = described | {"code": request.code.name, "run": step.run}
     written = {}
     for kind, (epoch, weights) in _moments(training, loop).items():
         bundle = training.folder / "bundles" / kind
-        sha256 = _write_bundle(bundle, training, loop.runner.model, weights, described | {"epoch": epoch})
+        sha256 = _write_bundle(bundle, training, loop.runner.model, weights, described | descent | {"epoch": epoch})
         written[kind] = (store_bundle(storage, bundle, sha256), sha256)
-        write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | {"epoch": epoch})
-        step.write_model(kind, *written[kind], dataset=dataset, config=request.config)
+        write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | descent | {"epoch": epoch})
+        step.write_model(kind, *written[kind], dataset, request.config, descent)
     happened = read_lines(events.path)
     shown = _shown_facts(facts, training, loop, seconds)
-    report = render_training_report(training.task, read_lines(loop.history.path), shown, request.select_by, happened)
+    lines = read_lines(loop.history.path)
+    blocks = [began_from(began, training.classes)] if began else []
+    report = render_training_report(training.task, lines, shown, request.select_by, happened, blocks)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
     if happened:
@@ -139,6 +145,7 @@ def _deliver(
         uri=uri,
         sha256=sha256,
         **described,
+        **descent,
         metric_name=request.select_by if validated else None,
         metric_value=loop.best.value if validated else None,
         last_uri=last_uri,

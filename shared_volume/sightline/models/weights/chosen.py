@@ -1,10 +1,13 @@
 """What a training begins from: trained weights, named by a user or by the config, fetched to the volume before anything runs."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sightline.errors import did_you_mean
 from sightline.models.config_files import read_values
+from sightline.models.weights.base import shown
 from sightline.models.weights.configured import load_from, refuse_inits
 from sightline.models.weights.fetching import fetch
 from sightline.models.weights.places import WeightsPlace, parse
@@ -12,23 +15,24 @@ from sightline.references import WeightsReference
 from sightline.services.storage.base import NoSuchObjectError
 from sightline.services.storage.folder import local_path
 from sightline.settings import Settings
-from sightline.steps.snapshot.check import Asked
 
 log = logging.getLogger(__name__)
 
 
-def find_weights(code: Path, asked: Asked, config: str) -> WeightsPlace | None:
-    """Where the training's first weights lie: those that were asked for, else the config's own; None for random ones.
+def find_weights(code: Path, config: str, overrides: Mapping[str, Any], pretrained: str) -> WeightsPlace | None:
+    """Where a training's first weights lie: those that are asked for, else the config's own; None for random ones.
+
+    `code` is the helper code that has the config, `overrides` what a run sets of it.
 
     Raises:
         WeightsError: words that name no weights, or no fetchable ones.
         ConfigError: modules of the config would fetch weights by themselves.
     """
-    values = read_values(code, config, asked.overrides or {})
+    values = read_values(code, config, overrides)
     own = load_from(values)
-    if own and asked.pretrained:
-        log.info("--pretrained %s holds, not the config's own load_from", asked.pretrained)
-    if named := asked.pretrained or own:
+    if own and pretrained:
+        log.info("--pretrained holds, not the config's own load_from (%s)", shown(own))
+    if named := pretrained or own:
         return parse(named, config)
     refuse_inits(config, values)
     return None
@@ -46,10 +50,10 @@ def require_there(place: WeightsPlace) -> None:
             raise NoSuchObjectError(f"There are no weights at {place.text}.{did_you_mean(path.name, beside)}")
 
 
-def bring_weights(place: WeightsPlace | None, settings: Settings) -> str:
-    """The reference to weights that are on the volume afterwards, as text; empty for none. Errors as in `fetch`."""
+def bring_weights(place: WeightsPlace | None, settings: Settings) -> WeightsReference | None:
+    """The reference to weights that are on the volume afterwards; None for none. Errors as in `fetch`."""
     if place is None:
-        return ""
+        return None
     found = fetch(place, settings)
     log.info("begins from %s (%s)", found.origin, found.sha256[:12])
-    return WeightsReference(found.sha256, found.origin, found.path.name, found.bundle, found.model_uri).to_text()
+    return WeightsReference(found.sha256, found.origin, found.path.name, found.bundle, found.model_uri)
