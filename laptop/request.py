@@ -130,8 +130,8 @@ def _require_names(request: Request) -> None:
     version, task = found
     if "train" in request.steps:
         config = check_training(live, asked, task, f"{asked.category} {version}")
-        if place := find_weights(live, config, asked.overrides or {}, asked.pretrained):
-            require_there(place)
+        if where := find_weights(live, config, asked.overrides or {}, asked.pretrained):
+            require_there(where)
     check_scores(live, asked, task)
 
 

@@ -174,9 +174,9 @@ def _problems(asked: Asked, steps: Collection[str], task: str, version: str) -> 
     try:
         if "train" in steps:
             config = check_training(LIBRARY, asked, task, version)
-            place = find_weights(LIBRARY, config, asked.overrides or {}, asked.pretrained)
-            if place and place.uri.startswith("file://") and not local_path(place.uri).is_relative_to(VOLUME):
-                raise SightlineError(OUT_OF_SIGHT.format(option=f"--pretrained {place.text}", what="file"))
+            where = find_weights(LIBRARY, config, asked.overrides or {}, asked.pretrained)
+            if where and where.uri.startswith("file://") and not local_path(where.uri).is_relative_to(VOLUME):
+                raise SightlineError(OUT_OF_SIGHT.format(option=f"--pretrained {where.text}", what="file"))
     except SightlineError as error:
         found.append(error)
     try:

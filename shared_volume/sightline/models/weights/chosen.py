@@ -38,22 +38,22 @@ def find_weights(code: Path, config: str, overrides: Mapping[str, Any], pretrain
     return None
 
 
-def require_there(place: WeightsPlace) -> None:
+def require_there(where: WeightsPlace) -> None:
     """Make sure that weights of this machine are there; a NoSuchObjectError names what is called nearly so."""
-    if not place.uri.startswith("file://"):
+    if not where.uri.startswith("file://"):
         return
-    path = local_path(place.uri)
+    path = local_path(where.uri)
     if not path.exists():
         beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         # The file of a run's reference may be named without its ending.
         if not path.with_name(f"{path.name}.json").is_file():
-            raise NoSuchObjectError(f"There are no weights at {place.text}.{did_you_mean(path.name, beside)}")
+            raise NoSuchObjectError(f"There are no weights at {where.text}.{did_you_mean(path.name, beside)}")
 
 
-def bring_weights(place: WeightsPlace | None, settings: Settings) -> WeightsReference | None:
+def bring_weights(where: WeightsPlace | None, settings: Settings) -> WeightsReference | None:
     """The reference to weights that are on the volume afterwards; None for none. Errors as in `fetch`."""
-    if place is None:
+    if where is None:
         return None
-    found = fetch(place, settings)
+    found = fetch(where, settings)
     log.info("begins from %s (%s)", found.origin, found.sha256[:12])
     return WeightsReference(found.sha256, found.origin, found.path.name, found.bundle, found.model_uri)
