@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 CODE = REPOSITORY / "shared_volume"
 CONFIG = "mask_rcnn_r18_small"
+BOARD = "l_board"
 TRAIN = """
 import json, sys
 from pathlib import Path
@@ -47,7 +48,7 @@ EVERY_ITERATION = {"checkpoint_seconds": 0}
 class Photos(torch.utils.data.Dataset):
     """What mmengine's Runner wants for its training."""
 
-    METAINFO = metainfo = {"classes": ("plate", "cup")}
+    METAINFO = metainfo = {"classes": (BOARD, "cup")}
 
     def __len__(self) -> int:
         return 1
@@ -66,7 +67,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as mmengine's own CheckpointHook leaves it, of a detector with two classes, of which one is called as ours."""
     from mmengine.runner import Runner
 
-    config = load_config(CODE / "configs" / f"{CONFIG}.py", {}, ("plate", "cup"))
+    config = load_config(CODE / "configs" / f"{CONFIG}.py", {}, (BOARD, "cup"))
     folder = tmp_path_factory.mktemp("mmengine")
     torch.manual_seed(5)
     detector = build_model(config)
@@ -127,7 +128,7 @@ def test_a_model_begins_with_the_files_values_and_says_so_everywhere(installatio
         "roi_head.bbox_head.shared_fcs.0.weight",
     ):
         assert torch.equal(ours[name], theirs[name])
-    row = classes.index("plate")
+    row = classes.index(BOARD)
     assert torch.equal(ours["roi_head.bbox_head.fc_cls.weight"][row], theirs["roi_head.bbox_head.fc_cls.weight"][0])
     facts = read_bundle(bundle(here, reference)).facts
     assert facts["weights_origin"] == reference.weights_origin == str(trained)
