@@ -1,7 +1,6 @@
 """What a training begins from: named, fetched by snapshot, matched before the first iteration, and told."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from sightline.models.bundle import write_bundle
 from sightline.models.config import config_text, load_config
 from sightline.models.store import store_bundle
 from sightline.models.weights.base import WeightsError
-from sightline.models.weights.chosen import bring_weights, find_weights
+from sightline.models.weights.chosen import bring_weights, find_weights, require_there
 from sightline.models.weights.configured import drop_inits, find_inits, settle
+from sightline.models.weights.places import parse
 from sightline.models.weights.taken import Taken, take
 from sightline.references import WeightsReference
 from sightline.services.storage.access import open_storage
@@ -199,9 +199,12 @@ def test_no_code_of_a_file_runs(tmp_path: Path) -> None:
     assert any("not built" in line for line in read_began(tmp_path)["skipped"])  # type: ignore[index]
 
 
-def test_the_form_and_the_steps_take_the_option(live: Path) -> None:
+def test_words_that_name_no_weights_are_refused_before_anything_runs(live: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="Did you mean 'lite0'"):
         find_weights(live, CONFIG, {}, "lite1")
     with pytest.raises(WeightsError, match="Choose a config mmdet::NAME"):
         find_weights(live, CONFIG, {}, "auto")
-    assert json.loads(WeightsReference("0" * 64, "lite0", "a.pth").to_text())["kind"] == "weights"
+    (tmp_path / "model.pth").write_bytes(b"weights")
+    with pytest.raises(SightlineError, match="Did you mean 'model.pth'"):
+        require_there(parse(str(tmp_path / "modle.pth")))
+    require_there(parse(str(tmp_path / "model.pth")))
