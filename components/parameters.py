@@ -111,6 +111,23 @@ PARAMETERS = (
         option=Option("--epochs"),
         was="epochs",
     ),
+    PRETRAINED := Parameter(
+        "train_pretrained",
+        "",
+        "trained weights to begin from: a file, gs://…, https://…, a model, mmdet::NAME, auto or lite0",
+        empty="the config's load_from, else random weights",
+        to={"snapshot": "pretrained"},
+        only_for=("train",),
+        option=Option("--pretrained", metavar="WHERE"),
+    ),
+    Parameter(
+        "train_pretrained_fit",
+        "half",
+        "how much of the model the trained weights must fit at least",
+        to={"train": "pretrained_fit"},
+        choices=("half", "any"),
+        option=Option("--pretrained-fit"),
+    ),
     SELECT_BY := Parameter(
         "evaluate_select_by",
         "",

@@ -61,7 +61,8 @@ def _wire(steps: Collection[str], given: Mapping[str, Any]) -> None:
         named = {name: frozen.outputs[name] for name in ("annotation_version", "annotation_commit")}
         dataset = add(record, **named).outputs["dataset_reference"]
     if "train" in steps:
-        model = {"model": add(train, dataset=dataset).outputs["model_reference"]}
+        trained = add(train, dataset=dataset, weights=frozen.outputs["weights_reference"])
+        model = {"model": trained.outputs["model_reference"]}
     models_digest = frozen.outputs["models_digest"]
     if "evaluate" in steps:
         evaluated = add(evaluate, candidates_digest=models_digest, dataset=dataset, **model)

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from components.parameters import CANDIDATE_MODELS, MODEL, TEST_IMAGES
+from components.parameters import CANDIDATE_MODELS, MODEL, PRETRAINED, TEST_IMAGES
 from laptop.compiling import pipeline_of
 from laptop.display import displayed
 from laptop.kfp_tasks import Task, run_pipeline
@@ -99,7 +99,8 @@ def _runner(workspace: Path, run: str, request: Request, in_containers: bool) ->
     (_kfp_folder(workspace) / "outputs").mkdir(parents=True, exist_ok=True)
     steps = {"snapshot", *request.steps}
     targets = [target for target, users in IMAGES.items() if steps & users]
-    locations = [request.value(TEST_IMAGES), request.value(MODEL), *request.value(CANDIDATE_MODELS)]
+    named = (TEST_IMAGES, MODEL, PRETRAINED)
+    locations = [*map(request.value, named), *request.value(CANDIDATE_MODELS)]
     with containers(workspace, run, [image(target) for target in targets], locations) as runner:
         yield runner
 

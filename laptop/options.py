@@ -70,6 +70,8 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
             value = pairs_of(parameter.option.flag, value or (), parameter.option.example)
         if parameter is RECIPE:
             value = recipe_of(options, value)
+        if parameter.kind is dict:
+            value = _without_null(value)
         if value not in (None, {}):
             values[parameter.name] = value
     return values
@@ -93,7 +95,7 @@ def recipe_of(options: argparse.Namespace, replaced: Mapping[str, object]) -> di
         values["group_by"] = options.group_by
     if options.stratify:
         values["stratify"] = True
-    return {key: _without_null(value) for key, value in values.items()}
+    return values
 
 
 def _without_null(value: object) -> object:

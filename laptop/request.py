@@ -14,6 +14,7 @@ from components.parameters import (
     DEVICE,
     MODEL,
     OVERRIDES,
+    PRETRAINED,
     RECIPE,
     SELECT_BY,
     TEST_IMAGES,
@@ -64,7 +65,7 @@ def require_sense(request: Request, in_containers: bool) -> None:
 
 def asked_of(values: Mapping[str, Any]) -> Asked:
     """What the parameters' values ask for, as snapshot looks at it; those that are not given have their defaults."""
-    parameters = (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE)
+    parameters = (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE, PRETRAINED)
     return Asked(*(each.default if (value := each.value_in(values)) is None else value for each in parameters))
 
 
@@ -109,6 +110,7 @@ def reads_dataset(steps: Collection[str], images: str) -> bool:
 
 def _require_names(request: Request) -> None:
     """Look at what the options name, as snapshot and the steps do later: a version, config, key, metric, device, folder."""
+    from sightline.models.weights.chosen import find_weights, require_there
     from sightline.processes.devices import check_device
     from sightline.steps.snapshot.check import check_recipe, check_scores, check_training
     from sightline.steps.snapshot.outside import require_images
@@ -127,7 +129,9 @@ def _require_names(request: Request) -> None:
         return  # what nobody named snapshot looks at alone
     version, task = found
     if "train" in request.steps:
-        check_training(live, asked, task, f"{asked.category} {version}")
+        config = check_training(live, asked, task, f"{asked.category} {version}")
+        if where := find_weights(live, config, asked.overrides or {}, asked.pretrained):
+            require_there(where)
     check_scores(live, asked, task)
 
 

@@ -26,6 +26,7 @@ def snapshot(
     train_gpus: str = "",
     evaluate_gpus: str = "",
     test_gpus: str = "",
+    pretrained: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Frozen",
     record_code=str,
@@ -39,6 +40,7 @@ def snapshot(
     images_digest=str,
     models_digest=str,
     code_digest=str,
+    weights_reference=str,
 ):
     """Freeze the live helper code per step, and name what the other steps read: versions, commits, digests.
 
@@ -60,6 +62,7 @@ def snapshot(
         train_gpus: how many GPUs the step's pod gets, like the next two; more than it uses is refused.
         evaluate_gpus: see train_gpus.
         test_gpus: see train_gpus.
+        pretrained: trained weights to begin from, which are fetched to the volume.
     """
     import os
     import sys
@@ -93,6 +96,7 @@ def snapshot(
         train_gpus=train_gpus,
         evaluate_gpus=evaluate_gpus,
         test_gpus=test_gpus,
+        pretrained=pretrained,
     )
     return (
         frozen.record_code,
@@ -106,4 +110,5 @@ def snapshot(
         frozen.images_digest,
         frozen.models_digest,
         frozen.code_digest,
+        frozen.weights_reference,
     )

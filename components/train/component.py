@@ -19,6 +19,8 @@ def train(
     dataset: str,
     model: dsl.Output[dsl.Model],
     training_report: dsl.Output[dsl.HTML],
+    weights: str = "",
+    pretrained_fit: str = "half",
 ) -> NamedTuple("Trained", model_reference=str):  # type: ignore[valid-type]
     """Fit the configured detector; go on from the newest checkpoint when an attempt of the same inputs was killed.
 
@@ -33,6 +35,8 @@ def train(
         dataset: reference to the dataset version.
         model: reference to the best bundle, naming the last one too.
         training_report: losses and validation curves.
+        weights: reference to trained weights to begin from; empty for random ones.
+        pretrained_fit: half (at least half of the model must get a value from them) or any.
     """
     import sys
 
@@ -49,6 +53,8 @@ def train(
         select_by=select_by,
         device=device,
         on_out_of_memory=on_out_of_memory,
+        weights=weights,
+        pretrained_fit=pretrained_fit,
         model=model,
         training_report=training_report,
     )

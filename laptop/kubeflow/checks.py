@@ -19,6 +19,7 @@ from laptop.kubeflow.sql import open_metadata
 from laptop.request import asked_of, reads_dataset
 from laptop.workspace import LIBRARY
 from sightline.errors import NoConfigError, SightlineError, nearest
+from sightline.models.weights.chosen import find_weights
 from sightline.processes.devices import check_device
 from sightline.references import DETECTION, task_of
 from sightline.services.runs.freeze import config_task
@@ -35,6 +36,10 @@ EXAMPLES = {"cpu": "2 or 500m", "memory": "8Gi or 512Mi", "gpus": "0 or 1"}
 SIZES = {each.name: kind for each in PARAMETERS for kind in each.pod.values() if kind in EXAMPLES}
 # Step -> the parameter that gives its pod GPUs.
 GPUS = {step: each.name for each in PARAMETERS for step, kind in each.pod.items() if kind == "gpus"}
+OUT_OF_SIGHT = (
+    "{option} is a {what} on this machine, which pods cannot see. Give a gs:// prefix, or a {what} below "
+    f"{VOLUME}, where a pod has the volume."
+)
 MOST_BYTES = 10_000  # of a run's parameters together, as JSON: what older servers take
 GIT_SECONDS = 10.0  # for a repository to list its tags: a glance before a run, which does not depend on it
 NOBODY = ("", "")  # reading tags makes no commit
@@ -54,10 +59,7 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
     try:
         images = str(arguments.get(TEST_IMAGES.name) or "")
         if images and not images.startswith("gs://") and not local_path(images).is_relative_to(VOLUME):
-            raise SightlineError(
-                f"--images {images} is a folder on this machine, which pods cannot see. Give a gs:// prefix, or a folder below "
-                f"{VOLUME}, where a pod has the volume."
-            )
+            raise SightlineError(OUT_OF_SIGHT.format(option=f"--images {images}", what="folder"))
         gpus = {step: str(arguments[name]) for step, name in GPUS.items() if name in arguments}
         asked = replace(asked_of(arguments), gpus=gpus)
         require_keys(asked, package.steps)
@@ -171,7 +173,10 @@ def _problems(asked: Asked, steps: Collection[str], task: str, version: str) -> 
     found = []
     try:
         if "train" in steps:
-            check_training(LIBRARY, asked, task, version)
+            config = check_training(LIBRARY, asked, task, version)
+            where = find_weights(LIBRARY, config, asked.overrides or {}, asked.pretrained)
+            if where and where.uri.startswith("file://") and not local_path(where.uri).is_relative_to(VOLUME):
+                raise SightlineError(OUT_OF_SIGHT.format(option=f"--pretrained {where.text}", what="file"))
     except SightlineError as error:
         found.append(error)
     try:

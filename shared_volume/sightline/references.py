@@ -23,6 +23,14 @@ def task_of(described: Mapping[str, Any] | None) -> str:
     return str((described or {}).get("task") or DETECTION)
 
 
+LINEAGE = ("weights_sha256", "weights_origin", "parent_sha256")
+
+
+def lineage_of(described: Mapping[str, Any]) -> dict[str, str]:
+    """What a bundle's facts or a model's reference say of the weights that its training began from; nothing for random ones."""
+    return {name: str(described[name]) for name in LINEAGE if described.get(name)}
+
+
 class BadReferenceError(SightlineError):
     """A reference's file is missing, or is not what it should be."""
 
@@ -110,6 +118,24 @@ class DatasetReference(_Reference):
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsReference(_Reference):
+    """Trained weights that lie on the volume, for a training to begin from."""
+
+    sha256: str  # of the file
+    origin: str  # where it is from, as it may be printed
+    file_name: str
+    bundle: str = ""  # the manifest's sha256, where it is a model that Sightline trained
+    model_uri: str = ""  # where that model lies
+
+    KIND = "weights"
+
+    @property
+    def folder(self) -> str:
+        """Where the file is on the volume."""
+        return f"models/{self.bundle}" if self.bundle else f"weights/{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReference(_Reference):
     """A model bundle: where it lies, its manifest's sha256, what it was trained on, and how good it was."""
 
@@ -123,5 +149,9 @@ class ModelReference(_Reference):
     last_uri: str | None = None
     last_sha256: str | None = None
     task: str = DETECTION
+    # What its training began from, None for random weights: a file, and the model that it is of, if Sightline trained that.
+    weights_sha256: str | None = None
+    weights_origin: str | None = None
+    parent_sha256: str | None = None
 
     KIND = "model"

@@ -97,13 +97,13 @@ def test_what_can_be_set_is_accepted(live: Path, overrides: dict) -> None:
     ("text", "key"),
     [
         ('custom_hooks = [dict(type="EMAHook")]', "custom_hooks"),
-        ('load_from = "https://a/b.pth"', "load_from"),
+        ("resume = True", "resume"),
         ("auto_scale_lr = dict(enable=True, base_batch_size=16)", "auto_scale_lr"),
         ("train_dataloader = dict(batch_size=2)", "train_dataloader"),
         ("max_epoch = 3", "max_epoch"),
         ("for number in range(3):\n    seed = number\nresume = True", "resume"),
         ('custom_hooks = []\ncustom_hooks.append(dict(type="EMAHook"))', "custom_hooks"),
-        ('load_from = "a.pth"\n_again = load_from', "load_from"),
+        ("resume = True\n_again = resume", "resume"),
         ("early_stopping = dict(patience=3, patiance=7)", "early_stopping.patiance"),
     ],
 )
@@ -120,6 +120,7 @@ def test_a_key_that_nothing_reads_is_refused_by_name(live: Path, text: str, key:
     "text",
     [
         "load_from = None\nresume = False\ncustom_hooks = []",
+        'load_from = "https://server/net-01234567.pth"',
         "size = (64, 64)\ntest_pipeline = [dict(type='Resize', scale=size)]",
         "default_scope = 'mmdet'\nlog_level = 'INFO'\nenv_cfg = dict(cudnn_benchmark=False)",
         "model = dict(_delete_=True, type='X')",

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -62,3 +63,22 @@ def test_publishing_on_a_terminal_draws_no_bar_of_dvcs(tmp_path: Path):
     assert "desk_ann_v0.1.0" in written
     assert "Checking graph" not in written and "Adding" not in written
     assert "%|" not in written and "file/s" not in written and "\r\r" not in written.replace("\r\n", "\n")
+
+
+TOLD = """
+import json, logging, os, sys, time
+from sightline.processes import progress
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+progress.SECONDS_BETWEEN_LINES = 0.25
+for item in progress.told(range(5), "fetching net.pth", 5, "megabyte"):
+    time.sleep(0.2)
+print(open(os.environ[progress.VARIABLE]).read())
+"""
+
+
+def test_a_step_tells_its_watcher_and_its_log_how_far_it_is(tmp_path: Path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "shared_volume"), "SIGHTLINE_PROGRESS": str(tmp_path / "p")}
+    ended = subprocess.run([sys.executable, "-c", TOLD], capture_output=True, text=True, env=environment, check=True)
+    assert ended.stdout.strip() == '{"done": 5, "total": 5}'
+    lines = ended.stderr.splitlines()
+    assert lines and all(re.fullmatch(r"fetching net\.pth: [1-4] of 5 megabytes", line) for line in lines)

@@ -507,6 +507,20 @@ def test_a_model_has_one_record_by_its_uri(database: Database, trained: tuple[in
     assert find_model(database, "gs://b/Best") is None
 
 
+def test_a_model_says_what_its_training_began_from(database: Database, trained: tuple[int, int]) -> None:
+    """A migrated database of MariaDB or SQLite has the columns; a model from random weights has nothing in them."""
+    lineage = {
+        "weights_sha256": "a" * 64,
+        "weights_origin": f"https://server/{'n' * 5000}.pth",
+        "parent_sha256": "f" * 64,
+    }
+    child = write_model(database, "gs://b/child", "1" * 64, "best", run_id="run-1", **lineage)  # type: ignore[arg-type]
+    assert {name: getattr(child, name) for name in lineage} == lineage
+    parent = find_model(database, "gs://b/best")
+    assert parent is not None and parent.sha256 == child.parent_sha256
+    assert {getattr(parent, name) for name in lineage} == {None}
+
+
 def test_an_evaluation_reads_back_with_every_value(database: Database, trained: tuple[int, int]) -> None:
     model, version = trained
     overall = {"bbox_mAP": 1 / 3, "segm_mAP": math.nan, "bbox_AR_1": None, "low": -1.0}

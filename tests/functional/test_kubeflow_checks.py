@@ -37,6 +37,10 @@ LEARNING_RATE = "optim_wrapper.optimizer.lr"
         (("--set", "train_batch_size=lots"), "train_batch_size is 'lots', and must be a whole number"),
         (("--images", "/nosuch"), "--images /nosuch is a folder on this machine, which pods cannot see"),
         (("--images", "s3://bucket"), "s3 is not a kind of storage"),
+        (("--pretrained", "lite1"), "'lite1' names no weights. Did you mean 'lite0'?"),
+        (("--pretrained", "/nosuch.pth"), "--pretrained /nosuch.pth is a file on this machine, which pods cannot see"),
+        (("--pretrained", "auto"), "Choose a config mmdet::NAME"),
+        (("--pretrained", "mmdet::rtmdet_tny_8xb32-300e_coco"), "Did you mean 'rtmdet_tiny_8xb32-300e_coco'?"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )  # fmt: skip

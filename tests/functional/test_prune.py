@@ -34,6 +34,7 @@ from sightline.services.database.connection import HEAD, Database
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
 from sightline.services.database.versions import claim_version, find_version, renew_claim
+from sightline.services.runs.running_step import write_run_facts
 from sightline.services.storage import base
 from sightline.services.storage.access import open_storage
 from sightline.services.storage.base import NoSuchObjectError, Storage
@@ -286,6 +287,7 @@ def test_what_a_run_uses_that_is_going_on_stays(settings):
 @pytest.mark.parametrize(
     ("what", "step"),
     [
+        ("models", "train"),
         ("models", "evaluate"),
         ("models", "test"),
         ("weights", "snapshot"),
@@ -304,6 +306,20 @@ def test_what_was_fetched_stays_while_a_step_may_read_it(settings, what, step):
     assert f"fetched {what}" not in by_kind(find_prunable(settings, keep=0))
     remove(plan, lambda item: None)
     assert fetched.is_dir()
+
+
+@pytest.mark.parametrize("what", ["models", "weights"])
+def test_what_snapshot_fetched_for_a_run_stays_until_the_run_is_over(settings, what):
+    """Its train may wait for a node for days, and nothing else tells that it lives."""
+    fetched, other = (settings.volume / what / digest for digest in (BEST, LAST))
+    for folder in (fetched, other):
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - 2 * DAY,) * 2)
+    write_run_facts(settings, "digest", {}, fetched=[f"{what}/{BEST}"])
+    assert by_kind(find_prunable(settings, keep=0))[f"fetched {what}"] == {LAST}
+    (facts,) = (settings.volume / "runs").iterdir()
+    os.utime(facts, (time.time() - (settings.keep_days + 1) * DAY,) * 2)
+    assert by_kind(find_prunable(settings, keep=0))[f"fetched {what}"] == {BEST, LAST}
 
 
 def test_surplus_weights_are_removed_and_what_a_killed_fetch_left_too(settings):

@@ -1,5 +1,6 @@
 """What `pipeline.py local` passes to a pipeline of some of the steps."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from rich.console import Console
 
 from components.wiring import make_pipeline
 from laptop.local import KILLED, Request, _print_result, _reason, arguments_of
+from laptop.options import add_pipeline_options, given_values
+from sightline.models.config_keys import override
 
 
 def request_of(*steps: str, model: str = "", candidates: tuple[str, ...] = ()) -> Request:
@@ -85,3 +88,15 @@ def test_scores_that_are_all_0_point_to_longer_training(tmp_path: Path, capsys, 
 def test_a_failed_step_is_told_by_what_its_log_ends_with(tmp_path, log, told):
     (tmp_path / "run.log").write_text(log)
     assert _reason(tmp_path / "run.log") == told
+
+
+def test_null_is_set_although_kfp_cannot_hand_it_on() -> None:
+    parser = argparse.ArgumentParser()
+    add_pipeline_options(parser)
+    options = parser.parse_args(["--category", "desk", "--set", "model.init_cfg=null", "--set", "+new={'a': None}"])
+    given = given_values(options)["train_overrides"]
+    assert given == {"model.init_cfg": "null", "+new": {"a": "null"}}
+    values = {"model": {"init_cfg": {"type": "Pretrained"}}}
+    for key, value in given.items():
+        override(values, key, value)
+    assert values == {"model": {"init_cfg": None}, "new": {"a": None}}

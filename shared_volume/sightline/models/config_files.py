@@ -47,6 +47,18 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
     require_spelt_types(code, values, trees.values())
 
 
+def read_values(code: Path, config: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config says, with values that a run sets, as far as its files tell it; UNKNOWN stands for what they do not.
+
+    Empty where they tell nothing. Errors as in `check_config`.
+    """
+    files = config_chain(code, config)
+    values = _read(files[0], {file: ast.parse((code / file).read_bytes()) for file in files}) or {}
+    for key, value in overrides.items() if values else ():
+        override(values, key, value)
+    return values
+
+
 def _require_numbers(file: Path, values: Mapping[str, Any]) -> None:
     for key, (kind, least) in NUMBERS.items():
         value: Any = values

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from sightline.errors import ConfigError, nearest
 
+NULL: Final = "null"
 UNKNOWN: Final = object()  # stands for a value that only running the config would tell: nobody knows what is in it
 # The keys that training reads, whatever the task.
 READ: Final = (
     *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
     *("optim_wrapper", "param_scheduler", "max_epochs", "val_interval", "seed", "checkpoint_seconds", "early_stopping"),
     "task",
+    "load_from",
 )
 # Keys of mmengine's own configs that change no result; the steps have their own ways.
 HARMLESS: Final = (
@@ -29,7 +31,7 @@ INSTEAD: Final = {
     "randomness": "seed",
 }
 # Keys of mmengine's runner, which training does not use.
-UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "load_from", "resume", *INSTEAD)
+UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "resume", *INSTEAD)
 EARLY_STOPPING: Final = ("patience", "min_delta")  # what is read of `early_stopping`, at which nobody else looks
 
 
@@ -62,8 +64,11 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
 def _like(old: Any, value: Any) -> Any:
     """An override as the config would have written it.
 
-    KFP hands every number in a dict on as a float, and JSON knows no tuples, on which mmcv insists.
+    KFP hands every number in a dict on as a float and cannot hand on null, for which its name stands; JSON knows no tuples, on
+    which mmcv insists.
     """
+    if value == NULL:
+        return None
     if isinstance(value, float) and value.is_integer() and not isinstance(old, float):
         return int(value)
     if isinstance(value, list):

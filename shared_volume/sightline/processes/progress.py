@@ -1,6 +1,7 @@
 """How far work has come, for whoever watches: a step's in a small JSON file, a command's on the terminal."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,10 @@ from typing import Final, TypeVar
 
 VARIABLE = "SIGHTLINE_PROGRESS"
 SECONDS_BETWEEN = 0.2
+SECONDS_BETWEEN_LINES: Final = 10.0  # of a log
 SHOWN_AFTER: Final = 2  # seconds
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -34,6 +38,17 @@ class Progress:
             temporary = self._path.with_suffix(".new")
             temporary.write_text(json.dumps({"done": done, "total": self.total, **values}))
             temporary.replace(self._path)
+
+
+def told(items: Iterable[Item], doing: str, total: int, unit: str) -> Iterator[Item]:
+    """Like `track`, in a step: whoever watches it sees how far it is, and its log has a line every ten seconds."""
+    progress, began = Progress(total), time.monotonic()
+    for done, item in enumerate(track(items, doing, total, unit), 1):
+        yield item
+        progress.report(done)
+        if time.monotonic() - began >= SECONDS_BETWEEN_LINES and done < total:
+            began = time.monotonic()
+            log.info("%s: %d of %d %ss", doing, done, total, unit)
 
 
 def track(items: Iterable[Item], doing: str, total: int | None = None, unit: str = "image") -> Iterator[Item]:

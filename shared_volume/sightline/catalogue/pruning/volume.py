@@ -10,7 +10,7 @@ from typing import Final
 
 from sightline.catalogue.pruning.plan import DAY_SECONDS, HOUR_SECONDS, SHA256_NAME, Look, Prunable, shown_days, size_of
 from sightline.processes.folders import find_abandoned, remove_abandoned_folder, remove_untaken
-from sightline.services.runs.releases import LOCK, find_old_releases
+from sightline.services.runs.releases import LOCK, find_old_releases, needed_by_runs
 from sightline.services.runs.work_folders import (
     WorkFolder,
     find_surplus,
@@ -35,7 +35,7 @@ class _Fetched:
 
 
 FETCHED: Final = (
-    _Fetched("fetched models", "models", ("evaluate", "test")),
+    _Fetched("fetched models", "models", ("snapshot", "train", "evaluate", "test")),
     _Fetched("fetched weights", "weights", ("snapshot", "record", "train")),  # snapshot fetches what train reads
 )
 
@@ -99,9 +99,18 @@ def _category(folder: Path) -> str:
 def _fetched(look: Look, fetched: _Fetched) -> Iterator[Prunable]:
     if not look.busy_with(*fetched.steps):
         why = f"the newest {look.keep} stay; fetched again when a run needs it"
+        needed = _fetched_for_runs(look)
         for folder in _surplus(look, fetched.folder, SHA256_NAME):
+            if f"{fetched.folder}/{folder.name}" in needed:
+                continue
             remove = partial(_remove_fetched, look, fetched, folder)
             yield Prunable(fetched.what, folder.name, size_of(folder), why, remove)
+
+
+def _fetched_for_runs(look: Look) -> set[str]:
+    """What snapshot fetched for runs that may go on: their train may wait for days until there is a node for it."""
+    over = _find_old_releases(look)[1]
+    return needed_by_runs(look.settings.volume / "runs", over, "fetched")
 
 
 def _remove_fetched(look: Look, fetched: _Fetched, folder: Path) -> bool:
@@ -133,14 +142,18 @@ def _edited_datasets(look: Look) -> Iterator[Prunable]:
             yield Prunable("edited datasets", folder.name, size_of(folder), why, partial(remove_untaken, folder, limit))
 
 
-def _releases(look: Look) -> Iterator[Prunable]:
-    signs, keep = look.signs(), look.settings.keep_releases
+def _find_old_releases(look: Look) -> tuple[list[Path], set[Path]]:
+    signs = look.signs()
 
     def lives(run: str, since: datetime) -> bool:
         return any(sign.run == run and sign.at > since for sign in signs)
 
-    limit = look.now - look.days * DAY_SECONDS
-    for release in find_old_releases(look.settings.volume, keep, look.days, lives)[0]:
+    return find_old_releases(look.settings.volume, look.settings.keep_releases, look.days, lives)
+
+
+def _releases(look: Look) -> Iterator[Prunable]:
+    limit, keep = look.now - look.days * DAY_SECONDS, look.settings.keep_releases
+    for release in _find_old_releases(look)[0]:
         why = f"no run of the last {shown_days(look.days)} used it, and the newest {keep} of its step stay"
         remove = partial(remove_untaken, release, limit, release.parent / LOCK)
         yield Prunable("frozen code", release.name, size_of(release), why, remove)

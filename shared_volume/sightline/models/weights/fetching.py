@@ -40,6 +40,7 @@ class Fetched:
     sha256: str  # of the file
     origin: str  # where it is from, as it may be printed; the same whether a mirror, the web or the volume had it
     bundle: str = ""  # the bundle's own digest, where it is a model that Sightline trained
+    model_uri: str = ""  # where that bundle lies
 
 
 def fetch(where: WeightsPlace, settings: Settings) -> Fetched:
@@ -65,6 +66,11 @@ def fetch(where: WeightsPlace, settings: Settings) -> Fetched:
         log.info("fetched %s from %s", where.text, came_from)
         path = _kept(home, sha256) or _keep(arrived, home / sha256)
     return Fetched(path, sha256, _origin(where))
+
+
+def find_kept(settings: Settings, sha256: str) -> Path | None:
+    """The file of that digest, if it is on the volume and still what it was; it is not removed while somebody is at work."""
+    return _kept(settings.volume / FOLDER, sha256)
 
 
 def _keep(arrived: Path, folder: Path) -> Path:
@@ -179,7 +185,7 @@ def _fetch_stored(where: WeightsPlace, settings: Settings) -> Fetched:
             raise WeightsError(
                 f"{where.text} is the model {bundle.sha256[:12]} with weights {sha256[:12]}, not {where.digest[:12]}."
             )
-        return Fetched(folder / WEIGHTS, sha256, _as_text(found), bundle.sha256)
+        return Fetched(folder / WEIGHTS, sha256, _as_text(found), bundle.sha256, found)
     names = list(_weights_in(where))
     if len(names) > 1:
         raise WeightsError(

@@ -46,11 +46,12 @@ def _joined(pairs: Sequence[tuple[int, int]]) -> Rows:
 
 
 def _same(classes: Sequence[str], their_classes: Sequence[str]) -> list[tuple[int, int]]:
-    labels: Mapping[str, int] = {_plain(name): label for label, name in reversed(list(enumerate(their_classes)))}
-    return [(label, labels[_plain(name)]) for label, name in enumerate(classes) if _plain(name) in labels]
+    labels: Mapping[str, int] = {plain_name(name): label for label, name in reversed(list(enumerate(their_classes)))}
+    return [(label, labels[plain_name(name)]) for label, name in enumerate(classes) if plain_name(name) in labels]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A class's name as it is compared: without regard to case, underscores and hyphens."""
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 

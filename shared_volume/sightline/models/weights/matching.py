@@ -160,7 +160,7 @@ def _too_few(result: Match) -> WeightsError:
     return WeightsError(
         f"The weights fit only {_percent(result.share_of_part)} of {of_what}: it wants "
         f"{_some(result.missing) or 'nothing more'}, and not used of the file are {_some(unused) or 'none'}. They are of "
-        "another architecture: take weights that were trained with this config, or allow few of them to fit."
+        "another architecture: take weights that were trained with this config, or allow few of them to fit: --pretrained-fit any."
     )
 
 

@@ -189,7 +189,11 @@ class EventRow(Base):
 
 
 class ModelRow(Base):
-    """A model bundle: where it lies, the digest of its manifest, and what made it (None for one from elsewhere)."""
+    """A model bundle: where it lies, the digest of its manifest, and what made it (None for one from elsewhere).
+
+    The file of weights that its training began from, and the `sha256` of the model that this is of, if Sightline trained that:
+    all None for one that began from random weights.
+    """
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("uri", name="uq_models"), TABLE_OPTIONS)
@@ -200,6 +204,9 @@ class ModelRow(Base):
     run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", name="fk_models_run"))
     version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id", name="fk_models_version"))
     config: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
+    weights_sha256: Mapped[str | None] = mapped_column(String(64))
+    weights_origin: Mapped[str | None] = mapped_column(LongText)
+    parent_sha256: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
@@ -16,17 +16,19 @@ Values = Mapping[str, float | None]
 PerClass = Mapping[str, Values]
 
 
+class MadeBy(TypedDict, total=False):
+    """What made a model, as far as it is known: columns of its row."""
+
+    run_id: str | None
+    version_id: int | None
+    config: str | None
+    weights_sha256: str | None
+    weights_origin: str | None
+    parent_sha256: str | None
+
+
 @in_transaction
-def write_model(
-    session: Session,
-    uri: str,
-    sha256: str,
-    kind: ModelKind,
-    *,
-    run_id: str | None = None,
-    version_id: int | None = None,
-    config: str | None = None,
-) -> ModelRow:
+def write_model(session: Session, uri: str, sha256: str, kind: ModelKind, **made_by: Unpack[MadeBy]) -> ModelRow:
     """The model's row, written or brought up to date: a URI, of 768 characters at most, has one row.
 
     A DatabaseError for an unknown run or version.
@@ -35,7 +37,7 @@ def write_model(
         raise SightlineError(
             f"The model's URI has {len(uri)} characters, more than {LONGEST_URI}: {uri[:80]}… Shorten it."
         )
-    values = {"sha256": sha256, "kind": kind, "run_id": run_id, "version_id": version_id, "config": config}
+    values = {"sha256": sha256, "kind": kind, **dict.fromkeys(MadeBy.__annotations__), **made_by}
     upsert(session, ModelRow, {"uri": uri}, values, {"created_at": datetime.now(UTC)})
     return session.scalars(select(ModelRow).filter_by(uri=uri)).one()
 

@@ -47,7 +47,7 @@ def find_old_releases(
     limit = time.time() - days * DAY_SECONDS
     old = list(_old_releases(volume / "releases", keep, limit)) if (volume / "releases").is_dir() else []
     over = set(_facts_of_ended_runs(volume / "runs", limit, lives))
-    needed = _needed_releases(volume / "runs", over)
+    needed = needed_by_runs(volume / "runs", over, "releases")
     return [release for release in old if release.name not in needed], over
 
 
@@ -60,13 +60,13 @@ def _old_releases(releases: Path, keep: int, limit: float) -> Iterator[Path]:
         yield from (release for time_taken, release in sorted(found, reverse=True)[keep:] if time_taken < limit)
 
 
-def _needed_releases(runs: Path, over: Collection[Path]) -> set[str]:
-    """The releases of runs that may go on."""
+def needed_by_runs(runs: Path, over: Collection[Path], what: str) -> set[str]:
+    """What runs that may go on need: their `releases`, or what was `fetched` for them, like `weights/<sha256>`."""
     needed: set[str] = set()
     for facts in set(runs.glob("*.json")) - set(over):
         # Another run's snapshot was here meanwhile, or is writing just now: then its releases are new, too.
         with contextlib.suppress(FileNotFoundError, ValueError):
-            needed |= set(json.loads(facts.read_text()).get("releases", ()))
+            needed |= set(json.loads(facts.read_text()).get(what, ()))
     return needed
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import SightlineError
@@ -16,7 +17,15 @@ from sightline.processes.memory import OutOfMemoryError, explained, oom_kills
 from sightline.references import DatasetReference
 from sightline.services.database.connection import Database, connect
 from sightline.services.database.runs import StepRow, end_step, find_step, start_step, tracked_step, write_event
-from sightline.services.database.scores import ModelKind, PerClass, Values, find_model, write_evaluation, write_model
+from sightline.services.database.scores import (
+    MadeBy,
+    ModelKind,
+    PerClass,
+    Values,
+    find_model,
+    write_evaluation,
+    write_model,
+)
 from sightline.services.database.versions import find_version
 from sightline.settings import Settings, read_settings
 
@@ -42,13 +51,22 @@ class RunningStep:
         except SightlineError as error:
             log.warning("not recorded (%s): %s", message, error)
 
-    def write_model(self, kind: ModelKind, uri: str, sha256: str, dataset: DatasetReference, config: str) -> int:
-        """Record a model bundle; one that is recorded already stays as it is. Returns its row's id."""
+    def write_model(
+        self,
+        kind: ModelKind,
+        uri: str,
+        sha256: str,
+        dataset: DatasetReference,
+        config: str,
+        lineage: Mapping[str, str] = MappingProxyType({}),
+    ) -> int:
+        """Record a model bundle, with what `lineage_of` says of it; one that is recorded already stays as it is. Returns its row's id."""
         known = find_model(self.database, uri)
         if known and known.sha256 == sha256:
             return known.id
         version = self._version_id(dataset)
-        return write_model(self.database, uri, sha256, kind, run_id=self.run, version_id=version, config=config).id
+        made_by = MadeBy(run_id=self.run, version_id=version, config=config, **lineage)  # type: ignore[typeddict-item]
+        return write_model(self.database, uri, sha256, kind, **made_by).id
 
     def write_evaluation(
         self, model_id: int, dataset: DatasetReference, split: str, overall: Values, per_class: PerClass, selected: bool
@@ -146,13 +164,22 @@ def _attempt_facts(settings: Settings, run: str, category: str, code: str) -> di
 
 
 def write_run_facts(
-    settings: Settings, code_digest: str, parameters: Mapping[str, Any], releases: Sequence[str] = ()
+    settings: Settings,
+    code_digest: str,
+    parameters: Mapping[str, Any],
+    releases: Sequence[str] = (),
+    fetched: Sequence[str] = (),
 ) -> None:
     """Leave on the volume what the snapshot step knows of a run: for the first step that works to record, and for those
-    who remove old releases, the names of its own."""
+    who remove what no run needs, the names of its releases and of what was fetched for it, like `weights/<sha256>`."""
     path = _facts_path(settings.volume, settings.run or UNNAMED)
     path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"code_digest": code_digest, "parameters": dict(parameters), "releases": list(releases)}
+    facts = {
+        "code_digest": code_digest,
+        "parameters": dict(parameters),
+        "releases": list(releases),
+        "fetched": list(fetched),
+    }
     path.write_text(json.dumps(facts))
 
 

@@ -14,7 +14,7 @@ from google.api_core.exceptions import GoogleAPICallError, from_http_status
 
 from sightline.errors import clause
 from sightline.processes.deadline import deadline_seconds
-from sightline.processes.progress import track
+from sightline.processes.progress import told, track
 from sightline.services.storage.addresses import check_address, shown
 from sightline.services.storage.base import (
     NoSuchObjectError,
@@ -126,8 +126,12 @@ def _write(address: str, answer: requests.Response, target: Path) -> None:
         )
     name = urlsplit(address).path.rpartition("/")[2]
     with target.open("wb") as file:
-        total = -(-int(length) // BLOCK) if length.isdigit() else None
-        for block in track(chain([first], blocks), f"fetching {name}", total, "megabyte"):
+        doing, whole = f"fetching {name}", chain([first], blocks)
+        known = length.isdigit() and int(length)
+        told_blocks = (
+            told(whole, doing, -(-int(length) // BLOCK), "megabyte") if known else track(whole, doing, unit="megabyte")
+        )
+        for block in told_blocks:
             file.write(block)
 
 

@@ -13,7 +13,7 @@ from sightline.images.files import read_image
 from sightline.models.store import fetch_bundle, store_bundle, write_bundle_facts
 from sightline.processes.devices import choose_device
 from sightline.processes.progress import Progress
-from sightline.references import DatasetReference, ModelReference, task_of
+from sightline.references import DatasetReference, ModelReference, lineage_of, task_of
 from sightline.services.database.scores import ModelKind
 from sightline.services.runs.running_step import RunningStep, open_step, results_prefix
 from sightline.services.storage.access import open_storage
@@ -145,7 +145,8 @@ def _deliver(
     for ending, item in (named | {"": best}).items():
         storage.write_bytes(f"{prefix}/predictions{ending}.json", json.dumps(item.results).encode())
     _write_rows(step, request, scored, best)
-    step.write_model("selected", uri, sha256, dataset, chosen.config)
+    descent = lineage_of(chosen.bundle.facts)
+    step.write_model("selected", uri, sha256, dataset, chosen.config, descent)
     task = Task(dataset.task)
     confusion = task.report.confusion(truth, best.results)
     facts = {
@@ -169,6 +170,7 @@ def _deliver(
         metric_name=select_by,
         metric_value=best.scores.values[select_by],
         task=dataset.task,
+        **descent,
     )
     return Evaluated(selected, _finite(best.scores.values), confusion.labels, confusion.matrix.tolist(), report)
 
@@ -177,7 +179,9 @@ def _write_rows(step: RunningStep, request: EvaluationRequest, scored: Sequence[
     # Best and last are one model where they are the same epoch.
     for item in {each.candidate.uri: each for each in (*scored, best)}.values():
         dataset, candidate, scores = request.dataset, item.candidate, item.scores
-        model = step.write_model(candidate.kind, candidate.uri, candidate.bundle.sha256, dataset, candidate.config)
+        bundle = candidate.bundle
+        descent = lineage_of(bundle.facts)
+        model = step.write_model(candidate.kind, candidate.uri, bundle.sha256, dataset, candidate.config, descent)
         step.write_evaluation(model, dataset, request.split, scores.values, scores.per_class, selected=item is best)
 
 

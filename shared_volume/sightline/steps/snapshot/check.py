@@ -30,12 +30,13 @@ class Asked:
     overrides: Mapping[str, Any] | None = None  # dotted config keys and their values
     select_by: str = ""  # the metric that selects
     device: str = ""
+    pretrained: str = ""  # trained weights to begin from, as `weights/places.py` reads it
     gpus: Mapping[str, str] = field(default_factory=dict)  # step -> how many its pod gets, as Kubernetes writes it
 
     @property
     def is_usual(self) -> bool:
-        """Whether config, its values and the metric are the task's own."""
-        return not (self.config or self.overrides or self.select_by)
+        """Whether config, its values and the metric are the task's own, and no weights are named."""
+        return not (self.config or self.overrides or self.select_by or self.pretrained)
 
 
 def check_recipe(code: Path, asked: Asked) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sightline.catalogue.pruning.find import tidy_volume
 from sightline.errors import SightlineError, nearest
 from sightline.models.store import given_model
+from sightline.models.weights.chosen import bring_weights, find_weights
 from sightline.references import DETECTION, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
@@ -45,6 +46,7 @@ class Frozen(NamedTuple):
     images_digest: str
     models_digest: str
     code_digest: str
+    weights_reference: str
 
 
 def start_run(
@@ -65,20 +67,21 @@ def start_run(
     train_gpus: str = "",
     evaluate_gpus: str = "",
     test_gpus: str = "",
+    pretrained: str = "",
 ) -> Frozen:
     """Freeze the helper code, turn "the newest version" into a version and a commit, and digest what lies elsewhere.
 
     Empty versions are the newest ones, an empty config is the task's own. `…_follows` says whether the run records, whether it
     reads a dataset version that it does not record itself, and whether it trains. `test_images` is a folder or prefix, when the
     test images are no dataset's; `candidate_models` and `model` (to test when this run selects none) are URIs of bundles that
-    this run does not train. `…_gpus` is how many GPUs the step's pod gets. A SightlineError for broken live code, no such config,
+    this run does not train. `pretrained` names weights that train begins from, as docs/weights.md says; they are fetched here. `…_gpus` is how many GPUs the step's pod gets. A SightlineError for broken live code, no such config,
     category, version, key or metric, no image to test on, or more than one GPU.
     """
     check_category(category)
     settings = read_settings()
     live = (settings.volume / "code").resolve()
     gpus = {"train": train_gpus, "evaluate": evaluate_gpus, "test": test_gpus}
-    asked = Asked(category, config, recipe, overrides, select_by, gpus=gpus)
+    asked = Asked(category, config, recipe, overrides, select_by, pretrained=pretrained, gpus=gpus)
     check_at_once(live, asked, record=record_follows, train=train_follows)
     require_images(test_images)
     task, annotation_commit, dataset_reference = DETECTION, "", ""
@@ -95,9 +98,12 @@ def start_run(
         given = given_model(settings, next(filter(None, (model, *candidate_models)), ""), category)
         task = given.task if given else task
     require_task(task)
+    first_weights = None
     if train_follows:
         config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
+        first_weights = find_weights(live, config, overrides or {}, pretrained)
     frozen = _freeze(settings, live, asked, config, task, with_train=train_follows)
+    weights = bring_weights(first_weights, settings)
     parameters = {
         "task": task,
         "config": config,
@@ -105,10 +111,12 @@ def start_run(
         "overrides": dict(overrides or {}),
         "epochs": epochs,
         "select_by": select_by,
+        "pretrained": weights.origin if weights else "",
         "annotation_version": annotation_version,
         "dataset_version": dataset_version,
     }
-    write_run_facts(settings, frozen.code_digest, parameters, [release.name for release in frozen.releases.values()])
+    releases = [release.name for release in frozen.releases.values()]
+    write_run_facts(settings, frozen.code_digest, parameters, releases, [weights.folder] if weights else [])
     _tidy_up(settings)
     log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, annotation_commit[:12])
     return Frozen(
@@ -120,6 +128,7 @@ def start_run(
         images_digest=images_digest(test_images),
         models_digest=models_digest([*candidate_models, model]),
         code_digest=frozen.code_digest,
+        weights_reference=weights.to_text() if weights else "",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.runner import Runner
 
 from sightline.errors import SightlineError, nearest
+from sightline.steps.train.checkpoints import newest_checkpoint
 from sightline.steps.train.data import loader
 from sightline.steps.train.history import History
 from sightline.steps.train.loop import ResumableTrainLoop, Training
@@ -55,7 +56,18 @@ def _require_metric(score: Scorer, dataset_dir: Path) -> None:
 
 
 class _QuietRunner(Runner):
-    """mmengine's Runner, but for its look at the machine: it calls a compiler, and complains where there is none."""
+    """mmengine's Runner, but for its look at the machine: it calls a compiler, and complains where there is none.
+
+    Trained weights come right after its random ones, unless a checkpoint will replace both.
+    """
+
+    training: Training
+
+    def _init_model_weights(self) -> None:
+        super()._init_model_weights()
+        training = self.training
+        if training.beginning and newest_checkpoint(training.checkpoints) is None:
+            training.beginning.apply(self.model, training.folder)
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         """Nothing: the log would not show it anyway."""
@@ -81,5 +93,6 @@ def _runner(training: Training, score: Scorer) -> Runner:
         default_scope=task.fit.SCOPE,
         experiment_name=training.folder.name,
     )
+    runner.training = training
     runner.model.to(training.device)
     return runner

@@ -14,6 +14,8 @@ from sightline.images.files import read_image
 from sightline.models.bundle import write_bundle
 from sightline.models.config import config_text, load_config, set_epochs
 from sightline.models.store import store_bundle, write_bundle_facts
+from sightline.models.weights.configured import settle
+from sightline.models.weights.taken import take
 from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
@@ -25,6 +27,8 @@ from sightline.services.runs.work_folders import alone_in, finish, work_folder
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
 from sightline.settings import read_settings
+from sightline.steps.train.began_report import began_from
+from sightline.steps.train.beginning import Beginning, lineage, read_began
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.compute import fit
 from sightline.steps.train.events import Events
@@ -51,6 +55,7 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
         file = request.code / config_file(request.code, request.config)
         config = load_config(file, request.overrides, classes)
+        settle(request.config, config, given=request.weights is not None)
         if request.epochs:
             set_epochs(config, request.epochs)
         chosen = choose_device(device)
@@ -59,13 +64,23 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
             task = Task(dataset.task)
-            training = Training(task, config, dataset_dir, classes, folder, request.select_by, chosen, images)
+            beginning = _beginning(request, classes)
+            training = Training(
+                task, config, dataset_dir, classes, folder, request.select_by, chosen, images, beginning
+            )
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(training, events, board)
             delivered = _deliver(request, training, loop, seconds, events)
             finish(folder)
             return delivered
+
+
+def _beginning(request: TrainingRequest, classes: tuple[str, ...]) -> Beginning | None:
+    weights = request.weights
+    if weights is None:
+        return None
+    return Beginning(weights, lambda: take(weights, read_settings()), classes, request.few_allowed)
 
 
 def _fit_into_memory(
@@ -102,17 +117,21 @@ def _deliver(
         "dataset_version": dataset.version,
         "config": request.config,
     }
+    began = read_began(training.folder)
+    descent = lineage(began)
     facts = described | {"code": request.code.name, "run": step.run}
     written = {}
     for kind, (epoch, weights) in _moments(training, loop).items():
         bundle = training.folder / "bundles" / kind
-        sha256 = _write_bundle(bundle, training, loop.runner.model, weights, described | {"epoch": epoch})
+        sha256 = _write_bundle(bundle, training, loop.runner.model, weights, described | descent | {"epoch": epoch})
         written[kind] = (store_bundle(storage, bundle, sha256), sha256)
-        write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | {"epoch": epoch})
-        step.write_model(kind, *written[kind], dataset=dataset, config=request.config)
+        write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | descent | {"epoch": epoch})
+        step.write_model(kind, *written[kind], dataset, request.config, descent)
     happened = read_lines(events.path)
     shown = _shown_facts(facts, training, loop, seconds)
-    report = render_training_report(training.task, read_lines(loop.history.path), shown, request.select_by, happened)
+    lines = read_lines(loop.history.path)
+    blocks = [began_from(began, training.classes)] if began else []
+    report = render_training_report(training.task, lines, shown, request.select_by, happened, blocks)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
     if happened:
@@ -126,6 +145,7 @@ def _deliver(
         uri=uri,
         sha256=sha256,
         **described,
+        **descent,
         metric_name=request.select_by if validated else None,
         metric_value=loop.best.value if validated else None,
         last_uri=last_uri,

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from sightline.errors import SightlineError
 from sightline.steps.train import checkpoints
+from sightline.steps.train.beginning import Beginning
 from sightline.steps.train.history import History
 from sightline.steps.train.micro_batches import train_in_parts
 from sightline.tasks.task import Task
@@ -38,6 +39,7 @@ class Training:
     select_by: str  # the validation metric that decides which epoch is best
     device: torch.device
     images: int  # how many of a batch are taken at a time; the whole batch, unless memory is short
+    beginning: Beginning | None = None  # trained weights; None for random ones
 
     @property
     def best_weights(self) -> Path:

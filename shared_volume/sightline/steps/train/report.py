@@ -20,12 +20,17 @@ Line = Mapping[str, Any]
 
 
 def render_training_report(
-    task: Task, history: Sequence[Line], facts: Mapping[str, str], best_by: str, events: Sequence[Line] = ()
+    task: Task,
+    history: Sequence[Line],
+    facts: Mapping[str, str],
+    best_by: str,
+    events: Sequence[Line] = (),
+    more: Sequence[Markup] = (),
 ) -> str:
     """The page for one training, one self-contained HTML document, of lines as `History` and `Events` write them.
 
     The facts say what made it, for the page's head, and how many `seconds` it took. The best epoch is that by the metric
-    `best_by`.
+    `best_by`. `more` are further sections.
     """
     train, val = _lines(history, "train"), _lines(history, "val")
     metrics = _metric_names(val)
@@ -40,6 +45,7 @@ def render_training_report(
         blocks.append(page.section("Validation", charts, _epoch_table(train, val, metrics, best)))
     else:
         blocks.append(page.section("Validation", page.notice("This training was never validated.", kind="info")))
+    blocks += more
     if events:
         rows = [[str(one["at"])[:19].replace("T", " "), one["iter"], one["kind"], one["message"]] for one in events]
         blocks.append(page.section("Events", page.table(["when (UTC)", "iteration", "what", "how"], rows)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.references import DatasetReference
+from sightline.references import DatasetReference, WeightsReference
 from sightline.services.runs.closure import digest_files, reach, read_imports
 from sightline.services.runs.homes import CONFIGS
 from sightline.tasks.metrics import selecting_modules
@@ -26,11 +26,15 @@ class TrainingRequest:
     overrides: Mapping[str, Any]
     epochs: int
     select_by: str
+    weights: WeightsReference | None = None  # to begin from; None for random ones
+    few_allowed: bool = False  # whether less than half of the model may get a value from them
 
     def key(self) -> str:
         """Names the work folder: equal for equal inputs, so that a repeated attempt finds its checkpoints."""
         overrides = json.dumps(dict(self.overrides), sort_keys=True)
         parts = [self._computing(), self.dataset.digest, overrides, str(self.epochs), self.select_by]
+        if self.weights:  # a bundle also tells its classes, which decide what of a head is kept
+            parts.append(self.weights.bundle or self.weights.sha256)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:KEY_LENGTH]
 
     def _computing(self) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError, nearest
-from sightline.references import DatasetReference, ModelReference
+from sightline.references import DatasetReference, ModelReference, WeightsReference
 from sightline.services.runs.supervise import Step, Stopped, run_step
 from sightline.steps.train.request import TrainingRequest
 from sightline.tasks.task import Task
 
 SHRINK, FAIL = "shrink", "fail"
+HALF, ANY = "half", "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +32,33 @@ def train_model(
     select_by: str = "",
     device: str = "",
     on_out_of_memory: str = SHRINK,
+    weights: str = "",
+    pretrained_fit: str = HALF,
 ) -> Trained:
     """Fit the configured model on a dataset version, from the newest checkpoint of the same inputs if there is one.
 
     `code` is the folder of this step's frozen helper code, `dataset` a reference, `select_by` the validation metric that decides
     which epoch is best. `on_out_of_memory` says shrink (go on from the newest checkpoint, each batch in twice as many parts) or
-    fail. A SightlineError where the config, an override, the dataset or the device cannot be used, or memory ran out.
+    fail. `weights` is a reference to trained weights to begin from, on the volume; `pretrained_fit` is half (at least half of the
+    model must get a value from them) or any. A SightlineError where the config, an override, the dataset or the device cannot be used, or memory ran out.
     """
-    if on_out_of_memory not in (SHRINK, FAIL):
-        hint = nearest(on_out_of_memory, (SHRINK, FAIL))
-        raise SightlineError(f"on_out_of_memory is {on_out_of_memory!r}: say shrink or fail.{hint}")
+    _require_choice("on_out_of_memory", on_out_of_memory, (SHRINK, FAIL))
+    _require_choice("pretrained_fit", pretrained_fit, (HALF, ANY))
     given = DatasetReference.from_text(dataset)
     facts = Task(given.task).facts
     config, select_by = config or facts.CONFIG, select_by or facts.SELECT_BY
-    request = TrainingRequest(Path(code), given, config, overrides or {}, epochs, select_by)
+    begins_from = WeightsReference.from_text(weights) if weights else None
+    asked = (config, overrides or {}, epochs, select_by, begins_from, pretrained_fit == ANY)
+    request = TrainingRequest(Path(code), given, *asked)
     shrinks = on_out_of_memory == SHRINK
     advice = "" if shrinks else "or let it go on with a part of each batch (train_on_out_of_memory=shrink)"
     step = Step("train", Path(code).name, given.category)
     return run_step(step, _train, request, device, shrinks=shrinks, advice=advice)
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, str]) -> None:
+    if value not in choices:
+        raise SightlineError(f"{name} is {value!r}: say {' or '.join(choices)}.{nearest(value, choices)}")
 
 
 def _train(request: TrainingRequest, device: str, stopped: Stopped | None = None) -> Trained:

@@ -10,13 +10,14 @@ from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.models.config_files import check_config
+from sightline.models.weights.chosen import bring_weights, find_weights
 from sightline.references import DETECTION
 from sightline.services.runs.freeze import config_task, freeze
 from sightline.services.runs.running_step import UNNAMED, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset
 from sightline.settings import read_settings
-from sightline.steps.train.start import train_model
+from sightline.steps.train.start import ANY, HALF, train_model
 from sightline.tasks.metrics import require_selecting, selecting_modules
 from sightline.tasks.task import part_names
 
@@ -46,6 +47,10 @@ def _start_from_release(options: argparse.Namespace, arguments: Sequence[str]) -
     check_config(live, options.config, task, dict(options.set))
     require_selecting(live, task, options.select_by)
     parts = {STEP: [*part_names(task, STEP), *selecting_modules(task, options.select_by)]}
+    if weights := bring_weights(
+        find_weights(live, options.config, dict(options.set), options.pretrained), read_settings()
+    ):
+        arguments = [f"--weights={weights.to_text()}", *arguments]
     release = freeze(read_settings().volume, options.config, options.category, (STEP,), parts).releases[STEP]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(release), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", "sightline.entry", STEP, f"--release={release}", *arguments]
@@ -57,7 +62,8 @@ def run_trial(options: argparse.Namespace) -> dict[str, Any]:
     settings = read_settings()
     dataset = find_dataset(settings, options.category, options.dataset_version).to_text()
     asked = options.config, dict(options.set), options.epochs, options.select_by
-    model = train_model(options.release, dataset, *asked).model
+    begins = {"weights": options.weights, "pretrained_fit": options.pretrained_fit}
+    model = train_model(options.release, dataset, *asked, **begins).model
     prefix = results_prefix(model.category, model.dataset_version, settings.run or UNNAMED)
     log = open_storage(settings.storage).read_bytes(f"{prefix}/train/logs/history.jsonl")
     history = [json.loads(line) for line in log.splitlines()]
@@ -85,10 +91,15 @@ def metric_lines(scores: Mapping[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sightline.entry trial", description=__doc__)
     parser.add_argument("--release", help=argparse.SUPPRESS)
+    parser.add_argument("--weights", default="", help=argparse.SUPPRESS)  # which the first process fetched
     parser.add_argument("--category", required=True, help="what the dataset is of")
     parser.add_argument("--dataset-version", default="", help="default: the newest")
     parser.add_argument("--config", required=True, help="name of a config in configs/")
     parser.add_argument("--epochs", type=int, default=0, help="default: the config's own")
+    parser.add_argument("--pretrained", default="", help="trained weights to begin from, as docs/weights.md names them")
+    parser.add_argument(
+        "--pretrained-fit", default=HALF, choices=(HALF, ANY), help="how much of the model they must fit at least"
+    )
     parser.add_argument(
         "--select-by", default="", help="the validation metric that decides which epoch is best (default: the task's)"
     )
