@@ -33,6 +33,7 @@ from sightline.steps.train.loop import ResumableTrainLoop, Training
 from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
 from sightline.steps.train.report import render_training_report
 from sightline.steps.train.request import TrainingRequest
+from sightline.steps.train.state import seen_weights
 from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def _deliver(
 
 def _moments(training: Training, loop: ResumableTrainLoop) -> dict[ModelKind, tuple[int, Weights]]:
     """The epoch and the weights of the last and the best moment."""
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in loop.runner.model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in seen_weights(loop.runner).items()}
     last = loop.epoch, weights
     validated = training.best_weights.is_file()
     return {"last": last, "best": (loop.best.epoch, load_plain(training.best_weights)) if validated else last}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import METRICS, TRANSFORMS
 from mmengine.evaluator import BaseMetric
@@ -21,9 +22,14 @@ class LoadUprightImage(BaseTransform):
     Needs `img_path` (a file) or `img` ((H, W, 3) uint8 BGR); sets `img`, `img_path`, `img_shape` and `ori_shape`.
     """
 
+    def __init__(self, to_float32: bool = False) -> None:
+        self.to_float32 = to_float32
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         if "img" not in results:
             results["img"] = read_image(Path(results["img_path"]))
+        if self.to_float32:
+            results["img"] = results["img"].astype(np.float32)
         results.setdefault("img_path", None)
         results["img_shape"] = results["ori_shape"] = results["img"].shape[:2]
         return results
