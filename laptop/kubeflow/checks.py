@@ -21,7 +21,7 @@ from laptop.workspace import LIBRARY
 from sightline.errors import NoConfigError, SightlineError, nearest
 from sightline.processes.devices import check_device
 from sightline.references import DETECTION, task_of
-from sightline.services.runs.freeze import config_task
+from sightline.services.runs.config_chains import config_task
 from sightline.services.storage.folder import local_path
 from sightline.services.versioning.git import remote_tags
 from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training

@@ -13,7 +13,7 @@ from sightline.models import config_files
 from sightline.models.config_files import check_config
 from sightline.models.config_keys import UNKNOWN
 from sightline.models.registered import NAMES
-from sightline.services.runs.freeze import config_chain
+from sightline.services.runs.config_chains import config_chain
 from sightline.settings import read_settings
 from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training
 from sightline.steps.snapshot.start import start_run

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sightline.errors import ConfigError
 from sightline.models.config_keys import UNKNOWN, dicts_within, override
 
-MARK: Final = "train_dataloader"  # a config that has it is of mmdet's form
+MARK: Final = "train_dataloader"
 KEPT: Final = (  # keys of mmengine's runner that mean the same here
     *(
         "model",
@@ -78,13 +78,18 @@ LOADED_OTHERWISE: Final = {  # what a pipeline would load, and no dataset versio
 ANOTHER: Final = "Choose a config that learns from boxes and masks alone."
 
 
+def is_theirs(values: Mapping[str, Any]) -> bool:
+    """Whether a config is of mmdet's form."""
+    return MARK in values and "train_cfg" in values
+
+
 def with_overrides(file: Path | str, values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A config in our form, with what a run sets: a key of mmdet's form or of ours, whatever form the config has.
 
     Raises:
         ConfigError: no such key, or what cannot be honoured.
     """
-    if MARK not in values:
+    if not is_theirs(values):
         for key, value in overrides.items():
             override(values, key, value)
         return values

@@ -13,12 +13,12 @@ from mmengine.config import Config
 from sightline.images.files import read_image
 from sightline.models.bundle import write_bundle
 from sightline.models.config import config_text, load_config, set_epochs
+from sightline.models.shipped import config_path
 from sightline.models.store import store_bundle, write_bundle_facts
 from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
 from sightline.services.database.scores import ModelKind
-from sightline.services.runs.homes import config_file
 from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
 from sightline.services.runs.work_folders import alone_in, finish, work_folder
@@ -50,7 +50,7 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
     with open_step(settings, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
         dataset_dir = pull_dataset(settings, dataset)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
-        file = request.code / config_file(request.code, request.config)
+        file = config_path(request.code, request.config)
         config = load_config(file, request.overrides, classes)
         if request.epochs:
             set_epochs(config, request.epochs)

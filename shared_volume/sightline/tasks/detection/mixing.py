@@ -37,7 +37,7 @@ class _Mixing(BaseTransform):
         self.results_cache = [self.draw() for _ in range(self.others)]
         chance, self.prob = self.prob, 1.0
         try:
-            return super().transform(results)  # type: ignore[misc]
+            return super().transform(results)
         finally:
             self.prob = chance
             self.results_cache = []
