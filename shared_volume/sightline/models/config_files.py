@@ -49,10 +49,11 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
     written = _read(files[0], trees)
     if written is None:
         return
+    if is_theirs(written):
+        _require_spelt(files[0], written)
     values = with_overrides(files[0], written, overrides)
     _require_numbers(files[0], values)
     if is_theirs(written):
-        _require_spelt(files[0], written)
         refuse_unsupported(files[0], values)
     else:
         _require_read(files[0], values, trees.values(), code / "custom" / "tasks" / task)

@@ -61,7 +61,11 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
     old = node[key_found]
     if old is UNKNOWN:
         return
-    if isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
+    if isinstance(value, Mapping) and value.get(
+        "_delete_"
+    ):  # mmengine's way to say that nothing of the old value stays
+        node[key_found] = {name: inner for name, inner in value.items() if name != "_delete_"} or None
+    elif isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
         for inner, inner_value in value.items():
             override(values, f"{key}.{inner}", inner_value)
     else:

@@ -61,12 +61,24 @@ def assigned(config: Path, name: str) -> Any:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and target and ast.unparse(target) == name:
             try:
-                return ast.literal_eval(node.value)
+                return _literal(node.value)
             except ValueError:
                 raise ConfigError(
                     f"{config}, line {node.value.lineno}: write {name} out as text, so that it can be read without running it."
                 ) from None
     return None
+
+
+def _literal(node: ast.expr) -> Any:
+    """A value that is written out; of calls, `dict(key=value)`."""
+    if (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "dict"
+        and not node.args
+        and all(word.arg for word in node.keywords)
+    ):
+        return {word.arg: _literal(word.value) for word in node.keywords}
+    return ast.literal_eval(node)
 
 
 def modules_imported(root: Path, config: str) -> list[Module]:
