@@ -67,7 +67,8 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
             continue
         value = getattr(options, parameter.name)
         if parameter.kind is dict:
-            value = pairs_of(parameter.option.flag, value or (), parameter.option.example)
+            pairs = pairs_of(parameter.option.flag, value or (), parameter.option.example)
+            value = {key: _without_null(each) for key, each in pairs.items()}
         if parameter is RECIPE:
             value = recipe_of(options, value)
         if value not in (None, {}):

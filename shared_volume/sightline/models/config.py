@@ -10,7 +10,6 @@ from mmengine.config import Config
 from sightline.errors import ConfigError, clause, nearest
 from sightline.models.config_form import fit_classes, is_theirs, with_overrides
 from sightline.models.config_keys import dicts_within, refuse_unsupported
-from sightline.models.imports import import_live
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper")
 
@@ -32,7 +31,6 @@ def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]
     for required in (*REQUIRED, "max_iters" if values.get("max_iters") else "max_epochs"):
         if required not in values:
             raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")
-    import_live(values, path.name)
     if is_theirs(written):
         fit_classes(values["model"], classes)
         return config_from_data(values)

@@ -25,7 +25,7 @@ CODE: Final = "custom_code"  # the config's key: path -> text of each file in `c
 log = logging.getLogger(__name__)
 
 
-def import_live(values: dict[str, Any], shown_as: str) -> None:
+def import_live(values: Any, shown_as: str) -> None:
     """Import what a config names, and keep the files in `custom` with it, as text.
 
     Raises:
@@ -70,15 +70,17 @@ def _import(names: Sequence[str], shown_as: str) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            where = (
-                f"{name.replace('.', '/')}.py in the helper code"
-                if name.startswith(f"{CUSTOM}.")
-                else "an installed package"
-            )
-            raise ConfigError(
-                f"{shown_as} imports {name!r} by {IMPORTS}, and there is no module {error.name!r} here. It would be {where}: put it "
-                "there, or choose a config that does without."
-            ) from error
+            if not f"{name}.".startswith(f"{error.name}."):
+                where = f"which imports {error.name!r}, and no such module is installed here. Install that, or do without it"
+            elif name.startswith(f"{CUSTOM}."):
+                where = (
+                    f"and there is no {name.replace('.', '/')}.py in the helper code. Put it there, or correct the name"
+                )
+            else:
+                where = (
+                    "and no such module is installed here. Install its package, or choose a config that does without"
+                )
+            raise ConfigError(f"{shown_as} imports {name!r} by {IMPORTS}, {where}.") from error
         except Exception as error:
             raise ConfigError(
                 f"{shown_as} imports {name!r} by {IMPORTS}, and that fails: {type(error).__name__}: {clause(error)}. Correct it."

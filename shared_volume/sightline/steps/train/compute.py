@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from sightline.errors import SightlineError, nearest
+from sightline.models.imports import import_live
 from sightline.steps.train.data import loader
 from sightline.steps.train.history import History
 from sightline.steps.train.loop import ResumableTrainLoop, Training, epochs_of
@@ -39,6 +40,9 @@ def fit(
     task, config, folder = training.task, training.config, training.folder
     score = Scorer(task, select_by=training.select_by)
     _require_metric(score, training.dataset_dir)
+    if register := getattr(task.fit, "register", None):  # what the config's own imports build upon
+        register()
+    import_live(config, "The config")
     with types_known(config, task.fit.SCOPE):
         runner = _runner(training, score)
         dataset = task.fit.training_dataset(config, training.dataset_dir, training.classes)
