@@ -158,7 +158,7 @@ def test_hooks_with_state_are_resumed_to_the_bit(
     kill_at(start(here, code, overrides=every), here, 3)
     (folder,) = here.volume.glob("work/train-*")
     last = max(json.loads(line)["iter"] for line in (folder / "history.jsonl").read_text().splitlines())
-    kill_at(start(here, code, overrides=every), here, last + 7)
+    kill_at(start(here, code, overrides=every), here, last + 2)
     output = finished(start(here, code, overrides=every))
     assert "resumed at iteration" in output
     again, whole = json.loads(output.splitlines()[-1]), unbroken[1]

@@ -246,6 +246,9 @@ def _load_upright(file: Path | str, ours: dict[str, Any]) -> None:
                 floats = step.get("to_float32")
                 step.clear()
                 step |= {"type": "LoadUprightImage"} | ({"to_float32": floats} if floats else {})
+            if kind == "LoadAnnotations" and step.get("poly2mask") is False:
+                step.pop("poly2mask")
+                step["type"] = "LoadOutlines"  # which loads objects too that have no outline
             if kind in LOADED_OTHERWISE:
                 raise ConfigError(
                     f"{file}: {key} is {kind}, and dataset versions have no {LOADED_OTHERWISE[kind]}. {ANOTHER}"

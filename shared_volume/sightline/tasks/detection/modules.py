@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import METRICS, TRANSFORMS
 from mmengine.evaluator import BaseMetric
 
@@ -33,6 +34,22 @@ class LoadUprightImage(BaseTransform):
         results.setdefault("img_path", None)
         results["img_shape"] = results["ori_shape"] = results["img"].shape[:2]
         return results
+
+
+@TRANSFORMS.register_module()
+class LoadOutlines(LoadAnnotations):
+    """mmdet's `LoadAnnotations` whose masks stay outlines, a fraction of the memory of masks painted at the photograph's size.
+
+    An image with an object that only a painted mask describes (one with holes, for instance) has all of them painted: mmdet
+    would ignore that object.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "poly2mask": False})
+
+    def _load_masks(self, results: dict[str, Any]) -> None:
+        self.poly2mask = not all(isinstance(each["mask"], list) for each in results.get("instances", []))
+        super()._load_masks(results)
 
 
 @METRICS.register_module()
