@@ -67,10 +67,11 @@ def given_values(options: argparse.Namespace) -> dict[str, Any]:
             continue
         value = getattr(options, parameter.name)
         if parameter.kind is dict:
-            pairs = pairs_of(parameter.option.flag, value or (), parameter.option.example)
-            value = {key: _without_null(each) for key, each in pairs.items()}
+            value = pairs_of(parameter.option.flag, value or (), parameter.option.example)
         if parameter is RECIPE:
             value = recipe_of(options, value)
+        if parameter.kind is dict:
+            value = _without_null(value)
         if value not in (None, {}):
             values[parameter.name] = value
     return values
@@ -94,7 +95,7 @@ def recipe_of(options: argparse.Namespace, replaced: Mapping[str, object]) -> di
         values["group_by"] = options.group_by
     if options.stratify:
         values["stratify"] = True
-    return {key: _without_null(value) for key, value in values.items()}
+    return values
 
 
 def _without_null(value: object) -> object:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sightline.errors import ConfigError, nearest
 
-NULL: Final = "null"  # so a command writes what is None
+NULL: Final = "null"
 UNKNOWN: Final = object()  # stands for a value that only running the config would tell: nobody knows what is in it
 # The keys that training reads, whatever the task.
 READ: Final = (
@@ -76,7 +76,8 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
 def _like(old: Any, value: Any) -> Any:
     """An override as the config would have written it.
 
-    KFP hands every number in a dict on as a float, and carries no null; JSON knows no tuples, on which mmcv insists.
+    KFP hands every number in a dict on as a float and cannot hand on null, for which its name stands; JSON knows no tuples, on
+    which mmcv insists.
     """
     if value == NULL:
         return None
