@@ -59,10 +59,10 @@ class MixUp(_Mixing, CachedMixUp):
 
 def bind_mixing(dataset: Any) -> None:
     """Let the mixing steps of a dataset's pipeline draw from the dataset."""
-    for place, step in enumerate(dataset.pipeline.transforms):
+    for index, step in enumerate(dataset.pipeline.transforms):
         if isinstance(step, _Mixing):
             step.max_cached_images = max(step.max_cached_images, step.others + 1)
-            step.draw = _Draw(dataset, place)
+            step.draw = _Draw(dataset, index)
 
 
 class _Draw:
