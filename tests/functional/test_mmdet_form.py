@@ -183,3 +183,25 @@ def test_a_name_of_mmdets_package_is_checked_and_names_its_files_in_the_training
     (live / "custom/configs/mine.py").write_text('_base_ = "mmdet::yolox/yolox_s_8xb8-300e_coco.py"')
     assert shipped_digest(live, "mine") == small
     assert shipped_digest(live, "yolox_s") == ""
+
+
+def test_masks_stay_outlines_unless_an_object_has_none_and_no_object_is_dropped() -> None:
+    from mmdet.structures.mask import BitmapMasks, PolygonMasks
+
+    from sightline.tasks.detection.modules import LoadOutlines
+
+    outline = [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0]]
+    painted = {"size": [10, 10], "counts": [20, 30, 50]}
+
+    def load(*masks: Any) -> dict[str, Any]:
+        instances = [{"bbox": [2, 2, 8, 8], "bbox_label": 0, "ignore_flag": 0, "mask": mask} for mask in masks]
+        return LoadOutlines(with_bbox=True, with_mask=True)(
+            {"instances": instances, "img_shape": (10, 10), "ori_shape": (10, 10), "height": 10, "width": 10}
+        )
+
+    outlines, mixed = load(outline, outline), load(outline, painted)
+    assert isinstance(outlines["gt_masks"], PolygonMasks)
+    assert isinstance(mixed["gt_masks"], BitmapMasks)
+    assert mixed["gt_masks"].areas.tolist()[1] == 30
+    assert not mixed["gt_ignore_flags"].any()
+    assert not outlines["gt_ignore_flags"].any()
