@@ -336,12 +336,33 @@ def _sample(options: argparse.Namespace) -> int:
     return 0
 
 
+def _configs_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words",
+        metavar="WORD",
+        nargs="*",
+        help="words that stand in the name, task or data; or `show NAME`, or `copy NAME` to begin one of your own with it",
+    )
+
+
+def _configs(options: argparse.Namespace) -> int:
+    from laptop import configs
+
+    match options.words:
+        case ["show", name]:
+            return configs.show_config(name)
+        case ["copy", name]:
+            return configs.copy_config(name)
+    return configs.list_configs(options.words)
+
+
 COMMANDS = {
     "publish": ("make an annotation version from a folder of annotated images", _publish_options, _publish),
     "local": ("run the pipeline on this machine", _local_options, _local),
     "versions": ("list annotation and dataset versions with their state", _versions_options, _catalogue),
     "diff": ("say how two versions differ: images, objects, classes", _diff_options, _catalogue),
     "verify": ("prove that versions can be read; repair what a crash left", _verify_options, _catalogue),
+    "configs": ("list model configs, ours, yours and mmdet's; show or copy one", _configs_options, _configs),
     "prune": ("show what can be removed from the volume and the storage, or remove it", _prune_options, _prune),
     "export": ("write a version as COCO, YOLO or Pascal VOC", _export_options, _catalogue),
     "compile": ("write the pipeline's YAML for the Kubeflow UI", _compile_options, _compile),

@@ -8,6 +8,7 @@ EXAMPLES: Final = {
     "versions": "versions --category desk",
     "diff": "diff desk_ann_v0.1.0 desk_ann_v0.2.0",
     "verify": "verify desk_train_v0.1.0 --full",
+    "configs": "configs rtmdet-ins",
     "prune": "prune --older-than 90",
     "export": "export desk_train_v0.1.0 --format coco --output desk-coco",
     "doctor": "doctor --cluster --namespace kubeflow",

@@ -19,6 +19,8 @@ WORDS = (
 )
 """What stands as `type` in a config and is no name of a registry."""
 
+REPLACED = ("CachedMosaic", "CachedMixUp")  # mmdet's, in whose places ours stand
+
 
 def registered_names() -> set[str]:
     """Names in all registries of mmengine and mmdet, without those of our own modules; needs both packages."""
@@ -38,7 +40,7 @@ def registered_names() -> set[str]:
         for name, registered in each.module_dict.items()
         if not getattr(registered, "__module__", "").startswith(("sightline", "tests"))
     }
-    return {*found, *WORDS, *mmcv.ops.__all__}
+    return {*found, *REPLACED, *WORDS, *mmcv.ops.__all__}
 
 
 def _with_children(registry: object) -> Iterator[object]:

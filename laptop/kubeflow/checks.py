@@ -22,7 +22,7 @@ from sightline.errors import NoConfigError, SightlineError, nearest
 from sightline.models.weights.chosen import find_weights
 from sightline.processes.devices import check_device
 from sightline.references import DETECTION, task_of
-from sightline.services.runs.freeze import config_task
+from sightline.services.runs.config_chains import config_task
 from sightline.services.storage.folder import local_path
 from sightline.services.versioning.git import remote_tags
 from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training

@@ -143,7 +143,11 @@ def test_a_config_trains_and_predicts(name, dataset):
 
 def test_annotations_of_the_default_are_loaded_whole(dataset):
     config = load_config(CONFIGS / "mask_rcnn_r18_small.py", {}, CLASSES)
-    plain = [step for step in config.train_pipeline if step["type"] in {"LoadUprightImage", "LoadAnnotations"}]
+    plain = [
+        step
+        for step in config.train_pipeline
+        if step["type"] in {"LoadUprightImage", "LoadAnnotations", "LoadOutlines"}
+    ]
     config.train_pipeline = [*plain, {"type": "PackDetInputs"}]
     sample = train_samples(config, dataset)[0]["data_samples"].gt_instances
     assert sample.labels.tolist() == [0, 2]

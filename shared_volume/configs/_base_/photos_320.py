@@ -2,7 +2,7 @@
 
 train_pipeline = [
     dict(type="LoadUprightImage"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
+    dict(type="LoadOutlines", with_bbox=True, with_mask=True),
     dict(type="RandomResize", scale=(320, 320), ratio_range=(0.8, 1.25), keep_ratio=True),
     dict(type="RandomCrop", crop_size=(320, 320), recompute_bbox=True, allow_negative_crop=True),
     dict(type="RandomFlip", prob=0.5),

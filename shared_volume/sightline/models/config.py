@@ -8,14 +8,16 @@ from typing import Any
 from mmengine.config import Config
 
 from sightline.errors import ConfigError, clause, nearest
-from sightline.models.config_keys import dicts_within, override, refuse_unsupported
+from sightline.models.config_form import fit_classes, is_theirs, with_overrides
+from sightline.models.config_keys import dicts_within, refuse_unsupported
 
-REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper", "max_epochs")
+REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper")
 
 
 def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]) -> Config:
     """Load an mmengine config with those it inherits, change values, and fit its heads to the dataset's classes.
 
+    One of mmdet's form becomes one of ours, and its heads follow the dataset whatever it says.
     `overrides` are dotted key -> value, e.g. `optim_wrapper.optimizer.lr` or `param_scheduler.0.end`. A key that is not there
     is refused, unless it starts with `+`. A dict is merged into a dict, unless it names a `type`. Every `num_classes = None`
     under `model` becomes the number of classes.
@@ -23,13 +25,15 @@ def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]
     Raises:
         ConfigError: no such file or key, an error in the file, a key that nothing reads, or a head of another number of classes.
     """
-    values = _read(path)
-    for key, value in overrides.items():
-        override(values, key, value)
+    written = _read(path)
+    values = with_overrides(path, written, overrides)
     refuse_unsupported(path, values)
-    for required in REQUIRED:
+    for required in (*REQUIRED, "max_iters" if values.get("max_iters") else "max_epochs"):
         if required not in values:
             raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")
+    if is_theirs(written):
+        fit_classes(values["model"], classes)
+        return config_from_data(values)
     for name, node in dicts_within(values["model"], "model"):
         if node.get("num_classes", len(classes)) not in (None, len(classes)):
             raise ConfigError(
@@ -53,19 +57,32 @@ def config_text(config: Config) -> str:
 
 
 def set_epochs(config: Config, epochs: int) -> None:
-    """Train for `epochs`, at least 1: schedules that ended with the old number end with the new one, milestones move along."""
+    """Train for `epochs`, at least 1: what counts epochs (schedules, and hooks that begin something at one) moves along.
+
+    A config that counts iterations counts epochs from then on, and is validated after each.
+    """
     if epochs < 1:
         raise ConfigError(f"epochs is {epochs}; train for at least 1.")
-    old = config.max_epochs
+    if config.get("max_iters"):
+        config.pop("max_iters")
+        config.max_epochs, config.val_interval, config.dynamic_intervals = epochs, 1, None
+        return
+    share = epochs / config.max_epochs
     config.max_epochs = epochs
-    for schedule in config.get("param_scheduler", []):
+    for schedule in config.get("param_scheduler") or []:
         if not schedule.get("by_epoch", True):
             continue
-        for key in ("end", "T_max"):
-            if schedule.get(key) == old:
-                schedule[key] = epochs
+        for key, least in (("begin", 0), ("end", 1), ("T_max", 1)):
+            if schedule.get(key):
+                schedule[key] = max(least, round(schedule[key] * share))
         if "milestones" in schedule:
-            schedule["milestones"] = [round(milestone * epochs / old) for milestone in schedule["milestones"]]
+            schedule["milestones"] = [round(milestone * share) for milestone in schedule["milestones"]]
+    for hook in config.get("custom_hooks") or []:
+        for key in ("switch_epoch", "num_last_epochs", "begin_epoch"):
+            if hook.get(key):
+                hook[key] = round(hook[key] * share)
+    if config.get("dynamic_intervals"):
+        config.dynamic_intervals = [(round(begin * share), every) for begin, every in config.dynamic_intervals]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -73,7 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
         known = sorted(other.stem for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise ConfigError(f"There is no config {path}.{nearest(path.stem, known)}")
     try:
-        return Config.fromfile(path).to_dict()
+        return Config.fromfile(path, import_custom_modules=False).to_dict()
     except SyntaxError as error:
         where = f"{error.filename or path}, line {error.lineno}"
         raise ConfigError(f"{path} is not valid Python: {error.msg} ({where}). Correct that line.") from error

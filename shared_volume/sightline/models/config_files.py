@@ -6,6 +6,7 @@ key inside.
 
 import ast
 import builtins
+import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError
-from sightline.models.config_keys import HARMLESS, READ, UNKNOWN, override, refuse_unread, refuse_unsupported
+from sightline.models.config_form import OWN, RUNNER, is_theirs, with_overrides
+from sightline.models.config_keys import HARMLESS, READ, UNKNOWN, refuse_unread, refuse_unsupported
 from sightline.models.config_types import require_spelt_types
-from sightline.services.runs.freeze import config_chain
+from sightline.models.mmdet_index import find
+from sightline.services.runs.config_chains import config_chain, modules_imported, shipped_in
 
+ALIKE: Final = 0.9  # so much of two names is the same when one is the other, misspelt
 NUMBERS: Final = {
-    **dict.fromkeys(("train_batch_size", "max_epochs", "val_interval"), (int, 1)),
+    **dict.fromkeys(("train_batch_size", "max_epochs", "max_iters", "val_interval"), (int, 1)),
     **dict.fromkeys(("num_workers", "seed", "early_stopping.patience"), (int, 0)),
     **dict.fromkeys(("checkpoint_seconds", "early_stopping.min_delta", "optim_wrapper.optimizer.lr"), (float, 0)),
 }
@@ -36,14 +40,23 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
             nearest; or what must be a number and is none.
     """
     files = config_chain(code, config)
-    trees = {file: ast.parse((code / file).read_bytes()) for file in files}
-    values = _read(files[0], trees)
-    if values is None:
+    modules_imported(code, config)
+    for name in shipped_in(code, config):
+        find(name)
+    if not files:  # it is mmdet's, and only where that is installed can more be told
         return
-    for key, value in overrides.items():
-        override(values, key, value)
+    trees = {file: ast.parse((code / file).read_bytes()) for file in files}
+    written = _read(files[0], trees)
+    if written is None:
+        return
+    if is_theirs(written):
+        _require_spelt(files[0], written)
+    values = with_overrides(files[0], written, overrides)
     _require_numbers(files[0], values)
-    _require_read(files[0], values, trees.values(), code / "custom" / "tasks" / task)
+    if is_theirs(written):
+        refuse_unsupported(files[0], values)
+    else:
+        _require_read(files[0], values, trees.values(), code / "custom" / "tasks" / task)
     require_spelt_types(code, values, trees.values())
 
 
@@ -53,10 +66,17 @@ def read_values(code: Path, config: str, overrides: Mapping[str, Any]) -> dict[s
     Empty where they tell nothing. Errors as in `check_config`.
     """
     files = config_chain(code, config)
-    values = _read(files[0], {file: ast.parse((code / file).read_bytes()) for file in files}) or {}
-    for key, value in overrides.items() if values else ():
-        override(values, key, value)
-    return values
+    if not files:  # it is mmdet's
+        return {}
+    written = _read(files[0], {file: ast.parse((code / file).read_bytes()) for file in files})
+    return with_overrides(files[0], written, overrides) if written else {}
+
+
+def _require_spelt(file: Path, values: Mapping[str, Any]) -> None:
+    """Refuse a name in a config of mmdet's form that looks like a misspelt key; others are the config's own."""
+    for name in values:
+        if name not in (*RUNNER, *OWN) and (like := difflib.get_close_matches(name, RUNNER, 1, ALIKE)):
+            raise ConfigError(f"{file}: nothing reads the key {name!r}. Did you mean {like[0]!r}?")
 
 
 def _require_numbers(file: Path, values: Mapping[str, Any]) -> None:

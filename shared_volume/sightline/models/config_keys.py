@@ -14,6 +14,15 @@ UNKNOWN: Final = object()  # stands for a value that only running the config wou
 READ: Final = (
     *("model", "train_pipeline", "test_pipeline", "train_dataset_wrapper", "train_batch_size", "num_workers"),
     *("optim_wrapper", "param_scheduler", "max_epochs", "val_interval", "seed", "checkpoint_seconds", "early_stopping"),
+    *("custom_hooks", "default_hooks", "custom_imports", "auto_scale_lr", "batch_sampler", "drop_last", "filter_cfg"),
+    *(
+        "max_iters",
+        "val_begin",
+        "dynamic_intervals",
+        "deterministic",
+        "activation_checkpointing",
+        "efficient_conv_bn_eval",
+    ),
     "task",
     "load_from",
 )
@@ -31,7 +40,7 @@ INSTEAD: Final = {
     "randomness": "seed",
 }
 # Keys of mmengine's runner, which training does not use.
-UNSUPPORTED: Final = ("auto_scale_lr", "custom_hooks", "default_hooks", "resume", *INSTEAD)
+UNSUPPORTED: Final = ("resume", *INSTEAD)
 EARLY_STOPPING: Final = ("patience", "min_delta")  # what is read of `early_stopping`, at which nobody else looks
 
 
@@ -54,7 +63,11 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
     old = node[key_found]
     if old is UNKNOWN:
         return
-    if isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
+    if isinstance(value, Mapping) and value.get(
+        "_delete_"
+    ):  # mmengine's way to say that nothing of the old value stays
+        node[key_found] = {name: inner for name, inner in value.items() if name != "_delete_"} or None
+    elif isinstance(value, Mapping) and isinstance(old, dict) and "type" not in value:
         for inner, inner_value in value.items():
             override(values, f"{key}.{inner}", inner_value)
     else:
@@ -113,11 +126,22 @@ def refuse_unsupported(file: Path, values: Mapping[str, Any]) -> None:
     """Refuse what mmengine's runner would read and ours does not; `values` are the config's, with what a run sets."""
     for key in UNSUPPORTED:
         refuse_unread(file, key, values.get(key))
+    _require_one_optimizer(file, values.get("optim_wrapper"))
     inner = values.get("early_stopping")
     for name in inner if isinstance(inner, Mapping) else ():
         if name not in EARLY_STOPPING:
             hint = nearest(str(name), EARLY_STOPPING)
             raise ConfigError(f"{file}: nothing reads the key 'early_stopping.{name}'. Leave it out.{hint}")
+
+
+def _require_one_optimizer(file: Path, optim_wrapper: Any) -> None:
+    if not isinstance(optim_wrapper, Mapping) or "optimizer" in optim_wrapper:
+        return
+    if several := [name for name, each in optim_wrapper.items() if isinstance(each, Mapping) and "optimizer" in each]:
+        raise ConfigError(
+            f"{file}: optim_wrapper has {len(several)} optimizers ({', '.join(several)}), and training takes one. Give it one for "
+            "the whole model; rates that differ by module go into optim_wrapper.paramwise_cfg."
+        )
 
 
 def refuse_unread(file: Path, key: str, value: Any) -> None:

@@ -14,8 +14,9 @@ from typing import Final
 from sightline.errors import ConfigError, did_you_mean
 from sightline.models.mmdet_listed import SERVER, VERSION, WRITTEN
 from sightline.models.weights.digests import digest_in
+from sightline.services.runs.homes import SHIPPED
 
-PREFIX: Final = "mmdet::"  # before a config's name, where it could be one of ours
+PREFIX: Final = SHIPPED
 CONFIGS: Final = "configs"  # the folder of configs; it lies in mmdet's folder .mim
 NAMED: Final = " Its configs are named as their files, like rtmdet_tiny_8xb32-300e_coco."
 

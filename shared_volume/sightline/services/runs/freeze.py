@@ -3,25 +3,22 @@
 `code/` on the volume is the live copy that people edit; `releases/<step>-<digest>/` is what a step runs from.
 """
 
-import ast
 import contextlib
 import gzip
 import io
 import json
 import logging
-import os
 import shutil
 import tarfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sightline.errors import ConfigError, NoConfigError, SightlineError, nearest
 from sightline.processes.folders import private_folder
 from sightline.services.runs import homes
 from sightline.services.runs.closure import DOOR, PACKAGE, Imports, digest_files, door_imports, reach, read_imports
+from sightline.services.runs.config_chains import BrokenCodeError, check_syntax, config_chain, modules_imported
 from sightline.services.runs.live_files import Stamp, list_files, stamp_files
 from sightline.services.runs.releases import take_release
 
@@ -33,10 +30,6 @@ PAUSE_SECONDS = 0.1
 EDITED_SECONDS = 15.0
 # Where a file system cannot exchange two names, a sync that converts a real folder leaves a moment without code.
 ABSENT_SECONDS = 1.0
-
-
-class BrokenCodeError(SightlineError):
-    """The live code cannot be used: it is missing, being written to, or has a syntax error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,61 +125,15 @@ def _closure(root: Path, step: str, imports: Imports, config: str, category: str
         recipe = homes.recipe_file(root, category)
         named_by_it = (root / homes.recipe_folder(root, category)).rglob("*")
         own |= {path.relative_to(root) for path in named_by_it if path.is_file()} | ({recipe} if recipe else set())
+    named: list[tuple[str, ...]] = []
     if step in ("train", "trial"):
         own |= set(config_chain(root, config))
+        named += modules_imported(root, config)
     if step == "evaluate" and (root / homes.METRICS_FILE).is_file():
         own.add(homes.METRICS_FILE)
-    named = [module for file in own for module in imports.get(file, ())]
+    named += [module for file in own for module in imports.get(file, ())]
     named += [tuple(part.split(".")) for part in parts]
     return own | {DOOR} | reach(root, (*imports[DOOR], *door_imports(root, step), *named), imports)
-
-
-def config_chain(root: Path, config: str) -> list[Path]:
-    """A model config and those it inherits by `_base_`, relative to the helper code, the config first.
-
-    Of what is wrong a NoConfigError, a ConfigError (it inherits what is not there) or a BrokenCodeError tells.
-    """
-    first = Path(os.path.normpath(homes.config_file(root, config)))
-    if not _is_config(root, first):
-        known = nearest(config, list(homes.config_names(root)))
-        raise NoConfigError(f"There is no config {config!r} in the helper code's folder configs.{known}")
-    chain = [first]
-    for file in chain:  # which grows meanwhile
-        check_syntax((root / file).read_bytes(), root / file)
-        bases = _assigned(root / file, "_base_") or ()
-        for base in [bases] if isinstance(bases, str) else bases:
-            path = Path(os.path.normpath(file.parent / base))
-            if not _is_config(root, path):
-                raise ConfigError(
-                    f"{file} inherits {base!r}, and there is no such file in configs. Correct its _base_."
-                )
-            if path not in chain:
-                chain.append(path)
-    return chain
-
-
-def _is_config(root: Path, file: Path) -> bool:
-    return any(file.is_relative_to(home) for home in homes.CONFIGS) and (root / file).is_file()
-
-
-def config_task(root: Path, config: str) -> str | None:
-    """The task that a config or a base of it names by `task = "…"`, else None; raises like `config_chain`."""
-    tasks = (_assigned(root / file, "task") for file in config_chain(root, config))
-    return next((str(task) for task in tasks if task is not None), None)
-
-
-def _assigned(config: Path, name: str) -> Any:
-    """What a config sets a name to, read without running it; None when it does not."""
-    for node in ast.parse(config.read_bytes()).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and target and ast.unparse(target) == name:
-            try:
-                return ast.literal_eval(node.value)
-            except ValueError:
-                raise ConfigError(
-                    f"{config}, line {node.value.lineno}: write {name} out as text, so that it can be read without running it."
-                ) from None
-    return None
 
 
 def _release(releases: Path, step: str, root: Path, files: list[Path], private: Path) -> Path:
@@ -205,16 +152,6 @@ def _copy(source: Path, target: Path, files: Iterable[Path]) -> None:
     for file in files:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file, target / file)
-
-
-def check_syntax(content: bytes, shown_as: Path, then: str = "Correct the live code and run again.") -> None:
-    """Refuse Python that cannot be compiled: a BrokenCodeError names the file and the line."""
-    try:
-        compile(content, str(shown_as), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
-        reason = getattr(error, "msg", str(error))
-        raise BrokenCodeError(f"{shown_as}, line {line}: {reason}. {then}") from None
 
 
 def _tarball(root: Path, files: Iterable[Path]) -> bytes:

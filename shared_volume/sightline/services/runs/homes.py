@@ -16,6 +16,7 @@ from sightline.errors import SightlineError, clause
 
 CONFIGS: Final = (Path("custom", "configs"), Path("configs"))
 RECIPES: Final = (Path("custom", "recipes"), Path("configs", "categories"))
+SHIPPED: Final = "mmdet::"  # before the name of a config that lies in mmdet's package
 METRICS: Final = "metrics"  # the recipe's key for names of metrics beside the task's own, for evaluate
 NOT_RECORDED: Final = (METRICS,)
 METRICS_FILE: Final = Path("metrics.json")  # in evaluate's release: the metrics that it computes beside its task's own

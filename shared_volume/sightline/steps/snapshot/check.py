@@ -12,7 +12,7 @@ from sightline.annotations.recipe import read_recipe
 from sightline.errors import SightlineError
 from sightline.models.config_files import check_config
 from sightline.references import DETECTION
-from sightline.services.runs.freeze import config_task
+from sightline.services.runs.config_chains import config_task
 from sightline.services.runs.homes import read_metrics, recipe_file
 from sightline.tasks.metrics import require_metrics, require_selecting
 from sightline.tasks.task import Task, is_known

@@ -3,19 +3,29 @@ and what they import, so what reports, uploads or records must not be imported h
 """
 
 import json
+import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from sightline.errors import SightlineError, nearest
+from sightline.models.imports import import_live
 from sightline.steps.train.checkpoints import newest_checkpoint
 from sightline.steps.train.data import loader
 from sightline.steps.train.history import History
-from sightline.steps.train.loop import ResumableTrainLoop, Training
+from sightline.steps.train.loop import ResumableTrainLoop, Training, epochs_of
 from sightline.steps.train.types import types_known
 from sightline.tasks.metrics import Scorer
+
+log = logging.getLogger(__name__)
+
+LEFT_OUT: Final = ("timer", "logger", "checkpoint")  # hooks of mmengine whose work the loop does itself
+OURS: Final = (*LEFT_OUT, "visualization")
+RUNNER_KEYS: Final = ("activation_checkpointing", "efficient_conv_bn_eval")
 
 if TYPE_CHECKING:
     from sightline.steps.train.events import Events
@@ -31,12 +41,16 @@ def fit(
     task, config, folder = training.task, training.config, training.folder
     score = Scorer(task, select_by=training.select_by)
     _require_metric(score, training.dataset_dir)
+    if register := getattr(task.fit, "register", None):  # what the config's own imports build upon
+        register()
+    import_live(config, "The config")
     with types_known(config, task.fit.SCOPE):
         runner = _runner(training, score)
         dataset = task.fit.training_dataset(config, training.dataset_dir, training.classes)
         batches = loader(config, dataset, config.seed)
-    iterations = config.max_epochs * len(batches)
-    history = History(folder, board or folder / "tensorboard", iterations, config.max_epochs, task.facts.SHORTEST)
+    epochs = epochs_of(config, len(batches))
+    iterations = config.get("max_iters") or epochs * len(batches)
+    history = History(folder, board or folder / "tensorboard", iterations, epochs, task.facts.SHORTEST)
     loop = ResumableTrainLoop(runner, batches, training, history, events)
     runner._train_loop = loop
     began = time.monotonic()
@@ -77,22 +91,37 @@ def _runner(training: Training, score: Scorer) -> Runner:
     task, config, dataset_dir = training.task, training.config, training.dataset_dir
     validation = loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", training.classes))
     validates = len(validation.dataset) > 0  # type: ignore[arg-type]
+    extra = {key: config[key] for key in RUNNER_KEYS if config.get(key)}
+    hooks = {name: hook for name, hook in (config.get("default_hooks") or {}).items() if name not in OURS}
     runner = _QuietRunner(
         model=config.model,
         work_dir=str(training.folder / "mmengine"),
-        train_dataloader={},  # the loop brings its own; mmengine wants all three named
-        train_cfg={"by_epoch": True, "max_epochs": config.max_epochs},
-        optim_wrapper=config.optim_wrapper,
-        param_scheduler=config.param_scheduler,
+        # The loop brings its own; mmengine wants all three named, and scales rates by the batch.
+        train_dataloader={"batch_size": config.train_batch_size},
+        train_cfg={"by_epoch": True, "max_epochs": config.get("max_epochs", 1)},
+        optim_wrapper=_on_device(config.optim_wrapper, training.device),
+        param_scheduler=config.get("param_scheduler"),
+        auto_scale_lr=config.get("auto_scale_lr"),
         val_dataloader=validation if validates else None,
         val_cfg={} if validates else None,
         val_evaluator=task.fit.evaluator(dataset_dir, "val", score) if validates else None,
-        default_hooks={"timer": None, "logger": None, "checkpoint": None},
-        randomness={"seed": config.seed},
+        default_hooks={**{name: hook for name, hook in hooks.items() if hook}, **dict.fromkeys(LEFT_OUT)},
+        custom_hooks=config.get("custom_hooks"),
+        randomness={"seed": config.seed, "deterministic": config.get("deterministic", False)},
         log_level="ERROR",
         default_scope=task.fit.SCOPE,
         experiment_name=training.folder.name,
+        cfg=Config(extra),
     )
     runner.training = training
     runner.model.to(training.device)
     return runner
+
+
+def _on_device(optim_wrapper: Config, device: torch.device) -> Config:
+    """Mixed precision only where mmengine has it: on a CPU everything is computed in full."""
+    if device.type != "cpu" or str(optim_wrapper.get("type")).rpartition(".")[2] != "AmpOptimWrapper":
+        return optim_wrapper
+    log.info("a CPU computes in full precision: AmpOptimWrapper is for a GPU")
+    kept = {key: value for key, value in optim_wrapper.items() if key not in ("dtype", "loss_scale", "use_fsdp")}
+    return Config({**kept, "type": "OptimWrapper"})

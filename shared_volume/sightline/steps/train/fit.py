@@ -13,6 +13,7 @@ from mmengine.config import Config
 from sightline.images.files import read_image
 from sightline.models.bundle import write_bundle
 from sightline.models.config import config_text, load_config, set_epochs
+from sightline.models.shipped import config_path
 from sightline.models.store import store_bundle, write_bundle_facts
 from sightline.models.weights.configured import settle
 from sightline.models.weights.taken import take
@@ -20,7 +21,6 @@ from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
 from sightline.services.database.scores import ModelKind
-from sightline.services.runs.homes import config_file
 from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
 from sightline.services.runs.work_folders import alone_in, finish, work_folder
@@ -37,6 +37,7 @@ from sightline.steps.train.loop import ResumableTrainLoop, Training
 from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
 from sightline.steps.train.report import render_training_report
 from sightline.steps.train.request import TrainingRequest
+from sightline.steps.train.state import seen_weights
 from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
     with open_step(settings, "train", request.code.name, dataset.category, watched=True, goes_on=bool(stopped)) as step:
         dataset_dir = pull_dataset(settings, dataset)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
-        file = request.code / config_file(request.code, request.config)
+        file = config_path(request.code, request.config)
         config = load_config(file, request.overrides, classes)
         settle(request.config, config, given=request.weights is not None)
         if request.epochs:
@@ -156,7 +157,7 @@ def _deliver(
 
 def _moments(training: Training, loop: ResumableTrainLoop) -> dict[ModelKind, tuple[int, Weights]]:
     """The epoch and the weights of the last and the best moment."""
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in loop.runner.model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in seen_weights(loop.runner).items()}
     last = loop.epoch, weights
     validated = training.best_weights.is_file()
     return {"last": last, "best": (loop.best.epoch, load_plain(training.best_weights)) if validated else last}

@@ -1,5 +1,6 @@
 """mmengine's epoch loop, able to stop anywhere and go on at the very next iteration."""
 
+import bisect
 import logging
 import math
 import time
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -17,6 +19,7 @@ from sightline.steps.train import checkpoints
 from sightline.steps.train.beginning import Beginning
 from sightline.steps.train.history import History
 from sightline.steps.train.micro_batches import train_in_parts
+from sightline.steps.train.state import go_on_from, seen_weights, state_of
 from sightline.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -64,16 +67,26 @@ class Best:
 class ResumableTrainLoop(EpochBasedTrainLoop):
     """An `EpochBasedTrainLoop` that saves everything an exact continuation needs, and continues from it by itself.
 
-    A checkpoint holds weights, optimizer, schedules, random states, and the position within the epoch. It is written at
-    each epoch's end (before validation, which is repeated when it was cut off) and after `checkpoint_seconds`; a light one
-    every few seconds.
+    A config that counts iterations (`max_iters`) ends at one and validates by them; an epoch is a pass through the data all the
+    same. A checkpoint holds what `state.py` says, and the position within the epoch. It is written at each epoch's end, before
+    each validation (which is repeated when it was cut off) and after `checkpoint_seconds`; a light one every few seconds.
     """
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader[Any], training: Training, history: History, events: "Events | None"
     ) -> None:
         config = training.config
-        super().__init__(runner, dataloader, max_epochs=config.max_epochs, val_interval=config.val_interval)
+        intervals = [(begin, every) for begin, every in config.get("dynamic_intervals") or []]
+        super().__init__(
+            runner,
+            dataloader,
+            max_epochs=epochs_of(config, len(dataloader)),
+            val_begin=config.get("val_begin", 1),
+            val_interval=config.val_interval,
+            dynamic_intervals=intervals or None,
+        )
+        self._max_iters: int = config.get("max_iters") or self.max_iters
+        self._by_iteration = bool(config.get("max_iters"))
         self.training = training
         # Read here: a config that lacks one of them ends now, not after an epoch.
         self._checkpoint_seconds = config.checkpoint_seconds
@@ -89,14 +102,19 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._loss = math.nan
 
     def run(self) -> torch.nn.Module:
-        """Train from the newest whole checkpoint, or from the start, to the last epoch."""
-        self.runner.call_hook("before_train")
+        """Train from the newest whole checkpoint, or from the start, to the end."""
+        if not isinstance(self.runner.optim_wrapper, OptimWrapper):
+            raise SightlineError(
+                "The config's optim_wrapper makes several optimizers, and training takes one. Give it one for the whole model; "
+                "rates that differ by module go into optim_wrapper.paramwise_cfg."
+            )
         self._resume()
+        self.runner.call_hook("before_train")
         self.history.open(self._iter)
         if self.events:
             self.events.going_on(self._iter)
         self._validate()
-        while self._epoch < self._max_epochs and not self.stop_training:
+        while self._iter < self._max_iters and not self.stop_training:
             self.run_epoch()
             self._validate()
         self.runner.call_hook("after_train")
@@ -107,18 +125,36 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         first = self._batch
-        self.dataloader.sampler.start = first * self.dataloader.batch_size
+        self.dataloader.batch_sampler.start = first
         batches = iter(self.dataloader)
         for index in range(first, len(self.dataloader)):
             self.run_iter(index, next(batches))
+            if self._by_iteration and self._validate_within_epoch():
+                return
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
         self._batch = 0
-        self._validation_due = self.runner.val_loop is not None and (
-            self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
-        )
+        self._validation_due = not self._by_iteration and self._is_validated(self._epoch, self._max_epochs)
         self.history.epoch_ended(self._epoch, self._iter, self._loss)
         self._save()
+
+    def _validate_within_epoch(self) -> bool:
+        """Validate after an iteration where one is due; whether training is over."""
+        if self._is_validated(self._iter, self._max_iters):
+            self._validation_due = True
+            self._save()
+            self._validate()
+            self.runner.model.train()
+        over = self._iter >= self._max_iters or self.stop_training
+        if over:
+            self.runner.call_hook("after_train_epoch")
+            self._save()
+        return over
+
+    def _is_validated(self, done: int, last: int) -> bool:
+        """Whether a validation follows so many epochs, or iterations."""
+        every = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
+        return self.runner.val_loop is not None and done >= self.val_begin and (done % every == 0 or done == last)
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """One iteration, its record, and a checkpoint when the last one is old."""
@@ -159,8 +195,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if math.isnan(value):
             value = -math.inf  # nothing compares with it: the first would stay the best for good
         if self.best.epoch == 0 or value > self.best.value + self._min_delta:
-            self.best = Best(value, self._epoch)
-            checkpoints.save_whole(self.training.best_weights, self.runner.model.state_dict())
+            self.best = Best(value, self._epoch + (self._batch > 0))
+            checkpoints.save_whole(self.training.best_weights, seen_weights(self.runner))
         else:
             self.best.stale += 1
         if self._patience and self.best.stale >= self._patience:
@@ -182,17 +218,13 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
-        return {
+        return state_of(self.runner) | {
             "epoch": self._epoch,
             "iter": self._iter,
             "batch": self._batch,
             "validation_due": self._validation_due,
+            "stopping": self.stop_training,
             "best": [self.best.value, self.best.epoch, self.best.stale],
-            "model": self.runner.model.state_dict(),
-            "input_sizes": {name: list(module._input_size) for name, module in self._resizers()},
-            "optimizer": self.runner.optim_wrapper.state_dict(),
-            "schedules": [schedule.state_dict() for schedule in self.runner.param_schedulers or []],
-            "random": checkpoints.random_states(),
         }
 
     def _resume(self) -> None:
@@ -200,19 +232,13 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if state is None:
             return
         self._epoch, self._iter, self._batch = state["epoch"], state["iter"], state["batch"]
-        self._validation_due = state["validation_due"]
+        self._validation_due, self.stop_training = state["validation_due"], state["stopping"]
         self.best = Best(*state["best"])
         self.resumed_at = self._iter
-        self.runner.model.load_state_dict(state["model"])
-        for name, module in self._resizers():
-            module._input_size = tuple(state["input_sizes"][name])
-        self.runner.optim_wrapper.load_state_dict(state["optimizer"])
-        for schedule, saved in zip(self.runner.param_schedulers or [], state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
-        self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
-        checkpoints.set_random_states(state["random"])
+        go_on_from(self.runner, state, self._max_iters)
         log.info("resumed at iteration %d of %d (epoch %d)", self._iter, self._max_iters, self._epoch + 1)
 
-    def _resizers(self) -> list[tuple[str, Any]]:
-        """Multi-scale batch resizers keep the size of the moment outside the weights."""
-        return [(name, module) for name, module in self.runner.model.named_modules() if hasattr(module, "_input_size")]
+
+def epochs_of(config: Config, batches: int) -> int:
+    """How many times a training goes through its data of so many batches, the last time perhaps not to the end."""
+    return math.ceil(config.max_iters / batches) if config.get("max_iters") else config.max_epochs

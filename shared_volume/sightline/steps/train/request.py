@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.models.shipped import shipped_digest
 from sightline.references import DatasetReference, WeightsReference
 from sightline.services.runs.closure import digest_files, reach, read_imports
+from sightline.services.runs.config_chains import modules_imported
 from sightline.services.runs.homes import CONFIGS
 from sightline.tasks.metrics import selecting_modules
 from sightline.tasks.task import computing_parts
@@ -42,6 +44,7 @@ class TrainingRequest:
         task = self.dataset.task
         modules = ["sightline.steps.train.compute", *computing_parts(task), *selecting_modules(task, self.select_by)]
         files = [path.relative_to(self.code) for path in self.code.rglob("*.py")]
-        reached = reach(self.code, [tuple(name.split(".")) for name in modules], read_imports(self.code, files))
+        named = [tuple(name.split(".")) for name in modules] + modules_imported(self.code, self.config)
+        reached = reach(self.code, named, read_imports(self.code, files))
         configs = [path for path in files if any(path.is_relative_to(home) for home in CONFIGS)]
-        return digest_files(self.code, sorted(reached | set(configs)))
+        return digest_files(self.code, sorted(reached | set(configs))) + shipped_digest(self.code, self.config)

@@ -12,7 +12,8 @@ from sightline.errors import SightlineError
 from sightline.models.config_files import check_config
 from sightline.models.weights.chosen import bring_weights, find_weights
 from sightline.references import DETECTION
-from sightline.services.runs.freeze import config_task, freeze
+from sightline.services.runs.config_chains import config_task
+from sightline.services.runs.freeze import freeze
 from sightline.services.runs.running_step import UNNAMED, results_prefix
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import find_dataset

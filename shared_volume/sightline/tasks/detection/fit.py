@@ -31,6 +31,7 @@ def register() -> None:
             importlib.import_module(f"mmdet.{package}")
         from mmengine.registry import init_default_scope
 
+        import sightline.tasks.detection.mixing
         import sightline.tasks.detection.modules  # noqa: F401
 
         init_default_scope("mmdet")
@@ -56,13 +57,23 @@ def build_model(config: Config) -> torch.nn.Module:
 
 def training_dataset(config: Config, dataset_dir: Path, classes: Sequence[str]) -> Any:
     """The train split as the config's pipeline makes it."""
-    # Images without objects stay: whoever keeps them in a dataset wants the model to see what is no object.
-    kept = {"filter_empty_gt": False}
+    # Images without objects stay, unless the config says otherwise: whoever keeps them wants the model to see what is no object.
+    kept = config.get("filter_cfg") or {"filter_empty_gt": False}
     dataset = _coco_dataset(dataset_dir, "train", classes, config.train_pipeline, filter_cfg=kept)
-    wrapper = config.get("train_dataset_wrapper")
+    if not len(dataset):
+        raise ConfigError(
+            f"No image is left to train on: filter_cfg is {dict(kept)}, and leaves out images without objects, or small ones. "
+            "Set train_dataloader.dataset.filter_cfg.filter_empty_gt=false."
+        )
     from mmdet.registry import DATASETS
 
-    return DATASETS.build({**wrapper, "dataset": dataset}) if wrapper else dataset
+    from sightline.tasks.detection.mixing import bind_mixing
+
+    bind_mixing(dataset)
+    wrappers = config.get("train_dataset_wrapper") or []
+    for wrapper in reversed([wrappers] if isinstance(wrappers, dict) else wrappers):
+        dataset = DATASETS.build({**wrapper, "dataset": dataset})
+    return dataset
 
 
 def evaluation_dataset(config: Config, dataset_dir: Path, split: str, classes: Sequence[str]) -> Any:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import METRICS, TRANSFORMS
 from mmengine.evaluator import BaseMetric
 
@@ -21,12 +23,33 @@ class LoadUprightImage(BaseTransform):
     Needs `img_path` (a file) or `img` ((H, W, 3) uint8 BGR); sets `img`, `img_path`, `img_shape` and `ori_shape`.
     """
 
+    def __init__(self, to_float32: bool = False) -> None:
+        self.to_float32 = to_float32
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         if "img" not in results:
             results["img"] = read_image(Path(results["img_path"]))
+        if self.to_float32:
+            results["img"] = results["img"].astype(np.float32)
         results.setdefault("img_path", None)
         results["img_shape"] = results["ori_shape"] = results["img"].shape[:2]
         return results
+
+
+@TRANSFORMS.register_module()
+class LoadOutlines(LoadAnnotations):
+    """mmdet's `LoadAnnotations` whose masks stay outlines, a fraction of the memory of masks painted at the photograph's size.
+
+    An image with an object that only a painted mask describes (one with holes, for instance) has all of them painted: mmdet
+    would ignore that object.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "poly2mask": False})
+
+    def _load_masks(self, results: dict[str, Any]) -> None:
+        self.poly2mask = not all(isinstance(each["mask"], list) for each in results.get("instances", []))
+        super()._load_masks(results)
 
 
 @METRICS.register_module()

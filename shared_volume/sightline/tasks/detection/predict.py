@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from sightline.errors import SightlineError
-from sightline.models.bundle import load_state, read_bundle
+from sightline.models.bundle import BundleError, load_state, read_bundle
 from sightline.models.config import config_from_data
+from sightline.models.imports import CODE, import_kept
 from sightline.tasks.detection.fit import build_model, register
 from sightline.tasks.detection.results import results_of
 
@@ -50,13 +51,21 @@ predictor_of = Detector  # of a model as it is, on the device where it lies; it 
 def load_predictor(bundle_dir: Path, device: str = "cpu", sha256: str | None = None) -> Detector:
     """Load a model bundle; its files are verified before any of them is used.
 
-    `sha256` is what the manifest's digest must be; None trusts the folder's own manifest.
+    `sha256` is what the manifest's digest must be; None trusts the folder's own manifest. A model that was trained with
+    `custom_imports` brings that code, and loading it runs the code: then the digest is required.
 
     Raises:
         BundleError: a file is changed, missing or not the bundle's, or the weights do not fit the config.
     """
     bundle = read_bundle(bundle_dir, sha256)
     config = config_from_data(bundle.config)
+    if sha256 is None and bundle.config.get(CODE):
+        raise BundleError(
+            f"The model {bundle_dir} brings code of its own ({', '.join(bundle.config[CODE])}), which runs when it is loaded. Where you "
+            "trust it, say which model it is by its manifest's SHA-256: load_predictor(folder, sha256=…)."
+        )
+    register()
+    import_kept(bundle.config, f"The model {bundle_dir}")
     model = build_model(config)
     load_state(bundle, model)
     return Detector(model.to(device), config, bundle.classes)
