@@ -11,6 +11,7 @@ from sightline.models.config import load_config, set_epochs
 from sightline.models.config_files import check_config
 from sightline.models.config_form import as_ours, fit_classes
 from sightline.models.shipped import config_path, shipped_digest
+from sightline.tasks.detection.fit import register
 
 CODE = Path(__file__).parents[2] / "shared_volume"
 CLASSES = ("cup", "pen", "key")
@@ -186,6 +187,7 @@ def test_a_name_of_mmdets_package_is_checked_and_names_its_files_in_the_training
 
 
 def test_masks_stay_outlines_unless_an_object_has_none_and_no_object_is_dropped() -> None:
+    register()  # before mmdet's masks are imported, which else lack operators for the whole process
     from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
     from sightline.tasks.detection.modules import LoadOutlines
