@@ -11,6 +11,7 @@ from pathlib import Path
 
 from laptop.doctor.lines import Check, Line, as_told
 from laptop.doctor.services import MADE, can_make, check_services, tables_of
+from laptop.doctor.versions import check_versions
 from laptop.setup_environment import PYTHONS
 from laptop.workspace import LIBRARY, own_volume
 from sightline.errors import SightlineError, counted
@@ -40,6 +41,7 @@ def checks(settings: Settings | SightlineError, workspace: Path) -> dict[str, Ch
         "disk": lambda: check_disk(settings),
         "prune": lambda: check_prune(settings, workspace),
         "database": lambda: check_services(settings),
+        "versions": lambda: check_versions(settings),
         "volume": lambda: check_volume(settings, workspace),
     }
 
@@ -142,7 +144,7 @@ def check_prune(settings: Settings, workspace: Path) -> list[Line]:
         from sightline.services.database.connection import HEAD
         from sightline.services.versioning.repository import DatasetRepo
 
-        to_be_made = DatasetRepo.of(settings, only_looks=True).is_to_be_made
+        to_be_made = DatasetRepo.of(settings).is_to_be_made
         if tables_of(settings)[1] == HEAD and not to_be_made:  # a look is to make nothing
             plan = find_prunable(settings, named=models_in_cache(workspace))
             return [Line("prune", "ok", f"python pipeline.py prune would free {decimal(plan.size)}")]

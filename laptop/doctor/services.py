@@ -180,7 +180,7 @@ def check_repository(settings: Settings) -> Holding:
     from sightline.services.versioning.repository import DatasetRepo
     from sightline.versions import version_tags
 
-    repo = DatasetRepo.of(settings, only_looks=True)
+    repo = DatasetRepo.of(settings)
     shown, here = git.without_password(repo.url), git.local_repository(repo.url)
     git.run_git(repo.url, repo.author, None, "version")  # says where there is no git
     if here and repo.is_to_be_made:

@@ -2,8 +2,11 @@
 
 import argparse
 import base64
+import contextlib
 import json
 import re
+import shutil
+import sqlite3
 import subprocess
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -63,7 +66,10 @@ def test_all_is_well_where_versions_are(installed):
     publish_annotations(settings, make_labelme(installed.folder / "desk"), "desk", "v0.1.0")
     before = installed.state()
     status, lines, _ = doctor(installed.folder / "workspace", **asked)
-    assert (status, states(lines)) == (0, dict.fromkeys([*NAMES, "prune"], "ok"))
+    assert (status, states(lines)) == (0, dict.fromkeys([*NAMES, "prune", "versions"], "ok"))
+    assert (
+        lines["versions"].found == "1 version in the database, 1 in the repository, 1 of the database's in the storage"
+    )
     assert re.fullmatch(r"python pipeline.py prune would free \d[\d.]* (bytes|.B)", lines["prune"].found)
     assert "tables are up to date" in lines["database"].found
     assert "writable" in lines["repository"].found
@@ -220,6 +226,42 @@ def test_one_that_is_there_and_empty_is_not_that_of_the_versions_either(with_ver
     subprocess.run(["git", "init", "--quiet", "--bare", str(tmp_path / "empty.git")], check=True)
     status, lines, _ = doctor(with_versions, SIGHTLINE_DATASET_REPO=str(tmp_path / "empty.git"))
     assert status == 1 and "holds no version, while versions are in" in lines["repository"].found
+
+
+def lose_a_tag(folder: Path) -> None:
+    subprocess.run(["git", "-C", folder / "dataset.git", "tag", "--delete", "desk_ann_v0.1.0"], check=True)
+
+
+def lose_a_row(folder: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "sightline.db")) as database, database:
+        database.executescript(
+            "DELETE FROM findings; DELETE FROM images; DELETE FROM versions WHERE version = 'v0.1.0'"
+        )
+
+
+def lose_a_listing(folder: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "sightline.db")) as database:
+        ((digest,),) = database.execute("SELECT digest FROM versions WHERE version = 'v0.1.0'").fetchall()
+    (folder / "storage" / "dvc" / "annotations" / "files" / "md5" / digest[:2] / digest[2:]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("lose", "told"),
+    [
+        (lose_a_tag, "2 versions in the database, 1 in the repository, 2 of the database's in the storage: the repository has no tag"),
+        (lose_a_row, "1 version in the database, 2 in the repository, 1 of the database's in the storage: the database has no row"),
+        (lose_a_listing, "2 versions in the database, 2 in the repository, 1 of the database's in the storage: the storage has no list of files"),
+    ],
+)  # fmt: skip
+def test_one_version_that_some_of_them_lacks_is_told(with_versions, tmp_path, lose, told):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    make_labelme(tmp_path / "more", ["more.png"])
+    again = ("publish", str(tmp_path / "more"), "--category=desk", "--version=v0.2.0")
+    assert run_pipeline("--workspace", str(folder), *again).returncode == 0
+    lose(folder)
+    status, lines, _ = doctor(folder)
+    assert status == 1 and lines["versions"].found == f"{told} of desk_ann_v0.1.0"
+    assert "verify --repair" in lines["versions"].do and "SIGHTLINE_DATASET_REPO" in lines["versions"].do
 
 
 def test_a_person_sees_what_fails_and_what_to_do(tmp_path):

@@ -70,6 +70,11 @@ class Database:
             return f"SQLite file {url.database}"
         return f"{url.get_backend_name()} at {url.host or 'localhost'}:{url.port or 3306}/{url.database}"
 
+    @property
+    def is_to_be_made(self) -> bool:
+        """Whether it is a SQLite file that is not there yet; the first migration makes it, and a read would leave an empty one."""
+        return self.engine.url.get_backend_name() == "sqlite" and not Path(str(self.engine.url.database)).exists()
+
     def read(self, work: Callable[[Session], T]) -> T:
         """What `work` finds, in one transaction that writes nothing; a DatabaseError says how that failed."""
         return self._transact(work, self.engine)
@@ -86,8 +91,8 @@ class Database:
         return self._transact(work, self.engine.execution_options(sightline_writes=True))
 
     def revision(self) -> str | None:
-        """The migration that the tables are at; None where there are none yet."""
-        return self.read(lambda session: _revision(session.connection()))
+        """The migration that the tables are at; None where there are none yet. Makes nothing."""
+        return None if self.is_to_be_made else self.read(lambda session: _revision(session.connection()))
 
     def migrate(self) -> None:
         """Bring the tables to this code's form; quick when they have it. One process does it, others wait."""
@@ -97,6 +102,8 @@ class Database:
         if found is not None and found > HEAD:
             log.warning("%s has tables of a newer Sightline (%s, this one knows %s); going on", self.name, found, HEAD)
             return
+        if self.is_to_be_made:
+            _make_folder_of(Path(str(self.engine.url.database)))
         from alembic import command  # 0.3 s, for the rare time that there is something to migrate
         from alembic.config import Config
 
@@ -196,7 +203,7 @@ def in_transaction(work: Callable[Concatenate[Session, P], T]) -> Callable[Conca
 def connect(url: str) -> Database:
     """The database at `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name` (also `mysql://`, `mariadb://`).
 
-    Reaches nothing yet (a SQLite file's folder is created). A DatabaseError for another kind of database, or a malformed URL,
+    Reaches and makes nothing yet. A DatabaseError for another kind of database, or a malformed URL,
     which is not repeated: it may hold a password.
     """
     try:
@@ -216,14 +223,9 @@ def connect(url: str) -> Database:
 def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise DatabaseError("A SQLite database needs a file, which all steps share: sqlite:///path/to/sightline.db.")
-    path = Path(url.database).absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabaseError(f"The folder of {path} cannot be made: {error.strerror}.") from error
     # No pool: opening a file costs less than a stale connection to a replaced one.
     engine = sqlalchemy.create_engine(
-        url.set(database=str(path)),
+        url.set(database=str(Path(url.database).absolute())),
         poolclass=NullPool,
         json_deserializer=orjson.loads,  # a JSON column of 10,000 rows takes a quarter of the time
         connect_args={"timeout": min(LOCK_SECONDS, deadline_seconds())},
@@ -241,6 +243,13 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _make_folder_of(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"The folder of {file} cannot be made: {error.strerror}.") from error
 
 
 def _mysql(url: URL) -> Engine:
