@@ -17,7 +17,7 @@ from laptop.kubeflow.cli import add_commands, add_server_options
 from laptop.options import add_pipeline_options, add_smoke, days, given_values, not_negative, pairs_of, positive, steps
 from laptop.smoke import smoke_values
 from laptop.volume.cli import CLUSTER_COMMANDS, add_cluster_options
-from laptop.workspace import open_workspace
+from laptop.workspace import look_into_workspace, open_workspace
 from sightline.errors import SightlineError, did_you_mean
 
 WRONG_USE = 2  # exit status
@@ -227,7 +227,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _catalogue(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace, reads_storage=options.command != "versions")
+    look_into_workspace(options.workspace, reads_storage=options.command != "versions")
     from laptop import catalogue
 
     match options.command:
@@ -262,7 +262,7 @@ def _prune_options(parser: argparse.ArgumentParser) -> None:
 def _prune(options: argparse.Namespace) -> int:
     if options.yes and options.json:
         raise SightlineError("--json only shows what may go: leave out --yes, or --json.")
-    workspace = open_workspace(options.workspace)
+    workspace = look_into_workspace(options.workspace)
     from laptop.prune import Asked, prune
 
     return prune(workspace, Asked(options.keep, options.older_than, options.yes, options.all, options.json))
@@ -310,7 +310,7 @@ def _annotate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _annotate(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace)
+    look_into_workspace(options.workspace)
     from laptop.annotate import annotate, check_out
 
     return annotate(check_out(options.version, options.folder or Path(options.version)))

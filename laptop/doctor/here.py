@@ -116,7 +116,7 @@ def check_disk(settings: Settings) -> list[Line]:
     from sightline.services.storage.folder import local_path
 
     places = {"volume": settings.volume}
-    if settings.storage.startswith("file://"):
+    if not settings.storage.startswith("gs://"):
         places["storage"] = local_path(settings.storage)
     disks: dict[int, tuple[list[str], Path]] = {}
     for name, folder in places.items():
@@ -135,7 +135,9 @@ def _disk(names: str, usage: "shutil._ntuple_diskusage") -> Line:
 
 
 def check_prune(settings: Settings, workspace: Path) -> list[Line]:
-    """What `prune` would free; nothing is said where it cannot be told, the reason of which is another check's."""
+    """What `prune` would free; nothing is said where nothing is there yet, or can be told, the reason of which is another check's."""
+    if not (settings.volume / "dvc-cache").is_dir():
+        return []  # lists of files would be kept there
     with contextlib.suppress(SightlineError, OSError, ImportError):
         from rich.filesize import decimal
 

@@ -160,7 +160,7 @@ def check_storage(settings: Settings) -> Holding:
         told = f"{settings.storage} is on the volume of namespace {namespace}, which laptops cannot reach"
         return Holding(Line("storage", "skip", told, "doctor --cluster"), settings.storage)
     storage, key, data = open_storage(settings.storage), f"doctor-{uuid.uuid4().hex}", os.urandom(16)
-    if settings.storage.startswith("file://") and not (folder := local_path(settings.storage)).exists():
+    if not settings.storage.startswith("gs://") and not (folder := local_path(settings.storage)).exists():
         return _new("storage", storage.root, folder, "the folder above it")
     holds = next(iter(storage.list("dvc")), None) is not None
     storage.write_bytes(key, data, create_only=True)

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
+from sightline.services.database.nothing import nothing
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,12 @@ class Database:
 
     @property
     def is_to_be_made(self) -> bool:
-        """Whether it is a SQLite file that is not there yet; the first migration makes it, and a read would leave an empty one."""
+        """Whether it is a SQLite file that is not there yet; the first migration makes it, and a read finds nothing."""
         return self.engine.url.get_backend_name() == "sqlite" and not Path(str(self.engine.url.database)).exists()
 
     def read(self, work: Callable[[Session], T]) -> T:
         """What `work` finds, in one transaction that writes nothing; a DatabaseError says how that failed."""
-        return self._transact(work, self.engine)
+        return self._transact(work, nothing() if self.is_to_be_made else self.engine)
 
     def rows(self, query: Select[T]) -> list[T]:
         """What a query of one table finds; raises like `read`."""
@@ -92,7 +93,7 @@ class Database:
 
     def revision(self) -> str | None:
         """The migration that the tables are at; None where there are none yet. Makes nothing."""
-        return None if self.is_to_be_made else self.read(lambda session: _revision(session.connection()))
+        return self.read(lambda session: _revision(session.connection()))
 
     def migrate(self) -> None:
         """Bring the tables to this code's form; quick when they have it. One process does it, others wait."""
@@ -103,7 +104,8 @@ class Database:
             log.warning("%s has tables of a newer Sightline (%s, this one knows %s); going on", self.name, found, HEAD)
             return
         if self.is_to_be_made:
-            _make_folder_of(Path(str(self.engine.url.database)))
+            with suppress(OSError):  # what stands in the way is told when the file is opened
+                Path(str(self.engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
         from alembic import command  # 0.3 s, for the rare time that there is something to migrate
         from alembic.config import Config
 
@@ -245,13 +247,6 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _make_folder_of(file: Path) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabaseError(f"The folder of {file} cannot be made: {error.strerror}.") from error
-
-
 def _mysql(url: URL) -> Engine:
     if "@" in f"{url.host}{url.database}":  # the end of a password that has one: it is not repeated
         raise DatabaseError(
@@ -289,8 +284,9 @@ def _number(error: DBAPIError) -> int | None:
 
 def _passing(error: DBAPIError) -> bool:
     """Whether the same may succeed in a moment."""
-    known = _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig)
-    return known or error.connection_invalidated
+    return (
+        _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig) or error.connection_invalidated
+    )
 
 
 def _cause(error: SQLAlchemyError) -> str:
