@@ -186,6 +186,8 @@ def check_repository(settings: Settings) -> Holding:
     if here and repo.is_to_be_made:
         return _new("repository", shown, here.absolute().parent, "the folder above it")
     tags = git.remote_tags(repo.url, repo.author, GIT_SECONDS)
+    if here:
+        git.run_git(repo.url, repo.author, here, "fsck", "--connectivity-only", "--no-dangling", seconds=GIT_SECONDS)
     found, holds = f"{shown}: {counted(len(tags), 'tag')}", bool(version_tags(tags))
     if refused := _refused_push(repo):
         reads = "this machine may read it only, which is enough for all but publish and record"

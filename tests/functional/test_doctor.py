@@ -274,6 +274,33 @@ def test_a_person_sees_what_fails_and_what_to_do(tmp_path):
     assert done.stdout.endswith("1 of 7 fail\n")
 
 
+def empty_objects(bare: Path) -> None:
+    for file in filter(Path.is_file, (bare / "objects").rglob("*")):
+        file.chmod(0o644)
+        file.write_bytes(b"")
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "empty objects": empty_objects,
+    "garbage in HEAD": lambda bare: (bare / "HEAD").write_text("garbage"),
+    "no objects": lambda bare: shutil.rmtree(bare / "objects"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_repository_is_called_so_by_doctor_and_by_who_reads_it(with_versions, tmp_path, damage):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    DAMAGES[damage](folder / "dataset.git")
+    status, lines, _ = doctor(folder)
+    assert status == 1 and f"{folder}/dataset.git is damaged" in lines["repository"].found
+    make_labelme(tmp_path / "more", ["more.png"])
+    for typed in ("verify", f"publish {tmp_path}/more --category desk --version v0.2.0"):
+        error = run_pipeline("--workspace", str(folder), *typed.split()).stderr
+        for said in (error, lines["repository"].do):
+            assert "Put a copy of it there again" in said and "access" not in said.partition("Put a copy")[2]
+        assert "is damaged" in error and "Traceback" not in error
+
+
 LOOKS = (
     "versions",
     "verify",
