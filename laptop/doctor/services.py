@@ -122,6 +122,12 @@ def _sqlite_file(text: str) -> Path | None:
     return None
 
 
+def _not_writable(file: Path | None) -> str:
+    """What stands in the way of writes to a SQLite file: it, or its folder, in which SQLite makes a journal; empty for nothing."""
+    places = {"the file": file, "its folder": file.absolute().parent} if file else {}
+    return next((name for name, path in places.items() if not os.access(path, os.W_OK)), "")
+
+
 def _has_versions(settings: Settings) -> bool:
     from sightline.services.database.connection import connect
     from sightline.services.database.versions import list_versions
@@ -148,6 +154,14 @@ def check_database(settings: Settings) -> Holding:
         return Holding(Line("database", "note", told, "nothing: the next command updates them"), name)
     newer = f"; they are of a newer Sightline ({found}, this is {HEAD})" if found > HEAD else ""
     line = Line("database", "ok", f"{name} answers, its tables are up to date{newer}")
+    if refused := _not_writable(_sqlite_file(settings.database_url.get_secret_value())):
+        told = f"{name} can be read and not written: {refused} is not writable by this user"
+        line = Line(
+            "database",
+            "fail",
+            told,
+            "to publish or run from here, make your user its owner, or give it the right to write",
+        )
     return Holding(line, name, holds=None if newer else _has_versions(settings))
 
 

@@ -4,10 +4,12 @@ import argparse
 import base64
 import contextlib
 import json
+import os
 import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +27,7 @@ from tests.kube_api import write_kubeconfig
 from tests.kube_tunnels import Cluster, pod, serve_cluster
 from tests.make_labelme import make_labelme
 from tests.ports import closed_port
-from tests.workspace import run_pipeline
+from tests.workspace import REPOSITORY, run_pipeline
 
 NAMES = ["python", "GPU", "disk", "database", "storage", "repository", "volume"]
 PASSWORD = "canary-7f3a"
@@ -299,6 +301,33 @@ def test_a_damaged_repository_is_called_so_by_doctor_and_by_who_reads_it(with_ve
         for said in (error, lines["repository"].do):
             assert "Put a copy of it there again" in said and "access" not in said.partition("Put a copy")[2]
         assert "is damaged" in error and "Traceback" not in error
+
+
+# Root may write everything, but for this.
+ORDINARY = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+
+
+@pytest.mark.skipif(not (shutil.which("setpriv") or os.geteuid()), reason="root without setpriv may write everything")
+@pytest.mark.parametrize(("locked", "told"), [("sightline.db", "the file is not writable"), (".", "its folder is not")])
+def test_a_database_that_can_only_be_read_is_told(with_versions, tmp_path, locked, told):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    (folder / locked).chmod(0o555)
+    try:
+        command = [
+            *ORDINARY,
+            sys.executable,
+            str(REPOSITORY / "pipeline.py"),
+            "--workspace",
+            str(folder),
+            "doctor",
+            "--json",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    finally:
+        (folder / locked).chmod(0o755)
+    assert done.returncode == 1 and lines["database"]["state"] == "fail"
+    assert told in lines["database"]["found"] and "owner" in lines["database"]["do"]
 
 
 LOOKS = (
