@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from components.parameters import STEPS, parameters_of
-from laptop import OURS
+from laptop import LIBRARY, OURS
 from laptop.compiling import INSTALLATION, add_installation_options, apply_installation, compile_pipeline
 from laptop.examples import EXAMPLES
 from laptop.kubeflow.cli import add_commands, add_server_options
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", *OURS):
             raise
-        print(f"error: {options.command} needs {package}, which is not installed here: make setup", file=sys.stderr)
+        print(
+            f"error: {options.command} needs {package}, which {sys.executable} does not have. {_how_to_get_it()}",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
@@ -67,6 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _how_to_get_it() -> str:
+    environment = LIBRARY.parent / ".venv"
+    activate = f"source {os.path.relpath(environment)}/bin/activate"
+    if not (environment / "bin" / "activate").is_file():
+        return f"Type `make setup` (or `make setup-submit`) once, then `{activate}`."
+    if Path(sys.prefix).resolve() == environment.resolve():
+        return "It was made by `make setup-submit`, or is incomplete: type `make setup`."
+    return f"Type `{activate}`."
 
 
 class _Parser(argparse.ArgumentParser):
