@@ -303,6 +303,24 @@ def test_a_damaged_repository_is_called_so_by_doctor_and_by_who_reads_it(with_ve
         assert "is damaged" in error and "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("SIGHTLINE_DATABSE_URL", "SIGHTLINE_DATABASE_URL"), ("SIGHTLINE_XYZ", "")]
+)
+def test_a_setting_that_nothing_reads_is_named_with_the_nearest(tmp_path, name, meant):
+    pods_own = {"SIGHTLINE_MYSQL_SERVICE_HOST": "10.0.0.1", "SIGHTLINE_MYSQL_PORT_3306_TCP_ADDR": "10.0.0.1"}
+    read = {"SIGHTLINE_TIMEOUT": "2", "SIGHTLINE_TAG": "v1", "SIGHTLINE_KEEP_DAYS": "3", "SIGHTLINE_CLAIM": "mine"}
+    _, lines, printed = doctor(tmp_path / "w", **{name: "sqlite:///x"}, **pods_own, **read)
+    assert lines["settings"].state == "note" and printed.count("nothing reads") == 1
+    assert lines["settings"].found == f"nothing reads {name}." + (f" Did you mean {meant!r}?" if meant else "")
+
+
+def test_what_prune_would_free_is_skipped_in_words_where_it_cannot_be_told(with_versions, tmp_path):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    empty_objects(folder / "dataset.git")
+    _, lines, _ = doctor(folder)
+    assert lines["prune"].state == "skip" and "cannot be told" in lines["prune"].found
+
+
 # Root may write everything, but for this.
 ORDINARY = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
 
