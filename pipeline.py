@@ -3,6 +3,13 @@
 
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036 - these cannot read the modules below
+    version = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(
+        "error: this is Python " + version + " (" + sys.executable + "), and Python 3.11 to 3.13 is needed. Type "
+        "`source .venv/bin/activate`, after `make setup` or `make setup-submit` once."
+    )
+
 if __name__ == "__main__":
     from laptop import OURS
 

@@ -46,7 +46,7 @@ def check_out(tag: str, folder: Path) -> Path:
         )
     if folder.is_dir():
         return folder
-    with DatasetRepo.of(read_settings(), only_looks=True).working_copy(tag) as copy:
+    with DatasetRepo.of(read_settings()).working_copy(tag) as copy:
         source = copy.pull(copy.category_folder("annotations", named.category))
         # Files in the working copy are read-only links into the cache; these are the user's own.
         shutil.copytree(source, folder, copy_function=shutil.copyfile)

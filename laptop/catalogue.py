@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from laptop.tables import as_table
 from sightline.errors import counted
 from sightline.references import DETECTION
-from sightline.settings import read_settings
+from sightline.settings import Settings, read_settings
 from sightline.versions import is_smoke, smoke_category
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def versions(category: str | None, as_json: bool, everything: bool = False) -> i
         if any(one.state == State.LOST for one in listed):
             print(f"lost: its tag is not in the dataset repository {without_password(read_settings().dataset_repo)}")
     else:
-        print(f"no versions{f' of {category}' if category else ''} yet")
+        print(f"no versions{f' of {category}' if category else ''} yet in {_places(read_settings())}")
         print(f"next: python pipeline.py publish FOLDER --category {category or 'desk'} --version v0.1.0")
     return 0
 
@@ -89,6 +89,15 @@ def export(tag: str, form: str, target: Path) -> int:
     exported = export_version(read_settings(), tag, form, target)
     print(f"exported {tag} as {form} to {target}: {exported}")
     return 0
+
+
+def _places(settings: Settings) -> str:
+    """Where versions were looked for."""
+    from sightline.services.database.connection import connect
+    from sightline.services.versioning.git import without_password
+
+    name = connect(settings.database_url.get_secret_value()).name
+    return f"{name} and the dataset repository {without_password(settings.dataset_repo)}"
 
 
 def _row(one: "Listed") -> dict[str, str]:

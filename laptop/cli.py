@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from components.parameters import STEPS, parameters_of
-from laptop import OURS
+from laptop import LIBRARY, OURS
 from laptop.compiling import INSTALLATION, add_installation_options, apply_installation, compile_pipeline
 from laptop.examples import EXAMPLES
 from laptop.kubeflow.cli import add_commands, add_server_options
 from laptop.options import add_pipeline_options, add_smoke, days, given_values, not_negative, pairs_of, positive, steps
 from laptop.smoke import smoke_values
 from laptop.volume.cli import CLUSTER_COMMANDS, add_cluster_options
-from laptop.workspace import open_workspace
+from laptop.workspace import look_into_workspace, open_workspace
 from sightline.errors import SightlineError, did_you_mean
 
 WRONG_USE = 2  # exit status
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", *OURS):
             raise
-        print(f"error: {options.command} needs {package}, which is not installed here: make setup", file=sys.stderr)
+        print(
+            f"error: {options.command} needs {package}, which {sys.executable} does not have. {_how_to_get_it()}",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
@@ -67,6 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _how_to_get_it() -> str:
+    environment = LIBRARY.parent / ".venv"
+    activate = f"source {os.path.relpath(environment)}/bin/activate"
+    if not (environment / "bin" / "activate").is_file():
+        return f"Type `make setup` (or `make setup-submit`) once, then `{activate}`."
+    if Path(sys.prefix).resolve() == environment.resolve():
+        return "It was made by `make setup-submit`, or is incomplete: type `make setup`."
+    return f"Type `{activate}`."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -227,7 +240,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _catalogue(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace, reads_storage=options.command != "versions")
+    look_into_workspace(options.workspace, reads_storage=options.command != "versions")
     from laptop import catalogue
 
     match options.command:
@@ -262,7 +275,7 @@ def _prune_options(parser: argparse.ArgumentParser) -> None:
 def _prune(options: argparse.Namespace) -> int:
     if options.yes and options.json:
         raise SightlineError("--json only shows what may go: leave out --yes, or --json.")
-    workspace = open_workspace(options.workspace)
+    workspace = look_into_workspace(options.workspace)
     from laptop.prune import Asked, prune
 
     return prune(workspace, Asked(options.keep, options.older_than, options.yes, options.all, options.json))
@@ -310,7 +323,7 @@ def _annotate_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _annotate(options: argparse.Namespace) -> int:
-    open_workspace(options.workspace)
+    look_into_workspace(options.workspace)
     from laptop.annotate import annotate, check_out
 
     return annotate(check_out(options.version, options.folder or Path(options.version)))

@@ -39,7 +39,7 @@ def add_smoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smoke",
         action="store_true",
-        help="try the same run on 20 images for one epoch first, published under a name of its own (CATEGORY--smoke)",
+        help="run a small test of the same run instead: 20 images, one epoch, published under a name of its own (CATEGORY--smoke)",
     )
 
 

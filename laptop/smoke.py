@@ -62,7 +62,7 @@ def publishes_as(values: Mapping[str, Any]) -> str:
 def outlook(result: Mapping[str, Any]) -> list[str]:
     """What a smoke test that succeeded says of the real run; `result` is what last_smoke.json holds."""
     lines = [
-        f"smoke test passed: {_works(result['steps'])}. Its scores say nothing, and no version list shows it without --all."
+        f"smoke test passed: {_works(result['steps'])}. Its scores say nothing, and `versions` shows it with --all only."
     ]
     (few, whole), train = result.get("images_of", (1, 1)), result["steps"].get("train", {})
     if train.get("state") == "done":

@@ -9,8 +9,11 @@ from sightline.errors import SightlineError
 CONNECTED = "SIGHTLINE_CONNECTED"  # set by `connect` where the storage lies on the cluster's volume: the namespace
 
 
-def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
-    """Make the folder, and point every setting that the environment leaves open into it. Returns its absolute path."""
+def look_into_workspace(folder: Path, reads_storage: bool = True) -> Path:
+    """Point every setting that the environment leaves open into the folder, for a command that only looks: nothing is made.
+
+    Returns the folder's absolute path. A SightlineError where the command `reads_storage` that laptops cannot reach.
+    """
     if reads_storage and (namespace := os.environ.get(CONNECTED)):
         # What the command stored here would be named by the cluster's database and tags, and found by no pod.
         raise SightlineError(
@@ -18,14 +21,18 @@ def open_workspace(folder: Path, reads_storage: bool = True) -> Path:
             f"laptops cannot reach. Run it in the helper's pod (kubectl -n {namespace} exec -it deployment/sightline-helper -- python "
             "/opt/sightline/pipeline.py …), or in a terminal without these settings."
         )
-    folder = folder.resolve()
+    return point_into(folder)
+
+
+def open_workspace(folder: Path) -> Path:
+    """Make the folder, and point every setting that the environment leaves open into it. Returns its absolute path."""
+    folder = look_into_workspace(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # a file stands there or above, or nobody may write there
         raise SightlineError(
             f"The workspace {folder} cannot be made ({error.strerror}). Name another folder with --workspace."
         ) from None
-    point_into(folder)
     try:
         _link_code(local_volume())
     except OSError as error:

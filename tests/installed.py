@@ -34,6 +34,8 @@ class Installed:
 
     def refs(self) -> list[str]:
         """Every branch and tag of the dataset repository, with its commit."""
+        if (repository := Path(self.settings.dataset_repo)).is_absolute() and not repository.exists():
+            return []
         return run("git", "ls-remote", self.settings.dataset_repo).splitlines()
 
     def tags(self) -> list[str]:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from laptop.doctor.lines import Check, Line, as_told
+from laptop.doctor.names import check_names
 from laptop.doctor.services import MADE, can_make, check_services, tables_of
+from laptop.doctor.versions import check_versions
 from laptop.setup_environment import PYTHONS
 from laptop.workspace import LIBRARY, own_volume
 from sightline.errors import SightlineError, counted
@@ -30,6 +32,7 @@ def checks(settings: Settings | SightlineError, workspace: Path) -> dict[str, Ch
     always: dict[str, Check] = {
         "python": check_python,
         "GPU": check_gpu,
+        "names": check_names,
         "workspace": lambda: check_workspace(workspace),
     }
     if isinstance(settings, SightlineError):
@@ -40,6 +43,7 @@ def checks(settings: Settings | SightlineError, workspace: Path) -> dict[str, Ch
         "disk": lambda: check_disk(settings),
         "prune": lambda: check_prune(settings, workspace),
         "database": lambda: check_services(settings),
+        "versions": lambda: check_versions(settings),
         "volume": lambda: check_volume(settings, workspace),
     }
 
@@ -114,7 +118,7 @@ def check_disk(settings: Settings) -> list[Line]:
     from sightline.services.storage.folder import local_path
 
     places = {"volume": settings.volume}
-    if settings.storage.startswith("file://"):
+    if not settings.storage.startswith("gs://"):
         places["storage"] = local_path(settings.storage)
     disks: dict[int, tuple[list[str], Path]] = {}
     for name, folder in places.items():
@@ -133,7 +137,9 @@ def _disk(names: str, usage: "shutil._ntuple_diskusage") -> Line:
 
 
 def check_prune(settings: Settings, workspace: Path) -> list[Line]:
-    """What `prune` would free; nothing is said where it cannot be told, the reason of which is another check's."""
+    """What `prune` would free; nothing is said of a volume on which nothing is yet."""
+    if not (settings.volume / "dvc-cache").is_dir():
+        return []  # lists of files would be kept there
     with contextlib.suppress(SightlineError, OSError, ImportError):
         from rich.filesize import decimal
 
@@ -142,11 +148,18 @@ def check_prune(settings: Settings, workspace: Path) -> list[Line]:
         from sightline.services.database.connection import HEAD
         from sightline.services.versioning.repository import DatasetRepo
 
-        to_be_made = DatasetRepo.of(settings, only_looks=True).is_to_be_made
+        to_be_made = DatasetRepo.of(settings).is_to_be_made
         if tables_of(settings)[1] == HEAD and not to_be_made:  # a look is to make nothing
             plan = find_prunable(settings, named=models_in_cache(workspace))
             return [Line("prune", "ok", f"python pipeline.py prune would free {decimal(plan.size)}")]
-    return []
+    return [
+        Line(
+            "prune",
+            "skip",
+            "what prune would free cannot be told",
+            "first what fails here, else python pipeline.py prune says why",
+        )
+    ]
 
 
 def check_volume(settings: Settings, workspace: Path) -> Line:
@@ -171,7 +184,7 @@ def check_volume(settings: Settings, workspace: Path) -> Line:
             "volume",
             "fail",
             f"{folder} cannot be written by {who} ({error.strerror})",
-            "the init job gives it to user 1001; on NFS look at the export",
+            ELSEWHERE if own else "the init job gives it to user 1001; on NFS look at the export",
         )
     code = volume / "code"
     if own and not code.exists():

@@ -122,6 +122,12 @@ def _sqlite_file(text: str) -> Path | None:
     return None
 
 
+def _not_writable(file: Path | None) -> str:
+    """What stands in the way of writes to a SQLite file: it, or its folder, in which SQLite makes a journal; empty for nothing."""
+    places = {"the file": file, "its folder": file.absolute().parent} if file else {}
+    return next((name for name, path in places.items() if not os.access(path, os.W_OK)), "")
+
+
 def _has_versions(settings: Settings) -> bool:
     from sightline.services.database.connection import connect
     from sightline.services.database.versions import list_versions
@@ -148,6 +154,14 @@ def check_database(settings: Settings) -> Holding:
         return Holding(Line("database", "note", told, "nothing: the next command updates them"), name)
     newer = f"; they are of a newer Sightline ({found}, this is {HEAD})" if found > HEAD else ""
     line = Line("database", "ok", f"{name} answers, its tables are up to date{newer}")
+    if refused := _not_writable(_sqlite_file(settings.database_url.get_secret_value())):
+        told = f"{name} can be read and not written: {refused} is not writable by this user"
+        line = Line(
+            "database",
+            "fail",
+            told,
+            "to publish or run from here, make your user its owner, or give it the right to write",
+        )
     return Holding(line, name, holds=None if newer else _has_versions(settings))
 
 
@@ -160,7 +174,7 @@ def check_storage(settings: Settings) -> Holding:
         told = f"{settings.storage} is on the volume of namespace {namespace}, which laptops cannot reach"
         return Holding(Line("storage", "skip", told, "doctor --cluster"), settings.storage)
     storage, key, data = open_storage(settings.storage), f"doctor-{uuid.uuid4().hex}", os.urandom(16)
-    if settings.storage.startswith("file://") and not (folder := local_path(settings.storage)).exists():
+    if not settings.storage.startswith("gs://") and not (folder := local_path(settings.storage)).exists():
         return _new("storage", storage.root, folder, "the folder above it")
     holds = next(iter(storage.list("dvc")), None) is not None
     storage.write_bytes(key, data, create_only=True)
@@ -180,12 +194,14 @@ def check_repository(settings: Settings) -> Holding:
     from sightline.services.versioning.repository import DatasetRepo
     from sightline.versions import version_tags
 
-    repo = DatasetRepo.of(settings, only_looks=True)
+    repo = DatasetRepo.of(settings)
     shown, here = git.without_password(repo.url), git.local_repository(repo.url)
     git.run_git(repo.url, repo.author, None, "version")  # says where there is no git
     if here and repo.is_to_be_made:
         return _new("repository", shown, here.absolute().parent, "the folder above it")
     tags = git.remote_tags(repo.url, repo.author, GIT_SECONDS)
+    if here:
+        git.run_git(repo.url, repo.author, here, "fsck", "--connectivity-only", "--no-dangling", seconds=GIT_SECONDS)
     found, holds = f"{shown}: {counted(len(tags), 'tag')}", bool(version_tags(tags))
     if refused := _refused_push(repo):
         reads = "this machine may read it only, which is enough for all but publish and record"

@@ -250,7 +250,10 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, s
 
 def test_an_empty_installation_says_what_to_do(installed, typed):
     status, said, _ = typed("versions")
-    assert (status, said.splitlines()[0]) == (0, "no versions yet")
+    assert (status, said.splitlines()[0]) == (
+        0,
+        f"no versions yet in SQLite file {installed.folder}/sightline.db and the dataset repository {installed.folder}/dataset.git",
+    )
     assert "pipeline.py publish FOLDER" in said
     assert json.loads(typed("versions", "--json")[1]) == []
     assert typed("verify")[:2] == (0, "no versions yet: nothing to verify\n")

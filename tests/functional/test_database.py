@@ -604,8 +604,16 @@ def test_processes_that_migrate_at_once_make_the_tables_once(url: str) -> None:
     publish(connect(url), "v0.1.0")
 
 
-def test_a_migration_killed_halfway_is_finished_by_the_next(url: str) -> None:
+def connect_in_folder(url: str) -> Database:
+    """Where not a migration but a test makes the first tables."""
     database = connect(url)
+    if database.is_to_be_made:
+        Path(str(database.engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    return database
+
+
+def test_a_migration_killed_halfway_is_finished_by_the_next(url: str) -> None:
+    database = connect_in_folder(url)
     tables = [Base.metadata.tables[name] for name in ("versions", "images", "runs")]
     Base.metadata.create_all(database.engine, tables=tables)
     database.migrate()
@@ -617,7 +625,7 @@ def test_steps_from_before_there_were_attempts_are_first_attempts(url: str) -> N
     from alembic import command
     from alembic.config import Config
 
-    database = connect(url)
+    database = connect_in_folder(url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with database.engine.connect() as connection, connection.begin():

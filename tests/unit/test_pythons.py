@@ -1,7 +1,9 @@
 """Python 3.11 to 3.13: all that names the range agrees, and the locks serve each of them."""
 
+import ast
 import configparser
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from laptop.setup_environment import PYTHONS
 from tests.unit.test_locks import EXTRAS, REPOSITORY, REQUIREMENTS, lock_lines, locked, normalised
+from tests.workspace import copy_checkout
 
 (_, OLDEST), (_, NEWEST) = PYTHONS
 EVERY = tuple(f"3.{minor}" for minor in range(OLDEST, NEWEST + 1))
@@ -31,6 +34,36 @@ def on(python: str, requirements: Iterable[str]) -> list[str]:
 
 def on_lock(python: str, lock: str) -> list[str]:
     return on(python, lock_lines(REQUIREMENTS / f"{lock}.txt"))
+
+
+@pytest.mark.parametrize("version", [(3, 8, 10), (3, 9, 1), (3, 10, 12)])
+def test_a_python_that_is_too_old_is_told_in_words_that_it_can_read(version):
+    pipeline = REPOSITORY / "pipeline.py"
+    ast.parse(pipeline.read_text(), feature_version=(3, 6))
+    old = f"import runpy, sys; sys.version_info = {version}; runpy.run_path({str(pipeline)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", old], capture_output=True, text=True, check=False)
+    told = f"error: this is Python {'.'.join(map(str, version))} ({sys.executable}), and Python 3.{OLDEST} to 3.{NEWEST} is needed. "
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith(told)
+    assert "source .venv/bin/activate" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_python_beside_the_environment_is_told_to_activate_it(tmp_path):
+    """As the distribution's, which may have yaml and nothing else that doctor needs."""
+    checkout = copy_checkout(tmp_path / "checkout")
+    (tmp_path / "found" / "yaml.py").parent.mkdir()
+    (tmp_path / "found" / "yaml.py").touch()
+    command = [sys.executable, "-S", str(checkout / "pipeline.py"), "versions"]
+    told = {}
+    for made in (False, True):
+        if made:
+            (checkout / ".venv" / "bin" / "activate").parent.mkdir(parents=True)
+            (checkout / ".venv" / "bin" / "activate").touch()
+        beside = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "found")}
+        done = subprocess.run(command, cwd=checkout, env=beside, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        told[made] = done.stderr
+    assert told[False].endswith("Type `make setup` (or `make setup-submit`) once, then `source .venv/bin/activate`.\n")
+    assert told[True].endswith("does not have. Type `source .venv/bin/activate`.\n")
 
 
 def test_all_that_names_the_pythons_agrees():

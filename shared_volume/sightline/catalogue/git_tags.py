@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,8 +77,9 @@ def open_git_tags(repo: DatasetRepo, tidies: bool = True) -> Iterator[GitTags]:
 
     Before that what dead processes left beside it is removed, if it `tidies`.
     """
-    with private_folder(repo.volume / "work", "history-", tidies) as private:
-        folder = private / "bare.git"
+    elsewhere = tempfile.TemporaryDirectory(prefix="history-") if repo.is_to_be_made else None
+    with elsewhere or private_folder(repo.volume / "work", "history-", tidies) as private:
+        folder = Path(private) / "bare.git"
         source = ("init", "--quiet", "--bare") if repo.is_to_be_made else ("clone", "--quiet", "--bare", repo.url)
         _git(repo, None, *source, str(folder))
         yield GitTags(repo, folder, _read_tags(repo, folder))

@@ -76,10 +76,11 @@ class Installation:
 
 
 def open_installation(settings: Settings) -> Installation:
-    """Open what the settings name, and bring the database's tables up to date; a repository that is not there is not made."""
+    """Open what the settings name, and bring the database's tables up to date; what is not there is not made."""
     database = connect(settings.database_url.get_secret_value())
-    database.migrate()
-    return Installation(settings, DatasetRepo.of(settings, only_looks=True), open_storage(settings.storage), database)
+    if not database.is_to_be_made:
+        database.migrate()
+    return Installation(settings, DatasetRepo.of(settings), open_storage(settings.storage), database)
 
 
 def list_catalogue(settings: Settings, category: str | None = None) -> tuple[Listed, ...]:

@@ -36,6 +36,7 @@ def repair_versions(settings: Settings, found: Verification) -> tuple[Deed, ...]
     A SightlineError where storage, Git or SQL is out of reach.
     """
     installation = open_installation(settings)
+    installation.database.migrate()
     deeds = []
     with open_git_tags(installation.repo) as git_tags:
         for version in found.versions:

@@ -36,12 +36,13 @@ from sightline.services.database.versions import FindingRow, ImageRow, known_has
 from sightline.services.runs.homes import recipe_file
 from sightline.services.storage.base import in_parallel
 from sightline.services.versioning.adding import NewFiles
+from sightline.services.versioning.belonging import require_one_installation
 from sightline.services.versioning.publication import FOLDERS, Content, Publication, Services, publish
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.services.versioning.shards import SPLITS_FILE
 from sightline.settings import Settings
 from sightline.tasks.task import CLASSIFICATION, Task, require_task
-from sightline.versions import check_own_category, parse_version
+from sightline.versions import check_own_category, make_tag, parse_version
 
 _SIZES: Final = frozenset({Code.NO_SIZE, Code.WRONG_SIZE, Code.SWAPPED_SIZE, Code.RESIZED})
 _HEADING: Final = ("name", "split")  # of the file of splits
@@ -103,18 +104,18 @@ def publish_annotations(
     """
     check_own_category(category)
     parse_version(version)
+    services = Services(DatasetRepo.of(settings), connect(settings.database_url.get_secret_value()))
+    require_one_installation(services.repo, services.database, make_tag(category, "annotation", version))
     recipe, chosen = _recipe_and_policy(settings, category, policy or {})
     with private_folder(settings.volume / "sources", ".reading-") as scratch:
         source = as_labelme(folder, form, scratch / "labelme", chosen)
-        database = connect(settings.database_url.get_secret_value())
-        database.migrate()
-        items, found = check_folder(source.folder, scratch, chosen, known_hashes(database, category))
+        services.database.migrate()
+        items, found = check_folder(source.folder, scratch, chosen, known_hashes(services.database, category))
         found = [replace(finding, file=source.made.get(finding.file, finding.file)) for finding in found]
         usable = _choose(items, [*source.findings, *found], task, recipe, chosen)
         del items
         _require_usable(folder, usable)
         splits = _splits(source, usable.items)
-        services = Services(DatasetRepo.of(settings), database)
         files = NewFiles(services.repo.cache)
         build = partial(_build, source.folder, usable, splits, files)
         publication = publish(services, category, "annotation", version, build, noted=files.noted)

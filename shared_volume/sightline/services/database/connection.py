@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from sightline.errors import SightlineError
 from sightline.processes.deadline import deadline_seconds
+from sightline.services.database.nothing import nothing
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,14 @@ class Database:
             return f"SQLite file {url.database}"
         return f"{url.get_backend_name()} at {url.host or 'localhost'}:{url.port or 3306}/{url.database}"
 
+    @property
+    def is_to_be_made(self) -> bool:
+        """Whether it is a SQLite file that is not there yet; the first migration makes it, and a read finds nothing."""
+        return self.engine.url.get_backend_name() == "sqlite" and not Path(str(self.engine.url.database)).exists()
+
     def read(self, work: Callable[[Session], T]) -> T:
         """What `work` finds, in one transaction that writes nothing; a DatabaseError says how that failed."""
-        return self._transact(work, self.engine)
+        return self._transact(work, nothing() if self.is_to_be_made else self.engine)
 
     def rows(self, query: Select[T]) -> list[T]:
         """What a query of one table finds; raises like `read`."""
@@ -86,7 +92,7 @@ class Database:
         return self._transact(work, self.engine.execution_options(sightline_writes=True))
 
     def revision(self) -> str | None:
-        """The migration that the tables are at; None where there are none yet."""
+        """The migration that the tables are at; None where there are none yet. Makes nothing."""
         return self.read(lambda session: _revision(session.connection()))
 
     def is_newer(self) -> bool:
@@ -102,6 +108,9 @@ class Database:
         if found is not None and found > HEAD:
             log.warning("%s has tables of a newer Sightline (%s, this one knows %s); going on", self.name, found, HEAD)
             return
+        if self.is_to_be_made:
+            with suppress(OSError):  # what stands in the way is told when the file is opened
+                Path(str(self.engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
         from alembic import command  # 0.3 s, for the rare time that there is something to migrate
         from alembic.config import Config
 
@@ -201,7 +210,7 @@ def in_transaction(work: Callable[Concatenate[Session, P], T]) -> Callable[Conca
 def connect(url: str) -> Database:
     """The database at `sqlite:///path/to/file` or `mysql+pymysql://user:password@host:port/name` (also `mysql://`, `mariadb://`).
 
-    Reaches nothing yet (a SQLite file's folder is created). A DatabaseError for another kind of database, or a malformed URL,
+    Reaches and makes nothing yet. A DatabaseError for another kind of database, or a malformed URL,
     which is not repeated: it may hold a password.
     """
     try:
@@ -221,14 +230,9 @@ def connect(url: str) -> Database:
 def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise DatabaseError("A SQLite database needs a file, which all steps share: sqlite:///path/to/sightline.db.")
-    path = Path(url.database).absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabaseError(f"The folder of {path} cannot be made: {error.strerror}.") from error
     # No pool: opening a file costs less than a stale connection to a replaced one.
     engine = sqlalchemy.create_engine(
-        url.set(database=str(path)),
+        url.set(database=str(Path(url.database).absolute())),
         poolclass=NullPool,
         json_deserializer=orjson.loads,  # a JSON column of 10,000 rows takes a quarter of the time
         connect_args={"timeout": min(LOCK_SECONDS, deadline_seconds())},
@@ -285,8 +289,9 @@ def _number(error: DBAPIError) -> int | None:
 
 def _passing(error: DBAPIError) -> bool:
     """Whether the same may succeed in a moment."""
-    known = _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig)
-    return known or error.connection_invalidated
+    return (
+        _number(error) in UNREACHABLE | AGAIN or "database is locked" in str(error.orig) or error.connection_invalidated
+    )
 
 
 def _cause(error: SQLAlchemyError) -> str:

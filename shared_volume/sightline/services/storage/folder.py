@@ -127,7 +127,7 @@ class FolderStorage(base.Storage):
 
 
 def local_path(uri: str) -> Path:
-    """The absolute path that a `file://` URI or a plain path names; a StorageError for another or malformed URI."""
+    """The absolute path that a `file://` URI or a plain path (`~` is the user's home) names; a StorageError for another or malformed URI."""
     if not uri.strip() or "\0" in uri:
         raise base.StorageError(f"{uri!r} is no path or URI. Give file:///path or gs://bucket/prefix.")
     if not uri.startswith("file:"):
@@ -135,7 +135,7 @@ def local_path(uri: str) -> Path:
             raise base.StorageError(
                 f"{uri}: {scheme[1]} is not a kind of storage. Give file:///path or gs://bucket/prefix."
             )
-        return Path(uri).absolute()
+        return Path(uri).expanduser().absolute()
     host, slash, path = uri.removeprefix("file:").removeprefix("//").partition("/")
     if host not in ("", "localhost") or not slash:
         raise base.StorageError(f"{uri} is not an absolute path. Write three slashes: file:///path.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, clause
 from sightline.processes.deadline import deadline_seconds
 from sightline.processes.folders import only_one, private_folder
 
@@ -30,6 +30,13 @@ _OVERTAKEN = re.compile(
     re.IGNORECASE,
 )
 _LOCK_IN_THE_WAY = re.compile(r"unable to create '([^']+\.lock)'", re.IGNORECASE)
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_DAMAGED = re.compile(
+    r"object file .* is empty|is corrupt|bad object|bad tree|unable to read (tree|[0-9a-f]{40})|invalid sha1 pointer|missing (blob|tree|commit)"
+    r"|inflate: data stream|remote did not send all necessary objects|broken link|unable to unpack|loose object|nonexistent ref",
+    re.IGNORECASE,
+)
+_NO_REPOSITORY = re.compile(r"not (appear to be )?a git repository|repository '.*' does not exist", re.IGNORECASE)
 # Where they come from another program that runs us, they name that program's repository.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 
@@ -69,11 +76,7 @@ def run_git(url: str, author: Author, folder: Path | None, *arguments: str, seco
         raise GitError("The program git is not installed, or not on the PATH. Install it.") from None
     if done.returncode != 0:
         reason = done.stderr.strip() or f"exit code {done.returncode}"
-        raise GitError(
-            f"git {arguments[0]} failed for the dataset repository {without_password(url)}: {without_password(reason)} "
-            f"{_advice(reason)}",
-            overtaken=bool(_OVERTAKEN.search(reason)),
-        )
+        raise GitError(_told(url, arguments[0], reason), overtaken=bool(_OVERTAKEN.search(reason)))
     return done.stdout
 
 
@@ -137,6 +140,23 @@ def _clear(bare: Path) -> None:
                 time.sleep(max(0.0, min(STALE_SECONDS, STALE_SECONDS - age)))
             log.warning("removing %s, which a killed push left", path)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _told(url: str, command: str, reason: str) -> str:
+    """What Git said, what that means where it is known, and what to do."""
+    shown, said = without_password(url), clause(without_password(reason))
+    here = local_repository(url)
+    if _FULL.search(reason):
+        return (
+            f"The disk is full: git {command} for the dataset repository {shown} could not write ({said}). Free some space there; "
+            "python pipeline.py prune shows what may go."
+        )
+    if _DAMAGED.search(reason) or (_NO_REPOSITORY.search(reason) and here is not None and here.exists()):
+        return (
+            f"The dataset repository {shown} is damaged, or is none (git {command}: {said}). Put a copy of it there again, or of any clone "
+            "of it with all tags (git clone --mirror); or correct SIGHTLINE_DATASET_REPO."
+        )
+    return f"git {command} failed for the dataset repository {shown}: {said}. {_advice(reason)}"
 
 
 def _advice(reason: str) -> str:

@@ -15,6 +15,7 @@ from sightline.errors import SightlineError
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import Content, VersionRow, VersionTakenError, list_versions, publish_version
 from sightline.services.versioning.adding import Noted
+from sightline.services.versioning.belonging import require_one_installation
 from sightline.services.versioning.claims import Lease, wait_for_claim
 from sightline.services.versioning.description import FILE, FOLDER, parse_description, write_description
 from sightline.services.versioning.repository import DatasetRepo, TagExistsError, WorkingCopy
@@ -106,9 +107,11 @@ def publish(
 
     Raises:
         VersionTakenError: the version is public with other content; says what differs and which version is free.
+        OtherInstallationError: database, repository and storage do not belong together.
         SightlineError: another publisher held the version for too long; or Git, DVC, the storage or the database failed.
     """
     services.repo.require_storage()
+    require_one_installation(services.repo, services.database, make_tag(category, kind, version))
     with services.repo.working_copy() as copy:
         attempt = Attempt(services, category, kind, version, build, parent_id, copy, {} if noted is None else noted)
         try:

@@ -61,11 +61,9 @@ class DatasetRepo:
     author: git.Author
 
     @classmethod
-    def of(cls, settings: Settings, only_looks: bool = False) -> "DatasetRepo":
-        """The repository that the settings name; a local path that does not exist yet is created, except by who `only_looks`."""
+    def of(cls, settings: Settings) -> "DatasetRepo":
+        """The repository that the settings name, which may be yet to be made."""
         require_plain_paths(settings)
-        if not only_looks and (here := git.local_repository(settings.dataset_repo)):
-            git.create_bare(here)
         author = (settings.git_user_name, settings.git_user_email)
         return cls(settings.dataset_repo, settings.storage, settings.volume, author)
 
@@ -94,12 +92,17 @@ class DatasetRepo:
 
     @contextlib.contextmanager
     def working_copy(self, tag: str | None = None) -> Iterator["WorkingCopy"]:
-        """A private clone, of the newest commit or at a tag (else a NoSuchTagError), that is removed afterwards."""
+        """A private clone, of the newest commit or at a tag (else a NoSuchTagError), that is removed afterwards.
+
+        Without a tag, to publish: a repository of this machine that is not there yet is made.
+        """
         if tag is not None and tag not in (known := self.tags()):
             raise NoSuchTagError(
                 f"The dataset repository {git.without_password(self.url)} has no tag {tag!r}. "
                 f"Its tags: {', '.join(sorted(known)) or 'none yet'}. Publish it first: python pipeline.py publish."
             )
+        if tag is None and (here := git.local_repository(self.url)):
+            git.create_bare(here)
         with private_folder(self.volume / "work", "repo-") as private:
             folder = private / "repo"
             self._git(None, "clone", "--quiet", self.url, str(folder))
