@@ -128,6 +128,20 @@ def _not_writable(file: Path | None) -> str:
     return next((name for name, path in places.items() if not os.access(path, os.W_OK)), "")
 
 
+def _lost_tables(settings: Settings, found: str) -> list[str]:
+    """Tables that are missing though others are there; of an older form some are yet to be made."""
+    from sightline.services.database.connection import HEAD, connect
+    from sightline.services.database.models import Base
+
+    database = connect(settings.database_url.get_secret_value())
+    try:
+        missing = sorted({*Base.metadata.tables, "alembic_version"} - (there := database.table_names()))
+    finally:
+        database.close()
+    is_old = "" < found < HEAD
+    return missing if not is_old and there & Base.metadata.tables.keys() else []
+
+
 def _has_versions(settings: Settings) -> bool:
     from sightline.services.database.connection import connect
     from sightline.services.database.versions import list_versions
@@ -146,14 +160,23 @@ def check_database(settings: Settings) -> Holding:
     name, found = tables_of(settings)
     if found is None:
         return _new("database", f"SQLite file {name}", Path(name).absolute().parent, "its folder")
+    if lost := _lost_tables(settings, found):
+        told = f"{name} has lost tables: {', '.join(lost)}"
+        do = "put a copy of the database back; without one, begin an empty one and type: python pipeline.py verify --repair"
+        return Holding(Line("database", "fail", told, do), name)
     if not found:
         do = "nothing: the first command, or the migration job, makes them"
         return Holding(Line("database", "note", f"{name} answers; it has no tables yet", do), name, holds=False)
     if found < HEAD:
         told = f"{name} has tables of an older Sightline ({found}, this is {HEAD})"
         return Holding(Line("database", "note", told, "nothing: the next command updates them"), name)
-    newer = f"; they are of a newer Sightline ({found}, this is {HEAD})" if found > HEAD else ""
-    line = Line("database", "ok", f"{name} answers, its tables are up to date{newer}")
+    newer = found > HEAD
+    line = Line("database", "ok", f"{name} answers, its tables are up to date")
+    if newer:
+        told = f"{name} answers; its tables are of a newer Sightline ({found}, this is {HEAD})"
+        line = Line(
+            "database", "note", told, "use the release that the team uses: prune refuses, and new columns stay empty"
+        )
     if refused := _not_writable(_sqlite_file(settings.database_url.get_secret_value())):
         told = f"{name} can be read and not written: {refused} is not writable by this user"
         line = Line(

@@ -321,6 +321,23 @@ def test_what_prune_would_free_is_skipped_in_words_where_it_cannot_be_told(with_
     assert lines["prune"].state == "skip" and "cannot be told" in lines["prune"].found
 
 
+@pytest.mark.parametrize(
+    ("change", "state", "told"),
+    [
+        ("DROP TABLE steps; DROP TABLE evaluations", "fail", "has lost tables: evaluations, steps"),
+        ("DROP TABLE alembic_version", "fail", "has lost tables: alembic_version"),
+        ("UPDATE alembic_version SET version_num = '9999'", "note", "its tables are of a newer Sightline (9999"),
+    ],
+)
+def test_tables_that_are_lost_or_newer_are_told(with_versions, tmp_path, change, state, told):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    with contextlib.closing(sqlite3.connect(folder / "sightline.db")) as database, database:
+        database.executescript(change)
+    _, lines, _ = doctor(folder)
+    assert (lines["database"].state, told in lines["database"].found) == (state, True), lines["database"]
+    assert "up to date" not in lines["database"].found
+
+
 # Root may write everything, but for this.
 ORDINARY = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
 

@@ -95,6 +95,10 @@ class Database:
         """The migration that the tables are at; None where there are none yet. Makes nothing."""
         return self.read(lambda session: _revision(session.connection()))
 
+    def table_names(self) -> set[str]:
+        """What tables are there, whoever made them."""
+        return self.read(lambda session: set(inspect(session.connection()).get_table_names()))
+
     def is_newer(self) -> bool:
         """Whether the tables are those of a newer Sightline, of which this one does not know all that it should keep."""
         found = self.revision()
