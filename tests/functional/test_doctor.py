@@ -348,6 +348,27 @@ def test_a_database_that_can_only_be_read_is_told(with_versions, tmp_path, locke
     assert told in lines["database"]["found"] and "owner" in lines["database"]["do"]
 
 
+@pytest.mark.skipif(not (shutil.which("setpriv") or os.geteuid()), reason="root without setpriv may write everything")
+def test_a_storage_that_cannot_be_written_is_named_by_its_folder(with_versions, tmp_path):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    (folder / "storage").chmod(0o555)
+    try:
+        command = [
+            *ORDINARY,
+            sys.executable,
+            str(REPOSITORY / "pipeline.py"),
+            "--workspace",
+            str(folder),
+            "doctor",
+            "--json",
+        ]
+        lines = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    finally:
+        (folder / "storage").chmod(0o755)
+    (line,) = (entry for entry in lines if entry["name"] == "storage")
+    assert (line["state"], line["found"]) == ("fail", f"No permission for {folder}/storage.")
+
+
 LOOKS = (
     "versions",
     "verify",
