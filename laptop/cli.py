@@ -1,6 +1,7 @@
 """Parse the command line and start the command. Imports little: --help answers at once."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -23,6 +24,7 @@ from sightline.errors import SightlineError, did_you_mean
 WRONG_USE = 2  # exit status
 HAS_READ_ENOUGH = 141  # likewise, as a shell says of what SIGPIPE ended
 NO_THREAD = "can't start new thread"  # Python's words, which alone tell this RuntimeError from others
+FREE_SOME = "Free some space there, then run the same command again; python pipeline.py prune shows what may go."
 THREADS_REFUSED = (
     "The system refused to start a thread: there are too many processes (ulimit -u), or there is too little memory (ulimit -v). "
     "End some, or raise the limit, then run the same command again."
@@ -59,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename2 or error.filename or options.workspace.resolve()
+            print(f"error: the disk is full: {where} cannot be written. {FREE_SOME}", file=sys.stderr)
+            return 1
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         print(f"error: {what}. Check permissions and free space, then run the same command again.", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -15,6 +16,7 @@ LONGEST_CATEGORY = 100  # characters; the database's column
 SMOKE = "--smoke"  # ends the names of categories under which smoke tests publish
 LARGEST_NUMBER = 999_999_999  # of a version's three, so that it fits every integer column and tool
 
+_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 _TAG_WORDS: dict[Kind, str] = {"annotation": "ann", "dataset": "train"}
 _KINDS_BY_WORD: dict[str, Kind] = {word: kind for kind, word in _TAG_WORDS.items()}
 _NUMBER = r"(0|[1-9][0-9]*)"
@@ -73,10 +75,16 @@ def newest_version(versions: Iterable[str]) -> str | None:
     return max(versions, key=parse_version, default=None)
 
 
+def _in_plain_letters(text: str) -> str:
+    """German letters as Germans write them without, other accents left out."""
+    composed = unicodedata.normalize("NFC", text).translate(_GERMAN)
+    return "".join(letter for letter in unicodedata.normalize("NFKD", composed) if not unicodedata.combining(letter))
+
+
 def check_category(category: str) -> str:
     """The category, unchanged; a BadNameError if it is not small letters, digits, `_` and `-`, or longer than 100."""
     if not _CATEGORY.fullmatch(category) or len(category) > LONGEST_CATEGORY:
-        close = re.sub(r"[^a-z0-9_-]+", "-", category.lower()).strip("-_")[:LONGEST_CATEGORY]
+        close = re.sub(r"[^a-z0-9_-]+", "-", _in_plain_letters(category.lower())).strip("-_")[:LONGEST_CATEGORY]
         hint = f" Did you mean {close!r}?" if close else ""
         raise BadNameError(
             f"{category!r} is not a category name.{hint} Use small letters, digits, '_' and '-', starting with a letter "

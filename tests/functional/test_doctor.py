@@ -365,6 +365,43 @@ def test_a_database_that_can_only_be_read_is_told(with_versions, tmp_path, locke
     assert told in lines["database"]["found"] and "owner" in lines["database"]["do"]
 
 
+@pytest.mark.skipif(not (shutil.which("setpriv") or os.geteuid()), reason="root without setpriv may write everything")
+def test_a_storage_that_cannot_be_written_is_named_by_its_folder(with_versions, tmp_path):
+    folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
+    (folder / "storage").chmod(0o555)
+    try:
+        command = [
+            *ORDINARY,
+            sys.executable,
+            str(REPOSITORY / "pipeline.py"),
+            "--workspace",
+            str(folder),
+            "doctor",
+            "--json",
+        ]
+        lines = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    finally:
+        (folder / "storage").chmod(0o755)
+    (line,) = (entry for entry in lines if entry["name"] == "storage")
+    assert (line["state"], line["found"]) == ("fail", f"No permission for {folder}/storage.")
+
+
+def test_a_full_disk_is_named_and_not_the_repositorys_setting(with_versions, tmp_path):
+    """Where git is stopped by one, and where a command of ours is: /dev/full is one."""
+    (tmp_path / "git").write_text("#!/bin/sh\necho 'fatal: /x/repo: No space left on device' >&2; exit 128\n")
+    (tmp_path / "git").chmod(0o755)
+    beside = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    error = run_pipeline("--workspace", str(with_versions), "verify", environment=beside).stderr
+    assert error.startswith("error: The disk is full: git ") and "/x/repo: No space left on device" in error
+    assert "prune shows what may go" in error and "SIGHTLINE_DATASET_REPO" not in error
+    command = [sys.executable, str(REPOSITORY / "pipeline.py"), "--workspace", str(with_versions), "versions"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode and done.stderr.startswith(
+        f"error: the disk is full: {with_versions} cannot be written. Free"
+    )
+
+
 LOOKS = (
     "versions",
     "verify",

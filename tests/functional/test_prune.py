@@ -30,6 +30,7 @@ from sightline.errors import SightlineError
 from sightline.models.bundle import MANIFEST
 from sightline.models.store import fetch_bundle
 from sightline.processes.folders import take_shared
+from sightline.publish.annotations import publish_annotations
 from sightline.services.database.connection import HEAD, Database
 from sightline.services.database.runs import end_step, start_step
 from sightline.services.database.scores import write_evaluation, write_model
@@ -47,6 +48,7 @@ from sightline.versions import smoke_category
 from tests.catalogued import ALL, fill
 from tests.installed import install
 from tests.kept import DAY, Kept, grow_old, keep, opened
+from tests.make_labelme import make_labelme
 from tests.mariadb import new_database
 from tests.services import make_bucket
 from tests.unit.test_work_folders import make as make_work_folder
@@ -169,6 +171,16 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
         for path in folder.rglob("*")
         if path.is_file() and ".db" not in path.suffix and not path.name.startswith(".")
     }
+
+
+def test_a_repository_on_this_machine_is_read_where_it_lies_for_the_disk_may_be_full(installed, tmp_path):
+    """A file where its private copy would be made stands for the full disk."""
+    publish_annotations(installed.settings, make_labelme(tmp_path / "desk", ["a.png"]), "desk", "v0.1.0")
+    shutil.rmtree(installed.settings.volume / "work")
+    (installed.settings.volume / "work").touch()
+    before = installed.state()
+    assert find_prunable(installed.settings).notes == ()
+    assert installed.state() == before
 
 
 def test_what_nothing_refers_to_may_go(settings):

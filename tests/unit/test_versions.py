@@ -95,6 +95,21 @@ def test_a_category_with_capitals_is_told_the_small_form() -> None:
         check_category("Licence Plates")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("Küche", "kueche"),
+        ("Ku\u0308che", "kueche"),
+        ("straße", "strasse"),
+        ("café crème", "cafe-creme"),
+        ("Ångström", "angstroem"),
+    ],
+)
+def test_letters_with_accents_are_written_without_in_the_name_that_is_proposed(typed, meant):
+    with pytest.raises(BadNameError, match=f"Did you mean '{meant}'"):
+        check_category(typed)
+
+
 @pytest.mark.parametrize("tag", BAD_TAGS, ids=map(repr, BAD_TAGS))
 def test_a_malformed_tag_is_refused(tag: str) -> None:
     with pytest.raises(BadNameError):

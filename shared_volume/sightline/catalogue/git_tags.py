@@ -14,7 +14,7 @@ from typing import Final
 import yaml
 
 from sightline.processes.folders import private_folder
-from sightline.services.versioning.git import GitError, pushing, run_git
+from sightline.services.versioning.git import GitError, local_repository, pushing, run_git
 from sightline.services.versioning.publication import FOLDERS
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.versions import BadNameError, Kind, Tag, parse_tag
@@ -75,8 +75,13 @@ class GitTags:
 def open_git_tags(repo: DatasetRepo, tidies: bool = True) -> Iterator[GitTags]:
     """Clone the repository's history, no files, and read every version's tag; the clone is removed afterwards.
 
-    Before that what dead processes left beside it is removed, if it `tidies`.
+    Before that what dead processes left beside it is removed, if it `tidies`. Who does not only looks, maybe on a full disk: for that
+    a repository on this machine is read where it lies.
     """
+    here = None if tidies else local_repository(repo.url)
+    if here and here.exists():
+        yield GitTags(repo, here, _read_tags(repo, here))
+        return
     elsewhere = tempfile.TemporaryDirectory(prefix="history-") if repo.is_to_be_made else None
     with elsewhere or private_folder(repo.volume / "work", "history-", tidies) as private:
         folder = Path(private) / "bare.git"
