@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from laptop import called
 from laptop.tables import as_table
 from sightline.errors import counted
 from sightline.references import DETECTION
@@ -46,7 +47,7 @@ def versions(category: str | None, as_json: bool, everything: bool = False) -> i
             print(f"lost: its tag is not in the dataset repository {without_password(read_settings().dataset_repo)}")
     else:
         print(f"no versions{f' of {category}' if category else ''} yet in {_places(read_settings())}")
-        print(f"next: python pipeline.py publish FOLDER --category {category or 'desk'} --version v0.1.0")
+        print(f"next: {called()} publish FOLDER --category {category or 'desk'} --version v0.1.0")
     return 0
 
 
@@ -167,7 +168,7 @@ def _verify_lines(found: "Verification", abandoned: int, repaired: bool) -> list
     if bad:
         lines.append(f"{bad} of {len(found.versions)} versions {'has' if bad == 1 else 'have'} problems")
         if not repaired and any(problem.repairable for version in found.versions for problem in version.problems):
-            lines.append("next: python pipeline.py verify --repair")
+            lines.append(f"next: {called()} verify --repair")
     elif found.versions:
         lines.append(f"all {len(found.versions)} ok" if len(found.versions) > 1 else "ok")
     return lines

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = error.filename2 or error.filename or options.workspace.resolve()
+            where = error.filename2 or error.filename or f"something in {options.workspace.resolve()}, or the output,"
             print(f"error: the disk is full: {where} cannot be written. {FREE_SOME}", file=sys.stderr)
             return 1
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from laptop import called
 from sightline.errors import counted
 from sightline.references import DETECTION, task_of
 from sightline.services.versioning.shards import SPLITS
@@ -69,7 +70,7 @@ def _command(
     for code, outcome in policy.items():
         words += ["--policy", f"{code}={outcome}"]
     where = [] if workspace == DEFAULT_WORKSPACE else ["--workspace", str(workspace)]
-    return shlex.join(["python", "pipeline.py", *where, *words])
+    return f"{called()} {shlex.join([*where, *words])}"
 
 
 def _next(category: str, workspace: Path) -> str:
@@ -77,4 +78,4 @@ def _next(category: str, workspace: Path) -> str:
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return f"next, on your laptop: python pipeline.py submit --category {category}"
     where = "" if workspace == DEFAULT_WORKSPACE else f" --workspace {shlex.quote(str(workspace))}"
-    return f"next: python pipeline.py local --category {category}{where}"
+    return f"next: {called()} local --category {category}{where}"

@@ -44,7 +44,9 @@ def test_publish_names_the_next_command_with_its_workspace(tmp_path):
     run_pipeline("sample", str(tmp_path / "plates"), "--images", "3", "--labels", "board")
     command = ("publish", str(tmp_path / "plates"), "--category", "plates", "--version", "v0.1.0")
     done = run_pipeline(*command, "--workspace", str(workspace))
-    assert done.stdout.endswith(f"next: python pipeline.py local --category plates --workspace '{workspace}'\n")
+    assert done.stdout.endswith(
+        f"next: python {REPOSITORY}/pipeline.py local --category plates --workspace '{workspace}'\n"
+    )
 
 
 def test_publish_inside_a_pod_names_submit_which_runs_elsewhere(tmp_path):
@@ -249,5 +251,6 @@ def test_an_output_that_is_full_is_answered_with_a_sentence(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "error: No space left on device. Check permissions and free space, then run the same command again."
+        f"error: the disk is full: something in {tmp_path}, or the output, cannot be written. Free some space there, then run the "
+        "same command again; python pipeline.py prune shows what may go."
     ]

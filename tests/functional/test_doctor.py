@@ -398,8 +398,17 @@ def test_a_full_disk_is_named_and_not_the_repositorys_setting(with_versions, tmp
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode and done.stderr.startswith(
-        f"error: the disk is full: {with_versions} cannot be written. Free"
+        f"error: the disk is full: something in {with_versions}, or the output, cannot"
     )
+
+
+def test_what_is_proposed_next_can_be_typed_in_the_same_folder(tmp_path):
+    make_labelme(tmp_path / "desk", ["a.png"])
+    command = [sys.executable, os.path.relpath(REPOSITORY / "pipeline.py", tmp_path)]
+    published = [*command, "publish", "desk", "--category=desk", "--version=v0.1.0"]
+    done = subprocess.run(published, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith(f"\nnext: python {command[1]} local --category desk\n"), done.stderr
+    assert (tmp_path / command[1]).is_file()
 
 
 LOOKS = (

@@ -290,8 +290,8 @@ def local_errors() -> Iterator[None]:
         yield
     except PermissionError as error:
         named = str(error.filename)
-        place = Path(named).parent if named.endswith(PART) else named  # the part is ours; its folder is what refused
-        raise StorageDeniedError(f"No permission for {place}. Check its owner and mode.") from error
+        refused = Path(named).parent if named.endswith(PART) else named  # the part is ours; its folder is what refused
+        raise StorageDeniedError(f"No permission for {refused}. Check its owner and mode.") from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         path = full and error.filename2 or error.filename  # a copy's target is what is full
