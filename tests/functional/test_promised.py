@@ -613,10 +613,10 @@ def test_every_option_of_local_reaches_the_pipeline(installed, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_the_workspace_is_named_before_or_after_the_command(installed, tmp_path, before):
+def test_the_workspace_is_named_before_or_after_the_command(tmp_path, before):
     named = ["--workspace", str(tmp_path / "mine")]
-    assert main([*named, "versions"] if before else ["versions", *named]) == 0
-    assert (tmp_path / "mine").is_dir()
+    done = run_pipeline(*named, "versions") if before else run_pipeline("versions", *named)
+    assert (done.returncode, f"{tmp_path / 'mine'}" in done.stdout) == (0, True), done
 
 
 def test_without_a_container_engine_the_docker_runner_says_so(installed, tmp_path, monkeypatch, capsys):
