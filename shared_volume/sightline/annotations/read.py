@@ -3,7 +3,7 @@
 import os
 import posixpath
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -57,10 +57,12 @@ class Annotated:
     has_image: bool = True  # False when the image is in the JSON only, and is yet to be written out
     resized: bool = False  # whether `document` was drawn on another size of the photograph, and is scaled to this
     stored: str = ""  # what the image is called in a version, where its own name would part it from its JSON
-    stamps: tuple[int, int] = (
-        0,
-        0,
-    )  # `stamp_of` the JSON and the image before they were read; 0 for one that is no file
+    stamp: int = 0  # `stamp_of` its files before they were read
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of the two that are files of the folder."""
+        return (self.file,) * self.has_json + (self.image,) * self.has_image
 
     @property
     def stored_image(self) -> str:
@@ -80,6 +82,11 @@ def stamp_of(path: Path) -> int:
     except OSError:
         return 0
     return hash((found.st_mtime_ns, found.st_size, found.st_ino))
+
+
+def join_stamps(stamps: Iterable[int]) -> int:
+    """One number for those of several files."""
+    return hash(tuple(stamps))
 
 
 def read_annotations(
@@ -143,7 +150,7 @@ class _Reader:
                     has_image=has_image,
                     resized=resized,
                     stored=self._stored(image, has_image),
-                    stamps=(stamp, self._image_stamp if has_image else 0),
+                    stamp=join_stamps([stamp, self._image_stamp] if has_image else [stamp]),
                 )
             ]
         except LeftOut:
@@ -164,8 +171,8 @@ class _Reader:
             file = f"{image}.json"
         self._named.add(file)
         document = Document(image.rpartition("/")[2], header.height, header.width, ())
-        stamps = (0, self._image_stamp)
-        return [Annotated(file, image, document, header, tuple(self.notes.findings), has_json=False, stamps=stamps)]
+        stamp = join_stamps([self._image_stamp])
+        return [Annotated(file, image, document, header, tuple(self.notes.findings), has_json=False, stamp=stamp)]
 
     def _refuse_unusable(self, name: str) -> None:
         """Nothing but plain files with plain names is opened, and no link that leads out of the folder."""

@@ -20,7 +20,7 @@ from sightline.annotations.findings import (
     require_none_fails,
 )
 from sightline.annotations.labelme import edit_document, format_document
-from sightline.annotations.read import Annotated, stamp_of
+from sightline.annotations.read import Annotated, join_stamps, stamp_of
 from sightline.annotations.recipe import Recipe, read_recipe
 from sightline.annotations.split_file import read_split_file
 from sightline.errors import SightlineError
@@ -249,8 +249,7 @@ def _build(folder: Path, usable: _Usable, splits: Mapping[str, str], files: NewF
 
 def _was_changed(folder: Path, annotated: Annotated) -> bool:
     """Whether a file is another than when it was read first: what is known of it may not hold of what was copied."""
-    before = zip((annotated.file, annotated.image), annotated.stamps, strict=True)
-    return any(stamp and stamp_of(folder / name) != stamp for name, stamp in before)
+    return annotated.stamp != join_stamps(stamp_of(folder / name) for name in annotated.files)
 
 
 def _copy(folder: Path, item: Item, files: NewFiles, annotated_by: AnnotatedBy) -> ImageRow:
