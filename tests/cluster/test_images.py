@@ -59,10 +59,12 @@ WITH_TORCH = (
     "registry",
     "results",
     "modules",
+    "mixing",
 )
 LEFT_OUT = {
     "data": (
-        *("steps.train", "steps.evaluate", "steps.testing", "models.config", "processes.devices"),
+        *("steps.train", "steps.evaluate", "steps.testing", "processes.devices"),
+        *("models.config", "models.imports"),
         *(f"tasks.{task}.{part}" for task in OURS for part in WITH_TORCH),
     ),
     "train": ("publish", "catalogue", "formats"),
