@@ -342,22 +342,19 @@ def test_tables_that_are_lost_or_newer_are_told(with_versions, tmp_path, change,
 ORDINARY = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
 
 
+def ordinary_doctor(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What doctor says to a user who may not write everything."""
+    command = [sys.executable, str(REPOSITORY / "pipeline.py"), "--workspace", str(folder), "doctor", "--json"]
+    return subprocess.run([*ORDINARY, *command], capture_output=True, text=True, check=False)
+
+
 @pytest.mark.skipif(not (shutil.which("setpriv") or os.geteuid()), reason="root without setpriv may write everything")
 @pytest.mark.parametrize(("locked", "told"), [("sightline.db", "the file is not writable"), (".", "its folder is not")])
 def test_a_database_that_can_only_be_read_is_told(with_versions, tmp_path, locked, told):
     folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
     (folder / locked).chmod(0o555)
     try:
-        command = [
-            *ORDINARY,
-            sys.executable,
-            str(REPOSITORY / "pipeline.py"),
-            "--workspace",
-            str(folder),
-            "doctor",
-            "--json",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = ordinary_doctor(folder)
         lines = {entry["name"]: entry for entry in json.loads(done.stdout)}
     finally:
         (folder / locked).chmod(0o755)
@@ -370,16 +367,7 @@ def test_a_storage_that_cannot_be_written_is_named_by_its_folder(with_versions, 
     folder = Path(shutil.copytree(with_versions, tmp_path / "w", symlinks=True))
     (folder / "storage").chmod(0o555)
     try:
-        command = [
-            *ORDINARY,
-            sys.executable,
-            str(REPOSITORY / "pipeline.py"),
-            "--workspace",
-            str(folder),
-            "doctor",
-            "--json",
-        ]
-        lines = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+        lines = json.loads(ordinary_doctor(folder).stdout)
     finally:
         (folder / "storage").chmod(0o755)
     (line,) = (entry for entry in lines if entry["name"] == "storage")

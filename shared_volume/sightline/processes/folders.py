@@ -40,29 +40,30 @@ def private_folder(parent: Path, prefix: str, tidies: bool = True) -> Iterator[P
         folder.mkdir()
         yield folder
     finally:
-        if error := _remove_with_lock(folder, lock):
+        try:
+            _remove_with_lock(folder, lock)
+        except OSError as error:
             log.warning("%s cannot be removed: %s (%s)", folder, error.strerror, error.filename)
         os.close(descriptor)
         _ours.discard(lock)
 
 
-def _remove_with_lock(folder: Path, lock: Path) -> OSError | None:
-    """Remove a private folder and its lock. What cannot be removed keeps its lock, by which it is found again; returns why."""
-    error = _remove_tree(folder)
-    if error is None:
-        lock.unlink(missing_ok=True)
-    return error
+def _remove_with_lock(folder: Path, lock: Path) -> None:
+    """Remove a private folder and its lock. What cannot be removed keeps its lock, by which it is found again."""
+    _remove_tree(folder)
+    lock.unlink(missing_ok=True)
 
 
-def _remove_tree(folder: Path) -> OSError | None:
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, as much of it as can be; an OSError names what cannot."""
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
         pass
-    except OSError as error:
+    except OSError:
         shutil.rmtree(folder, ignore_errors=True)  # the rest of it
-        return error if folder.exists() else None
-    return None
+        if folder.exists():
+            raise
 
 
 def remove_abandoned(parent: Path) -> int:
@@ -96,8 +97,7 @@ def _remove_if_dead(lock: Path) -> bool:
             if _take(descriptor) and os.path.samestat(os.fstat(descriptor), lock.stat()):
                 folder = lock.with_name(lock.name.removesuffix(HELD))
                 log.info("removing %s, which a process left that died", folder)
-                if error := _remove_with_lock(folder, lock):
-                    raise error
+                _remove_with_lock(folder, lock)
                 return True
     finally:
         os.close(descriptor)
@@ -151,13 +151,8 @@ def remove_untaken(folder: Path, limit: float, lock: Path | None = None) -> bool
                 folder.rename(bin_folder / folder.name)
             except OSError:
                 return False
-        _remove_moved(bin_folder / folder.name)
+        _remove_tree(bin_folder / folder.name)
         return True
-
-
-def _remove_moved(folder: Path) -> None:
-    if error := _remove_tree(folder):
-        raise error
 
 
 def _lock_beside(shared: Path) -> Path:
@@ -174,7 +169,7 @@ def remove_unlocked(folder: Path, name: str, may_go: Callable[[], bool]) -> bool
         if not alone or not may_go():
             return False
         folder.rename(bin_folder / folder.name)
-        _remove_moved(bin_folder / folder.name)
+        _remove_tree(bin_folder / folder.name)
         return True
 
 

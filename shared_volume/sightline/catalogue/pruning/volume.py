@@ -1,7 +1,7 @@
 """What may go from the volume: what is made or fetched again when somebody needs it, and what dead processes left."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -52,8 +52,9 @@ def find_remakeable(look: Look) -> Iterator[Prunable]:
     """What only saves work: beyond the newest `keep` of each, and where nobody is at work."""
     yield from _work_folders(look)
     yield from _datasets(look)
+    needed = _fetched_for_runs(look)
     for fetched in FETCHED:
-        yield from _fetched(look, fetched)
+        yield from _fetched(look, fetched, needed)
 
 
 def _work_folders(look: Look) -> Iterator[Prunable]:
@@ -96,10 +97,9 @@ def _category(folder: Path) -> str:
     return found["category"] if found else ""
 
 
-def _fetched(look: Look, fetched: _Fetched) -> Iterator[Prunable]:
+def _fetched(look: Look, fetched: _Fetched, needed: Collection[str]) -> Iterator[Prunable]:
     if not look.busy_with(*fetched.steps):
         why = f"the newest {look.keep} stay; fetched again when a run needs it"
-        needed = _fetched_for_runs(look)
         for folder in _surplus(look, fetched.folder, SHA256_NAME):
             if f"{fetched.folder}/{folder.name}" in needed:
                 continue

@@ -1,9 +1,7 @@
-"""Digests of files of weights: whole ones, and the beginnings that file names end in."""
+"""What names of files of weights tell: that they are some, and how their digest begins."""
 
-import hashlib
 import re
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 ENDINGS: Final = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -17,12 +15,6 @@ def digest_in(name: str) -> str:
     files: `rtmdet_tiny-78e30dcc.pth`. Empty for other names, and for one that ends in a date."""
     found = _IN_NAME.search(name)
     return found[1] if found and found.end() == len(name) and not _is_date(found[1]) else ""
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex; an OSError where it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_date(digits: str) -> bool:

@@ -1,6 +1,7 @@
 """Weights brought to the volume: `weights/<sha256>/<file name>`, once, checked, whole or not at all."""
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 from sightline.models.bundle import MANIFEST, WEIGHTS
 from sightline.models.store import fetch_bundle, find_bundle
 from sightline.models.weights.base import WeightsError
-from sightline.models.weights.digests import ENDINGS, WHOLE, sha256_of
+from sightline.models.weights.digests import ENDINGS, WHOLE
 from sightline.models.weights.named import NAMED
 from sightline.models.weights.places import Kind, WeightsPlace
 from sightline.processes.folders import private_folder, take_shared
@@ -23,7 +24,7 @@ from sightline.services.storage.base import (
     flush,
     local_errors,
 )
-from sightline.services.storage.folder import local_path
+from sightline.services.storage.folder import digest_file, local_path
 from sightline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def _kept(home: Path, digest: str) -> Path | None:
         if WHOLE.fullmatch(folder.name) and take_shared(folder):
             with contextlib.suppress(OSError, ValueError):
                 (path,) = folder.iterdir()
-                if sha256_of(path) == folder.name:
+                if digest_file(path, hashlib.sha256)[1] == folder.name:
                     return path
             log.warning("%s is not as it was fetched: fetching it again", folder)
             _discard(folder)
@@ -164,7 +165,7 @@ def _check(arrived: Path, where: WeightsPlace, came_from: str) -> str:
         raise WeightsError(f"{came_from} is a folder, not a file of weights.")
     if not arrived.stat().st_size:
         raise WeightsError(f"{came_from} is an empty file.")
-    sha256 = sha256_of(arrived)
+    _, sha256 = digest_file(arrived, hashlib.sha256)
     if not sha256.startswith(where.digest):
         raise WeightsError(
             f"{came_from} is not the file that {where.text} names: its SHA-256 is {sha256[: max(12, len(where.digest))]}…, not "

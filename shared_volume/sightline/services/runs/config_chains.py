@@ -2,7 +2,7 @@
 
 import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +31,7 @@ def config_chain(root: Path, config: str) -> list[Path]:
     chain = [first]
     for file in chain:  # which grows meanwhile
         check_syntax((root / file).read_bytes(), root / file)
-        bases = assigned(root / file, "_base_") or ()
-        for base in [bases] if isinstance(bases, str) else bases:
+        for base in _bases(root / file):
             if base.startswith(homes.SHIPPED):
                 continue
             path = Path(os.path.normpath(file.parent / base))
@@ -43,6 +42,12 @@ def config_chain(root: Path, config: str) -> list[Path]:
             if path not in chain:
                 chain.append(path)
     return chain
+
+
+def _bases(config: Path) -> Sequence[str]:
+    """What a config inherits, as it says it."""
+    named = assigned(config, "_base_") or ()
+    return [named] if isinstance(named, str) else named
 
 
 def _is_config(root: Path, file: Path) -> bool:
@@ -115,8 +120,7 @@ def shipped_in(root: Path, config: str) -> list[str]:
     """The configs of mmdet's package, `mmdet::NAME`, that a config is or inherits."""
     names = [config] if config.startswith(homes.SHIPPED) else []
     for file in config_chain(root, config):
-        bases = assigned(root / file, "_base_") or ()
-        names += [base for base in ([bases] if isinstance(bases, str) else bases) if base.startswith(homes.SHIPPED)]
+        names += [base for base in _bases(root / file) if base.startswith(homes.SHIPPED)]
     return names
 
 
