@@ -609,9 +609,8 @@ def test_a_folder_that_nobody_may_look_into_is_noted_and_the_others_go(settings,
     assert any(f"{closed} stays: it cannot be looked at (Permission denied)" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize("pristine", ["files"], indirect=True)  # a bucket lists what it holds by itself
 def test_files_that_go_while_the_storage_is_listed_are_not_missed(settings, monkeypatch):
-    if settings.storage.startswith("gs://"):
-        pytest.skip("a bucket lists what it holds by itself")
     leave(settings)
     walks = base.walk
 
