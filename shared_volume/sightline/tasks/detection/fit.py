@@ -18,6 +18,7 @@ from sightline.tasks.task import Score
 
 SCOPE = "mmdet"
 PACKAGES = ("datasets", "engine", "evaluation", "models", "visualization")  # of mmdet
+OWN = ("backbones", "freezing", "mixing", "modules", "proposals")
 
 
 @cache
@@ -31,8 +32,8 @@ def register() -> None:
             importlib.import_module(f"mmdet.{package}")
         from mmengine.registry import init_default_scope
 
-        import sightline.tasks.detection.mixing
-        import sightline.tasks.detection.modules  # noqa: F401
+        for own in OWN:
+            importlib.import_module(f"sightline.tasks.detection.{own}")
 
         init_default_scope("mmdet")
 

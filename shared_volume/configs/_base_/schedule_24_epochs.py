@@ -1,0 +1,17 @@
+"""24 epochs of AdamW in batches of 4: a hundred photographs or a few, from trained weights."""
+
+train_batch_size = 4
+num_workers = 1
+max_epochs = 24
+val_interval = 3
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, bypass_duplicate=True),
+    clip_grad=dict(max_norm=5, norm_type=2),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=24, T_max=24, convert_to_iter_based=True),
+]
