@@ -52,7 +52,7 @@ annotate-setup: ## Make .venv-annotate with the labelme program (brings Qt)
 demo: setup ## Make a small licence-plate dataset and run the whole pipeline on it
 	@test -d $(DEMO) || $(RUN) pipeline.py sample $(DEMO) --images 120
 	@$(RUN) pipeline.py publish $(DEMO) --category plates --version v0.1.0
-	@$(RUN) pipeline.py local --category plates --epochs 14
+	@$(RUN) pipeline.py local --category plates --epochs 12
 
 # Their hundreds of processes import the same: bytecode is kept, whatever the environment says. A thread each: several
 # processes that all compute with every core wait for one another.

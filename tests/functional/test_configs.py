@@ -22,6 +22,7 @@ PHOTOS = {
     "test_pipeline.1.scale": (96, 96),
 }
 SMALL = {
+    "mask_rcnn_lite0": PHOTOS,
     "mask_rcnn_r18_small": PHOTOS,
     "mask_rcnn_swin_small": PHOTOS,
     "mask_rcnn_swin_t": {

@@ -1,6 +1,6 @@
 """Part facts: plain data that steps, reports and the laptop's commands know; `tasks/task.py: Facts` says what each is."""
 
-CONFIG = "mask_rcnn_r18_small"
+CONFIG = "mask_rcnn_lite0"
 SELECT_BY = "bbox_mAP"
 _AP, _AR = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"), ("AR_1", "AR_10", "AR_100", "AR_s", "AR_m", "AR_l")
 NAMES = tuple(f"{kind}_{name}" for kind in ("bbox", "segm") for name in (*_AP, *_AR))  # of masks where a model has some
