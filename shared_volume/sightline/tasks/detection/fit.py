@@ -18,8 +18,6 @@ from sightline.tasks.task import Score
 
 SCOPE = "mmdet"
 PACKAGES = ("datasets", "engine", "evaluation", "models", "visualization")  # of mmdet
-OWN = ("backbones", "freezing", "mixing", "modules", "proposals")
-
 
 @cache
 def register() -> None:
@@ -32,8 +30,11 @@ def register() -> None:
             importlib.import_module(f"mmdet.{package}")
         from mmengine.registry import init_default_scope
 
-        for own in OWN:
-            importlib.import_module(f"sightline.tasks.detection.{own}")
+        import sightline.tasks.detection.backbones
+        import sightline.tasks.detection.freezing
+        import sightline.tasks.detection.mixing
+        import sightline.tasks.detection.modules
+        import sightline.tasks.detection.proposals  # noqa: F401
 
         init_default_scope("mmdet")
 
