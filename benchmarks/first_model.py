@@ -141,7 +141,10 @@ def train(dataset: str, folder: str, config: str, overrides: dict[str, Any], epo
     model = loop.runner.model
     last = test(model, loaded, dataset_dir, classes)
     model.load_state_dict(torch.load(training.best_weights, weights_only=True))
-    return {"seconds": seconds, **max(last, test(model, loaded, dataset_dir, classes), key=lambda each: each["bbox_mAP"])}
+    return {
+        "seconds": seconds,
+        **max(last, test(model, loaded, dataset_dir, classes), key=lambda each: each["bbox_mAP"]),
+    }
 
 
 def replace_beginning(training: Any, named: str) -> Any:
@@ -168,7 +171,11 @@ def test(model: Any, config: Any, dataset_dir: Path, classes: tuple[str, ...]) -
     truth = json.loads((dataset_dir / "test.json").read_text())
     detector = Detector(model, config, classes)
     images = dataset_dir / "images"
-    results = [found for image in truth["images"] for found in detector.results(read_image(images / image["file_name"]), image["id"])]
+    results = [
+        found
+        for image in truth["images"]
+        for found in detector.results(read_image(images / image["file_name"]), image["id"])
+    ]
     values = score(truth, results, ("bbox", "segm")).values
     return {name: round(float(values[name]), 4) for name in ("bbox_mAP", "bbox_mAP_50", "segm_mAP")}
 

@@ -17,28 +17,36 @@ model = dict(
     neck=dict(in_channels=[96, 192, 384, 768]),
 )
 
-train_pipeline = [
-    dict(type="LoadUprightImage"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
-    dict(
-        type="RandomChoiceResize",
-        scales=[(1333, side) for side in (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)],
-        keep_ratio=True,
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    dataset=dict(
+        type="CocoDataset",
+        pipeline=[
+            dict(type="LoadUprightImage"),
+            dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
+            dict(
+                type="RandomChoiceResize",
+                scales=[(1333, side) for side in (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)],
+                keep_ratio=True,
+            ),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="PackDetInputs"),
+        ],
     ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    dict(type="LoadUprightImage"),
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
-train_dataset_wrapper = None
+)
+val_dataloader = dict(
+    dataset=dict(
+        type="CocoDataset",
+        pipeline=[
+            dict(type="LoadUprightImage"),
+            dict(type="Resize", scale=(1333, 800), keep_ratio=True),
+            dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+        ],
+    )
+)
 
-train_batch_size = 2
-num_workers = 2
-max_epochs = 36
-val_interval = 1
+train_cfg = dict(by_epoch=True, max_epochs=36, val_interval=1)
 
 optim_wrapper = dict(
     type="OptimWrapper",

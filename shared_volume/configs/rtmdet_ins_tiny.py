@@ -63,21 +63,32 @@ model = dict(
     ),
 )
 
-train_pipeline = [
-    dict(type="LoadUprightImage"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
-    dict(type="RandomResize", scale=(640, 640), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=(640, 640), recompute_bbox=True, allow_negative_crop=True),
-    dict(type="YOLOXHSVRandomAug"),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="Pad", size=(640, 640), pad_val=dict(img=(114, 114, 114))),
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1), keep_empty=False),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    dict(type="LoadUprightImage"),
-    dict(type="Resize", scale=(640, 640), keep_ratio=True),
-    dict(type="Pad", size=(640, 640), pad_val=dict(img=(114, 114, 114))),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
-train_dataset_wrapper = None
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    dataset=dict(
+        type="CocoDataset",
+        pipeline=[
+            dict(type="LoadUprightImage"),
+            dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
+            dict(type="RandomResize", scale=(640, 640), ratio_range=(0.5, 2.0), keep_ratio=True),
+            dict(type="RandomCrop", crop_size=(640, 640), recompute_bbox=True, allow_negative_crop=True),
+            dict(type="YOLOXHSVRandomAug"),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="Pad", size=(640, 640), pad_val=dict(img=(114, 114, 114))),
+            dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1), keep_empty=False),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        type="CocoDataset",
+        pipeline=[
+            dict(type="LoadUprightImage"),
+            dict(type="Resize", scale=(640, 640), keep_ratio=True),
+            dict(type="Pad", size=(640, 640), pad_val=dict(img=(114, 114, 114))),
+            dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+        ],
+    )
+)

@@ -45,25 +45,35 @@ model = dict(
     test_cfg=dict(score_thr=0.01, nms=dict(type="nms", iou_threshold=0.65, max_num=300)),
 )
 
-# Loads one image; the wrapper below mixes several.
-train_pipeline = [dict(type="LoadUprightImage"), dict(type="LoadAnnotations", with_bbox=True)]
-train_dataset_wrapper = dict(
-    type="MultiImageMixDataset",
-    pipeline=[
-        # Half the images stay whole, so that no last epochs without mosaics are needed.
-        dict(type="Mosaic", img_scale=(640, 640), pad_val=114.0, prob=0.5),
-        dict(type="RandomAffine", max_rotate_degree=5.0, scaling_ratio_range=(0.7, 1.4), max_shear_degree=2.0),
-        dict(type="YOLOXHSVRandomAug"),
-        dict(type="RandomFlip", prob=0.5),
-        dict(type="Resize", scale=(640, 640), keep_ratio=True),
-        dict(type="Pad", pad_to_square=True, pad_val=dict(img=(114.0, 114.0, 114.0))),
-        dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1), keep_empty=False),
-        dict(type="PackDetInputs"),
-    ],
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    dataset=dict(
+        type="MultiImageMixDataset",
+        dataset=dict(
+            type="CocoDataset", pipeline=[dict(type="LoadUprightImage"), dict(type="LoadAnnotations", with_bbox=True)]
+        ),
+        pipeline=[
+            # Half the images stay whole, so that no last epochs without mosaics are needed.
+            dict(type="Mosaic", img_scale=(640, 640), pad_val=114.0, prob=0.5),
+            dict(type="RandomAffine", max_rotate_degree=5.0, scaling_ratio_range=(0.7, 1.4), max_shear_degree=2.0),
+            dict(type="YOLOXHSVRandomAug"),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="Resize", scale=(640, 640), keep_ratio=True),
+            dict(type="Pad", pad_to_square=True, pad_val=dict(img=(114.0, 114.0, 114.0))),
+            dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1), keep_empty=False),
+            dict(type="PackDetInputs"),
+        ],
+    ),
 )
-test_pipeline = [
-    dict(type="LoadUprightImage"),
-    dict(type="Resize", scale=(640, 640), keep_ratio=True),
-    dict(type="Pad", pad_to_square=True, pad_val=dict(img=(114.0, 114.0, 114.0))),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
+val_dataloader = dict(
+    dataset=dict(
+        type="CocoDataset",
+        pipeline=[
+            dict(type="LoadUprightImage"),
+            dict(type="Resize", scale=(640, 640), keep_ratio=True),
+            dict(type="Pad", pad_to_square=True, pad_val=dict(img=(114.0, 114.0, 114.0))),
+            dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+        ],
+    )
+)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from sightline.errors import ConfigError
 from sightline.models.config import load_config
@@ -48,8 +48,8 @@ def test_a_map_that_is_halved_is_padded_as_tensorflow_pads(kernel, size):
     conv = SameConv2d(3, 4, kernel, 2)
     x = torch.rand(1, 3, size, size)
     total = (size // 2 - 1) * 2 + kernel - size
-    padded = F.pad(x, (total // 2, total - total // 2) * 2)
-    assert torch.equal(conv(x), F.conv2d(padded, conv.weight, stride=2))
+    padded = functional.pad(x, (total // 2, total - total // 2) * 2)
+    assert torch.equal(conv(x), functional.conv2d(padded, conv.weight, stride=2))
     assert conv(x).shape[2:] == (size // 2, size // 2)
 
 
@@ -57,7 +57,9 @@ def test_frozen_stages_get_no_gradient_and_statistics_stay():
     backbone = EfficientNetLite(frozen_stages=2).train()
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     sum(each.sum() for each in backbone(IMAGES)).backward()
-    without = {name.split(".")[0] + name.split(".")[1] for name, each in backbone.named_parameters() if each.grad is None}
+    without = {
+        name.split(".")[0] + name.split(".")[1] for name, each in backbone.named_parameters() if each.grad is None
+    }
     assert without == {"conv_stemweight", "bn1weight", "bn1bias", "blocks0", "blocks1"}
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
 
@@ -65,7 +67,9 @@ def test_frozen_stages_get_no_gradient_and_statistics_stay():
 def test_statistics_follow_the_images_where_the_config_says_so():
     backbone = EfficientNetLite(norm_eval=False, frozen_stages=1).train()
     backbone(IMAGES)
-    moved = {name for name, tensor in backbone.named_buffers() if name.endswith("running_mean") and tensor.abs().sum() > 0}
+    moved = {
+        name for name, tensor in backbone.named_buffers() if name.endswith("running_mean") and tensor.abs().sum() > 0
+    }
     assert "blocks.6.0.bn3.running_mean" in moved
     assert not {"bn1.running_mean", "blocks.0.0.bn1.running_mean"} & moved
 

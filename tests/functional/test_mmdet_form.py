@@ -12,6 +12,8 @@ from sightline.models.config_files import check_config
 from sightline.models.config_form import as_ours, fit_classes
 from sightline.models.shipped import config_path, shipped_digest
 from sightline.tasks.detection.fit import register
+from tests.earlier_form import EARLIER
+from tests.live_code import append
 
 CODE = Path(__file__).parents[2] / "shared_volume"
 CLASSES = ("cup", "pen", "key")
@@ -42,6 +44,67 @@ def theirs(**changed: Any) -> dict[str, Any]:
         "optim_wrapper": {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.1}},
         **changed,
     }
+
+
+def loaded(live: Path, text: str, **overrides: Any) -> dict[str, Any]:
+    path = append(live, "custom/configs/loaded.py", text)
+    try:
+        check_config(live, "loaded", "detection", overrides)
+        return load_config(path, overrides, ("cup",)).to_dict()
+    finally:
+        path.unlink()
+
+
+SHIPPED = '_base_ = "../../configs/mask_rcnn_r18_small.py"\n'
+
+
+def test_a_config_of_our_earlier_form_says_what_the_shipped_one_of_mmdets_form_says(live: Path) -> None:
+    new = {"filter_cfg": None, "batch_sampler": None, "drop_last": False}
+    assert loaded(live, EARLIER) | new == loaded(live, SHIPPED)
+
+
+@pytest.mark.parametrize("base", [SHIPPED, EARLIER], ids=["shipped", "earlier"])
+def test_keys_of_our_form_count_in_what_inherits_a_shipped_config(live: Path, base: str) -> None:
+    more = """
+train_batch_size = 2
+max_epochs = 7
+seed = 3
+train_dataset_wrapper = dict(_delete_=True, type="RepeatDataset", times=2)
+test_pipeline = [dict(type="LoadUprightImage"), dict(type="PackDetInputs")]
+filter_cfg = dict(min_size=8)
+val_begin = 4
+"""
+    if base == EARLIER:
+        parent = append(live, "custom/configs/earlier.py", EARLIER)
+        base = '_base_ = "earlier.py"\n'
+    config = loaded(live, base + more)
+    kept = ("train_batch_size", "num_workers", "max_epochs", "val_interval", "seed", "filter_cfg", "val_begin")
+    assert [config[name] for name in kept] == [2, 1, 7, 3, 3, {"min_size": 8}, 4]
+    assert config["train_dataset_wrapper"] == {"type": "RepeatDataset", "times": 2}
+    assert config["train_pipeline"][3]["crop_size"] == (320, 320)
+    assert [step["type"] for step in config["test_pipeline"]] == ["LoadUprightImage", "PackDetInputs"]
+    if "earlier" in base:
+        parent.unlink()
+
+
+def test_keys_of_mmdets_form_count_in_what_inherits_a_shipped_config(live: Path) -> None:
+    more = "train_dataloader = dict(batch_size=2)\ntrain_cfg = dict(max_epochs=7)\nmax_iters = 40\n"
+    config = loaded(live, SHIPPED + more, **{"train_dataloader.num_workers": 0, "train_pipeline.2.scale": [64, 64]})
+    assert [config[name] for name in ("train_batch_size", "num_workers", "max_epochs", "max_iters")] == [2, 0, 7, 40]
+    assert config["train_pipeline"][2]["scale"] == (64, 64)
+    assert "short_keys" not in config
+
+
+def test_a_name_of_its_own_is_no_key_in_what_inherits_a_config_of_mmdet(live: Path) -> None:
+    """`max_epochs` there is a name that train_cfg was made of."""
+    config = loaded(live, '_base_ = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"\nmax_epochs = 7\n')
+    assert config["max_epochs"] == 300
+
+
+@pytest.mark.parametrize("base", [SHIPPED, '_base_ = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"\n'])
+def test_a_new_key_that_nothing_reads_is_refused(live: Path, base: str) -> None:
+    with pytest.raises(ConfigError, match="nothing reads the key 'new'"):
+        loaded(live, base, **{"+new": 1})
 
 
 def test_what_a_config_of_mmdets_form_says_is_kept_but_for_where_the_data_lie() -> None:

@@ -1,9 +1,6 @@
-"""100 epochs of AdamW in batches of 8: one-stage detectors from scratch, on a GPU."""
+"""100 epochs of AdamW: one-stage detectors from scratch, on a GPU."""
 
-train_batch_size = 8
-num_workers = 2
-max_epochs = 100
-val_interval = 5
+train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=5)
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,9 +1,6 @@
-"""24 epochs of AdamW in batches of 4: a hundred photographs or a few, from trained weights."""
+"""24 epochs of AdamW: a hundred photographs or a few, from trained weights."""
 
-train_batch_size = 4
-num_workers = 1
-max_epochs = 24
-val_interval = 3
+train_cfg = dict(by_epoch=True, max_epochs=24, val_interval=3)
 
 optim_wrapper = dict(
     type="OptimWrapper",

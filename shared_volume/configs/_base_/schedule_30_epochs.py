@@ -1,9 +1,6 @@
-"""30 epochs of AdamW in batches of 4: a hundred photographs or a few, from scratch."""
+"""30 epochs of AdamW: a hundred photographs or a few, from scratch."""
 
-train_batch_size = 4
-num_workers = 1
-max_epochs = 30
-val_interval = 3
+train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=3)
 
 optim_wrapper = dict(
     type="OptimWrapper",

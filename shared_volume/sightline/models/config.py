@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from sightline.errors import ConfigError, clause, nearest
-from sightline.models.config_form import fit_classes, is_theirs, with_overrides
+from sightline.models.config_form import fit_classes, has_short_keys, is_theirs, with_overrides
 from sightline.models.config_keys import dicts_within, refuse_unsupported
 
 REQUIRED = ("model", "train_pipeline", "test_pipeline", "train_batch_size", "optim_wrapper")
@@ -26,12 +26,13 @@ def load_config(path: Path, overrides: Mapping[str, Any], classes: Sequence[str]
         ConfigError: no such file or key, an error in the file, a key that nothing reads, or a head of another number of classes.
     """
     written = _read(path)
+    follows = is_theirs(written) and not has_short_keys(written)
     values = with_overrides(path, written, overrides)
     refuse_unsupported(path, values)
     for required in (*REQUIRED, "max_iters" if values.get("max_iters") else "max_epochs"):
         if required not in values:
             raise ConfigError(f"{path} does not set {required!r}; see {path.parent} for configs that do.")
-    if is_theirs(written):
+    if follows:
         fit_classes(values["model"], classes)
         return config_from_data(values)
     for name, node in dicts_within(values["model"], "model"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError
-from sightline.models.config_form import OWN, RUNNER, is_theirs, with_overrides
+from sightline.models.config_form import OWN, RUNNER, SHORT, has_short_keys, is_theirs, with_overrides
 from sightline.models.config_keys import HARMLESS, READ, UNKNOWN, refuse_unread, refuse_unsupported
 from sightline.models.config_types import require_spelt_types
 from sightline.models.mmdet_index import find
@@ -49,14 +49,17 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
     written = _read(files[0], trees)
     if written is None:
         return
+    names_of_its_own = is_theirs(written) and not has_short_keys(written)
     if is_theirs(written):
         _require_spelt(files[0], written)
+    known = (*RUNNER, *OWN, SHORT) if is_theirs(written) else (SHORT,)
+    before = dict(written)
     values = with_overrides(files[0], written, overrides)
     _require_numbers(files[0], values)
-    if is_theirs(written):
-        refuse_unsupported(files[0], values)
-    else:
-        _require_read(files[0], values, trees.values(), code / "custom" / "tasks" / task)
+    refuse_unsupported(files[0], values)
+    if not names_of_its_own:
+        own = code / "custom" / "tasks" / task
+        _require_read(files[0], {**before, **values}, known, trees.values(), own)
     require_spelt_types(code, values, trees.values())
 
 
@@ -92,16 +95,17 @@ def _require_numbers(file: Path, values: Mapping[str, Any]) -> None:
             raise ConfigError(f"{file}: {key} is {value!r}, and must be {words} of at least {least}.")
 
 
-def _require_read(file: Path, values: Mapping[str, Any], trees: Iterable[ast.Module], task: Path) -> None:
-    """Refuse a key that would be dropped silently, unless it says nothing."""
-    refuse_unsupported(file, values)
+def _require_read(
+    file: Path, values: Mapping[str, Any], more: Iterable[str], trees: Iterable[ast.Module], task: Path
+) -> None:
+    """Refuse a key that would be dropped silently, unless it says nothing; keys in `more` are read too."""
     # Names that the files themselves read, for values that stand in several places.
     nodes = [node for tree in trees for node in ast.walk(tree)]
     mentioned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     mentioned |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     sources = [path.read_text(errors="replace") for path in sorted(task.rglob("*.py"))]
     for key, value in values.items():
-        known = key in READ or key in HARMLESS or key in mentioned
+        known = key in READ or key in HARMLESS or key in mentioned or key in more
         if not (known or any(re.search(rf"\b{re.escape(key)}\b", text) for text in sources)):
             refuse_unread(file, key, value)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError
-from sightline.models.config_keys import UNKNOWN, dicts_within, override
+from sightline.models.config_keys import READ, UNKNOWN, dicts_within, override, refuse_unread
 
 MARK: Final = "train_dataloader"
 KEPT: Final = (  # keys of mmengine's runner that mean the same here
@@ -26,6 +26,7 @@ KEPT: Final = (  # keys of mmengine's runner that mean the same here
     *("activation_checkpointing", "efficient_conv_bn_eval"),
 )
 OWN: Final = ("task", "seed", "checkpoint_seconds", "early_stopping")  # keys of ours that such a config may have beside
+SHORT: Final = "short_keys"  # whether keys of our form count in it too, and are not just names of its own; our shipped configs say so
 TURNED: Final = (MARK, "val_dataloader", "test_dataloader", "train_cfg", "randomness", "data_preprocessor")
 LEFT: Final = (  # the steps have their own ways
     *(
@@ -51,7 +52,7 @@ LEFT: Final = (  # the steps have their own ways
     ),
 )
 RUNNER: Final = (*KEPT, *TURNED, *LEFT)
-LATE: Final = (  # keys of ours that a run may set, whatever the form
+LATE: Final = (  # keys of our form, which a run may set whatever the form
     *(
         "train_pipeline",
         "test_pipeline",
@@ -89,15 +90,19 @@ def with_overrides(file: Path | str, values: dict[str, Any], overrides: Mapping[
     Raises:
         ConfigError: no such key, or what cannot be honoured.
     """
+    short = values.pop(SHORT, False)
     if not is_theirs(values):
         for key, value in overrides.items():
             override(values, key, value)
         return values
+    shortened = _short_keys(values) if short else {}
     late = {}
     for key, value in overrides.items():
         first = key.removeprefix("+").partition(".")[0]
-        if first in LATE and first not in RUNNER:
+        if first in (*LATE, *READ) and first not in RUNNER:
             late[key] = value
+        elif key == f"+{first}" and first not in RUNNER:
+            refuse_unread(file, first, value)
         elif first in values and first not in RUNNER:
             raise ConfigError(
                 f"{file}: {first} is a name within the config, whose value was taken over when the config was read, so setting it "
@@ -106,9 +111,27 @@ def with_overrides(file: Path | str, values: dict[str, Any], overrides: Mapping[
         else:
             override(values, key, value)
     ours = as_ours(file, values)
+    _apply_short(ours, shortened)
     for key, value in late.items():
         override(ours, key, value)
     return ours
+
+
+def has_short_keys(values: Mapping[str, Any]) -> bool:
+    """Whether a config's `train_batch_size` and the like count, beside the keys of mmdet's form."""
+    return bool(values.get(SHORT))
+
+
+def _short_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the keys of our form out of a config of mmdet's."""
+    return {name: values.pop(name) for name in READ if name in values and name not in (*RUNNER, *OWN)}
+
+
+def _apply_short(ours: dict[str, Any], shortened: Mapping[str, Any]) -> None:
+    """Let them replace what mmdet's keys say, as mmengine merges values into those of an inherited config."""
+    for name, value in shortened.items():
+        ours.setdefault(name, None)
+        override(ours, name, value)
 
 
 def as_ours(file: Path | str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +179,7 @@ def _dataset(file: Path | str, loader: dict[str, Any]) -> dict[str, Any]:
     wrappers, dataset = _unwrapped(file, loader.get("dataset"))
     found: dict[str, Any] = {
         "train_pipeline": dataset.get("pipeline", UNKNOWN),
-        "train_dataset_wrapper": wrappers or None,
+        "train_dataset_wrapper": wrappers[0] if len(wrappers) == 1 else wrappers or None,
         "filter_cfg": dataset.get("filter_cfg"),
         "train_batch_size": loader.get("batch_size", 1),
         "num_workers": loader.get("num_workers", 0),

@@ -144,7 +144,7 @@ def _require_one_optimizer(file: Path, optim_wrapper: Any) -> None:
         )
 
 
-def refuse_unread(file: Path, key: str, value: Any) -> None:
+def refuse_unread(file: Path | str, key: str, value: Any) -> None:
     """Refuse a key that nothing reads, unless its value changes nothing anyway: a ConfigError says what to use instead."""
     if value is None or value is False or (isinstance(value, dict | list | tuple) and not value):
         return

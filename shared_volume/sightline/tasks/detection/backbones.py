@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 STEM: Final = 32  # channels
@@ -77,7 +77,7 @@ class EfficientNetLite(BaseModule):
         """(N, 3, H, W) to one map for each of `out_indices`."""
         # Convolutions of one channel at a time, and of one pixel, are a fifth faster so on a CPU, and no slower on a GPU.
         x = x.contiguous(memory_format=torch.channels_last)
-        x = F.relu6(self.bn1(self.conv_stem(x)), inplace=True)
+        x = functional.relu6(self.bn1(self.conv_stem(x)), inplace=True)
         maps = []
         for index, stage in enumerate(self.blocks):
             x = stage(x)
@@ -98,7 +98,7 @@ class EfficientNetLite(BaseModule):
     def _freeze(self) -> None:
         if not self.frozen_stages:
             return
-        for module in (self.conv_stem, self.bn1, *self.blocks[: self.frozen_stages]):
+        for module in (self.conv_stem, self.bn1, self.blocks[: self.frozen_stages]):
             module.eval()
             module.requires_grad_(False)
 
@@ -115,7 +115,7 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) of sizes that the stride divides to (N, C', H / stride, W / stride)."""
-        return super().forward(F.pad(x, self._uneven) if self._uneven else x)
+        return super().forward(functional.pad(x, self._uneven) if self._uneven else x)
 
 
 class _Block(nn.Module):
@@ -133,8 +133,8 @@ class _Block(nn.Module):
         self._adds = stride == 1 and inputs == stage.channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
-        y = F.relu6(self.bn2(self.conv_dw(y)), inplace=True)
+        y = functional.relu6(self.bn1(self.conv_pw(x)), inplace=True)
+        y = functional.relu6(self.bn2(self.conv_dw(y)), inplace=True)
         y = self.bn3(self.conv_pwl(y))
         return x + y if self._adds else y
 
@@ -150,7 +150,7 @@ class _FirstBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(stage.channels, EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu6(self.bn1(self.conv_dw(x)), inplace=True)
+        x = functional.relu6(self.bn1(self.conv_dw(x)), inplace=True)
         y: torch.Tensor = self.bn2(self.conv_pw(x))
         return y
 
@@ -159,6 +159,4 @@ def _blocks(inputs: int, stage: Stage) -> nn.Sequential:
     if stage.expansion == 1:
         return nn.Sequential(_FirstBlock(inputs, stage))
     widths = [inputs] + [stage.channels] * (stage.blocks - 1)
-    return nn.Sequential(
-        *(_Block(width, stage, 1 if number else stage.stride) for number, width in enumerate(widths))
-    )
+    return nn.Sequential(*(_Block(width, stage, 1 if number else stage.stride) for number, width in enumerate(widths)))

@@ -19,6 +19,7 @@ from sightline.tasks.task import Score
 SCOPE = "mmdet"
 PACKAGES = ("datasets", "engine", "evaluation", "models", "visualization")  # of mmdet
 
+
 @cache
 def register() -> None:
     """Make all that a config may name by `type` known, mmdet's and our own. Call before building anything from a config."""
