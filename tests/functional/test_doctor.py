@@ -416,10 +416,15 @@ def test_no_command_that_looks_makes_a_workspace(tmp_path, monkeypatch, command)
 
 
 @pytest.mark.parametrize("command", [*LOOKS, "doctor"])
-def test_no_command_that_looks_makes_a_database_where_a_setting_is_mistyped(with_versions, tmp_path, command):
+def test_no_command_that_looks_makes_a_database_where_a_setting_is_mistyped(
+    with_versions, tmp_path, monkeypatch, command
+):
+    here = tmp_path / "here"  # `annotate` writes the folder that it is given
+    here.mkdir()
+    monkeypatch.chdir(here)
     database = {"SIGHTLINE_DATABASE_URL": f"sqlite:///{tmp_path}/typo/typo.db"}
     done = run_pipeline("--workspace", str(with_versions), *command.split(), environment=database)
-    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == [here]
 
 
 @pytest.mark.parametrize("storage", ["{}/plain", "~/plain", "plain/relative"])
@@ -438,7 +443,10 @@ def test_doctor_leaves_nothing_on_a_volume_that_is_empty(with_versions, tmp_path
 
 
 @pytest.mark.parametrize("command", LOOKS)
-def test_no_command_that_looks_makes_a_repository_where_a_setting_is_mistyped(with_versions, tmp_path, command):
+def test_no_command_that_looks_makes_a_repository_where_a_setting_is_mistyped(
+    with_versions, tmp_path, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
     repository = {"SIGHTLINE_DATASET_REPO": str(tmp_path / "other.git")}
     done = run_pipeline("--workspace", str(with_versions), *command.split(), environment=repository)
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
