@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from sightline.errors import SightlineError, nearest
@@ -99,7 +99,7 @@ def _runner(training: Training, score: Scorer) -> Runner:
         # The loop brings its own; mmengine wants all three named, and scales rates by the batch.
         train_dataloader={"batch_size": config.train_batch_size},
         train_cfg={"by_epoch": True, "max_epochs": config.get("max_epochs", 1)},
-        optim_wrapper=_on_device(config.optim_wrapper, training.device),
+        optim_wrapper=on_device(config.optim_wrapper, training.device),
         param_scheduler=config.get("param_scheduler"),
         auto_scale_lr=config.get("auto_scale_lr"),
         val_dataloader=validation if validates else None,
@@ -118,10 +118,10 @@ def _runner(training: Training, score: Scorer) -> Runner:
     return runner
 
 
-def _on_device(optim_wrapper: Config, device: torch.device) -> Config:
+def on_device(optim_wrapper: ConfigDict, device: torch.device) -> ConfigDict:
     """Mixed precision only where mmengine has it: on a CPU everything is computed in full."""
     if device.type != "cpu" or str(optim_wrapper.get("type")).rpartition(".")[2] != "AmpOptimWrapper":
         return optim_wrapper
     log.info("a CPU computes in full precision: AmpOptimWrapper is for a GPU")
     kept = {key: value for key, value in optim_wrapper.items() if key not in ("dtype", "loss_scale", "use_fsdp")}
-    return Config({**kept, "type": "OptimWrapper"})
+    return ConfigDict({**kept, "type": "OptimWrapper"})
