@@ -41,6 +41,10 @@ IMAGES: Final = 4
 SIDE: Final = 128  # pixels, of an image and of what the pipelines make of it
 LARGE: Final = 64  # a side that is longer than this is an image's, not a margin's
 SIZES: Final = ("scale", "scales", "img_scale", "crop_size", "size", "input_size", "random_size_range")
+RATE: Final = 1e-6  # of learning: with random weights a config's own can be too much
+COUNTS: Final = ("nms_pre", "max_per_img", "num")
+MOST_BOXES: Final = 64  # that a stage hands on to the next, or learns from
+MOST_QUERIES: Final = 300  # of a transformer, with images of that side
 MEMORY: Final = 9 * 2**30  # bytes that one try may take
 MOST_READ: Final = 12  # configs of a family that are read until one is found that Sightline does not refuse
 
@@ -96,38 +100,46 @@ def read_tiny(name: str) -> Config:
     settle(whole, config, given=True)
     set_epochs(config, 1)
     values = config.to_dict() | {"train_batch_size": IMAGES // 2, "num_workers": 0}
+    values["optim_wrapper"]["optimizer"]["lr"] = RATE
     make_small(values)
     return config_from_data(values)
 
 
 def make_small(values: dict[str, Any]) -> None:
-    """Small images, and predictions of whatever score, in place: an untrained model is sure of nothing.
+    """Small images, few boxes at a time, and predictions of whatever score, in place: an untrained model is sure of nothing.
 
     A model that says the size of its images itself keeps that.
     """
-    for _, node in dicts_within(values["model"].get("test_cfg"), "test_cfg"):
-        if "score_thr" in node:
-            node["score_thr"] = 0.0
-    if any("input_size" in node for _, node in dicts_within(values["model"])):
+    for part in ("train_cfg", "test_cfg"):
+        for _, node in dicts_within(values["model"].get(part)):
+            for key in COUNTS:
+                if isinstance(node.get(key), int):
+                    node[key] = min(node[key], MOST_BOXES)
+            if "score_thr" in node:
+                node["score_thr"] = 0.0
+    nodes = [node for _, node in dicts_within(values["model"])]
+    if any("input_size" in node for node in nodes):
         return
+    queries = max((int(node.get("num_queries") or 0) for node in nodes), default=0)
+    side = SIDE if queries <= MOST_QUERIES else 2 * SIDE  # each query takes a place of the image
     for part in ("train_pipeline", "test_pipeline", "train_dataset_wrapper", "custom_hooks"):
         for _, node in dicts_within(values.get(part), part):
             for key in SIZES:
                 if key in node:
-                    node[key] = _smaller(node[key])
+                    node[key] = _smaller(node[key], side)
     for _, node in dicts_within(values["model"].get("data_preprocessor"), "data_preprocessor"):
-        for key in (*SIZES, "random_size_range"):
+        for key in SIZES:
             if key in node:
-                node[key] = _smaller(node[key])
+                node[key] = _smaller(node[key], side)
 
 
-def _smaller(value: Any) -> Any:
+def _smaller(value: Any, side: int) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):
-        return SIDE if value > LARGE else value
+        return side if value > LARGE else value
     if isinstance(value, list | tuple):
-        return type(value)(_smaller(each) for each in value)
+        return type(value)(_smaller(each, side) for each in value)
     return value
 
 
@@ -142,11 +154,46 @@ def _use(name: str, config: Config, folder: Path) -> int:
     bundle = folder / "bundle"
     _write_bundle(bundle, training, loop.runner.model, weights, {"task": DETECTION, "config": name})
     image = read_image(dataset / "images" / "2.png")
-    before = task.predict.predictor_of(loop.runner.model, training.config, CLASSES).results(image, 1)
-    after = task.predict.load_predictor(bundle, "cpu", None).results(image, 1)
+    trained = task.predict.predictor_of(loop.runner.model, training.config, CLASSES)
+    read_back = task.predict.load_predictor(bundle, "cpu", None)
+    before, after = (predictor.results(image, 1) for predictor in (trained, read_back))
     if before != after:
         raise AssertionError(f"the model that was read back finds {len(after)} objects, and before {len(before)}")
+    if not after:
+        _require_same_output(trained.model, read_back.model)
+        _require_suppression(config)
     return len(after)
+
+
+def _require_same_output(first: Any, second: Any) -> None:
+    """Of models that find nothing, which untrained ones may, the features from which they look must be the same."""
+    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        outputs = [list(_tensors(model.extract_feat(image))) for model in (first, second)]
+    if not outputs[0] or not all(_same(*pair) for pair in zip(*outputs, strict=True)):
+        raise AssertionError("the model that was read back computes something else than before")
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(each)
+
+
+def _require_suppression(config: Config) -> None:
+    """Of a model that finds nothing, so that nothing was suppressed, call the operator that would suppress."""
+    from mmcv.ops import batched_nms  # after what it lacks was supplied
+
+    boxes, scores = torch.tensor([[0.0, 0, 9, 9], [1, 0, 9, 9]]), torch.tensor([0.9, 0.8])
+    for _, node in dicts_within(config.to_dict()["model"].get("test_cfg")):
+        if isinstance(node.get("nms"), dict):
+            batched_nms(boxes, scores, torch.zeros(2), dict(node["nms"]))
 
 
 def write_dataset(folder: Path) -> Path:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from sightline.models.mmdet_index import CONFIGS, PREFIX, VERSION, find, names
+from sightline.models.mmdet_index import PREFIX, VERSION, find
 from tests.doc_tables import table
 from tests.mmdet_families_one import FAILED, OPERATOR, PACKAGE, REFUSED, WORKS, Outcome
 
@@ -34,7 +34,7 @@ packages that `make setup` installs.
 
 def page(outcomes: Mapping[str, Outcome]) -> str:
     """The whole page; outcomes by family, in the page's order."""
-    rows = [(family, f"`{_shown(outcome.config)}`", _told(outcome)) for family, outcome in outcomes.items()]
+    rows = [(family, f"`{find(outcome.config).name}`", _told(outcome)) for family, outcome in outcomes.items()]
     return PAGE.format(version=VERSION, prefix=PREFIX, counted=_counted(outcomes), table=table(HEADING, rows))
 
 
@@ -62,12 +62,6 @@ def _learns_otherwise(outcome: Outcome) -> bool:
     return bool(tasks and not tasks & IMAGES) or (
         outcome.state == REFUSED and "dataset versions have no" in outcome.reason
     )
-
-
-def _shown(config: str) -> str:
-    """The shortest name that `--config` takes."""
-    name = find(config).name
-    return name
 
 
 def _told(outcome: Outcome) -> str:

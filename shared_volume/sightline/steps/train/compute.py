@@ -2,9 +2,11 @@
 and what they import, so what reports, uploads or records must not be imported here.
 """
 
+import copy
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,9 +46,11 @@ def fit(
     if register := getattr(task.fit, "register", None):  # what the config's own imports build upon
         register()
     import_live(config, "The config")
+    # Parts of mmdet write into their own description while they are built, and could not be built again from what they leave.
+    building = replace(training, config=copy.deepcopy(config))
     with types_known(config, task.fit.SCOPE):
-        runner = _runner(training, score)
-        dataset = task.fit.training_dataset(config, training.dataset_dir, training.classes)
+        runner = _runner(building, score)
+        dataset = task.fit.training_dataset(building.config, training.dataset_dir, training.classes)
         batches = loader(config, dataset, config.seed)
     epochs = epochs_of(config, len(batches))
     iterations = config.get("max_iters") or epochs * len(batches)
@@ -76,6 +80,7 @@ class _QuietRunner(Runner):
     """
 
     training: Training
+    tensors_built: frozenset[str]  # names of the model's tensors before it trains
 
     def _init_model_weights(self) -> None:
         super()._init_model_weights()
@@ -114,6 +119,7 @@ def _runner(training: Training, score: Scorer) -> Runner:
         cfg=Config(extra),
     )
     runner.training = training
+    runner.tensors_built = frozenset(runner.model.state_dict())
     runner.model.to(training.device)
     return runner
 
