@@ -250,13 +250,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _sentence(error: Exception, name: str) -> str:
-    """An error without the config's path, which is another on each machine."""
-    return re.sub(r"^\S*\.py: ", "", " ".join(str(error).split())).replace(f"{PREFIX}{name}", name)
+    """An error without the config's name and its place, which is another on each machine."""
+    text = re.sub(r"\S*/\.mim/configs/", "", " ".join(str(error).split()))
+    return text.replace(f"{PREFIX}{name}", name).removeprefix(f"{name}.py: ")
 
 
 def prepare() -> None:
     """Import and register all that tries share, once."""
-    torch.set_num_threads(1)
     register()
 
 
@@ -269,6 +269,7 @@ def run_and_write(configs: Sequence[str], folder: Path, result: Path) -> None:
     """A child's whole work: its outcome as JSON in a file."""
     die_with_direct_parent()
     limit_memory()
+    torch.set_num_threads(1)
     outcome = try_first_fitting(configs, folder)
     result.write_text(json.dumps(asdict(outcome)))
 

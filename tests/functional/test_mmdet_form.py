@@ -93,9 +93,19 @@ def loops_otherwise(values: dict[str, Any]) -> None:
     values["train_cfg"]["type"] = "TeacherStudentValLoop"
 
 
+def learns_from_a_teacher(values: dict[str, Any]) -> None:
+    values["model"]["teacher_ckpt"] = "https://download.openmmlab.com/teacher.pth"
+
+
+def reads_texts(values: dict[str, Any]) -> None:
+    values["model"]["language_model"] = {"type": "BertModel"}
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
+        (learns_from_a_teacher, "model.teacher_ckpt names the weights of a detector from which this one learns"),
+        (reads_texts, "model.language_model reads texts beside each image, and dataset versions have no texts"),
         (wants_semantic, "train_pipeline.1 wants semantic segmentation"),
         (loads_proposals, "train_pipeline.1 is LoadProposals, and dataset versions have no proposals"),
         (samples_by_class, "sampler is ClassAwareSampler.*ClassBalancedDataset"),
