@@ -8,8 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 
+from sightline.models.config import config_from_data
 from sightline.models.mmdet_index import CONFIGS, find
+from sightline.tasks.detection.fit import build_model, register
 from tests import mmdet_families
 from tests.mmdet_families import NO_FAMILIES, families, main, try_family
 from tests.mmdet_families_one import FAILED, OPERATOR, PACKAGE, REFUSED, WORKS, Outcome
@@ -63,6 +67,32 @@ def test_a_family_is_tried_and_its_row_written(tmp_path: Path, capfd: pytest.Cap
     assert kept["found"] > 0
     assert main(["--only", QUICK, "--write", str(written)]) == 0, "from what was kept"
     assert capfd.readouterr().out.count(": works") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["deformable_detr", "ssd"])
+def test_a_family_that_needed_mending_works(family: str, tmp_path: Path) -> None:
+    """A model that writes into its config while it is built; a head without a loss that it is asked for."""
+    assert main(["--only", family, "--results", str(tmp_path / "kept.json")]) == 0
+    (kept,) = json.loads((tmp_path / "kept.json").read_text()).values()
+    assert (kept["state"], kept["reason"]) == (WORKS, "")
+
+
+def test_a_model_that_writes_into_its_config_while_it_is_built_is_built_twice() -> None:
+    class Writes(BaseModel):
+        def __init__(self, head: dict) -> None:
+            assert "sizes" not in head
+            head["sizes"] = 4
+            super().__init__()
+
+        def forward(self, inputs: object, data_samples: object = None, mode: str = "loss") -> dict:
+            return {}
+
+    register()
+    MODELS.register_module(module=Writes, name="Writes", force=True)
+    config = config_from_data({"model": {"type": "Writes", "head": {"layers": 2}}})
+    assert isinstance(build_model(config), Writes) and isinstance(build_model(config), Writes)
+    assert config.model.to_dict() == {"type": "Writes", "head": {"layers": 2}}
 
 
 def ends_itself(*_ignored: object) -> None:

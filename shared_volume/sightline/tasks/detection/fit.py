@@ -34,7 +34,9 @@ def register() -> None:
 
         import sightline.tasks.detection.mixing
         import sightline.tasks.detection.modules  # noqa: F401
+        from sightline.tasks.detection.mended import mend
 
+        mend()
         init_default_scope("mmdet")
 
 
