@@ -9,6 +9,7 @@ from tests.doc_tables import table
 from tests.mmdet_families_one import FAILED, OPERATOR, PACKAGE, REFUSED, WORKS, Outcome
 
 IMAGES: Final = {"detection", "instance"}  # tasks whose models learn from boxes and masks of images
+OTHERS: Final = ("clrnet",)  # finds lanes, which mmdet's index does not tell
 HEADING: Final = ("family", "config that was tried", "")
 PAGE: Final = """# Configs of mmdet: which families work
 
