@@ -43,7 +43,7 @@ LARGE: Final = 64  # a side that is longer than this is an image's, not a margin
 SIZES: Final = ("scale", "scales", "img_scale", "crop_size", "size", "input_size", "random_size_range")
 RATE: Final = 1e-6  # of learning: with random weights a config's own can be too much
 COUNTS: Final = ("nms_pre", "max_per_img", "num")
-MOST_BOXES: Final = 64  # that a stage hands on to the next, or learns from
+MOST_BOXES: Final = 100  # that a stage hands on to the next, or learns from
 MOST_QUERIES: Final = 300  # of a transformer, with images of that side
 MEMORY: Final = 9 * 2**30  # bytes that one try may take
 MOST_READ: Final = 12  # configs of a family that are read until one is found that Sightline does not refuse
@@ -107,31 +107,35 @@ def read_tiny(name: str) -> Config:
 
 
 def make_small(values: dict[str, Any]) -> None:
-    """Small images, few boxes at a time, and predictions of whatever score, in place: an untrained model is sure of nothing.
-
-    A model that says the size of its images itself keeps that.
+    """Small images, few boxes at a time, one pass through the data, and predictions of whatever score, for an untrained model is
+    sure of nothing; in place.
     """
-    for part in ("train_cfg", "test_cfg"):
-        for _, node in dicts_within(values["model"].get(part)):
-            for key in COUNTS:
-                if isinstance(node.get(key), int):
-                    node[key] = min(node[key], MOST_BOXES)
-            if "score_thr" in node:
-                node["score_thr"] = 0.0
-    nodes = [node for _, node in dicts_within(values["model"])]
-    if any("input_size" in node for node in nodes):
-        return
-    queries = max((int(node.get("num_queries") or 0) for node in nodes), default=0)
+    model = values["model"]
+    for node in _dicts([model.get("train_cfg"), model.get("test_cfg")]):
+        for key in COUNTS:
+            if isinstance(node.get(key), int):
+                node[key] = min(node[key], MOST_BOXES)
+        if "score_thr" in node:
+            node["score_thr"] = 0.0
+    for node in _dicts(values.get("train_dataset_wrapper")):
+        if "times" in node:
+            node["times"] = 1
+    if not any("input_size" in node for node in _dicts(model)):  # such a model is made for one size
+        _shrink_images(values)
+
+
+def _shrink_images(values: dict[str, Any]) -> None:
+    queries = max((int(node.get("num_queries") or 0) for node in _dicts(values["model"])), default=0)
     side = SIDE if queries <= MOST_QUERIES else 2 * SIDE  # each query takes a place of the image
-    for part in ("train_pipeline", "test_pipeline", "train_dataset_wrapper", "custom_hooks"):
-        for _, node in dicts_within(values.get(part), part):
-            for key in SIZES:
-                if key in node:
-                    node[key] = _smaller(node[key], side)
-    for _, node in dicts_within(values["model"].get("data_preprocessor"), "data_preprocessor"):
+    parts = [values.get(part) for part in ("train_pipeline", "test_pipeline", "train_dataset_wrapper", "custom_hooks")]
+    for node in _dicts([*parts, values["model"].get("data_preprocessor")]):
         for key in SIZES:
             if key in node:
                 node[key] = _smaller(node[key], side)
+
+
+def _dicts(values: Any) -> list[dict[str, Any]]:
+    return [node for _, node in dicts_within(values)]
 
 
 def _smaller(value: Any, side: int) -> Any:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from sightline.models.mmdet_index import PREFIX, VERSION, find
+from sightline.models.mmdet_index import CONFIGS, PREFIX, VERSION, find, names
 from tests.doc_tables import table
-from tests.mmdet_families_one import FAILED, OPERATOR, PACKAGE, REFUSED, WORKS, Outcome
+from tests.mmdet_families_one import FAILED, NO_DATA, OPERATOR, PACKAGE, REFUSED, WORKS, Outcome
 
 IMAGES: Final = {"detection", "instance"}  # tasks whose models learn from boxes and masks of images
 OTHERS: Final = ("clrnet",)  # finds lanes, which mmdet's index does not tell
@@ -42,7 +42,9 @@ def page(outcomes: Mapping[str, Outcome]) -> str:
 def counted_families(outcomes: Mapping[str, Outcome]) -> list[str]:
     """Those that find objects or their outlines on images, and need no compiled operator that Sightline does not supply."""
     return [
-        family for family, outcome in outcomes.items() if outcome.state != OPERATOR and not _learns_otherwise(outcome)
+        family
+        for family, outcome in outcomes.items()
+        if outcome.state != OPERATOR and not _learns_otherwise(family, outcome)
     ]
 
 
@@ -57,12 +59,12 @@ def _counted(outcomes: Mapping[str, Outcome]) -> str:
     )
 
 
-def _learns_otherwise(outcome: Outcome) -> bool:
-    """Whether the config learns from what is no box or mask of an image: videos, texts, whole scenes, …"""
-    tasks = set(find(outcome.config).tasks)
-    return bool(tasks and not tasks & IMAGES) or (
-        outcome.state == REFUSED and "dataset versions have no" in outcome.reason
-    )
+def _learns_otherwise(family: str, outcome: Outcome) -> bool:
+    """Whether the family learns from what is no box or mask of an image: videos, texts, whole scenes, …"""
+    configs = [each for each in map(find, names()) if each.path.startswith(f"{CONFIGS}/{family}/")]
+    tasks = {task for config in configs for task in config.tasks}
+    refused = outcome.state == REFUSED and NO_DATA in outcome.reason
+    return refused or bool(tasks and not tasks & IMAGES) or family in OTHERS
 
 
 def _told(outcome: Outcome) -> str:
