@@ -18,8 +18,9 @@ them, and [training](training.md#configs-of-mmdet) says what becomes of such a c
 [development](development.md#configs-of-mmdet) names.
 
 **works** means: with small images the config's model was built, trained for one step and validated by what `train` calls; its bundle was
-written, read back, and found the same on an image. This was done on a CPU, with an mmcv that has no compiled operators, and with the
-packages that `make setup` installs.
+written, read back, and found the same on an image (where the untrained model found nothing, what it computes of the image was compared).
+This was done on a CPU, with an mmcv that has no compiled operators, and with the packages that `make setup` installs. Of a family that
+tracks objects in videos the config that was tried is of its detector, where it has such a config.
 
 {counted}
 

@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
 
 from sightline.models.config import config_from_data
 from sightline.models.mmdet_index import CONFIGS, find
@@ -93,6 +96,19 @@ def test_a_model_that_writes_into_its_config_while_it_is_built_is_built_twice() 
     config = config_from_data({"model": {"type": "Writes", "head": {"layers": 2}}})
     assert isinstance(build_model(config), Writes) and isinstance(build_model(config), Writes)
     assert config.model.to_dict() == {"type": "Writes", "head": {"layers": 2}}
+
+
+def test_the_mask_of_a_box_beside_the_image_is_empty_and_that_of_one_on_its_edge_is_not() -> None:
+    register()
+    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+    head = FCNMaskHead(num_convs=0, num_classes=1)
+    boxes = torch.tensor([[40.0, 4, 60, 20], [-30, 4, -9, 20], [24, 4, 40, 20], [4, 4, 12, 20]])
+    found = InstanceData(bboxes=boxes, labels=torch.zeros(4, dtype=torch.long), scores=torch.ones(4))
+    meta = {"scale_factor": (1.0, 1.0), "ori_shape": (32, 32), "img_shape": (32, 32)}
+    painted = torch.full((4, 1, 28, 28), 9.0)
+    (results,) = head.predict_by_feat([painted], [found], [meta], ConfigDict(mask_thr_binary=0.5))
+    assert results.masks.flatten(1).sum(1).tolist() == [0, 0, 8 * 16, 8 * 16]
 
 
 def ends_itself(*_ignored: object) -> None:
