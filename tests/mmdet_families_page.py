@@ -27,8 +27,8 @@ tracks objects in videos the config that was tried is of its detector, where it 
 {table}
 
 - **compiled operator**: it is in an mmcv with compiled operators only, as the [images](cluster.md) have it; on a laptop it takes
-  [half an hour to build](training.md#torch-and-mmcv). On a GPU that may be more operators than named here, which is the first that was missing.
-- **package**: none that Sightline installs. A config that wants it works once it is installed beside.
+  [half an hour to build](training.md#torch-and-mmcv). The first that was missing is named; a GPU may want others, without which a CPU does.
+- **package**: a Python package that Sightline does not install. Whether the config works with it was not tried.
 - **refused**: what Sightline says of the config before it trains.
 - **fails**: what stops it otherwise.
 """

@@ -66,6 +66,12 @@ def test_what_a_config_of_mmdets_form_says_is_kept_but_for_where_the_data_lie() 
     assert "base_lr" not in ours
 
 
+def test_batch_norms_of_several_processes_become_those_of_one() -> None:
+    values = theirs()
+    values["model"]["neck"] = {"norm_cfg": {"type": "MMSyncBN", "requires_grad": True}}
+    assert as_ours("mine.py", values)["model"]["neck"] == {"norm_cfg": {"type": "BN", "requires_grad": True}}
+
+
 def test_iterations_and_wrappers_are_kept() -> None:
     values = theirs(train_cfg={"type": "IterBasedTrainLoop", "max_iters": 90, "val_interval": 30})
     inner = values["train_dataloader"]["dataset"]

@@ -116,6 +116,7 @@ def as_ours(file: Path | str, values: Mapping[str, Any]) -> dict[str, Any]:
     ours = {key: values[key] for key in (*KEPT, *OWN) if values.get(key) is not None}
     ours["model"] = _with_preprocessor(values)
     _refuse_companions(file, ours["model"])
+    _normalize_alone(ours["model"])
     ours |= _dataset(file, _inside(values, MARK))
     ours |= _length(file, _inside(values, "train_cfg"))
     ours["test_pipeline"] = _test_pipeline(file, values)
@@ -156,6 +157,13 @@ def _refuse_companions(file: Path | str, model: Any) -> None:
             f"{file}: model.teacher_ckpt names the weights of a detector from which this one learns, and training fetches nothing by "
             f"itself. {ANOTHER}"
         )
+
+
+def _normalize_alone(model: Any) -> None:
+    """Batch norms that wait for other processes become plain ones, which compute the same in a single process; in place."""
+    for _, node in dicts_within(model):
+        if _type(node) == "MMSyncBN":
+            node["type"] = "BN"
 
 
 def _dataset(file: Path | str, loader: dict[str, Any]) -> dict[str, Any]:
