@@ -1,6 +1,7 @@
 """docs/configs.md, written from what `tests/mmdet_families.py` tried."""
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Final
 
@@ -8,6 +9,7 @@ from sightline.models.mmdet_index import CONFIGS, PREFIX, VERSION, find, names
 from tests.doc_tables import table
 from tests.mmdet_families_one import FAILED, NO_DATA, OPERATOR, PACKAGE, REFUSED, WORKS, Outcome
 
+WIDTH: Final = 140  # characters of a line of these pages
 IMAGES: Final = {"detection", "instance"}  # tasks whose models learn from boxes and masks of images
 OTHERS: Final = ("clrnet",)  # finds lanes, which mmdet's index does not tell
 HEADING: Final = ("family", "config that was tried", "")
@@ -53,11 +55,12 @@ def _counted(outcomes: Mapping[str, Outcome]) -> str:
     counted = counted_families(outcomes)
     works = sum(outcomes[family].state == WORKS for family in counted)
     all_works = sum(outcome.state == WORKS for outcome in outcomes.values())
-    return (
+    told = (
         f"{len(outcomes)} families were tried, of which {all_works} work. {len(counted)} of them find objects or their outlines on images "
         f"and need no compiled operator but those that Sightline [supplies](training.md#torch-and-mmcv): {works} of these work "
         f"({round(100 * works / max(1, len(counted)))} %)."
     )
+    return textwrap.fill(told, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _learns_otherwise(family: str, outcome: Outcome) -> bool:
