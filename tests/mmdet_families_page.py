@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from sightline.models.mmdet_index import CONFIGS, PREFIX, VERSION, find, names
@@ -65,10 +66,19 @@ def _counted(outcomes: Mapping[str, Outcome]) -> str:
 
 def _learns_otherwise(family: str, outcome: Outcome) -> bool:
     """Whether the family learns from what is no box or mask of an image: videos, texts, whole scenes, …"""
-    configs = [each for each in map(find, names()) if each.path.startswith(f"{CONFIGS}/{family}/")]
-    tasks = {task for config in configs for task in config.tasks}
+    tasks = _tasks()[family]
     refused = outcome.state == REFUSED and NO_DATA in outcome.reason
     return refused or bool(tasks and not tasks & IMAGES) or family in OTHERS
+
+
+@cache
+def _tasks() -> Mapping[str, set[str]]:
+    """Family -> what its configs are for, as far as mmdet tells."""
+    found: dict[str, set[str]] = {}
+    for config in map(find, names()):
+        family = config.path.removeprefix(f"{CONFIGS}/").partition("/")[0]
+        found.setdefault(family, set()).update(config.tasks)
+    return found
 
 
 def _told(outcome: Outcome) -> str:
