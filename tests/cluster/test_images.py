@@ -60,6 +60,7 @@ WITH_TORCH = (
     "results",
     "modules",
     "mixing",
+    "mended",
 )
 LEFT_OUT = {
     "data": (

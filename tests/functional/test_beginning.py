@@ -89,8 +89,9 @@ def test_a_config_that_would_fetch_by_itself_is_refused_by_name(live: Path) -> N
 def test_inits_with_files_are_found_and_dropped_wherever_they_are() -> None:
     neck = {"init_cfg": [{"type": "Kaiming"}, {"type": "mmengine.PretrainedInit", "checkpoint": "a.pth"}]}
     values = ConfigDict(model={"backbone": {"init_cfg": RESNET}, "neck": [neck], "old": {"pretrained": "b.pth"}})
-    keys = ["model.backbone.init_cfg", "model.neck.0.init_cfg", "model.old.pretrained"]
-    assert find_inits(values) == dict(zip(keys, ["torchvision://resnet50", "a.pth", "b.pth"], strict=True))
+    values.model.pyramid = {"init_cfg": {"checkpoint": "c.pth"}}  # such a backbone reads the file itself
+    keys = ["model.backbone.init_cfg", "model.neck.0.init_cfg", "model.old.pretrained", "model.pyramid.init_cfg"]
+    assert find_inits(values) == dict(zip(keys, ["torchvision://resnet50", "a.pth", "b.pth", "c.pth"], strict=True))
     assert drop_inits(values) == keys
     assert find_inits(values) == {}
     assert values.model.neck[0].init_cfg == [{"type": "Kaiming"}] and values.model.backbone.init_cfg is None

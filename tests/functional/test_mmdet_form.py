@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 
 from sightline.errors import ConfigError
 from sightline.models.config import load_config, set_epochs
 from sightline.models.config_files import check_config
 from sightline.models.config_form import as_ours, fit_classes
 from sightline.models.shipped import config_path, shipped_digest
+from sightline.steps.train.compute import on_device
 from sightline.tasks.detection.fit import register
 from tests.earlier_form import EARLIER
 from tests.live_code import append
@@ -126,6 +129,12 @@ def test_what_a_config_of_mmdets_form_says_is_kept_but_for_where_the_data_lie() 
     assert "base_lr" not in ours
 
 
+def test_batch_norms_of_several_processes_become_those_of_one() -> None:
+    values = theirs()
+    values["model"]["neck"] = {"norm_cfg": {"type": "MMSyncBN", "requires_grad": True}}
+    assert as_ours("mine.py", values)["model"]["neck"] == {"norm_cfg": {"type": "BN", "requires_grad": True}}
+
+
 def test_iterations_and_wrappers_are_kept() -> None:
     values = theirs(train_cfg={"type": "IterBasedTrainLoop", "max_iters": 90, "val_interval": 30})
     inner = values["train_dataloader"]["dataset"]
@@ -153,9 +162,19 @@ def loops_otherwise(values: dict[str, Any]) -> None:
     values["train_cfg"]["type"] = "TeacherStudentValLoop"
 
 
+def learns_from_a_teacher(values: dict[str, Any]) -> None:
+    values["model"]["teacher_ckpt"] = "https://download.openmmlab.com/teacher.pth"
+
+
+def reads_texts(values: dict[str, Any]) -> None:
+    values["model"]["language_model"] = {"type": "BertModel"}
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
+        (learns_from_a_teacher, "model.teacher_ckpt names the weights of a detector from which this one learns"),
+        (reads_texts, "model.language_model reads texts beside each image, and dataset versions have no texts"),
         (wants_semantic, "train_pipeline.1 wants semantic segmentation"),
         (loads_proposals, "train_pipeline.1 is LoadProposals, and dataset versions have no proposals"),
         (samples_by_class, "sampler is ClassAwareSampler.*ClassBalancedDataset"),
@@ -206,6 +225,24 @@ def test_a_config_of_mmdets_package_is_read_by_name_and_its_schedule_is_stretche
     assert config.dynamic_intervals == [(28, 1)]
     with pytest.raises(ConfigError, match="base_lr is a name within the config"):
         load_config(path, {"base_lr": 1.0}, CLASSES)
+
+
+def test_a_schedule_that_so_few_epochs_leave_no_epoch_is_left_out() -> None:
+    config = load_config(config_path(CODE, "mmdet::yolox_tiny_8xb8-300e_coco"), {}, CLASSES)
+    set_epochs(config, 1)
+    assert [(each.type, each.begin, each.end) for each in config.param_scheduler] == [
+        ("mmdet.QuadraticWarmupLR", 0, 1),
+        ("CosineAnnealingLR", 0, 1),
+    ]
+
+
+def test_on_a_cpu_mixed_precision_becomes_full_precision_and_the_rest_stays() -> None:
+    path = config_path(CODE, "mmdet::mask-rcnn_r50_fpn_amp-1x_coco")
+    wrapper = load_config(path, {"+optim_wrapper.clip_grad": {"max_norm": 1.0}}, CLASSES).optim_wrapper
+    assert wrapper.type == "AmpOptimWrapper"
+    built = build_optim_wrapper(torch.nn.Linear(2, 2), on_device(wrapper, torch.device("cpu")))
+    assert type(built) is OptimWrapper
+    assert (built.clip_grad_kwargs, built.get_lr()) == ({"max_norm": 1.0}, {"lr": [0.02]})
 
 
 @pytest.fixture

@@ -117,6 +117,17 @@ def test_a_hook_whose_state_could_not_be_read_again_is_named(tmp_path: Path) -> 
         state_of(runner)
 
 
+def test_a_second_name_that_a_model_gives_its_tensors_while_it_trains_is_not_kept(tmp_path: Path) -> None:
+    runner, _ = runner_of(tmp_path, "named-twice")
+    runner.tensors_built = frozenset(runner.model.state_dict())
+    train(runner, 2)
+    runner.model.again = runner.model.layer
+    assert seen_weights(runner).keys() == runner.tensors_built
+    again, _ = runner_of(tmp_path, "built-anew")
+    go_on_from(again, state_of(runner) | {"iter": 2}, 99)
+    assert torch.equal(again.model.layer.weight, runner.model.layer.weight)
+
+
 HOOK = """
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS

@@ -78,12 +78,19 @@ def set_epochs(config: Config, epochs: int) -> None:
                 schedule[key] = max(least, round(schedule[key] * share))
         if "milestones" in schedule:
             schedule["milestones"] = [round(milestone * share) for milestone in schedule["milestones"]]
+    if config.get("param_scheduler"):
+        config.param_scheduler = [each for each in config.param_scheduler if _lasts(each)]
     for hook in config.get("custom_hooks") or []:
         for key in ("switch_epoch", "num_last_epochs", "begin_epoch"):
             if hook.get(key):
                 hook[key] = round(hook[key] * share)
     if config.get("dynamic_intervals"):
         config.dynamic_intervals = [(round(begin * share), every) for begin, every in config.dynamic_intervals]
+
+
+def _lasts(schedule: Mapping[str, Any]) -> bool:
+    """Whether a schedule has at least one epoch or iteration; mmengine refuses one without, as few epochs can make it."""
+    return schedule.get("end") is None or schedule["end"] > schedule.get("begin", 0)
 
 
 def _read(path: Path) -> dict[str, Any]:

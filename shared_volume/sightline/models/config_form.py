@@ -138,6 +138,8 @@ def as_ours(file: Path | str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The same config in our form."""
     ours = {key: values[key] for key in (*KEPT, *OWN) if values.get(key) is not None}
     ours["model"] = _with_preprocessor(values)
+    _refuse_companions(file, ours["model"])
+    _normalize_alone(ours["model"])
     ours |= _dataset(file, _inside(values, MARK))
     ours |= _length(file, _inside(values, "train_cfg"))
     ours["test_pipeline"] = _test_pipeline(file, values)
@@ -163,6 +165,28 @@ def _with_preprocessor(values: Mapping[str, Any]) -> Any:
     if isinstance(model, Mapping) and isinstance(outside, Mapping):
         return {"data_preprocessor": dict(outside), **model}
     return model
+
+
+def _refuse_companions(file: Path | str, model: Any) -> None:
+    """Refuse a model that takes more than images: texts, or another detector that was trained before."""
+    if not isinstance(model, Mapping):
+        return
+    if model.get("language_model"):
+        raise ConfigError(
+            f"{file}: model.language_model reads texts beside each image, and dataset versions have no texts. {ANOTHER}"
+        )
+    if model.get("teacher_ckpt"):
+        raise ConfigError(
+            f"{file}: model.teacher_ckpt names the weights of a detector from which this one learns, and training fetches nothing by "
+            f"itself. {ANOTHER}"
+        )
+
+
+def _normalize_alone(model: Any) -> None:
+    """Batch norms that wait for other processes become plain ones, which compute the same in a single process; in place."""
+    for _, node in dicts_within(model):
+        if _type(node) == "MMSyncBN":
+            node["type"] = "BN"
 
 
 def _dataset(file: Path | str, loader: dict[str, Any]) -> dict[str, Any]:

@@ -88,4 +88,9 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _is_pretrained(value: Any) -> bool:
-    return isinstance(value, Mapping) and str(value.get("type")).rpartition(".")[2] in TYPES
+    if not isinstance(value, Mapping):
+        return False
+    kind = value.get("type")
+    if kind is None:  # some backbones read the file themselves, and want to hear no type
+        return bool(value.get("checkpoint"))
+    return str(kind).rpartition(".")[2] in TYPES

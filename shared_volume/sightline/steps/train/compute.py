@@ -2,14 +2,16 @@
 and what they import, so what reports, uploads or records must not be imported here.
 """
 
+import copy
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from sightline.errors import SightlineError, nearest
@@ -44,9 +46,11 @@ def fit(
     if register := getattr(task.fit, "register", None):  # what the config's own imports build upon
         register()
     import_live(config, "The config")
+    # Parts of mmdet write into their own description while they are built, and could not be built again from what they leave.
+    building = replace(training, config=copy.deepcopy(config))
     with types_known(config, task.fit.SCOPE):
-        runner = _runner(training, score)
-        dataset = task.fit.training_dataset(config, training.dataset_dir, training.classes)
+        runner = _runner(building, score)
+        dataset = task.fit.training_dataset(building.config, training.dataset_dir, training.classes)
         batches = loader(config, dataset, config.seed)
     epochs = epochs_of(config, len(batches))
     iterations = config.get("max_iters") or epochs * len(batches)
@@ -76,6 +80,7 @@ class _QuietRunner(Runner):
     """
 
     training: Training
+    tensors_built: frozenset[str]  # names of the model's tensors before it trains
 
     def _init_model_weights(self) -> None:
         super()._init_model_weights()
@@ -99,7 +104,7 @@ def _runner(training: Training, score: Scorer) -> Runner:
         # The loop brings its own; mmengine wants all three named, and scales rates by the batch.
         train_dataloader={"batch_size": config.train_batch_size},
         train_cfg={"by_epoch": True, "max_epochs": config.get("max_epochs", 1)},
-        optim_wrapper=_on_device(config.optim_wrapper, training.device),
+        optim_wrapper=on_device(config.optim_wrapper, training.device),
         param_scheduler=config.get("param_scheduler"),
         auto_scale_lr=config.get("auto_scale_lr"),
         val_dataloader=validation if validates else None,
@@ -114,14 +119,15 @@ def _runner(training: Training, score: Scorer) -> Runner:
         cfg=Config(extra),
     )
     runner.training = training
+    runner.tensors_built = frozenset(runner.model.state_dict())
     runner.model.to(training.device)
     return runner
 
 
-def _on_device(optim_wrapper: Config, device: torch.device) -> Config:
+def on_device(optim_wrapper: ConfigDict, device: torch.device) -> ConfigDict:
     """Mixed precision only where mmengine has it: on a CPU everything is computed in full."""
     if device.type != "cpu" or str(optim_wrapper.get("type")).rpartition(".")[2] != "AmpOptimWrapper":
         return optim_wrapper
     log.info("a CPU computes in full precision: AmpOptimWrapper is for a GPU")
     kept = {key: value for key, value in optim_wrapper.items() if key not in ("dtype", "loss_scale", "use_fsdp")}
-    return Config({**kept, "type": "OptimWrapper"})
+    return ConfigDict({**kept, "type": "OptimWrapper"})

@@ -170,7 +170,7 @@ def _write_bundle(
 
     Equal trainings give equal bundles: `facts` must say nothing of the run.
     """
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False)  # of this very model, less what it calls by a second name
     sample = _sample_image(training.dataset_dir)
     predictions = None
     if sample is not None:

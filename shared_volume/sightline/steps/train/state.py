@@ -23,7 +23,7 @@ def state_of(runner: Runner) -> dict[str, Any]:
     optim_wrapper = runner.optim_wrapper
     state: dict[str, Any] = {
         "meta": {"epoch": runner.epoch, "iter": runner.iter},
-        WEIGHTS: runner.model.state_dict(),
+        WEIGHTS: _weights_as_built(runner),
         "message_hub": runner.message_hub.state_dict(),
         "optimizer": optim_wrapper.state_dict(),
         "param_schedulers": [schedule.state_dict() for schedule in runner.param_schedulers or []],
@@ -62,6 +62,14 @@ def go_on_from(runner: Runner, state: dict[str, Any], max_iters: int) -> None:
 def seen_weights(runner: Runner) -> Mapping[str, torch.Tensor]:
     """The model's weights as a validation sees them."""
     return state_of(runner)[WEIGHTS]
+
+
+def _weights_as_built(runner: Runner) -> dict[str, torch.Tensor]:
+    """Without second names that some models give to their tensors while they train: a model that is built anew has none of these."""
+    weights = runner.model.state_dict()
+    built = getattr(runner, "tensors_built", weights)
+    known = {weights[name].data_ptr() for name in built}
+    return {name: tensor for name, tensor in weights.items() if name in built or tensor.data_ptr() not in known}
 
 
 def _resizers(runner: Runner) -> list[tuple[str, Any]]:
