@@ -2,9 +2,11 @@
 and what they import, so what reports, uploads or records must not be imported here.
 """
 
+import copy
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +27,11 @@ log = logging.getLogger(__name__)
 
 LEFT_OUT: Final = ("timer", "logger", "checkpoint")  # hooks of mmengine whose work the loop does itself
 OURS: Final = (*LEFT_OUT, "visualization")
+ALWAYS_THERE: Final = (
+    "runtime_info",
+    "sampler_seed",
+    "param_scheduler",
+)  # of mmengine, unless a config names None for one
 RUNNER_KEYS: Final = ("activation_checkpointing", "efficient_conv_bn_eval")
 
 if TYPE_CHECKING:
@@ -44,9 +51,11 @@ def fit(
     if register := getattr(task.fit, "register", None):  # what the config's own imports build upon
         register()
     import_live(config, "The config")
+    # Parts of mmdet write into their own description while they are built, and could not be built again from what they leave.
+    building = replace(training, config=copy.deepcopy(config))
     with types_known(config, task.fit.SCOPE):
-        runner = _runner(training, score)
-        dataset = task.fit.training_dataset(config, training.dataset_dir, training.classes)
+        runner = _runner(building, score)
+        dataset = task.fit.training_dataset(building.config, training.dataset_dir, training.classes)
         batches = loader(config, dataset, config.seed)
     epochs = epochs_of(config, len(batches))
     iterations = config.get("max_iters") or epochs * len(batches)
@@ -92,7 +101,6 @@ def _runner(training: Training, score: Scorer) -> Runner:
     validation = loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", training.classes))
     validates = len(validation.dataset) > 0  # type: ignore[arg-type]
     extra = {key: config[key] for key in RUNNER_KEYS if config.get(key)}
-    hooks = {name: hook for name, hook in (config.get("default_hooks") or {}).items() if name not in OURS}
     runner = _QuietRunner(
         model=config.model,
         work_dir=str(training.folder / "mmengine"),
@@ -105,7 +113,7 @@ def _runner(training: Training, score: Scorer) -> Runner:
         val_dataloader=validation if validates else None,
         val_cfg={} if validates else None,
         val_evaluator=task.fit.evaluator(dataset_dir, "val", score) if validates else None,
-        default_hooks={**{name: hook for name, hook in hooks.items() if hook}, **dict.fromkeys(LEFT_OUT)},
+        default_hooks=_default_hooks(config),
         custom_hooks=config.get("custom_hooks"),
         randomness={"seed": config.seed, "deterministic": config.get("deterministic", False)},
         log_level="ERROR",
@@ -116,6 +124,13 @@ def _runner(training: Training, score: Scorer) -> Runner:
     runner.training = training
     runner.model.to(training.device)
     return runner
+
+
+def _default_hooks(config: Config) -> dict[str, Any]:
+    """The config's, but for those whose work the loop does itself; one that is None removes mmengine's of that name."""
+    given = {name: hook for name, hook in (config.get("default_hooks") or {}).items() if name not in OURS}
+    kept = {name: hook for name, hook in given.items() if hook or name in ALWAYS_THERE}
+    return {**kept, **dict.fromkeys(LEFT_OUT)}
 
 
 def _on_device(optim_wrapper: Config, device: torch.device) -> Config:

@@ -1,6 +1,7 @@
 """Part fit: mmdet's models and datasets, as mmengine's Runner trains and validates them."""
 
 import contextlib
+import copy
 import importlib
 import io
 import warnings
@@ -47,7 +48,7 @@ def build_model(config: Config) -> torch.nn.Module:
     from mmdet.registry import MODELS
 
     try:
-        return MODELS.build(config.model)
+        return MODELS.build(copy.deepcopy(config.model))  # some models write into it while they are built
     except Exception as error:
         # mmengine raises whatever the failing part raised, with the part's name put before it.
         raise ConfigError(
