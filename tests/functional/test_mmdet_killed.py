@@ -98,7 +98,7 @@ def laptop(workspace: Path, plates: Path, config: str) -> Laptop:
     sets = [
         word for key, value in {**ALL, **CONFIGS[config]}.items() for word in ("--set", f"{key}={json.dumps(value)}")
     ]
-    return Laptop(workspace, ("--category", "plates", "--config", f"mmdet::{config}", "--epochs", "3", *sets))
+    return Laptop(workspace, ("--category", "plates", "--config", f"mmdet::{config}", "--epochs", "2", *sets))
 
 
 @pytest.mark.parametrize("config", CONFIGS)
