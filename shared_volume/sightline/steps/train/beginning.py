@@ -50,7 +50,8 @@ class Beginning:
             log.info("%s", line)
         if theirs and (new := new_classes(self.classes, theirs)):
             log.info("new classes, random at first: %s", ", ".join(new))
-        _write(folder / FILE, self._facts(taken, weights, found, theirs))
+        facts = self._facts(taken, weights, found, theirs)
+        _write(folder / FILE, facts)
 
     def _facts(self, taken: "Taken", weights: Weights, found: Match, theirs: Sequence[str] | None) -> dict[str, Any]:
         reference = self.reference

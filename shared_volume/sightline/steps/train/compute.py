@@ -27,11 +27,8 @@ log = logging.getLogger(__name__)
 
 LEFT_OUT: Final = ("timer", "logger", "checkpoint")  # hooks of mmengine whose work the loop does itself
 OURS: Final = (*LEFT_OUT, "visualization")
-ALWAYS_THERE: Final = (
-    "runtime_info",
-    "sampler_seed",
-    "param_scheduler",
-)  # of mmengine, unless a config names None for one
+# Other hooks of mmengine, unless a config names None for one.
+ALWAYS_THERE: Final = ("runtime_info", "sampler_seed", "param_scheduler")
 RUNNER_KEYS: Final = ("activation_checkpointing", "efficient_conv_bn_eval")
 
 if TYPE_CHECKING:
@@ -96,6 +93,13 @@ class _QuietRunner(Runner):
         """Nothing: the log would not show it anyway."""
 
 
+def _default_hooks(config: Config) -> dict[str, Any]:
+    """The config's, but for those whose work the loop does itself; one that is None removes mmengine's of that name."""
+    given = {name: hook for name, hook in (config.get("default_hooks") or {}).items() if name not in OURS}
+    kept = {name: hook for name, hook in given.items() if hook or name in ALWAYS_THERE}
+    return {**kept, **dict.fromkeys(LEFT_OUT)}
+
+
 def _runner(training: Training, score: Scorer) -> Runner:
     task, config, dataset_dir = training.task, training.config, training.dataset_dir
     validation = loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", training.classes))
@@ -124,13 +128,6 @@ def _runner(training: Training, score: Scorer) -> Runner:
     runner.training = training
     runner.model.to(training.device)
     return runner
-
-
-def _default_hooks(config: Config) -> dict[str, Any]:
-    """The config's, but for those whose work the loop does itself; one that is None removes mmengine's of that name."""
-    given = {name: hook for name, hook in (config.get("default_hooks") or {}).items() if name not in OURS}
-    kept = {name: hook for name, hook in given.items() if hook or name in ALWAYS_THERE}
-    return {**kept, **dict.fromkeys(LEFT_OUT)}
 
 
 def _on_device(optim_wrapper: Config, device: torch.device) -> Config:
