@@ -65,12 +65,12 @@ class Laptop:
             text=True,
         )
 
-    def finished(self) -> dict[str, Any]:
-        """What the command's run leaves, which must succeed."""
+    def finished(self) -> tuple[dict[str, Any], str]:
+        """What the command's run leaves, which must succeed, and what it said."""
         process = self.start()
         told = process.communicate()[0]
         assert process.returncode == 0, told
-        return json.loads((self.workspace / "last_run.json").read_text())
+        return json.loads((self.workspace / "last_run.json").read_text()), told
 
     def killed_after_a_checkpoint(self) -> None:
         """Start it, and end `pipeline.py` the hard way when its training has written a checkpoint, but before its end."""
@@ -81,9 +81,6 @@ class Laptop:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-
-    def log_of(self, run: Mapping[str, Any]) -> str:
-        return (self.workspace / "logs" / f"{run['run']}.log").read_text()
 
     def weights(self, run: Mapping[str, Any]) -> dict[str, Any]:
         return load_file(self.workspace / "storage/models" / run["model"]["sha256"] / "model.safetensors")
@@ -107,7 +104,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_happened(tmp_path:
     assert run_pipeline("sample", str(plates), "--images", "12", "--labels", "board").returncode == 0
     here = laptop(tmp_path / "killed", plates, config)
     here.killed_after_a_checkpoint()
-    run = here.finished()
+    run, told = here.finished()
     assert {name: facts["state"] for name, facts in run["steps"].items()} == {
         "snapshot": "done",
         "record": "reused",
@@ -115,11 +112,12 @@ def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_happened(tmp_path:
         "evaluate": "done",
         "test": "done",
     }
-    assert "resumed at iteration" in here.log_of(run)
+    assert "train      goes on after iteration" in told
+    assert "resumed at iteration" in (here.workspace / "logs" / f"{run['run']}.log").read_text()
     if config == COMPARED:
         elsewhere = laptop(tmp_path / "whole", plates, config)
-        whole = elsewhere.finished()
-        assert "resumed at iteration" not in elsewhere.log_of(whole)
+        whole, told = elsewhere.finished()
+        assert "goes on after" not in told
         ours, theirs = here.weights(run), elsewhere.weights(whole)
         assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
         assert run["metrics"] == whole["metrics"]
