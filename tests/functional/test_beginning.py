@@ -10,6 +10,7 @@ import torch
 from mmengine.config import ConfigDict
 
 from sightline.errors import ConfigError, SightlineError
+from sightline.models import shipped
 from sightline.models.bundle import write_bundle
 from sightline.models.config import config_text, load_config
 from sightline.models.store import store_bundle
@@ -85,6 +86,27 @@ def test_a_config_that_would_fetch_by_itself_is_refused_by_name(live: Path) -> N
     assert told.endswith("--set model.backbone.init_cfg=null")
     assert find_weights(live, "fetches", {"model.backbone.init_cfg": None}, "") is None
     assert find_weights(live, "fetches", {}, "lite0") is not None
+
+
+def test_a_config_of_mmdet_is_refused_before_anything_runs(live: Path) -> None:
+    """Its files are read where its package is installed, also by a config that inherits it."""
+    mask_rcnn = "mmdet::mask-rcnn_r50_fpn_1x_coco"
+    (live / "custom/configs/inherits.py").write_text(f'_base_ = "{mask_rcnn}"\n')
+    for config in (mask_rcnn, "inherits"):
+        with pytest.raises(ConfigError, match="model.backbone.init_cfg names torchvision://resnet50"):
+            find_weights(live, config, {}, "")
+        assert find_weights(live, config, {"model.backbone.init_cfg": None}, "") is None
+    with pytest.raises(ConfigError, match="model.backbone.init_cfg names https://.*cspnext-tiny"):
+        find_weights(live, "mmdet::rtmdet_tiny_8xb32-300e_coco", {}, "")
+    with pytest.raises(ConfigError, match="LoadPanopticAnnotations.*Choose a config"):
+        find_weights(live, "mmdet::panoptic-fpn_r50_fpn_1x_coco", {}, "")
+
+
+def test_where_mmdet_is_not_installed_its_configs_are_left_to_train(
+    live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "find_spec", lambda _: None)
+    assert find_weights(live, "mmdet::mask-rcnn_r50_fpn_1x_coco", {}, "") is None
 
 
 def test_inits_with_files_are_found_and_dropped_wherever_they_are() -> None:
