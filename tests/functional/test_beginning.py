@@ -98,6 +98,10 @@ def test_a_config_of_mmdet_is_refused_before_anything_runs(live: Path) -> None:
         assert find_weights(live, config, {"model.backbone.init_cfg": None}, "") is None
     with pytest.raises(ConfigError, match="model.backbone.init_cfg names https://.*cspnext-tiny"):
         find_weights(live, "mmdet::rtmdet_tiny_8xb32-300e_coco", {}, "")
+    with pytest.raises(
+        ConfigError, match="--pretrained auto, the weights that were published for it, or --pretrained WHERE"
+    ):
+        find_weights(live, "mmdet::rtmdet_tiny_8xb32-300e_coco", {}, "")
     with pytest.raises(ConfigError, match="LoadPanopticAnnotations.*Choose a config"):
         find_weights(live, "mmdet::panoptic-fpn_r50_fpn_1x_coco", {}, "")
 
