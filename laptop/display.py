@@ -43,7 +43,7 @@ class Bar:
     def show(self, seen: Mapping[str, Any]) -> None:
         """Move the bar."""
         total, done = seen["total"], seen["done"]
-        self._bars.update(self._bar, visible=True, total=total, completed=done, note=note_of(seen))
+        self._bars.update(self._bar, visible=True, total=total, completed=done, note=note_of(seen, beginning=True))
 
 
 class Lines:
@@ -62,6 +62,8 @@ class Lines:
     def show(self, seen: Mapping[str, Any]) -> None:
         """Say it where an epoch is over, or nothing was said for long."""
         last, self._last = self._last, seen
+        if seen.get("resumed") and not last:
+            self._tell(f"  {self._name:<10} {went_on(seen)} of {seen['total']}, where an earlier run stopped")
         over = seen["done"] >= seen["total"]
         if last and last.get("epoch", 0) < seen.get("epoch", 0):
             self._say(last)
@@ -116,8 +118,13 @@ def _look(path: Path, display: Display) -> None:
         display.show(json.loads(path.read_text()))
 
 
-def note_of(seen: Mapping[str, Any]) -> str:
-    """How far a step is, in words: ` 25%, epoch 2/4, loss 0.712, 1:23 left`."""
+def went_on(seen: Mapping[str, Any]) -> str:
+    """Where a training went on from that an earlier run began."""
+    return f"goes on after iteration {seen['resumed']}"
+
+
+def note_of(seen: Mapping[str, Any], beginning: bool = False) -> str:
+    """How far a step is, in words: ` 25%, epoch 2/4, loss 0.712, 1:23 left`; on demand also where it went on from."""
     parts = [f"{seen['done'] / max(seen['total'], 1):4.0%}"]
     if "epochs" in seen:
         parts.append(f"epoch {seen['epoch']}/{seen['epochs']}")
@@ -126,4 +133,6 @@ def note_of(seen: Mapping[str, Any]) -> str:
     if seen.get("seconds_left"):
         minutes, seconds = divmod(round(seen["seconds_left"]), 60)
         parts.append(f"{minutes}:{seconds:02d} left")
+    if beginning and seen.get("resumed"):
+        parts.append(went_on(seen))
     return ", ".join(parts)

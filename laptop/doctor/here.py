@@ -15,7 +15,7 @@ from laptop.doctor.services import MADE, can_make, check_services, tables_of
 from laptop.doctor.versions import check_versions
 from laptop.setup_environment import PYTHONS
 from laptop.workspace import LIBRARY, own_volume
-from sightline.errors import SightlineError, counted
+from sightline.errors import SightlineError, counted, some_of
 from sightline.settings import Settings
 
 LOCKS = LIBRARY.parent / "docker" / "requirements"
@@ -63,8 +63,8 @@ def check_python() -> Line:
         if _version(name) != pinned
     ]
     if wrong:
-        found = f"{version} in {sys.prefix}; not as {lock.name} pins: {', '.join(wrong[:3])}"
-        return Line("python", "fail", f"{found}{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}", SETUP)
+        found = f"{version} in {sys.prefix}; not as {lock.name} pins: {some_of(wrong, 3)}"
+        return Line("python", "fail", found, SETUP)
     return Line("python", "ok", f"{version} in {sys.prefix}, packages as {lock.name} pins them")
 
 

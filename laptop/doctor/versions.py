@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from laptop.doctor.lines import Line
 from laptop.doctor.services import GIT_SECONDS
 from laptop.workspace import CONNECTED
-from sightline.errors import SightlineError, counted
+from sightline.errors import SightlineError, counted, some_of
 from sightline.settings import Settings
 
 REPAIR = (
@@ -55,12 +55,7 @@ def _told(lacks: Mapping[str, Iterable[str]], published: Iterable[str], tags: It
     counts = [f"{counted(len(set(published)), 'version')} in the database", f"{len(set(tags))} in the repository"]
     if stored in lacks:
         counts.append(f"{len(set(published) - set(lacks[stored]))} of the database's in the storage")
-    wrong = [f"{what} of {_named(sorted(names))}" for what, names in lacks.items() if names]
+    wrong = [f"{what} of {some_of(sorted(names), SHOWN)}" for what, names in lacks.items() if names]
     if not wrong:
         return Line("versions", "ok", ", ".join(counts))
     return Line("versions", "fail", f"{', '.join(counts)}: {'; '.join(wrong)}", REPAIR)
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from laptop.volume.cluster import LostError
 from laptop.volume.doors import FolderDoor, HeldError, PodDoor
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, some_of
 from sightline.services.runs.closure import digest_contents
 from sightline.services.runs.freeze import PACKAGE, BrokenCodeError, check_syntax
 from sightline.services.runs.live_files import JUNK_ENDINGS, JUNK_NAMES, list_files
@@ -244,5 +244,4 @@ def _synced(note: Mapping[str, Any] | None) -> str:
 
 
 def _names(paths: list[str]) -> str:
-    more = f" and {len(paths) - SHOWN_NAMES} more" if len(paths) > SHOWN_NAMES else ""
-    return ", ".join(paths[:SHOWN_NAMES]) + more
+    return some_of(paths, SHOWN_NAMES)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from mmengine.config import ConfigDict
 
 from sightline.errors import ConfigError, SightlineError
+from sightline.models import shipped
 from sightline.models.bundle import write_bundle
 from sightline.models.config import config_text, load_config
 from sightline.models.store import store_bundle
@@ -86,6 +88,31 @@ def test_a_config_that_would_fetch_by_itself_is_refused_by_name(live: Path) -> N
     assert find_weights(live, "fetches", {}, "lite0") is not None
 
 
+def test_a_config_of_mmdet_is_refused_before_anything_runs(live: Path) -> None:
+    """Its files are read where its package is installed, also by a config that inherits it."""
+    mask_rcnn = "mmdet::mask-rcnn_r50_fpn_1x_coco"
+    (live / "custom/configs/inherits.py").write_text(f'_base_ = "{mask_rcnn}"\n')
+    for config in (mask_rcnn, "inherits"):
+        with pytest.raises(ConfigError, match="model.backbone.init_cfg names torchvision://resnet50"):
+            find_weights(live, config, {}, "")
+        assert find_weights(live, config, {"model.backbone.init_cfg": None}, "") is None
+    with pytest.raises(ConfigError, match="model.backbone.init_cfg names https://.*cspnext-tiny"):
+        find_weights(live, "mmdet::rtmdet_tiny_8xb32-300e_coco", {}, "")
+    with pytest.raises(
+        ConfigError, match="--pretrained auto, the weights that were published for it, or --pretrained WHERE"
+    ):
+        find_weights(live, "mmdet::rtmdet_tiny_8xb32-300e_coco", {}, "")
+    with pytest.raises(ConfigError, match="LoadPanopticAnnotations.*Choose a config"):
+        find_weights(live, "mmdet::panoptic-fpn_r50_fpn_1x_coco", {}, "")
+
+
+def test_where_mmdet_is_not_installed_its_configs_are_left_to_train(
+    live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "find_spec", lambda _: None)
+    assert find_weights(live, "mmdet::mask-rcnn_r50_fpn_1x_coco", {}, "") is None
+
+
 def test_inits_with_files_are_found_and_dropped_wherever_they_are() -> None:
     neck = {"init_cfg": [{"type": "Kaiming"}, {"type": "mmengine.PretrainedInit", "checkpoint": "a.pth"}]}
     values = ConfigDict(model={"backbone": {"init_cfg": RESNET}, "neck": [neck], "old": {"pretrained": "b.pth"}})
@@ -159,9 +186,15 @@ def test_a_model_of_ours_is_handed_on_with_its_classes(live: Path, tmp_path: Pat
         "parent_sha256": sha256,
     }
     told = str(began_from(began, ("plate", "fork")))
-    assert "category desk, dataset version v0.1.0, epoch 3" in told
-    for row in ('<td class="text">cup, plate', "fork", "2 of 3 rows, those of classes with the same names"):
-        assert row.partition(">")[2] in told
+    assert "values of the model that was trained on desk v0.1.0; all others were random at first." in told
+    for name, value in (("after epoch", "3"), ("its classes", "cup, plate"), ("no longer in this model", "cup")):
+        assert f"{name} | {value} |" in _cells(told), name
+    assert "New among its classes: fork." in told and "2 of 3 rows, those of classes with the same names" in told
+
+
+def _cells(page: str) -> str:
+    """A page's text, with a bar between elements."""
+    return re.sub(r"(\s*<[^>]+>\s*)+", " | ", page)
 
 
 # --- matched and applied ---------------------------------------------------------------------------------------------

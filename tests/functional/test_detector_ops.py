@@ -262,3 +262,29 @@ def test_a_whole_mask_rcnn_predicts_the_same_with_both_sets_of_ops(compiled, mon
     assert masks[0].any()
     # A pixel on the threshold may fall to either side.
     assert np.abs(masks[1] - masks[0]).mean() < TOLERANCE
+
+
+def test_deformable_attention_of_a_gpu_gives_what_that_of_a_cpu_gives(supplied):
+    """mmcv calls the operator on a GPU only; here it is called by itself."""
+    if not supplied:
+        pytest.skip("mmcv's own operators are compiled, and this one is for a GPU only")
+    from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction, multi_scale_deformable_attn_pytorch
+
+    generator = torch.Generator().manual_seed(0)
+    shapes = torch.tensor([[6, 4], [3, 2]])
+    value = torch.rand(2, 30, 2, 4, generator=generator)
+    places = torch.rand(2, 5, 2, 2, 3, 2, generator=generator)
+    weights = torch.rand(2, 5, 2, 2, 3, generator=generator).softmax(-1)
+    found = []
+    for attend in (
+        lambda one, two, three: MultiScaleDeformableAttnFunction.apply(
+            one, shapes, torch.tensor([0, 24]), two, three, 64
+        ),
+        lambda one, two, three: multi_scale_deformable_attn_pytorch(one, shapes, two, three),
+    ):
+        inputs = [each.clone().requires_grad_() for each in (value, places, weights)]
+        output = attend(*inputs)
+        output.pow(2).sum().backward()
+        found.append([output, *(each.grad for each in inputs)])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+    assert all(gradient.abs().sum() > 0 for gradient in found[0][1:])

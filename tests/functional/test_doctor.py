@@ -415,16 +415,19 @@ def test_no_command_that_looks_makes_a_workspace(tmp_path, monkeypatch, command)
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def elsewhere(tmp_path_factory, monkeypatch):
+    """Typed in an empty folder, where a command may leave what it was asked for."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.mark.parametrize("command", [*LOOKS, "doctor"])
 def test_no_command_that_looks_makes_a_database_where_a_setting_is_mistyped(
-    with_versions, tmp_path, monkeypatch, command
+    with_versions, elsewhere, tmp_path, command
 ):
-    here = tmp_path / "here"  # `annotate` writes the folder that it is given
-    here.mkdir()
-    monkeypatch.chdir(here)
     database = {"SIGHTLINE_DATABASE_URL": f"sqlite:///{tmp_path}/typo/typo.db"}
     done = run_pipeline("--workspace", str(with_versions), *command.split(), environment=database)
-    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == [here]
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("storage", ["{}/plain", "~/plain", "plain/relative"])
@@ -444,9 +447,8 @@ def test_doctor_leaves_nothing_on_a_volume_that_is_empty(with_versions, tmp_path
 
 @pytest.mark.parametrize("command", LOOKS)
 def test_no_command_that_looks_makes_a_repository_where_a_setting_is_mistyped(
-    with_versions, tmp_path, monkeypatch, command
+    with_versions, elsewhere, tmp_path, command
 ):
-    monkeypatch.chdir(tmp_path)
     repository = {"SIGHTLINE_DATASET_REPO": str(tmp_path / "other.git")}
     done = run_pipeline("--workspace", str(with_versions), *command.split(), environment=repository)
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []

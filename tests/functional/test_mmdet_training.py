@@ -84,6 +84,45 @@ class Wobble(Hook):
     def after_load_checkpoint(self, runner, checkpoint):
         self.seen = checkpoint["wobble"]
 """
+HOOKED = (
+    CONFIG[: CONFIG.index("custom_hooks")].replace("parts.steps", "parts.hooks")
+    + """
+custom_hooks = [dict(type="Counted")]
+default_hooks = dict(param_scheduler=None, painted=dict(type="Painted", value=0.25))
+"""
+)
+HOOKS = """
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+
+from custom.parts.steps import QuietDarknet
+
+
+@HOOKS.register_module()
+class Counted(Hook):
+    \"\"\"Writes the number of iterations into the model; what it counted so far is its state.\"\"\"
+
+    seen = 0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.seen += 1
+        runner.model.bbox_head.multi_level_conv_obj[0].bias.data.fill_(self.seen)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint["counted"] = self.seen
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        self.seen = checkpoint["counted"]
+
+
+@HOOKS.register_module()
+class Painted(Hook):
+    def __init__(self, value):
+        self.value = value
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        runner.model.bbox_head.multi_level_conv_reg[0].bias.data.fill_(self.value)
+"""
 TRAIN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -119,6 +158,8 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "custom/parts").mkdir()
     (folder / "custom/configs/mine.py").write_text(CONFIG)
     (folder / "custom/parts/steps.py").write_text(OWN)
+    (folder / "custom/configs/hooked.py").write_text(HOOKED)
+    (folder / "custom/parts/hooks.py").write_text(HOOKS)
     (folder / "custom/parts/amounts.py").write_text("AMOUNT = 1e-4\n")
     return folder
 
@@ -214,3 +255,26 @@ def test_a_config_that_counts_iterations_validates_by_them_and_resumes(installat
     assert [line["iter"] for line in lines[0] if line["kind"] == "val"] == [4, 8, 9]
     assert [line["iter"] for line in lines[0] if line["kind"] == "train"] == list(range(1, 10))
     assert lines[0] == lines[1]
+
+
+def test_custom_and_default_hooks_have_their_effect_also_after_a_kill(installation: Installation, code: Path) -> None:
+    """Custom imports bring them; what they wrote into the model is in its bundle, and no schedule moves the rate."""
+    every = {"checkpoint_seconds": 0}
+    ended = []
+    for name, killed_at in (("hooked", 0), ("hooked-killed", 7)):
+        here = installation.with_fresh_volume(name)
+        if killed_at:
+            kill_at(start(here, code, "hooked", every), here, killed_at)
+        output = finished(start(here, code, "hooked", every))
+        assert ("resumed at iteration" in output) == bool(killed_at)
+        last = bundle_folder(here.folder / "storage", json.loads(output.splitlines()[-1])["last_uri"])
+        (folder,) = here.volume.glob("work/train-*")
+        history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        ended.append((load_file(last / "model.safetensors"), history))
+    (whole, lines), (resumed, lines_of_resumed) = ended
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert lines == lines_of_resumed
+    trained = [line for line in lines if line["kind"] == "train"]
+    assert len({line["lr"] for line in trained}) == 1, "nobody moves the schedule on"
+    assert resumed["bbox_head.multi_level_conv_obj.0.bias"].tolist() == [len(trained)]
+    assert set(resumed["bbox_head.multi_level_conv_reg.0.bias"].tolist()) == {0.25}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from laptop.display import SECONDS_BETWEEN_LOOKS, Lines, displayed
+from laptop.display import SECONDS_BETWEEN_LOOKS, Lines, displayed, note_of
 from laptop.kfp_tasks import Task
 
 
@@ -27,6 +27,19 @@ def test_each_epoch_is_a_line_with_its_last_loss():
         "  train      50%, epoch 1/2, loss 0.500, 1:30 left",
         "  train      100%, epoch 2/2, loss 0.250",
     ]
+
+
+def test_a_training_that_goes_on_says_so_once():
+    said: list[str] = []
+    lines = Lines(said.append)
+    lines.begin("train", True)
+    for done in (3, 4):
+        lines.show(told(done, 4, epoch=2, epochs=2, loss=0.5, resumed=2))
+    assert said == [
+        "  train      goes on after iteration 2 of 4, where an earlier run stopped",
+        "  train      100%, epoch 2/2, loss 0.500",
+    ]
+    assert note_of(told(3, 4, resumed=2), beginning=True) == " 75%, goes on after iteration 2"
 
 
 def report(path: Path, seen: dict[str, float]) -> None:

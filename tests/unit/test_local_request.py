@@ -100,3 +100,16 @@ def test_null_is_set_although_kfp_cannot_hand_it_on() -> None:
     for key, value in given.items():
         override(values, key, value)
     assert values == {"model": {"init_cfg": None}, "new": {"a": None}}
+
+
+def test_sizes_are_tuples_in_steps_that_the_config_did_not_have() -> None:
+    """mmcv's Resize refuses lists, and JSON has nothing else."""
+    values = {"train_pipeline": [{"type": "Load"}, {"type": "RandomFlip", "prob": 0.5}], "custom_hooks": []}
+    override(values, "train_pipeline.1", {"type": "Resize", "scale": [160.0, 96.0], "prob": [0.5, 0.25]})
+    override(values, "+train_pipeline.2", {"type": "RandomChoiceResize", "scales": [[160.0, 96.0], [64.0, 64.0]]})
+    override(values, "+custom_hooks.0", {"out": [1.0, 2.0], "switch_pipeline": [{"size": [64.0, 64.0]}]})
+    assert values["train_pipeline"][1:] == [
+        {"type": "Resize", "scale": (160, 96), "prob": [0.5, 0.25]},
+        {"type": "RandomChoiceResize", "scales": [(160, 96), (64, 64)]},
+    ]
+    assert values["custom_hooks"] == [{"out": [1, 2], "switch_pipeline": [{"size": (64, 64)}]}]

@@ -64,6 +64,7 @@ def runner_of(folder: Path, name: str) -> tuple[Runner, Counting]:
         default_hooks={"timer": None, "logger": None, "checkpoint": None},
         custom_hooks=[hook, {"type": "EMAHook", "momentum": 0.5}],
         log_level="ERROR",
+        default_scope="mmdet",  # as a training has it; it stays for whatever is built next in this process
         experiment_name=f"{folder.name}-{name}",
     )
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sightline.catalogue.problems import Problem, Trouble, some_names
-from sightline.errors import SightlineError, counted
+from sightline.catalogue.problems import NAMES_SHOWN, Problem, Trouble
+from sightline.errors import SightlineError, counted, some_of
 from sightline.processes.folders import private_folder
 from sightline.services.database.versions import ImageRow
 from sightline.services.storage.base import PARALLEL, StoredObject
@@ -102,7 +102,7 @@ def check_images(remote: Remote, listing: Mapping[str, str], images: Iterable[Im
         if (found := remote.read.get(digest)) and found.md5 == digest:
             content |= {name: found.sha256, **found.members}
     names = sorted(image.name for image in images if content.get(image.name, image.sha256) != image.sha256)
-    message = f"the sha256 of {counted(len(names), 'image')} is not that of the content: {some_names(names)}"
+    message = f"the sha256 of {counted(len(names), 'image')} is not that of the content: {some_of(names, NAMES_SHOWN)}"
     remedy = "publish the images again as a new version"
     return [Problem(Trouble.IMAGES_DIFFER, message, remedy, False, tuple(names))] if names else []
 
@@ -127,7 +127,7 @@ def check_copy(
     with ThreadPoolExecutor(PARALLEL) as pool:
         found = pool.map(lambda name: _digest_of(folder / name, wanted[name][0]), wanted)
         names = sorted(name for name, content in zip(wanted, found, strict=True) if content != wanted[name][1])
-    message = f"{counted(len(names), 'file')} of its unpacked copy ({folder}) is not as published: {some_names(names)}"
+    message = f"{counted(len(names), 'file')} of its unpacked copy ({folder}) is not as published: {some_of(names, NAMES_SHOWN)}"
     remedy = "--repair unpacks it again, as the next run that uses it does; what stands there is kept beside it"
     return [Problem(Trouble.COPY_DIFFERS, message, remedy, True, tuple(names))] if names else []
 
@@ -198,7 +198,7 @@ def _problems(remote: Remote, trouble: Trouble, files: Mapping[str, str]) -> lis
     problems = []
     for repairable, remedy in _REMEDIES.items():
         if names := sorted(name for name in files if (name in saved) == repairable):
-            message = f"{counted(len(names), 'file')} {_WHAT[trouble]} ({where}): {some_names(names)}"
+            message = f"{counted(len(names), 'file')} {_WHAT[trouble]} ({where}): {some_of(names, NAMES_SHOWN)}"
             digests = tuple(sorted({files[name] for name in names}))
             problems.append(Problem(trouble, message, remedy, repairable, tuple(names), digests))
     return problems

@@ -1,6 +1,5 @@
 """What can be wrong with a version, in words that say where and what to do."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -41,9 +40,3 @@ class Problem:
     repairable: bool  # whether `--repair` mends it
     files: tuple[str, ...] = ()  # paths inside the version that it concerns
     digests: tuple[str, ...] = ()  # of its objects
-
-
-def some_names(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f", … and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sightline.catalogue.listing import Rows
-from sightline.catalogue.problems import Problem, Trouble, some_names
-from sightline.errors import SightlineError, counted
+from sightline.catalogue.problems import NAMES_SHOWN, Problem, Trouble
+from sightline.errors import SightlineError, counted, some_of
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import Content, VersionRow, list_findings, list_images, list_stages
 from sightline.services.versioning.description import FILE, parse_description
@@ -50,7 +50,7 @@ def check_rows(version: VersionRow, digest: str, in_sql: Content, content: Conte
         one, other = ({image.name: image for image in rows.images} for rows in (in_sql, content))
         files = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
         if files:
-            wrong.append(f"{counted(len(files), 'image')}: {some_names(files)}")
+            wrong.append(f"{counted(len(files), 'image')}: {some_of(files, NAMES_SHOWN)}")
         if Counter(in_sql.findings) != Counter(content.findings):
             wrong.append(f"{len(in_sql.findings)} findings instead of {len(content.findings)}, or others")
         if list(in_sql.stages) != list(content.stages):

@@ -17,7 +17,8 @@ from sightline.errors import ConfigError
 from sightline.models.config_form import OWN, RUNNER, SHORT, has_short_keys, is_theirs, with_overrides
 from sightline.models.config_keys import HARMLESS, READ, UNKNOWN, refuse_unread, refuse_unsupported
 from sightline.models.config_types import require_spelt_types
-from sightline.models.mmdet_index import find
+from sightline.models.mmdet_index import PREFIX, find
+from sightline.models.shipped import shipped_chain, shipped_file
 from sightline.services.runs.config_chains import config_chain, modules_imported, shipped_in
 
 ALIKE: Final = 0.9  # so much of two names is the same when one is the other, misspelt
@@ -66,13 +67,18 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
 def read_values(code: Path, config: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """What a config says, with values that a run sets, as far as its files tell it; UNKNOWN stands for what they do not.
 
-    Empty where they tell nothing. Errors as in `check_config`.
+    Empty where they tell nothing, as those of mmdet do where its package is not installed. Errors as in `check_config`.
     """
     files = config_chain(code, config)
-    if not files:  # it is mmdet's
+    trees = {file: ast.parse((code / file).read_bytes()) for file in files}
+    for name in shipped_in(code, config):
+        if first := shipped_file(name):
+            trees |= {file: ast.parse(file.read_bytes()) for file in shipped_chain(first)}
+    start = files[0] if files else shipped_file(config)
+    if start is None or start not in trees:
         return {}
-    written = _read(files[0], {file: ast.parse((code / file).read_bytes()) for file in files})
-    return with_overrides(files[0], written, overrides) if written else {}
+    written = _read(start, trees)
+    return with_overrides(files[0] if files else config, written, overrides) if written else {}
 
 
 def _require_spelt(file: Path, values: Mapping[str, Any]) -> None:
@@ -130,8 +136,8 @@ def _read(file: Path, trees: Mapping[Path, ast.Module]) -> dict[str, Any] | None
                 values |= dict.fromkeys(names, UNKNOWN)
     inherited: dict[str, Any] = {}
     for base in bases:
-        inherits = Path(os.path.normpath(file.parent / base))
-        below = _read(inherits, trees) if inherits in trees else None
+        inherits = shipped_file(base) if base.startswith(PREFIX) else Path(os.path.normpath(file.parent / base))
+        below = _read(inherits, trees) if inherits is not None and inherits in trees else None
         if below is None:
             return None
         inherited |= below

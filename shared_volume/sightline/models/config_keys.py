@@ -9,6 +9,8 @@ from typing import Any, Final
 from sightline.errors import ConfigError, nearest
 
 NULL: Final = "null"
+PIPELINE: Final = "pipeline"  # in the name of every key with steps that prepare an image
+AXES: Final = 2  # of a size
 UNKNOWN: Final = object()  # stands for a value that only running the config would tell: nobody knows what is in it
 # The keys that training reads, whatever the task.
 READ: Final = (
@@ -54,10 +56,10 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
         if node is UNKNOWN:
             return
     if add and isinstance(node, dict) and last not in node:
-        node[last] = _like(None, value)
+        node[last] = _like(None, value, PIPELINE in key)
         return
     if add and isinstance(node, list) and last == str(len(node)):
-        node.append(_like(None, value))
+        node.append(_like(None, value, PIPELINE in key))
         return
     key_found = _find(node, last, parents, key)
     old = node[key_found]
@@ -71,14 +73,14 @@ def override(values: dict[str, Any], key: str, value: Any) -> None:
         for inner, inner_value in value.items():
             override(values, f"{key}.{inner}", inner_value)
     else:
-        node[key_found] = _like(old, value)
+        node[key_found] = _like(old, value, PIPELINE in key)
 
 
-def _like(old: Any, value: Any) -> Any:
+def _like(old: Any, value: Any, in_pipeline: bool = False) -> Any:
     """An override as the config would have written it.
 
     KFP hands every number in a dict on as a float and cannot hand on null, for which its name stands; JSON knows no tuples, on
-    which mmcv insists.
+    which steps of a pipeline insist for sizes, whether the config had one there or not.
     """
     if value == NULL:
         return None
@@ -86,10 +88,14 @@ def _like(old: Any, value: Any) -> Any:
         return int(value)
     if isinstance(value, list):
         olds = list(old) if isinstance(old, list | tuple) and old else [None]
-        items = [_like(olds[min(index, len(olds) - 1)], item) for index, item in enumerate(value)]
-        return tuple(items) if isinstance(old, tuple) else items
+        items = [_like(olds[min(index, len(olds) - 1)], item, in_pipeline) for index, item in enumerate(value)]
+        is_size = in_pipeline and len(items) == AXES and all(type(item) is int for item in items)
+        return tuple(items) if isinstance(old, tuple) or (is_size and not isinstance(old, list)) else items
     if isinstance(value, dict):
-        return {name: _like(old.get(name) if isinstance(old, dict) else None, item) for name, item in value.items()}
+        olds_by_name = old if isinstance(old, dict) else {}
+        return {
+            name: _like(olds_by_name.get(name), item, in_pipeline or PIPELINE in name) for name, item in value.items()
+        }
     return value
 
 

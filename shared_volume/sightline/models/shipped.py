@@ -14,6 +14,7 @@ from sightline.services.runs import homes
 from sightline.services.runs.config_chains import assigned, shipped_in
 
 PACKAGE: Final = "onedl-mmdetection"
+FOLDER: Final = ".mim"  # of mmdet's package, where its configs are
 
 
 def config_path(root: Path, config: str) -> Path:
@@ -28,6 +29,13 @@ def config_path(root: Path, config: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"{config} is not in the installed mmdet {_version()}; the list is of mmdet {VERSION}.")
     return path
+
+
+def shipped_file(config: str) -> Path | None:
+    """The file of `mmdet::NAME`; None where mmdet's package is not installed, or is another release without it."""
+    spec = find_spec("mmdet")
+    path = Path(spec.origin).parent / FOLDER / find(config).path if spec and spec.origin else None
+    return path if path and path.is_file() else None
 
 
 def shipped_digest(root: Path, config: str) -> str:
@@ -58,7 +66,7 @@ def _package() -> Path:
         raise ConfigError(
             "mmdet is not installed here, and its package holds the config. Use an environment that trains."
         )
-    return Path(spec.origin).parent / ".mim"
+    return Path(spec.origin).parent / FOLDER
 
 
 def _version() -> str:

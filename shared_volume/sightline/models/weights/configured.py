@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 from sightline.errors import ConfigError
+from sightline.models import mmdet_index
 from sightline.models.config_keys import UNKNOWN, dicts_within
 from sightline.models.weights.base import shown
 
@@ -46,8 +47,15 @@ def refuse_inits(config: str, values: Mapping[str, Any]) -> None:
     without = " ".join(f"--set {each}=null" for each in found)
     raise ConfigError(
         f"The config {config} begins with trained weights of its own: {key} names {shown(where)}, and training fetches nothing by "
-        f"itself. Say what to begin from instead (--pretrained WHERE; docs/weights.md), or begin without: {without}"
+        f"itself. Say what to begin from instead ({_published(config)}--pretrained WHERE; docs/weights.md), or begin without: {without}"
     )
+
+
+def _published(config: str) -> str:
+    """The option that begins with what was published for a config of mmdet, where that is one file."""
+    if config.startswith(mmdet_index.PREFIX) and len(mmdet_index.find(config).weights) == 1:
+        return "--pretrained auto, the weights that were published for it, or "
+    return ""
 
 
 def settle(config: str, values: MutableMapping[str, Any], given: bool) -> None:

@@ -50,6 +50,12 @@ def _same(classes: Sequence[str], their_classes: Sequence[str]) -> list[tuple[in
     return [(label, labels[plain_name(name)]) for label, name in enumerate(classes) if plain_name(name) in labels]
 
 
+def new_classes(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of the names that are none of the others, compared as rows of classes are."""
+    known = set(map(plain_name, others))
+    return [name for name in names if plain_name(name) not in known]
+
+
 def plain_name(name: str) -> str:
     """A class's name as it is compared: without regard to case, underscores and hyphens."""
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

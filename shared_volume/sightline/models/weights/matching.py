@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sightline.errors import counted
+from sightline.errors import counted, some_of
 from sightline.models.weights.base import WeightsError, shown
 from sightline.models.weights.heads import Rows, depends_on_classes, rows_of_same_classes
 from sightline.models.weights.names import DIALECTS, Renamed, Tensors
@@ -165,8 +165,7 @@ def _too_few(result: Match) -> WeightsError:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(shown(name) for name in names[:NAMED]) + more
+    return some_of([shown(name) for name in names], NAMED)
 
 
 def _best_names(state: Tensors, tensors: Tensors) -> dict[str, Renamed]:

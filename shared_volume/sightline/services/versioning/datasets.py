@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, some_of
 from sightline.processes.folders import private_folder, remove_abandoned, take_shared
 from sightline.references import DatasetReference
 from sightline.services.database.connection import connect
@@ -93,7 +93,7 @@ def mend_dataset(settings: Settings, dataset: DatasetReference) -> list[str]:
                     return []
             changed, kept = _replace_changed(target, private)
     if changed:
-        shown = ", ".join(changed[:NAMES_SHOWN]) + (", …" if len(changed) > NAMES_SHOWN else "")
+        shown = some_of(changed, NAMES_SHOWN)
         where = f" What stood there is kept in {kept}." if kept.is_dir() else ""
         log.warning(
             "%d files in %s were not the dataset version's and were replaced: %s.%s", len(changed), target, shown, where

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, some_of
 from sightline.services.database.connection import Database
 from sightline.services.database.versions import Content, VersionRow, VersionTakenError, list_versions, publish_version
 from sightline.services.versioning.adding import Noted
@@ -245,8 +245,7 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
     }
     told = []
     for what, names in groups.items():
-        more = f" and {len(names) - MOST_NAMES_SHOWN} more" if len(names) > MOST_NAMES_SHOWN else ""
-        shown = f" ({', '.join(names[:MOST_NAMES_SHOWN])}{more})" if names else ""
+        shown = f" ({some_of(names, MOST_NAMES_SHOWN)})" if names else ""
         told.append(f"{len(names)} {what}{shown}")
     return "; ".join(told) + "."
 

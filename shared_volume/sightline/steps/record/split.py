@@ -13,7 +13,7 @@ from typing import Final
 
 from sightline.annotations.findings import Code, Finding, Policy
 from sightline.annotations.recipe import Fractions, Recipe
-from sightline.errors import SightlineError, counted, did_you_mean
+from sightline.errors import SightlineError, counted, did_you_mean, some_of
 from sightline.services.versioning.shards import SPLITS
 from sightline.steps.record.groups import Group, Images, group_contents, join_linked, merge_images
 from sightline.steps.record.stratify import stratify_groups
@@ -289,9 +289,7 @@ def _find_conflicts(
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    return some_of(names, _MOST_NAMED)
 
 
 def _names_of_parts(parts: Parts) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from sightline.models.weights.base import shown
 from sightline.models.weights.checkpoints import Weights, read_weights
+from sightline.models.weights.heads import new_classes
 from sightline.models.weights.matching import Match, match
 from sightline.references import LINEAGE, WeightsReference, lineage_of
 
@@ -44,8 +45,11 @@ class Beginning:
         theirs = taken.classes or weights.facts.get("classes")
         found = match(model, weights.tensors, self.classes, theirs, few_allowed=self.few_allowed)
         found.apply(model)
+        log.info("begins from %s", self.reference.origin)
         for line in found.summary():
             log.info("%s", line)
+        if theirs and (new := new_classes(self.classes, theirs)):
+            log.info("new classes, random at first: %s", ", ".join(new))
         facts = self._facts(taken, weights, found, theirs)
         _write(folder / FILE, facts)
 

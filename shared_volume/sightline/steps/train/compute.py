@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 LEFT_OUT: Final = ("timer", "logger", "checkpoint")  # hooks of mmengine whose work the loop does itself
 OURS: Final = (*LEFT_OUT, "visualization")
+# Other hooks of mmengine, unless a config names None for one.
+ALWAYS_THERE: Final = ("runtime_info", "sampler_seed", "param_scheduler")
 RUNNER_KEYS: Final = ("activation_checkpointing", "efficient_conv_bn_eval")
 
 if TYPE_CHECKING:
@@ -92,12 +94,18 @@ class _QuietRunner(Runner):
         """Nothing: the log would not show it anyway."""
 
 
+def _default_hooks(config: Config) -> dict[str, Any]:
+    """The config's, but for those whose work the loop does itself; one that is None removes mmengine's of that name."""
+    given = {name: hook for name, hook in (config.get("default_hooks") or {}).items() if name not in OURS}
+    kept = {name: hook for name, hook in given.items() if hook or name in ALWAYS_THERE}
+    return {**kept, **dict.fromkeys(LEFT_OUT)}
+
+
 def _runner(training: Training, score: Scorer) -> Runner:
     task, config, dataset_dir = training.task, training.config, training.dataset_dir
     validation = loader(config, task.fit.evaluation_dataset(config, dataset_dir, "val", training.classes))
     validates = len(validation.dataset) > 0  # type: ignore[arg-type]
     extra = {key: config[key] for key in RUNNER_KEYS if config.get(key)}
-    hooks = {name: hook for name, hook in (config.get("default_hooks") or {}).items() if name not in OURS}
     runner = _QuietRunner(
         model=config.model,
         work_dir=str(training.folder / "mmengine"),
@@ -110,7 +118,7 @@ def _runner(training: Training, score: Scorer) -> Runner:
         val_dataloader=validation if validates else None,
         val_cfg={} if validates else None,
         val_evaluator=task.fit.evaluator(dataset_dir, "val", score) if validates else None,
-        default_hooks={**{name: hook for name, hook in hooks.items() if hook}, **dict.fromkeys(LEFT_OUT)},
+        default_hooks=_default_hooks(config),
         custom_hooks=config.get("custom_hooks"),
         randomness={"seed": config.seed, "deterministic": config.get("deterministic", False)},
         log_level="ERROR",

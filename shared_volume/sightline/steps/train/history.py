@@ -66,9 +66,10 @@ class History:
         """Record one iteration's losses and learning rate."""
         if iteration % self._every == 0 or iteration == self.iterations:
             self._write({"kind": "train", "epoch": epoch, "iter": iteration, **values}, "train")
-        self._progress.report(
-            iteration, loss=values["loss"], epoch=epoch, epochs=self.epochs, seconds_left=self._seconds_left(iteration)
-        )
+        at: dict[str, float] = {"epoch": epoch, "epochs": self.epochs, "seconds_left": self._seconds_left(iteration)}
+        if self._first:
+            at["resumed"] = self._first
+        self._progress.report(iteration, loss=values["loss"], **at)
 
     def epoch_ended(self, epoch: int, iteration: int, loss: float) -> None:
         """One line in the log per epoch."""

@@ -60,7 +60,8 @@ def supply_missing_ops() -> bool:
         logger.warning("mmcv's compiled ops do not load (%s): using those on plain PyTorch", error)
     ops = _Ops("mmcv._ext", __doc__)
     ops.__spec__ = ModuleSpec("mmcv._ext", loader=None)
-    vars(ops).update(nms=nms, roi_align_forward=roi_align_forward, roi_align_backward=roi_align_backward)
+    ours = (nms, roi_align_forward, roi_align_backward, ms_deform_attn_forward, ms_deform_attn_backward)
+    vars(ops).update({each.__name__: each for each in ours})
     sys.modules["mmcv._ext"] = ops
     return True
 
@@ -276,3 +277,34 @@ def _max_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x:
     sampled = grad_output * (argmax_y != -1)
     values = sampled[..., None, None] * weight_y[..., :, None] * weight_x[..., None, :]
     grad_input.view(-1).index_add_(0, index.flatten(), values.flatten().to(grad_input.dtype))
+
+
+def ms_deform_attn_forward(
+    value: Tensor, shapes: Tensor, _starts: Tensor, locations: Tensor, weights: Tensor, im2col_step: int
+) -> Tensor:
+    """Deformable attention: mmcv's own way in plain PyTorch, which it takes by itself on a CPU only."""
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+    attended: Tensor = multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
+    return attended
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    shapes: Tensor,
+    starts: Tensor,
+    locations: Tensor,
+    weights: Tensor,
+    grad_output: Tensor,
+    grad_value: Tensor,
+    grad_locations: Tensor,
+    grad_weights: Tensor,
+    im2col_step: int,
+) -> None:
+    """Write the gradients of the forward function's inputs, which is computed again for it."""
+    inputs = [each.detach().requires_grad_() for each in (value, locations, weights)]
+    with torch.enable_grad():
+        attended = ms_deform_attn_forward(inputs[0], shapes, starts, inputs[1], inputs[2], im2col_step)
+    gradients = torch.autograd.grad(attended, inputs, grad_output)
+    for target, gradient in zip((grad_value, grad_locations, grad_weights), gradients, strict=True):
+        target.copy_(gradient)
