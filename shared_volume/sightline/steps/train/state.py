@@ -33,7 +33,7 @@ def state_of(runner: Runner) -> dict[str, Any]:
     if getattr(optim_wrapper, "_accumulative_counts", 1) > 1:
         named = runner.model.named_parameters()
         state["gradients"] = {name: each.grad for name, each in named if each.grad is not None}
-    state["input_sizes"] = {name: list(module._input_size) for name, module in _resizers(runner)}
+    state["input_sizes"] = input_sizes(runner)
     state["random"] = checkpoints.random_states()
     for key, value in state.items():
         _require_plain(value, key)
@@ -62,6 +62,11 @@ def go_on_from(runner: Runner, state: dict[str, Any], max_iters: int) -> None:
 def seen_weights(runner: Runner) -> Mapping[str, torch.Tensor]:
     """The model's weights as a validation sees them."""
     return state_of(runner)[WEIGHTS]
+
+
+def input_sizes(runner: Runner) -> dict[str, list[int]]:
+    """The sizes that the model's resizers have at the moment."""
+    return {name: list(module._input_size) for name, module in _resizers(runner)}
 
 
 def _resizers(runner: Runner) -> list[tuple[str, Any]]:
