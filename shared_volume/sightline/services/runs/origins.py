@@ -22,6 +22,7 @@ from sightline.services.runs.trainings import (
     CHECKPOINT,
     FACTS,
     HISTORY,
+    LATEST,
     MANIFEST,
     MODELS,
     read_json,
@@ -33,7 +34,6 @@ from sightline.services.runs.work_folders import LOCK, WorkFolder, find_work_fol
 from sightline.services.storage.folder import digest_file
 from sightline.settings import Settings
 
-LATEST: Final = "latest"
 FOLDER: Final = "resumed"
 MOST: Final = 5  # names in a message
 
@@ -131,6 +131,15 @@ def require_more(found: Found, planned: int | None) -> None:
     """Refuse to go on with no more epochs than a training has; None where nothing tells how many are planned."""
     if planned is not None and planned <= found.epochs:
         raise too_few(found.run, found.epochs, planned)
+
+
+def require_same_task(found: Found, task: str) -> None:
+    """Refuse to go on with a training of another task."""
+    theirs = found.facts.get("task", task)
+    if theirs != task:
+        raise SightlineError(
+            f"The run {found.run} has trained for {theirs}, and this run is for {task}. Name a run of the same task."
+        )
 
 
 def bring_checkpoint(found: Found, settings: Settings) -> CheckpointReference:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sightline.errors import SightlineError
 
+LATEST: Final = "latest"  # stands for the category's latest training
 FACTS: Final = "training.json"
 RUNS: Final = "runs.txt"
 MODELS: Final = "models.json"

@@ -21,8 +21,8 @@ from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
 from sightline.services.database.scores import ModelKind
-from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, results_prefix
 from sightline.services.runs.origins import take_checkpoint
+from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
 from sightline.services.runs.trainings import introduce, note_models, read_json
 from sightline.services.runs.work_folders import alone_in, finish, work_folder
@@ -39,9 +39,10 @@ from sightline.steps.train.loop import ResumableTrainLoop, Training
 from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
 from sightline.steps.train.origin import FILE as WENT_ON
 from sightline.steps.train.origin import Origin, facts_of
-from sightline.steps.train.report import render_training_report
+from sightline.steps.train.report import NO_TURN, Turn, render_training_report
 from sightline.steps.train.request import TrainingRequest
 from sightline.steps.train.state import seen_weights
+from sightline.steps.train.went_on_report import went_on_from
 from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -155,10 +156,11 @@ def _deliver(
         step.write_model(kind, *written[kind], dataset, request.config, descent)
     note_models(training.folder, {kind: sha256 for kind, (_, sha256) in written.items()})
     happened = read_lines(events.path)
-    shown = _shown_facts(facts, training, loop, seconds)
+    shown = _shown_facts(facts, training, loop, seconds) | ({"went on from": went_on["origin"]} if went_on else {})
     lines = read_lines(loop.history.path)
-    blocks = [began_from(began, training.classes)] if began else []
-    report = render_training_report(training.task, lines, shown, request.select_by, happened, blocks)
+    blocks = [began_from(began, training.classes)] if began else [went_on_from(went_on)] if went_on else []
+    turn = Turn(went_on["epoch"], went_on["iter"], went_on["best_carried"]) if went_on else NO_TURN
+    report = render_training_report(training.task, lines, shown, request.select_by, happened, blocks, turn)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
     if happened:

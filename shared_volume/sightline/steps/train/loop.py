@@ -19,7 +19,7 @@ from sightline.steps.train import checkpoints
 from sightline.steps.train.beginning import Beginning
 from sightline.steps.train.history import History
 from sightline.steps.train.micro_batches import train_in_parts
-from sightline.steps.train.origin import Origin
+from sightline.steps.train.origin import Longer, Origin
 from sightline.steps.train.state import go_on_from, seen_weights, state_of
 from sightline.tasks.task import Task
 
@@ -234,7 +234,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         state = checkpoints.newest_checkpoint(self.training.checkpoints)
         origin = self.training.origin if state is None else None
         if origin:
-            state = origin.begin(self)
+            here = Longer(self.runner, len(self.dataloader), self._max_epochs, self._max_iters, self.training.folder)
+            state = origin.begin(here)
         if state is None:
             return
         self._epoch, self._iter, self._batch = state["epoch"], state["iter"], state["batch"]

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from sightline.errors import SightlineError
 from sightline.references import CheckpointReference
@@ -17,15 +18,15 @@ from sightline.steps.train.carried import fitted
 from sightline.steps.train.checkpoints import load_plain
 from sightline.steps.train.history import read_lines
 
-if TYPE_CHECKING:
-    from sightline.steps.train.loop import ResumableTrainLoop
-
 log = logging.getLogger(__name__)
 
 FILE: Final = "went_on.json"
 MOST_LOGGED: Final = 20  # differences that the log names; the report has all
 LONGEST: Final = 200  # characters of a value that is shown
-VALIDATES: Final = ("model.", "test_pipeline")  # keys of the config by which scores compare only with scores of the same
+VALIDATES: Final = (
+    "model.",
+    "test_pipeline",
+)  # keys of the config by which scores compare only with scores of the same
 WITHOUT: Final = "Or begin a new training with its weights: --pretrained"
 FACTS: Final = {
     "category": "category",
@@ -38,6 +39,17 @@ FACTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Longer:
+    """The training that goes on, at its start."""
+
+    runner: Runner
+    batches: int  # of an epoch
+    epochs: int  # of the whole training
+    iterations: int
+    folder: Path  # its work folder
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where a training goes on from."""
 
@@ -45,7 +57,7 @@ class Origin:
     take: Callable[[], Path]  # finds the folder; a training with checkpoints of its own does without it
     now: Mapping[str, Any]  # what is trained here, as `facts_of` says it
 
-    def begin(self, loop: "ResumableTrainLoop") -> dict[str, Any]:
+    def begin(self, here: Longer) -> dict[str, Any]:
         """The state to go on with, as if a checkpoint of this training's own held it; history and best weights come along.
 
         The other training's folder is read only. Killed in here, it is the same once more.
@@ -56,29 +68,29 @@ class Origin:
         folder = self.take()
         before = read_json(folder / MANIFEST)
         state = load_plain(folder / CHECKPOINT)
-        self._require_equal(before, loop, state)
+        self._require_equal(before, here, state)
         differs = list(differences(before, self.now))
-        keeps_place = self._same_batches(before, state, len(loop.dataloader))
+        keeps_place = self._same_batches(before, state, here.batches)
         batch = state["batch"] if keeps_place else 0
-        self._require_more(loop, state["epoch"], batch)
+        self._require_more(here, state["epoch"], batch)
         compares = self._compares(before, differs)
-        carried = fitted(loop.runner, state, len(loop.dataloader), batch)
-        carried |= _progress(state, loop, batch, compares)
-        self._bring(folder, loop, state, compares)
+        carried = fitted(here.runner, state, here.batches, batch)
+        carried |= _progress(state, here, batch, compares)
+        self._bring(folder, here, state, compares)
         facts = self._told(before, state, carried, differs, compares)
         for line in _summary(facts):
             log.info("%s", line)
-        write_json(loop.training.folder / FILE, facts)
+        write_json(here.folder / FILE, facts)
         return carried
 
-    def _require_equal(self, before: Mapping[str, Any], loop: "ResumableTrainLoop", state: Mapping[str, Any]) -> None:
+    def _require_equal(self, before: Mapping[str, Any], here: Longer, state: Mapping[str, Any]) -> None:
         run, theirs, ours = self.reference.run, before["classes"], self.now["classes"]
         if theirs != ours:
             raise SightlineError(
                 f"The run {run} was trained on the classes {', '.join(theirs)}, in this order, and the dataset has {', '.join(ours)}: a "
                 f"training can only go on with the same. {WITHOUT} keeps what is common."
             )
-        tensors = {name: tuple(tensor.shape) for name, tensor in loop.runner.model.state_dict().items()}
+        tensors = {name: tuple(tensor.shape) for name, tensor in here.runner.model.state_dict().items()}
         saved = {name: tuple(tensor.shape) for name, tensor in state["state_dict"].items()}
         if other := [name for name in {**tensors, **saved} if tensors.get(name) != saved.get(name)]:
             shapes = f"{saved.get(other[0], 'not')} there, {tensors.get(other[0], 'not')} here"
@@ -89,7 +101,7 @@ class Origin:
         optimizers = [_optimizer(facts["values"]) for facts in (before, self.now)]
         groups = [
             [each["params"] for each in saved["param_groups"]]
-            for saved in (state["optimizer"], loop.runner.optim_wrapper.state_dict())
+            for saved in (state["optimizer"], here.runner.optim_wrapper.state_dict())
         ]
         if optimizers[0] != optimizers[1] or groups[0] != groups[1]:
             what = " and ".join(dict.fromkeys(optimizers))
@@ -105,25 +117,25 @@ class Origin:
         equal += [before["values"].get(name) == now["values"].get(name) for name in ("seed", "train_batch_size")]
         return all(equal) and state["batches"] == batches
 
-    def _require_more(self, loop: "ResumableTrainLoop", epoch: int, batch: int) -> None:
-        if epoch * len(loop.dataloader) + batch >= loop.max_iters:
-            raise too_few(self.reference.run, epoch, loop.max_epochs)
+    def _require_more(self, here: Longer, epoch: int, batch: int) -> None:
+        if epoch * here.batches + batch >= here.iterations:
+            raise too_few(self.reference.run, epoch, here.epochs)
 
     def _compares(self, before: Mapping[str, Any], differs: Sequence[Sequence[str]]) -> bool:
         """Whether earlier scores compare with those to come."""
         equal = all(before[name] == self.now[name] for name in ("category", "dataset_digest", "select_by"))
         return equal and not any(what.startswith(VALIDATES) for what, _, _ in differs)
 
-    def _bring(self, folder: Path, loop: "ResumableTrainLoop", state: Mapping[str, Any], compares: bool) -> None:
+    def _bring(self, folder: Path, here: Longer, state: Mapping[str, Any], compares: bool) -> None:
         """Copy the history, with iterations as if every epoch had had as many as now, and the best weights."""
-        factor = len(loop.dataloader) / state["batches"]
+        factor = here.batches / state["batches"]
         lines = [{**line, "iter": max(1, round(line["iter"] * factor))} for line in read_lines(folder / HISTORY)]
-        loop.history.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        loop.training.best_weights.unlink(missing_ok=True)
+        (here.folder / HISTORY).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (here.folder / BEST).unlink(missing_ok=True)
         if compares and (folder / BEST).is_file():
-            arriving = loop.training.best_weights.with_suffix(".new")
+            arriving = here.folder / f"{BEST}.new"
             shutil.copyfile(folder / BEST, arriving)
-            arriving.replace(loop.training.best_weights)
+            arriving.replace(here.folder / BEST)
 
     def _told(
         self,
@@ -186,14 +198,14 @@ def _optimizer(values: Mapping[str, Any]) -> str:
     return str(values["optim_wrapper"]["optimizer"]["type"]).rpartition(".")[2]
 
 
-def _progress(state: Mapping[str, Any], loop: "ResumableTrainLoop", batch: int, compares: bool) -> dict[str, Any]:
+def _progress(state: Mapping[str, Any], here: Longer, batch: int, compares: bool) -> dict[str, Any]:
     """How far the training is, in its own iterations. Patience counts anew; where scores do not compare, the best does too."""
-    epoch, validates = state["epoch"], loop.runner.val_loop is not None
+    epoch, validates = state["epoch"], here.runner.val_loop is not None
     value, best_epoch, _ = state["best"]
     anew = validates and not compares and epoch + batch > 0  # the weights that it goes on with are the first candidate
     return {
         "epoch": epoch,
-        "iter": epoch * len(loop.dataloader) + batch,
+        "iter": epoch * here.batches + batch,
         "batch": batch,
         "validation_due": anew or (validates and state["validation_due"]),
         "stopping": False,
