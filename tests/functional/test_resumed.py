@@ -1,6 +1,5 @@
 """A training that goes on from another run's: the same as one without a break where it can be, and what it says of the rest."""
 
-import hashlib
 import json
 import re
 import signal
@@ -12,16 +11,19 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from sightline.errors import SightlineError
 from sightline.models.bundle import read_bundle
 from sightline.publish.annotations import publish_annotations
-from sightline.references import ModelReference
+from sightline.references import CheckpointReference, ModelReference
 from sightline.services.database.connection import connect
 from sightline.services.database.scores import find_model
 from sightline.settings import read_settings
 from sightline.steps.record.record import record_dataset
+from sightline.steps.snapshot.start import Frozen, start_run
 from tests.functional.test_promised import TINY
 from tests.installed import install
-from tests.make_labelme import box, files_in, make_labelme
+from tests.live_code import copy_live
+from tests.make_labelme import annotate, box, make_labelme
 from tests.workspace import REPOSITORY, Installation, finished
 
 CODE = REPOSITORY / "shared_volume"
@@ -109,12 +111,13 @@ def train(here: Installation, *jobs: dict[str, Any]) -> list[Ended]:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """Two recorded dataset versions: of 12 images, and with 4 more."""
+    """Recorded dataset versions: of 12 images, with 4 more, and with one class more."""
     folder = tmp_path_factory.mktemp("resumed")
     with pytest.MonkeyPatch.context() as environment:
         settings = install(folder / "here", environment).settings
-        for version, count in (("v0.1.0", 12), ("v0.2.0", 16)):
+        for version, count, label in (("v0.1.0", 12, "plug"), ("v0.2.0", 16, "plug"), ("v0.3.0", 12, "lamp")):
             drawn = make_labelme(folder / version, [f"{number}.png" for number in range(count)])
+            annotate(drawn, "1.png", [box(label), box("switch", 28, 8, 44, 30)])
             commit = publish_annotations(settings, drawn, "plates", version).publication.row.commit
             record_dataset("/nowhere/record-0", "plates", version, str(commit), {"seed": 1})
     read_settings.cache_clear()
@@ -132,6 +135,7 @@ def trained(installation: Installation) -> dict[str, Ended]:
         job("again", 4, "more"),
         job("wide", 4, "short", model__backbone__base_channels=8),
         job("other", 4, "short", optim_wrapper__optimizer__type="RAdam"),
+        job("classes", 4, "short", version="v0.3.0"),
         job("newer", 3, "short", version="v0.2.0", train_batch_size=4, optim_wrapper__optimizer__lr=0.002),
     ]
     return dict(zip([each["run"] for each in jobs], train(installation, *jobs), strict=True))
@@ -185,6 +189,7 @@ def test_what_came_of_it_is_said_by_bundle_sql_log_and_report(
     [
         ("few", "The run short has trained 2 epochs, and 2 are asked for"),
         ("again", "The run more has trained 4 epochs, and 4 are asked for"),
+        ("classes", "trained on the classes plug, switch, in this order, and the dataset has lamp, plug, switch"),
         ("wide", r"has other tensors: backbone\..*Use its config"),
         ("other", r"The optimizer differs from that of the run short \(AdamW and RAdam"),
     ],
@@ -206,3 +211,57 @@ def test_with_another_dataset_version_the_best_epoch_is_one_of_the_new_ones(
     assert newer.model.metric_value == max(scores)
     assert "differs: dataset version: v0.1.0 before, v0.2.0 now" in newer.log
     assert "which epoch is best is decided anew" in newer.log
+
+
+@pytest.mark.usefixtures("trained")
+def test_snapshot_hands_on_what_train_goes_on_from(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in installation.environment().items():
+        if name.startswith("SIGHTLINE_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SIGHTLINE_RUN", "run-9")
+    read_settings.cache_clear()
+    copy_live(installation.volume / "code")
+
+    def snapshot(epochs: int, **others: str) -> Frozen:
+        only_train = {"dataset_version": "v0.1.0", "record_follows": False, "dataset_follows": True}
+        return start_run("plates", epochs=epochs, resume_from="sho", **only_train, **others)  # type: ignore[arg-type]
+
+    reference = CheckpointReference.from_text(snapshot(4).weights_reference)
+    facts = json.loads((installation.volume / "runs" / "run-9.json").read_text())
+    assert (reference.run, facts["parameters"]["resume_from"]) == ("short", "short")
+    assert facts["fetched"] == [reference.folder] and (installation.volume / reference.folder).is_dir()
+    with pytest.raises(SightlineError, match="has trained 2 epochs, and 2 are asked for"):
+        snapshot(2)
+    with pytest.raises(SightlineError, match="--pretrained lite0 and --resume-from sho exclude each other"):
+        snapshot(4, pretrained="lite0")
+    read_settings.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("after", ["went_on.json", "checkpoints/iter_*.pth"])
+def test_killed_and_started_again_it_is_the_same_to_the_bit(installation: Installation, after: str) -> None:
+    """Each time with another learning rate, so that it is another training than the others."""
+    rate = {"went_on.json": 0.003}.get(after, 0.004)
+    jobs = [job(run, 4, "short", optim_wrapper__optimizer__lr=rate) for run in (f"killed-{rate}", f"unbroken-{rate}")]
+    process = installation.python(TRAIN, str(CODE), json.dumps(jobs[:1]))
+    for _ in range(4000):
+        if [
+            path for path in installation.volume.glob("work/*/runs.txt") if jobs[0]["run"] in path.read_text()
+        ] and list(folder_of(installation, jobs[0]["run"]).glob(after)):
+            break
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (again,) = train(installation, jobs[0])
+    assert again.model is not None, again.error
+    assert ("resumed at iteration" in again.log) == ("checkpoints" in after)
+    lines = history(installation, jobs[0]["run"])
+    folder_of(installation, jobs[0]["run"]).rename(installation.volume / f"away-{rate}")
+    (unbroken,) = train(installation, jobs[1])
+    assert unbroken.model is not None and "resumed at iteration" not in unbroken.log
+    assert history(installation, jobs[1]["run"]) == lines
+    for moment in ("sha256", "last_sha256"):
+        models = [getattr(each.model, moment) for each in (again, unbroken)]
+        assert weights(installation, models[0]) == weights(installation, models[1])

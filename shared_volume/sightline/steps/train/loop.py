@@ -244,7 +244,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         go_on_from(self.runner, state, self._max_iters)
         if origin:
             if self.events:
-                self.events.tell("resumed", self._iter, f"goes on from the run {origin.reference.run}")
+                self.events.tell("went on", self._iter, f"from the run {origin.reference.run}")
             return
         self.resumed_at = self._iter
         log.info("resumed at iteration %d of %d (epoch %d)", self._iter, self._max_iters, self._epoch + 1)
