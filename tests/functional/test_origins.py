@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def make(settings: Settings, run: str, key: str = "1", epochs: int = 2, finished
     """A work folder in which a run has trained so many epochs."""
     folder = work_folder(settings.volume, key)
     (folder / "checkpoints").mkdir(parents=True)
-    introduce(folder, run, {"category": "desk", "task": "detection", "classes": ["cup"]})
+    introduce(folder, run, {"category": "desk", "task": "detection", "classes": ["cup"], "code": "train-1"})
     for epoch in range(1, epochs + 1):
         write_checkpoint(folder / "checkpoints" / f"iter_{epoch * 10:08d}.pth", age=epochs - epoch + 1)
     lines = [{"kind": "train", "epoch": epoch, "iter": epoch * 10} for epoch in range(1, epochs + 1)]
@@ -78,8 +79,8 @@ def write_checkpoint(path: Path, age: float = 0) -> None:
     os.utime(path, (now - age, now - age))
 
 
-def record(database: Database, run: str) -> None:
-    facts = {"category": "desk", "code": "train-1", "code_digest": "", "parameters": {}}
+def record(database: Database, run: str, asked: dict[str, Any] | None = None) -> None:
+    facts = {"category": "desk", "code": "train-1", "code_digest": "", "parameters": asked or {}}
     start_step(database, run, "train", **facts)
 
 
@@ -128,6 +129,20 @@ def test_a_run_that_reused_a_training_is_known_by_the_models_that_it_scored(
         write_evaluation(database, "second", model, version, "test", selected=model == models[0], overall={})
     found = find_origin(settings, "second", "desk")
     assert (found.folder, found.run) == (folder, "second")
+
+
+def test_a_run_that_reused_even_the_scores_is_known_by_what_it_asked_for(
+    settings: Settings, database: Database
+) -> None:
+    folder = make(settings, "first")
+    make(settings, "longer", "2")
+    for run, asked in (("first", {"epochs": 2}), ("longer", {"epochs": 3})):
+        record(database, run, asked)
+    for run, code in (("third", "train-1"), ("fourth", "train-2")):
+        write_run_facts(settings.model_copy(update={"run": run}), "digest", {"epochs": 2}, ["record-1", code])
+    assert find_origin(settings, "third", "desk").folder == folder
+    with pytest.raises(SightlineError, match="The run fourth has no checkpoint"):
+        find_origin(settings, "fourth", "desk")
 
 
 def test_a_checkpoint_that_was_removed_is_told_with_what_to_do_instead(settings: Settings, database: Database) -> None:

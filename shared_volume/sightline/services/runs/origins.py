@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from typing import Any, Final
 from sightline.errors import SightlineError, did_you_mean
 from sightline.processes.folders import lock_if_free, private_folder, take_shared
 from sightline.references import CheckpointReference
-from sightline.services.database.connection import Database, connect
+from sightline.services.database.connection import connect
 from sightline.services.database.models import ModelRow
 from sightline.services.database.runs import list_runs
 from sightline.services.database.scores import list_models
@@ -35,6 +35,7 @@ from sightline.services.storage.folder import digest_file
 from sightline.settings import Settings
 
 FOLDER: Final = "resumed"
+RUN_FACTS: Final = "runs"  # the folder of what snapshot leaves of each run
 MOST: Final = 5  # names in a message
 
 
@@ -51,7 +52,7 @@ class Found:
 def find_origin(settings: Settings, words: str, category: str) -> Found:
     """The training of the run whose id begins so; for `latest` that of the category at which somebody was last at work.
 
-    A run that reused another's training, as the cache allows, is known by the models that it scored.
+    A run that reused another's training, as the cache allows, is known by the models that it scored, or else by what it asked for.
 
     Raises:
         SightlineError: no such run, several, or nothing to go on from: then what to begin from instead.
@@ -62,9 +63,15 @@ def find_origin(settings: Settings, words: str, category: str) -> Found:
         return _latest(folders, category)
     with contextlib.closing(connect(settings.database_url.get_secret_value())) as database:
         database.migrate()
-        run = _whole_id(words, [*noted, *(row.id for row in list_runs(database))])
-        folder = noted[run] if run in noted else _by_models(database, folders, run, settings)
-    return _look(folder.path, run)
+        rows = {row.id: row for row in list_runs(database)}
+        started = [path.stem for path in (settings.volume / RUN_FACTS).glob("*.json")]
+        run = _whole_id(words, [*noted, *rows, *started])
+        if run in noted:
+            return _look(noted[run].path, run)
+        models = list_models(database, run)
+    asked_alike = {other: row.parameters for other, row in rows.items() if other in noted}
+    reused = _by_models(models, folders) or _by_request(settings.volume, run, asked_alike, noted)
+    return _look(_only(reused, run, models, settings).path, run)
 
 
 def _latest(folders: Sequence[WorkFolder], category: str) -> Found:
@@ -88,11 +95,23 @@ def _whole_id(words: str, known: Sequence[str]) -> str:
     )
 
 
-def _by_models(database: Database, folders: Sequence[WorkFolder], run: str, settings: Settings) -> WorkFolder:
-    """The work folder whose models a run made or scored."""
-    models = list_models(database, run)
+def _by_models(models: Sequence[ModelRow], folders: Sequence[WorkFolder]) -> list[WorkFolder]:
+    """The work folders that models came of."""
     digests = {model.sha256 for model in models}
-    found = [folder for folder in folders if digests & set(read_json(folder.path / MODELS).values())]
+    return [folder for folder in folders if digests & set(read_json(folder.path / MODELS).values())]
+
+
+def _by_request(
+    volume: Path, run: str, others: Mapping[str, Mapping[str, Any]], noted: Mapping[str, WorkFolder]
+) -> list[WorkFolder]:
+    """The work folders of others that asked for the same, of the same code."""
+    facts = read_json(volume / RUN_FACTS / f"{run}.json")
+    alike = {noted[other].path: noted[other] for other, asked in others.items() if asked == facts.get("parameters")}
+    codes = facts.get("releases", ())
+    return [folder for path, folder in alike.items() if read_json(path / FACTS).get("code") in codes]
+
+
+def _only(found: Sequence[WorkFolder], run: str, models: Sequence[ModelRow], settings: Settings) -> WorkFolder:
     if len(found) == 1:
         return found[0]
     if found:

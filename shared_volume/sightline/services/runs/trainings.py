@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, counted
 
 LATEST: Final = "latest"  # stands for the category's latest training
 FACTS: Final = "training.json"
@@ -46,7 +46,7 @@ def note_models(folder: Path, models: Mapping[str, str]) -> None:
 def too_few(run: str, done: int, planned: int) -> SightlineError:
     """That so many epochs are no more than a run's training has already."""
     return SightlineError(
-        f"The run {run} has trained {done} epochs, and {planned} are asked for: there is nothing to go on with. The number is that of "
+        f"The run {run} has trained {counted(done, 'epoch')}, and {planned} are asked for: there is nothing to go on with. The number is that of "
         f"the whole training. Give more: --epochs {max(done * 2, done + 1)}"
     )
 
