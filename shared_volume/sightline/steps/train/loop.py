@@ -114,7 +114,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         self.history.open(self._iter)
         if self.events:
-            self.events.going_on(self.resumed_at)
+            self.events.going_on(self._iter, resumed=bool(self.resumed_at))
         self._validate()
         while self._iter < self._max_iters and not self.stop_training:
             self.run_epoch()

@@ -51,7 +51,7 @@ def render_training_report(
     first = 0 if turn.best_carried else turn.iteration
     scored = [line for line in val if line["iter"] >= first and math.isfinite(page.score(line, best_by))]
     best = max(scored, key=lambda line: (page.score(line, best_by), -line["epoch"]), default=None)
-    blocks = [_headline(train, val, best, best_by, facts)]
+    blocks = [_headline(train, val, best, best_by, facts, turn)]
     if not train:
         blocks.append(page.notice("The history holds no training iteration."))
     blocks.append(page.section("Losses", page.grid(*_loss_charts(train, turn))))
@@ -80,7 +80,7 @@ def _metric_names(val: Sequence[Line]) -> list[str]:
 
 
 def _headline(
-    train: Sequence[Line], val: Sequence[Line], best: Line | None, best_by: str, facts: Mapping[str, str]
+    train: Sequence[Line], val: Sequence[Line], best: Line | None, best_by: str, facts: Mapping[str, str], turn: Turn
 ) -> Markup:
     losses = [loss for loss in _column(train, "loss") if math.isfinite(loss)]
     shown = []
@@ -91,7 +91,8 @@ def _headline(
     shown.append(page.Tile("Loss", losses[-1] if losses else None, f"from {page.number(losses[0])}" if losses else ""))
     if "seconds" in facts:
         seconds = float(facts["seconds"])
-        per_iteration = f"{seconds / len(train):.2f} s per logged iteration" if train else ""
+        own = sum(line["iter"] > turn.iteration for line in train)
+        per_iteration = f"{seconds / own:.2f} s per logged iteration" if own else ""
         shown.append(page.Tile("Time", page.duration(seconds), per_iteration))
     return page.tiles(*shown)
 
