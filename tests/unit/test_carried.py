@@ -9,6 +9,7 @@ from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper, ReduceOnPl
 
 from sightline.errors import SightlineError
 from sightline.steps.train.carried import fitted
+from sightline.steps.train.origin import differences
 
 BATCHES = 5
 
@@ -75,3 +76,16 @@ def test_a_schedule_that_follows_scores_is_refused() -> None:
     longer.param_schedulers.append(ReduceOnPlateauLR(longer.optim_wrapper, by_epoch=True))
     with pytest.raises(SightlineError, match="ReduceOnPlateauLR follows the scores"):
         fitted(longer, state_of(runner_of(2), 0, 0), BATCHES, 0)
+
+
+def test_what_differs_is_named_by_its_dotted_key() -> None:
+    facts = {"category": "desk", "dataset_version": "v0.1.0", "code": "train-1"}
+    before = facts | {"values": {"seed": 0, "steps": [{"scale": [96, 96]}], "schedule": [], "hooks": None}}
+    now = facts | {"code": "train-2", "values": {"seed": 0, "steps": [{"scale": [96, 64]}], "hooks": None, "new": 1}}
+    assert list(differences(before, now)) == [
+        ("code", "train-1", "train-2"),
+        ("steps.0.scale.1", "96", "64"),
+        ("schedule", "[]", "not there"),
+        ("new", "not there", "1"),
+    ]
+    assert list(differences(before, before)) == []

@@ -23,10 +23,7 @@ log = logging.getLogger(__name__)
 FILE: Final = "went_on.json"
 MOST_LOGGED: Final = 20  # differences that the log names; the report has all
 LONGEST: Final = 200  # characters of a value that is shown
-VALIDATES: Final = (
-    "model.",
-    "test_pipeline",
-)  # keys of the config by which scores compare only with scores of the same
+VALIDATES: Final = ("model.", "test_pipeline")  # keys of the config: scores compare where these are equal
 WITHOUT: Final = "Or begin a new training with its weights: --pretrained"
 FACTS: Final = {
     "category": "category",
@@ -182,10 +179,10 @@ _NOTHING: Final = object()
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted key -> value, of everything that holds nothing further."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    if not items:
+    if not node or not isinstance(node, dict | list):
         yield key, node
-    for part, value in items:
+        return
+    for part, value in node.items() if isinstance(node, dict) else enumerate(node):
         yield from _leaves(value, f"{key}.{part}" if key else str(part))
 
 
