@@ -128,6 +128,14 @@ PARAMETERS = (
         choices=("half", "any"),
         option=Option("--pretrained-fit"),
     ),
+    RESUME_FROM := Parameter(
+        "train_resume_from",
+        "",
+        "the run whose training goes on, with more epochs: its id or the beginning of that, or latest",
+        to={"snapshot": "resume_from"},
+        only_for=("train",),
+        option=Option("--resume-from", metavar="RUN"),
+    ),
     SELECT_BY := Parameter(
         "evaluate_select_by",
         "",

@@ -12,10 +12,12 @@ from components.parameters import (
     CONFIG,
     DATASET_VERSION,
     DEVICE,
+    EPOCHS,
     MODEL,
     OVERRIDES,
     PRETRAINED,
     RECIPE,
+    RESUME_FROM,
     SELECT_BY,
     TEST_IMAGES,
     Parameter,
@@ -65,14 +67,16 @@ def require_sense(request: Request, in_containers: bool) -> None:
 
 def asked_of(values: Mapping[str, Any]) -> Asked:
     """What the parameters' values ask for, as snapshot looks at it; those that are not given have their defaults."""
-    parameters = (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE, PRETRAINED)
+    parameters = (CATEGORY, CONFIG, RECIPE, OVERRIDES, SELECT_BY, DEVICE, PRETRAINED, RESUME_FROM)
     return Asked(*(each.default if (value := each.value_in(values)) is None else value for each in parameters))
 
 
 def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
     """Refuse steps that miss what an omitted one would have given, or are given what a chosen one makes."""
-    parameters = (DATASET_VERSION, RECIPE, MODEL, CANDIDATE_MODELS, TEST_IMAGES)
-    version, recipe, model, candidates, images = (each.value_in(values) or each.default for each in parameters)
+    parameters = (DATASET_VERSION, RECIPE, MODEL, CANDIDATE_MODELS, TEST_IMAGES, PRETRAINED, RESUME_FROM)
+    version, recipe, model, candidates, images, pretrained, origin = (
+        each.value_in(values) or each.default for each in parameters
+    )
     require_work(chosen)
     record, train, evaluate, test = (step in chosen for step in ("record", "train", "evaluate", "test"))
     if is_smoke_run(values) and not record:
@@ -89,6 +93,11 @@ def require_inputs(chosen: Collection[str], values: Mapping[str, Any]) -> None:
             f"The recipe ({', '.join(recipe)}) is for runs with record, and --steps leaves that out. Add it, or leave "
             "out --recipe, --group-by and --stratify."
         )
+    elif (pretrained or origin) and not train:
+        option = f"--resume-from {origin}" if origin else f"--pretrained {pretrained}"
+        wrong = f"{option} is for runs with train, and --steps leaves that out. Add it, or leave the option out."
+    elif origin and is_smoke_run(values):
+        wrong = f"--resume-from {origin} goes on with a whole training, and --smoke tries a new one of one epoch. Leave one of them out."
     elif train and model:
         wrong = (
             "--model is for runs without train, which makes a model of its own. Compare a further model with "
@@ -112,7 +121,14 @@ def _require_names(request: Request) -> None:
     """Look at what the options name, as snapshot and the steps do later: a version, config, key, metric, device, folder."""
     from sightline.models.weights.chosen import find_weights, require_there
     from sightline.processes.devices import check_device
-    from sightline.steps.snapshot.check import check_recipe, check_scores, check_training
+    from sightline.services.runs.origins import find_origin, require_more, require_same_task
+    from sightline.steps.snapshot.check import (
+        check_beginning,
+        check_recipe,
+        check_scores,
+        check_training,
+        planned_epochs,
+    )
     from sightline.steps.snapshot.outside import require_images
 
     settings = read_settings()
@@ -120,6 +136,7 @@ def _require_names(request: Request) -> None:
     asked = asked_of(request.values)
     check_category(asked.category)
     check_device(asked.device)
+    check_beginning(asked)
     if "test" in request.steps:
         require_images(request.value(TEST_IMAGES))
     if "record" in request.steps and asked.recipe:
@@ -130,7 +147,11 @@ def _require_names(request: Request) -> None:
     version, task = found
     if "train" in request.steps:
         config = check_training(live, asked, task, f"{asked.category} {version}")
-        if where := find_weights(live, config, asked.overrides or {}, asked.pretrained):
+        if asked.resume_from:
+            origin = find_origin(settings, asked.resume_from, asked.category)
+            require_same_task(origin, task)
+            require_more(origin, planned_epochs(live, config, asked.overrides or {}, request.value(EPOCHS)))
+        elif where := find_weights(live, config, asked.overrides or {}, asked.pretrained):
             require_there(where)
     check_scores(live, asked, task)
 

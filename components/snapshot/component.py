@@ -27,6 +27,7 @@ def snapshot(
     evaluate_gpus: str = "",
     test_gpus: str = "",
     pretrained: str = "",
+    resume_from: str = "",
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Frozen",
     record_code=str,
@@ -63,6 +64,7 @@ def snapshot(
         evaluate_gpus: see train_gpus.
         test_gpus: see train_gpus.
         pretrained: trained weights to begin from, which are fetched to the volume.
+        resume_from: the run whose training goes on; its checkpoint is kept on the volume.
     """
     import os
     import sys
@@ -97,6 +99,7 @@ def snapshot(
         evaluate_gpus=evaluate_gpus,
         test_gpus=test_gpus,
         pretrained=pretrained,
+        resume_from=resume_from,
     )
     return (
         frozen.record_code,

@@ -35,7 +35,7 @@ def train(
         dataset: reference to the dataset version.
         model: reference to the best bundle, naming the last one too.
         training_report: losses and validation curves.
-        weights: reference to trained weights to begin from; empty for random ones.
+        weights: reference to trained weights to begin from, or to a checkpoint to go on from; empty for random ones.
         pretrained_fit: half (at least half of the model must get a value from them) or any.
     """
     import sys

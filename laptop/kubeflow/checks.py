@@ -15,17 +15,25 @@ from components.cluster import VOLUME
 from components.parameters import ANNOTATION_VERSION, CATEGORY, DATASET_VERSION, PARAMETERS, TEST_IMAGES
 from laptop.compiling import require_named_images
 from laptop.kubeflow.package import Package
-from laptop.kubeflow.sql import open_metadata
+from laptop.kubeflow.sql import open_metadata, rows_of_runs
 from laptop.request import asked_of, reads_dataset
 from laptop.workspace import LIBRARY
-from sightline.errors import NoConfigError, SightlineError, nearest
+from sightline.errors import NoConfigError, SightlineError, did_you_mean, nearest
 from sightline.models.weights.chosen import find_weights
 from sightline.processes.devices import check_device
 from sightline.references import DETECTION, task_of
 from sightline.services.runs.config_chains import config_task
+from sightline.services.runs.trainings import LATEST
 from sightline.services.storage.folder import local_path
 from sightline.services.versioning.git import remote_tags
-from sightline.steps.snapshot.check import Asked, check_gpus, check_recipe, check_scores, check_training
+from sightline.steps.snapshot.check import (
+    Asked,
+    check_beginning,
+    check_gpus,
+    check_recipe,
+    check_scores,
+    check_training,
+)
 from sightline.tasks.metrics import MetricError
 from sightline.tasks.task import OURS, UnknownTaskError
 from sightline.versions import BadNameError, Kind, check_category, parse_tag, parse_version
@@ -63,6 +71,7 @@ def require_sound(options: argparse.Namespace, package: Package, arguments: Mapp
         gpus = {step: str(arguments[name]) for step, name in GPUS.items() if name in arguments}
         asked = replace(asked_of(arguments), gpus=gpus)
         require_keys(asked, package.steps)
+        _require_run(options.workspace, asked.resume_from)
         version, task = _require_published(options.workspace, package.steps, arguments)
         require_names(asked, package.steps, task, f"{asked.category} {version}".strip())
     except SightlineError as error:
@@ -115,6 +124,17 @@ def _require_published(workspace: Path, steps: Collection[str], arguments: Mappi
     return version or newest, tasks[category, version or newest]
 
 
+def _require_run(workspace: Path, words: str) -> None:
+    """Refuse to go on from a run that the installation's SQL, where it can be read from here, does not know."""
+    if words in ("", LATEST) or not os.environ.get("SIGHTLINE_DATABASE_URL"):
+        return
+    runs = rows_of_runs(open_metadata(workspace))
+    if runs and not any(run.startswith(words) for run in runs):
+        raise SightlineError(
+            f"--resume-from {words} begins no run's id.{did_you_mean(words, runs)} `python pipeline.py runs` lists runs."
+        )
+
+
 def _by_sql(workspace: Path, kind: Kind) -> Mapping[tuple[str, str], str]:
     """Category and version -> task, of what the installation that the environment names has published.
 
@@ -147,6 +167,7 @@ def require_keys(asked: Asked, steps: Collection[str]) -> None:
     check_category(asked.category)
     check_gpus(asked)
     check_device(asked.device)
+    check_beginning(asked)
     if "record" in steps and asked.recipe:
         check_recipe(LIBRARY, asked)
 
@@ -174,7 +195,10 @@ def _problems(asked: Asked, steps: Collection[str], task: str, version: str) -> 
     try:
         if "train" in steps:
             config = check_training(LIBRARY, asked, task, version)
-            where = find_weights(LIBRARY, config, asked.overrides or {}, asked.pretrained)
+            # A training that goes on has its weights.
+            where = (
+                None if asked.resume_from else find_weights(LIBRARY, config, asked.overrides or {}, asked.pretrained)
+            )
             if where and where.uri.startswith("file://") and not local_path(where.uri).is_relative_to(VOLUME):
                 raise SightlineError(OUT_OF_SIGHT.format(option=f"--pretrained {where.text}", what="file"))
     except SightlineError as error:

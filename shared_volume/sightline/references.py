@@ -58,6 +58,19 @@ def with_nulls(reference: Mapping[str, Fact]) -> dict[str, Fact]:
     return {**reference, **dict.fromkeys(strange)}
 
 
+def kind_of(text: str) -> str:
+    """The kind of thing that a reference is to, as its text says it; empty for a text that is none."""
+    return str((_read(text) or {}).get("kind", ""))
+
+
+def _read(text: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
 class _Reference:
     """Reads and writes the fields of a dataclass, with the kind of thing it refers to."""
 
@@ -70,11 +83,8 @@ class _Reference:
     @classmethod
     def from_text(cls, text: str) -> Self:
         """The inverse of `to_text`; a BadReferenceError for what is no whole reference to this kind of thing."""
-        try:
-            content = json.loads(text)
-        except ValueError:
-            content = None
-        if isinstance(content, dict):
+        content = _read(text)
+        if content is not None:
             return cls.from_json(content)
         raise BadReferenceError(
             f"This is not a reference (one JSON object): {text[:100]!r}. Run the step that should have given it again."
@@ -136,6 +146,23 @@ class WeightsReference(_Reference):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointReference(_Reference):
+    """Another run's training as far as it came, kept on the volume for a longer one to go on from."""
+
+    sha256: str  # of its manifest
+    run: str  # which run's it is
+    checkpoint: str  # the checkpoint's sha256
+    parent: str = ""  # the last model that came of it, by its bundle's sha256; empty where it did not end
+
+    KIND = "checkpoint"
+
+    @property
+    def folder(self) -> str:
+        """Where it is on the volume."""
+        return f"resumed/{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReference(_Reference):
     """A model bundle: where it lies, its manifest's sha256, what it was trained on, and how good it was."""
 
@@ -150,6 +177,7 @@ class ModelReference(_Reference):
     last_sha256: str | None = None
     task: str = DETECTION
     # What its training began from, None for random weights: a file, and the model that it is of, if Sightline trained that.
+    # Of a training that went on from another: that one's checkpoint and last model.
     weights_sha256: str | None = None
     weights_origin: str | None = None
     parent_sha256: str | None = None

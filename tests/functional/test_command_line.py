@@ -128,6 +128,18 @@ def test_help_imports_nothing_heavy():
             ("local", "--category", "desk", "--steps", "train", "--dataset-version", "v0.1.0", "--stratify"),
             "recipe (stratify) is for runs with record",
         ),
+        (
+            ("local", "--category", "desk", "--steps", "record", "--pretrained", "lite0"),
+            "--pretrained lite0 is for runs with train, and --steps leaves that out.",
+        ),
+        (
+            ("submit", "--category", "desk", "--steps", "record", "--resume-from", "latest"),
+            "--resume-from latest is for runs with train, and --steps leaves that out.",
+        ),
+        (
+            ("local", "--category", "desk", "--smoke", "--resume-from", "latest"),
+            "--resume-from latest goes on with a whole training, and --smoke tries a new one",
+        ),
         (("local", "--category", "desk", "--steps", "train"), "--dataset-version"),
         (("local", "--category", "desk", "--steps", "evaluate", "--dataset-version", "v0.1.0"), "--model URI"),
         (("local", "--category", "desk", "--steps", "test", "--dataset-version", "v0.1.0"), "--model URI"),

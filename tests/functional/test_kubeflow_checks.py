@@ -39,6 +39,7 @@ LEARNING_RATE = "optim_wrapper.optimizer.lr"
         (("--images", "s3://bucket"), "s3 is not a kind of storage"),
         (("--pretrained", "lite1"), "'lite1' names no weights. Did you mean 'lite0'?"),
         (("--pretrained", "/nosuch.pth"), "--pretrained /nosuch.pth is a file on this machine, which pods cannot see"),
+        (("--pretrained", "lite0", "--resume-from", "latest"), "--pretrained lite0 and --resume-from latest exclude each other"),
         (("--pretrained", "auto"), "Choose a config mmdet::NAME"),
         (("--pretrained", "mmdet::rtmdet_tny_8xb32-300e_coco"), "Did you mean 'rtmdet_tiny_8xb32-300e_coco'?"),
     ],

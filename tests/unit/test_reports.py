@@ -21,7 +21,7 @@ from sightline.steps.evaluate.report import Scored, render_evaluation_report
 from sightline.steps.record.split import Splitting
 from sightline.steps.record.statistics import assemble_statistics, measure_split
 from sightline.steps.testing.report import TestedImage, draw_predictions, render_test_report
-from sightline.steps.train.report import render_training_report
+from sightline.steps.train.report import Turn, render_training_report
 from sightline.tasks.detection.draw import shapes_of, shown_of
 from sightline.tasks.detection.report import image_charts, score_image
 from sightline.tasks.task import Confusion, ImageScore, Scores, Task
@@ -314,6 +314,19 @@ def test_a_resumed_training_counts_each_iteration_once():
     resumed = once[:8] + once[4:]
     both = [render_training_report(DETECTION, records, FACTS, "bbox_mAP") for records in (resumed, once)]
     assert both[0] == both[1]
+
+
+@pytest.mark.parametrize(("carried", "best"), [(True, 2), (False, 3)])
+def test_where_a_training_went_on_is_marked_and_earlier_scores_count_where_they_compare(carried, best):
+    records = history()
+    last = max(line["iter"] for line in records if line["epoch"] == 3)
+    turn = Turn(2, max(line["iter"] for line in records if line["epoch"] == 2) + 1, carried)
+    html = render_training_report(DETECTION, records, FACTS, "bbox_mAP", turn=turn)
+    assert last >= turn.iteration
+    assert read_page(html).says(f"after epoch {best}")
+    charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert charts and all(chart.count('class="turn"') == 1 for chart in charts)
+    assert read_page(html).says("Dotted: where it went on from another run's training.")
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,14 @@ def line_chart(
     *,
     y_range: tuple[float, float] | None = None,
     marked_x: float | None = None,
+    turn_x: float | None = None,
     whole_x: bool = False,
     note: str = "",
 ) -> Markup:
     """Curves over a common axis, with a legend where there are several.
 
     `y_range` are fixed limits, by default from 0 (or the lowest value, if negative) to the highest; `marked_x` is where a dashed
-    upright line stands, `whole_x` means ticks at whole numbers only (epochs), the note is a line below the chart.
+    upright line stands, `turn_x` a dotted one, `whole_x` means ticks at whole numbers only (epochs), the note is a line below the chart.
     """
     curves = [_averaged(one) for one in series]
     every_x, every_y = np.concatenate(curves, axis=1) if curves else np.zeros((2, 0))
@@ -74,8 +75,9 @@ def line_chart(
     y_range = min(y_low, y_ticks[0]), max(y_high, y_ticks[-1])
     axes = Axes(nice_ticks(*x_range, 6, whole=whole_x), y_ticks, x_range, y_range)
     parts = axes.frame(x_label, y_label)
-    if marked_x is not None:
-        parts.append(line("mark", axes.x(marked_x), TOP, axes.x(marked_x), FLOOR))
+    for kind, at in (("mark", marked_x), ("turn", turn_x)):
+        if at is not None:
+            parts.append(line(kind, axes.x(at), TOP, axes.x(at), FLOOR))
     indices = [at if one.colour_index is None else one.colour_index for at, one in enumerate(series)]
     for one, (x, y), index in zip(series, curves, indices, strict=True):
         parts += _curve(one, x, y, axes, colour(index))

@@ -22,7 +22,15 @@ from sightline.services.runs.work_folders import (
 )
 
 UNPACKED: Final = re.compile(r"(?P<category>.+)-v\d+\.\d+\.\d+-[0-9a-f]{16}(?P<edited>\.changed-.+)?")
-PRIVATE: Final = ("work", "sources", "datasets", "models", "weights", "releases")  # where steps and publishers work
+PRIVATE: Final = (
+    "work",
+    "sources",
+    "datasets",
+    "models",
+    "weights",
+    "resumed",
+    "releases",
+)  # where steps and publishers work
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class _Fetched:
 FETCHED: Final = (
     _Fetched("fetched models", "models", ("snapshot", "train", "evaluate", "test")),
     _Fetched("fetched weights", "weights", ("snapshot", "record", "train")),  # snapshot fetches what train reads
+    _Fetched("checkpoints to go on from", "resumed", ("snapshot", "record", "train")),
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, TypedDict, Unpack
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, or_, select
 from sqlalchemy.orm import Session
 
 from sightline.errors import SightlineError
@@ -45,6 +45,13 @@ def write_model(session: Session, uri: str, sha256: str, kind: ModelKind, **made
 def find_model(database: Database, uri: str) -> ModelRow | None:
     """The row of the model at a URI, or None."""
     return next(iter(database.rows(select(ModelRow).filter_by(uri=uri))), None)
+
+
+def list_models(database: Database, run_id: str) -> list[ModelRow]:
+    """The models that a run made or scored, in the order they were recorded."""
+    scored = select(EvaluationRow.model_id).filter_by(run_id=run_id)
+    query = select(ModelRow).where(or_(ModelRow.run_id == run_id, ModelRow.id.in_(scored)))
+    return database.rows(query.order_by(ModelRow.id))
 
 
 @in_transaction

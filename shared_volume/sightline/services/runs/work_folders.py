@@ -24,6 +24,7 @@ LOCK: Final = "lock"
 FINISHED: Final = "finished"  # this file says that the training is over and its models are stored
 BUNDLES: Final = "bundles"  # what it stored, written again by whoever finds it finished
 CHECKPOINTS: Final = "checkpoints"
+LIGHT: Final = "light.pth"  # the one that is replaced every few seconds
 DAY_SECONDS: Final = 86_400
 
 
@@ -123,6 +124,13 @@ def spare_parts(folder: Path, read: bool = False) -> list[Path]:
     others = [path for path in checkpoints.iterdir() if path != whole]
     copies = [folder / BUNDLES, folder / "mmengine", folder / "best.new"]
     return [*others, *(path for path in copies if path.exists())]
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint of a work folder that can be read to its end, for whoever holds the folder's lock; None for none."""
+    there = [path for path in (folder / CHECKPOINTS).glob("*.pth") if path.is_file()]
+    newest_first = sorted(there, key=lambda path: (path.stat().st_mtime_ns, path.name != LIGHT), reverse=True)
+    return next(filter(_is_whole, newest_first), None)
 
 
 def _remove_spare(folder: Path) -> None:

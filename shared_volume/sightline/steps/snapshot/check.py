@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.annotations.recipe import read_recipe
 from sightline.errors import SightlineError
-from sightline.models.config_files import check_config
+from sightline.models.config_files import check_config, read_values
 from sightline.references import DETECTION
 from sightline.services.runs.config_chains import config_task
 from sightline.services.runs.homes import read_metrics, recipe_file
@@ -31,12 +31,13 @@ class Asked:
     select_by: str = ""  # the metric that selects
     device: str = ""
     pretrained: str = ""  # trained weights to begin from, as `weights/places.py` reads it
+    resume_from: str = ""  # the run whose training goes on
     gpus: Mapping[str, str] = field(default_factory=dict)  # step -> how many its pod gets, as Kubernetes writes it
 
     @property
     def is_usual(self) -> bool:
-        """Whether config, its values and the metric are the task's own, and no weights are named."""
-        return not (self.config or self.overrides or self.select_by or self.pretrained)
+        """Whether config, its values and the metric are the task's own, and neither weights nor a run to go on from are named."""
+        return not (self.config or self.overrides or self.select_by or self.pretrained or self.resume_from)
 
 
 def check_recipe(code: Path, asked: Asked) -> None:
@@ -66,6 +67,13 @@ def check_training(code: Path, asked: Asked, task: str, trained_on: str) -> str:
     return config
 
 
+def planned_epochs(code: Path, config: str, overrides: Mapping[str, Any], epochs: int) -> int | None:
+    """How many epochs a run will train: those that are asked for, else the config's; None where its files do not tell them."""
+    values = read_values(code, config, overrides)
+    planned = epochs or (None if values.get("max_iters") else values.get("max_epochs"))
+    return planned if isinstance(planned, int) else None
+
+
 def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
     """The metrics that the recipe names; a SightlineError where one of them, or what selects, is not there."""
     metrics = read_metrics(code, asked.category)
@@ -77,12 +85,22 @@ def check_scores(code: Path, asked: Asked, task: str) -> tuple[str, ...]:
 def check_at_once(code: Path, asked: Asked, record: bool, train: bool) -> None:
     """Refuse what cannot be used as files alone tell, before Git and SQL are asked anything, of a run that records or trains."""
     check_gpus(asked)
+    check_beginning(asked)
     if record:
         check_recipe(code, asked)
     if train and asked.config:
         task = config_task(code, asked.config) or DETECTION
         if is_known(task):
             check_config(code, asked.config, task, asked.overrides or {})
+
+
+def check_beginning(asked: Asked) -> None:
+    """Refuse two things to begin from."""
+    if asked.pretrained and asked.resume_from:
+        raise SightlineError(
+            f"--pretrained {asked.pretrained} and --resume-from {asked.resume_from} exclude each other: a training that goes on has the weights "
+            "of that run's checkpoint. Leave one of them out."
+        )
 
 
 def check_gpus(asked: Asked) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +11,12 @@ from sightline.catalogue.pruning.find import tidy_volume
 from sightline.errors import SightlineError, nearest
 from sightline.models.store import given_model
 from sightline.models.weights.chosen import bring_weights, find_weights
-from sightline.references import DETECTION, task_of
+from sightline.references import DETECTION, CheckpointReference, WeightsReference, task_of
 from sightline.services.database.connection import connect
 from sightline.services.database.runs import list_steps
 from sightline.services.database.versions import find_version
 from sightline.services.runs.freeze import STEPS, Snapshot, freeze
+from sightline.services.runs.origins import bring_checkpoint, find_origin, require_more, require_same_task
 from sightline.services.runs.releases import remove_old_releases
 from sightline.services.runs.running_step import write_run_facts
 from sightline.services.storage.access import open_storage
@@ -23,7 +24,7 @@ from sightline.services.storage.base import ObjectExistsError
 from sightline.services.versioning.datasets import find_dataset
 from sightline.services.versioning.repository import DatasetRepo
 from sightline.settings import Settings, read_settings
-from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training
+from sightline.steps.snapshot.check import Asked, check_at_once, check_scores, check_training, planned_epochs
 from sightline.steps.snapshot.outside import images_digest, models_digest, require_images
 from sightline.tasks.metrics import metric_modules, selecting_modules
 from sightline.tasks.task import part_names, require_task
@@ -68,20 +69,23 @@ def start_run(
     evaluate_gpus: str = "",
     test_gpus: str = "",
     pretrained: str = "",
+    resume_from: str = "",
 ) -> Frozen:
     """Freeze the helper code, turn "the newest version" into a version and a commit, and digest what lies elsewhere.
 
     Empty versions are the newest ones, an empty config is the task's own. `…_follows` says whether the run records, whether it
     reads a dataset version that it does not record itself, and whether it trains. `test_images` is a folder or prefix, when the
     test images are no dataset's; `candidate_models` and `model` (to test when this run selects none) are URIs of bundles that
-    this run does not train. `pretrained` names weights that train begins from, as docs/weights.md says; they are fetched here. `…_gpus` is how many GPUs the step's pod gets. A SightlineError for broken live code, no such config,
-    category, version, key or metric, no image to test on, or more than one GPU.
+    this run does not train. `pretrained` names weights that train begins from, as docs/weights.md says; they are fetched here. `resume_from` is the
+    run whose training train goes on with. `…_gpus` is how many GPUs the step's pod gets. A SightlineError for broken live code, no such
+    config, category, version, key, metric or run, no image to test on, or more than one GPU.
     """
     check_category(category)
     settings = read_settings()
     live = (settings.volume / "code").resolve()
     gpus = {"train": train_gpus, "evaluate": evaluate_gpus, "test": test_gpus}
-    asked = Asked(category, config, recipe, overrides, select_by, pretrained=pretrained, gpus=gpus)
+    begins = {"pretrained": pretrained, "resume_from": resume_from}
+    asked = Asked(category, config, recipe, overrides, select_by, **begins, gpus=gpus)
     check_at_once(live, asked, record=record_follows, train=train_follows)
     require_images(test_images)
     task, annotation_commit, dataset_reference = DETECTION, "", ""
@@ -98,12 +102,12 @@ def start_run(
         given = given_model(settings, next(filter(None, (model, *candidate_models)), ""), category)
         task = given.task if given else task
     require_task(task)
-    first_weights = None
+    bring = None
     if train_follows:
         config = check_training(live, asked, task, f"{category} {annotation_version or dataset_version}")
-        first_weights = find_weights(live, config, overrides or {}, pretrained)
+        bring = _find_beginning(settings, live, asked, config, epochs, task)
     frozen = _freeze(settings, live, asked, config, task, with_train=train_follows)
-    weights = bring_weights(first_weights, settings)
+    begins_from = bring() if bring else None
     parameters = {
         "task": task,
         "config": config,
@@ -111,12 +115,13 @@ def start_run(
         "overrides": dict(overrides or {}),
         "epochs": epochs,
         "select_by": select_by,
-        "pretrained": weights.origin if weights else "",
+        "pretrained": begins_from.origin if isinstance(begins_from, WeightsReference) else "",
+        "resume_from": begins_from.run if isinstance(begins_from, CheckpointReference) else "",
         "annotation_version": annotation_version,
         "dataset_version": dataset_version,
     }
     releases = [release.name for release in frozen.releases.values()]
-    write_run_facts(settings, frozen.code_digest, parameters, releases, [weights.folder] if weights else [])
+    write_run_facts(settings, frozen.code_digest, parameters, releases, [begins_from.folder] if begins_from else [])
     _tidy_up(settings)
     log.info("code %s, annotations %s %s", frozen.code_digest, annotation_version, annotation_commit[:12])
     return Frozen(
@@ -128,8 +133,22 @@ def start_run(
         images_digest=images_digest(test_images),
         models_digest=models_digest([*candidate_models, model]),
         code_digest=frozen.code_digest,
-        weights_reference=weights.to_text() if weights else "",
+        weights_reference=begins_from.to_text() if begins_from else "",
     )
+
+
+def _find_beginning(
+    settings: Settings, live: Path, asked: Asked, config: str, epochs: int, task: str
+) -> Callable[[], WeightsReference | CheckpointReference | None]:
+    """What brings to the volume what train begins from; what can be refused is refused before."""
+    overrides = asked.overrides or {}
+    if asked.resume_from:
+        found = find_origin(settings, asked.resume_from, asked.category)
+        require_same_task(found, task)
+        require_more(found, planned_epochs(live, config, overrides, epochs))
+        return lambda: bring_checkpoint(found, settings)
+    where = find_weights(live, config, overrides, asked.pretrained)
+    return lambda: bring_weights(where, settings)
 
 
 def find_annotation(settings: Settings, category: str, version: str) -> tuple[str, str, str]:

@@ -1,8 +1,6 @@
 """The trained weights that a training begins from: matched and applied once, before its first iteration, and what of them fitted."""
 
-import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from sightline.models.weights.checkpoints import Weights, read_weights
 from sightline.models.weights.heads import new_classes
 from sightline.models.weights.matching import Match, match
 from sightline.references import LINEAGE, WeightsReference, lineage_of
+from sightline.services.runs.trainings import read_json, write_json
 
 if TYPE_CHECKING:
     from sightline.models.weights.taken import Taken
@@ -51,7 +50,7 @@ class Beginning:
         if theirs and (new := new_classes(self.classes, theirs)):
             log.info("new classes, random at first: %s", ", ".join(new))
         facts = self._facts(taken, weights, found, theirs)
-        _write(folder / FILE, facts)
+        write_json(folder / FILE, facts)
 
     def _facts(self, taken: "Taken", weights: Weights, found: Match, theirs: Sequence[str] | None) -> dict[str, Any]:
         reference = self.reference
@@ -77,11 +76,7 @@ class Beginning:
 
 def read_began(folder: Path) -> dict[str, Any] | None:
     """What a work folder's training began from, as `Beginning.apply` left it; None where it began from random weights."""
-    try:
-        facts: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return facts
+    return read_json(folder / FILE) or None
 
 
 def lineage(began: Mapping[str, Any] | None) -> dict[str, str]:
@@ -89,12 +84,3 @@ def lineage(began: Mapping[str, Any] | None) -> dict[str, str]:
     if began is None:
         return {}
     return lineage_of(dict(zip(LINEAGE, (began["sha256"], began["origin"], began["bundle"]), strict=True)))
-
-
-def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".new")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(facts, file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -23,11 +23,11 @@ class Events:
         self.step = step  # where SQL hears of it
         self.restarted = ""  # how training goes on after it ran out of memory just now
 
-    def going_on(self, iteration: int) -> None:
-        """Training goes on at a checkpoint, or (after it ran out of memory) from the start."""
+    def going_on(self, iteration: int, resumed: bool) -> None:
+        """Training goes on at a checkpoint of its own, which is `resumed`, or after it ran out of memory from where it began."""
         if self.restarted:
             self.tell("restarted", iteration, self.restarted)
-        elif iteration:
+        elif resumed:
             self.tell("resumed", iteration, f"goes on at its checkpoint, {self._after_what()}")
 
     def _after_what(self) -> str:

@@ -21,8 +21,10 @@ from sightline.processes.child import tell_began
 from sightline.processes.devices import choose_device
 from sightline.references import ModelReference
 from sightline.services.database.scores import ModelKind
+from sightline.services.runs.origins import take_checkpoint
 from sightline.services.runs.running_step import OUT_OF_MEMORY, open_step, results_prefix
 from sightline.services.runs.supervise import Stopped
+from sightline.services.runs.trainings import introduce, note_models, read_json
 from sightline.services.runs.work_folders import alone_in, finish, work_folder
 from sightline.services.storage.access import open_storage
 from sightline.services.versioning.datasets import pull_dataset
@@ -35,9 +37,12 @@ from sightline.steps.train.events import Events
 from sightline.steps.train.history import board_folder, last_iteration, read_lines
 from sightline.steps.train.loop import ResumableTrainLoop, Training
 from sightline.steps.train.micro_batches import halve, read_micro_batches, shown_as_parts
-from sightline.steps.train.report import render_training_report
+from sightline.steps.train.origin import FILE as WENT_ON
+from sightline.steps.train.origin import Origin, facts_of
+from sightline.steps.train.report import NO_TURN, Turn, render_training_report
 from sightline.steps.train.request import TrainingRequest
 from sightline.steps.train.state import seen_weights
+from sightline.steps.train.went_on_report import went_on_from
 from sightline.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -56,19 +61,19 @@ def train(request: TrainingRequest, device: str, stopped: Stopped | None = None)
         classes = tuple(json.loads((dataset_dir / "dataset.json").read_text())["classes"])
         file = config_path(request.code, request.config)
         config = load_config(file, request.overrides, classes)
-        settle(request.config, config, given=request.weights is not None)
+        settle(request.config, config, given=bool(request.weights or request.origin))
         if request.epochs:
             set_epochs(config, request.epochs)
         chosen = choose_device(device)
+        facts = _facts(request, config, classes)
         folder = work_folder(settings.volume, request.key())
         with alone_in(folder):
+            introduce(folder, step.run, facts)
             events = Events(folder, step)
             images = _fit_into_memory(config, folder, stopped, chosen, events)
             task = Task(dataset.task)
-            beginning = _beginning(request, classes)
-            training = Training(
-                task, config, dataset_dir, classes, folder, request.select_by, chosen, images, beginning
-            )
+            begins = _beginning(request, classes), _origin(request, facts)
+            training = Training(task, config, dataset_dir, classes, folder, request.select_by, chosen, images, *begins)
             board = board_folder(settings.volume, folder, dataset, request.config)
             tell_began()
             loop, seconds = fit(training, events, board)
@@ -82,6 +87,27 @@ def _beginning(request: TrainingRequest, classes: tuple[str, ...]) -> Beginning 
     if weights is None:
         return None
     return Beginning(weights, lambda: take(weights, read_settings()), classes, request.few_allowed)
+
+
+def _facts(request: TrainingRequest, config: Config, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What the work folder says of the training, for those who go on from it."""
+    dataset = request.dataset
+    return facts_of(
+        config,
+        task=dataset.task,
+        category=dataset.category,
+        dataset_version=dataset.version,
+        dataset_digest=dataset.digest,
+        classes=classes,
+        config=request.config,
+        select_by=request.select_by,
+        code=request.code.name,
+    )
+
+
+def _origin(request: TrainingRequest, facts: Mapping[str, Any]) -> Origin | None:
+    origin = request.origin
+    return Origin(origin, lambda: take_checkpoint(origin, read_settings()), facts) if origin else None
 
 
 def _fit_into_memory(
@@ -118,8 +144,8 @@ def _deliver(
         "dataset_version": dataset.version,
         "config": request.config,
     }
-    began = read_began(training.folder)
-    descent = lineage(began)
+    began, went_on = read_began(training.folder), read_json(training.folder / WENT_ON)
+    descent = lineage(began or went_on or None)
     facts = described | {"code": request.code.name, "run": step.run}
     written = {}
     for kind, (epoch, weights) in _moments(training, loop).items():
@@ -128,11 +154,13 @@ def _deliver(
         written[kind] = (store_bundle(storage, bundle, sha256), sha256)
         write_bundle_facts(storage, f"{prefix}/{kind}", sha256, facts | descent | {"epoch": epoch})
         step.write_model(kind, *written[kind], dataset, request.config, descent)
+    note_models(training.folder, {kind: sha256 for kind, (_, sha256) in written.items()})
     happened = read_lines(events.path)
-    shown = _shown_facts(facts, training, loop, seconds)
+    shown = _shown_facts(facts, training, loop, seconds) | ({"went on from": went_on["origin"]} if went_on else {})
     lines = read_lines(loop.history.path)
-    blocks = [began_from(began, training.classes)] if began else []
-    report = render_training_report(training.task, lines, shown, request.select_by, happened, blocks)
+    blocks = [began_from(began, training.classes)] if began else [went_on_from(went_on)] if went_on else []
+    turn = Turn(went_on["epoch"], went_on["iter"], went_on["best_carried"]) if went_on else NO_TURN
+    report = render_training_report(training.task, lines, shown, request.select_by, happened, blocks, turn)
     storage.write_bytes(f"{prefix}/report.html", report.encode())
     storage.write_bytes(f"{prefix}/logs/history.jsonl", loop.history.path.read_bytes())
     if happened:

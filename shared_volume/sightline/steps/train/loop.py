@@ -19,6 +19,7 @@ from sightline.steps.train import checkpoints
 from sightline.steps.train.beginning import Beginning
 from sightline.steps.train.history import History
 from sightline.steps.train.micro_batches import train_in_parts
+from sightline.steps.train.origin import Longer, Origin
 from sightline.steps.train.state import go_on_from, seen_weights, state_of
 from sightline.tasks.task import Task
 
@@ -43,6 +44,7 @@ class Training:
     device: torch.device
     images: int  # how many of a batch are taken at a time; the whole batch, unless memory is short
     beginning: Beginning | None = None  # trained weights; None for random ones
+    origin: Origin | None = None  # another run's training to go on from
 
     @property
     def best_weights(self) -> Path:
@@ -112,7 +114,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         self.history.open(self._iter)
         if self.events:
-            self.events.going_on(self._iter)
+            self.events.going_on(self._iter, resumed=bool(self.resumed_at))
         self._validate()
         while self._iter < self._max_iters and not self.stop_training:
             self.run_epoch()
@@ -222,6 +224,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             "epoch": self._epoch,
             "iter": self._iter,
             "batch": self._batch,
+            "batches": len(self.dataloader),
             "validation_due": self._validation_due,
             "stopping": self.stop_training,
             "best": [self.best.value, self.best.epoch, self.best.stale],
@@ -229,13 +232,21 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def _resume(self) -> None:
         state = checkpoints.newest_checkpoint(self.training.checkpoints)
+        origin = self.training.origin if state is None else None
+        if origin:
+            here = Longer(self.runner, len(self.dataloader), self._max_epochs, self._max_iters, self.training.folder)
+            state = origin.begin(here)
         if state is None:
             return
         self._epoch, self._iter, self._batch = state["epoch"], state["iter"], state["batch"]
         self._validation_due, self.stop_training = state["validation_due"], state["stopping"]
         self.best = Best(*state["best"])
-        self.resumed_at = self._iter
         go_on_from(self.runner, state, self._max_iters)
+        if origin:
+            if self.events:
+                self.events.tell("went on", self._iter, f"from the run {origin.reference.run}")
+            return
+        self.resumed_at = self._iter
         log.info("resumed at iteration %d of %d (epoch %d)", self._iter, self._max_iters, self._epoch + 1)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,6 +20,18 @@ NOT_CURVES = frozenset({"kind", "epoch", "iter"})
 Line = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where a training went on from another run's: what is before it in the history is that run's."""
+
+    epoch: int
+    iteration: int
+    best_carried: bool  # whether the best epoch may be one of before
+
+
+NO_TURN = Turn(0, 0, True)
+
+
 def render_training_report(
     task: Task,
     history: Sequence[Line],
@@ -26,22 +39,24 @@ def render_training_report(
     best_by: str,
     events: Sequence[Line] = (),
     more: Sequence[Markup] = (),
+    turn: Turn = NO_TURN,
 ) -> str:
     """The page for one training, one self-contained HTML document, of lines as `History` and `Events` write them.
 
     The facts say what made it, for the page's head, and how many `seconds` it took. The best epoch is that by the metric
-    `best_by`. `more` are further sections.
+    `best_by`. `more` are further sections. A `turn` is marked in every chart.
     """
     train, val = _lines(history, "train"), _lines(history, "val")
     metrics = _metric_names(val)
-    scored = [line for line in val if math.isfinite(page.score(line, best_by))]
+    first = 0 if turn.best_carried else turn.iteration
+    scored = [line for line in val if line["iter"] >= first and math.isfinite(page.score(line, best_by))]
     best = max(scored, key=lambda line: (page.score(line, best_by), -line["epoch"]), default=None)
-    blocks = [_headline(train, val, best, best_by, facts)]
+    blocks = [_headline(train, val, best, best_by, facts, turn)]
     if not train:
         blocks.append(page.notice("The history holds no training iteration."))
-    blocks.append(page.section("Losses", page.grid(*_loss_charts(train))))
+    blocks.append(page.section("Losses", page.grid(*_loss_charts(train, turn))))
     if val:
-        charts = page.grid(*_metric_charts(task, val, metrics, best))
+        charts = page.grid(*_metric_charts(task, val, metrics, best, turn))
         blocks.append(page.section("Validation", charts, _epoch_table(train, val, metrics, best)))
     else:
         blocks.append(page.section("Validation", page.notice("This training was never validated.", kind="info")))
@@ -65,7 +80,7 @@ def _metric_names(val: Sequence[Line]) -> list[str]:
 
 
 def _headline(
-    train: Sequence[Line], val: Sequence[Line], best: Line | None, best_by: str, facts: Mapping[str, str]
+    train: Sequence[Line], val: Sequence[Line], best: Line | None, best_by: str, facts: Mapping[str, str], turn: Turn
 ) -> Markup:
     losses = [loss for loss in _column(train, "loss") if math.isfinite(loss)]
     shown = []
@@ -76,7 +91,8 @@ def _headline(
     shown.append(page.Tile("Loss", losses[-1] if losses else None, f"from {page.number(losses[0])}" if losses else ""))
     if "seconds" in facts:
         seconds = float(facts["seconds"])
-        per_iteration = f"{seconds / len(train):.2f} s per logged iteration" if train else ""
+        own = sum(line["iter"] > turn.iteration for line in train)
+        per_iteration = f"{seconds / own:.2f} s per logged iteration" if own else ""
         shown.append(page.Tile("Time", page.duration(seconds), per_iteration))
     return page.tiles(*shown)
 
@@ -96,23 +112,31 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def _loss_charts(train: Sequence[Line]) -> list[Markup]:
+def _loss_charts(train: Sequence[Line], turn: Turn) -> list[Markup]:
     x = _column(train, "iter")
     names = dict.fromkeys(name for line in train for name in line)
     parts = [name for name in names if "loss" in name and name != "loss"]
     total = _column(train, "loss")
     each = Series("each logged iteration", x, total, faint=True, colour_index=0)
-    charts = [line_chart("Loss", [each, Series("smoothed", x, _smoothed(total), colour_index=0)], "iteration", "loss")]
+    smoothed = Series("smoothed", x, _smoothed(total), colour_index=0)
+    marked: dict[str, Any] = {"turn_x": turn.iteration or None, "note": _turned(turn)}
+    charts = [line_chart("Loss", [each, smoothed], "iteration", "loss", **marked)]
     if parts:
         curves = [Series(name, x, _smoothed(_column(train, name))) for name in parts]
-        charts.append(line_chart("Its parts, smoothed", curves, "iteration", "loss"))
+        charts.append(line_chart("Its parts, smoothed", curves, "iteration", "loss", **marked))
     if train:
         rates = Series("Learning rate", x, _column(train, "lr"))
-        charts.append(line_chart("Learning rate", [rates], "iteration", "rate"))
+        charts.append(line_chart("Learning rate", [rates], "iteration", "rate", **marked))
     return charts
 
 
-def _metric_charts(task: Task, val: Sequence[Line], metrics: Sequence[str], best: Line | None) -> list[Markup]:
+def _turned(turn: Turn) -> str:
+    return "Dotted: where it went on from another run's training." if turn.iteration else ""
+
+
+def _metric_charts(
+    task: Task, val: Sequence[Line], metrics: Sequence[str], best: Line | None, turn: Turn
+) -> list[Markup]:
     epochs = _column(val, "epoch")
     groups: dict[str, list[Series]] = {}
     for name in metrics:
@@ -120,12 +144,12 @@ def _metric_charts(task: Task, val: Sequence[Line], metrics: Sequence[str], best
         curve = Series(name, epochs, _column(val, name), points=True)
         groups.setdefault(next(fitting, OTHER_METRICS), []).append(curve)
     note, marked = (f"Dashed: the best epoch, {best['epoch']}.", float(best["epoch"])) if best else ("", None)
+    note = " ".join(filter(None, (note, _turned(turn))))
     charts = []
     for title, curves in groups.items():
         within = None if any(value < 0 or value > 1 for curve in curves for value in curve.y) else (0, 1)
-        charts.append(
-            line_chart(title, curves, "epoch", "score", y_range=within, marked_x=marked, whole_x=True, note=note)
-        )
+        marks: dict[str, Any] = {"marked_x": marked, "turn_x": turn.epoch or None, "note": note}
+        charts.append(line_chart(title, curves, "epoch", "score", y_range=within, whole_x=True, **marks))
     return charts
 
 

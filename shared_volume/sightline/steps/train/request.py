@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.models.shipped import shipped_digest
-from sightline.references import DatasetReference, WeightsReference
+from sightline.references import CheckpointReference, DatasetReference, WeightsReference
 from sightline.services.runs.closure import digest_files, reach, read_imports
 from sightline.services.runs.config_chains import modules_imported
 from sightline.services.runs.homes import CONFIGS
@@ -30,6 +30,7 @@ class TrainingRequest:
     select_by: str
     weights: WeightsReference | None = None  # to begin from; None for random ones
     few_allowed: bool = False  # whether less than half of the model may get a value from them
+    origin: CheckpointReference | None = None  # another run's training to go on from
 
     def key(self) -> str:
         """Names the work folder: equal for equal inputs, so that a repeated attempt finds its checkpoints."""
@@ -37,6 +38,8 @@ class TrainingRequest:
         parts = [self._computing(), self.dataset.digest, overrides, str(self.epochs), self.select_by]
         if self.weights:  # a bundle also tells its classes, which decide what of a head is kept
             parts.append(self.weights.bundle or self.weights.sha256)
+        if self.origin:
+            parts.append(self.origin.sha256)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:KEY_LENGTH]
 
     def _computing(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError, nearest
-from sightline.references import DatasetReference, ModelReference, WeightsReference
+from sightline.references import CheckpointReference, DatasetReference, ModelReference, WeightsReference, kind_of
 from sightline.services.runs.supervise import Step, Stopped, run_step
 from sightline.steps.train.request import TrainingRequest
 from sightline.tasks.task import Task
@@ -39,16 +39,18 @@ def train_model(
 
     `code` is the folder of this step's frozen helper code, `dataset` a reference, `select_by` the validation metric that decides
     which epoch is best. `on_out_of_memory` says shrink (go on from the newest checkpoint, each batch in twice as many parts) or
-    fail. `weights` is a reference to trained weights to begin from, on the volume; `pretrained_fit` is half (at least half of the
-    model must get a value from them) or any. A SightlineError where the config, an override, the dataset or the device cannot be used, or memory ran out.
+    fail. `weights` is a reference to what is on the volume to begin from: trained weights, of which with `pretrained_fit` half at
+    least half of the model must get a value, and with any need not; or another run's checkpoint, to go on from with more epochs. A SightlineError where the config, an override, the dataset or the device cannot be used, or memory ran out.
     """
     _require_choice("on_out_of_memory", on_out_of_memory, (SHRINK, FAIL))
     _require_choice("pretrained_fit", pretrained_fit, (HALF, ANY))
     given = DatasetReference.from_text(dataset)
     facts = Task(given.task).facts
     config, select_by = config or facts.CONFIG, select_by or facts.SELECT_BY
-    begins_from = WeightsReference.from_text(weights) if weights else None
-    asked = (config, overrides or {}, epochs, select_by, begins_from, pretrained_fit == ANY)
+    goes_on = weights and kind_of(weights) == CheckpointReference.KIND
+    begins_from = WeightsReference.from_text(weights) if weights and not goes_on else None
+    origin = CheckpointReference.from_text(weights) if goes_on else None
+    asked = (config, overrides or {}, epochs, select_by, begins_from, pretrained_fit == ANY, origin)
     request = TrainingRequest(Path(code), given, *asked)
     shrinks = on_out_of_memory == SHRINK
     advice = "" if shrinks else "or let it go on with a part of each batch (train_on_out_of_memory=shrink)"

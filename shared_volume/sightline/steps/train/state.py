@@ -33,7 +33,7 @@ def state_of(runner: Runner) -> dict[str, Any]:
     if getattr(optim_wrapper, "_accumulative_counts", 1) > 1:
         named = runner.model.named_parameters()
         state["gradients"] = {name: each.grad for name, each in named if each.grad is not None}
-    state["input_sizes"] = {name: list(module._input_size) for name, module in _resizers(runner)}
+    state["input_sizes"] = input_sizes(runner)
     state["random"] = checkpoints.random_states()
     for key, value in state.items():
         _require_plain(value, key)
@@ -70,6 +70,11 @@ def _weights_as_built(runner: Runner) -> dict[str, torch.Tensor]:
     built = getattr(runner, "tensors_built", weights)
     known = {weights[name].data_ptr() for name in built}
     return {name: tensor for name, tensor in weights.items() if name in built or tensor.data_ptr() not in known}
+
+
+def input_sizes(runner: Runner) -> dict[str, list[int]]:
+    """The sizes that the model's resizers have at the moment."""
+    return {name: list(module._input_size) for name, module in _resizers(runner)}
 
 
 def _resizers(runner: Runner) -> list[tuple[str, Any]]:
