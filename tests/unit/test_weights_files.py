@@ -142,6 +142,7 @@ def test_a_checkpoint_of_mmengine_gives_weights_classes_and_versions(tmp_path):
             return {"inputs": torch.full((3, 4, 4), float(index))}
 
     runner = Runner(
+        default_scope="mmdet",  # it stays for whatever is built next in this process
         model=Tiny(),
         work_dir=str(tmp_path),
         train_dataloader={
