@@ -108,8 +108,10 @@ def with_overrides(file: Path | str, values: dict[str, Any], overrides: Mapping[
                 f"{file}: {first} is a name within the config, whose value was taken over when the config was read, so setting it "
                 "would change nothing. Set what it is used for, like optim_wrapper.optimizer.lr."
             )
-        else:
+        elif first in values or key.startswith("+"):
             override(values, key, value)
+        else:  # refused, with the nearest of the names of either form
+            override({**dict.fromkeys(LATE), **values}, key, value)
     ours = as_ours(file, values)
     _apply_short(ours, shortened)
     for key, value in late.items():
