@@ -10,7 +10,7 @@ from sightline.errors import ConfigError, did_you_mean
 from sightline.models.config_keys import dicts_within
 from sightline.models.registered import NAMES
 
-OWN: Final = (Path("sightline", "tasks"), Path("custom"))  # code that may register further types
+TASKS: Final = Path("sightline", "tasks")  # code that may register further types; `custom` may, too
 CONFIGS: Final = Path("custom", "configs")  # they name types, and register none
 SCOPES: Final = ("mmengine", "mmdet", "mmcv")
 """What may stand before a registered name; any other name with dots is imported from where it says."""
@@ -25,7 +25,9 @@ def require_spelt_types(code: Path, values: Mapping[str, Any], trees: Iterable[a
     unknown = [(key, name) for key, name in named_types(values) if _plain(name) not in NAMES]
     if not unknown:
         return
-    paths = [path for home in OWN for path in sorted((code / home).rglob("*.py"))]
+    # Code of another age may have it elsewhere.
+    library = TASKS if (code / TASKS).is_dir() else TASKS.parent
+    paths = [path for home in (library, Path("custom")) for path in sorted((code / home).rglob("*.py"))]
     sources = [path.read_text(errors="replace") for path in paths if not path.is_relative_to(code / CONFIGS)]
     words = {word for text in sources for word in re.findall(r"\w+", text)}
     classes = {name for text in sources for name in re.findall(r"^\s*class (\w+)", text, re.MULTILINE)}
