@@ -49,18 +49,21 @@ if "torch" in sys.modules:
 print(len(names), os.getuid())
 """
 WITH_TORCH = (
+    "backbones",
     "fit",
-    "predict",
-    "scoring",
-    "report",
-    "network",
-    "metrics",
-    "ops",
-    "registry",
-    "results",
-    "modules",
-    "mixing",
+    "freezing",
     "mended",
+    "metrics",
+    "mixing",
+    "modules",
+    "network",
+    "ops",
+    "predict",
+    "proposals",
+    "registry",
+    "report",
+    "results",
+    "scoring",
 )
 LEFT_OUT = {
     "data": (
