@@ -22,7 +22,7 @@ from tests.installed import run
 from tests.live_code import LIVE, append
 from tests.workspace import REPOSITORY, copy_checkout
 
-CONFIG = "mask_rcnn_r18_small"
+CONFIG = "mask_rcnn_lite0"
 """The default."""
 SMALL = [
     *("--set", "train_pipeline.2.scale=[96, 96]", "--set", "train_pipeline.3.crop_size=[96, 96]"),
