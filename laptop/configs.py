@@ -11,6 +11,7 @@ from laptop import LIBRARY
 from laptop.tables import print_table
 from sightline.errors import ConfigError, SightlineError
 from sightline.models import mmdet_index
+from sightline.models.config_files import read_values
 from sightline.models.shipped import config_path
 from sightline.references import DETECTION
 from sightline.services.runs.config_chains import config_chain, config_task
@@ -108,12 +109,13 @@ def _own(words: Sequence[str]) -> Iterator[Row]:
     seen: set[str] = set()
     for home, whose in ((CUSTOM, "yours"), (OURS, "Sightline")):
         for path in sorted((LIBRARY / home).glob("*.py")):
-            task = UNKNOWN
+            task, weights = UNKNOWN, "no"
             with contextlib.suppress(SightlineError):
                 task = config_task(LIBRARY, path.stem) or DETECTION
+                weights = read_values(LIBRARY, path.stem, {}).get("load_from") or weights
             if path.stem not in seen and all(word in f"{path.stem} {task}".lower() for word in words):
                 seen.add(path.stem)
-                yield Row(path.stem, whose, task, "no")
+                yield Row(path.stem, whose, task, weights if isinstance(weights, str) else UNKNOWN)
 
 
 def _millions(names: Sequence[str]) -> dict[str, str]:

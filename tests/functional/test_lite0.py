@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from sightline.errors import ConfigError
-from sightline.models.config import load_config
+from sightline.models.config import load_config, set_epochs
 from sightline.tasks.detection.backbones import EfficientNetLite, SameConv2d
 from sightline.tasks.detection.facts import CONFIG
 from sightline.tasks.detection.fit import build_model, register
@@ -120,6 +120,16 @@ def test_modules_stay_as_they_began_until_their_epoch():
     runner, hook = Stub(two_parts()), ThawHook(["0"], begin_epoch=2)
     hook.before_train(runner)
     assert [train_an_epoch(runner, hook) for _ in range(3)] == [{"1"}, {"1"}, {"0", "1"}]
+
+
+def test_a_schedule_of_freezing_freezes_for_an_epoch_at_least_however_few_there_are():
+    config = load_config(
+        CONFIGS / f"{CONFIG}.py",
+        {"+custom_hooks": [{"type": "ThawHook", "modules": ["backbone"], "begin_epoch": 4}]},
+        ("cup",),
+    )
+    set_epochs(config, 2)
+    assert config.custom_hooks[0].begin_epoch == 1
 
 
 def test_a_training_that_goes_on_after_the_thaw_is_thawed():

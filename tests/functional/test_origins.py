@@ -113,6 +113,9 @@ def test_latest_is_the_training_of_the_category_at_which_somebody_was_last(setti
     os.utime(newer / "lock", (2e9, 2e9))
     found = find_origin(settings, "latest", "desk")
     assert (found.folder, found.run, found.epochs) == (newer, "again", 2)
+    failed = make(settings, "failed", "3", epochs=0, finished=False)
+    os.utime(failed / "lock", (3e9, 3e9))
+    assert find_origin(settings, "latest", "desk").run == "again"
     with pytest.raises(SightlineError, match="No training of plates is on the volume"):
         find_origin(settings, "latest", "plates")
 

@@ -83,7 +83,8 @@ def set_epochs(config: Config, epochs: int) -> None:
     for hook in config.get("custom_hooks") or []:
         for key in ("switch_epoch", "num_last_epochs", "begin_epoch"):
             if hook.get(key):
-                hook[key] = round(hook[key] * share)
+                least = 1 if key == "begin_epoch" else 0  # what begins later than the training, still does
+                hook[key] = max(least, round(hook[key] * share))
     if config.get("dynamic_intervals"):
         config.dynamic_intervals = [(round(begin * share), every) for begin, every in config.dynamic_intervals]
 

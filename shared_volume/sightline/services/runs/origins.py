@@ -77,9 +77,14 @@ def find_origin(settings: Settings, words: str, category: str) -> Found:
 def _latest(folders: Sequence[WorkFolder], category: str) -> Found:
     for folder in folders:
         runs = runs_in(folder.path)
-        if runs and read_json(folder.path / FACTS).get("category") == category:
+        of_category = read_json(folder.path / FACTS).get("category") == category
+        if (
+            runs and of_category and newest_whole(folder.path) is not None
+        ):  # not an attempt that failed before its first
             return _look(folder.path, runs[-1])
-    raise SightlineError(f"No training of {category} is on the volume, so there is none to go on from.")
+    raise SightlineError(
+        f"No training of {category} is on the volume that came to a checkpoint, so there is none to go on from."
+    )
 
 
 def _whole_id(words: str, known: Sequence[str]) -> str:
@@ -179,7 +184,8 @@ def bring_checkpoint(found: Found, settings: Settings) -> CheckpointReference:
         checkpoint = newest_whole(found.folder)
         if checkpoint is None:
             raise SightlineError(
-                f"The run {found.run} has no whole checkpoint: it ended before the first one. Train from the start."
+                f"The run {found.run} has no whole checkpoint: it ended before the first one. Name one that came to a checkpoint "
+                f"({LATEST} is the newest of these), or train from the start."
             )
         arrived = private / "training"
         arrived.mkdir()

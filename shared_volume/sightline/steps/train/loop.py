@@ -162,7 +162,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         """One iteration, its record, and a checkpoint when the last one is old."""
         self.runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         outputs = self._train_step(data_batch)
-        rate = self.runner.optim_wrapper.get_lr()["lr"][0]
+        rate = max(self.runner.optim_wrapper.get_lr()["lr"])  # of the parts that learn fastest
         self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
         self._batch = idx + 1

@@ -1,5 +1,6 @@
 """A schedule of freezing: parts of the model stay as they began, and learn with the rest from some epoch on."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.errors import ConfigError, nearest
+
+log = logging.getLogger(__name__)
 
 
 @HOOKS.register_module()
@@ -42,11 +45,15 @@ class ThawHook(Hook):
             if name not in known:
                 raise ConfigError(f"ThawHook.modules: the model has no module {name!r}.{nearest(name, list(known))}")
         self._frozen = [known[name] for name in self.modules]
+        if runner.epoch < self.begin_epoch:
+            log.info("%s stays as it began for %d epochs", ", ".join(self.modules), self.begin_epoch)
         # What the model itself keeps frozen stays so.
         self._learning = [each for module in self._frozen for each in module.parameters() if each.requires_grad]
 
     def before_train_epoch(self, runner: Any) -> None:
         """Freeze, or let go."""
+        if runner.epoch == self.begin_epoch:
+            log.info("from this epoch on %s learns too", ", ".join(self.modules))
         for parameter in self._learning:
             parameter.requires_grad_(runner.epoch >= self.begin_epoch)
 
