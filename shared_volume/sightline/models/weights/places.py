@@ -57,7 +57,7 @@ def parse(where: str, config: str = "") -> WeightsPlace:
         if not config.startswith(mmdet_index.PREFIX):
             raise WeightsError(
                 f"Weights {AUTO!r} are those that were published for a config of mmdet, and the config is {config or 'not given'!r}. "
-                f"Choose a config mmdet::NAME, or say where the weights are: {FORMS}."
+                f"Choose a config mmdet::NAME, or say where the weights are: {FORMS.replace(f'{AUTO}, ', '')}."
             )
         base = config
     if base.startswith(mmdet_index.PREFIX):
