@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sightline.errors import ConfigError
-from sightline.models.config_form import OWN, RUNNER, SHORT, has_short_keys, is_theirs, with_overrides
+from sightline.models.config_form import OWN, RUNNER, has_short_keys, is_theirs, with_overrides
 from sightline.models.config_keys import HARMLESS, READ, UNKNOWN, refuse_unread, refuse_unsupported
 from sightline.models.config_types import require_spelt_types
 from sightline.models.mmdet_index import PREFIX, find
@@ -53,14 +53,13 @@ def check_config(code: Path, config: str, task: str, overrides: Mapping[str, Any
     names_of_its_own = is_theirs(written) and not has_short_keys(written)
     if is_theirs(written):
         _require_spelt(files[0], written)
-    known = (*RUNNER, *OWN, SHORT) if is_theirs(written) else (SHORT,)
-    before = dict(written)
+    known = (*RUNNER, *OWN) if is_theirs(written) else ()
     values = with_overrides(files[0], written, overrides)
     _require_numbers(files[0], values)
     refuse_unsupported(files[0], values)
     if not names_of_its_own:
         own = code / "custom" / "tasks" / task
-        _require_read(files[0], {**before, **values}, known, trees.values(), own)
+        _require_read(files[0], {**written, **values}, known, trees.values(), own)
     require_spelt_types(code, values, trees.values())
 
 

@@ -52,18 +52,6 @@ LEFT: Final = (  # the steps have their own ways
     ),
 )
 RUNNER: Final = (*KEPT, *TURNED, *LEFT)
-LATE: Final = (  # keys of our form, which a run may set whatever the form
-    *(
-        "train_pipeline",
-        "test_pipeline",
-        "train_dataset_wrapper",
-        "train_batch_size",
-        "num_workers",
-        "max_epochs",
-        "max_iters",
-    ),
-    *("val_interval", "batch_sampler", *OWN),
-)
 DEFAULTS: Final = {"seed": 0, "checkpoint_seconds": 300, "early_stopping": {"patience": 0, "min_delta": 0.0}}
 SAMPLERS: Final = ("DefaultSampler", "InfiniteSampler")  # an order of one's own comes in place of them
 LOADED_OTHERWISE: Final = {  # what a pipeline would load, and no dataset version has
@@ -99,7 +87,7 @@ def with_overrides(file: Path | str, values: dict[str, Any], overrides: Mapping[
     late = {}
     for key, value in overrides.items():
         first = key.removeprefix("+").partition(".")[0]
-        if first in (*LATE, *READ) and first not in RUNNER:
+        if first in READ and first not in RUNNER:
             late[key] = value
         elif key == f"+{first}" and first not in RUNNER:
             refuse_unread(file, first, value)
@@ -111,7 +99,7 @@ def with_overrides(file: Path | str, values: dict[str, Any], overrides: Mapping[
         elif first in values or key.startswith("+"):
             override(values, key, value)
         else:  # refused, with the nearest of the names of either form
-            override({**dict.fromkeys(LATE), **values}, key, value)
+            override({**dict.fromkeys(READ), **values}, key, value)
     ours = as_ours(file, values)
     _apply_short(ours, shortened)
     for key, value in late.items():
